@@ -1,0 +1,202 @@
+//! Artifacts: compiled code with everything known about it.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use kiln_ir::{LoopNest, Operand, Problem};
+
+use crate::emit::clif::driver;
+use crate::emit::{Function, Note};
+use crate::listing;
+use crate::lower::lower;
+use crate::microkernel::MicroKernel;
+use crate::schedule::Choice;
+use crate::target::Target;
+
+/// A function in an artifact's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Name: `driver` or a micro-kernel's.
+    pub name: String,
+    /// Bytes in the image.
+    pub range: Range<usize>,
+    /// Bytes of them that are instructions; constants follow.
+    pub code_len: usize,
+    /// Why the code is there.
+    pub notes: Vec<Note>,
+}
+
+/// Machine code for one problem and target, independent of its position, with every stage that led to it.
+///
+/// The image's first byte is the entry, a C function
+/// `(arguments: *const *mut u8, scratch: *mut u8, begin: u64, end: u64)`: one pointer per [`arguments`](Self::arguments)
+/// in order, [`scratch_bytes`](Self::scratch_bytes) of memory aligned to 64, and the range of [`tasks`](Self::tasks) to
+/// execute.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    problem: Problem,
+    target: Target,
+    choice: Choice,
+    nest: LoopNest,
+    kernels: Vec<MicroKernel>,
+    symbols: Vec<Symbol>,
+    image: Vec<u8>,
+}
+
+/// A stage that can be dumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The canonical string and the arguments.
+    Problem,
+    /// The schedule, its prediction and what it was weighed against.
+    Schedule,
+    /// The nest after every rewrite.
+    Lowering,
+    /// The nest that is emitted.
+    Nest,
+    /// The vector programs.
+    MicroKernel,
+    /// Assembler source.
+    Asm,
+}
+
+impl Stage {
+    /// The stages in order, with their names.
+    pub const ALL: &'static [(&'static str, Stage)] = &[
+        ("problem", Stage::Problem),
+        ("schedule", Stage::Schedule),
+        ("lowering", Stage::Lowering),
+        ("nest", Stage::Nest),
+        ("microkernel", Stage::MicroKernel),
+        ("asm", Stage::Asm),
+    ];
+}
+
+/// A word that names no stage.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown stage `{0}`: expected problem, schedule, lowering, nest, microkernel or asm")]
+pub struct UnknownStage(pub String);
+
+impl FromStr for Stage {
+    type Err = UnknownStage;
+
+    fn from_str(s: &str) -> Result<Self, UnknownStage> {
+        Stage::ALL.iter().find(|(n, _)| *n == s).map(|(_, v)| *v).ok_or_else(|| UnknownStage(s.into()))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Stage::ALL.iter().find(|(_, v)| v == self).map_or("", |(n, _)| n))
+    }
+}
+
+impl Artifact {
+    #[allow(clippy::too_many_arguments, reason = "one argument per stage, called from the pipeline alone")]
+    pub(crate) fn new(
+        problem: Problem,
+        target: Target,
+        choice: Choice,
+        nest: LoopNest,
+        kernels: Vec<MicroKernel>,
+        functions: Vec<Function>,
+        image: Vec<u8>,
+        ranges: Vec<Range<usize>>,
+    ) -> Self {
+        let symbols = functions
+            .into_iter()
+            .zip(ranges)
+            .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
+            .collect();
+        Self { problem, target, choice, nest, kernels, symbols, image }
+    }
+
+    /// What it computes.
+    pub fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// What it is compiled for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The schedule and why.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// The nest that the driver executes.
+    pub fn nest(&self) -> &LoopNest {
+        &self.nest
+    }
+
+    /// The vector programs.
+    pub fn micro_kernels(&self) -> &[MicroKernel] {
+        &self.kernels
+    }
+
+    /// The functions in the image, the entry first.
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    /// Position-independent machine code; executable where the target says, aligned to 64 bytes.
+    pub fn image(&self) -> &[u8] {
+        &self.image
+    }
+
+    /// The tensors it is called with, in order.
+    pub fn arguments(&self) -> Vec<Operand> {
+        self.problem.operands()
+    }
+
+    /// Temporary memory each concurrent call needs, in bytes.
+    pub fn scratch_bytes(&self) -> u64 {
+        driver::scratch_layout(&self.nest).1
+    }
+
+    /// Independent tasks; any partition of them over threads gives the same bits.
+    pub fn tasks(&self) -> u64 {
+        driver::tasks(&self.nest)
+    }
+
+    /// Assembler source: valid for GNU as and llvm-mc, and assembles to the image. With `bytes`, each line shows them.
+    pub fn listing(&self, bytes: bool) -> String {
+        listing::listing(self, bytes)
+    }
+
+    /// A stage as text.
+    pub fn dump(&self, stage: Stage) -> String {
+        match stage {
+            Stage::Problem => {
+                let mut out = format!("{} @{}\n", self.problem, self.target);
+                for o in self.arguments() {
+                    let shape: Vec<String> = o.shape.iter().map(u64::to_string).collect();
+                    out += &format!("argument  {}: {}[{}]\n", o.role, o.dtype, shape.join("x"));
+                }
+                out + &format!("scratch   {} bytes\ntasks     {}\n", self.scratch_bytes(), self.tasks())
+            }
+            Stage::Schedule => self.choice.to_string(),
+            Stage::Lowering => self.lowering(),
+            Stage::Nest => self.nest.to_string(),
+            Stage::MicroKernel => {
+                self.kernels.iter().map(|k| format!("{k}; {}\n", k.counts())).collect::<Vec<_>>().join("\n")
+            }
+            Stage::Asm => self.listing(false),
+        }
+    }
+
+    fn lowering(&self) -> String {
+        let lanes = self.target.unit(self.choice.schedule.isa).map_or(1, |u| u64::from(u.lanes));
+        let (mut out, mut before) = (String::new(), String::new());
+        let lowered = lower(&self.problem, &self.choice.schedule, lanes, |name, nest| {
+            let text = nest.to_string();
+            out += &if text == before { format!("after {name}: (unchanged)\n\n") } else { format!("after {name}:\n{text}\n") };
+            before = text;
+        });
+        debug_assert!(lowered.is_ok(), "the artifact was lowered by the same steps");
+        out
+    }
+}

@@ -1,0 +1,357 @@
+//! The driver: a loop nest's loops, copies and micro-kernel calls as one function.
+//!
+//! C signature: `(arguments: *const *mut u8, scratch: *mut u8, begin: u64, end: u64)`. `arguments` holds one pointer per
+//! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
+//! [`tasks`] are executed, a task being one iteration of a parallel loop at the top of the nest.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{F32, F32X4, I64};
+use cranelift_codegen::ir::{
+    AbiParam, ExtFuncData, ExternalName, FuncRef, Function as ClifFunction, InstBuilder, MemFlagsData, Signature,
+    SourceLoc, Type, UserExternalName, UserFuncName, Value,
+};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use kiln_ir::nest::{Access, Affine, BufferKind, Extent, Loop, LoopNest, Stmt, Tile, Var};
+
+use super::{Level, compile, isa};
+use crate::emit::{EmitError, Function};
+use crate::target::Target;
+
+/// A loop of at most this many iterations is unrolled when its body is this small: addresses then are constants.
+const UNROLL: u64 = 8;
+
+/// Byte offset of each scratch buffer in the scratch memory, and its total size. Buffers start on cache lines of their
+/// own.
+pub fn scratch_layout(nest: &LoopNest) -> (Vec<u64>, u64) {
+    let mut total = 0;
+    let offsets = nest
+        .buffers
+        .iter()
+        .filter(|b| b.kind == BufferKind::Scratch)
+        .map(|b| {
+            let at = total;
+            total += (b.len() * b.dtype.bytes() as u64).next_multiple_of(64);
+            at
+        })
+        .collect();
+    (offsets, total)
+}
+
+/// The number of independent tasks.
+pub fn tasks(nest: &LoopNest) -> u64 {
+    nest.body.iter().map(stmt_tasks).sum()
+}
+
+fn stmt_tasks(s: &Stmt) -> u64 {
+    match s {
+        Stmt::Loop(l) if l.parallel => trips(l),
+        _ => 1,
+    }
+}
+
+fn trips(l: &Loop) -> u64 {
+    match l.extent {
+        Extent::Const(n) => n.div_ceil(l.step),
+        Extent::Min { .. } => unreachable!("verified: tails are split before emission"),
+    }
+}
+
+/// Emits the driver of `nest`. `kernel_of` gives the index in `symbols` of each tile's micro-kernel.
+pub fn emit(
+    name: &str,
+    nest: &LoopNest,
+    target: &Target,
+    symbols: &[String],
+    kernel_of: &dyn Fn(&Tile) -> usize,
+) -> Result<Function, EmitError> {
+    let mut sig = Signature::new(CallConv::SystemV);
+    sig.params = vec![AbiParam::new(I64); 4];
+    let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
+    let mut ctx = FunctionBuilderContext::new();
+    let b = FunctionBuilder::new(&mut func, &mut ctx);
+    let mut d = Driver {
+        b,
+        nest,
+        kernel_of,
+        callees: vec![None; symbols.len()],
+        bases: vec![],
+        vars: vec![None; nest.vars.len()],
+        reasons: vec![],
+    };
+    d.function();
+    let (b, reasons) = (d.b, d.reasons);
+    b.finalize(isa(target.arch, Level::Driver).frontend_config());
+    compile(name, func, target.arch, Level::Driver, &reasons, symbols)
+}
+
+/// What is known of a loop variable while its body is emitted.
+#[derive(Clone, Copy)]
+enum Binding {
+    Constant(i64),
+    Value(Value),
+}
+
+struct Driver<'a> {
+    b: FunctionBuilder<'a>,
+    nest: &'a LoopNest,
+    kernel_of: &'a dyn Fn(&Tile) -> usize,
+    callees: Vec<Option<FuncRef>>,
+    bases: Vec<Value>,
+    vars: Vec<Option<Binding>>,
+    reasons: Vec<String>,
+}
+
+impl Driver<'_> {
+    fn because(&mut self, why: String) {
+        if self.reasons.last() != Some(&why) {
+            self.reasons.push(why);
+        }
+        self.b.set_srcloc(SourceLoc::new(self.reasons.len() as u32 - 1));
+    }
+
+    fn function(&mut self) {
+        let entry = self.b.create_block();
+        self.b.append_block_params_for_function_params(entry);
+        self.b.switch_to_block(entry);
+        let &[arguments, scratch, begin, end] = self.b.block_params(entry) else {
+            unreachable!("the signature has four parameters")
+        };
+        let (offsets, _) = scratch_layout(self.nest);
+        let mut offsets = offsets.into_iter();
+        for (i, buffer) in self.nest.buffers.iter().enumerate() {
+            self.because(format!("address of {}", buffer.name));
+            let base = match buffer.kind {
+                BufferKind::Scratch => {
+                    self.b.ins().iadd_imm_s(scratch, offsets.next().expect("an offset per buffer") as i64)
+                }
+                _ => self.b.ins().load(I64, flags(), arguments, 8 * i as i32),
+            };
+            self.bases.push(base);
+        }
+        let total = tasks(self.nest);
+        let mut first = 0;
+        for s in &self.nest.body {
+            match s {
+                Stmt::Loop(l) if l.parallel && total > 1 => {
+                    let n = trips(l);
+                    self.because(format!("tasks {first}..{}", first + n));
+                    let low = self.clamp(begin, first, n);
+                    let high = self.clamp(end, first, n);
+                    let step = l.step as i64;
+                    let (low, high) = (self.scale(low, step), self.scale(high, step));
+                    self.runtime_loop(l, low, high);
+                    first += n;
+                }
+                _ if total > 1 => {
+                    self.because(format!("task {first}"));
+                    let low = self.clamp(begin, first, 1);
+                    let high = self.clamp(end, first, 1);
+                    let run = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
+                    let (body, done) = (self.b.create_block(), self.b.create_block());
+                    self.b.ins().brif(run, body, &[], done, &[]);
+                    self.b.switch_to_block(body);
+                    self.stmt(s);
+                    self.b.ins().jump(done, &[]);
+                    self.b.switch_to_block(done);
+                    first += 1;
+                }
+                s => self.stmt(s),
+            }
+        }
+        self.because("return".into());
+        self.b.ins().return_(&[]);
+        self.b.seal_all_blocks();
+    }
+
+    /// `min(max(task, first) - first, n)`.
+    fn clamp(&mut self, task: Value, first: u64, n: u64) -> Value {
+        let first = self.b.ins().iconst(I64, first as i64);
+        let at_least = self.b.ins().umax(task, first);
+        let relative = self.b.ins().isub(at_least, first);
+        let n = self.b.ins().iconst(I64, n as i64);
+        self.b.ins().umin(relative, n)
+    }
+
+    fn stmt(&mut self, s: &Stmt) {
+        match s {
+            Stmt::Loop(l) => self.constant_loop(l),
+            Stmt::Copy { dst, src, len: Extent::Const(len) } => self.copy(dst, src, *len),
+            Stmt::Tile(t) => self.tile(t),
+            _ => unreachable!("verified: only loops, copies and tiles are left"),
+        }
+    }
+
+    fn constant_loop(&mut self, l: &Loop) {
+        let n = trips(l);
+        if n == 1 || (n <= UNROLL && size(l) * n <= UNROLL) {
+            for i in 0..n {
+                self.vars[l.var.0 as usize] = Some(Binding::Constant((i * l.step) as i64));
+                l.body.iter().for_each(|s| self.stmt(s));
+            }
+            self.vars[l.var.0 as usize] = None;
+            return;
+        }
+        self.because(self.loop_reason(l));
+        let low = self.b.ins().iconst(I64, 0);
+        let high = self.b.ins().iconst(I64, (n * l.step) as i64);
+        self.loop_body(l, low, high);
+    }
+
+    fn loop_reason(&self, l: &Loop) -> String {
+        let Extent::Const(extent) = l.extent else { unreachable!("verified: tails are split before emission") };
+        format!("{} in 0..{extent} step {}", self.nest.vars[l.var.0 as usize], l.step)
+    }
+
+    /// A loop that may have no iteration.
+    fn runtime_loop(&mut self, l: &Loop, low: Value, high: Value) {
+        let (body, done) = (self.b.create_block(), self.b.create_block());
+        let some = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
+        self.b.ins().brif(some, body, &[], done, &[]);
+        self.b.switch_to_block(body);
+        self.loop_body(l, low, high);
+        self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
+    }
+
+    /// A loop from `low` below `high`, at least one iteration.
+    fn loop_body(&mut self, l: &Loop, low: Value, high: Value) {
+        let head = self.b.create_block();
+        let done = self.b.create_block();
+        let i = self.b.append_block_param(head, I64);
+        self.b.ins().jump(head, &[low.into()]);
+        self.b.switch_to_block(head);
+        self.vars[l.var.0 as usize] = Some(Binding::Value(i));
+        l.body.iter().for_each(|s| self.stmt(s));
+        self.vars[l.var.0 as usize] = None;
+        self.because(self.loop_reason(l));
+        let next = self.b.ins().iadd_imm_s(i, l.step as i64);
+        let more = self.b.ins().icmp(IntCC::UnsignedLessThan, next, high);
+        self.b.ins().brif(more, head, &[next.into()], done, &[]);
+        self.b.switch_to_block(done);
+    }
+
+    fn scale(&mut self, v: Value, factor: i64) -> Value {
+        if factor == 1 { v } else { self.b.ins().imul_imm_s(v, factor) }
+    }
+
+    /// The address of an element as a pointer and a constant offset that fits an immediate.
+    fn address(&mut self, a: &Access) -> (Value, i32) {
+        let buffer = &self.nest.buffers[a.buffer.0 as usize];
+        let bytes = buffer.dtype.bytes() as i64;
+        let mut offset = Affine::default();
+        for (index, dim) in a.index.iter().zip(&buffer.dims) {
+            let scale = dim.stride as i64 * bytes;
+            offset.constant += index.constant * scale;
+            index.terms().iter().for_each(|&(v, c)| offset.add_term(v, c * scale));
+        }
+        let mut pointer = self.bases[a.buffer.0 as usize];
+        let mut constant = offset.constant;
+        for &(Var(v), c) in offset.terms() {
+            match self.vars[v as usize].expect("verified: variables are used inside their loops") {
+                Binding::Constant(value) => constant += c * value,
+                Binding::Value(value) => {
+                    let term = self.scale(value, c);
+                    pointer = self.b.ins().iadd(pointer, term);
+                }
+            }
+        }
+        match i32::try_from(constant) {
+            Ok(constant) if constant < i32::MAX / 2 => (pointer, constant),
+            _ => (self.b.ins().iadd_imm_s(pointer, constant), 0),
+        }
+    }
+
+    fn tile(&mut self, t: &Tile) {
+        let kernel = (self.kernel_of)(t);
+        self.because(format!("tile {}x{}x{}", t.m, t.n, t.k));
+        let operands = t.post.iter().filter_map(|(_, a)| a.as_ref());
+        let accesses: Vec<&Access> = [&t.lhs.at, &t.rhs.at].into_iter().chain(operands).chain([&t.dst.at]).collect();
+        let args: Vec<Value> = accesses
+            .into_iter()
+            .map(|a| {
+                let (pointer, offset) = self.address(a);
+                if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, i64::from(offset)) }
+            })
+            .collect();
+        let callee = self.callee(kernel, args.len());
+        self.b.ins().call(callee, &args);
+    }
+
+    fn callee(&mut self, kernel: usize, params: usize) -> FuncRef {
+        if let Some(f) = self.callees[kernel] {
+            return f;
+        }
+        let mut sig = Signature::new(CallConv::SystemV);
+        sig.params = vec![AbiParam::new(I64); params];
+        let signature = self.b.import_signature(sig);
+        let name =
+            self.b.func.declare_imported_user_function(UserExternalName { namespace: 0, index: kernel as u32 });
+        // Colocated: a direct call, resolved when the artifact is linked.
+        let data = ExtFuncData { name: ExternalName::user(name), signature, colocated: true, patchable: false };
+        *self.callees[kernel].insert(self.b.import_function(data))
+    }
+
+    /// Whole vectors, then an overlapping vector or, below 4 elements, single ones.
+    fn copy(&mut self, dst: &Access, src: &Access, len: u64) {
+        self.because(format!(
+            "pack {} into {}",
+            self.nest.buffers[src.buffer.0 as usize].name, self.nest.buffers[dst.buffer.0 as usize].name
+        ));
+        let (to, to_offset) = self.address(dst);
+        let (from, from_offset) = self.address(src);
+        let vectors = len / 4;
+        let done = if vectors > UNROLL * 2 {
+            let whole = vectors / 4 * 16;
+            self.copy_loop((to, to_offset), (from, from_offset), whole);
+            whole
+        } else {
+            0
+        };
+        let mut at = done;
+        while at < len {
+            let (ty, step) = if len - at >= 4 { (F32X4, 4) } else { (F32, 1) };
+            self.move_one(ty, (to, to_offset + 4 * at as i32), (from, from_offset + 4 * at as i32));
+            at += step;
+        }
+    }
+
+    /// `len` elements, a multiple of 16, 16 an iteration.
+    fn copy_loop(&mut self, to: (Value, i32), from: (Value, i32), len: u64) {
+        let (head, done) = (self.b.create_block(), self.b.create_block());
+        let i = self.b.append_block_param(head, I64);
+        let zero = self.b.ins().iconst(I64, 0);
+        self.b.ins().jump(head, &[zero.into()]);
+        self.b.switch_to_block(head);
+        let (t, f) = (self.b.ins().iadd(to.0, i), self.b.ins().iadd(from.0, i));
+        for v in 0..4 {
+            self.move_one(F32X4, (t, to.1 + 16 * v), (f, from.1 + 16 * v));
+        }
+        let next = self.b.ins().iadd_imm_s(i, 64);
+        let more = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, next, 4 * len as i64);
+        self.b.ins().brif(more, head, &[next.into()], done, &[]);
+        self.b.switch_to_block(done);
+    }
+
+    fn move_one(&mut self, ty: Type, to: (Value, i32), from: (Value, i32)) {
+        let v = self.b.ins().load(ty, flags(), from.0, from.1);
+        self.b.ins().store(flags(), v, to.0, to.1);
+    }
+}
+
+/// Statements in a loop body, counted as unrolled.
+fn size(l: &Loop) -> u64 {
+    l.body
+        .iter()
+        .map(|s| match s {
+            Stmt::Loop(inner) => trips(inner) * size(inner),
+            Stmt::Copy { .. } => 2,
+            _ => 1,
+        })
+        .sum()
+}
+
+/// Verified accesses are in bounds; only element alignment is promised.
+fn flags() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}

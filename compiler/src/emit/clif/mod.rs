@@ -1,0 +1,107 @@
+//! Emission through Cranelift: the driver around the micro-kernels on every target, and the 128-bit micro-kernels.
+
+pub mod driver;
+pub mod micro;
+
+use std::sync::{Arc, OnceLock};
+
+use cranelift_codegen::binemit::Reloc as ClifReloc;
+use cranelift_codegen::ir::{ExternalName, Function as ClifFunction, UserExternalName};
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Context, FinalizedRelocTarget};
+
+use super::{EmitError, Function, Note, Reloc, RelocKind};
+use crate::target::{Arch, VectorIsa};
+
+/// What a function is compiled for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// Source order is kept: the mid-end would hoist all loads of an unrolled body before its multiply-adds and spill.
+    MicroKernel,
+    /// Addresses are hoisted and shared.
+    Driver,
+}
+
+/// The Cranelift back end for an architecture. Flags are fixed here, never read from the host.
+fn isa(arch: Arch, level: Level) -> Arc<dyn TargetIsa> {
+    static CACHE: [OnceLock<Arc<dyn TargetIsa>>; 4] = [const { OnceLock::new() }; 4];
+    let slot = usize::from(arch == Arch::X86_64) * 2 + usize::from(level == Level::Driver);
+    CACHE[slot].get_or_init(|| make_isa(arch, level).into()).clone()
+}
+
+fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
+    let mut flags = settings::builder();
+    let mut set = |name, value| flags.set(name, value).expect("a flag of this Cranelift version");
+    set("opt_level", if level == Level::Driver { "speed" } else { "none" });
+    set("is_pic", "true");
+    set("enable_probestack", "false");
+    set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" });
+    let triple = match arch {
+        Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+        Arch::X86_64 => "x86_64-unknown-linux-gnu",
+    };
+    let mut builder = cranelift_codegen::isa::lookup_by_name(triple).expect("both back ends are compiled in");
+    if arch == Arch::X86_64 {
+        for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2"]
+        {
+            builder.enable(feature).expect("a feature of this Cranelift version");
+        }
+    }
+    builder.finish(settings::Flags::new(flags)).expect("the flags fit together")
+}
+
+/// Compiles `func`. Source locations index `notes`; user names index `symbols`.
+fn compile(
+    name: &str,
+    func: ClifFunction,
+    arch: Arch,
+    level: Level,
+    reasons: &[String],
+    symbols: &[String],
+) -> Result<Function, EmitError> {
+    let fail = |what: String| EmitError { name: name.into(), isa: VectorIsa::Neon, what };
+    let mut ctx = Context::for_function(func);
+    let isa = isa(arch, level);
+    let code = ctx.compile(&*isa, &mut Default::default()).map_err(|e| fail(format!("{:?}", e.inner)))?;
+    let mut relocs = vec![];
+    for r in code.buffer.relocs() {
+        let kind = match r.kind {
+            ClifReloc::X86CallPCRel4 => RelocKind::X86CallPcRel4,
+            ClifReloc::Arm64Call => RelocKind::Arm64Call,
+            other => return Err(fail(format!("unexpected relocation {other:?}"))),
+        };
+        let FinalizedRelocTarget::ExternalName(ExternalName::User(user)) = &r.target else {
+            return Err(fail("a relocation that names no micro-kernel".into()));
+        };
+        relocs.push((r.offset, kind, *user, r.addend));
+    }
+    let bytes = code.code_buffer().to_vec();
+    let mut notes: Vec<Note> = vec![];
+    let mut push = |offset: u32, text: &str| match notes.last_mut() {
+        Some(last) if last.offset == offset => last.text = text.to_owned(),
+        Some(last) if last.text == text => {}
+        _ => notes.push(Note { offset, text: text.to_owned() }),
+    };
+    push(0, "frame");
+    let mut end = 0;
+    for loc in code.buffer.get_srclocs_sorted() {
+        if loc.start > end && end > 0 {
+            push(end, "frame");
+        }
+        push(loc.start, reasons.get(loc.loc.bits() as usize).map_or("frame", String::as_str));
+        end = loc.end;
+    }
+    if (end as usize) < bytes.len() {
+        push(end, "frame");
+    }
+    let func = &ctx.func;
+    let relocs = relocs
+        .into_iter()
+        .map(|(offset, kind, user, addend)| {
+            let UserExternalName { index, .. } = func.params.user_named_funcs()[user];
+            Reloc { offset, kind, symbol: symbols[index as usize].clone(), addend }
+        })
+        .collect();
+    Ok(Function { name: name.into(), code_len: bytes.len(), bytes, relocs, notes })
+}

@@ -1,0 +1,78 @@
+//! Emitters: from micro-kernels and loop nests to relocatable machine code.
+//!
+//! One emitter per vector instruction set, chosen in [`micro_kernel`]; the driver around the micro-kernels is Cranelift's
+//! on every target ([`clif::driver`]).
+
+pub mod a64;
+pub mod clif;
+pub mod x64;
+
+use crate::microkernel::MicroKernel;
+use crate::target::{Target, VectorIsa};
+
+/// A function's machine code before linking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Symbol.
+    pub name: String,
+    /// Code, then constants if it has any.
+    pub bytes: Vec<u8>,
+    /// Bytes of `bytes` that are instructions; what follows is data.
+    pub code_len: usize,
+    /// Places that refer to other functions.
+    pub relocs: Vec<Reloc>,
+    /// Why the code is there, by ascending offset; a note holds until the next one.
+    pub notes: Vec<Note>,
+}
+
+/// The reason for the instructions from `offset` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Byte offset in the function.
+    pub offset: u32,
+    /// For people.
+    pub text: String,
+}
+
+/// A place in a function that a linker fills in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloc {
+    /// Byte offset in the function.
+    pub offset: u32,
+    /// How it is filled in.
+    pub kind: RelocKind,
+    /// Symbol referred to.
+    pub symbol: String,
+    /// Added to the symbol's address.
+    pub addend: i64,
+}
+
+/// The two forms of a direct call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RelocKind {
+    /// 32-bit displacement from the end of the field.
+    X86CallPcRel4,
+    /// `BL`: 26-bit word displacement.
+    Arm64Call,
+}
+
+/// A micro-kernel that its emitter cannot express: always a defect of the schedule or the builder that made it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot emit `{name}` for {isa}: {what}")]
+pub struct EmitError {
+    /// The micro-kernel or function.
+    pub name: String,
+    /// The instruction set.
+    pub isa: VectorIsa,
+    /// Which operation, and why not.
+    pub what: String,
+}
+
+/// Emits `mk` for its instruction set. The result is a C function of one pointer per parameter, position independent.
+pub fn micro_kernel(mk: &MicroKernel, target: &Target) -> Result<Function, EmitError> {
+    match mk.isa {
+        VectorIsa::Sve => a64::sve::emit(mk),
+        VectorIsa::Avx2 => x64::avx2::emit(mk),
+        VectorIsa::Neon | VectorIsa::Fma128 => clif::micro::emit(mk, target),
+    }
+}

@@ -1,0 +1,308 @@
+//! Reads the [text form](super::print) of micro-kernels.
+//!
+//! Layout is free within a line; blank lines are skipped. Comments of operations and loops are their reasons and are
+//! kept; comments anywhere else are dropped. Parsing checks form only: [`MicroKernel::verify`] checks meaning.
+
+use std::str::FromStr;
+
+use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::target::VectorIsa;
+
+/// A text that is no micro-kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: found `{found}`, expected {expected}")]
+pub struct ParseError {
+    /// Line of the offending word, from 1.
+    pub line: usize,
+    /// The offending word, `end of line` or `end of text`.
+    pub found: String,
+    /// What would have been accepted.
+    pub expected: &'static str,
+}
+
+const ISAS: [VectorIsa; 4] = [VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx2, VectorIsa::Fma128];
+const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::ReadWrite];
+
+impl FromStr for MicroKernel {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut lines = Lines { text, line: 0 };
+        let (mut mk, _) = lines.next("`microkernel`", |l| l.header())?;
+        let mut before_body = true;
+        loop {
+            let expected = if before_body { "`param`, an operation or `}`" } else { "an operation, `loop` or `}`" };
+            let (item, why) = lines.next(expected, |l| l.item(&mk.params, before_body))?;
+            match item {
+                Item::Param(p) => mk.params.push(p),
+                Item::Op(op) => mk.body.push(Stmt::Inst(Inst { op, why })),
+                Item::Loop(trips) => {
+                    let body = lines.loop_body(&mk.params)?;
+                    mk.body.push(Stmt::Loop { trips, why, body });
+                }
+                Item::End => break,
+            }
+            before_body = mk.body.is_empty();
+        }
+        lines.end()?;
+        Ok(mk)
+    }
+}
+
+/// What a line of a micro-kernel can be.
+enum Item {
+    Param(Param),
+    Op(Op),
+    Loop(u64),
+    End,
+}
+
+/// The lines that are left, and the number of the last one taken.
+struct Lines<'a> {
+    text: &'a str,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// The next line that is not blank, cut into words, and its comment.
+    fn take(&mut self) -> Option<(Words<'a>, &'a str)> {
+        while !self.text.is_empty() {
+            let (line, rest) = self.text.split_once('\n').unwrap_or((self.text, ""));
+            self.text = rest;
+            self.line += 1;
+            let (code, why) = line.split_once(';').unwrap_or((line, ""));
+            if !code.trim().is_empty() {
+                return Some((Words { rest: code.trim(), line: self.line }, why));
+            }
+        }
+        None
+    }
+
+    /// Parses the whole next line with `parse`; `expected` is what the error says when no line is left.
+    fn next<T>(
+        &mut self,
+        expected: &'static str,
+        parse: impl FnOnce(&mut Words<'a>) -> Result<T, ParseError>,
+    ) -> Result<(T, String), ParseError> {
+        let Some((mut words, why)) = self.take() else {
+            return Err(ParseError { line: self.line.max(1), found: "end of text".into(), expected });
+        };
+        let value = parse(&mut words)?;
+        words.end()?;
+        // Reasons hold no control characters; in a text there may be tabs, or carriage returns of old files.
+        Ok((value, why.replace(char::is_control, " ").trim().to_owned()))
+    }
+
+    fn loop_body(&mut self, params: &[Param]) -> Result<Vec<Inst>, ParseError> {
+        const EXPECTED: &str = "an operation or `}`: loops do not nest";
+        let mut body = Vec::new();
+        loop {
+            let (op, why) = self.next(EXPECTED, |l| match l.item(params, false)? {
+                Item::Op(op) => Ok(Some(op)),
+                Item::End => Ok(None),
+                Item::Loop(_) => Err(l.error("loop", EXPECTED)),
+                Item::Param(_) => Err(l.error("param", EXPECTED)),
+            })?;
+            match op {
+                Some(op) => body.push(Inst { op, why }),
+                None => return Ok(body),
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ParseError> {
+        match self.take() {
+            Some((words, _)) => Err(words.error(words.peek().unwrap_or_default(), "end of text")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The words of a line that are left. A word is a run of letters, digits and `_`, or `+=`, or any other character.
+struct Words<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Words<'a> {
+    fn error(&self, found: &str, expected: &'static str) -> ParseError {
+        ParseError { line: self.line, found: found.into(), expected }
+    }
+
+    fn peek(&self) -> Option<&'a str> {
+        let first = self.rest.chars().next()?;
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let len = if is_word(first) {
+            self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len())
+        } else if self.rest.starts_with("+=") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        Some(&self.rest[..len])
+    }
+
+    fn next(&mut self, expected: &'static str) -> Result<&'a str, ParseError> {
+        let word = self.peek().ok_or_else(|| self.error("end of line", expected))?;
+        self.rest = self.rest[word.len()..].trim_start();
+        Ok(word)
+    }
+
+    /// Takes the next word if it is `word`.
+    fn accept(&mut self, word: &str) -> bool {
+        let found = self.peek() == Some(word);
+        if found {
+            self.rest = self.rest[word.len()..].trim_start();
+        }
+        found
+    }
+
+    fn end(&mut self) -> Result<(), ParseError> {
+        self.peek().map_or(Ok(()), |word| Err(self.error(word, "end of line")))
+    }
+
+    /// The next word, as whatever `read` makes of it.
+    fn read<T>(&mut self, expected: &'static str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, ParseError> {
+        let word = self.next(expected)?;
+        read(word).ok_or_else(|| self.error(word, expected))
+    }
+
+    /// `word` itself. `expected` is the word in backquotes.
+    fn word(&mut self, word: &str, expected: &'static str) -> Result<(), ParseError> {
+        self.read(expected, |w| (w == word).then_some(()))
+    }
+
+    fn number<T: FromStr>(&mut self, expected: &'static str) -> Result<T, ParseError> {
+        self.read(expected, |w| w.parse().ok())
+    }
+
+    fn identifier(&mut self, expected: &'static str) -> Result<String, ParseError> {
+        self.read(expected, |w| super::verify::is_identifier(w).then(|| w.to_owned()))
+    }
+
+    fn register(&mut self) -> Result<V, ParseError> {
+        self.read("a register `v0` to `v255`", |w| w.strip_prefix('v')?.parse().ok().map(V))
+    }
+
+    /// `x8`: a number of elements.
+    fn elements<T: FromStr>(&mut self) -> Result<T, ParseError> {
+        self.read("a number of elements, as `x8`", |w| w.strip_prefix('x')?.parse().ok())
+    }
+
+    fn header(&mut self) -> Result<MicroKernel, ParseError> {
+        self.word("microkernel", "`microkernel`")?;
+        let name = self.identifier("the micro-kernel's name")?;
+        let isa = self.read("neon, sve, avx2 or fma128", |w| ISAS.into_iter().find(|isa| isa.to_string() == w))?;
+        self.word("lanes", "`lanes`")?;
+        self.word("=", "`=`")?;
+        let lanes = self.number("a number of lanes")?;
+        self.word("registers", "`registers`")?;
+        self.word("=", "`=`")?;
+        let registers = self.number("a number of registers up to 255")?;
+        self.word("{", "`{`")?;
+        Ok(MicroKernel { name, isa, lanes, registers, params: vec![], body: vec![] })
+    }
+
+    fn item(&mut self, params: &[Param], before_body: bool) -> Result<Item, ParseError> {
+        if self.accept("}") {
+            return Ok(Item::End);
+        }
+        if self.accept("loop") {
+            let trips = self.number("a number of trips")?;
+            self.word("{", "`{`")?;
+            return Ok(Item::Loop(trips));
+        }
+        if self.accept("param") {
+            if !before_body {
+                return Err(self.error("param", "an operation: parameters come first"));
+            }
+            return self.param(params).map(Item::Param);
+        }
+        self.op(params).map(Item::Op)
+    }
+
+    fn param(&mut self, before: &[Param]) -> Result<Param, ParseError> {
+        let name = self.identifier("the parameter's name")?;
+        if before.iter().any(|p| p.name == name) {
+            return Err(self.error(&name, "a name no other parameter has"));
+        }
+        if before.len() > usize::from(u8::MAX) {
+            return Err(self.error(&name, "at most 256 parameters"));
+        }
+        self.word(":", "`:`")?;
+        let dtype = self.number("an element type")?;
+        let access =
+            self.read("read, write or readwrite", |w| ACCESSES.into_iter().find(|access| access.to_string() == w))?;
+        let (rows, row_bytes) = self.read("a region, as `6x2048`", |w| {
+            let (rows, row_bytes) = w.split_once('x')?;
+            Some((rows.parse().ok()?, row_bytes.parse().ok()?))
+        })?;
+        self.word("stride", "`stride`")?;
+        let row_stride = self.number("bytes between rows")?;
+        Ok(Param { name, dtype, access, region: Region { rows, row_bytes, row_stride } })
+    }
+
+    fn op(&mut self, params: &[Param]) -> Result<Op, ParseError> {
+        const OP: &str = "`zero`, `load`, `loadlanes`, `broadcast`, `add` or `max`";
+        if self.accept("store") {
+            let dst = self.addr(params)?;
+            self.word(",", "`,`")?;
+            return Ok(Op::Store { s: self.register()?, dst, lanes: self.elements()? });
+        }
+        let d = self.read("an operation or `}`", |w| w.strip_prefix('v')?.parse().ok().map(V))?;
+        if self.accept("+=") {
+            let a = self.register()?;
+            self.word("*", "`*`")?;
+            let b = self.register()?;
+            if !self.accept(".") {
+                return Ok(Op::Fma { d, a, b });
+            }
+            self.word("lane", "`lane`")?;
+            self.word("[", "`[`")?;
+            let lane = self.number("a lane")?;
+            self.word("]", "`]`")?;
+            return Ok(Op::FmaLane { d, a, b, lane });
+        }
+        self.word("=", "`=` or `+=`")?;
+        let op = self.next(OP)?;
+        Ok(match op {
+            "zero" => Op::Zero { d },
+            "load" => Op::Load { d, src: self.addr(params)?, lanes: self.elements()? },
+            "loadlanes" => Op::LoadLanes { d, src: self.addr(params)?, count: self.elements()? },
+            "broadcast" => Op::Broadcast { d, src: self.addr(params)? },
+            "add" | "max" => {
+                let a = self.register()?;
+                self.word(",", "`,`")?;
+                let b = self.register()?;
+                if op == "add" { Op::Add { d, a, b } } else { Op::Max { d, a, b } }
+            }
+            _ => return Err(self.error(op, OP)),
+        })
+    }
+
+    fn addr(&mut self, params: &[Param]) -> Result<Addr, ParseError> {
+        let param = self.read("a parameter's name", |w| params.iter().position(|p| p.name == w))?;
+        let param = P(u8::try_from(param).map_err(|_| self.error("param", "at most 256 parameters"))?);
+        self.word("[", "`[`")?;
+        let negative = self.accept("-");
+        let offset = self.signed(negative, "a byte offset")?;
+        let step = if self.accept("]") {
+            0
+        } else {
+            let negative = self.read("`+`, `-` or `]`", |w| matches!(w, "+" | "-").then_some(w == "-"))?;
+            let step = self.signed(negative, "bytes per trip")?;
+            self.word("*", "`*`")?;
+            self.word("t", "`t`")?;
+            self.word("]", "`]`")?;
+            step
+        };
+        Ok(Addr { param, offset, step })
+    }
+
+    fn signed(&mut self, negative: bool, expected: &'static str) -> Result<i64, ParseError> {
+        self.read(expected, |w| {
+            let magnitude: u64 = w.parse().ok()?;
+            if negative { 0i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() }
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! The text form of micro-kernels; [`parse`](super::parse) reads it back.
+//!
+//! ```text
+//! microkernel uk_1x8_k512 avx2 lanes=8 registers=16 {
+//!   param lhs: f32 read 1x2048 stride 2048
+//!   param rhs: f32 read 1x32768 stride 32768
+//!   param dst: f32 write 1x32 stride 4096
+//!   v0 = zero                          ; c[0, 0..8]
+//!   loop 512 {                         ; k in 0..512
+//!     v1 = load rhs[0 + 64*t] x8       ; rhs[k, 0..8]
+//!     v2 = broadcast lhs[0 + 4*t]      ; lhs[0, k]
+//!     v0 += v1 * v2                    ; c[0, 0..8]
+//!   }
+//!   store dst[0], v0 x8                ; c[0, 0..8]
+//! }
+//! ```
+//!
+//! A region is `ROWSxROW_BYTES stride ROW_STRIDE`, `t` counts trips of the enclosing loop, and what follows `;` is the
+//! reason. For every micro-kernel that [verifies](MicroKernel::verify), parsing the text gives the micro-kernel back.
+
+use std::fmt;
+
+use super::{Access, Addr, MicroKernel, Op, Param, Stmt, V};
+
+/// Column at which reasons start, so that those of short statements line up.
+const REASON_COLUMN: usize = 37;
+
+impl fmt::Display for MicroKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, isa, lanes, registers, params, body } = self;
+        writeln!(f, "microkernel {name} {isa} lanes={lanes} registers={registers} {{")?;
+        for param in params {
+            writeln!(f, "  {param}")?;
+        }
+        for stmt in body {
+            match stmt {
+                Stmt::Inst(inst) => line(f, format!("  {}", inst.op.display(params)), &inst.why)?,
+                Stmt::Loop { trips, why, body } => {
+                    line(f, format!("  loop {trips} {{"), why)?;
+                    for inst in body {
+                        line(f, format!("    {}", inst.op.display(params)), &inst.why)?;
+                    }
+                    writeln!(f, "  }}")?;
+                }
+            }
+        }
+        writeln!(f, "}}")
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, text: String, why: &str) -> fmt::Result {
+    if why.is_empty() {
+        return writeln!(f, "{text}");
+    }
+    // A reason must not be able to add statements to the text.
+    let why = why.replace(char::is_control, " ");
+    writeln!(f, "{text:<width$}; {why}", width = REASON_COLUMN.max(text.chars().count() + 1))
+}
+
+impl fmt::Display for V {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::ReadWrite => "readwrite",
+        })
+    }
+}
+
+impl fmt::Display for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, dtype, access, region } = self;
+        let (rows, row_bytes, row_stride) = (region.rows, region.row_bytes, region.row_stride);
+        write!(f, "param {name}: {dtype} {access} {rows}x{row_bytes} stride {row_stride}")
+    }
+}
+
+impl Op {
+    /// The text of the operation with parameters named as in `params`, which are its micro-kernel's.
+    pub fn display<'a>(&'a self, params: &'a [Param]) -> impl fmt::Display + 'a {
+        OpText { op: self, params }
+    }
+}
+
+/// Parameters are called `p0`, `p1`, ...: an operation alone does not know their names. See [`Op::display`].
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.display(&[]).fmt(f)
+    }
+}
+
+/// The parameter is called `p0`, `p1`, ...: an address alone does not know its name.
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        AddrText { addr: self, params: &[] }.fmt(f)
+    }
+}
+
+struct OpText<'a> {
+    op: &'a Op,
+    params: &'a [Param],
+}
+
+impl fmt::Display for OpText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |addr| AddrText { addr, params: self.params };
+        match self.op {
+            Op::Zero { d } => write!(f, "{d} = zero"),
+            Op::Load { d, src, lanes } => write!(f, "{d} = load {} x{lanes}", at(src)),
+            Op::LoadLanes { d, src, count } => write!(f, "{d} = loadlanes {} x{count}", at(src)),
+            Op::Broadcast { d, src } => write!(f, "{d} = broadcast {}", at(src)),
+            Op::Store { s, dst, lanes } => write!(f, "store {}, {s} x{lanes}", at(dst)),
+            Op::Fma { d, a, b } => write!(f, "{d} += {a} * {b}"),
+            Op::FmaLane { d, a, b, lane } => write!(f, "{d} += {a} * {b}.lane[{lane}]"),
+            Op::Add { d, a, b } => write!(f, "{d} = add {a}, {b}"),
+            Op::Max { d, a, b } => write!(f, "{d} = max {a}, {b}"),
+        }
+    }
+}
+
+struct AddrText<'a> {
+    addr: &'a Addr,
+    params: &'a [Param],
+}
+
+impl fmt::Display for AddrText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Addr { param, offset, step } = self.addr;
+        match self.params.get(usize::from(param.0)) {
+            Some(p) => f.write_str(&p.name)?,
+            None => write!(f, "p{}", param.0)?,
+        }
+        match step {
+            0 => write!(f, "[{offset}]"),
+            1.. => write!(f, "[{offset} + {step}*t]"),
+            _ => write!(f, "[{offset} - {}*t]", step.unsigned_abs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::P;
+    use super::*;
+
+    #[test]
+    fn an_operation_alone_numbers_its_parameter() {
+        let src = Addr { param: P(2), offset: -8, step: -4 };
+        assert_eq!(src.to_string(), "p2[-8 - 4*t]");
+        assert_eq!(Op::Broadcast { d: V(3), src }.to_string(), "v3 = broadcast p2[-8 - 4*t]");
+    }
+}

@@ -1,0 +1,210 @@
+//! The cost model: predicted cycles of a schedule, from the target's data alone.
+//!
+//! A tile's K loop takes as long as its scarcest resource: multiply-add pipes, load ports, the accumulators' latency, issue
+//! slots, or the bandwidth of the cache its operands come from. To that each call adds filling and draining the pipeline,
+//! starting and storing the accumulators, and the driver's work; packing is counted by what it copies. This is the
+//! roofline idea at the level of a register tile, in the manner of BLIS' analytical model (Low et al., "Analytical Modeling
+//! Is Enough for High-Performance BLIS", ACM TOMS 43(2), 2016), extended to operands read in place.
+
+use std::fmt;
+
+use kiln_ir::Epilogue;
+use kiln_ir::op::Matmul;
+
+use super::{LhsAccess, Order, Region, RhsAccess, Schedule};
+use crate::target::{Cache, Multiplier, Target, VectorUnit};
+
+/// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
+const CALL: f64 = 12.0;
+/// Bytes per cycle that the second-level cache sustains into the first while the core computes.
+const L2_BANDWIDTH: f64 = 24.0;
+/// The same for what lies behind the second level.
+const L3_BANDWIDTH: f64 = 8.0;
+/// Cycles per run of a packing copy beyond its vectors.
+const COPY_RUN: f64 = 1.5;
+/// Cycles per 16 bytes copied while packing.
+const COPY_VECTOR: f64 = 1.0;
+/// Share of the shorter of computing and loading that the longer does not hide.
+const EXPOSED: f64 = 0.08;
+
+/// What limits a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// Multiply-add pipes.
+    Fma,
+    /// Load ports.
+    Load,
+    /// Latency of too few accumulators.
+    Latency,
+    /// Issue slots.
+    Issue,
+    /// Bandwidth of a cache.
+    Memory,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Bound::Fma => "multiply-add pipes",
+            Bound::Load => "load ports",
+            Bound::Latency => "accumulator latency",
+            Bound::Issue => "issue slots",
+            Bound::Memory => "cache bandwidth",
+        })
+    }
+}
+
+/// Predicted cycles, on one thread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// All of it.
+    pub cycles: f64,
+    /// In K loops.
+    pub kernel: f64,
+    /// Around them: calls, accumulators, stores, post-ops.
+    pub overhead: f64,
+    /// Packing.
+    pub pack: f64,
+    /// What limits the K loop that takes longest.
+    pub bound: Bound,
+}
+
+impl fmt::Display for Prediction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Prediction { cycles, kernel, overhead, pack, bound } = self;
+        write!(
+            f,
+            "{cycles:.0} cycles (K loops {kernel:.0}, around them {overhead:.0}, packing {pack:.0}), bound by {bound}"
+        )
+    }
+}
+
+/// Cycles of one step of K of a `rows x vectors` tile with operands in the first-level cache, and what bounds it.
+pub fn step(unit: &VectorUnit, target: &Target, rows: u64, vectors: u64) -> (f64, Bound) {
+    let fmas = (rows * vectors) as f64;
+    let row_loads = match unit.multiplier {
+        Multiplier::Lane { .. } => rows as f64 / 4.0,
+        Multiplier::Broadcast => rows as f64,
+    };
+    let loads = vectors as f64 + row_loads;
+    [
+        (fmas / f64::from(unit.fma_pipes), Bound::Fma),
+        (loads / f64::from(unit.load_ports), Bound::Load),
+        (f64::from(unit.fma_latency), Bound::Latency),
+        ((fmas + loads + 0.5) / f64::from(target.dispatch), Bound::Issue),
+    ]
+    .into_iter()
+    .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
+}
+
+/// Predicted cycles of `schedule` for `shape`.
+pub fn predict(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: &Target) -> Option<Prediction> {
+    let unit = target.unit(schedule.isa)?;
+    let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
+    let mut longest = 0.0;
+    for r in &schedule.regions {
+        let p = region(shape, epilogue, r, unit, target);
+        total.kernel += p.kernel;
+        total.overhead += p.overhead;
+        total.pack += p.pack;
+        if p.kernel > longest {
+            longest = p.kernel;
+            total.bound = p.bound;
+        }
+    }
+    total.cycles = total.kernel + total.overhead + total.pack;
+    Some(total)
+}
+
+fn region(shape: Matmul, epilogue: &Epilogue, r: &Region, unit: &VectorUnit, target: &Target) -> Prediction {
+    let lanes = u64::from(unit.lanes);
+    let vectors = r.nr.div_ceil(lanes);
+    let width = r.end - r.start;
+    let strips = width / r.nr;
+    let blocks_k = shape.k.div_ceil(r.kc);
+    let mut p = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
+    let mut most = 0.0;
+    // Every block of rows has whole tiles and perhaps a smaller one; so has the last block.
+    let (whole, rest) = (shape.m / r.mc, shape.m % r.mc);
+    let heights = [(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)];
+    for (rows, count) in heights {
+        if rows == 0 || count == 0 {
+            continue;
+        }
+        let calls = (count * strips) as f64;
+        let (per_step, mut bound) = step(unit, target, rows, vectors);
+        let compute = per_step * shape.k as f64;
+        let (traffic, bandwidth) = traffic(shape, r, rows, lanes, target);
+        let memory = traffic * shape.k as f64 / bandwidth;
+        if memory > compute {
+            bound = Bound::Memory;
+        }
+        let kernel = calls * (compute.max(memory) + EXPOSED * compute.min(memory));
+        if kernel > most {
+            most = kernel;
+            p.bound = bound;
+        }
+        p.kernel += kernel;
+        let partial = r.nr % lanes != 0;
+        let stores = rows as f64 * (vectors as f64 + if partial { 2.0 } else { 0.0 }) / f64::from(unit.store_ports);
+        let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
+        let post = epilogue.ops().len() as f64 * (rows * vectors) as f64 / f64::from(unit.fma_pipes);
+        let per_block = CALL + fill + stores + (rows * vectors) as f64 / f64::from(target.dispatch);
+        let reload = (rows * vectors) as f64 / f64::from(unit.load_ports);
+        p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
+    }
+    p.pack = packing(shape, r, width);
+    p
+}
+
+/// Bytes per step of K that a tile draws from beyond the first-level cache, and at which bandwidth.
+fn traffic(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> (f64, f64) {
+    let l1 = target.l1d.bytes / 2;
+    let l2 = target.l2.bytes * 3 / 4;
+    let panel_bytes = r.kc * r.nr.next_multiple_of(lanes) * 4;
+    let strip_bytes = r.mr * r.kc * 4;
+    let lhs_bytes = 4 * rows;
+    let rhs_bytes = 4 * r.nr;
+    let panel_stays = match r.rhs {
+        RhsAccess::InPlace => strided_fits(target.l1d, target.line, r.kc, r.nr, shape.n),
+        RhsAccess::Panel | RhsAccess::Block => panel_bytes <= l1,
+    };
+    // A single tile per panel, or per strip, has nothing to stay for.
+    let (inner, outer, inner_stays, behind) = match r.order {
+        Order::NM => (rhs_bytes, lhs_bytes, panel_stays && r.mc > r.mr, r.mc * r.kc * 4),
+        Order::MN => (lhs_bytes, rhs_bytes, strip_bytes <= l1 && r.nc > r.nr, r.nc * r.kc * 4),
+    };
+    let all = behind + if r.order == Order::NM { panel_bytes } else { strip_bytes };
+    let outer_from_l1 = all <= l1 * 3 / 2 && (r.rhs != RhsAccess::InPlace || panel_stays);
+    let bytes = if inner_stays { 0 } else { inner } + if outer_from_l1 { 0 } else { outer };
+    (bytes as f64, if behind <= l2 { L2_BANDWIDTH } else { L3_BANDWIDTH })
+}
+
+/// Whether `rows` runs of `width` elements, `stride` elements apart, stay in a cache: runs whose distance is a multiple of
+/// a large power of two compete for few sets.
+fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> bool {
+    let line = u64::from(line);
+    let sets = cache.bytes / (u64::from(cache.ways) * line);
+    let bytes = stride * 4;
+    let lines_per_row = if bytes % line == 0 { (width * 4).div_ceil(line) } else { (width * 4).div_ceil(line) + 1 };
+    let reached = if bytes % line == 0 { (sets / gcd(sets, bytes / line)) * lines_per_row } else { sets };
+    rows * lines_per_row <= reached.min(sets) * u64::from(cache.ways) / 2
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn packing(shape: Matmul, r: &Region, width: u64) -> f64 {
+    let copy = |runs: u64, len: u64| runs as f64 * (COPY_RUN + len as f64 / 4.0 * COPY_VECTOR);
+    let rhs = match r.rhs {
+        RhsAccess::InPlace => 0.0,
+        // Per strip: K runs. With several blocks of rows outside, the same columns are packed again.
+        RhsAccess::Panel | RhsAccess::Block => copy(shape.k * (width / r.nr), r.nr),
+    };
+    let lhs = match r.lhs {
+        LhsAccess::InPlace => 0.0,
+        LhsAccess::Block => copy(shape.m * shape.k.div_ceil(r.kc), r.kc) * width.div_ceil(r.nc) as f64,
+    };
+    rhs + lhs
+}

@@ -1,0 +1,407 @@
+//! Targets: what code is compiled for, as plain data.
+//!
+//! A [`Target`] is a value parsed from a string (`neoverse-v1`, `sve512+bf16`, `x86-64-v3-avx2`). It carries all that
+//! scheduling and emission may ask for: instruction sets, vector length, registers, pipes and caches. Nothing here looks
+//! at the machine the compiler runs on, so any host compiles the same bytes for a target.
+//!
+//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx2`, `+l1d=BYTES`,
+//! `+l2=BYTES` (bytes with an optional `k` or `m` suffix). `CORE` is one of [`Target::CORES`]. Letters may be of either case.
+//!
+//! Sources of the figures: the Arm Neoverse N1, V1 and V2 software optimisation guides and LLVM's scheduling models for
+//! pipes and latencies; the AWS Graviton technical guide for caches; AMD's Zen 3 optimisation guide for `x86-64-v3`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use target_lexicon::Triple;
+
+/// A processor architecture: decides the driver's instruction set and calling convention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// 64-bit Arm, AAPCS64.
+    Aarch64,
+    /// x86-64, System V.
+    X86_64,
+}
+
+/// A vector instruction set that micro-kernels are emitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VectorIsa {
+    /// AArch64 Advanced SIMD, 128-bit.
+    Neon,
+    /// AArch64 Scalable Vector Extension at the target's vector length.
+    Sve,
+    /// x86 AVX2 with FMA, 256-bit.
+    Avx2,
+    /// x86 AVX with FMA, 128-bit registers only.
+    Fma128,
+}
+
+impl fmt::Display for VectorIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            VectorIsa::Neon => "neon",
+            VectorIsa::Sve => "sve",
+            VectorIsa::Avx2 => "avx2",
+            VectorIsa::Fma128 => "fma128",
+        })
+    }
+}
+
+/// How a multiply-add takes the operand that is the same for all columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Multiplier {
+    /// By element: one lane of a register that holds 4 consecutive scalars. Only registers below `max_reg` can be named.
+    Lane {
+        /// Registers `v0..v(max_reg - 1)` can be the indexed operand.
+        max_reg: u8,
+    },
+    /// A register filled from memory by a broadcasting load.
+    Broadcast,
+}
+
+/// One vector unit of a target: what the cost model and the micro-kernel builder know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VectorUnit {
+    /// The instruction set.
+    pub isa: VectorIsa,
+    /// f32 elements in a register.
+    pub lanes: u32,
+    /// Architectural vector registers.
+    pub registers: u8,
+    /// How the row operand reaches the multiply-add.
+    pub multiplier: Multiplier,
+    /// Fused multiply-adds (of a whole register) started per cycle.
+    pub fma_pipes: u32,
+    /// Cycles until an accumulator can be accumulated into again.
+    pub fma_latency: u32,
+    /// Vector loads per cycle.
+    pub load_ports: u32,
+    /// Vector stores per cycle.
+    pub store_ports: u32,
+}
+
+/// A data cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cache {
+    /// Capacity in bytes.
+    pub bytes: u64,
+    /// Associativity.
+    pub ways: u32,
+}
+
+/// A plain description of a processor to compile for. See the [module](self) for the strings it is parsed from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    core: &'static str,
+    modifiers: Vec<String>,
+    /// The architecture.
+    pub arch: Arch,
+    /// Vector units that micro-kernels may use, in order of preference at equal cost.
+    pub units: Vec<VectorUnit>,
+    /// BF16 matrix and dot-product instructions are present.
+    pub bf16: bool,
+    /// Cache line in bytes.
+    pub line: u32,
+    /// First-level data cache.
+    pub l1d: Cache,
+    /// Second-level cache, of one core.
+    pub l2: Cache,
+    /// Micro-operations that enter the back end per cycle.
+    pub dispatch: u32,
+}
+
+/// A target string that names no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The first word is not a known core.
+    #[error("unknown target `{word}`: expected one of {}", Target::CORES.join(", "))]
+    UnknownCore {
+        /// The offending word.
+        word: String,
+    },
+    /// A modifier is unknown or does not apply.
+    #[error("unknown modifier `{word}` for `{core}`: expected {expected}")]
+    UnknownModifier {
+        /// The offending word with its sign.
+        word: String,
+        /// The core it was applied to.
+        core: &'static str,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+    /// Every vector unit was removed.
+    #[error("target `{target}` has no vector unit left: at least one of its instruction sets must stay")]
+    NoUnit {
+        /// The whole string.
+        target: String,
+    },
+}
+
+const fn neon(fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
+    VectorUnit {
+        isa: VectorIsa::Neon,
+        lanes: 4,
+        registers: 32,
+        multiplier: Multiplier::Lane { max_reg: 32 },
+        fma_pipes,
+        fma_latency,
+        load_ports,
+        store_ports: 2,
+    }
+}
+
+const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
+    VectorUnit {
+        isa: VectorIsa::Sve,
+        lanes: bits / 32,
+        registers: 32,
+        // FMLA (indexed, single precision) encodes Zm in three bits.
+        multiplier: Multiplier::Lane { max_reg: 8 },
+        fma_pipes,
+        fma_latency,
+        load_ports,
+        store_ports: 1,
+    }
+}
+
+const fn x86(isa: VectorIsa, lanes: u32) -> VectorUnit {
+    VectorUnit {
+        isa,
+        lanes,
+        registers: 16,
+        multiplier: Multiplier::Broadcast,
+        fma_pipes: 2,
+        fma_latency: 4,
+        load_ports: 2,
+        store_ports: 1,
+    }
+}
+
+const fn kib(kib: u64, ways: u32) -> Cache {
+    Cache { bytes: kib * 1024, ways }
+}
+
+impl Target {
+    /// The cores a target string may start with.
+    pub const CORES: &'static [&'static str] = &[
+        "armv8",
+        "neoverse-n1",
+        "neoverse-v1",
+        "neoverse-v2",
+        "sve128",
+        "sve256",
+        "sve512",
+        "sve1024",
+        "sve2048",
+        "x86-64-v3",
+    ];
+
+    fn core(word: &str) -> Option<Target> {
+        let core = *Self::CORES.iter().find(|c| **c == word)?;
+        let a64 = |units: Vec<VectorUnit>, bf16, l1d, l2, dispatch| Target {
+            core,
+            modifiers: vec![],
+            arch: Arch::Aarch64,
+            units,
+            bf16,
+            line: 64,
+            l1d,
+            l2,
+            dispatch,
+        };
+        Some(match core {
+            "armv8" => a64(vec![neon(2, 4, 2)], false, kib(32, 4), kib(512, 8), 3),
+            "neoverse-n1" => a64(vec![neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4),
+            "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], true, kib(64, 4), kib(1024, 8), 8),
+            "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 8),
+            "x86-64-v3" => Target {
+                core,
+                modifiers: vec![],
+                arch: Arch::X86_64,
+                units: vec![x86(VectorIsa::Avx2, 8), x86(VectorIsa::Fma128, 4)],
+                bf16: false,
+                line: 64,
+                l1d: kib(32, 8),
+                l2: kib(512, 8),
+                dispatch: 6,
+            },
+            sve_bits => {
+                let bits = sve_bits.strip_prefix("sve")?.parse().ok()?;
+                a64(vec![sve(bits, 2, 4, 2), neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4)
+            }
+        })
+    }
+
+    /// The unit of instruction set `isa`, if the target has it.
+    pub fn unit(&self, isa: VectorIsa) -> Option<&VectorUnit> {
+        self.units.iter().find(|u| u.isa == isa)
+    }
+
+    /// The bits of an SVE register, or `None` without SVE.
+    pub fn sve_bits(&self) -> Option<u32> {
+        self.unit(VectorIsa::Sve).map(|u| u.lanes * 32)
+    }
+
+    /// The triple that names architecture and calling convention to other tools.
+    pub fn triple(&self) -> Triple {
+        let text = match self.arch {
+            Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+            Arch::X86_64 => "x86_64-unknown-linux-gnu",
+        };
+        text.parse().expect("a triple written here parses")
+    }
+
+    /// The same target with only the vector units of `isa`; `None` when it has none.
+    pub fn only(&self, isa: VectorIsa) -> Option<Target> {
+        self.unit(isa)?;
+        let mut t = self.clone();
+        for u in &self.units {
+            if u.isa != isa {
+                t.apply(&format!("-{}", u.isa)).ok()?;
+            }
+        }
+        Some(t)
+    }
+
+    fn apply(&mut self, word: &str) -> Result<(), TargetError> {
+        let expected = match self.arch {
+            Arch::Aarch64 => "+bf16, -bf16, -sve, -neon, +l1d=BYTES or +l2=BYTES",
+            Arch::X86_64 => "-avx2, -fma128, +l1d=BYTES or +l2=BYTES",
+        };
+        let unknown = || TargetError::UnknownModifier { word: word.into(), core: self.core, expected };
+        let isa = match word {
+            "-sve" => Some(VectorIsa::Sve),
+            "-neon" => Some(VectorIsa::Neon),
+            "-avx2" => Some(VectorIsa::Avx2),
+            "-fma128" => Some(VectorIsa::Fma128),
+            _ => None,
+        };
+        if let Some(isa) = isa {
+            self.unit(isa).ok_or_else(unknown)?;
+            self.units.retain(|u| u.isa != isa);
+        } else if matches!(word, "+bf16" | "-bf16") && self.arch == Arch::Aarch64 {
+            let on = word == "+bf16";
+            if self.bf16 == on {
+                return Ok(());
+            }
+            self.bf16 = on;
+        } else if let Some(bytes) = word.strip_prefix("+l1d=").and_then(bytes) {
+            self.l1d.bytes = bytes;
+        } else if let Some(bytes) = word.strip_prefix("+l2=").and_then(bytes) {
+            self.l2.bytes = bytes;
+        } else {
+            return Err(unknown());
+        }
+        let key = |w: &str| w[1..].split('=').next().map(str::to_owned);
+        self.modifiers.retain(|m| key(m) != key(word));
+        let is_default = Self::core(self.core).is_some_and(|d| {
+            (word.ends_with("bf16") && d.bf16 == self.bf16)
+                || (word.starts_with("+l1d") && d.l1d == self.l1d)
+                || (word.starts_with("+l2") && d.l2 == self.l2)
+        });
+        if !is_default {
+            self.modifiers.push(word.to_owned());
+            self.modifiers.sort();
+        }
+        Ok(())
+    }
+}
+
+/// `32768`, `32k`, `1m`: a cache size between 1 KiB and 1 GiB.
+fn bytes(s: &str) -> Option<u64> {
+    let (digits, unit) = match s.strip_suffix('k') {
+        Some(d) => (d, 1 << 10),
+        None => match s.strip_suffix('m') {
+            Some(d) => (d, 1 << 20),
+            None => (s, 1),
+        },
+    };
+    let n = digits.parse::<u64>().ok()?.checked_mul(unit)?;
+    (1 << 10..=1 << 30).contains(&n).then_some(n)
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(s: &str) -> Result<Self, TargetError> {
+        let text = s.trim().to_ascii_lowercase();
+        // The longest core first: a core's name may contain `-`, which also starts a modifier.
+        let core = Self::CORES
+            .iter()
+            .filter(|c| text.strip_prefix(**c).is_some_and(|r| r.is_empty() || r.starts_with(['+', '-'])))
+            .max_by_key(|c| c.len());
+        let Some(core) = core else {
+            let word = text.split('+').next().unwrap_or_default();
+            return Err(TargetError::UnknownCore { word: word.into() });
+        };
+        let mut target = Self::core(core).expect("every listed core is defined");
+        let mut rest = &text[core.len()..];
+        while !rest.is_empty() {
+            let end = rest[1..].find(['+', '-']).map_or(rest.len(), |i| i + 1);
+            target.apply(&rest[..end])?;
+            rest = &rest[end..];
+        }
+        if target.units.is_empty() {
+            return Err(TargetError::NoUnit { target: text });
+        }
+        Ok(target)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.core)?;
+        self.modifiers.iter().try_for_each(|m| f.write_str(m))
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_core_round_trips() {
+        for c in Target::CORES {
+            let t: Target = c.parse().unwrap();
+            assert_eq!(t.to_string(), *c);
+        }
+    }
+
+    #[test]
+    fn modifiers_are_canonical() {
+        let t: Target = "SVE512+BF16".parse().unwrap();
+        assert!(t.bf16 && t.sve_bits() == Some(512));
+        assert_eq!(t.to_string(), "sve512+bf16");
+        assert_eq!("neoverse-v1+bf16".parse::<Target>().unwrap().to_string(), "neoverse-v1");
+        assert_eq!("x86-64-v3+l2=1m-avx2+l2=512k".parse::<Target>().unwrap().to_string(), "x86-64-v3-avx2");
+        let neon = "neoverse-v1".parse::<Target>().unwrap().only(VectorIsa::Neon).unwrap();
+        assert_eq!(neon.to_string(), "neoverse-v1-sve");
+        assert_eq!(neon.to_string().parse::<Target>().unwrap(), neon);
+    }
+
+    #[test]
+    fn errors_name_the_word() {
+        let e = "neoverse-v9".parse::<Target>().unwrap_err();
+        assert!(e.to_string().contains("`neoverse-v9`") && e.to_string().contains("neoverse-v1"), "{e}");
+        let e = "neoverse-n1-sve".parse::<Target>().unwrap_err();
+        assert!(matches!(e, TargetError::UnknownModifier { .. }));
+        assert!(matches!("neoverse-n1-neon".parse::<Target>(), Err(TargetError::NoUnit { .. })));
+        assert!("".parse::<Target>().is_err());
+        assert!("x86-64-v3+l2=0".parse::<Target>().is_err());
+        assert!("x86-64-v3+l2=99999999999999999999k".parse::<Target>().is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! Builds a function value by value, checking each.
+
+use std::collections::HashSet;
+
+use super::error::{FuncError, FuncErrorKind};
+use super::op::{OpError, TensorOp};
+use super::types::TensorType;
+use super::{Def, Func, Value, ValueId};
+use crate::text::is_word;
+
+/// Makes a [`Func`]: first its arguments, then its operations. A call that fails changes nothing.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: String,
+    values: Vec<Value>,
+    names: HashSet<String>,
+    /// Results without a name so far: the number of the next one.
+    unnamed: usize,
+}
+
+impl Builder {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.into(), values: vec![], names: HashSet::new(), unnamed: 0 }
+    }
+
+    /// Adds an argument; `name` is without its `%`.
+    pub fn arg(&mut self, name: &str, ty: TensorType) -> Result<ValueId, FuncError> {
+        if self.values.last().is_some_and(|v| v.def != Def::Argument) {
+            return Err(FuncErrorKind::LateArgument(format!("%{name}")).into());
+        }
+        self.check_name(name)?;
+        Ok(self.insert(Some(name), ty, Def::Argument))
+    }
+
+    /// Adds an operation; its result is numbered.
+    pub fn push(&mut self, op: TensorOp, operands: &[ValueId]) -> Result<ValueId, FuncError> {
+        let ty = self.infer(&self.unnamed.to_string(), op, operands)?;
+        Ok(self.insert(None, ty, Def::Result { op, operands: operands.into() }))
+    }
+
+    /// Adds an operation with a name for its result, without its `%`.
+    pub fn push_named(&mut self, name: &str, op: TensorOp, operands: &[ValueId]) -> Result<ValueId, FuncError> {
+        self.check_name(name)?;
+        let ty = self.infer(name, op, operands)?;
+        Ok(self.insert(Some(name), ty, Def::Result { op, operands: operands.into() }))
+    }
+
+    /// The function that returns `result`.
+    pub fn finish(self, result: ValueId) -> Result<Func, FuncError> {
+        if !is_word(&self.name) {
+            return Err(FuncErrorKind::Name(self.name).into());
+        }
+        self.ty(result)?;
+        Ok(Func { name: self.name, values: self.values, result })
+    }
+
+    /// The type of a value added earlier.
+    pub fn ty(&self, id: ValueId) -> Result<&TensorType, FuncError> {
+        match self.values.get(id.0) {
+            Some(value) => Ok(&value.ty),
+            None => Err(FuncErrorKind::Undefined(format!("number {}", id.0)).into()),
+        }
+    }
+
+    /// The type of an operation's result; errors call the result `%name`.
+    pub(super) fn infer(&self, name: &str, op: TensorOp, operands: &[ValueId]) -> Result<TensorType, FuncError> {
+        let types = operands.iter().map(|&id| self.ty(id)).collect::<Result<Vec<_>, _>>()?;
+        op.infer(&types).map_err(|cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause }.into())
+    }
+
+    /// Adds a value that has been checked.
+    pub(super) fn insert(&mut self, name: Option<&str>, ty: TensorType, def: Def) -> ValueId {
+        let name = match name {
+            Some(name) => {
+                self.names.insert(name.into());
+                name.into()
+            }
+            None => {
+                self.unnamed += 1;
+                (self.unnamed - 1).to_string()
+            }
+        };
+        self.values.push(Value { name, ty, def });
+        ValueId(self.values.len() - 1)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), FuncErrorKind> {
+        if !is_word(name) {
+            return Err(FuncErrorKind::Name(name.into()));
+        }
+        if self.names.contains(name) {
+            return Err(FuncErrorKind::Redefined { value: format!("%{name}"), first: None });
+        }
+        Ok(())
+    }
+}

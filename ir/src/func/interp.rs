@@ -1,0 +1,62 @@
+//! The meaning of a function.
+
+use super::op::Tensor;
+use super::types::TensorType;
+use super::{Def, Func};
+
+/// Arguments that a function does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InterpretError {
+    /// Wrong number of arguments.
+    #[error("@{func} takes {expected} argument(s), found {found}")]
+    Count {
+        /// The function's name.
+        func: String,
+        /// Arguments it takes.
+        expected: usize,
+        /// Arguments given.
+        found: usize,
+    },
+    /// An argument has more or fewer elements than its type.
+    #[error("argument %{name} is {ty}, {} element(s): found {found}", ty.elements())]
+    Length {
+        /// The argument's name.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+        /// Elements given.
+        found: usize,
+    },
+}
+
+impl Func {
+    /// The elements of the result, row-major: the reference that compiled code is compared with.
+    ///
+    /// Arguments are in order, row-major and exactly as long as their types. Every operation is evaluated in double
+    /// precision on unrounded operands, sums in ascending order of their index, without fusing or vectors; nothing is
+    /// rounded to the values' dtypes. All values are held at once: it is for tests, not for speed.
+    pub fn interpret_f64(&self, arguments: &[&[f32]]) -> Result<Vec<f64>, InterpretError> {
+        let expected = self.arguments().count();
+        if arguments.len() != expected {
+            return Err(InterpretError::Count { func: self.name.clone(), expected, found: arguments.len() });
+        }
+        for ((_, value), data) in self.arguments().zip(arguments) {
+            if data.len() as u64 != value.ty.elements() {
+                let (name, ty) = (value.name.clone(), value.ty.clone());
+                return Err(InterpretError::Length { name, ty, found: data.len() });
+            }
+        }
+        let mut tensors: Vec<Vec<f64>> = Vec::with_capacity(self.values.len());
+        for (id, value) in self.values() {
+            tensors.push(match &value.def {
+                Def::Argument => arguments[id.0].iter().copied().map(f64::from).collect(),
+                Def::Result { op, operands } => {
+                    let operands: Vec<_> =
+                        operands.iter().map(|&o| Tensor { ty: &self.value(o).ty, data: &tensors[o.0] }).collect();
+                    op.evaluate(&operands, &value.ty)
+                }
+            });
+        }
+        Ok(tensors.swap_remove(self.result.0))
+    }
+}

@@ -1,0 +1,68 @@
+//! Affine expressions: a constant plus variables with constant coefficients.
+
+/// A loop variable: an index into the nest's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub u16);
+
+/// `constant + sum of coefficient * variable`. Terms are sorted by variable and have non-zero coefficients, so equal
+/// expressions are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Affine {
+    /// The constant.
+    pub constant: i64,
+    terms: Vec<(Var, i64)>,
+}
+
+impl Affine {
+    /// A constant.
+    pub fn constant(constant: i64) -> Self {
+        Self { constant, terms: vec![] }
+    }
+
+    /// The variables with their coefficients, by variable.
+    pub fn terms(&self) -> &[(Var, i64)] {
+        &self.terms
+    }
+
+    /// The coefficient of `var`; 0 if it does not occur.
+    pub fn coefficient(&self, var: Var) -> i64 {
+        self.terms.iter().find(|t| t.0 == var).map_or(0, |t| t.1)
+    }
+
+    /// Adds `coefficient * var`.
+    pub fn add_term(&mut self, var: Var, coefficient: i64) {
+        match self.terms.binary_search_by_key(&var, |t| t.0) {
+            Ok(i) => {
+                self.terms[i].1 += coefficient;
+                if self.terms[i].1 == 0 {
+                    self.terms.remove(i);
+                }
+            }
+            Err(i) if coefficient != 0 => self.terms.insert(i, (var, coefficient)),
+            Err(_) => {}
+        }
+    }
+
+    /// Replaces `var` by `value`.
+    pub fn substitute(&mut self, var: Var, value: &Affine) {
+        let c = self.coefficient(var);
+        if c != 0 {
+            self.add_term(var, -c);
+            self.constant += c * value.constant;
+            for &(v, k) in &value.terms {
+                self.add_term(v, c * k);
+            }
+        }
+    }
+
+    /// The value under an assignment of the variables.
+    pub fn eval(&self, value: impl Fn(Var) -> i64) -> i64 {
+        self.terms.iter().fold(self.constant, |sum, &(v, c)| sum + c * value(v))
+    }
+}
+
+impl From<Var> for Affine {
+    fn from(var: Var) -> Self {
+        Self { constant: 0, terms: vec![(var, 1)] }
+    }
+}

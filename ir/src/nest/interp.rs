@@ -1,0 +1,173 @@
+//! The interpreter: what a loop nest means.
+
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Stmt, Tile};
+
+/// A nest that cannot be executed on the given arguments.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InterpError {
+    /// The number of slices differs from the number of argument buffers.
+    #[error("{given} argument(s) given, the nest has {wanted}")]
+    Arguments {
+        /// Slices given.
+        given: usize,
+        /// Argument buffers.
+        wanted: usize,
+    },
+    /// A slice is too short.
+    #[error("argument `{name}` has {given} element(s), the nest addresses {wanted}")]
+    Length {
+        /// Buffer.
+        name: String,
+        /// Elements given.
+        given: usize,
+        /// Elements addressed.
+        wanted: u64,
+    },
+    /// An index is outside its dimension.
+    #[error("`{name}` is accessed at {index:?}, outside its extents")]
+    OutOfBounds {
+        /// Buffer.
+        name: String,
+        /// The evaluated indices.
+        index: Vec<i64>,
+    },
+}
+
+struct Machine<'a, 'b> {
+    nest: &'a LoopNest,
+    args: &'a mut [&'b mut [f32]],
+    scratch: Vec<Vec<f32>>,
+    vars: Vec<i64>,
+}
+
+impl LoopNest {
+    /// Executes the nest in f32 on one slice per argument buffer, in order. Every multiply-add is fused. Scratch memory
+    /// starts as NaN, so that reading it before writing it shows.
+    pub fn interpret(&self, args: &mut [&mut [f32]]) -> Result<(), InterpError> {
+        let wanted = self.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
+        if args.len() != wanted {
+            return Err(InterpError::Arguments { given: args.len(), wanted });
+        }
+        let mut scratch = vec![];
+        for (i, b) in self.buffers.iter().enumerate() {
+            match args.get(i) {
+                Some(a) if (a.len() as u64) < b.len() => {
+                    return Err(InterpError::Length { name: b.name.clone(), given: a.len(), wanted: b.len() });
+                }
+                Some(_) => {}
+                None => scratch.push(vec![f32::NAN; b.len() as usize]),
+            }
+        }
+        Machine { nest: self, args, scratch, vars: vec![0; self.vars.len()] }.run(&self.body)
+    }
+}
+
+impl Machine<'_, '_> {
+    fn run(&mut self, body: &[Stmt]) -> Result<(), InterpError> {
+        body.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    fn stmt(&mut self, s: &Stmt) -> Result<(), InterpError> {
+        match s {
+            Stmt::Loop(l) => {
+                let end = self.extent(&l.extent);
+                let mut i = 0;
+                while i < end {
+                    self.vars[l.var.0 as usize] = i as i64;
+                    self.run(&l.body)?;
+                    i += l.step;
+                }
+            }
+            Stmt::If { var, value, body } => {
+                if self.vars[var.0 as usize] == *value as i64 {
+                    self.run(body)?;
+                }
+            }
+            Stmt::Zero { dst } => *self.at(dst, 0)? = 0.0,
+            Stmt::MulAdd { dst, lhs, rhs } => {
+                let (a, b) = (*self.at(lhs, 0)?, *self.at(rhs, 0)?);
+                let c = self.at(dst, 0)?;
+                *c = a.mul_add(b, *c);
+            }
+            Stmt::Post { op, dst, operand } => {
+                let x = operand.as_ref().map_or(Ok(0.0), |a| self.at(a, 0).copied())?;
+                let c = self.at(dst, 0)?;
+                *c = op.apply_f32(*c, x);
+            }
+            Stmt::Copy { dst, src, len } => {
+                for i in 0..self.extent(len) {
+                    let v = *self.at(src, i)?;
+                    *self.at(dst, i)? = v;
+                }
+            }
+            Stmt::Tile(t) => self.tile(t)?,
+        }
+        Ok(())
+    }
+
+    fn tile(&mut self, t: &Tile) -> Result<(), InterpError> {
+        for i in 0..t.m {
+            for j in 0..t.n {
+                let mut c = match t.init {
+                    Init::Zero => 0.0,
+                    Init::Load => *self.element(&t.dst, i, j)?,
+                };
+                for p in 0..t.k {
+                    let (a, b) = (*self.element(&t.lhs, i, p)?, *self.element(&t.rhs, p, j)?);
+                    c = a.mul_add(b, c);
+                }
+                for (op, operand) in &t.post {
+                    let x = operand.as_ref().map_or(Ok(0.0), |a| self.at(a, j).copied())?;
+                    c = op.apply_f32(c, x);
+                }
+                *self.element(&t.dst, i, j)? = c;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, a: &Affine) -> i64 {
+        a.eval(|v| self.vars[v.0 as usize])
+    }
+
+    fn extent(&self, e: &Extent) -> u64 {
+        match e {
+            Extent::Const(n) => *n,
+            Extent::Min { tile, rest } => (*tile as i64).min(self.value(rest)).max(0) as u64,
+        }
+    }
+
+    /// The element `run` places along the last dimension from `access`, indices checked.
+    fn at(&mut self, access: &Access, run: u64) -> Result<&mut f32, InterpError> {
+        let b = &self.nest.buffers[access.buffer.0 as usize];
+        let mut index: Vec<i64> = access.index.iter().map(|i| self.value(i)).collect();
+        if let Some(last) = index.last_mut() {
+            *last += run as i64;
+        }
+        if index.iter().zip(&b.dims).any(|(&i, d)| i < 0 || i as u64 >= d.extent) {
+            return Err(InterpError::OutOfBounds { name: b.name.clone(), index });
+        }
+        let offset: u64 = index.iter().zip(&b.dims).map(|(&i, d)| i as u64 * d.stride).sum();
+        Ok(self.memory(access, offset as usize))
+    }
+
+    /// Element `(row, col)` of a tile's operand. The first is checked by index, the others against the buffer's length.
+    fn element(&mut self, m: &Matrix, row: u64, col: u64) -> Result<&mut f32, InterpError> {
+        self.at(&m.at, 0)?;
+        let b = &self.nest.buffers[m.at.buffer.0 as usize];
+        let first: u64 = m.at.index.iter().zip(&b.dims).map(|(i, d)| self.value(i) as u64 * d.stride).sum();
+        let offset = first + row * m.row + col * m.col;
+        if offset >= b.len() {
+            return Err(InterpError::OutOfBounds { name: b.name.clone(), index: vec![row as i64, col as i64] });
+        }
+        Ok(self.memory(&m.at, offset as usize))
+    }
+
+    fn memory(&mut self, access: &Access, offset: usize) -> &mut f32 {
+        let i = access.buffer.0 as usize;
+        match i.checked_sub(self.args.len()) {
+            Some(s) => &mut self.scratch[s][offset],
+            None => &mut self.args[i][offset],
+        }
+    }
+}

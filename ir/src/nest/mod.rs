@@ -1,0 +1,282 @@
+//! Loop nests: loops with constant extents over statements on buffers with constant strides.
+//!
+//! A [`LoopNest`] is what a problem becomes before there are vectors. [`op`](crate::op) builds the naive one;
+//! [`rewrite`](crate::rewrite) turns it, nest to nest, into the tiled and packed form that the compiler emits as a driver
+//! around micro-kernels. Its meaning is its [interpreter](LoopNest::interpret): every rewrite keeps it, up to the order
+//! of additions.
+//!
+//! Loops run from 0 in steps; an inner extent may be `min(tile, rest)` until tails are split. Indices are affine in the
+//! loop variables. Text form ([`Display`](std::fmt::Display) and [`FromStr`](std::str::FromStr)):
+//!
+//! ```text
+//! nest "matmul f32 13x31:31x17" {
+//!   in lhs f32 [13, 31] strides [31, 1]
+//!   in rhs f32 [31, 17] strides [17, 1]
+//!   out dst f32 [13, 17] strides [17, 1]
+//!   for m in 0..13 {
+//!     for n in 0..17 {
+//!       dst[m, n] = 0
+//!       for k in 0..31 {
+//!         dst[m, n] += lhs[m, k] * rhs[k, n]
+//!       }
+//!     }
+//!   }
+//! }
+//! ```
+
+mod affine;
+mod interp;
+mod parse;
+mod print;
+mod verify;
+
+pub use affine::{Affine, Var};
+pub use interp::InterpError;
+pub use parse::NestParseError;
+pub use verify::VerifyError;
+
+use crate::dtype::DType;
+use crate::epilogue::PostOp;
+
+/// Index into [`LoopNest::buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u16);
+
+/// Where a buffer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BufferKind {
+    /// A read-only argument.
+    In,
+    /// An argument that is written; never read before it is written.
+    Out,
+    /// Temporary memory; undefined at entry, private to each parallel task.
+    Scratch,
+}
+
+/// One dimension of a buffer, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dim {
+    /// Indices run below this.
+    pub extent: u64,
+    /// Elements from one index to the next.
+    pub stride: u64,
+}
+
+/// A tensor argument or temporary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// Unique name.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Argument or temporary.
+    pub kind: BufferKind,
+    /// Dimensions, outermost first.
+    pub dims: Vec<Dim>,
+}
+
+impl Buffer {
+    /// Elements from the first to one past the last addressed.
+    pub fn len(&self) -> u64 {
+        1 + self.dims.iter().map(|d| (d.extent - 1) * d.stride).sum::<u64>()
+    }
+
+    /// Never true: a buffer has at least one element.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// An element of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Which buffer.
+    pub buffer: BufferId,
+    /// One index per dimension.
+    pub index: Vec<Affine>,
+}
+
+/// How far a loop or copy goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// Always the same.
+    Const(u64),
+    /// `min(tile, rest)`, where `rest` shrinks with outer loop variables.
+    Min {
+        /// The full extent.
+        tile: u64,
+        /// What is left of the axis.
+        rest: Affine,
+    },
+}
+
+/// `for var in 0..extent step step`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loop {
+    /// The variable; no enclosing loop has the same.
+    pub var: Var,
+    /// End, exclusive.
+    pub extent: Extent,
+    /// Increment, at least 1.
+    pub step: u64,
+    /// Iterations are independent and may run on different threads.
+    pub parallel: bool,
+    /// Executed in order.
+    pub body: Vec<Stmt>,
+}
+
+/// How a tile's accumulators start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Init {
+    /// From zero; `dst` is not read.
+    Zero,
+    /// From `dst`.
+    Load,
+}
+
+/// A matrix operand of a [`Tile`]: its first element and the strides of the tile's two axes on it, in elements.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// First element.
+    pub at: Access,
+    /// Elements between rows.
+    pub row: u64,
+    /// Elements between columns.
+    pub col: u64,
+}
+
+/// A register tile: `dst[i, j] = post(init + sum over p of lhs[i, p] * rhs[p, j])`, one micro-kernel call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows.
+    pub m: u64,
+    /// Columns.
+    pub n: u64,
+    /// Length of the sum.
+    pub k: u64,
+    /// `m x n`.
+    pub dst: Matrix,
+    /// `m x k`.
+    pub lhs: Matrix,
+    /// `k x n`.
+    pub rhs: Matrix,
+    /// How sums start.
+    pub init: Init,
+    /// Post-ops, each with the column vector it reads, at the tile's first column.
+    pub post: Vec<(PostOp, Option<Access>)>,
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stmt {
+    /// Repetition.
+    Loop(Loop),
+    /// Executed when `var == value`.
+    If {
+        /// A variable in scope.
+        var: Var,
+        /// Compared with.
+        value: u64,
+        /// Executed in order.
+        body: Vec<Stmt>,
+    },
+    /// `dst = 0`.
+    Zero {
+        /// Written.
+        dst: Access,
+    },
+    /// `dst += lhs * rhs`, fused multiply-add.
+    MulAdd {
+        /// Read and written.
+        dst: Access,
+        /// Factor.
+        lhs: Access,
+        /// Factor.
+        rhs: Access,
+    },
+    /// `dst = op(dst, operand)`.
+    Post {
+        /// The post-op.
+        op: PostOp,
+        /// Read and written.
+        dst: Access,
+        /// The element of the tensor the post-op reads, if it reads one.
+        operand: Option<Access>,
+    },
+    /// `dst[.., i] = src[.., i]` for `i` below `len`: a run along the last dimension of both, contiguous in both.
+    Copy {
+        /// First element written.
+        dst: Access,
+        /// First element read.
+        src: Access,
+        /// Elements.
+        len: Extent,
+    },
+    /// A micro-kernel call.
+    Tile(Box<Tile>),
+}
+
+/// A loop nest. See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoopNest {
+    /// The problem it computes, as text.
+    pub problem: String,
+    /// Arguments in argument order, then scratch.
+    pub buffers: Vec<Buffer>,
+    /// Names of the variables; [`Var`] indexes it.
+    pub vars: Vec<String>,
+    /// Executed in order.
+    pub body: Vec<Stmt>,
+}
+
+impl LoopNest {
+    /// The buffer called `name`.
+    pub fn buffer(&self, name: &str) -> Option<BufferId> {
+        self.buffers.iter().position(|b| b.name == name).map(|i| BufferId(i as u16))
+    }
+
+    /// The variable called `name`, made if there is none.
+    pub fn var(&mut self, name: &str) -> Var {
+        let i = self.vars.iter().position(|v| v == name).unwrap_or_else(|| {
+            self.vars.push(name.to_owned());
+            self.vars.len() - 1
+        });
+        Var(i as u16)
+    }
+}
+
+impl Stmt {
+    /// Calls `f` on every affine expression of this statement and those in it.
+    pub fn for_each_affine(&mut self, f: &mut impl FnMut(&mut Affine)) {
+        fn access(a: &mut Access, f: &mut impl FnMut(&mut Affine)) {
+            a.index.iter_mut().for_each(f);
+        }
+        fn extent(e: &mut Extent, f: &mut impl FnMut(&mut Affine)) {
+            if let Extent::Min { rest, .. } = e {
+                f(rest);
+            }
+        }
+        match self {
+            Stmt::Loop(l) => {
+                extent(&mut l.extent, f);
+                l.body.iter_mut().for_each(|s| s.for_each_affine(f));
+            }
+            Stmt::If { body, .. } => body.iter_mut().for_each(|s| s.for_each_affine(f)),
+            Stmt::Zero { dst } => access(dst, f),
+            Stmt::MulAdd { dst, lhs, rhs } => [dst, lhs, rhs].into_iter().for_each(|a| access(a, f)),
+            Stmt::Post { dst, operand, .. } => {
+                access(dst, f);
+                operand.iter_mut().for_each(|a| access(a, f));
+            }
+            Stmt::Copy { dst, src, len } => {
+                access(dst, f);
+                access(src, f);
+                extent(len, f);
+            }
+            Stmt::Tile(t) => {
+                [&mut t.dst.at, &mut t.lhs.at, &mut t.rhs.at].into_iter().for_each(|a| access(a, f));
+                t.post.iter_mut().flat_map(|(_, a)| a).for_each(|a| access(a, f));
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The text form of loop nests.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Stmt};
+
+impl Display for LoopNest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "nest \"{}\" {{", self.problem)?;
+        for b in &self.buffers {
+            let kind = match b.kind {
+                BufferKind::In => "in",
+                BufferKind::Out => "out",
+                BufferKind::Scratch => "scratch",
+            };
+            let list = |get: fn(&super::Dim) -> u64| {
+                b.dims.iter().map(|d| get(d).to_string()).collect::<Vec<_>>().join(", ")
+            };
+            writeln!(f, "  {kind} {} {} [{}] strides [{}]", b.name, b.dtype, list(|d| d.extent), list(|d| d.stride))?;
+        }
+        self.body.iter().try_for_each(|s| self.stmt(f, s, 1))?;
+        writeln!(f, "}}")
+    }
+}
+
+impl LoopNest {
+    fn stmt(&self, f: &mut Formatter<'_>, s: &Stmt, depth: usize) -> fmt::Result {
+        let block = |f: &mut Formatter<'_>, body: &[Stmt]| {
+            writeln!(f, " {{")?;
+            body.iter().try_for_each(|s| self.stmt(f, s, depth + 1))?;
+            writeln!(f, "{:1$}}}", "", 2 * depth)
+        };
+        write!(f, "{:1$}", "", 2 * depth)?;
+        match s {
+            Stmt::Loop(l) => {
+                write!(f, "for {} in 0..{}", self.vars[l.var.0 as usize], self.extent(&l.extent))?;
+                if l.step != 1 {
+                    write!(f, " step {}", l.step)?;
+                }
+                if l.parallel {
+                    write!(f, " parallel")?;
+                }
+                block(f, &l.body)
+            }
+            Stmt::If { var, value, body } => {
+                write!(f, "if {} == {value}", self.vars[var.0 as usize])?;
+                block(f, body)
+            }
+            Stmt::Zero { dst } => writeln!(f, "{} = 0", self.access(dst)),
+            Stmt::MulAdd { dst, lhs, rhs } => {
+                writeln!(f, "{} += {} * {}", self.access(dst), self.access(lhs), self.access(rhs))
+            }
+            Stmt::Post { op, dst, operand } => {
+                write!(f, "{} = post {op}", self.access(dst))?;
+                if let Some(a) = operand {
+                    write!(f, " {}", self.access(a))?;
+                }
+                writeln!(f)
+            }
+            Stmt::Copy { dst, src, len } => {
+                writeln!(f, "{} = copy {} x {}", self.access(dst), self.access(src), self.extent(len))
+            }
+            Stmt::Tile(t) => {
+                let init = match t.init {
+                    Init::Zero => "=",
+                    Init::Load => "+=",
+                };
+                write!(
+                    f,
+                    "tile {}x{}x{} {} {init} {} * {}",
+                    t.m,
+                    t.n,
+                    t.k,
+                    self.matrix(&t.dst),
+                    self.matrix(&t.lhs),
+                    self.matrix(&t.rhs)
+                )?;
+                for (op, operand) in &t.post {
+                    write!(f, " post {op}")?;
+                    if let Some(a) = operand {
+                        write!(f, " {}", self.access(a))?;
+                    }
+                }
+                writeln!(f)
+            }
+        }
+    }
+
+    fn affine(&self, a: &Affine) -> String {
+        let mut out = String::new();
+        for &(v, c) in a.terms() {
+            let name = &self.vars[v.0 as usize];
+            let sign = if c < 0 { "-" } else { "+" };
+            match (out.is_empty(), c < 0) {
+                (true, false) => {}
+                (true, true) => out.push('-'),
+                (false, _) => out += &format!(" {sign} "),
+            }
+            match c.unsigned_abs() {
+                1 => out += name,
+                c => out += &format!("{c}*{name}"),
+            }
+        }
+        match (out.is_empty(), a.constant) {
+            (true, c) => out = c.to_string(),
+            (false, 0) => {}
+            (false, c) if c < 0 => out += &format!(" - {}", c.unsigned_abs()),
+            (false, c) => out += &format!(" + {c}"),
+        }
+        out
+    }
+
+    fn extent(&self, e: &Extent) -> String {
+        match e {
+            Extent::Const(n) => n.to_string(),
+            Extent::Min { tile, rest } => format!("min({tile}, {})", self.affine(rest)),
+        }
+    }
+
+    fn access(&self, a: &Access) -> String {
+        let index = a.index.iter().map(|i| self.affine(i)).collect::<Vec<_>>().join(", ");
+        format!("{}[{index}]", self.buffers[a.buffer.0 as usize].name)
+    }
+
+    fn matrix(&self, m: &Matrix) -> String {
+        format!("{} ({}, {})", self.access(&m.at), m.row, m.col)
+    }
+}

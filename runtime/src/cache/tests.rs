@@ -1,0 +1,297 @@
+use std::convert::Infallible;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use super::*;
+
+type Numbers = Cache<u32, u32, String>;
+
+fn numbers(entries: usize) -> Numbers {
+    Cache::new(Capacity::entries(entries))
+}
+
+/// The value of `key`, ten times the key, and whether it was made for this call.
+fn ask(cache: &Numbers, key: u32) -> (u32, bool) {
+    let mut made = false;
+    let value = cache.get_or_try_insert_with(
+        &key,
+        |_| 100,
+        || {
+            made = true;
+            Ok(key * 10)
+        },
+    );
+    (*value.unwrap(), made)
+}
+
+#[test]
+fn the_least_recently_used_leaves() {
+    let cache = numbers(2);
+    assert_eq!([1, 2, 1, 3].map(|key| ask(&cache, key)), [(10, true), (20, true), (10, false), (30, true)]);
+    assert_eq!([1, 2].map(|key| ask(&cache, key)), [(10, false), (20, true)]);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.compilations, stats.evictions), (2, 4, 4, 2));
+    assert_eq!((stats.entries, stats.bytes), (2, 200));
+}
+
+#[test]
+fn bytes_are_bounded_and_values_above_the_bound_are_not_stored() {
+    let cache: Cache<u32, u32, Infallible> = Cache::new(Capacity { entries: 100, bytes: 1_000 });
+    let ask = |key, size| *cache.get_or_try_insert_with(&key, |_| size as usize, || Ok(size)).unwrap();
+    (0..10).for_each(|key| assert_eq!(ask(key, 100), 100));
+    assert_eq!((cache.stats().entries, cache.stats().bytes), (10, 1_000));
+    ask(10, 250);
+    assert_eq!((cache.stats().entries, cache.stats().bytes, cache.stats().evictions), (8, 950, 3));
+    assert_eq!(ask(11, 1_001), 1_001);
+    assert_eq!((cache.stats().entries, cache.stats().evictions), (8, 3));
+    assert_eq!(ask(12, 1_000), 1_000);
+    assert_eq!((cache.stats().entries, cache.stats().bytes), (1, 1_000));
+}
+
+#[test]
+fn threads_racing_for_a_key_make_it_once() {
+    const THREADS: usize = 8;
+    let cache = numbers(10);
+    let (made, start) = (AtomicUsize::new(0), Barrier::new(THREADS));
+    let make = || {
+        made.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(30));
+        Ok(5)
+    };
+    let values: Vec<_> = std::thread::scope(|scope| {
+        let ask = || {
+            start.wait();
+            cache.get_or_try_insert_with(&1, |_| 1, make).unwrap()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(made.into_inner(), 1);
+    assert!(values.iter().all(|value| Arc::ptr_eq(value, &values[0])));
+    let stats = cache.stats();
+    assert_eq!((stats.compilations, stats.hits + stats.misses), (1, THREADS as u64));
+    assert!(stats.compile_time >= Duration::from_millis(30));
+}
+
+#[test]
+fn many_threads_and_keys_agree_with_the_counters() {
+    let cache = numbers(16);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let cache = &cache;
+            scope.spawn(move || {
+                for i in 0..20_000_u32 {
+                    let key = (i * (thread + 1)) % 24;
+                    assert_eq!(ask(cache, key).0, key * 10);
+                }
+            });
+        }
+    });
+    let stats = cache.stats();
+    assert_eq!(stats.hits + stats.misses, 80_000);
+    assert!(stats.compilations <= stats.misses && stats.compilations >= 24);
+    assert_eq!((stats.entries, stats.bytes), (16, 1_600));
+    assert_eq!(stats.evictions + 16, stats.compilations);
+    assert!(cache.lock().flights.is_empty() && cache.lock().waiting.is_empty());
+}
+
+#[test]
+fn values_in_use_survive_eviction_and_clear() {
+    struct Counted<'a>(&'a AtomicUsize);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let drops = AtomicUsize::new(0);
+    let cache: Cache<u32, Counted, Infallible> = Cache::new(Capacity::entries(1));
+    let ask = |key| cache.get_or_try_insert_with(&key, |_| 1, || Ok(Counted(&drops))).unwrap();
+    let held = ask(1);
+    ask(2);
+    assert_eq!(drops.load(Ordering::Relaxed), 0, "evicted, and still held");
+    drop(held);
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    cache.clear();
+    assert_eq!(drops.load(Ordering::Relaxed), 2);
+    assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
+}
+
+/// Dropping a value may use the cache: values are dropped outside the lock.
+#[test]
+fn values_may_use_the_cache_while_they_are_dropped() {
+    struct Asks(std::sync::Weak<Cache<u32, Asks, Infallible>>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            if let Some(cache) = self.0.upgrade() {
+                cache.stats();
+            }
+        }
+    }
+    let cache = Arc::new(Cache::new(Capacity::entries(1)));
+    for key in 0..3 {
+        cache.get_or_try_insert_with(&key, |_| 1, || Ok(Asks(Arc::downgrade(&cache)))).unwrap();
+    }
+    cache.clear();
+    assert_eq!(cache.stats().evictions, 2);
+}
+
+#[test]
+fn capacity_zero_stores_nothing() {
+    let cache = numbers(0);
+    assert_eq!([1, 1, 1].map(|key| ask(&cache, key)), [(10, true); 3]);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.compilations, stats.entries, stats.evictions), (0, 3, 3, 0, 0));
+}
+
+/// A maker that has been joined by one waiter, and then ends as `end` says. What the waiter's own maker would return is 7.
+fn maker_and_waiter(end: impl FnOnce() -> Result<u32, String> + Send) -> (bool, Result<Arc<u32>, String>, Numbers) {
+    let cache = numbers(4);
+    let (started, wait_for_start) = channel();
+    let cache_ref = &cache;
+    let (maker_panicked, waited) = std::thread::scope(|scope| {
+        let maker = scope.spawn(move || {
+            cache_ref.get_or_try_insert_with(
+                &1,
+                |_| 1,
+                || {
+                    started.send(()).unwrap();
+                    while cache_ref.stats().waits == 0 {
+                        std::thread::yield_now();
+                    }
+                    end()
+                },
+            )
+        });
+        wait_for_start.recv().unwrap();
+        let waited = cache_ref.get_or_try_insert_with(&1, |_| 1, || Ok(7));
+        (maker.join().is_err(), waited)
+    });
+    (maker_panicked, waited, cache)
+}
+
+#[test]
+fn errors_reach_all_that_wait_and_are_not_stored() {
+    let (_, waited, cache) = maker_and_waiter(|| Err("no".to_owned()));
+    assert_eq!(waited, Err("no".to_owned()));
+    assert_eq!((cache.stats().entries, cache.stats().waits, cache.stats().compilations), (0, 1, 1));
+    assert_eq!(ask(&cache, 1), (10, true));
+}
+
+#[test]
+fn after_a_panic_a_waiter_makes_the_value() {
+    let (panicked, waited, cache) = maker_and_waiter(|| panic!("expected by the test"));
+    assert!(panicked);
+    assert_eq!(waited.map(|value| *value), Ok(7));
+    assert_eq!((cache.stats().waits, cache.stats().compilations), (0, 2));
+    assert_eq!(ask(&cache, 1), (7, false));
+}
+
+#[test]
+fn makers_may_ask_for_other_keys_and_for_their_own() {
+    let cache = numbers(4);
+    let value = cache.get_or_try_insert_with(
+        &1,
+        |_| 1,
+        || {
+            let (inner, own) = (ask(&cache, 2), ask(&cache, 1));
+            assert_eq!((inner, own), ((20, true), (10, true)));
+            Ok(inner.0 + own.0)
+        },
+    );
+    assert_eq!(*value.unwrap(), 30);
+    assert_eq!(ask(&cache, 1), (30, false));
+}
+
+/// Two makers that each ask for the other's key.
+#[test]
+fn makers_that_would_wait_for_each_other_do_not() {
+    let cache = numbers(4);
+    let both_make = Barrier::new(2);
+    let make = |own: u32, other: u32| {
+        cache.get_or_try_insert_with(
+            &own,
+            |_| 1,
+            || {
+                both_make.wait();
+                Ok(own + *cache.get_or_try_insert_with(&other, |_| 1, || Ok(1_000))?)
+            },
+        )
+    };
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| *make(1, 2).unwrap());
+        let two = scope.spawn(|| *make(2, 1).unwrap());
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    // The second to ask makes the other's value itself; the first gets what the second made of it.
+    assert!([(1_003, 1_002), (1_001, 1_003)].contains(&(one, two)), "{one} {two}");
+    assert!(cache.lock().flights.is_empty() && cache.lock().waiting.is_empty());
+}
+
+/// A key of the kind kernels have.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct KernelKey {
+    shape: [u64; 4],
+    epilogue: Vec<u8>,
+    target: String,
+    options: u64,
+}
+
+/// The same, without owning its parts.
+#[derive(Hash)]
+struct KernelKeyRef<'a> {
+    shape: [u64; 4],
+    epilogue: &'a [u8],
+    target: &'a str,
+    options: u64,
+}
+
+impl Equivalent<KernelKey> for KernelKeyRef<'_> {
+    fn equivalent(&self, key: &KernelKey) -> bool {
+        self.shape == key.shape
+            && self.epilogue == key.epilogue
+            && self.target == key.target
+            && self.options == key.options
+    }
+}
+
+fn kernel_key(i: u64) -> KernelKey {
+    KernelKey { shape: [i, 768, 3072, 1], epilogue: vec![1, 2], target: "neoverse-v1".into(), options: 3 }
+}
+
+#[test]
+fn keys_can_be_borrowed() {
+    let cache: Cache<KernelKey, u64, Infallible> = Cache::new(Capacity::entries(8));
+    cache.get_or_try_insert_with(&kernel_key(1), |_| 1, || Ok(11)).unwrap();
+    let mut key = KernelKeyRef { shape: [1, 768, 3072, 1], epilogue: &[1, 2], target: "neoverse-v1", options: 3 };
+    assert_eq!(cache.get(&key).as_deref(), Some(&11));
+    key.target = "neoverse-v2";
+    assert_eq!(cache.get(&key), None);
+    assert_eq!((cache.stats().hits, cache.stats().misses), (1, 1));
+}
+
+/// `cargo test --release -p kiln-runtime hit_time -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: prints the time of an uncontended hit"]
+fn hit_time() {
+    const BATCH: u32 = 1_000;
+    let cache: Cache<KernelKey, u64, Infallible> = Cache::new(Capacity::entries(1_024));
+    let keys: Vec<_> = (0..64).map(kernel_key).collect();
+    for key in &keys {
+        cache.get_or_try_insert_with(key, |_| 1, || Ok(1)).unwrap();
+    }
+    // The best of many short batches: most are not interrupted, even on a busy machine.
+    let best_batch = |keys: &[KernelKey]| {
+        let batch = |_| {
+            let start = Instant::now();
+            for key in keys.iter().cycle().take(BATCH as usize) {
+                let found = cache.get_or_try_insert_with(std::hint::black_box(key), |_| 1, || Ok(0));
+                assert_eq!(*found.unwrap(), 1);
+            }
+            start.elapsed()
+        };
+        (0..5_000).map(batch).min().unwrap() / BATCH
+    };
+    println!("one key: {:?} per hit", best_batch(&keys[..1]));
+    println!("64 keys: {:?} per hit", best_batch(&keys));
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what the tests need, then passes all of them: natively, and as AArch64 programs under qemu.
+# Stops at the first failure. docs/testing.md tells how to run a part by hand.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Where a tool is missing, a test fails instead of skipping; snapshots are compared and never written.
+export CI=1
+# Every AArch64 test runs on this core,
+core=neoverse-v1
+# and the test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
+more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
+executing=(verify)
+# Cases of a property test under emulation; natively proptest's own default holds.
+emulated_proptest_cases=32
+
+stage() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name"
+    "$@" || { echo "== $name: FAILED after $((SECONDS - start)) s" >&2; exit 1; }
+    echo "== $name: $((SECONDS - start)) s"
+}
+
+export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
+stage set-up tools/setup-tests.sh
+stage native cargo run --locked --quiet --release --package xtask -- check
+stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512:512x512 +bias+relu"
+
+# A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
+. "$KILN_A64/env.sh"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/a64 PROPTEST_CASES=$emulated_proptest_cases
+a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --target aarch64-unknown-linux-gnu)
+stage "aarch64 build" "${a64_test[@]}" --all-targets --no-run
+QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --all-targets
+for core in "${more_cores[@]}"; do
+    QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
+done
+echo "== all passed: $SECONDS s"

@@ -1,0 +1,33 @@
+//! `cargo xtask check`: what must hold before a change is shown to anyone.
+
+use std::time::Instant;
+
+use crate::links;
+use crate::process::{self, Result, cargo};
+
+/// Runs the stages, the quick ones first, and stops at the first failure.
+///
+/// All of them build the whole workspace in the release profile, so that Cranelift is compiled once for all.
+pub fn run() -> Result {
+    stage("format", || process::run(&mut cargo("fmt --all --check")))?;
+    stage("links", links::check)?;
+    stage("lints", || {
+        process::run(&mut cargo("clippy --locked --quiet --release --workspace --all-targets -- -D warnings"))
+    })?;
+    stage("documentation", || {
+        let mut doc = cargo("doc --locked --quiet --release --workspace --no-deps");
+        process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    stage("tests", || {
+        // A check reports a changed snapshot and leaves no file behind.
+        process::run(cargo("test --locked --quiet --release --workspace").env("INSTA_UPDATE", "no"))
+    })
+}
+
+fn stage(name: &str, work: impl FnOnce() -> Result) -> Result {
+    println!("== {name}");
+    let start = Instant::now();
+    work().map_err(|e| format!("{name}: {e}"))?;
+    println!("== {name}: {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The project's habits as commands. `cargo xtask --help` lists them; `docs/testing.md` says when to use which.
+
+mod bench;
+mod bless;
+mod check;
+mod hashes;
+mod links;
+mod mca;
+mod process;
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's habits.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Formatting, lints, documentation, its links, and all native tests; stops at the first failure.
+    Check,
+    /// Accepts what the compiler produces now: rewrites snapshots and fixtures. Review the diff.
+    Bless,
+    /// Rewrites the A64 encoder's fixture with llvm-mc's answers.
+    Oracle,
+    /// Reports which of about 500 problems compile to other bytes than at a base revision.
+    Replay(replay::Args),
+    /// Prints a hash of the machine code of each of those problems.
+    Hashes,
+    /// Measures the problems whose speed we watch.
+    Bench(bench::Args),
+    /// Models the K loops of a problem's micro-kernels with llvm-mca.
+    Mca(mca::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Check => check::run(),
+        Task::Bless => bless::all(),
+        Task::Oracle => bless::a64_oracle(),
+        Task::Replay(args) => replay::run(&args),
+        Task::Hashes => hashes::run(),
+        Task::Bench(args) => bench::run(&args),
+        Task::Mca(args) => mca::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
