@@ -1,1 +1,103 @@
-fn main(){}
+//! `kiln`: compile, run, dump, verify and bench tensor contractions of concrete shape.
+//!
+//! One file per subcommand; the other files are what they share. Exit codes: 0 for success, 1 when a check failed (or
+//! Kiln itself did), 2 for bad usage or input.
+
+#![deny(unsafe_code)]
+
+mod bench;
+mod check;
+mod counter;
+mod data;
+mod dump;
+mod error;
+mod mark;
+mod npy;
+mod problems;
+mod run;
+mod scale;
+mod target;
+mod tensors;
+mod timing;
+mod unchecked;
+mod verify;
+mod worker;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::Error;
+
+/// Whether what a subcommand checks holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it, or there was nothing to check.
+    Passed,
+    /// Not all of it.
+    Failed,
+}
+
+const AFTER_HELP: &str = "\
+A problem is one string with every size in it:
+
+    matmul f32 MxK:KxN [+bias][+relu]        matmul f32 128x768:768x3072 +bias+relu
+
+or the path of a .kiln file with a tensor function that is one kernel:
+
+    func @linear(%x: f32[128x768], %w: f32[768x3072], %b: f32[3072]) -> f32[128x3072] {
+      %0 = matmul %x, %w
+      %1 = add %0, %b
+      %2 = relu %1
+      return %2
+    }
+
+Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, each with modifiers such as -sve,
++bf16, -avx2 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine.
+
+Exit status: 0 success, 1 a check failed, 2 bad usage or input.";
+
+/// A kernel compiler for tensor contractions of concrete shape.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Dump(dump::DumpArgs),
+    Verify(verify::VerifyArgs),
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help goes to stdout and may meet a closed pipe: nobody is left to tell.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut out = io::stdout().lock();
+    let result = match &cli.command {
+        Command::Run(args) => run::run(args, &mut out),
+        Command::Dump(args) => dump::dump(args, &mut out),
+        Command::Verify(args) => verify::verify(args, &mut out),
+        Command::Bench(args) => bench::bench(args, &mut out),
+    };
+    match result.and_then(|verdict| out.flush().map(|()| verdict).map_err(Error::Output)) {
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::FAILURE,
+        // The reader has seen enough.
+        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Kiln's runtime: kernels compiled for this machine, cached, and called safely.
+//!
+//! ```
+//! use kiln_runtime::{Args, Problem, Runtime};
+//!
+//! let runtime = Runtime::builder().build()?;
+//! let problem: Problem = "matmul f32 2x3:3x4 +bias+relu".parse()?;
+//! let kernel = runtime.kernel(&problem)?; // compiled
+//!
+//! let lhs = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+//! let rhs = [1.0; 12];
+//! let bias = [0.0, 1.0, -7.0, -20.0];
+//! let mut dst = [0.0; 8];
+//! kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias))?;
+//! assert_eq!(dst, [6.0, 7.0, 0.0, 0.0, 15.0, 16.0, 8.0, 0.0]);
+//!
+//! runtime.kernel(&problem)?; // found in the cache
+//! assert_eq!((runtime.stats().kernels.hits, runtime.stats().kernels.compilations), (1, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod args;
+mod cache;
+mod code_memory;
+pub mod cpu;
+mod error;
+mod kernel;
+pub mod probe;
+mod runtime;
+mod scratch;
+mod threads;
+
+pub use args::Args;
+pub use cache::CacheStats;
+pub use code_memory::{CodeMemoryError, CodeStats};
+pub use error::RuntimeError;
+pub use kernel::{Entry, Kernel};
+pub use kiln_compiler::{Options, Target};
+pub use kiln_ir::Problem;
+pub use runtime::{Runtime, RuntimeBuilder, Stats};
+pub use scratch::ScratchError;

@@ -1,0 +1,14 @@
+//! What Kiln's integration tests share: guarded memory, canaries in registers, data with a known answer, lists of shapes.
+//!
+//! A kernel is executed by [`Checker`], which puts each operand between two inaccessible pages, calls the machine code
+//! through [`canary::call`], and compares with references that share no code with Kiln.
+
+pub mod canary;
+mod checker;
+pub mod data;
+pub mod fault;
+pub mod guarded;
+pub mod shapes;
+pub mod targets;
+
+pub use checker::Checker;

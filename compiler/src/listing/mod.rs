@@ -24,21 +24,28 @@ struct Line {
     refers_to: Option<usize>,
     /// Assemblers choose this very encoding.
     canonical: bool,
+    /// Does nothing but move what follows.
+    padding: bool,
 }
 
-/// Column at which comments start.
-const COMMENT: usize = 52;
+/// Width of the instructions' column; comments follow it.
+const COMMENT: usize = 44;
 
 pub(crate) fn listing(artifact: &Artifact, bytes: bool) -> String {
-    let arch = artifact.target().arch;
-    let (header, comment) = match arch {
-        Arch::Aarch64 => ("        .arch armv8.2-a+sve+bf16\n        .text\n", "//"),
-        Arch::X86_64 => ("        .intel_syntax noprefix\n        .text\n", "#"),
+    let target = artifact.target();
+    let (comment, syntax) = match target.arch {
+        Arch::Aarch64 => {
+            let sve = if target.sve_bits().is_some() { "+sve" } else { "" };
+            let bf16 = if target.bf16 { "+bf16" } else { "" };
+            ("//", format!(".arch armv8-a{sve}{bf16}"))
+        }
+        Arch::X86_64 => ("#", ".intel_syntax noprefix".into()),
     };
-    let mut out = format!("{comment} {} @{}\n{comment} {}\n", artifact.problem(), artifact.target(), artifact.choice().schedule);
-    out += header;
+    let schedule = artifact.choice().schedule.to_string().replace("; ", &format!("\n{comment}           "));
+    let mut out = format!("{comment} problem   {}\n{comment} target    {target}\n", artifact.problem());
+    out += &format!("{comment} schedule  {schedule}\n        {syntax}\n        .text\n");
     for s in artifact.symbols() {
-        out += &format!("        .balign {ALIGN}, {:#04x}\n", filler(arch));
+        out += &format!("\n        .balign {ALIGN}, {:#04x}\n", filler(target.arch));
         function(&mut out, artifact, s, comment, bytes);
     }
     out
@@ -73,9 +80,10 @@ fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, by
             _ => l.text.clone(),
         };
         let known = l.canonical && !matches!(name, Some(None));
-        let (shown, reason) = if known { (text, reason.to_owned()) } else { (data(raw), format!("{text}: {reason}")) };
+        let why = if l.padding { "aligns what follows" } else { reason };
+        let (shown, why) = if known { (text, why.to_owned()) } else { (data(raw), format!("{}: {why}", spaced(&text))) };
         let hex = if bytes { format!(" [{}]", hex(raw)) } else { String::new() };
-        out.push_str(format!("        {shown:<COMMENT$}{comment} {reason}{hex}").trim_end());
+        out.push_str(format!("        {shown:<COMMENT$} {comment} {why}{hex}").trim_end());
         out.push('\n');
     }
     constants(out, artifact, s, &inside, comment);
@@ -89,9 +97,9 @@ fn constants(out: &mut String, artifact: &Artifact, s: &Symbol, inside: &BTreeSe
             out.push_str(&format!(".L{}_{i}:\n", s.name));
         }
         let next = inside.range(at + 1..).next().copied().unwrap_or(s.range.end);
-        let end = (at + 16).min(next).min(s.range.end);
+        let end = (at + 8).min(next).min(s.range.end);
         let shown = data(&artifact.image()[at..end]);
-        out.push_str(format!("        {shown:<COMMENT$}{comment} constants").trim_end());
+        out.push_str(format!("        {shown:<COMMENT$} {comment} constants").trim_end());
         out.push('\n');
         at = end;
     }
@@ -99,6 +107,11 @@ fn constants(out: &mut String, artifact: &Artifact, s: &Symbol, inside: &BTreeSe
 
 fn data(bytes: &[u8]) -> String {
     format!(".byte {}", bytes.iter().map(|b| format!("{b:#04x}")).collect::<Vec<_>>().join(","))
+}
+
+/// `text` with single spaces.
+fn spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,91 +1,135 @@
 //! x86-64, by iced-x86, in Intel syntax.
+//!
+//! An instruction often has several encodings and assemblers choose one. Pseudo prefixes in braces, which GNU as and LLVM
+//! share, ask for another: `{disp8}` and `{disp32}` for the size of a displacement, `{vex3}` for the long VEX prefix.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic, NumberBase, OpKind, Register,
+};
 
 use super::Line;
+
+/// Column of the first operand.
+const OPERANDS: usize = 13;
 
 pub(super) fn disassemble(code: &[u8], start: usize) -> Vec<Line> {
     let mut formatter = IntelFormatter::new();
     let options = formatter.options_mut();
+    options.set_first_operand_char_index(OPERANDS as u32);
     options.set_space_after_operand_separator(true);
-    options.set_hex_prefix("0x");
-    options.set_hex_suffix("");
-    options.set_leading_zeros(false);
-    options.set_branch_leading_zeros(false);
-    options.set_uppercase_hex(false);
-    options.set_small_hex_numbers_in_decimal(true);
     options.set_space_between_memory_add_operators(true);
+    options.set_number_base(NumberBase::Decimal);
     options.set_show_branch_size(false);
     options.set_rip_relative_addresses(true);
     Decoder::with_ip(64, code, start as u64, DecoderOptions::NONE)
         .iter()
-        .map(|i| line(&i, &mut formatter))
+        .map(|i| {
+            let at = i.ip() as usize - start;
+            line(&i, &code[at..at + i.len()], &mut formatter)
+        })
         .collect()
 }
 
-fn line(i: &Instruction, formatter: &mut IntelFormatter) -> Line {
+fn line(i: &Instruction, bytes: &[u8], formatter: &mut IntelFormatter) -> Line {
+    let arithmetic = matches!(i.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::Cmp | Mnemonic::And);
+    formatter.options_mut().set_signed_immediate_operands(arithmetic);
     let mut text = String::new();
     formatter.format(i, &mut text);
-    let (offset, len) = (i.ip() as usize, i.len());
-    let mut line = Line { offset, len, text, refers_to: None, canonical: canonical(i) };
+    let canonical = !i.is_invalid() && !is_load_form(i, bytes) && !has_shorter_immediate(i, bytes);
+    let mut line = Line { offset: i.ip() as usize, len: i.len(), text, refers_to: None, canonical, padding: false };
     match i.flow_control() {
-        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => {
-            let target = i.near_branch_target();
-            let mnemonic = line.text.split(' ').next().unwrap_or_default().to_owned();
-            // Assemblers take the short form wherever it reaches.
-            let reaches = i8::try_from(target as i64 - (offset + 2) as i64).is_ok();
-            let long = i.flow_control() != FlowControl::Call && len > 2 && reaches;
-            line.text = format!("{}{mnemonic} {{}}", if long { "{disp32} " } else { "" });
-            line.refers_to = Some(target as usize);
-        }
+        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call => branch(&mut line, i),
         _ if i.is_ip_rel_memory_operand() => {
             line.refers_to = Some(i.ip_rel_memory_address() as usize);
             if let (Some(open), Some(close)) = (line.text.find("[rip"), line.text.find(']')) {
                 line.text.replace_range(open..=close, "[rip + {}]");
             }
         }
+        _ if i.mnemonic() == Mnemonic::Nop => {
+            line.padding = true;
+            line.text = nop(bytes).unwrap_or(line.text);
+            line.canonical = nop(bytes).is_some();
+        }
+        _ if i.mnemonic() == Mnemonic::Xchg && bytes == [0x66, 0x90] => line.padding = true,
+        _ if is_swapped_for_short_vex(i, bytes) => line.text.insert_str(0, "{vex3} "),
         _ => {}
     }
     line
 }
 
-/// Whether GNU as and LLVM choose this encoding for its text: the store form between two registers, the shortest
-/// immediate, no padding instructions.
-fn canonical(i: &Instruction) -> bool {
-    let registers = i.op_count() == 2 && i.op0_kind() == OpKind::Register && i.op1_kind() == OpKind::Register;
-    let load_form = matches!(
-        i.code(),
-        Code::Add_r64_rm64
-            | Code::Sub_r64_rm64
-            | Code::And_r64_rm64
-            | Code::Or_r64_rm64
-            | Code::Xor_r64_rm64
-            | Code::Cmp_r64_rm64
-            | Code::Mov_r64_rm64
-            | Code::Add_r32_rm32
-            | Code::Sub_r32_rm32
-            | Code::And_r32_rm32
-            | Code::Or_r32_rm32
-            | Code::Xor_r32_rm32
-            | Code::Cmp_r32_rm32
-            | Code::Mov_r32_rm32
-    );
-    let accumulator = matches!(i.op0_register(), Register::RAX | Register::EAX) && i.op0_kind() == OpKind::Register;
-    let long_immediate = matches!(
-        i.code(),
-        Code::Add_rm64_imm32
-            | Code::Sub_rm64_imm32
-            | Code::And_rm64_imm32
-            | Code::Or_rm64_imm32
-            | Code::Xor_rm64_imm32
-            | Code::Cmp_rm64_imm32
-            | Code::Add_rm32_imm32
-            | Code::Sub_rm32_imm32
-            | Code::And_rm32_imm32
-            | Code::Or_rm32_imm32
-            | Code::Xor_rm32_imm32
-            | Code::Cmp_rm32_imm32
-    );
-    let nop = matches!(i.code(), Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 | Code::Nopw | Code::Nopd | Code::Nopq);
-    !(load_form && registers) && !(long_immediate && accumulator) && !(nop && i.len() > 1)
+fn branch(line: &mut Line, i: &Instruction) {
+    let target = i.near_branch_target() as usize;
+    // Assemblers take the short form, of 2 bytes, wherever it reaches.
+    let reaches = i8::try_from(target as i64 - (line.offset + 2) as i64).is_ok();
+    let long = i.flow_control() != FlowControl::Call && line.len > 2 && reaches;
+    let mnemonic = line.text.split(' ').next().unwrap_or_default();
+    let mnemonic = format!("{}{mnemonic}", if long { "{disp32} " } else { "" });
+    line.text = format!("{mnemonic:<0$}{{}}", OPERANDS.max(mnemonic.len() + 1));
+    line.refers_to = Some(target);
+}
+
+/// The text of the recommended forms of NOP (Intel SDM volume 2B, "NOP"): their displacements are 0, which assemblers
+/// leave out unless asked.
+fn nop(bytes: &[u8]) -> Option<String> {
+    let (prefix, operand) = match bytes {
+        [0x90] => return Some("nop".into()),
+        [0x0f, 0x1f, 0x00] => ("", "dword ptr [rax]"),
+        [0x0f, 0x1f, 0x40, 0] => ("{disp8} ", "dword ptr [rax]"),
+        [0x0f, 0x1f, 0x44, 0, 0] => ("{disp8} ", "dword ptr [rax + rax]"),
+        [0x66, 0x0f, 0x1f, 0x44, 0, 0] => ("{disp8} ", "word ptr [rax + rax]"),
+        [0x0f, 0x1f, 0x80, 0, 0, 0, 0] => ("{disp32} ", "dword ptr [rax]"),
+        [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0] => ("{disp32} ", "dword ptr [rax + rax]"),
+        [0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0] => ("{disp32} ", "word ptr [rax + rax]"),
+        _ => return None,
+    };
+    Some(format!("{:<OPERANDS$}{operand}", format!("{prefix}nop")))
+}
+
+/// Opcode byte of an instruction without an escape, after the operand size and REX prefixes.
+fn opcode(bytes: &[u8]) -> Option<u8> {
+    bytes.iter().copied().find(|b| !matches!(b, 0x66 | 0x40..=0x4f))
+}
+
+fn is_register(i: &Instruction, operand: u32) -> bool {
+    i.op_count() > operand && i.op_kind(operand) == OpKind::Register
+}
+
+/// Between two registers, integer arithmetic and moves have a load and a store form. Assemblers choose the store form;
+/// only GNU as can be asked for the other.
+fn is_load_form(i: &Instruction, bytes: &[u8]) -> bool {
+    let load = opcode(bytes).is_some_and(|b| matches!(b, 0x8a | 0x8b) || (b < 0x40 && matches!(b & 7, 2 | 3)));
+    load && is_register(i, 0) && is_register(i, 1)
+}
+
+/// With immediates, assemblers choose the opcodes that imply the accumulator over the general ones, and one byte over
+/// four. Neither assembler can be asked for anything else.
+fn has_shorter_immediate(i: &Instruction, bytes: &[u8]) -> bool {
+    let accumulator = matches!(i.op0_register(), Register::AL | Register::AX | Register::EAX | Register::RAX);
+    let fits = |imm: u64| i8::try_from(imm as i64).is_ok();
+    let fits_byte = i.try_immediate(i.op_count().saturating_sub(1)).is_ok_and(fits);
+    let to_accumulator = is_register(i, 0) && accumulator;
+    match opcode(bytes) {
+        Some(0x80) => to_accumulator,
+        Some(0x81) => to_accumulator || fits_byte,
+        Some(0x69) => fits_byte,
+        Some(0xf6 | 0xf7) => to_accumulator && i.mnemonic() == Mnemonic::Test,
+        _ => false,
+    }
+}
+
+/// Only the first source can be one of registers 8 to 15 after a 2-byte VEX prefix. LLVM swaps the sources of
+/// operations that allow it for that, and both assemblers turn a move into its store form.
+fn is_swapped_for_short_vex(i: &Instruction, bytes: &[u8]) -> bool {
+    let &[0xc4, second, third, _, modrm, ..] = bytes else { return false };
+    // R, X, B and vvvv are stored inverted; the 2-byte prefix has no X, B, map and W.
+    let (r, b, map) = (second & 0x80 == 0, second & 0x20 == 0, second & 0x1f);
+    let (w, first_is_high) = (third & 0x80 != 0, third & 0x40 == 0);
+    let between_registers = modrm >> 6 == 3;
+    let swaps = match i.mnemonic() {
+        Mnemonic::Vmovups | Mnemonic::Vmovaps | Mnemonic::Vmovdqu | Mnemonic::Vmovdqa | Mnemonic::Vmovss => !r,
+        Mnemonic::Vaddps | Mnemonic::Vmulps | Mnemonic::Vandps | Mnemonic::Vorps | Mnemonic::Vxorps => !first_is_high,
+        Mnemonic::Vaddss | Mnemonic::Vmulss | Mnemonic::Vcmpps | Mnemonic::Vpand | Mnemonic::Vpor => !first_is_high,
+        _ => false,
+    };
+    swaps && between_registers && b && map == 1 && !w
 }

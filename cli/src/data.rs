@@ -1,0 +1,112 @@
+//! Data for operands: deterministic in the seed and the operand, on every machine.
+//!
+//! The generator is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+
+use kiln_ir::Role;
+
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    /// A stream of its own for each operand.
+    fn new(seed: u64, role: Role) -> Self {
+        let stream = match role {
+            Role::Lhs => 1,
+            Role::Rhs => 2,
+            Role::Bias => 3,
+            Role::Dst => 4,
+        };
+        Self(seed ^ (stream << 56))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Fills with reals: multiples of 2^-23 in [-1, 1), all equally likely.
+pub fn reals(values: &mut [f32], seed: u64, role: Role) {
+    let mut random = SplitMix64::new(seed, role);
+    values.iter_mut().for_each(|v| *v = (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0);
+}
+
+/// Integers of which any sum of products is exact in f32, whatever the order of additions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Integers {
+    /// The largest magnitude.
+    magnitude: u64,
+    /// Of so many consecutive elements only one is not zero.
+    every: usize,
+}
+
+impl Integers {
+    /// For sums of `k` products and one element: all intermediate results stay within 2^24.
+    pub fn exact_for(k: u64) -> Self {
+        const LIMIT: u64 = 1 << 23;
+        let magnitude = (1..=8).rev().find(|m| m * m * k <= LIMIT).unwrap_or(1);
+        Self { magnitude, every: k.div_ceil(LIMIT) as usize }
+    }
+
+    /// Fills with them.
+    pub fn fill(self, values: &mut [f32], seed: u64, role: Role) {
+        let mut random = SplitMix64::new(seed, role);
+        let count = 2 * self.magnitude + 1;
+        values.fill(0.0);
+        for v in values.iter_mut().step_by(self.every) {
+            // The high half times the count, as in Lemire's reduction: no division, bias below 2^-27.
+            let drawn = ((random.next() >> 32) * count) >> 32;
+            *v = drawn as f32 - self.magnitude as f32;
+        }
+    }
+}
+
+/// Fills as the benchmark line protocol says: multiples of 1/8 in [-1, 1), element by element from the index alone.
+pub fn eighths(values: &mut [f32], seed: u64) {
+    for (i, v) in values.iter_mut().enumerate() {
+        let x = (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));
+        *v = ((x >> 7 & 15) as f32 - 8.0) / 8.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reals_fill_the_interval_and_depend_on_seed_and_role() {
+        let draw = |seed, role| {
+            let mut v = vec![0.0; 10_000];
+            reals(&mut v, seed, role);
+            v
+        };
+        let v = draw(1, Role::Lhs);
+        assert!(v.iter().all(|x| (-1.0..1.0).contains(x)));
+        assert!(v.iter().any(|x| *x < -0.99) && v.iter().any(|x| *x > 0.99));
+        assert_eq!(v, draw(1, Role::Lhs));
+        assert_ne!(v, draw(2, Role::Lhs));
+        assert_ne!(v, draw(1, Role::Rhs));
+    }
+
+    #[test]
+    fn integers_are_exact_for_any_length() {
+        for k in [1, 3, 768, 131_072, 131_073, 8 << 20, 100 << 20] {
+            let Integers { magnitude, every } = Integers::exact_for(k);
+            let terms = k.div_ceil(every as u64) + 1;
+            assert!(magnitude >= 1 && terms * magnitude * magnitude + magnitude <= 1 << 24, "{k}");
+        }
+        let mut v = vec![f32::NAN; 5_000];
+        Integers::exact_for(100).fill(&mut v, 7, Role::Lhs);
+        assert!(v.iter().all(|x| x.fract() == 0.0 && x.abs() <= 8.0));
+        assert!(v.contains(&8.0) && v.contains(&-8.0));
+    }
+
+    #[test]
+    fn eighths_begin_as_the_protocol_says() {
+        let mut v = vec![0.0; 4];
+        eighths(&mut v, 1);
+        // ((0 * 2654435761 + 40503) >> 7 & 15) - 8 = 4, and so on.
+        assert_eq!(v, [0.5, 0.875, -0.625, -0.25]);
+    }
+}

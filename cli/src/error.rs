@@ -1,0 +1,104 @@
+//! Why a subcommand could not do its work.
+
+use std::io;
+
+use kiln_compiler::CompileError;
+use kiln_ir::ProblemError;
+use kiln_ir::func::FuncError;
+use kiln_ir::fuse::FuseError;
+use kiln_runtime::RuntimeError;
+
+use crate::npy::NpyError;
+
+/// Any failure of the tool; printed after `error: `.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing to work on.
+    #[error("no problem given: expected one such as \"matmul f32 128x768:768x3072 +bias+relu\", a .kiln file, - or --batch FILE")]
+    NoProblem,
+    /// A list without an entry.
+    #[error("{origin} holds no problem: expected one a line; `#` begins a comment")]
+    Empty {
+        /// The file.
+        origin: String,
+    },
+    /// A failure in a place.
+    #[error("{origin}: {cause}")]
+    At {
+        /// The file, with the line if there are several.
+        origin: String,
+        /// What is wrong there.
+        cause: Box<Error>,
+    },
+    /// A problem string is malformed.
+    #[error(transparent)]
+    Problem(#[from] ProblemError),
+    /// A tensor function is malformed.
+    #[error(transparent)]
+    Func(#[from] FuncError),
+    /// A tensor function is not one kernel.
+    #[error(transparent)]
+    Fuse(#[from] FuseError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(io::Error),
+    /// A tensor file does not hold the operand.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// An option that the problem has no use for.
+    #[error("--{option}: `{problem}` has no {option} operand{hint}")]
+    NoOperand {
+        /// The option without its dashes.
+        option: &'static str,
+        /// The problem.
+        problem: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// Tensor files with several problems.
+    #[error("--{option} is for one problem, and there are {count}")]
+    OneProblem {
+        /// The option without its dashes.
+        option: &'static str,
+        /// How many problems there are.
+        count: usize,
+    },
+    /// The tensors do not fit in memory.
+    #[error("`{problem}` needs {bytes} bytes for its tensors and their check, more than this machine can give")]
+    Memory {
+        /// The problem.
+        problem: String,
+        /// All of its tensors.
+        bytes: u64,
+    },
+    /// The compiler refused, or has a defect.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The runtime refused.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Standard output or a report cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// The same error with the place where it happened.
+    pub fn at(self, origin: impl Into<String>) -> Self {
+        Error::At { origin: origin.into(), cause: Box::new(self) }
+    }
+
+    /// 1 for a defect of Kiln, 2 for what the caller can mend.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::At { cause, .. } => cause.exit_code(),
+            Error::Compile(e) => compile_code(e),
+            Error::Runtime(RuntimeError::Compile(e)) => compile_code(e),
+            _ => 2,
+        }
+    }
+}
+
+fn compile_code(e: &CompileError) -> u8 {
+    if matches!(e, CompileError::Internal { .. }) { 1 } else { 2 }
+}

@@ -1,0 +1,338 @@
+//! Tensors in `.npy` files.
+//!
+//! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
+//! dictionary, the elements. What a file claims is compared with the operand before anything is allocated for it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use kiln_ir::Operand;
+use py_literal::Value;
+
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// NumPy's own limit on what it parses.
+const MAX_HEADER: usize = 10_000;
+/// The element type: little-endian binary32.
+const DESCR: &str = "<f4";
+/// The elements start at a multiple of this, with the header before them padded.
+const ALIGN: usize = 64;
+
+/// A file that does not hold an operand, or cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct NpyError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub cause: NpyErrorKind,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum NpyErrorKind {
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Another format.
+    #[error("not an .npy file: it does not begin with \\x93NUMPY")]
+    Magic,
+    /// A version from the future.
+    #[error(".npy version {0}.{1}: expected 1.0, 2.0 or 3.0")]
+    Version(u8, u8),
+    /// The header is not what the format says.
+    #[error("bad .npy header: {0}")]
+    Header(String),
+    /// Not f32.
+    #[error("elements are {got}: expected '{DESCR}' (little-endian f32) for {operand}")]
+    DType {
+        /// The file's descriptor.
+        got: String,
+        /// What it is read for.
+        operand: String,
+    },
+    /// Another number of dimensions.
+    #[error("{got} has {} dimension(s): expected {} for {operand}", got.0.len(), rank)]
+    Rank {
+        /// The file's shape.
+        got: Shape,
+        /// The operand's number of dimensions.
+        rank: usize,
+        /// What it is read for.
+        operand: String,
+    },
+    /// Column-major.
+    #[error("elements are in Fortran order: expected C order for {operand}; `numpy.ascontiguousarray` converts")]
+    Order {
+        /// What it is read for.
+        operand: String,
+    },
+    /// Other dimensions.
+    #[error("shape is {got}: expected {expected} for {operand}")]
+    Shape {
+        /// The file's.
+        got: Shape,
+        /// The operand's.
+        expected: Shape,
+        /// What it is read for.
+        operand: String,
+    },
+    /// It ends early.
+    #[error("truncated: {got} bytes of elements, expected {expected} for {operand}")]
+    Truncated {
+        /// Bytes there are.
+        got: u64,
+        /// Bytes there should be.
+        expected: u64,
+        /// What it is read for.
+        operand: String,
+    },
+    /// It goes on after the elements.
+    #[error("data after the {expected} bytes of elements expected for {operand}")]
+    Trailing {
+        /// Bytes there should be.
+        expected: u64,
+        /// What it is read for.
+        operand: String,
+    },
+}
+
+/// Dimensions as NumPy writes them; a claimed one may be beyond any integer type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape(Vec<String>);
+
+impl Shape {
+    fn of(operand: &Operand) -> Self {
+        Self(operand.shape.iter().map(u64::to_string).collect())
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [one] => write!(f, "({one},)"),
+            all => write!(f, "({})", all.join(", ")),
+        }
+    }
+}
+
+/// Reads `operand` into `values`, which are as many as it has.
+pub fn read(path: &Path, operand: &Operand, values: &mut [f32]) -> Result<(), NpyError> {
+    File::open(path)
+        .map_err(NpyErrorKind::from)
+        .and_then(|file| read_from(&mut BufReader::new(file), operand, values))
+        .map_err(|cause| NpyError { path: path.into(), cause })
+}
+
+/// Writes `values` as `operand`.
+pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyError> {
+    let write = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        write_to(&mut out, operand, values)?;
+        out.flush()
+    };
+    write().map_err(|e| NpyError { path: path.into(), cause: e.into() })
+}
+
+fn read_from(r: &mut impl Read, operand: &Operand, values: &mut [f32]) -> Result<(), NpyErrorKind> {
+    let header = Header::parse(&header_text(r)?)?;
+    let shape = Shape::of(operand);
+    let name = operand.role.to_string();
+    if header.descr != Value::String(DESCR.into()) {
+        let got = match header.descr {
+            Value::String(s) => format!("'{s}'"),
+            _ => "records".into(),
+        };
+        return Err(NpyErrorKind::DType { got, operand: name });
+    }
+    if header.shape.0.len() != shape.0.len() {
+        return Err(NpyErrorKind::Rank { got: header.shape, rank: shape.0.len(), operand: name });
+    }
+    if header.shape != shape {
+        return Err(NpyErrorKind::Shape { got: header.shape, expected: shape, operand: name });
+    }
+    if header.fortran_order && shape.0.len() > 1 {
+        return Err(NpyErrorKind::Order { operand: name });
+    }
+    elements(r, name, values)
+}
+
+fn elements(r: &mut impl Read, operand: String, values: &mut [f32]) -> Result<(), NpyErrorKind> {
+    let expected = size_of_val(values) as u64;
+    let (mut chunk, mut got) = ([0; 16 << 10], 0);
+    for part in values.chunks_mut(chunk.len() / 4) {
+        let bytes = &mut chunk[..4 * part.len()];
+        let n = read_up_to(r, bytes)?;
+        got += n as u64;
+        if n < bytes.len() {
+            return Err(NpyErrorKind::Truncated { got, expected, operand });
+        }
+        let (words, _) = bytes.as_chunks();
+        part.iter_mut().zip(words).for_each(|(v, w)| *v = f32::from_le_bytes(*w));
+    }
+    match read_up_to(r, &mut chunk[..1])? {
+        0 => Ok(()),
+        _ => Err(NpyErrorKind::Trailing { expected, operand }),
+    }
+}
+
+/// Fills `bytes` as far as there is anything to read.
+fn read_up_to(r: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut n = 0;
+    while n < bytes.len() {
+        match r.read(&mut bytes[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
+}
+
+/// The text of the header; the reader is then at the first element.
+fn header_text(r: &mut impl Read) -> Result<String, NpyErrorKind> {
+    let bad = |why: &str| NpyErrorKind::Header(why.into());
+    let mut start = [0; 8];
+    if read_up_to(r, &mut start)? < start.len() || start[..6] != *MAGIC {
+        return Err(NpyErrorKind::Magic);
+    }
+    let mut len = [0; 4];
+    let len_bytes = match (start[6], start[7]) {
+        (1, 0) => 2,
+        (2 | 3, 0) => 4,
+        (major, minor) => return Err(NpyErrorKind::Version(major, minor)),
+    };
+    if read_up_to(r, &mut len[..len_bytes])? < len_bytes {
+        return Err(bad("the file ends inside its length"));
+    }
+    let len = u32::from_le_bytes(len) as usize;
+    if len > MAX_HEADER {
+        return Err(NpyErrorKind::Header(format!("{len} bytes long, expected at most {MAX_HEADER}")));
+    }
+    let mut text = vec![0; len];
+    if read_up_to(r, &mut text)? < len {
+        return Err(bad("the file ends inside it"));
+    }
+    String::from_utf8(text).map_err(|_| bad("not text"))
+}
+
+struct Header {
+    descr: Value,
+    fortran_order: bool,
+    shape: Shape,
+}
+
+impl Header {
+    fn parse(text: &str) -> Result<Self, NpyErrorKind> {
+        let bad = |why: &str| NpyErrorKind::Header(why.into());
+        let Ok(Value::Dict(entries)) = text.trim_end().parse() else {
+            return Err(bad("expected a dictionary of 'descr', 'fortran_order' and 'shape'"));
+        };
+        let entry = |name: &str| {
+            let found = entries.iter().find(|(key, _)| key.as_string().is_some_and(|k| k == name));
+            found.map(|(_, value)| value).ok_or_else(|| NpyErrorKind::Header(format!("'{name}' is missing")))
+        };
+        let Value::Boolean(fortran_order) = *entry("fortran_order")? else {
+            return Err(bad("'fortran_order' is not a boolean"));
+        };
+        let Value::Tuple(dims) = entry("shape")? else { return Err(bad("'shape' is not a tuple")) };
+        let dims = dims.iter().map(|d| d.as_integer().map(ToString::to_string)).collect::<Option<Vec<_>>>();
+        let shape = Shape(dims.ok_or_else(|| bad("'shape' has a dimension that is not an integer"))?);
+        Ok(Self { descr: entry("descr")?.clone(), fortran_order, shape })
+    }
+}
+
+fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
+    let shape = Shape::of(operand);
+    let mut header = format!("{{'descr': '{DESCR}', 'fortran_order': False, 'shape': {shape}, }}");
+    let before = MAGIC.len() + 2 + 2;
+    let padded = (before + header.len() + 1).next_multiple_of(ALIGN) - before - 1;
+    header = format!("{header:<padded$}\n");
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    // A shape has at most two dimensions, so the header is far shorter than 64 KiB.
+    out.write_all(&(header.len() as u16).to_le_bytes())?;
+    out.write_all(header.as_bytes())?;
+    values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_ir::{Problem, Role};
+
+    use super::*;
+
+    fn lhs() -> Operand {
+        "matmul f32 2x3:3x4".parse::<Problem>().unwrap().operands().remove(0)
+    }
+
+    fn file(header: &str, elements: usize) -> Vec<u8> {
+        let mut bytes = [&MAGIC[..], &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+        (0..elements).for_each(|i| bytes.extend((i as f32).to_le_bytes()));
+        bytes
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        read_from(&mut &bytes[..], &lhs(), &mut [0.0; 6]).unwrap_err().to_string()
+    }
+
+    const GOOD: &str = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";
+
+    #[test]
+    fn what_is_written_is_read() {
+        let values = [1.5, -0.0, f32::NAN, f32::INFINITY, 1e-40, 3.0];
+        let mut bytes = vec![];
+        write_to(&mut bytes, &lhs(), &values).unwrap();
+        assert_eq!(bytes.len(), 128 + 24, "the header is padded to a multiple of 64");
+        let mut back = [0.0; 6];
+        read_from(&mut &bytes[..], &lhs(), &mut back).unwrap();
+        assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));
+    }
+
+    #[test]
+    fn all_versions_are_read() {
+        for version in [2, 3] {
+            let mut bytes = [&MAGIC[..], &[version, 0], &(GOOD.len() as u32).to_le_bytes(), GOOD.as_bytes()].concat();
+            (0..6).for_each(|i| bytes.extend((i as f32).to_le_bytes()));
+            let mut values = [0.0; 6];
+            read_from(&mut &bytes[..], &lhs(), &mut values).unwrap();
+            assert_eq!(values, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_is_expected() {
+        for (header, elements, message) in [
+            (GOOD, 5, "truncated: 20 bytes of elements, expected 24 for lhs"),
+            (GOOD, 7, "data after the 24 bytes of elements expected for lhs"),
+            (&GOOD.replace("<f4", "<f8"), 6, "elements are '<f8': expected '<f4'"),
+            (&GOOD.replace("<f4", ">f4"), 6, "elements are '>f4'"),
+            (&GOOD.replace("'<f4'", "[('x', '<f4')]"), 6, "elements are records"),
+            (&GOOD.replace("False", "True"), 6, "Fortran order"),
+            (&GOOD.replace("(2, 3)", "(6,)"), 6, "(6,) has 1 dimension(s): expected 2 for lhs"),
+            (&GOOD.replace("(2, 3)", "()"), 1, "() has 0 dimension(s)"),
+            (&GOOD.replace("(2, 3)", "(3, 2)"), 6, "shape is (3, 2): expected (2, 3) for lhs"),
+            (&GOOD.replace("(2, 3)", "(4294967296, 4294967296)"), 6, "shape is (4294967296, 4294967296)"),
+            (&GOOD.replace("(2, 3)", &format!("(1{}, 3)", "0".repeat(99))), 6, "shape is (1000"),
+            (&GOOD.replace("(2, 3)", "(-2, 3)"), 6, "shape is (-2, 3)"),
+            (&GOOD.replace("(2, 3)", "(2.0, 3)"), 6, "not an integer"),
+            (&GOOD.replace("(2, 3)", "[2, 3]"), 6, "not a tuple"),
+            (&GOOD.replace("'shape'", "'form'"), 6, "'shape' is missing"),
+            ("[]\n", 6, "expected a dictionary"),
+            (&"[".repeat(9_000), 6, "expected a dictionary"),
+            (&" ".repeat(10_001), 0, "10001 bytes long"),
+        ] {
+            let got = error(&file(header, elements));
+            assert!(got.contains(message), "{header:.80}: {got}");
+        }
+        assert!(error(b"PK\x03\x04 an archive").contains("not an .npy file"));
+        assert!(error(b"\x93NUM").contains("not an .npy file"));
+        assert!(error(b"\x93NUMPY\x04\x00").contains("version 4.0"));
+        assert!(error(b"\x93NUMPY\x01\x00\x10").contains("ends inside its length"));
+        assert!(error(b"\x93NUMPY\x01\x00\x10\x00{").contains("ends inside it"));
+        assert!(error(b"\x93NUMPY\x03\x00\xff\xff\xff\xff{").contains("4294967295 bytes long"));
+        assert_eq!(lhs().role, Role::Lhs);
+    }
+}

@@ -1,0 +1,38 @@
+//! The target of a subcommand.
+
+use kiln_compiler::Target;
+use kiln_runtime::{Runtime, RuntimeError};
+
+/// What is compiled for.
+#[derive(Debug, clap::Args)]
+pub struct TargetArgs {
+    /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2 [default: this machine]
+    #[arg(long)]
+    target: Option<Target>,
+}
+
+impl TargetArgs {
+    /// A runtime for the target, which this machine must be able to run.
+    pub fn runtime(&self, threads: usize) -> Result<Runtime, RuntimeError> {
+        let builder = Runtime::builder().threads(threads);
+        match &self.target {
+            Some(target) => builder.target(target.clone()),
+            None => builder,
+        }
+        .build()
+    }
+
+    /// The target itself: any that was asked for, else this machine's.
+    pub fn resolve(&self) -> Result<Target, RuntimeError> {
+        match &self.target {
+            Some(target) => Ok(target.clone()),
+            None => Ok(self.runtime(1)?.target().clone()),
+        }
+    }
+}
+
+/// Parses the value of `--threads`: from 1 to as many as one could mean.
+pub fn threads(text: &str) -> Result<usize, String> {
+    const MAX: usize = 4096;
+    text.parse().ok().filter(|n| (1..=MAX).contains(n)).ok_or(format!("expected a number of threads from 1 to {MAX}"))
+}

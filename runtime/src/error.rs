@@ -1,0 +1,77 @@
+//! Why a runtime, a kernel or a call could not be had.
+
+use std::sync::Arc;
+
+use kiln_compiler::CompileError;
+
+use crate::code_memory::CodeMemoryError;
+use crate::cpu::{CannotRun, CpuError, LimitError};
+use crate::scratch::ScratchError;
+
+/// Any failure of this crate. Cheap to clone: threads that wait for one compilation share its error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The problem could not be compiled; the source says whose fault it is.
+    #[error(transparent)]
+    Compile(Arc<CompileError>),
+    /// There is no executable memory.
+    #[error(transparent)]
+    CodeMemory(Arc<CodeMemoryError>),
+    /// The processor lacks what every kernel needs, or cannot be identified.
+    #[error(transparent)]
+    Cpu(Arc<CpuError>),
+    /// The target asked for is not this machine's.
+    #[error(transparent)]
+    CannotRun(Arc<CannotRun>),
+    /// `KILN_MAX_CPU_ISA` cannot be followed.
+    #[error("KILN_MAX_CPU_ISA: {0}")]
+    Limit(Arc<LimitError>),
+    /// An environment variable has a value that is not one.
+    #[error("{name}=`{value}`: expected {expected}")]
+    Environment {
+        /// Which variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
+    /// An argument of a call does not fit the kernel.
+    #[error("argument `{name}`: expected {expected}, got {got}")]
+    Argument {
+        /// Which argument.
+        name: &'static str,
+        /// What the problem says.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// There is no memory for packed panels.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// The thread pool could not be made.
+    #[error("cannot use {threads} thread(s): {why}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+macro_rules! from {
+    ($($source:ty => $variant:ident),*) => { $(
+        impl From<$source> for RuntimeError {
+            fn from(e: $source) -> Self {
+                RuntimeError::$variant(Arc::new(e))
+            }
+        }
+    )* };
+}
+from! {
+    CompileError => Compile,
+    CodeMemoryError => CodeMemory,
+    CpuError => Cpu,
+    CannotRun => CannotRun,
+    LimitError => Limit
+}

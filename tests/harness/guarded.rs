@@ -1,0 +1,97 @@
+//! Memory between two inaccessible pages.
+
+/// Which end of its pages a tensor touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Its first byte follows an inaccessible page: an access before it faults.
+    Start,
+    /// An inaccessible page follows its last byte: an access past it faults.
+    End,
+}
+
+/// Elements beside a tensor, on the side without an inaccessible page, that are checked for stores.
+const MARGIN: usize = 256;
+/// What the margin holds; a NaN that no arithmetic makes.
+const MARK: u32 = 0x7fab_cdef;
+
+/// Pages of f32 elements with an inaccessible page on either side.
+pub struct Guarded {
+    base: *mut u8,
+    /// Accessible bytes, whole pages.
+    bytes: usize,
+    page: usize,
+    /// Index of the tensor's first element, and its length.
+    tensor: (usize, usize),
+}
+
+impl Guarded {
+    /// Room for `len` elements.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn new(len: usize) -> Self {
+        // SAFETY: no argument is a pointer.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let bytes = (4 * (len + MARGIN)).next_multiple_of(page);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, which replaces none.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes + 2 * page, libc::PROT_NONE, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
+        let base = base.cast::<u8>();
+        // SAFETY: the range lies inside the mapping just made, which nothing refers to yet.
+        let status = unsafe { libc::mprotect(base.add(page).cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) };
+        assert_eq!(status, 0, "mprotect: {}", std::io::Error::last_os_error());
+        Self { base, bytes, page, tensor: (0, 0) }
+    }
+
+    /// A tensor of `len` elements at one end, every element a NaN. More pages are taken if these are too few.
+    pub fn place(&mut self, len: usize, placement: Placement) -> &mut [f32] {
+        if 4 * (len + MARGIN) > self.bytes {
+            *self = Self::new(len.next_power_of_two());
+        }
+        let start = match placement {
+            Placement::Start => 0,
+            Placement::End => self.bytes / 4 - len,
+        };
+        self.tensor = (start, len);
+        let margin = self.margin();
+        self.all()[margin].fill(f32::from_bits(MARK));
+        let tensor = &mut self.all()[start..start + len];
+        tensor.fill(f32::NAN);
+        tensor
+    }
+
+    /// The tensor last [placed](Self::place).
+    pub fn tensor(&mut self) -> &mut [f32] {
+        let (start, len) = self.tensor;
+        &mut self.all()[start..start + len]
+    }
+
+    /// Whether nothing was stored beside the tensor.
+    pub fn margin_is_intact(&mut self) -> bool {
+        let margin = self.margin();
+        self.all()[margin].iter().all(|x| x.to_bits() == MARK)
+    }
+
+    fn margin(&self) -> std::ops::Range<usize> {
+        match self.tensor {
+            (0, len) => len..len + MARGIN,
+            (start, _) => start - MARGIN..start,
+        }
+    }
+
+    fn all(&mut self) -> &mut [f32] {
+        // SAFETY: these bytes are accessible, zeroed by the system, aligned to a page and borrowed from `self` alone.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(self.page).cast(), self.bytes / 4) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made by `new`, whole; no slice outlives `self`.
+        unsafe { libc::munmap(self.base.cast(), self.bytes + 2 * self.page) };
+    }
+}
+
+// SAFETY: the memory is owned, and reached through `&mut self` only.
+unsafe impl Send for Guarded {}

@@ -1,0 +1,30 @@
+//! The targets that this machine, or the emulator, can execute.
+
+use kiln_runtime::{Target, cpu};
+
+/// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of its
+/// vector units alone.
+pub fn runnable() -> Vec<Target> {
+    let host = without_cache_sizes(&cpu::detect().expect("this processor has a target"));
+    let alone: Vec<Target> = host.units.iter().filter_map(|u| host.only(u.isa)).filter(|t| *t != host).collect();
+    [vec![host], alone].concat()
+}
+
+/// Whether this is an emulated processor, on which tests do less.
+pub fn emulated() -> bool {
+    std::env::var_os("KILN_TEST_RUNNER").is_some()
+}
+
+fn without_cache_sizes(target: &Target) -> Target {
+    let text = target.to_string();
+    let mut kept = String::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |i| i + 1);
+        if !rest[..end].starts_with("+l1d=") && !rest[..end].starts_with("+l2=") {
+            kept += &rest[..end];
+        }
+        rest = &rest[end..];
+    }
+    kept.parse().expect("a target with fewer modifiers is a target")
+}
