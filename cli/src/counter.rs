@@ -7,6 +7,11 @@ use perf_event::events::Hardware;
 pub struct Cycles(Option<perf_event::Counter>);
 
 impl Cycles {
+    /// No counter.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// Cycles outside the kernel: neither the clock nor other processes change them much.
     pub fn user() -> Self {
         Self::open(|_| {})

@@ -20,13 +20,12 @@ impl<'a> Unchecked<'a> {
     /// Checks by a first, checked call.
     pub fn new(kernel: &'a Kernel, tensors: &'a mut Tensors) -> Result<Self, RuntimeError> {
         kernel.run_serial(tensors.args())?;
-        let pointer = |role| match role {
+        let mut pointer = |role| match role {
             Role::Lhs => tensors.lhs.as_mut_ptr(),
             Role::Rhs => tensors.rhs.as_mut_ptr(),
             Role::Bias => tensors.bias.as_mut().map_or(std::ptr::null_mut(), |b| b.as_mut_ptr()),
             Role::Dst => tensors.dst.as_mut_ptr(),
         };
-        let mut pointer = pointer;
         let pointers = kernel.problem().operands().iter().map(|o| pointer(o.role).cast()).collect();
         Ok(Self { kernel, pointers, tensors: PhantomData })
     }

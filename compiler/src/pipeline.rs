@@ -67,7 +67,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let nest = lower(problem, &choice.schedule, u64::from(unit.lanes), |_, _| {})
         .map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
-    let unroll = choice.schedule.regions.iter().map(|r| r.unroll).max().unwrap_or(1);
+    let unroll = choice.schedule.regions.iter().map(|r| r.unroll).min().unwrap_or(1);
     let (kernels, keys) = vectorize(&nest, &unit, unroll).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;

@@ -23,8 +23,7 @@ pub(super) fn disassemble(code: &[u8], start: usize) -> Vec<Line> {
 }
 
 fn line(offset: usize, mnemonic: &str, operands: &str) -> Line {
-    let branches =
-        mnemonic.starts_with("b.") || ["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr"].contains(&mnemonic);
+    let branches = mnemonic.starts_with("b.") || ["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr"].contains(&mnemonic);
     let mut operands = decimal(operands);
     let mut refers_to = None;
     if branches

@@ -45,7 +45,9 @@ pub(crate) fn listing(artifact: &Artifact, bytes: bool) -> String {
     let mut out = format!("{comment} problem   {}\n{comment} target    {target}\n", artifact.problem());
     out += &format!("{comment} schedule  {schedule}\n        {syntax}\n        .text\n");
     for s in artifact.symbols() {
-        out += &format!("\n        .balign {ALIGN}, {:#04x}\n", filler(target.arch));
+        // The word form for AArch64: LLVM 14 takes a fill of one zero byte to mean NOPs.
+        let align = if target.arch == Arch::Aarch64 { ".balignl" } else { ".balign" };
+        out += &format!("\n        {align} {ALIGN}, {:#04x}\n", filler(target.arch));
         function(&mut out, artifact, s, comment, bytes);
     }
     out
@@ -81,7 +83,8 @@ fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, by
         };
         let known = l.canonical && !matches!(name, Some(None));
         let why = if l.padding { "aligns what follows" } else { reason };
-        let (shown, why) = if known { (text, why.to_owned()) } else { (data(raw), format!("{}: {why}", spaced(&text))) };
+        let (shown, why) =
+            if known { (text, why.to_owned()) } else { (data(raw), format!("{}: {why}", spaced(&text))) };
         let hex = if bytes { format!(" [{}]", hex(raw)) } else { String::new() };
         out.push_str(format!("        {shown:<COMMENT$} {comment} {why}{hex}").trim_end());
         out.push('\n');

@@ -4,7 +4,8 @@
 //! share, ask for another: `{disp8}` and `{disp32}` for the size of a displacement, `{vex3}` for the long VEX prefix.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic, NumberBase, OpKind, Register,
+    Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic, NumberBase, OpKind,
+    Register,
 };
 
 use super::Line;
@@ -50,7 +51,6 @@ fn line(i: &Instruction, bytes: &[u8], formatter: &mut IntelFormatter) -> Line {
             line.text = nop(bytes).unwrap_or(line.text);
             line.canonical = nop(bytes).is_some();
         }
-        _ if i.mnemonic() == Mnemonic::Xchg && bytes == [0x66, 0x90] => line.padding = true,
         _ if is_swapped_for_short_vex(i, bytes) => line.text.insert_str(0, "{vex3} "),
         _ => {}
     }
@@ -59,8 +59,9 @@ fn line(i: &Instruction, bytes: &[u8], formatter: &mut IntelFormatter) -> Line {
 
 fn branch(line: &mut Line, i: &Instruction) {
     let target = i.near_branch_target() as usize;
-    // Assemblers take the short form, of 2 bytes, wherever it reaches.
-    let reaches = i8::try_from(target as i64 - (line.offset + 2) as i64).is_ok();
+    // Assemblers take the short form, of 2 bytes, wherever it reaches. It would move a target that follows too.
+    let from = if target > line.offset { line.offset + line.len } else { line.offset + 2 };
+    let reaches = i8::try_from(target as i64 - from as i64).is_ok();
     let long = i.flow_control() != FlowControl::Call && line.len > 2 && reaches;
     let mnemonic = line.text.split(' ').next().unwrap_or_default();
     let mnemonic = format!("{}{mnemonic}", if long { "{disp32} " } else { "" });
@@ -73,6 +74,7 @@ fn branch(line: &mut Line, i: &Instruction) {
 fn nop(bytes: &[u8]) -> Option<String> {
     let (prefix, operand) = match bytes {
         [0x90] => return Some("nop".into()),
+        [0x66, 0x90] => return Some(format!("{:<OPERANDS$}ax, ax", "xchg")),
         [0x0f, 0x1f, 0x00] => ("", "dword ptr [rax]"),
         [0x0f, 0x1f, 0x40, 0] => ("{disp8} ", "dword ptr [rax]"),
         [0x0f, 0x1f, 0x44, 0, 0] => ("{disp8} ", "dword ptr [rax + rax]"),
@@ -128,7 +130,7 @@ fn is_swapped_for_short_vex(i: &Instruction, bytes: &[u8]) -> bool {
     let swaps = match i.mnemonic() {
         Mnemonic::Vmovups | Mnemonic::Vmovaps | Mnemonic::Vmovdqu | Mnemonic::Vmovdqa | Mnemonic::Vmovss => !r,
         Mnemonic::Vaddps | Mnemonic::Vmulps | Mnemonic::Vandps | Mnemonic::Vorps | Mnemonic::Vxorps => !first_is_high,
-        Mnemonic::Vaddss | Mnemonic::Vmulss | Mnemonic::Vcmpps | Mnemonic::Vpand | Mnemonic::Vpor => !first_is_high,
+        Mnemonic::Vcmpps => !first_is_high,
         _ => false,
     };
     swaps && between_registers && b && map == 1 && !w

@@ -18,14 +18,16 @@ use crate::target::{Cache, Multiplier, Target, VectorUnit};
 const CALL: f64 = 12.0;
 /// Bytes per cycle that the second-level cache sustains into the first while the core computes.
 const L2_BANDWIDTH: f64 = 24.0;
-/// The same for what lies behind the second level.
+/// The same for what lies behind the second level, read in order.
 const L3_BANDWIDTH: f64 = 8.0;
+/// Cycles by which the first line of each run exceeds that: no prefetcher follows runs across pages.
+const L3_RUN: f64 = 8.0;
 /// Cycles per run of a packing copy beyond its vectors.
 const COPY_RUN: f64 = 1.5;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
 /// Share of the shorter of computing and loading that the longer does not hide.
-const EXPOSED: f64 = 0.08;
+const EXPOSED: f64 = 0.1;
 
 /// What limits a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,13 +99,28 @@ pub fn step(unit: &VectorUnit, target: &Target, rows: u64, vectors: u64) -> (f64
     .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
 }
 
+/// Predicted cycles of `schedule` for `shape` if every operand were in the first-level cache: what ranks register tiles.
+pub fn predict_in_cache(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: &Target) -> Option<f64> {
+    weigh(shape, epilogue, schedule, target, false).map(|p| p.cycles)
+}
+
 /// Predicted cycles of `schedule` for `shape`.
 pub fn predict(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: &Target) -> Option<Prediction> {
+    weigh(shape, epilogue, schedule, target, true)
+}
+
+fn weigh(
+    shape: Matmul,
+    epilogue: &Epilogue,
+    schedule: &Schedule,
+    target: &Target,
+    with_memory: bool,
+) -> Option<Prediction> {
     let unit = target.unit(schedule.isa)?;
     let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut longest = 0.0;
     for r in &schedule.regions {
-        let p = region(shape, epilogue, r, unit, target);
+        let p = region(shape, epilogue, r, unit, target, with_memory);
         total.kernel += p.kernel;
         total.overhead += p.overhead;
         total.pack += p.pack;
@@ -116,7 +133,14 @@ pub fn predict(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: 
     Some(total)
 }
 
-fn region(shape: Matmul, epilogue: &Epilogue, r: &Region, unit: &VectorUnit, target: &Target) -> Prediction {
+fn region(
+    shape: Matmul,
+    epilogue: &Epilogue,
+    r: &Region,
+    unit: &VectorUnit,
+    target: &Target,
+    with_memory: bool,
+) -> Prediction {
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
     let width = r.end - r.start;
@@ -134,8 +158,8 @@ fn region(shape: Matmul, epilogue: &Epilogue, r: &Region, unit: &VectorUnit, tar
         let calls = (count * strips) as f64;
         let (per_step, mut bound) = step(unit, target, rows, vectors);
         let compute = per_step * shape.k as f64;
-        let (traffic, bandwidth) = traffic(shape, r, rows, lanes, target);
-        let memory = traffic * shape.k as f64 / bandwidth;
+        let per_step = if with_memory { memory_per_step(shape, r, rows, lanes, target) } else { 0.0 };
+        let memory = per_step * shape.k as f64;
         if memory > compute {
             bound = Bound::Memory;
         }
@@ -150,56 +174,104 @@ fn region(shape: Matmul, epilogue: &Epilogue, r: &Region, unit: &VectorUnit, tar
         let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
         let post = epilogue.ops().len() as f64 * (rows * vectors) as f64 / f64::from(unit.fma_pipes);
         let per_block = CALL + fill + stores + (rows * vectors) as f64 / f64::from(target.dispatch);
-        let reload = (rows * vectors) as f64 / f64::from(unit.load_ports);
+        // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
+        let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
         p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
     }
-    p.pack = packing(shape, r, width);
+    p.pack = packing(shape, r, width, Memory::of(shape, target));
     p
 }
 
-/// Bytes per step of K that a tile draws from beyond the first-level cache, and at which bandwidth.
-fn traffic(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> (f64, f64) {
-    let l1 = target.l1d.bytes / 2;
-    let l2 = target.l2.bytes * 3 / 4;
-    let panel_bytes = r.kc * r.nr.next_multiple_of(lanes) * 4;
-    let strip_bytes = r.mr * r.kc * 4;
-    let lhs_bytes = 4 * rows;
-    let rhs_bytes = 4 * r.nr;
-    let panel_stays = match r.rhs {
-        RhsAccess::InPlace => strided_fits(target.l1d, target.line, r.kc, r.nr, shape.n),
-        RhsAccess::Panel | RhsAccess::Block => panel_bytes <= l1,
+/// Cycles per step of K that a tile's operands take from beyond the first-level cache.
+///
+/// Each operand is fetched once from memory, unless packing just did, and then again from wherever the part of it that
+/// is used over and over in the inner loop stays.
+fn memory_per_step(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> f64 {
+    let width = r.nr.next_multiple_of(lanes);
+    let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
+    let lhs_stride = if r.lhs == LhsAccess::Block { r.kc } else { shape.k };
+    let (lhs, rhs) = match r.order {
+        Order::NM => ((r.mc, r.kc, lhs_stride), (r.kc, width)),
+        Order::MN => ((r.mr, r.kc, lhs_stride), (r.kc, r.nc)),
     };
-    // A single tile per panel, or per strip, has nothing to stay for.
-    let (inner, outer, inner_stays, behind) = match r.order {
-        Order::NM => (rhs_bytes, lhs_bytes, panel_stays && r.mc > r.mr, r.mc * r.kc * 4),
-        Order::MN => (lhs_bytes, rhs_bytes, strip_bytes <= l1 && r.nc > r.nr, r.nc * r.kc * 4),
+    let lhs_stays = stays(target, lhs.0, lhs.1, lhs.2);
+    let memory = Memory::of(shape, target);
+    let (rhs_stays, rhs_first) = match r.rhs {
+        RhsAccess::InPlace => (stays(target, rhs.0, rhs.1, shape.n), memory.per_byte(r.nr)),
+        RhsAccess::Panel | RhsAccess::Block => (stays(target, rhs.0, rhs.1, rhs.1), 0.0),
     };
-    let all = behind + if r.order == Order::NM { panel_bytes } else { strip_bytes };
-    let outer_from_l1 = all <= l1 * 3 / 2 && (r.rhs != RhsAccess::InPlace || panel_stays);
-    let bytes = if inner_stays { 0 } else { inner } + if outer_from_l1 { 0 } else { outer };
-    (bytes as f64, if behind <= l2 { L2_BANDWIDTH } else { L3_BANDWIDTH })
+    let lhs_first = if r.lhs == LhsAccess::Block { 0.0 } else { memory.per_byte(r.kc) };
+    let per_byte = |first: f64, stays: f64, again: f64| first / again + stays * (1.0 - 1.0 / again);
+    (4 * rows) as f64 * per_byte(lhs_first, lhs_stays, rows_again)
+        + (4 * r.nr) as f64 * per_byte(rhs_first, rhs_stays, cols_again)
 }
 
-/// Whether `rows` runs of `width` elements, `stride` elements apart, stay in a cache: runs whose distance is a multiple of
-/// a large power of two compete for few sets.
+/// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.
+#[derive(Clone, Copy, PartialEq)]
+enum Memory {
+    L1,
+    L2,
+    Beyond,
+}
+
+impl Memory {
+    fn of(shape: Matmul, target: &Target) -> Self {
+        let bytes = 4 * (shape.m * shape.k + shape.k * shape.n + shape.m * shape.n);
+        match bytes {
+            b if b <= target.l1d.bytes * 3 / 4 => Memory::L1,
+            b if b <= target.l2.bytes * 3 / 4 => Memory::L2,
+            _ => Memory::Beyond,
+        }
+    }
+
+    /// Cycles per byte of runs of `elements`.
+    fn per_byte(self, elements: u64) -> f64 {
+        match self {
+            Memory::L1 => 0.0,
+            Memory::L2 => 1.0 / L2_BANDWIDTH,
+            Memory::Beyond => 1.0 / L3_BANDWIDTH + L3_RUN / (4 * elements).max(64) as f64,
+        }
+    }
+}
+
+/// Cycles per byte to read again from the cache where `rows` runs of `width` elements, `stride` apart, stay.
+fn stays(target: &Target, rows: u64, width: u64, stride: u64) -> f64 {
+    if strided_fits(target.l1d, target.line, rows, width, stride) {
+        0.0
+    } else if strided_fits(target.l2, target.line, rows, width, stride) {
+        1.0 / L2_BANDWIDTH
+    } else {
+        Memory::Beyond.per_byte(if width == stride { rows * width } else { width })
+    }
+}
+
+/// Whether they fill no more than three quarters of the part of a cache that they can be in: runs whose distance is a
+/// multiple of a large power of two compete for few sets.
 fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> bool {
     let line = u64::from(line);
     let sets = cache.bytes / (u64::from(cache.ways) * line);
     let bytes = stride * 4;
-    let lines_per_row = if bytes % line == 0 { (width * 4).div_ceil(line) } else { (width * 4).div_ceil(line) + 1 };
-    let reached = if bytes % line == 0 { (sets / gcd(sets, bytes / line)) * lines_per_row } else { sets };
-    rows * lines_per_row <= reached.min(sets) * u64::from(cache.ways) / 2
+    let (per_row, reached) = if width == stride {
+        ((width * 4).div_ceil(line), sets)
+    } else if bytes % line == 0 {
+        let per_row = (width * 4).div_ceil(line);
+        (per_row, (sets / gcd(sets, bytes / line) * per_row).min(sets))
+    } else {
+        ((width * 4).div_ceil(line) + 1, sets)
+    };
+    4 * rows * per_row <= 3 * reached * u64::from(cache.ways)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn packing(shape: Matmul, r: &Region, width: u64) -> f64 {
-    let copy = |runs: u64, len: u64| runs as f64 * (COPY_RUN + len as f64 / 4.0 * COPY_VECTOR);
+fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory) -> f64 {
+    let copy = |runs: u64, len: u64| {
+        runs as f64 * (COPY_RUN + len as f64 / 4.0 * COPY_VECTOR + (4 * len) as f64 * memory.per_byte(len))
+    };
     let rhs = match r.rhs {
         RhsAccess::InPlace => 0.0,
-        // Per strip: K runs. With several blocks of rows outside, the same columns are packed again.
         RhsAccess::Panel | RhsAccess::Block => copy(shape.k * (width / r.nr), r.nr),
     };
     let lhs = match r.lhs {

@@ -8,7 +8,7 @@ use std::fmt;
 use kiln_ir::Epilogue;
 use kiln_ir::op::Matmul;
 
-use super::cost::{Prediction, predict};
+use super::cost::{Prediction, predict, predict_in_cache};
 use super::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
 use crate::microkernel::build::registers_needed;
 use crate::target::{Multiplier, Target, VectorUnit};
@@ -18,7 +18,7 @@ const TILES_KEPT: usize = 4;
 /// Candidates kept for the explanation.
 const CANDIDATES_KEPT: usize = 8;
 /// Lengths of K blocks that are tried, longest first.
-const K_BLOCKS: [u64; 4] = [768, 512, 384, 256];
+const K_BLOCKS: [u64; 4] = [1024, 768, 512, 256];
 /// Tasks that a parallel axis should give at least.
 const TASKS: u64 = 8;
 
@@ -39,37 +39,31 @@ pub struct Choice {
 
 /// Chooses a schedule for a matrix product with an epilogue on a target.
 pub fn search(shape: Matmul, epilogue: &Epilogue, target: &Target) -> Choice {
-    let mut weighed: Vec<(Schedule, Prediction)> = vec![];
-    let mut tiles: Vec<(Schedule, Prediction)> = vec![];
+    let mut tiles: Vec<(Schedule, f64)> = vec![];
     for unit in &target.units {
         for (rows, columns) in register_tiles(unit, shape) {
             let schedule = plain(shape, unit, target, rows, columns);
-            let cost = predict(shape, epilogue, &schedule, target);
+            let cost = predict_in_cache(shape, epilogue, &schedule, target);
             tiles.extend(cost.map(|c| (schedule, c)));
         }
     }
-    cheapest_first(&mut tiles);
-    tiles.truncate(TILES_KEPT);
-    for (tile, cost) in tiles {
-        for schedule in blockings(shape, &tile) {
+    // Both sorts are stable: at equal cost the order of construction decides, on every host alike.
+    tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut weighed: Vec<(Schedule, Prediction)> = vec![];
+    for (tile, _) in tiles.into_iter().take(TILES_KEPT) {
+        for schedule in blockings(shape, &tile, target) {
             if schedule.verify(shape, target).is_ok() {
                 let cost = predict(shape, epilogue, &schedule, target);
                 weighed.extend(cost.map(|c| (schedule, c)));
             }
         }
-        weighed.push((tile, cost));
     }
-    cheapest_first(&mut weighed);
+    weighed.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
     weighed.dedup_by(|a, b| a.0 == b.0);
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed[0].clone();
     let wasted_macs = schedule.wasted_macs(shape, target);
     Choice { schedule, prediction, candidates: weighed, wasted_macs, macs: shape.macs() }
-}
-
-fn cheapest_first(candidates: &mut [(Schedule, Prediction)]) {
-    // Stable: at equal cost the order of construction decides, so the result does not depend on anything else.
-    candidates.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
 }
 
 /// Tiles that fit in the registers: rows by columns, columns in whole vectors unless the problem has fewer.
@@ -111,7 +105,7 @@ fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: 
         mc: shape.m,
         nc: task_columns(end - start, nr),
         kc: shape.k,
-        unroll: 4,
+        unroll: unroll(rows_vectors(unit, mr, nr)),
         order: Order::NM,
         lhs: LhsAccess::InPlace,
         rhs: RhsAccess::InPlace,
@@ -127,12 +121,26 @@ fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: 
                 parallel: Parallel::N,
                 regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
             };
-            predict(shape, &Epilogue::default(), &one, target).map_or(f64::INFINITY, |p| p.cycles)
+            predict_in_cache(shape, &Epilogue::default(), &one, target).unwrap_or(f64::INFINITY)
         };
         let best = (1..=max_rows(unit, vectors).min(shape.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
         regions.push(region(main, shape.n, best.unwrap_or(1), left));
     }
     Schedule { isa: unit.isa, parallel: Parallel::N, regions }
+}
+
+/// Multiply-adds of a tile in one step of K.
+fn rows_vectors(unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
+    rows * columns.div_ceil(u64::from(unit.lanes))
+}
+
+/// Steps of K in a loop body: enough that the loop's own instructions do not count.
+fn unroll(fmas: u64) -> u64 {
+    match fmas {
+        0..4 => 8,
+        4..8 => 4,
+        _ => 2,
+    }
 }
 
 /// Columns of a task: whole tiles, few enough for [`TASKS`] tasks.
@@ -141,7 +149,7 @@ fn task_columns(width: u64, nr: u64) -> u64 {
 }
 
 /// The same tiles with every way of blocking and packing.
-fn blockings(shape: Matmul, tile: &Schedule) -> Vec<Schedule> {
+fn blockings(shape: Matmul, tile: &Schedule, target: &Target) -> Vec<Schedule> {
     let mut out = vec![];
     let mut k_blocks = vec![shape.k];
     k_blocks.extend(K_BLOCKS.iter().filter(|&&k| k < shape.k).map(|&k| even_blocks(shape.k, k)));
@@ -151,16 +159,16 @@ fn blockings(shape: Matmul, tile: &Schedule) -> Vec<Schedule> {
             (RhsAccess::InPlace, Order::NM, LhsAccess::InPlace),
             (RhsAccess::InPlace, Order::MN, LhsAccess::InPlace),
             (RhsAccess::Panel, Order::NM, LhsAccess::InPlace),
-            (RhsAccess::Panel, Order::NM, LhsAccess::Block),
-            (RhsAccess::Block, Order::NM, LhsAccess::InPlace),
-            (RhsAccess::Block, Order::NM, LhsAccess::Block),
             (RhsAccess::Block, Order::MN, LhsAccess::InPlace),
         ] {
             let mut s = tile.clone();
             for r in &mut s.regions {
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
-                if rhs == RhsAccess::Block {
-                    r.mc = even_blocks(shape.m, 192).next_multiple_of(r.mr).min(shape.m);
+                if order == Order::MN {
+                    // Columns whose block of rhs takes half of the second-level cache.
+                    let most = (target.l2.bytes / 2 / (4 * kc)).max(r.nr) / r.nr * r.nr;
+                    r.nc = even_blocks(r.end - r.start, most.min(r.nc.max(most))).next_multiple_of(r.nr);
+                    r.nc = r.nc.min(r.end - r.start);
                 }
             }
             out.push(s);

@@ -1,4 +1,4 @@
-//! The assemblers of this machine.
+//! Assemblers on the host.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,12 +15,16 @@ pub struct Assembler {
 impl Assembler {
     /// GNU as and llvm-mc for `arch`; without the ones that are missing, unless `CI` is set.
     pub fn all(arch: Arch) -> Vec<Assembler> {
-        let llvm = ["llvm-mc-22", "/usr/lib/llvm-22/bin/llvm-mc", "llvm-mc-19", "llvm-mc"];
-        let (gnu_variable, gnu, triple): (_, _, &[&str]) = match arch {
-            Arch::Aarch64 => ("KILN_A64_AS", "aarch64-linux-gnu-as", &["-triple=aarch64", "-filetype=obj"]),
-            Arch::X86_64 => ("KILN_X64_AS", "as", &["-triple=x86_64", "-filetype=obj"]),
+        let (variable, name, triple): (_, _, &[&str]) = match arch {
+            Arch::Aarch64 => ("KILN_A64_AS", "aarch64", &["-triple=aarch64", "-filetype=obj"]),
+            Arch::X86_64 => ("KILN_X64_AS", "x86_64", &["-triple=x86_64", "-filetype=obj"]),
         };
-        [find(gnu_variable, &[gnu], &[]), find("KILN_LLVM_MC", &llvm, triple)].into_iter().flatten().collect()
+        let mut gnu = vec![format!("{name}-linux-gnu-as")];
+        if std::env::consts::ARCH == name && std::env::consts::OS == "linux" {
+            gnu.push("as".into());
+        }
+        let llvm = ["llvm-mc-22", "/usr/lib/llvm-22/bin/llvm-mc", "llvm-mc-19", "llvm-mc"].map(String::from);
+        [find(variable, &gnu, &[]), find("KILN_LLVM_MC", &llvm, triple)].into_iter().flatten().collect()
     }
 
     /// The code that `source` assembles to. `name` must differ between calls that may run at once.
@@ -29,7 +33,8 @@ impl Assembler {
         let path = |ext: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{tool}-{name}.{ext}"));
         let (text, object) = (path("s"), path("o"));
         std::fs::write(&text, source).unwrap();
-        let output = Command::new(&self.command).args(self.arguments).arg("-o").arg(&object).arg(&text).output().unwrap();
+        let output =
+            Command::new(&self.command).args(self.arguments).arg("-o").arg(&object).arg(&text).output().unwrap();
         let complaints = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} refuses {}:\n{complaints}", self.command, text.display());
         let code = code(&std::fs::read(&object).unwrap());
@@ -39,8 +44,8 @@ impl Assembler {
 }
 
 /// The assembler that `variable` names, or the first of `usual` that starts.
-fn find(variable: &str, usual: &[&str], arguments: &'static [&'static str]) -> Option<Assembler> {
-    let starts = |name: &str| {
+fn find(variable: &str, usual: &[String], arguments: &'static [&'static str]) -> Option<Assembler> {
+    let starts = |name: &String| {
         let mut command = Command::new(name);
         command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     };
@@ -49,7 +54,7 @@ fn find(variable: &str, usual: &[&str], arguments: &'static [&'static str]) -> O
             assert!(starts(&name), "{variable} names `{name}`, which does not run");
             Some(name)
         }
-        Err(_) => usual.iter().find(|n| starts(n)).map(|n| n.to_string()),
+        Err(_) => usual.iter().find(|n| starts(n)).cloned(),
     };
     if command.is_none() {
         assert!(std::env::var_os("CI").is_none(), "CI must have {}: install it or set {variable}", usual[0]);

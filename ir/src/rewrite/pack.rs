@@ -48,10 +48,12 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     let mut loops = vec![];
     for l in &col_loops[..col_loops.len() - 1] {
         let panel = height * spec.pitch;
-        if panel % l.step != 0 || (l.extent.full() > l.step && spec.pitch != l.step) {
-            return refuse("pack", "panels of this pitch do not follow one another");
-        }
-        dims.push((*l, panel / l.step));
+        let stride = match l.extent.full() <= l.step {
+            true => 0, // a single panel
+            false if spec.pitch == l.step => panel / l.step,
+            false => return refuse("pack", "panels of this pitch do not follow one another"),
+        };
+        dims.push((*l, stride));
         loops.push(*l);
     }
     for l in &row_loops {

@@ -9,7 +9,7 @@ use cranelift_codegen::binemit::Reloc as ClifReloc;
 use cranelift_codegen::ir::{ExternalName, Function as ClifFunction, UserExternalName};
 use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::{Context, FinalizedRelocTarget};
+use cranelift_codegen::{Context, Final, FinalizedRelocTarget, MachSrcLoc};
 
 use super::{EmitError, Function, Note, Reloc, RelocKind};
 use crate::target::{Arch, VectorIsa};
@@ -77,24 +77,7 @@ fn compile(
         relocs.push((r.offset, kind, *user, r.addend));
     }
     let bytes = code.code_buffer().to_vec();
-    let mut notes: Vec<Note> = vec![];
-    let mut push = |offset: u32, text: &str| match notes.last_mut() {
-        Some(last) if last.offset == offset => last.text = text.to_owned(),
-        Some(last) if last.text == text => {}
-        _ => notes.push(Note { offset, text: text.to_owned() }),
-    };
-    push(0, "frame");
-    let mut end = 0;
-    for loc in code.buffer.get_srclocs_sorted() {
-        if loc.start > end && end > 0 {
-            push(end, "frame");
-        }
-        push(loc.start, reasons.get(loc.loc.bits() as usize).map_or("frame", String::as_str));
-        end = loc.end;
-    }
-    if (end as usize) < bytes.len() {
-        push(end, "frame");
-    }
+    let notes = notes(code.buffer.get_srclocs_sorted(), bytes.len() as u32, reasons);
     let func = &ctx.func;
     let relocs = relocs
         .into_iter()
@@ -104,4 +87,28 @@ fn compile(
         })
         .collect();
     Ok(Function { name: name.into(), code_len: bytes.len(), bytes, relocs, notes })
+}
+
+/// Reasons by offset. Instructions without a source location are the allocator's moves and spills, which belong to what
+/// follows them, and the frame before and after everything.
+fn notes(locations: &[MachSrcLoc<Final>], len: u32, reasons: &[String]) -> Vec<Note> {
+    let mut notes: Vec<Note> = vec![];
+    let mut push = |offset: u32, text: &str| match notes.last_mut() {
+        Some(last) if last.text == text => {}
+        _ => notes.push(Note { offset, text: text.to_owned() }),
+    };
+    let mut end = 0;
+    for (loc, reason) in locations.iter().filter_map(|l| Some((l, reasons.get(l.loc.bits() as usize)?))) {
+        if end == 0 {
+            push(0, "frame");
+            push(loc.start, reason);
+        } else {
+            push(end, reason);
+        }
+        end = loc.end;
+    }
+    if end < len {
+        push(end, "frame");
+    }
+    notes
 }

@@ -1,0 +1,199 @@
+//! `kiln bench`: what compiling, finding and calling a kernel costs.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kiln_ir::Problem;
+use kiln_runtime::probe::Probe;
+use kiln_runtime::{Runtime, RuntimeError};
+use serde::Serialize;
+
+use crate::Verdict;
+use crate::counter::Cycles;
+use crate::error::Error;
+use crate::problems::ProblemArgs;
+use crate::target::{TargetArgs, threads};
+use crate::tensors::Tensors;
+use crate::timing::{Cost, measure, median, show_ns};
+use crate::unchecked::Unchecked;
+use crate::worker;
+
+/// Fresh compilations that a median is taken of.
+const COMPILATIONS: usize = 9;
+/// How long the peak and the cache are measured.
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Measure compile time, cache-hit time, time per call and fraction of the machine's peak
+///
+/// Medians. Cycles are user cycles of the hardware counter, where the operating system gives one. The peak is that of a
+/// compiled loop of independent multiply-adds in the target's widest vector unit, measured beside each problem.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    problems: ProblemArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Also write the figures to FILE, as a JSON array with one object a problem
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Threads that large problems are divided among
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    threads: usize,
+    /// Call each problem for at least so many milliseconds
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    min_ms: u64,
+    /// Take turns with other programs: answer `prep OP DIMS...`, `run NS` and `quit` on standard input, with N threads
+    #[arg(long, value_name = "N", value_parser = threads, conflicts_with_all = ["words", "batch", "json", "threads", "min_ms"])]
+    worker: Option<usize>,
+}
+
+/// The figures of one problem.
+#[derive(Debug, Serialize)]
+struct Report {
+    problem: Problem,
+    target: String,
+    threads: usize,
+    schedule: String,
+    code_bytes: usize,
+    /// Compiling and publishing, median nanoseconds.
+    compile_ns: f64,
+    /// Finding the kernel in the cache, median nanoseconds.
+    hit_ns: f64,
+    /// A checked call, median nanoseconds.
+    call_ns: f64,
+    /// A checked call, median user cycles of all threads.
+    call_cycles: Option<f64>,
+    /// An unchecked call on one thread, median nanoseconds.
+    unchecked_ns: f64,
+    /// An unchecked call on one thread, median user cycles.
+    unchecked_cycles: Option<f64>,
+    /// Of the checked call.
+    gflops: f64,
+    /// Of the machine, for as many threads.
+    peak_gflops: f64,
+    /// Of the peak, by cycles where they are counted and one thread runs, else by time.
+    fraction_of_peak: f64,
+}
+
+/// Measures every problem, or serves the line protocol.
+pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    if let Some(threads) = args.worker {
+        // Before the runtime, so that the counters include its threads.
+        let counters = worker::Counters::open();
+        worker::serve(&args.target.runtime(threads)?, counters, std::io::stdin().lock(), out)?;
+        return Ok(Verdict::Passed);
+    }
+    let problems = args.problems.load()?;
+    let mut cycles = Cycles::user();
+    let runtime = args.target.runtime(args.threads)?;
+    let mut probe = Probe::new(runtime.target())?;
+    let mut reports = vec![];
+    for problem in &problems {
+        let report = one(problem, &runtime, &mut probe, &mut cycles, Duration::from_millis(args.min_ms))?;
+        print(&report, out)?;
+        reports.push(report);
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::File(e.into()))?;
+        fs::write(path, text + "\n").map_err(|e| Error::File(e).at(path.display().to_string()))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn one(
+    problem: &Problem,
+    runtime: &Runtime,
+    probe: &mut Probe,
+    cycles: &mut Cycles,
+    total: Duration,
+) -> Result<Report, Error> {
+    let mut tensors = Tensors::zeros(problem)?;
+    tensors.fill_reals(42);
+    let compile_ns = compile_ns(problem, runtime)?;
+    let kernel = runtime.kernel(problem)?;
+    let hit = measure(SHORT, cycles, || runtime.kernel(problem).map(drop))?;
+    let mut peak = || {
+        measure(SHORT, cycles, || {
+            probe.call();
+            Ok(())
+        })
+    };
+    let before = peak()?;
+    let after = peak()?;
+    let peak = Cost {
+        ns: before.ns.min(after.ns),
+        cycles: before.cycles.zip(after.cycles).map(|(a, b)| a.min(b)),
+    };
+    let call = measure(total, cycles, || kernel.run(tensors.args()))?;
+    let unchecked = Unchecked::new(&kernel, &mut tensors)?;
+    let unchecked = measure(total, cycles, || unchecked.call())?;
+
+    let threads = runtime.threads();
+    let flops = problem.flops() as f64;
+    let peak_gflops = probe.flops() as f64 / peak.ns * threads as f64;
+    let gflops = flops / call.ns;
+    let by_cycles = call.cycles.zip(peak.cycles).filter(|_| threads == 1);
+    let fraction_of_peak = match by_cycles {
+        Some((call, peak)) => (flops / call) / (probe.flops() as f64 / peak),
+        None => gflops / peak_gflops,
+    };
+    Ok(Report {
+        problem: problem.clone(),
+        target: runtime.target().to_string(),
+        threads,
+        schedule: kernel.schedule().to_string(),
+        code_bytes: kernel.code_bytes(),
+        compile_ns,
+        hit_ns: hit.ns,
+        call_ns: call.ns,
+        call_cycles: call.cycles,
+        unchecked_ns: unchecked.ns,
+        unchecked_cycles: unchecked.cycles,
+        gflops,
+        peak_gflops,
+        fraction_of_peak,
+    })
+}
+
+/// The median time of compiling and publishing, without any help from the cache.
+fn compile_ns(problem: &Problem, runtime: &Runtime) -> Result<f64, RuntimeError> {
+    let mut times = vec![];
+    for _ in 0..COMPILATIONS {
+        runtime.clear();
+        let start = Instant::now();
+        runtime.kernel(problem)?;
+        times.push(start.elapsed().as_nanos() as f64);
+    }
+    Ok(median(&mut times).unwrap_or(0.0))
+}
+
+fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
+    let plural = if r.threads == 1 { "" } else { "s" };
+    writeln!(out, "{} @{}, {} thread{plural}", r.problem, r.target, r.threads)?;
+    writeln!(out, "  schedule   {}", r.schedule)?;
+    writeln!(out, "  compile    {}, {} bytes of code", show_ns(r.compile_ns), r.code_bytes)?;
+    writeln!(out, "  cache hit  {}", show_ns(r.hit_ns))?;
+    writeln!(out, "  call       {}, {}", show_ns(r.call_ns), show_cycles(r.call_cycles))?;
+    let added = r.call_cycles.zip(r.unchecked_cycles).map(|(call, unchecked)| call - unchecked);
+    writeln!(
+        out,
+        "  unchecked  {}, {} on one thread{}",
+        show_ns(r.unchecked_ns),
+        show_cycles(r.unchecked_cycles),
+        // Of a long call the difference would be noise.
+        match added {
+            _ if r.threads > 1 || r.unchecked_ns > 1e4 => String::new(),
+            Some(cycles) => format!(": checking adds {cycles:.0} cycles"),
+            None => format!(": checking adds {:.1} ns", r.call_ns - r.unchecked_ns),
+        }
+    )?;
+    let percent = 100.0 * r.fraction_of_peak;
+    writeln!(out, "  speed      {:.2} GFLOP/s, {percent:.1} % of the peak of {:.2}", r.gflops, r.peak_gflops)?;
+    Ok(())
+}
+
+fn show_cycles(cycles: Option<f64>) -> String {
+    cycles.map_or("cycles not counted here".into(), |c| format!("{c:.0} cycles"))
+}

@@ -1,0 +1,86 @@
+//! `kiln dump`: the stages of compilation as text.
+
+use std::io::Write;
+
+use kiln_compiler::schedule::Schedule;
+use kiln_compiler::{Artifact, Options, Stage, compile};
+
+use crate::Verdict;
+use crate::error::Error;
+use crate::problems::ProblemArgs;
+use crate::target::TargetArgs;
+
+/// Print the stages of compiling a problem, for any target on any machine
+///
+/// One stage is printed bare: `--stage asm` is source for GNU as and llvm-mc that assembles to the same bytes. Several are
+/// each headed by a comment.
+#[derive(Debug, clap::Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    problems: ProblemArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// problem, schedule, lowering, nest, microkernel, asm or all
+    #[arg(long, default_value = "all", value_parser = stages)]
+    stage: Stages,
+    /// Show the bytes of each instruction in the comments of asm
+    #[arg(long)]
+    bytes: bool,
+    /// Use this schedule instead of the cost model's
+    #[arg(long, value_name = "TEXT")]
+    schedule: Option<Schedule>,
+}
+
+/// What `--stage` names.
+#[derive(Clone, Copy, Debug)]
+enum Stages {
+    All,
+    One(Stage),
+}
+
+fn stages(word: &str) -> Result<Stages, String> {
+    if word == "all" {
+        return Ok(Stages::All);
+    }
+    let one = word.parse().map(Stages::One);
+    one.map_err(|e: kiln_compiler::artifact::UnknownStage| format!("{e}; or all"))
+}
+
+impl Stages {
+    fn list(self) -> Vec<Stage> {
+        match self {
+            Stages::All => Stage::ALL.iter().map(|(_, stage)| *stage).collect(),
+            Stages::One(stage) => vec![stage],
+        }
+    }
+}
+
+/// Dumps every problem.
+pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let problems = args.problems.load()?;
+    let target = args.target.resolve()?;
+    let options = Options { schedule: args.schedule.clone() };
+    let stages = args.stage.list();
+    let bare = problems.len() * stages.len() == 1;
+    for problem in &problems {
+        let artifact = compile(problem, &target, &options)?;
+        for &stage in &stages {
+            if !bare {
+                writeln!(out, "# {problem} @{target}  stage: {stage}")?;
+            }
+            let text = text(&artifact, stage, args.bytes);
+            out.write_all(text.as_bytes())?;
+            if !bare {
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(Verdict::Passed)
+}
+
+fn text(artifact: &Artifact, stage: Stage, bytes: bool) -> String {
+    match stage {
+        Stage::Asm => artifact.listing(bytes),
+        _ => artifact.dump(stage),
+    }
+}

@@ -1,0 +1,201 @@
+//! `kiln bench --worker`: a line protocol by which a benchmark of several programs lets each take its turn.
+//!
+//! | line in | line out |
+//! |---|---|
+//! | (start) | `ready` |
+//! | `prep OP DIMS...` | `ok create_ns= create_cyc= first_ns= first_cyc= again_ns= again_cyc= sum=` or `no WHY` |
+//! | `run NS` | `CALLS NS USER_CYCLES ALL_CYCLES` after at least NS nanoseconds of calls |
+//! | `quit` | |
+//!
+//! Operations: `gemm M N K` and `linear M N K`, both row-major `C = A B`; other programs may pack B of `linear` in advance.
+//! `create` is making operands and kernel, `first` the first call, `again` finding the kernel once more, `sum` the sum of
+//! `C[i] * (i % 61 + 1)`. Cycles are -1 where they are not counted. One thread calls without checks.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_ir::Problem;
+use kiln_runtime::{Kernel, Runtime, RuntimeError};
+
+use crate::counter::Cycles;
+use crate::data;
+use crate::error::Error;
+use crate::tensors::Tensors;
+use crate::unchecked::Unchecked;
+
+/// The two counters of the protocol.
+pub struct Counters {
+    user: Cycles,
+    all: Cycles,
+}
+
+impl Counters {
+    /// Counts this process and the threads it starts from now on.
+    pub fn open() -> Self {
+        Self { user: Cycles::user(), all: Cycles::all() }
+    }
+}
+
+/// A line that cannot be answered; the protocol goes on.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("unknown command `{0}`: expected prep, run or quit")]
+    Command(String),
+    #[error("operation `{0}` is not here: expected gemm or linear")]
+    Operation(String),
+    #[error("`{0}`: expected {1}")]
+    Numbers(String, &'static str),
+    #[error("nothing is prepared")]
+    Unprepared,
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<RuntimeError> for Refusal {
+    fn from(e: RuntimeError) -> Self {
+        Refusal::Failed(e.into())
+    }
+}
+
+struct Prepared {
+    kernel: Arc<Kernel>,
+    tensors: Tensors,
+}
+
+/// Answers lines until `quit` or the end of the input.
+pub fn serve(
+    runtime: &Runtime,
+    mut counters: Counters,
+    input: impl BufRead,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let mut prepared = None;
+    writeln!(out, "ready")?;
+    out.flush()?;
+    for line in input.lines() {
+        let line = line.map_err(Error::File)?;
+        let mut words = line.split_whitespace();
+        let answer = match words.next() {
+            None => continue,
+            Some("quit") => return Ok(()),
+            Some("prep") => {
+                prepared = None;
+                prepare(runtime, &mut counters, words).map(|(new, answer)| {
+                    prepared = Some(new);
+                    answer
+                })
+            }
+            Some("run") => time(runtime, &mut counters, prepared.as_mut(), words.next().unwrap_or_default()),
+            Some(other) => Err(Refusal::Command(other.into())),
+        };
+        match answer {
+            Ok(text) => writeln!(out, "{text}")?,
+            Err(why) => writeln!(out, "no {}", why.to_string().replace('\n', " "))?,
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn prepare<'a>(
+    runtime: &Runtime,
+    counters: &mut Counters,
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<(Prepared, String), Refusal> {
+    let op = words.next().unwrap_or_default();
+    if !matches!(op, "gemm" | "linear") {
+        return Err(Refusal::Operation(op.into()));
+    }
+    let words: Vec<&str> = words.collect();
+    let dims: Option<Vec<u64>> = words.iter().map(|w| w.parse().ok()).collect();
+    let Some([m, n, k]) = dims.as_deref() else { return Err(Refusal::Numbers(words.join(" "), "M N K")) };
+    let problem = Problem::matmul(*m, *k, *n).build().map_err(Error::from)?;
+
+    let mut lap = Lap::start(&mut counters.all);
+    let mut tensors = Tensors::zeros(&problem)?;
+    data::eighths(&mut tensors.lhs, 1);
+    data::eighths(&mut tensors.rhs, 2);
+    let kernel = runtime.kernel(&problem)?;
+    let create = lap.next();
+    kernel.run(tensors.args())?;
+    let first = lap.next();
+    runtime.kernel(&problem)?;
+    let again = lap.next();
+    let sum: f64 = tensors.dst.iter().enumerate().map(|(i, v)| f64::from(*v) * (i % 61 + 1) as f64).sum();
+
+    let mut answer = String::from("ok");
+    for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again)] {
+        answer += &format!(" {name}_ns={ns} {name}_cyc={cycles}");
+    }
+    Ok((Prepared { kernel, tensors }, format!("{answer} sum={sum:?}")))
+}
+
+/// Time and cycles, part by part.
+struct Lap<'a> {
+    cycles: &'a mut Cycles,
+    since: (Instant, Option<u64>),
+}
+
+impl<'a> Lap<'a> {
+    fn start(cycles: &'a mut Cycles) -> Self {
+        let count = cycles.read();
+        Self { cycles, since: (Instant::now(), count) }
+    }
+
+    /// Nanoseconds and cycles since the last time.
+    fn next(&mut self) -> (u128, i64) {
+        let now = (Instant::now(), self.cycles.read());
+        let (start, count) = std::mem::replace(&mut self.since, now);
+        ((now.0 - start).as_nanos(), difference(count, now.1))
+    }
+}
+
+/// -1 stands for what is not counted.
+fn difference(before: Option<u64>, after: Option<u64>) -> i64 {
+    before.zip(after).map_or(-1, |(before, after)| after as i64 - before as i64)
+}
+
+fn time(
+    runtime: &Runtime,
+    counters: &mut Counters,
+    prepared: Option<&mut Prepared>,
+    ns: &str,
+) -> Result<String, Refusal> {
+    let want: u64 = ns.parse().map_err(|_| Refusal::Numbers(ns.into(), "a number of nanoseconds"))?;
+    let Some(Prepared { kernel, tensors }) = prepared else { return Err(Refusal::Unprepared) };
+    if runtime.threads() == 1 {
+        let unchecked = Unchecked::new(kernel, tensors)?;
+        Ok(repeat(want, counters, || unchecked.call())?)
+    } else {
+        Ok(repeat(want, counters, || kernel.run(tensors.args()))?)
+    }
+}
+
+/// Calls for at least `want` nanoseconds; few looks at the clock, the counters only before and after.
+fn repeat(
+    want: u64,
+    counters: &mut Counters,
+    mut call: impl FnMut() -> Result<(), RuntimeError>,
+) -> Result<String, RuntimeError> {
+    // Wakes threads and refills caches.
+    call()?;
+    let (mut calls, mut batch) = (0, 1);
+    let start = Instant::now();
+    let (all, user) = (counters.all.read(), counters.user.read());
+    let elapsed = loop {
+        for _ in 0..batch {
+            call()?;
+        }
+        calls += batch;
+        let elapsed = start.elapsed().as_nanos() as u64;
+        if elapsed >= want {
+            break elapsed;
+        }
+        // At most doubles, and aims at the end.
+        let left = u128::from(calls) * u128::from(want - elapsed) / u128::from(elapsed + 1);
+        batch = u64::try_from(left).unwrap_or(calls).clamp(1, calls);
+    };
+    let (user, all) = (difference(user, counters.user.read()), difference(all, counters.all.read()));
+    Ok(format!("{calls} {elapsed} {user} {all}"))
+}

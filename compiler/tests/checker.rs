@@ -1,0 +1,266 @@
+//! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, the tile
+//! computed, no spill in a loop; and every stage's text form and the whole artifact repeat.
+
+use std::collections::HashMap;
+
+use kiln_compiler::microkernel::check::{DstSpec, LhsSpec, RhsSpec, TileSpec, check_tile};
+use kiln_compiler::microkernel::{MicroKernel, Op, P, Stmt as MicroStmt};
+use kiln_compiler::schedule::Schedule;
+use kiln_compiler::{Artifact, Options, Target, compile};
+use kiln_ir::nest::{BufferKind, Init, Stmt, Tile};
+use kiln_ir::{LoopNest, PostOp, Problem};
+
+/// Every vector unit, several vector lengths, and units that have a core to themselves.
+const TARGETS: [&str; 10] = [
+    "armv8",
+    "neoverse-n1",
+    "neoverse-v1",
+    "neoverse-v1-sve",
+    "neoverse-v1-neon",
+    "sve128-neon",
+    "sve512",
+    "sve2048-neon",
+    "x86-64-v3",
+    "x86-64-v3-avx2",
+];
+const EPILOGUES: [&str; 4] = ["", " +bias", " +relu", " +bias+relu"];
+/// Micro-kernels with more operations, and nests with more multiply-adds, are not interpreted.
+const INTERPRETED: u64 = 20_000;
+
+/// Shapes from tiny to large: proofs do not execute anything, so size costs little.
+fn problems() -> Vec<Problem> {
+    let mut shapes = vec![];
+    for m in [1, 2, 3, 5, 8, 13, 17, 64] {
+        for n in [1, 3, 4, 8, 15, 17, 33, 100] {
+            shapes.extend([1, 4, 7, 38].map(|k| [m, k, n]));
+        }
+    }
+    shapes.extend([
+        [128, 768, 768],
+        [512, 512, 512],
+        [512, 512, 517],
+        [1024, 1024, 1024],
+        [384, 64, 384],
+        [64, 147, 1000],
+    ]);
+    shapes.extend([[1, 2048, 1000], [1000, 3, 1], [7, 1000, 7], [97, 89, 83], [12, 256, 2000]]);
+    let text = |(i, [m, k, n]): (usize, [u64; 3])| format!("matmul f32 {m}x{k}:{k}x{n}{}", EPILOGUES[i % 4]);
+    shapes.into_iter().enumerate().map(|s| text(s).parse().unwrap()).collect()
+}
+
+/// Calls `check` with every artifact; under emulation, which adds nothing here, with a few.
+fn for_each_artifact(check: impl Fn(&Artifact)) {
+    let step = if std::env::var_os("KILN_TEST_RUNNER").is_some() { 23 } else { 1 };
+    for target in TARGETS {
+        let target: Target = target.parse().unwrap();
+        for problem in problems().iter().step_by(step) {
+            check(
+                &compile(problem, &target, &Options::default()).unwrap_or_else(|e| panic!("{problem} @{target}: {e}")),
+            );
+        }
+    }
+}
+
+fn name(a: &Artifact) -> String {
+    format!("{} @{}", a.problem(), a.target())
+}
+
+fn tiles<'a>(body: &'a [Stmt], out: &mut Vec<&'a Tile>) {
+    for s in body {
+        match s {
+            Stmt::Loop(l) => tiles(&l.body, out),
+            Stmt::If { body, .. } => tiles(body, out),
+            Stmt::Tile(t) => out.push(t),
+            _ => {}
+        }
+    }
+}
+
+/// What the micro-kernel of a tile must compute. Parameters are lhs, rhs, the bias if there is one, dst.
+fn spec(t: &Tile) -> TileSpec {
+    let has = |op| t.post.iter().any(|(p, _)| *p == op);
+    let bias = has(PostOp::Bias);
+    assert_eq!((t.rhs.col, t.dst.col), (1, 1), "rows are contiguous");
+    TileSpec {
+        mr: t.m,
+        nr: t.n,
+        k: t.k,
+        lhs: LhsSpec { param: P(0), row_stride: 4 * t.lhs.row, k_stride: 4 * t.lhs.col },
+        rhs: RhsSpec { param: P(1), k_stride: 4 * t.rhs.row },
+        dst: DstSpec { param: P(2 + u8::from(bias)), row_stride: 4 * t.dst.row },
+        accumulate: t.init == Init::Load,
+        bias: bias.then_some(P(2)),
+        relu: has(PostOp::Relu),
+    }
+}
+
+/// Each micro-kernel with what its tile asks for. Tiles that differ only in place share one, made for the first of them.
+fn with_specs(a: &Artifact) -> Vec<(&MicroKernel, TileSpec)> {
+    let mut all = vec![];
+    tiles(&a.nest().body, &mut all);
+    let mut distinct = HashMap::new();
+    let mut pairs = vec![];
+    for t in all {
+        let packed = a.nest().buffers[usize::from(t.rhs.at.buffer.0)].kind == BufferKind::Scratch;
+        distinct.entry((spec(t), packed)).or_insert_with(|| {
+            pairs.push((&a.micro_kernels()[pairs.len()], spec(t)));
+        });
+    }
+    assert_eq!(pairs.len(), a.micro_kernels().len(), "{}: micro-kernels that no tile calls", name(a));
+    pairs
+}
+
+#[test]
+fn every_micro_kernel_computes_its_tile() {
+    for_each_artifact(|a| {
+        for (kernel, spec) in with_specs(a) {
+            kernel.verify().unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
+            check_tile(kernel, &spec).unwrap_or_else(|e| panic!("{}: {e}\n{spec:?}\n{kernel}", name(a)));
+        }
+    });
+}
+
+/// Small integers that repeat at no round period.
+fn integers(len: u64, salt: u64) -> Vec<f32> {
+    (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7 & 7) as f32 - 4.0).collect()
+}
+
+fn executed(kernel: &MicroKernel) -> u64 {
+    let cost = |s: &MicroStmt| match s {
+        MicroStmt::Inst(_) => 1,
+        MicroStmt::Loop { trips, body, .. } => trips * body.len() as u64,
+    };
+    kernel.body.iter().map(cost).sum()
+}
+
+#[test]
+fn every_interpreter_agrees_with_the_definition() {
+    for_each_artifact(|a| {
+        for (kernel, spec) in with_specs(a).into_iter().filter(|(k, _)| executed(k) <= INTERPRETED) {
+            let mut memory: Vec<Vec<f32>> = (0..)
+                .zip(&kernel.params)
+                .map(|(salt, p)| integers(((p.region.rows - 1) * p.region.row_stride + p.region.row_bytes) / 4, salt))
+                .collect();
+            let expected = tile(&spec, &memory);
+            let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+            kernel.interpret(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
+            assert_eq!(memory[usize::from(spec.dst.param.0)], expected, "{}:\n{kernel}", name(a));
+        }
+        if a.problem().macs() <= INTERPRETED {
+            nest_agrees(a);
+        }
+    });
+}
+
+/// `dst` after the tile, from [`TileSpec`]'s formula.
+fn tile(spec: &TileSpec, memory: &[Vec<f32>]) -> Vec<f32> {
+    let at = |p: P, byte: u64| memory[usize::from(p.0)][byte as usize / 4];
+    let mut dst = memory[usize::from(spec.dst.param.0)].clone();
+    for i in 0..spec.mr {
+        for j in 0..spec.nr {
+            let element = &mut dst[(i * spec.dst.row_stride / 4 + j) as usize];
+            let product = |k| {
+                let lhs = at(spec.lhs.param, i * spec.lhs.row_stride + k * spec.lhs.k_stride);
+                lhs * at(spec.rhs.param, k * spec.rhs.k_stride + 4 * j)
+            };
+            let old = if spec.accumulate { *element } else { 0.0 };
+            let sum = old + (0..spec.k).map(product).sum::<f32>() + spec.bias.map_or(0.0, |p| at(p, 4 * j));
+            *element = if spec.relu { sum.max(0.0) } else { sum };
+        }
+    }
+    dst
+}
+
+fn nest_agrees(a: &Artifact) {
+    let mut memory: Vec<Vec<f32>> = (0..).zip(a.arguments()).map(|(salt, o)| integers(o.len(), salt)).collect();
+    let bias = if a.problem().epilogue().has_bias() { memory[2].clone() } else { vec![] };
+    let expected = a.problem().reference_f64(&memory[0], &memory[1], &bias);
+    let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+    a.nest().interpret(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{}", name(a), a.nest()));
+    let found: Vec<f64> = memory.last().unwrap().iter().map(|x| f64::from(*x)).collect();
+    assert_eq!(found, expected, "{}:\n{}", name(a), a.nest());
+}
+
+/// The instructions of each loop of function `symbol` in a listing, without comments: from a label to the branch back.
+fn loops<'a>(listing: &'a str, symbol: &str) -> Vec<Vec<&'a str>> {
+    let start = format!("{symbol}:");
+    let lines = listing.lines().skip_while(|l| *l != start).skip(1).take_while(|l| l.starts_with([' ', '.']));
+    // The comment starts at the first of its marks that follows a space; `#` is also part of AArch64's immediates.
+    let code = |l: &'a str| l.split(" // ").next().and_then(|l| l.split(" # ").next()).unwrap_or(l).trim();
+    let function: Vec<&str> = lines.map(code).collect();
+    let is_target = |label: &str, branch: &str| label.strip_suffix(':').is_some_and(|name| branch.ends_with(name));
+    (0..function.len())
+        .filter(|&end| !function[end].ends_with(':'))
+        .filter_map(|end| (0..end).find(|&top| is_target(function[top], function[end])).map(|top| (top, end)))
+        .map(|(top, end)| function[top..=end].to_vec())
+        .collect()
+}
+
+#[test]
+fn no_k_loop_touches_the_stack() {
+    for_each_artifact(|a| {
+        let listing = a.listing(false);
+        for kernel in a.micro_kernels() {
+            let bodies =
+                kernel.body.iter().filter_map(|s| if let MicroStmt::Loop { body, .. } = s { Some(body) } else { None });
+            let fmas: Vec<usize> = bodies
+                .map(|b| b.iter().filter(|i| matches!(i.op, Op::Fma { .. } | Op::FmaLane { .. })).count())
+                .collect();
+            let loops = loops(&listing, &kernel.name);
+            // The loops are the micro-kernel's own, so that none escapes the search for spills.
+            let multiplies = |l: &Vec<&str>| l.iter().filter(|i| i.contains("fmla") || i.contains("vfmadd")).count();
+            assert_eq!(
+                loops.iter().map(multiplies).collect::<Vec<_>>(),
+                fmas,
+                "{}: {}\n{listing}",
+                name(a),
+                kernel.name
+            );
+            for line in loops.iter().flatten() {
+                let spills = ["[sp", "[rsp", "[rbp", "[x29"].iter().any(|base| line.contains(base));
+                assert!(!spills, "{}: {} spills in a loop: {line}", name(a), kernel.name);
+            }
+        }
+    });
+}
+
+#[test]
+fn texts_parse_back() {
+    for_each_artifact(|a| {
+        let schedule = a.choice().schedule.to_string();
+        assert_eq!(schedule.parse::<Schedule>().as_ref(), Ok(&a.choice().schedule));
+        let nest = a.nest().to_string();
+        assert_eq!(nest.parse::<LoopNest>().unwrap_or_else(|e| panic!("{e}\n{nest}")), *a.nest());
+        for kernel in a.micro_kernels() {
+            let text = kernel.to_string();
+            assert_eq!(text.parse::<MicroKernel>().unwrap_or_else(|e| panic!("{e}\n{text}")), *kernel);
+        }
+    });
+}
+
+#[test]
+fn artifacts_repeat() {
+    for_each_artifact(|a| {
+        let kiln_ir::Op::Matmul(shape) = a.problem().op();
+        for (schedule, _) in &a.choice().candidates {
+            schedule.verify(shape, a.target()).unwrap_or_else(|e| panic!("{}: {e}", name(a)));
+        }
+        let again = compile(a.problem(), a.target(), &Options::default()).unwrap();
+        assert_eq!(again.image(), a.image(), "{}", name(a));
+        // The choice, given back as text, makes the same code.
+        let schedule = Some(a.choice().schedule.to_string().parse().unwrap());
+        let forced = compile(a.problem(), a.target(), &Options { schedule }).unwrap();
+        assert_eq!(forced.image(), a.image(), "{}", name(a));
+    });
+}
+
+/// Every candidate that was weighed can be lowered and emitted, not only the one that was chosen.
+#[test]
+fn every_candidate_compiles() {
+    for_each_artifact(|a| {
+        for (schedule, _) in &a.choice().candidates {
+            let options = Options { schedule: Some(schedule.clone()) };
+            compile(a.problem(), a.target(), &options).unwrap_or_else(|e| panic!("{} with {schedule}: {e}", name(a)));
+        }
+    });
+}

@@ -1,0 +1,190 @@
+//! The shapes that every target must compute: small ones densely, then whatever is likely to be an edge case.
+
+use std::collections::HashSet;
+
+use kiln_compiler::Options;
+use kiln_compiler::schedule::{Schedule, search};
+use kiln_compiler::target::{Target, VectorUnit};
+use kiln_ir::op::Matmul;
+use kiln_ir::{Epilogue, PostOp, Problem};
+
+use crate::data::Random;
+
+/// A problem and how to compile it.
+pub type Work = (Problem, Options);
+
+const EPILOGUES: [&[PostOp]; 4] = [&[], &[PostOp::Bias], &[PostOp::Relu], &[PostOp::Bias, PostOp::Relu]];
+
+/// Multiply-adds above which a network's matrix is scaled down under emulation.
+const EMULATED_MACS: u64 = 1 << 20;
+
+/// BERT's matrices: a sequence of 128 or 384, base and large, projections, feed-forward and attention heads.
+const BERT: [[u64; 3]; 10] = [
+    [128, 768, 768],
+    [128, 768, 3072],
+    [128, 3072, 768],
+    [384, 768, 768],
+    [128, 1024, 1024],
+    [128, 1024, 4096],
+    [128, 64, 128],
+    [128, 128, 64],
+    [384, 64, 384],
+    [384, 384, 64],
+];
+
+/// ResNet-50's convolutions and last layer as matrix products: output channels, input channels times window, pixels.
+const RESNET: [[u64; 3]; 20] = [
+    [64, 147, 12544],
+    [64, 64, 3136],
+    [64, 576, 3136],
+    [256, 64, 3136],
+    [64, 256, 3136],
+    [128, 256, 3136],
+    [128, 1152, 784],
+    [512, 128, 784],
+    [128, 512, 784],
+    [512, 256, 784],
+    [256, 512, 784],
+    [256, 2304, 196],
+    [1024, 256, 196],
+    [256, 1024, 196],
+    [1024, 512, 196],
+    [512, 1024, 196],
+    [512, 4608, 49],
+    [2048, 512, 49],
+    [512, 2048, 49],
+    [1, 2048, 1000],
+];
+
+/// Those of a network that are computed in full where there is a processor to do so.
+const FULL_SIZE: [[u64; 3]; 6] =
+    [[128, 768, 768], [128, 768, 3072], [256, 64, 3136], [256, 2304, 196], [512, 4608, 49], [1, 2048, 1000]];
+
+/// What `target` must compute, without duplicates, the largest first. Fewer and smaller where `emulated`.
+pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
+    let mut shapes = vec![];
+    cube(&mut shapes, emulated);
+    primes(&mut shapes);
+    thin(&mut shapes);
+    around_tiles(&mut shapes, target);
+    networks(&mut shapes, emulated);
+    let mut all: Vec<Work> = shapes
+        .into_iter()
+        .enumerate()
+        .map(|(i, [m, k, n])| (problem([m, k, n], EPILOGUES[(i + i / 17) % 4]), Options::default()))
+        .collect();
+    all.extend(forced(target));
+    let mut seen = HashSet::new();
+    all.retain(|work| seen.insert(work.clone()));
+    all.sort_by_key(|(p, _)| std::cmp::Reverse(p.macs()));
+    all
+}
+
+fn problem([m, k, n]: [u64; 3], post: &[PostOp]) -> Problem {
+    Problem::matmul(m, k, n).epilogue(post.iter().copied()).build().expect("a shape listed here is valid")
+}
+
+/// 1..=17 cubed; emulated, a third of it that contains every pair of any two dimensions.
+fn cube(out: &mut Vec<[u64; 3]>, emulated: bool) {
+    for m in 1..=17 {
+        for k in 1..=17 {
+            out.extend((1..=17).filter(|n| !emulated || (m + k + n) % 3 == 0).map(|n| [m, k, n]));
+        }
+    }
+}
+
+fn primes(out: &mut Vec<[u64; 3]>) {
+    const PRIMES: [u64; 18] = [19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97];
+    let mut random = Random(7);
+    for _ in 0..120 {
+        out.push([(); 3].map(|()| PRIMES[random.below(18) as usize]));
+    }
+}
+
+/// K of one, tall, wide, and long sums.
+fn thin(out: &mut Vec<[u64; 3]>) {
+    const SIZES: [u64; 8] = [1, 2, 5, 16, 33, 64, 127, 200];
+    for a in SIZES {
+        out.extend(SIZES.map(|b| [a, 1, b]));
+    }
+    for long in [255, 256, 1000, 1025] {
+        for (a, b) in [(1, 1), (1, 7), (3, 16), (8, 5), (17, 9), (32, 2)] {
+            out.extend([[long, a, b], [a, long, b], [a, b, long]]);
+        }
+    }
+}
+
+/// Around multiples of the sizes that the schedule itself chose for larger problems.
+fn around_tiles(out: &mut Vec<[u64; 3]>, target: &Target) {
+    let around = |size: u64| [size - 1, size, size + 1].into_iter().filter(|s| *s > 0);
+    for (m, k, n) in [(48, 48, 48), (192, 256, 192), (512, 1024, 512), (4, 512, 600), (600, 512, 4)] {
+        let r = search(Matmul { m, k, n }, &Epilogue::default(), target).schedule.regions.remove(0);
+        let rows: Vec<u64> = around(r.mr).chain(around(2 * r.mr)).collect();
+        let columns: Vec<u64> = around(r.nr).chain(around(2 * r.nr)).collect();
+        for &m in &rows {
+            for &n in &columns {
+                out.extend([r.unroll + 1, 2 * r.unroll].map(|k| [m, k, n]));
+            }
+        }
+        out.extend(around(r.kc).map(|k| [r.mr, k, r.nr]));
+        out.extend(around(r.mc).map(|m| [m, r.unroll, r.nr]));
+        out.extend(around(r.nc).map(|n| [r.mr, r.unroll, n]));
+    }
+}
+
+fn networks(out: &mut Vec<[u64; 3]>, emulated: bool) {
+    for mut shape in BERT.into_iter().chain(RESNET) {
+        if !emulated && FULL_SIZE.contains(&shape) {
+            out.push(shape);
+        }
+        while shape.iter().product::<u64>() > EMULATED_MACS {
+            let largest = (0..3).max_by_key(|i| shape[*i]).unwrap_or(0);
+            shape[largest] = shape[largest].div_ceil(2);
+        }
+        out.push(shape);
+    }
+}
+
+/// Schedules the cost model might never choose: on every unit, every legal combination of how operands are read, loop
+/// order and parallel axis, with blocks so small that every loop runs several times and ends in a tail.
+pub fn forced(target: &Target) -> Vec<Work> {
+    let mut all = vec![];
+    for unit in &target.units {
+        for parallel in ["m", "n"] {
+            for order in ["nm", "mn"] {
+                for lhs in ["inplace", "block"] {
+                    for rhs in ["inplace", "panel", "block"] {
+                        let words = format!("order={order} lhs={lhs} rhs={rhs}");
+                        all.extend(small_blocks(target, unit, parallel, &words));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str) -> Vec<Work> {
+    let lanes = u64::from(unit.lanes);
+    let mut all = vec![];
+    // Whole vectors, and where a panel need not follow another, part of one.
+    for nr in [2 * lanes, lanes + 1] {
+        let (main, rest) = (4 * nr, lanes - 1);
+        let n = main + rest;
+        for (i, (m, k)) in [(23, 37), (12, 32)].into_iter().enumerate() {
+            let text = format!(
+                "{} parallel={parallel}; n 0..{main} tile 3x{nr} mc=6 nc={} kc=16 unroll=4 {words}; \
+                 n {main}..{n} tile 2x{rest} mc=6 nc={rest} kc=16 unroll=4 {words}",
+                unit.isa,
+                2 * nr
+            );
+            let schedule: Schedule = text.parse().expect("this is the text form");
+            if schedule.verify(Matmul { m, k, n }, target).is_ok() {
+                let options = Options { schedule: Some(schedule) };
+                let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
+                all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));
+            }
+        }
+    }
+    all
+}
