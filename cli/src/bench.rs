@@ -114,21 +114,12 @@ fn one(
     let compile_ns = compile_ns(problem, runtime)?;
     let kernel = runtime.kernel(problem)?;
     let hit = measure(SHORT, cycles, || runtime.kernel(problem).map(drop))?;
-    let mut peak = || {
-        measure(SHORT, cycles, || {
-            probe.call();
-            Ok(())
-        })
-    };
-    let before = peak()?;
-    let after = peak()?;
-    let peak = Cost {
-        ns: before.ns.min(after.ns),
-        cycles: before.cycles.zip(after.cycles).map(|(a, b)| a.min(b)),
-    };
+    let before = peak(probe, cycles)?;
     let call = measure(total, cycles, || kernel.run(tensors.args()))?;
     let unchecked = Unchecked::new(&kernel, &mut tensors)?;
     let unchecked = measure(total, cycles, || unchecked.call())?;
+    let after = peak(probe, cycles)?;
+    let peak = Cost { ns: before.ns.min(after.ns), cycles: before.cycles.zip(after.cycles).map(|(a, b)| a.min(b)) };
 
     let threads = runtime.threads();
     let flops = problem.flops() as f64;
@@ -157,6 +148,14 @@ fn one(
     })
 }
 
+/// The cost of the probe.
+fn peak(probe: &mut Probe, cycles: &mut Cycles) -> Result<Cost, RuntimeError> {
+    measure(SHORT, cycles, || {
+        probe.call();
+        Ok(())
+    })
+}
+
 /// The median time of compiling and publishing, without any help from the cache.
 fn compile_ns(problem: &Problem, runtime: &Runtime) -> Result<f64, RuntimeError> {
     let mut times = vec![];
@@ -179,14 +178,15 @@ fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
     let added = r.call_cycles.zip(r.unchecked_cycles).map(|(call, unchecked)| call - unchecked);
     writeln!(
         out,
-        "  unchecked  {}, {} on one thread{}",
+        "  unchecked  {}, {}{}",
         show_ns(r.unchecked_ns),
         show_cycles(r.unchecked_cycles),
-        // Of a long call the difference would be noise.
         match added {
-            _ if r.threads > 1 || r.unchecked_ns > 1e4 => String::new(),
-            Some(cycles) => format!(": checking adds {cycles:.0} cycles"),
-            None => format!(": checking adds {:.1} ns", r.call_ns - r.unchecked_ns),
+            _ if r.threads > 1 => " (one thread)".into(),
+            // The difference would be noise.
+            _ if r.unchecked_ns > 1e4 => String::new(),
+            Some(cycles) => format!("; checking adds {cycles:.0} cycles"),
+            None => format!("; checking adds {:.1} ns", r.call_ns - r.unchecked_ns),
         }
     )?;
     let percent = 100.0 * r.fraction_of_peak;

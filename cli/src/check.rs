@@ -63,7 +63,11 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Wrong { at: [row, column], got, want, bound }) = &self.first {
-            write!(f, "{} of {} elements are wrong; the first, [{row}, {column}], is {got}, ", self.wrong, self.elements)?;
+            write!(
+                f,
+                "{} of {} elements are wrong; the first, [{row}, {column}], is {got}, ",
+                self.wrong, self.elements
+            )?;
             return write!(f, "the f64 reference is {want} and the bound {bound:.3e}");
         }
         write!(f, "max error {:.3e}, {:.1} % of its bound", self.max_error, 100.0 * self.max_share)

@@ -14,7 +14,9 @@ use crate::npy::NpyError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing to work on.
-    #[error("no problem given: expected one such as \"matmul f32 128x768:768x3072 +bias+relu\", a .kiln file, - or --batch FILE")]
+    #[error(
+        "no problem given: expected one such as \"matmul f32 128x768:768x3072 +bias+relu\", a .kiln file, - or --batch FILE"
+    )]
     NoProblem,
     /// A list without an entry.
     #[error("{origin} holds no problem: expected one a line; `#` begins a comment")]

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_func_is_one_problem() {
-        let text = "# a product\nfunc @f(%x: f32[2x3], %w: f32[3x4]) -> f32[2x4] {\n %0 = matmul %x, %w\n return %0\n}\n";
+        let text =
+            "# a product\nfunc @f(%x: f32[2x3], %w: f32[3x4]) -> f32[2x4] {\n %0 = matmul %x, %w\n return %0\n}\n";
         assert_eq!(strings(text), ["matmul f32 2x3:3x4"]);
     }
 

@@ -16,18 +16,28 @@ use crate::target::{Cache, Multiplier, Target, VectorUnit};
 
 /// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
 const CALL: f64 = 12.0;
+/// Accumulators that just cover the latency leave no slack for anything that delays one of them.
+const LATENCY_SLACK: f64 = 1.1;
 /// Bytes per cycle that the second-level cache sustains into the first while the core computes.
-const L2_BANDWIDTH: f64 = 24.0;
+const L2_BANDWIDTH: f64 = 16.0;
 /// The same for what lies behind the second level, read in order.
-const L3_BANDWIDTH: f64 = 8.0;
+const L3_BANDWIDTH: f64 = 10.0;
 /// Cycles by which the first line of each run exceeds that: no prefetcher follows runs across pages.
-const L3_RUN: f64 = 8.0;
+const L3_RUN: f64 = 2.0;
+/// Cycles per run that is read from another page than the run before, where a panel spans more pages than the first-level
+/// translation buffer holds.
+const TRANSLATION: f64 = 0.25;
+/// Bytes that the first-level translation buffers of the cores described here reach: 64 entries at the least.
+const TRANSLATED: u64 = 64 * 4096;
 /// Cycles per run of a packing copy beyond its vectors.
 const COPY_RUN: f64 = 1.5;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
-/// Share of the shorter of computing and loading that the longer does not hide.
-const EXPOSED: f64 = 0.1;
+/// Share of the time to fetch from the second-level cache that computing does not hide, when it takes as long; less in
+/// proportion when it takes less.
+const EXPOSED_NEAR: f64 = 0.08;
+/// The same for what lies behind it.
+const EXPOSED_FAR: f64 = 0.25;
 
 /// What limits a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +102,7 @@ pub fn step(unit: &VectorUnit, target: &Target, rows: u64, vectors: u64) -> (f64
     [
         (fmas / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
-        (f64::from(unit.fma_latency), Bound::Latency),
+        (LATENCY_SLACK * f64::from(unit.fma_latency), Bound::Latency),
         ((fmas + loads + 0.5) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
@@ -158,12 +168,13 @@ fn region(
         let calls = (count * strips) as f64;
         let (per_step, mut bound) = step(unit, target, rows, vectors);
         let compute = per_step * shape.k as f64;
-        let per_step = if with_memory { memory_per_step(shape, r, rows, lanes, target) } else { 0.0 };
-        let memory = per_step * shape.k as f64;
+        let fetch = if with_memory { fetch_per_step(shape, r, rows, lanes, target) } else { Fetch::default() };
+        let memory = (fetch.near + fetch.far) * shape.k as f64;
+        let exposed = (fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR) * shape.k as f64;
         if memory > compute {
             bound = Bound::Memory;
         }
-        let kernel = calls * (compute.max(memory) + EXPOSED * compute.min(memory));
+        let kernel = calls * (compute.max(memory) + exposed.min(compute));
         if kernel > most {
             most = kernel;
             p.bound = bound;
@@ -182,28 +193,67 @@ fn region(
     p
 }
 
-/// Cycles per step of K that a tile's operands take from beyond the first-level cache.
+/// Cycles to fetch operands: from the second-level cache, and from behind it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fetch {
+    near: f64,
+    far: f64,
+}
+
+impl Fetch {
+    /// `bytes` at `rate`, of which `share` are fetched so.
+    fn add(&mut self, bytes: u64, rate: Rate, share: f64) {
+        match rate {
+            Rate::L1 => {}
+            Rate::Near(per_byte) => self.near += bytes as f64 * per_byte * share,
+            Rate::Far(per_byte) => self.far += bytes as f64 * per_byte * share,
+        }
+    }
+}
+
+/// Cycles per byte, by where the bytes are.
+#[derive(Clone, Copy, Debug)]
+enum Rate {
+    L1,
+    Near(f64),
+    Far(f64),
+}
+
+/// What one step of K of a tile fetches from beyond the first-level cache.
 ///
-/// Each operand is fetched once from memory, unless packing just did, and then again from wherever the part of it that
-/// is used over and over in the inner loop stays.
-fn memory_per_step(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> f64 {
+/// Each operand is fetched once from where it lies, unless packing just did, and then again from wherever the part of it
+/// that is used over and over in the inner loop stays.
+fn fetch_per_step(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> Fetch {
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
     let lhs_stride = if r.lhs == LhsAccess::Block { r.kc } else { shape.k };
-    let (lhs, rhs) = match r.order {
-        Order::NM => ((r.mc, r.kc, lhs_stride), (r.kc, width)),
-        Order::MN => ((r.mr, r.kc, lhs_stride), (r.kc, r.nc)),
+    let (lhs_rows, rhs_cols) = match r.order {
+        Order::NM => (r.mc, width),
+        Order::MN => (r.mr, r.nc),
     };
-    let lhs_stays = stays(target, lhs.0, lhs.1, lhs.2);
     let memory = Memory::of(shape, target);
-    let (rhs_stays, rhs_first) = match r.rhs {
-        RhsAccess::InPlace => (stays(target, rhs.0, rhs.1, shape.n), memory.per_byte(r.nr)),
-        RhsAccess::Panel | RhsAccess::Block => (stays(target, rhs.0, rhs.1, rhs.1), 0.0),
+    let mut fetch = Fetch::default();
+    let mut operand = |bytes: u64, first: Option<Rate>, stays: Rate, again: f64| {
+        if let Some(first) = first {
+            fetch.add(bytes, first, 1.0 / again);
+        }
+        fetch.add(bytes, stays, 1.0 - 1.0 / again);
     };
-    let lhs_first = if r.lhs == LhsAccess::Block { 0.0 } else { memory.per_byte(r.kc) };
-    let per_byte = |first: f64, stays: f64, again: f64| first / again + stays * (1.0 - 1.0 / again);
-    (4 * rows) as f64 * per_byte(lhs_first, lhs_stays, rows_again)
-        + (4 * r.nr) as f64 * per_byte(rhs_first, rhs_stays, cols_again)
+    let lhs_first = (r.lhs == LhsAccess::InPlace).then(|| memory.rate(r.kc));
+    operand(4 * rows, lhs_first, stays(target, lhs_rows, r.kc, lhs_stride), rows_again);
+    match r.rhs {
+        RhsAccess::InPlace => {
+            let first = Some(memory.rate(r.nr));
+            operand(4 * r.nr, first, stays(target, r.kc, rhs_cols, shape.n), cols_again);
+            if r.kc * shape.n * 4 > TRANSLATED {
+                fetch.far += TRANSLATION / EXPOSED_FAR;
+            }
+        }
+        RhsAccess::Panel | RhsAccess::Block => {
+            operand(4 * r.nr, None, stays(target, r.kc, rhs_cols, rhs_cols), cols_again);
+        }
+    }
+    fetch
 }
 
 /// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.
@@ -224,28 +274,28 @@ impl Memory {
         }
     }
 
-    /// Cycles per byte of runs of `elements`.
-    fn per_byte(self, elements: u64) -> f64 {
+    /// The rate of runs of `elements`.
+    fn rate(self, elements: u64) -> Rate {
         match self {
-            Memory::L1 => 0.0,
-            Memory::L2 => 1.0 / L2_BANDWIDTH,
-            Memory::Beyond => 1.0 / L3_BANDWIDTH + L3_RUN / (4 * elements).max(64) as f64,
+            Memory::L1 => Rate::L1,
+            Memory::L2 => Rate::Near(1.0 / L2_BANDWIDTH),
+            Memory::Beyond => Rate::Far(1.0 / L3_BANDWIDTH + L3_RUN / (4 * elements).max(64) as f64),
         }
     }
 }
 
-/// Cycles per byte to read again from the cache where `rows` runs of `width` elements, `stride` apart, stay.
-fn stays(target: &Target, rows: u64, width: u64, stride: u64) -> f64 {
+/// The rate at which `rows` runs of `width` elements, `stride` apart, are read again: from the cache where they stay.
+fn stays(target: &Target, rows: u64, width: u64, stride: u64) -> Rate {
     if strided_fits(target.l1d, target.line, rows, width, stride) {
-        0.0
+        Rate::L1
     } else if strided_fits(target.l2, target.line, rows, width, stride) {
-        1.0 / L2_BANDWIDTH
+        Rate::Near(1.0 / L2_BANDWIDTH)
     } else {
-        Memory::Beyond.per_byte(if width == stride { rows * width } else { width })
+        Memory::Beyond.rate(if width == stride { rows * width } else { width })
     }
 }
 
-/// Whether they fill no more than three quarters of the part of a cache that they can be in: runs whose distance is a
+/// Whether they fill no more than half of the part of a cache that they can be in: runs whose distance is a
 /// multiple of a large power of two compete for few sets.
 fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> bool {
     let line = u64::from(line);
@@ -259,7 +309,7 @@ fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> 
     } else {
         ((width * 4).div_ceil(line) + 1, sets)
     };
-    4 * rows * per_row <= 3 * reached * u64::from(cache.ways)
+    2 * rows * per_row <= reached * u64::from(cache.ways)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -268,7 +318,10 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory) -> f64 {
     let copy = |runs: u64, len: u64| {
-        runs as f64 * (COPY_RUN + len as f64 / 4.0 * COPY_VECTOR + (4 * len) as f64 * memory.per_byte(len))
+        let mut fetch = Fetch::default();
+        fetch.add(4 * len, memory.rate(len), 1.0);
+        let (move_it, fetch_it) = (len as f64 / 4.0 * COPY_VECTOR, fetch.near + fetch.far);
+        runs as f64 * (COPY_RUN + move_it.max(fetch_it))
     };
     let rhs = match r.rhs {
         RhsAccess::InPlace => 0.0,

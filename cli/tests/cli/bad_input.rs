@@ -1,0 +1,133 @@
+//! What is wrong is told, with exit code 2.
+
+use std::fs;
+
+use crate::{FOREIGN, SMALL, command, kiln, kiln_with_input};
+
+const SUBCOMMANDS: [&str; 4] = ["run", "dump", "verify", "bench"];
+
+#[test]
+fn problem_strings() {
+    for (problem, texts) in [
+        ("", &["lacks its operation"][..]),
+        ("matmul", &["lacks its dtypes"]),
+        ("matmul f32", &["lacks its descriptor"]),
+        ("conv f32 2x3:3x4", &["`conv`", "expected matmul"]),
+        ("matmul f16 2x3:3x4", &["`f16`", "expected f32"]),
+        ("matmul f32 2x3", &["2x3", "MxK:KxN"]),
+        ("matmul f32 2x3x4:4x5", &["2x3x4", "a matrix has 2"]),
+        ("matmul f32 2x3:4x5", &["K=3", "K=4"]),
+        ("matmul f32 0x3:3x4", &["dimension M is zero"]),
+        ("matmul f32 -2x3:3x4", &["`-2` is not a dimension"]),
+        ("matmul f32 99999999999999999999x3:3x4", &["too large"]),
+        ("matmul f32 4294967296x4294967296:4294967296x4", &["too large"]),
+        ("matmul f32 2x3:3x4 +gelu", &["`+gelu`", "+bias or +relu"]),
+        ("matmul f32 2x3:3x4 +relu+bias", &["`bias` cannot follow `relu`"]),
+        ("matmul f32 2x3:3x4 fast", &["`fast`"]),
+        ("\u{fffd}\u{0}", &["unknown operation"]),
+    ] {
+        if problem.contains('\0') {
+            // Not an argument on any system; it can stand in a list.
+            kiln_with_input(&["dump", "-"], problem).refuses(texts);
+            continue;
+        }
+        for subcommand in SUBCOMMANDS {
+            kiln(&[subcommand, problem]).refuses(texts);
+        }
+    }
+}
+
+#[test]
+fn no_problem_and_no_subcommand() {
+    for subcommand in SUBCOMMANDS {
+        kiln(&[subcommand]).refuses(&["no problem given", "matmul f32"]);
+        kiln_with_input(&[subcommand, "-"], "# nothing\n\n").refuses(&["standard input holds no problem"]);
+        kiln(&[subcommand, "--batch", "/nonexistent/list"]).refuses(&["/nonexistent/list"]);
+        kiln(&[subcommand, SMALL, "--batch", "list"]).refuses(&["cannot be used with"]);
+    }
+    kiln(&[]).exits(2);
+    kiln(&["frobnicate"]).refuses(&["frobnicate"]);
+}
+
+#[test]
+fn lists_and_funcs_name_file_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let list = file("list", "matmul f32 2x3:3x4\n\n# fine so far\nmatmul f32 2x3:3\n");
+    kiln(&["verify", "--batch", &list]).refuses(&["list:4: bad descriptor"]);
+
+    let syntax = file("syntax.kiln", "func @f(%x: f32[2x3]) -> f32[2x3] {\n  %0 = matmul %x\n");
+    kiln(&["dump", &syntax]).refuses(&["syntax.kiln: "]);
+    let types = file("types.kiln", "func @f(%x: f32[2x3]) -> f32[2x3] {\n  %0 = matmul %x, %x\n  return %0\n}\n");
+    kiln(&["dump", &types]).refuses(&["types.kiln: ", "%0"]);
+    let two = "func @f(%x: f32[2x2]) -> f32[2x2] {\n  %0 = matmul %x, %x\n  %1 = matmul %0, %x\n  return %1\n}\n";
+    kiln(&["dump", &file("two.kiln", two)]).refuses(&["two.kiln: @f is 2 kernels, expected one"]);
+    kiln_with_input(&["run", "-"], two).refuses(&["standard input: @f is 2 kernels"]);
+    kiln(&["dump", "absent.kiln"]).refuses(&["absent.kiln: "]);
+
+    let not_text = folder.path().join("bytes");
+    fs::write(&not_text, [0xff, 0xfe, 0x00]).unwrap();
+    kiln(&["verify", "--batch", not_text.to_str().unwrap()]).refuses(&["bytes: "]);
+}
+
+#[test]
+fn option_values() {
+    for subcommand in ["run", "verify", "bench"] {
+        for threads in ["0", "-1", "1.5", "", "99999999999999999999", "5000"] {
+            kiln(&[subcommand, SMALL, &format!("--threads={threads}")]).refuses(&["--threads", "from 1 to"]);
+        }
+    }
+    kiln(&["bench", "--worker", "0"]).refuses(&["--worker", "from 1 to"]);
+    kiln(&["bench", "--worker", "1", SMALL]).refuses(&["cannot be used with"]);
+    kiln(&["run", SMALL, "--repeat", "0"]).refuses(&["--repeat"]);
+    kiln(&["run", SMALL, "--seed", "x"]).refuses(&["--seed"]);
+    kiln(&["verify", SMALL, "--max-macs", "0"]).refuses(&["--max-macs"]);
+    kiln(&["dump", SMALL, "--stage", "sched"]).refuses(&["unknown stage `sched`", "asm", "all"]);
+    for subcommand in SUBCOMMANDS {
+        kiln(&[subcommand, SMALL, "--target", "z80"]).refuses(&["unknown target `z80`", "neoverse-v1"]);
+    }
+}
+
+#[test]
+fn schedules() {
+    kiln(&["run", SMALL, "--schedule", "avx9"]).refuses(&["`avx9`"]);
+    let text = "avx2 parallel=n; n 0..99 tile 4x8 mc=13 nc=8 kc=31 unroll=1 order=nm lhs=inplace rhs=inplace";
+    kiln(&["dump", SMALL, "--target", "x86-64-v3", "--schedule", text]).refuses(&["illegal schedule"]);
+    kiln(&["dump", SMALL, "--target", "neoverse-n1", "--schedule", text]).refuses(&["neoverse-n1 has no avx2"]);
+}
+
+#[test]
+fn a_target_that_cannot_run_here_offers_dump() {
+    for subcommand in ["run", "verify", "bench"] {
+        kiln(&[subcommand, SMALL, "--target", FOREIGN]).refuses(&["cannot run", FOREIGN, "`kiln dump`"]);
+    }
+    kiln(&["bench", "--worker", "1", "--target", FOREIGN]).refuses(&["cannot run", "`kiln dump`"]);
+    kiln(&["dump", SMALL, "--target", FOREIGN]).exits(0);
+}
+
+#[test]
+fn the_environment() {
+    for (name, value) in [("KILN_MAX_CPU_ISA", "mmx"), ("KILN_CACHE_CAPACITY", "many")] {
+        let output = command().env(name, value).args(["verify", SMALL]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(name) && stderr.contains(value), "{stderr}");
+    }
+}
+
+#[test]
+fn more_than_memory() {
+    // No such test on a machine that could give it.
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let kib =
+        meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+    if kib.unwrap() > 200_000_000 {
+        return;
+    }
+    let problem = "matmul f32 90000x90000:90000x90000";
+    kiln(&["run", problem]).refuses(&["needs 226800000000 bytes"]);
+}

@@ -1,0 +1,97 @@
+//! `kiln bench`, and its line protocol.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use crate::{SMALL, command, kiln};
+
+#[test]
+fn prints_and_writes_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("figures.json");
+    kiln(&["bench", SMALL, "--min-ms", "1", "--json", path.to_str().unwrap()])
+        .exits(0)
+        .says("  compile    ")
+        .says("  cache hit  ")
+        .says("  unchecked  ")
+        .says("checking adds")
+        .says("% of the peak of");
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let [report] = &json.as_array().unwrap()[..] else { panic!("{json}") };
+    assert_eq!(report["problem"], SMALL);
+    for figure in ["compile_ns", "hit_ns", "call_ns", "unchecked_ns", "gflops", "peak_gflops", "fraction_of_peak"] {
+        let value = report[figure].as_f64().unwrap();
+        assert!(value.is_finite() && value > 0.0, "{figure}: {value}");
+    }
+    kiln(&["bench", SMALL, "--min-ms", "1", "--json", "/nonexistent/f.json"]).refuses(&["/nonexistent/f.json"]);
+}
+
+/// Element `i` of an operand, as the protocol defines it.
+fn fill(i: u64, seed: u64) -> f64 {
+    let x = i.wrapping_mul(2654435761).wrapping_add(seed * 40503);
+    ((x >> 7 & 15) as f64 - 8.0) / 8.0
+}
+
+/// The checksum of `C = A B` with all sums exact.
+fn checksum(m: u64, n: u64, k: u64) -> f64 {
+    let element = |i, j| (0..k).map(|l| fill(i * k + l, 1) * fill(l * n + j, 2)).sum::<f64>();
+    (0..m * n).map(|c| element(c / n, c % n) * (c % 61 + 1) as f64).sum()
+}
+
+fn dialogue(threads: &str) {
+    let mut command = command();
+    command.args(["bench", "--worker", threads]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut read = || output.next().expect("an answer").unwrap();
+    assert_eq!(read(), "ready");
+    let mut ask = |line: &str| {
+        writeln!(input, "{line}").unwrap();
+        read()
+    };
+
+    assert!(ask("run 1000").starts_with("no "));
+    for (op, m, n, k) in [("gemm", 5, 7, 3), ("linear", 64, 96, 32), ("gemm", 1, 1, 1)] {
+        let answer = ask(&format!("prep {op} {m} {n} {k}"));
+        let fields = answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{answer}"));
+        let fields: Vec<(&str, f64)> =
+            fields.split(' ').map(|f| f.split_once('=').unwrap()).map(|(n, v)| (n, v.parse().unwrap())).collect();
+        let names: Vec<&str> = fields.iter().map(|f| f.0).collect();
+        assert_eq!(
+            names,
+            ["create_ns", "create_cyc", "first_ns", "first_cyc", "again_ns", "again_cyc", "sum"],
+            "{answer}"
+        );
+        assert!(fields[0].1 > 0.0 && fields[2].1 > 0.0 && fields[4].1 > 0.0, "{answer}");
+        assert_eq!(fields[6].1, checksum(m, n, k), "{answer}");
+
+        let answer = ask("run 200000");
+        let numbers: Vec<i64> = answer.split(' ').map(|n| n.parse().unwrap()).collect();
+        let [calls, ns, user, all] = numbers[..] else { panic!("{answer}") };
+        assert!(calls >= 1 && ns >= 200_000 && user >= -1 && all >= -1, "{answer}");
+    }
+    for line in ["prep conv 1 2 3", "prep", "prep gemm 1 2", "prep gemm 1 2 x", "prep gemm 0 1 1", "run", "hello"] {
+        assert!(ask(line).starts_with("no "), "{line}");
+    }
+    // What could not be prepared left nothing behind, and the worker goes on.
+    assert!(ask("run 1").starts_with("no "));
+    assert!(ask("prep gemm 2 2 2").starts_with("ok "));
+    writeln!(input, "quit").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_worker_answers_as_the_protocol_says() {
+    dialogue("1");
+}
+
+#[test]
+fn with_threads_too() {
+    dialogue("2");
+}
+
+#[test]
+fn the_end_of_the_input_ends_the_worker() {
+    kiln(&["bench", "--worker", "1"]).exits(0).says("ready\n");
+}

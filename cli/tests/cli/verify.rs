@@ -1,0 +1,41 @@
+//! `kiln verify`.
+
+use crate::{SMALL, kiln, kiln_with_input};
+
+#[test]
+fn one_line_a_problem_then_the_totals() {
+    let list = "matmul f32 1x1:1x1\nmatmul f32 7x13:13x17 +relu\nmatmul f32 64x64:64x64 +bias\n";
+    let text = kiln_with_input(&["verify", "-"], list).exits(0).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    let [a, b, c, last] = lines[..] else { panic!("{text}") };
+    for (line, problem) in [a, b, c].into_iter().zip(list.lines()) {
+        assert!(line.starts_with(&format!("PASSED: {problem} @")), "{line}");
+    }
+    assert_eq!(last, "tests:3 passed:3 failed:0 unimplemented:0");
+}
+
+#[test]
+fn what_has_no_kernel_is_counted_and_fails() {
+    // Rows too long for the constants in addresses.
+    let list = "matmul f32 2x1:1x16777217\nmatmul f32 2x3:3x4\n";
+    kiln_with_input(&["verify", "-"], list)
+        .exits(1)
+        .says("UNIMPLEMENTED: matmul f32 2x1:1x16777217 @")
+        .says("PASSED: matmul f32 2x3:3x4 @")
+        .says("\ntests:2 passed:1 failed:0 unimplemented:1\n");
+}
+
+#[test]
+fn threads_give_the_same_bits() {
+    kiln(&["verify", "matmul f32 300x300:300x300 +bias+relu", "--threads", "3"]).exits(0).says("passed:1");
+}
+
+#[test]
+fn large_problems_are_scaled() {
+    kiln(&["verify", "matmul f32 129x770:770x3071 +bias+relu", "--max-macs", "1000000", "--seed", "7"])
+        .exits(0)
+        .says("PASSED: matmul f32 65x66:66x127 +bias+relu @")
+        .says("(scaled from matmul f32 129x770:770x3071 +bias+relu)");
+    let text = kiln(&["verify", SMALL, "--max-macs", "1000000"]).exits(0).stdout;
+    assert!(!text.contains("scaled"), "{text}");
+}
