@@ -2,6 +2,7 @@
 //! in registers, exact on integers and within the rounding bound on reals.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,7 +25,8 @@ fn every_shape_on_every_target() {
     for target in targets {
         let work = shapes::list(&target, targets::emulated());
         let failures = verify(&target, &work);
-        println!("verify: target {target}: {} shapes", work.len());
+        // Past the test's own capture: whoever reads the log of a run that passed wants to know what ran.
+        writeln!(std::io::stderr(), "verify: target {target}: {} shapes", work.len()).unwrap();
         assert!(work.len() >= LEAST, "only {} shapes on {target}", work.len());
         let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
         assert!(failures.is_empty(), "{} of {} failed on {target}:\n{shown}", failures.len(), work.len());
@@ -38,9 +40,9 @@ fn verify(target: &Target, work: &[Work]) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
     let take = || {
         let mut checker = Checker::default();
-        while let Some((i, (problem, options))) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, work.get(i)?)))
-        {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some((problem, options)) = work.get(i) else { break };
             let result = match runtime.kernel_with(problem, options) {
                 Ok(kernel) => checker.check(&kernel, i as u64),
                 Err(e) => Err(e.to_string()),

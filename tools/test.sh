@@ -11,6 +11,14 @@ core=neoverse-v1
 # and the test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
 executing=(verify)
+# The targets that tests/verify.rs must find on each, all of them and no others.
+declare -A targets=(
+    [native]=x86-64-v3,x86-64-v3-avx2,x86-64-v3-fma128
+    [neoverse-v1]=neoverse-v1,neoverse-v1-sve,neoverse-v1-neon
+    [neoverse-n1]=neoverse-n1
+    [max,sve128=on]=sve128+bf16,sve128+bf16-sve,sve128+bf16-neon
+    [max,sve512=on]=sve512+bf16,sve512+bf16-sve,sve512+bf16-neon
+)
 # Cases of a property test under emulation; natively proptest's own default holds.
 emulated_proptest_cases=32
 
@@ -24,7 +32,7 @@ stage() {
 
 export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
-stage native cargo run --locked --quiet --release --package xtask -- check
+KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
 stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512:512x512 +bias+relu"
 
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
@@ -32,8 +40,8 @@ stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/a64 PROPTEST_CASES=$emulated_proptest_cases
 a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --target aarch64-unknown-linux-gnu)
 stage "aarch64 build" "${a64_test[@]}" --all-targets --no-run
-QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --all-targets
+KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --all-targets
 for core in "${more_cores[@]}"; do
-    QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
+    KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
 done
 echo "== all passed: $SECONDS s"

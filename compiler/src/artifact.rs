@@ -193,7 +193,11 @@ impl Artifact {
         let (mut out, mut before) = (String::new(), String::new());
         let lowered = lower(&self.problem, &self.choice.schedule, lanes, |name, nest| {
             let text = nest.to_string();
-            out += &if text == before { format!("after {name}: (unchanged)\n\n") } else { format!("after {name}:\n{text}\n") };
+            out += &if text == before {
+                format!("after {name}: (unchanged)\n\n")
+            } else {
+                format!("after {name}:\n{text}\n")
+            };
             before = text;
         });
         debug_assert!(lowered.is_ok(), "the artifact was lowered by the same steps");

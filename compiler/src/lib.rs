@@ -1,4 +1,24 @@
 //! Kiln's compiler: from a problem to machine code for any supported target, on any host.
+//!
+//! ```
+//! use kiln_compiler::{Options, Stage, Target, compile};
+//!
+//! let problem = "matmul f32 6x8:8x32 +bias".parse()?;
+//! let graviton3: Target = "neoverse-v1".parse()?;
+//! let artifact = compile(&problem, &graviton3, &Options::default())?;
+//!
+//! // One SVE micro-kernel of 6 rows by 4 vectors of 8, no lane wasted, both operands read where they lie.
+//! let schedule = &artifact.choice().schedule;
+//! assert_eq!((schedule.regions[0].mr, schedule.regions[0].nr), (6, 32));
+//! assert_eq!((artifact.choice().wasted_macs, artifact.scratch_bytes()), (0, 0));
+//! artifact.nest().verify()?;
+//! artifact.micro_kernels()[0].verify()?;
+//!
+//! // The listing assembles back to the image; the same bytes come out on every host.
+//! assert!(artifact.dump(Stage::Asm).contains("fmla"));
+//! assert_eq!(compile(&problem, &graviton3, &Options::default())?.image(), artifact.image());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

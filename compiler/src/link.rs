@@ -37,7 +37,8 @@ pub fn link(functions: &[Function], arch: Arch) -> Result<(Vec<u8>, Vec<Range<us
     for (f, range) in functions.iter().zip(&ranges) {
         for r in &f.relocs {
             let fail = |why| LinkError { from: f.name.clone(), to: r.symbol.clone(), why };
-            let to = functions.iter().position(|g| g.name == r.symbol).ok_or_else(|| fail("there is no such function"))?;
+            let to =
+                functions.iter().position(|g| g.name == r.symbol).ok_or_else(|| fail("there is no such function"))?;
             let at = range.start + r.offset as usize;
             let field = image.get_mut(at..at + 4).ok_or_else(|| fail("the call is outside its function"))?;
             let distance = ranges[to].start as i64 + r.addend - at as i64;

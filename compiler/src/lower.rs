@@ -1,9 +1,7 @@
 //! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another.
 
 use kiln_ir::op;
-use kiln_ir::rewrite::{
-    PackSpec, RewriteError, TileLoop, fuse_loops, pack, partition, split_tails, tensorize, tile,
-};
+use kiln_ir::rewrite::{PackSpec, RewriteError, TileLoop, fuse_loops, pack, partition, split_tails, tensorize, tile};
 use kiln_ir::{LoopNest, Problem};
 
 use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};

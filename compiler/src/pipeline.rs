@@ -1,6 +1,7 @@
 //! The pipeline: problem to artifact, one stage after another.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use kiln_ir::nest::{BufferKind, Init, LoopNest, Stmt, Tile};
 use kiln_ir::{Op, PostOp, Problem, ProblemError};
@@ -64,8 +65,8 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     check_rows(problem, target)?;
     let choice = choose(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
-    let nest = lower(problem, &choice.schedule, u64::from(unit.lanes), |_, _| {})
-        .map_err(|e| internal("lower")(e.into()))?;
+    let nest =
+        lower(problem, &choice.schedule, u64::from(unit.lanes), |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
     let unroll = choice.schedule.regions.iter().map(|r| r.unroll).min().unwrap_or(1);
     let (kernels, keys) = vectorize(&nest, &unit, unroll).map_err(|e| internal("microkernel")(e.into()))?;
@@ -95,9 +96,11 @@ fn choose(problem: &Problem, target: &Target, options: &Options) -> Result<Choic
     let Op::Matmul(shape) = problem.op();
     let Some(schedule) = &options.schedule else { return Ok(search(shape, problem.epilogue(), target)) };
     schedule.verify(shape, target)?;
-    let prediction = cost::predict(shape, problem.epilogue(), schedule, target).ok_or_else(|| {
-        CompileError::Unsupported { what: format!("the vector unit {}", schedule.isa), target: Box::new(target.clone()) }
-    })?;
+    let prediction =
+        cost::predict(shape, problem.epilogue(), schedule, target).ok_or_else(|| CompileError::Unsupported {
+            what: format!("the vector unit {}", schedule.isa),
+            target: Box::new(target.clone()),
+        })?;
     Ok(Choice {
         schedule: schedule.clone(),
         prediction,
@@ -140,10 +143,10 @@ fn vectorize(
     let (mut kernels, mut keys) = (vec![], HashMap::new());
     for t in tiles {
         let key = KernelKey::of(nest, t);
-        if !keys.contains_key(&key) {
+        if let Entry::Vacant(entry) = keys.entry(key) {
             let name = format!("uk{}_{}x{}x{}", kernels.len(), t.m, t.n, t.k);
+            entry.insert(kernels.len());
             kernels.push(build::build(name, nest, t, unit, unroll)?);
-            keys.insert(key, kernels.len() - 1);
         }
     }
     Ok((kernels, keys))

@@ -1,4 +1,33 @@
-//! Kiln's intermediate representations.
+//! Kiln's intermediate representations: what is to be computed, from tensors down to loops.
+//!
+//! No instruction set, no processor and no `unsafe` in here. One small product through the crate:
+//!
+//! ```
+//! use kiln_ir::rewrite::{TileLoop, fuse_loops, split_tails, tensorize, tile};
+//! use kiln_ir::{Func, LoopNest, Problem, fuse, op};
+//!
+//! // The tensor program, and the one kernel it fuses to.
+//! let func: Func = "func @layer(%x: f32[5x4], %w: f32[4x3]) -> f32[5x3] {
+//!     %0 = matmul %x, %w
+//!     %1 = relu %0
+//!     return %1
+//! }".parse()?;
+//! let problem: Problem = fuse::fuse_single(&func)?.problem;
+//! assert_eq!(problem.to_string(), "matmul f32 5x4:4x3 +relu");
+//!
+//! // Its loops: naive, then in register tiles of 2x3, the last of which has one row.
+//! let naive = op::build(&problem);
+//! let tiled = tile(fuse_loops(naive)?, 0, &[TileLoop::new("m", 2)])?;
+//! let nest = tensorize(split_tails(tiled)?)?;
+//! nest.verify()?;
+//! assert_eq!(nest.to_string().parse::<LoopNest>()?, nest);
+//!
+//! // A nest means what its interpreter does.
+//! let (mut x, mut w, mut y) = ([1.0; 20], [-1.0, 0.5, 2.0].repeat(4), [f32::NAN; 15]);
+//! nest.interpret(&mut [&mut x, &mut w, &mut y])?;
+//! assert_eq!(y, *[0.0, 2.0, 8.0].repeat(5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

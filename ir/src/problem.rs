@@ -351,10 +351,11 @@ fn dtypes(word: &str) -> Result<DType, ProblemError> {
 }
 
 fn post_op(name: &str) -> Result<PostOp, ProblemError> {
-    PostOp::ALL.iter().copied().find(|op| op.name() == name).ok_or_else(|| ProblemError::UnknownWord {
-        word: format!("+{name}"),
-        expected: "+bias or +relu",
-    })
+    PostOp::ALL
+        .iter()
+        .copied()
+        .find(|op| op.name() == name)
+        .ok_or_else(|| ProblemError::UnknownWord { word: format!("+{name}"), expected: "+bias or +relu" })
 }
 
 /// Accepts the attributes whose only value is the default.

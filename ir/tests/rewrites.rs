@@ -115,8 +115,7 @@ fn lower(problem: &Problem, plan: &Plan, mut seen: impl FnMut(&str, &LoopNest)) 
         nest = tile(nest, r, &loops).unwrap();
         seen("tile", &nest);
         if !matches!(plan.rhs, RhsPack::InPlace) {
-            let spec =
-                PackSpec { operand: "rhs", panel: format!("rhs_panel{r}"), at: at_rhs.into(), pitch: plan.nr };
+            let spec = PackSpec { operand: "rhs", panel: format!("rhs_panel{r}"), at: at_rhs.into(), pitch: plan.nr };
             nest = pack(nest, r, &spec).unwrap();
             seen("pack rhs", &nest);
         }

@@ -232,11 +232,6 @@ impl<K: Eq + Hash + Clone, V, E: Clone> Cache<K, V, E> {
         let state = self.lock();
         CacheStats { entries: state.stored.len(), ..state.stats }
     }
-
-    /// What the cache may keep.
-    pub fn capacity(&self) -> Capacity {
-        self.capacity
-    }
 }
 
 impl<K, V, E> Cache<K, V, E> {

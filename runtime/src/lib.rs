@@ -38,4 +38,4 @@ pub use kernel::{Entry, Kernel};
 pub use kiln_compiler::{Options, Target};
 pub use kiln_ir::Problem;
 pub use runtime::{Runtime, RuntimeBuilder, Stats};
-pub use scratch::ScratchError;
+pub use scratch::{ScratchError, ScratchStats};

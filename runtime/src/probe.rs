@@ -31,8 +31,9 @@ impl Probe {
         let unit = target.units.iter().max_by_key(rate).expect("a target has a vector unit");
         let mk = program(unit);
         let flops = mk.counts().flops;
-        let function = emit::micro_kernel(&mk, target).map_err(|e| {
-            kiln_compiler::CompileError::Unsupported { what: e.to_string(), target: Box::new(target.clone()) }
+        let function = emit::micro_kernel(&mk, target).map_err(|e| kiln_compiler::CompileError::Unsupported {
+            what: e.to_string(),
+            target: Box::new(target.clone()),
         })?;
         let code = LoadedCode::publish(&CodePool::new()?, &function.bytes, "kiln probe", 64)?;
         Ok(Self { code, sink: vec![0.0; 64], flops })

@@ -13,7 +13,7 @@ use crate::code_memory::{CodePool, CodeStats};
 use crate::cpu;
 use crate::error::RuntimeError;
 use crate::kernel::{Kernel, Shared};
-use crate::scratch::{Retain, ScratchPool};
+use crate::scratch::{Retain, ScratchPool, ScratchStats};
 use crate::threads::Threads;
 
 /// Entries the kernel cache keeps unless told otherwise; oneDNN's default as well.
@@ -63,6 +63,8 @@ pub struct Stats {
     pub kernels: CacheStats,
     /// Executable memory.
     pub code: CodeStats,
+    /// Scratch memory kept for calls.
+    pub scratch: ScratchStats,
 }
 
 /// Settings of a [`Runtime`]. What is not set comes from the environment, then from a default.
@@ -124,12 +126,10 @@ impl RuntimeBuilder {
             None => number(&["OMP_NUM_THREADS"], 1)?
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
-        let shared = Shared {
-            code: CodePool::new()?,
-            scratch: ScratchPool::new(SCRATCH),
-            threads: Threads::new(threads)?,
-        };
-        let capacity = Capacity { entries: capacity(self.entries)?, bytes: self.bytes.unwrap_or(usize::MAX) };
+        let shared =
+            Shared { code: CodePool::new()?, scratch: ScratchPool::new(SCRATCH), threads: Threads::new(threads)? };
+        let capacity = Capacity::entries(capacity(self.entries)?);
+        let capacity = Capacity { bytes: self.bytes.unwrap_or(capacity.bytes), ..capacity };
         Ok(Runtime { target, cache: Cache::new(capacity), shared: Arc::new(shared) })
     }
 }
@@ -195,11 +195,12 @@ impl Runtime {
 
     /// Counters, each part read at one moment.
     pub fn stats(&self) -> Stats {
-        Stats { kernels: self.cache.stats(), code: self.shared.code.stats() }
+        Stats { kernels: self.cache.stats(), code: self.shared.code.stats(), scratch: self.shared.scratch.stats() }
     }
 
-    /// Forgets all kernels; those in use stay alive with their users.
+    /// Forgets all kernels and frees scratch memory; what is in use stays alive with its users.
     pub fn clear(&self) {
         self.cache.clear();
+        self.shared.scratch.clear();
     }
 }

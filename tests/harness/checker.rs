@@ -80,7 +80,11 @@ impl Checker {
             unsafe { canary::call(kernel.entry(), arguments.as_ptr().cast(), scratch.cast(), begin, end) }
                 .map_err(|e| e.to_string())?;
         }
-        let inputs = [("lhs", &mut self.lhs, &data.lhs), ("rhs", &mut self.rhs, &data.rhs), ("bias", &mut self.bias, &data.bias)];
+        let inputs = [
+            ("lhs", &mut self.lhs, &data.lhs),
+            ("rhs", &mut self.rhs, &data.rhs),
+            ("bias", &mut self.bias, &data.bias),
+        ];
         for (name, memory, values) in inputs {
             if memory.tensor() != values.as_slice() {
                 return Err(format!("{name} was changed"));

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result {
     // Whose pipes are counted: the modelled core's where it is one of ours (`znver3` is not a target, but `x86-64-v3` is one).
     let modelled = mcpu.parse().unwrap_or_else(|_| target.clone());
     let artifact = compile(problem, target, &Options::default())?;
-    let mut loops = listing::multiplying_loops(&artifact.listing().to_string());
+    let mut loops = listing::multiplying_loops(&artifact.listing(false));
     if loops.is_empty() {
         return Err("the listing has no loop with a vector multiply-add".into());
     }

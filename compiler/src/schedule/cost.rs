@@ -180,7 +180,7 @@ fn region(
             p.bound = bound;
         }
         p.kernel += kernel;
-        let partial = r.nr % lanes != 0;
+        let partial = !r.nr.is_multiple_of(lanes);
         let stores = rows as f64 * (vectors as f64 + if partial { 2.0 } else { 0.0 }) / f64::from(unit.store_ports);
         let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
         let post = epilogue.ops().len() as f64 * (rows * vectors) as f64 / f64::from(unit.fma_pipes);
@@ -303,7 +303,7 @@ fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> 
     let bytes = stride * 4;
     let (per_row, reached) = if width == stride {
         ((width * 4).div_ceil(line), sets)
-    } else if bytes % line == 0 {
+    } else if bytes.is_multiple_of(line) {
         let per_row = (width * 4).div_ceil(line);
         (per_row, (sets / gcd(sets, bytes / line) * per_row).min(sets))
     } else {

@@ -133,7 +133,10 @@ impl Schedule {
             let vectors = r.nr.div_ceil(u64::from(unit.lanes));
             let needed = registers_needed(unit, r.mr, vectors);
             if needed > u64::from(unit.registers) {
-                return fail(format!("a {}x{} tile needs {needed} registers, {} has {}", r.mr, r.nr, unit.isa, unit.registers));
+                return fail(format!(
+                    "a {}x{} tile needs {needed} registers, {} has {}",
+                    r.mr, r.nr, unit.isa, unit.registers
+                ));
             }
             if let Multiplier::Lane { max_reg } = unit.multiplier
                 && r.mr > u64::from(max_reg)

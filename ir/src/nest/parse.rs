@@ -2,9 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{
-    Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var,
-};
+use super::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 use crate::epilogue::PostOp;
 use crate::text::{Cursor, Pos, SyntaxError};
 
@@ -72,9 +70,11 @@ impl<'a> Parser<'a> {
     fn buffer(&mut self, kind: BufferKind) -> Result<()> {
         let name = self.text.word("a buffer name")?.to_owned();
         let at = self.text.pos();
-        let dtype = self.text.word("a dtype")?.parse().map_err(|e: crate::dtype::UnknownDType| {
-            NestParseError { at, what: e.to_string() }
-        })?;
+        let dtype = self
+            .text
+            .word("a dtype")?
+            .parse()
+            .map_err(|e: crate::dtype::UnknownDType| NestParseError { at, what: e.to_string() })?;
         let extents = self.numbers()?;
         self.text.expect("strides")?;
         let strides = self.numbers()?;

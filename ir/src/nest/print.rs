@@ -13,9 +13,8 @@ impl Display for LoopNest {
                 BufferKind::Out => "out",
                 BufferKind::Scratch => "scratch",
             };
-            let list = |get: fn(&super::Dim) -> u64| {
-                b.dims.iter().map(|d| get(d).to_string()).collect::<Vec<_>>().join(", ")
-            };
+            let list =
+                |get: fn(&super::Dim) -> u64| b.dims.iter().map(|d| get(d).to_string()).collect::<Vec<_>>().join(", ");
             writeln!(f, "  {kind} {} {} [{}] strides [{}]", b.name, b.dtype, list(|d| d.extent), list(|d| d.stride))?;
         }
         self.body.iter().try_for_each(|s| self.stmt(f, s, 1))?;

@@ -91,11 +91,8 @@ pub fn build(problem: &Problem, shape: Matmul) -> LoopNest {
     let over = |var, extent, body| {
         Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body: vec![body] })
     };
-    let contract = Stmt::MulAdd {
-        dst: dst.clone(),
-        lhs: access(&nest, "lhs", &[m, k]),
-        rhs: access(&nest, "rhs", &[k, n]),
-    };
+    let contract =
+        Stmt::MulAdd { dst: dst.clone(), lhs: access(&nest, "lhs", &[m, k]), rhs: access(&nest, "rhs", &[k, n]) };
     let mut steps = vec![Stmt::Zero { dst: dst.clone() }, over(k, shape.k, contract)];
     for &op in problem.epilogue().ops() {
         let operand = op.reads_column_vector().then(|| access(&nest, "bias", &[n]));

@@ -45,7 +45,10 @@ fn merge(body: &mut Vec<Stmt>) {
     for s in old {
         match (body.last_mut(), s) {
             (Some(Stmt::Loop(a)), Stmt::Loop(b))
-                if a.var == b.var && a.extent == b.extent && a.step == b.step && matches!(a.extent, Extent::Const(_)) =>
+                if a.var == b.var
+                    && a.extent == b.extent
+                    && a.step == b.step
+                    && matches!(a.extent, Extent::Const(_)) =>
             {
                 a.body.extend(b.body);
             }

@@ -86,13 +86,8 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     let mut copy =
         Stmt::Copy { dst: first(&panel_access, run.var), src: first(&access, run.var), len: run.extent.clone() };
     for l in loops.into_iter().rev() {
-        copy = Stmt::Loop(Loop {
-            var: l.var,
-            extent: l.extent.clone(),
-            step: l.step,
-            parallel: false,
-            body: vec![copy],
-        });
+        copy =
+            Stmt::Loop(Loop { var: l.var, extent: l.extent.clone(), step: l.step, parallel: false, body: vec![copy] });
     }
     redirect(&mut host.body, &access, &panel_access);
     host.body.insert(0, copy);

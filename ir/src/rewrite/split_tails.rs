@@ -19,7 +19,9 @@ impl Splitter {
         for s in body {
             match s {
                 Stmt::Loop(l) => self.split(l, &mut out)?,
-                Stmt::Copy { dst, src, len } => out.push(Stmt::Copy { dst, src, len: Extent::Const(self.extent(&len)?) }),
+                Stmt::Copy { dst, src, len } => {
+                    out.push(Stmt::Copy { dst, src, len: Extent::Const(self.extent(&len)?) })
+                }
                 Stmt::If { .. } => return refuse("split_tails", "a condition depends on a loop that it is not in"),
                 s => out.push(s),
             }

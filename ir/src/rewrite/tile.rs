@@ -26,7 +26,9 @@ pub fn tile(mut nest: LoopNest, region: usize, loops: &[TileLoop]) -> Result<Loo
     let Some(Stmt::Loop(m)) = nest.body.get(region).cloned() else {
         return refuse("tile", format!("region {region} is not a loop"));
     };
-    let [Stmt::Loop(n)] = &m.body[..] else { return refuse("tile", "the loop over `m` must hold just the loop over `n`") };
+    let [Stmt::Loop(n)] = &m.body[..] else {
+        return refuse("tile", "the loop over `m` must hold just the loop over `n`");
+    };
     let Some(at) = n.body.iter().position(|s| matches!(s, Stmt::Loop(_))) else {
         return refuse("tile", "there is no contraction loop");
     };

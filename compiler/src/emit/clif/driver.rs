@@ -285,8 +285,7 @@ impl Driver<'_> {
         let mut sig = Signature::new(CallConv::SystemV);
         sig.params = vec![AbiParam::new(I64); params];
         let signature = self.b.import_signature(sig);
-        let name =
-            self.b.func.declare_imported_user_function(UserExternalName { namespace: 0, index: kernel as u32 });
+        let name = self.b.func.declare_imported_user_function(UserExternalName { namespace: 0, index: kernel as u32 });
         // Colocated: a direct call, resolved when the artifact is linked.
         let data = ExtFuncData { name: ExternalName::user(name), signature, colocated: true, patchable: false };
         *self.callees[kernel].insert(self.b.import_function(data))

@@ -7,8 +7,8 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I64};
 use cranelift_codegen::ir::{
-    AbiParam, Endianness, Function as ClifFunction, InstBuilder, MemFlagsData, Signature, SourceLoc, Type, UserFuncName,
-    Value, immediates::V128Imm,
+    AbiParam, Endianness, Function as ClifFunction, InstBuilder, MemFlagsData, Signature, SourceLoc, Type,
+    UserFuncName, Value, immediates::V128Imm,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -21,14 +21,19 @@ use crate::target::Target;
 /// Emits a micro-kernel of 4 lanes.
 pub fn emit(mk: &MicroKernel, target: &Target) -> Result<Function, EmitError> {
     if mk.lanes != 4 {
-        return Err(EmitError { name: mk.name.clone(), isa: mk.isa, what: format!("{} lanes: registers hold 4", mk.lanes) });
+        return Err(EmitError {
+            name: mk.name.clone(),
+            isa: mk.isa,
+            what: format!("{} lanes: registers hold 4", mk.lanes),
+        });
     }
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params = vec![AbiParam::new(I64); mk.params.len()];
     let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
-    let mut e = Emitter { b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
+    let mut e =
+        Emitter { b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
     e.body(mk);
     let (reasons, b) = (e.reasons, e.b);
     b.finalize(isa(target.arch, Level::MicroKernel).frontend_config());

@@ -27,7 +27,7 @@ enum Level {
 fn isa(arch: Arch, level: Level) -> Arc<dyn TargetIsa> {
     static CACHE: [OnceLock<Arc<dyn TargetIsa>>; 4] = [const { OnceLock::new() }; 4];
     let slot = usize::from(arch == Arch::X86_64) * 2 + usize::from(level == Level::Driver);
-    CACHE[slot].get_or_init(|| make_isa(arch, level).into()).clone()
+    CACHE[slot].get_or_init(|| make_isa(arch, level)).clone()
 }
 
 fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
@@ -43,8 +43,17 @@ fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
     };
     let mut builder = cranelift_codegen::isa::lookup_by_name(triple).expect("both back ends are compiled in");
     if arch == Arch::X86_64 {
-        for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2"]
-        {
+        for feature in [
+            "has_sse3",
+            "has_ssse3",
+            "has_sse41",
+            "has_sse42",
+            "has_avx",
+            "has_avx2",
+            "has_fma",
+            "has_bmi1",
+            "has_bmi2",
+        ] {
             builder.enable(feature).expect("a feature of this Cranelift version");
         }
     }
