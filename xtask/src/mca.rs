@@ -28,6 +28,9 @@ pub struct Args {
     /// The core whose model is asked; by default the target's own or its nearest relative.
     #[arg(long)]
     mcpu: Option<String>,
+    /// Fail if the loop with most multiply-adds keeps less than this share of the pipes busy, in percent.
+    #[arg(long)]
+    at_least: Option<f64>,
     /// The program. Before version 22 the models of Neoverse V1 and V2 are poor.
     #[arg(long, default_value = "llvm-mca-22")]
     llvm_mca: String,
@@ -51,14 +54,21 @@ pub fn run(args: &Args) -> Result {
 
     println!("{problem} @{target}, modelled as {mcpu}; cycles and counts per iteration");
     println!("{:>8} {:>12} {:>7} {:>6} {:>9}  loop", "cycles", "instructions", "fma", "uops", "fma peak");
+    let mut first = None;
     for l in &loops {
         let (cycles, uops) = simulate(&args.llvm_mca, target, mcpu, l)?;
         let fma = l.multiply_adds();
         let pipes = modelled.unit(l.isa()).map_or(0, |unit| unit.fma_pipes);
         let peak = 100.0 * fma as f64 / (cycles * f64::from(pipes));
         println!("{cycles:8.2} {:12} {fma:7} {uops:6.1} {peak:7.1} %  {}", l.body.len(), l.label);
+        first.get_or_insert(peak);
     }
-    Ok(())
+    match (args.at_least, first) {
+        (Some(least), Some(peak)) if peak < least => {
+            Err(format!("the main K loop keeps {peak:.1} % of the pipes busy, less than {least} %").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The model of the target's core; for a generic target, that of a core with such vectors.
