@@ -24,7 +24,7 @@ fn problems() -> Vec<Problem> {
 
 /// A file name that reads like the problem.
 fn name(problem: &Problem, target: &str) -> String {
-    let text = problem.to_string().replace(" +", "+").replace(' ', "_").replace(':', "_");
+    let text = problem.to_string().replace(" +", "+").replace([' ', ':'], "_");
     format!("{text}@{target}")
 }
 

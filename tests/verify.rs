@@ -1,5 +1,5 @@
-//! Every kind of shape on every target that this machine can execute: at least 2,000 each, in guarded memory, with canaries
-//! in registers, exact on integers and within the rounding bound on reals.
+//! Every kind of shape on every target that this machine can execute: at least 2,000 each, in guarded memory, with
+//! canaries in registers, exact on integers and within the rounding bound on reals.
 
 use std::collections::HashSet;
 use std::io::Write;

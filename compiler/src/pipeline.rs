@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use kiln_ir::nest::{BufferKind, Init, LoopNest, Stmt, Tile};
+use kiln_ir::nest::{Access, BufferKind, Extent, Init, LoopNest, Stmt, Tile};
 use kiln_ir::{Op, PostOp, Problem, ProblemError};
 
 use crate::artifact::Artifact;
-use crate::emit::{self, Function, clif::driver};
+use crate::emit::{self, Arguments, Function, clif::driver};
 use crate::link::link;
 use crate::lower::lower;
 use crate::microkernel::{MicroKernel, build};
@@ -162,7 +162,28 @@ fn collect_tiles<'a>(body: &'a [Stmt], out: &mut Vec<&'a Tile>) {
     }
 }
 
-/// The driver first, then the micro-kernels.
+/// Whether a nest is one tile whose operands start where the arguments do: then no driver is needed.
+fn is_single_tile(nest: &LoopNest) -> bool {
+    let mut body = &nest.body;
+    loop {
+        match &body[..] {
+            [Stmt::Loop(l)] if matches!(l.extent, Extent::Const(e) if e <= l.step) => body = &l.body,
+            [Stmt::Tile(t)] => {
+                let operands = t.post.iter().filter_map(|(_, a)| a.as_ref());
+                let mut all = [&t.lhs.at, &t.rhs.at, &t.dst.at].into_iter().chain(operands);
+                // The variables that are left belong to loops of one iteration: they are 0.
+                let at_start = |a: &Access| {
+                    nest.buffers[a.buffer.0 as usize].kind != BufferKind::Scratch
+                        && a.index.iter().all(|i| i.constant == 0)
+                };
+                return all.all(at_start);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// The driver first, then the micro-kernels; or the only micro-kernel as the entry.
 fn emit_all(
     nest: &LoopNest,
     target: &Target,
@@ -171,9 +192,14 @@ fn emit_all(
 ) -> Result<Vec<Function>, emit::EmitError> {
     let symbols: Vec<String> = kernels.iter().map(|k| k.name.clone()).collect();
     let kernel_of = |t: &Tile| keys[&KernelKey::of(nest, t)];
+    if is_single_tile(nest)
+        && let [only] = kernels
+    {
+        return Ok(vec![emit::micro_kernel(only, target, Arguments::Block)?]);
+    }
     let mut functions = vec![driver::emit("driver", nest, target, &symbols, &kernel_of)?];
     for k in kernels {
-        functions.push(emit::micro_kernel(k, target)?);
+        functions.push(emit::micro_kernel(k, target, Arguments::Registers)?);
     }
     Ok(functions)
 }

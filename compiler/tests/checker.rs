@@ -1,5 +1,5 @@
-//! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, the tile
-//! computed, no spill in a loop; and every stage's text form and the whole artifact repeat.
+//! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, the
+//! tile computed, no spill in a loop; and every stage's text form and the whole artifact repeat.
 
 use std::collections::HashMap;
 
@@ -95,7 +95,8 @@ fn spec(t: &Tile) -> TileSpec {
     }
 }
 
-/// Each micro-kernel with what its tile asks for. Tiles that differ only in place share one, made for the first of them.
+/// Each micro-kernel with what its tile asks for. Tiles that differ only in place share one, made for the first of
+/// them.
 fn with_specs(a: &Artifact) -> Vec<(&MicroKernel, TileSpec)> {
     let mut all = vec![];
     tiles(&a.nest().body, &mut all);
@@ -217,7 +218,8 @@ fn no_k_loop_touches_the_stack() {
                 name(a),
                 kernel.name
             );
-            // Cranelift's x86 multiply-adds overwrite a factor, so a full register tile costs copies and spills there. NEON,
+            // Cranelift's x86 multiply-adds overwrite a factor, so a full register tile costs copies and spills
+            // there. NEON,
             // whose code is as much Cranelift's, has none.
             if kernel.isa == VectorIsa::Fma128 {
                 continue;

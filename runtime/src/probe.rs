@@ -1,6 +1,6 @@
 //! The machine's peak, measured by a JITted loop of independent multiply-adds.
 
-use kiln_compiler::emit;
+use kiln_compiler::emit::{self, Arguments};
 use kiln_compiler::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use kiln_compiler::target::{Multiplier, Target, VectorUnit};
 use kiln_ir::DType;
@@ -31,9 +31,8 @@ impl Probe {
         let unit = target.units.iter().max_by_key(rate).expect("a target has a vector unit");
         let mk = program(unit);
         let flops = mk.counts().flops;
-        let function = emit::micro_kernel(&mk, target).map_err(|e| kiln_compiler::CompileError::Unsupported {
-            what: e.to_string(),
-            target: Box::new(target.clone()),
+        let function = emit::micro_kernel(&mk, target, Arguments::Registers).map_err(|e| {
+            kiln_compiler::CompileError::Unsupported { what: e.to_string(), target: Box::new(target.clone()) }
         })?;
         let code = LoadedCode::publish(&CodePool::new()?, &function.bytes, "kiln probe", 64)?;
         Ok(Self { code, sink: vec![0.0; 64], flops })

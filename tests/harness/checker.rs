@@ -27,8 +27,8 @@ impl Checker {
     /// Everything about one kernel; the error says what is wrong and with which data.
     ///
     /// Small integers must come out exact, reals within the rounding bound. Each is computed twice: serially with the
-    /// operands at the end of their pages, and task by task, shuffled, with the operands at the start; both must give the
-    /// same bits.
+    /// operands at the end of their pages, and task by task, shuffled, with the operands at the start; both must give
+    /// the same bits.
     pub fn check(&mut self, kernel: &Kernel, seed: u64) -> Result<(), String> {
         fault::running(&format!("{} @{} with {}", kernel.problem(), kernel.target(), kernel.schedule()));
         let data = Data::integers(kernel.problem(), seed);
@@ -40,8 +40,9 @@ impl Checker {
         let data = Data::reals(kernel.problem(), seed + 1);
         let (value, bound) = data.bounded();
         let found = self.both_ways(kernel, &data, seed + 1)?;
-        let outside = |i: &usize| !((f64::from(found[*i]) - value[*i]).abs() <= bound[*i]);
-        match (0..value.len()).find(outside) {
+        // False for a NaN.
+        let within = |i: usize| (f64::from(found[i]) - value[i]).abs() <= bound[i];
+        match (0..value.len()).find(|&i| !within(i)) {
             Some(i) => Err(format!("reals: dst[{i}] is {} instead of {} +- {:e}", found[i], value[i], bound[i])),
             None => Ok(()),
         }
@@ -75,8 +76,8 @@ impl Checker {
         }
         let scratch = self.scratch.tensor().as_mut_ptr();
         for &(begin, end) in tasks {
-            // SAFETY: one pointer per operand to as many elements as it has, scratch as long and, at either end of whole
-            // pages, as aligned as the kernel says, none overlapping; the kernel outlives the call.
+            // SAFETY: one pointer per operand to as many elements as it has, scratch as long and, at either end of
+            // whole pages, as aligned as the kernel says, none overlapping; the kernel outlives the call.
             unsafe { canary::call(kernel.entry(), arguments.as_ptr().cast(), scratch.cast(), begin, end) }
                 .map_err(|e| e.to_string())?;
         }

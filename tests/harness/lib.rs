@@ -1,4 +1,5 @@
-//! What Kiln's integration tests share: guarded memory, canaries in registers, data with a known answer, lists of shapes.
+//! What Kiln's integration tests share: guarded memory, canaries in registers, data with a known answer, lists of
+//! shapes.
 //!
 //! A kernel is executed by [`Checker`], which puts each operand between two inaccessible pages, calls the machine code
 //! through [`canary::call`], and compares with references that share no code with Kiln.

@@ -2,8 +2,8 @@
 
 use kiln_runtime::{Target, cpu};
 
-/// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of its
-/// vector units alone.
+/// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of
+/// its vector units alone.
 pub fn runnable() -> Vec<Target> {
     let host = without_cache_sizes(&cpu::detect().expect("this processor has a target"));
     let alone: Vec<Target> = host.units.iter().filter_map(|u| host.only(u.isa)).filter(|t| *t != host).collect();

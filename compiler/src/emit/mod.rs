@@ -68,11 +68,20 @@ pub struct EmitError {
     pub what: String,
 }
 
-/// Emits `mk` for its instruction set. The result is a C function of one pointer per parameter, position independent.
-pub fn micro_kernel(mk: &MicroKernel, target: &Target) -> Result<Function, EmitError> {
+/// How a micro-kernel receives its pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arguments {
+    /// A C function of one pointer per parameter.
+    Registers,
+    /// A C function of one pointer, to the pointers: a nest of a single tile needs no driver, its micro-kernel is the entry.
+    Block,
+}
+
+/// Emits `mk` for its instruction set as a position-independent C function.
+pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     match mk.isa {
-        VectorIsa::Sve => a64::sve::emit(mk),
-        VectorIsa::Avx2 => x64::avx2::emit(mk),
-        VectorIsa::Neon | VectorIsa::Fma128 => clif::micro::emit(mk, target),
+        VectorIsa::Sve => a64::sve::emit(mk, arguments),
+        VectorIsa::Avx2 => x64::avx2::emit(mk, arguments),
+        VectorIsa::Neon | VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
     }
 }

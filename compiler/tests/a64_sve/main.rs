@@ -6,10 +6,24 @@ use std::collections::BTreeSet;
 
 use capstone::arch::{BuildsCapstone, arm64};
 use kernels::*;
-use kiln_compiler::emit::Function;
 use kiln_compiler::emit::a64::{inst::Inst, sve};
+use kiln_compiler::emit::{Arguments, Function};
 use kiln_compiler::microkernel::{Access, MicroKernel, Op, P, Stmt, V};
 use kiln_compiler::target::VectorIsa;
+
+fn emit(mk: &MicroKernel) -> Function {
+    sve::emit(mk, Arguments::Registers).unwrap()
+}
+
+fn entry(mk: &MicroKernel) -> Function {
+    sve::emit(mk, Arguments::Block).unwrap()
+}
+
+#[test]
+fn an_entry_loads_its_pointers_and_its_own_last() {
+    let texts = listing(&entry(&main_tile(8, 512)));
+    assert_eq!(texts[..4], ["ldr x3, [x0, #0x18]", "ldr x2, [x0, #0x10]", "ldr x1, [x0, #8]", "ldr x0, [x0]"]);
+}
 
 /// One text for each instruction of `f`.
 fn listing(f: &Function) -> Vec<String> {
@@ -53,7 +67,7 @@ fn the_micro_kernels_of_these_tests_are_valid() {
 #[test]
 fn no_instruction_touches_reserved_registers() {
     for mk in everything() {
-        for text in listing(&sve::emit(&mk).unwrap()) {
+        for text in listing(&emit(&mk)) {
             assert!(words(&text).all(|w| !["x16", "x17", "x18", "x29", "x30"].contains(&w)), "{}: {text}", mk.name);
         }
     }
@@ -64,7 +78,7 @@ fn no_instruction_touches_reserved_registers() {
 #[test]
 fn what_the_caller_expects_unchanged_is_saved_and_restored() {
     for mk in everything() {
-        let texts = listing(&sve::emit(&mk).unwrap());
+        let texts = listing(&emit(&mk));
         let of = |mnemonic: &'static str| texts.iter().filter_map(move |t| t.strip_prefix(mnemonic));
         let stores: Vec<&str> = of("stp ").collect();
         assert_eq!(stores, of("ldp ").collect::<Vec<_>>(), "{}", mk.name);
@@ -89,8 +103,10 @@ fn what_the_caller_expects_unchanged_is_saved_and_restored() {
 /// Rows of the table that nothing is emitted from would be tested for nothing.
 #[test]
 fn every_row_of_the_table_is_emitted() {
-    let emitted: BTreeSet<String> =
-        everything().flat_map(|mk| listing(&sve::emit(&mk).unwrap())).map(|text| shape(&text)).collect();
+    let emitted: BTreeSet<String> = everything()
+        .flat_map(|mk| listing(&entry(&mk)).into_iter().chain(listing(&emit(&mk))))
+        .map(|t| shape(&t))
+        .collect();
     let name = |i: &Inst| format!("{i:?}").split(' ').next().unwrap().to_owned();
     let samples = Inst::samples();
     let rows: BTreeSet<String> = samples.iter().map(name).collect();
@@ -100,7 +116,7 @@ fn every_row_of_the_table_is_emitted() {
 
 #[test]
 fn the_main_tile_s_loop_has_few_integer_instructions() {
-    let texts = listing(&sve::emit(&main_tile(8, 512)).unwrap());
+    let texts = listing(&emit(&main_tile(8, 512)));
     let end = texts.iter().position(|t| t.starts_with("cbnz")).unwrap();
     let start = texts.iter().position(|t| t.starts_with("ld1rqw")).unwrap();
     let count = |m: &str| texts[start..=end].iter().filter(|t| t.starts_with(m)).count();
@@ -111,13 +127,13 @@ fn the_main_tile_s_loop_has_few_integer_instructions() {
 #[test]
 fn notes_ascend_and_say_why() {
     for mk in everything() {
-        let f = sve::emit(&mk).unwrap();
+        let f = emit(&mk);
         assert_eq!(f.notes[0].offset, 0);
         assert!(f.notes.windows(2).all(|n| n[0].offset < n[1].offset && n[0].text != n[1].text), "{}", mk.name);
         assert!(f.notes.iter().all(|n| n.offset % 4 == 0 && n.offset < f.code_len as u32 && !n.text.is_empty()));
         assert!(f.relocs.is_empty() && f.code_len == f.bytes.len());
     }
-    let notes = sve::emit(&main_tile(8, 512)).unwrap().notes;
+    let notes = emit(&main_tile(8, 512)).notes;
     for text in
         ["k in 0..512 step 4", "next k in 0..512 step 4", "lhs + 2048", "relu", "c[5, vector 3]", "p0: all lanes"]
     {
@@ -127,7 +143,7 @@ fn notes_ascend_and_say_why() {
 
 #[test]
 fn what_cannot_be_emitted_is_an_error() {
-    let error = |mk: &MicroKernel| sve::emit(mk).unwrap_err().to_string();
+    let error = |mk: &MicroKernel| sve::emit(mk, Arguments::Registers).unwrap_err().to_string();
     let with = |op| {
         let params = vec![param("x", Access::ReadWrite, 1, 64, 256)];
         kernel("bad", 8, params, vec![Stmt::Inst(inst(op, "bad"))])

@@ -168,6 +168,8 @@ instructions! {
     Ret()                                         "1101011 0 0 10 11111 0000 0 0 11110 00000"  "ret"                         Base;
     /// STP, signed offset
     Stp(t: X, u: X, n: XSp, i: Disp<-512, 504, 8>)  "10 101 0 010 0 iiiiiii uuuuu nnnnn ttttt" "stp {t}, {u}, [{n}{i}]"      Base;
+    /// LDR (immediate), unsigned offset
+    Ldr(t: X, n: XSp, i: Disp<0, 32760, 8>)       "11 111 0 01 01 iiiiiiiiiiii nnnnn ttttt"    "ldr {t}, [{n}{i}]"           Base;
     /// LDP, signed offset
     Ldp(t: X, u: X, n: XSp, i: Disp<-512, 504, 8>)  "10 101 0 010 1 iiiiiii uuuuu nnnnn ttttt" "ldp {t}, {u}, [{n}{i}]"      Base if t != u;
     /// STP (SIMD&FP), signed offset

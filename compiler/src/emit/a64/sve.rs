@@ -13,7 +13,7 @@ use super::address::{Access, Form, INDEX_UNIT, LoopPlan, Place, SCRATCH, Setup, 
 use super::asm::{self, Assembler};
 use super::inst::Inst;
 use super::operand::{D, Disp, Imm, Lsl, MulVl, P7, QuadDisp, ScalarDisp, X, XSp, XZr, Z, Z7};
-use crate::emit::{EmitError, Function, Note};
+use crate::emit::{Arguments, EmitError, Function, Note};
 use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, V};
 use crate::target::VectorIsa;
 
@@ -25,7 +25,7 @@ const MAX_DISTANCE: u64 = 1 << 52;
 
 /// Emits `mk` as a C function of its parameters' pointers. It must be run with vectors of exactly `mk.lanes` f32
 /// lanes.
-pub fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
+pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
     let mut emitter = Emitter {
         mk,
         asm: Assembler::default(),
@@ -36,6 +36,9 @@ pub fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
     emitter.check()?;
     let plans = emitter.plan_loops()?;
     let frame = Frame::new(mk, &plans);
+    if arguments == Arguments::Block {
+        emitter.load_arguments();
+    }
     emitter.prologue(&frame)?;
     let mut plans = plans.iter();
     for stmt in &mk.body {
@@ -109,6 +112,15 @@ impl Emitter<'_> {
         self.notes.pop_if(|(last, _)| *last == offset);
         if self.notes.last().is_none_or(|(_, last)| *last != text) {
             self.notes.push((offset, text));
+        }
+    }
+
+    /// Loads the pointers from the block that `x0` points to, `x0` itself last.
+    fn load_arguments(&mut self) {
+        for p in (0..self.mk.params.len()).rev() {
+            self.note(format!("address of {}", self.mk.params[p].name));
+            let (x0, home) = (XSp::new(0).expect("a register"), X::new(p as u8).expect("at most 8 parameters"));
+            self.asm.push(Inst::Ldr { t: home, n: x0, i: Disp::new(8 * p as i64).expect("at most 56") });
         }
     }
 

@@ -14,12 +14,12 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{Level, compile, isa};
-use crate::emit::{EmitError, Function};
+use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Addr, Inst, MicroKernel, Op, Stmt, V};
 use crate::target::Target;
 
 /// Emits a micro-kernel of 4 lanes.
-pub fn emit(mk: &MicroKernel, target: &Target) -> Result<Function, EmitError> {
+pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     if mk.lanes != 4 {
         return Err(EmitError {
             name: mk.name.clone(),
@@ -28,13 +28,17 @@ pub fn emit(mk: &MicroKernel, target: &Target) -> Result<Function, EmitError> {
         });
     }
     let mut sig = Signature::new(CallConv::SystemV);
-    sig.params = vec![AbiParam::new(I64); mk.params.len()];
+    let pointers = match arguments {
+        Arguments::Registers => mk.params.len(),
+        Arguments::Block => 1,
+    };
+    sig.params = vec![AbiParam::new(I64); pointers];
     let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
     let mut e =
         Emitter { b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
-    e.body(mk);
+    e.body(mk, arguments);
     let (reasons, b) = (e.reasons, e.b);
     b.finalize(isa(target.arch, Level::MicroKernel).frontend_config());
     compile(&mk.name, func, target.arch, Level::MicroKernel, &reasons, &[])
@@ -76,11 +80,20 @@ impl Emitter<'_> {
         self.b.set_srcloc(SourceLoc::new(self.reasons.len() as u32 - 1));
     }
 
-    fn body(&mut self, mk: &MicroKernel) {
+    fn body(&mut self, mk: &MicroKernel, arguments: Arguments) {
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
         self.b.switch_to_block(entry);
         self.pointers = self.b.block_params(entry).to_vec();
+        if arguments == Arguments::Block {
+            let block = self.pointers[0];
+            self.pointers.clear();
+            for (p, param) in mk.params.iter().enumerate() {
+                self.because(&format!("address of {}", param.name));
+                let pointer = self.b.ins().load(I64, flags(), block, 8 * p as i32);
+                self.pointers.push(pointer);
+            }
+        }
         for s in &mk.body {
             match s {
                 Stmt::Inst(i) => self.inst(i),

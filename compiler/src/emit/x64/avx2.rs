@@ -22,8 +22,8 @@ use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 
 use super::assembler::Assembler;
 use super::demand::{Demand, demand_after};
-use super::pointers::{MAX_PARAMS, Pointers};
-use crate::emit::{EmitError, Function};
+use super::pointers::{MAX_PARAMS, Pointers, load_arguments};
+use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Inst, MicroKernel, Op, Stmt, V};
 use crate::target::VectorIsa;
 
@@ -42,7 +42,7 @@ const LANES_1_2_3: u32 = 0b11_11_10_01;
 /// Immediate of `vinsertps`: replaces lane 2 and zeroes none.
 const INTO_LANE_2: u32 = 2 << 4;
 
-/// Emits `mk` as a function of up to six pointers, in order, in the System V convention. It returns nothing. The bytes
+/// Emits `mk` as a function of up to six pointers, in order, or of a pointer to them, in the System V convention. It returns nothing. The bytes
 /// depend on `mk` only; they are position independent and expect an address that is a multiple of 64.
 ///
 /// # Errors
@@ -51,7 +51,7 @@ const INTO_LANE_2: u32 = 2 << 4;
 /// does not exist, multiplies by element, spreads the operands of a loop further than displacements reach or over more
 /// steps than there are caller-saved registers, or takes the maximum of two values of which neither is known to be zero
 /// where none of the 16 registers is free.
-pub fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
+pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
     check(mk)?;
     let mut emitter = Emitter {
         mk,
@@ -60,6 +60,9 @@ pub fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
         demand: demand_after(mk).into_iter(),
         zeroed: [false; REGISTERS as usize],
     };
+    if arguments == Arguments::Block {
+        load_arguments(&mut emitter.asm, mk)?;
+    }
     for stmt in &mk.body {
         match stmt {
             Stmt::Inst(i) => emitter.inst(i)?,

@@ -46,6 +46,15 @@ pub(super) struct Pointers<'a> {
     streams: Vec<Stream>,
 }
 
+/// Loads the pointers from the block that the first argument points to, that argument last.
+pub(super) fn load_arguments(asm: &mut Assembler, mk: &MicroKernel) -> Result<(), EmitError> {
+    for (p, (home, param)) in ARGUMENTS.iter().zip(&mk.params).enumerate().rev() {
+        asm.note(&format!("address of {}", param.name));
+        asm.put(Instruction::with2(Code::Mov_r64_rm64, *home, memory(ARGUMENTS[0], 8 * p as i64)))?;
+    }
+    Ok(())
+}
+
 impl<'a> Pointers<'a> {
     /// The pointers as the caller passes them. `mk` has at most [`MAX_PARAMS`].
     pub(super) fn new(mk: &'a MicroKernel) -> Self {

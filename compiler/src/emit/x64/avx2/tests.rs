@@ -1,8 +1,8 @@
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use kiln_ir::DType;
 
-use super::{emit, error};
-use crate::emit::Function;
+use super::error;
+use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
 
@@ -11,6 +11,19 @@ fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
     let param = |i| Param { name: format!("p{i}"), dtype: DType::F32, access: Access::ReadWrite, region };
     let params = (0..params).map(param).collect();
     MicroKernel { name: "uk".into(), isa: VectorIsa::Avx2, lanes: 8, registers: 16, params, body }
+}
+
+fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
+    super::emit(mk, Arguments::Registers)
+}
+
+#[test]
+fn an_entry_loads_its_pointers_and_its_own_last() {
+    let body = vec![Stmt::Inst(insts(&[Op::Zero { d: V(0) }]).remove(0))];
+    let texts: Vec<String> =
+        decode(&super::emit(&kernel(3, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+    let loads = ["mov rdx,[rdi+10h]", "mov rsi,[rdi+8]", "mov rdi,[rdi]"];
+    assert_eq!(texts[..3], loads);
 }
 
 fn at(param: u8, offset: i64, step: i64) -> Addr {
