@@ -46,14 +46,14 @@ pub fn lower(
 }
 
 fn tile_loops(schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
-    let parallel = |t: TileLoop| TileLoop { parallel: true, ..t };
+    let parallel = |t: TileLoop| TileLoop { parallel: schedule.parallel != Parallel::None, ..t };
     let (n0, n1) = (TileLoop::new("n", r.nc), TileLoop::new("n", r.nr));
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
     let k0 = TileLoop::new("k", r.kc);
     match (schedule.parallel, r.rhs, r.order) {
-        (Parallel::N, RhsAccess::Panel, _) => vec![parallel(n0), k0, n1, m0, m1],
-        (Parallel::N, _, Order::NM) => vec![parallel(n0), k0, m0, n1, m1],
-        (Parallel::N, _, Order::MN) => vec![parallel(n0), k0, m0, m1, n1],
+        (Parallel::None | Parallel::N, RhsAccess::Panel, _) => vec![parallel(n0), k0, n1, m0, m1],
+        (Parallel::None | Parallel::N, _, Order::NM) => vec![parallel(n0), k0, m0, n1, m1],
+        (Parallel::None | Parallel::N, _, Order::MN) => vec![parallel(n0), k0, m0, m1, n1],
         (Parallel::M, _, Order::NM) => vec![parallel(m0), n0, k0, n1, m1],
         (Parallel::M, _, Order::MN) => vec![parallel(m0), n0, k0, m1, n1],
     }
@@ -73,7 +73,7 @@ fn packs(schedule: &Schedule, r: &Region, region: usize, lanes: u64) -> Vec<Pack
     if r.lhs == LhsAccess::Block {
         // A panel is packed inside the loop over rows, so the rows are packed outside of it, all at once.
         let at = match (schedule.parallel, r.rhs) {
-            (Parallel::N, RhsAccess::InPlace | RhsAccess::Block) => "m0",
+            (Parallel::None | Parallel::N, RhsAccess::InPlace | RhsAccess::Block) => "m0",
             _ => "k0",
         };
         let panel = format!("lhs_panel{region}");

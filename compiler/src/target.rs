@@ -68,7 +68,7 @@ pub struct VectorUnit {
     pub isa: VectorIsa,
     /// f32 elements in a register.
     pub lanes: u32,
-    /// Architectural vector registers.
+    /// Vector registers that a micro-kernel may name.
     pub registers: u8,
     /// How the row operand reaches the multiply-add.
     pub multiplier: Multiplier,
@@ -166,13 +166,15 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
     }
 }
 
-const fn x86(isa: VectorIsa, lanes: u32) -> VectorUnit {
+/// `fma_pipes` are those that can be kept busy: Cranelift's 128-bit multiply-add overwrites a factor instead of the
+/// accumulator, so that nearly each comes with a copy, which takes a register and half of the issue slots.
+const fn x86(isa: VectorIsa, lanes: u32, registers: u8, fma_pipes: u32) -> VectorUnit {
     VectorUnit {
         isa,
         lanes,
-        registers: 16,
+        registers,
         multiplier: Multiplier::Broadcast,
-        fma_pipes: 2,
+        fma_pipes,
         fma_latency: 4,
         load_ports: 2,
         store_ports: 1,
@@ -220,7 +222,7 @@ impl Target {
                 core,
                 modifiers: vec![],
                 arch: Arch::X86_64,
-                units: vec![x86(VectorIsa::Avx2, 8), x86(VectorIsa::Fma128, 4)],
+                units: vec![x86(VectorIsa::Avx2, 8, 16, 2), x86(VectorIsa::Fma128, 4, 12, 1)],
                 bf16: false,
                 line: 64,
                 l1d: kib(32, 8),

@@ -20,7 +20,7 @@
 //! let tiled = tile(fuse_loops(naive)?, 0, &[TileLoop::new("m", 2)])?;
 //! let nest = tensorize(split_tails(tiled)?)?;
 //! nest.verify()?;
-//! assert_eq!(nest.to_string().parse::<LoopNest>()?, nest);
+//! assert_eq!(nest.to_string().parse::<LoopNest>()?.to_string(), nest.to_string());
 //!
 //! // A nest means what its interpreter does.
 //! let (mut x, mut w, mut y) = ([1.0; 20], [-1.0, 0.5, 2.0].repeat(4), [f32::NAN; 15]);

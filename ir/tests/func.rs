@@ -321,6 +321,8 @@ fn funcs() -> impl Strategy<Value = Func> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn print_then_parse_is_identity(f in funcs()) {
         let text = f.to_string();

@@ -135,7 +135,8 @@ fn lower(problem: &Problem, plan: &Plan, mut seen: impl FnMut(&str, &LoopNest)) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    // A test of its own has no `lib.rs` above it to keep failures beside; a failure prints its case.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
     #[test]
     fn every_step_equals_the_reference(
         (m, k, n) in (1u64..24, 1u64..24, 1u64..24),

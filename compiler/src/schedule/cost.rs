@@ -180,8 +180,9 @@ fn region(
             p.bound = bound;
         }
         p.kernel += kernel;
-        let partial = !r.nr.is_multiple_of(lanes);
-        let stores = rows as f64 * (vectors as f64 + if partial { 2.0 } else { 0.0 }) / f64::from(unit.store_ports);
+        // Part of a vector is stored in pieces that are powers of two.
+        let pieces = u64::from((r.nr % lanes).count_ones()).saturating_sub(1);
+        let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
         let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
         let post = epilogue.ops().len() as f64 * (rows * vectors) as f64 / f64::from(unit.fma_pipes);
         let per_block = CALL + fill + stores + (rows * vectors) as f64 / f64::from(target.dispatch);

@@ -52,6 +52,8 @@ pub enum Order {
 /// The axis whose blocks are independent tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Parallel {
+    /// Everything is one task.
+    None,
     /// Blocks of rows.
     M,
     /// Blocks of columns.
@@ -143,8 +145,8 @@ impl Schedule {
             {
                 return fail(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
             }
-            if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel != Parallel::N) {
-                return fail("a panel is packed for all rows: order=nm and parallel=n".into());
+            if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel == Parallel::M) {
+                return fail("a panel is packed for all rows: order=nm, and not parallel=m".into());
             }
             if r.nr % u64::from(unit.lanes) != 0 && r.rhs != RhsAccess::InPlace && width != r.nr {
                 return fail("panels of part of a vector cannot follow one another".into());

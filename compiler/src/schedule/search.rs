@@ -19,6 +19,8 @@ const TILES_KEPT: usize = 4;
 const CANDIDATES_KEPT: usize = 8;
 /// Lengths of K blocks that are tried, longest first.
 const K_BLOCKS: [u64; 4] = [1024, 768, 512, 256];
+/// Multiply-adds from which a problem is divided into tasks: below, starting them would cost more than they save.
+const PARALLEL_MACS: u64 = 1 << 20;
 /// Tasks that a parallel axis should give at least.
 const TASKS: u64 = 8;
 
@@ -97,13 +99,14 @@ fn max_rows(unit: &VectorUnit, vectors: u64) -> u64 {
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
 fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> Schedule {
+    let parallel = if shape.macs() < PARALLEL_MACS { Parallel::None } else { Parallel::N };
     let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
         start,
         end,
         mr,
         nr,
         mc: shape.m,
-        nc: task_columns(end - start, nr),
+        nc: if parallel == Parallel::None { end - start } else { task_columns(end - start, nr) },
         kc: shape.k,
         unroll: unroll(rows_vectors(unit, mr, nr)),
         order: Order::NM,
@@ -126,7 +129,7 @@ fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: 
         let best = (1..=max_rows(unit, vectors).min(shape.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
         regions.push(region(main, shape.n, best.unwrap_or(1), left));
     }
-    Schedule { isa: unit.isa, parallel: Parallel::N, regions }
+    Schedule { isa: unit.isa, parallel, regions }
 }
 
 /// Multiply-adds of a tile in one step of K.

@@ -21,7 +21,7 @@ type Words<T> = &'static [(&'static str, T)];
 const ISAS: Words<VectorIsa> =
     &[("neon", VectorIsa::Neon), ("sve", VectorIsa::Sve), ("avx2", VectorIsa::Avx2), ("fma128", VectorIsa::Fma128)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
-const PARALLEL: Words<Parallel> = &[("m", Parallel::M), ("n", Parallel::N)];
+const PARALLEL: Words<Parallel> = &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N)];
 const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
 const RHS: Words<RhsAccess> =
     &[("inplace", RhsAccess::InPlace), ("panel", RhsAccess::Panel), ("block", RhsAccess::Block)];
@@ -128,7 +128,7 @@ impl FromStr for Schedule {
         let mut parts = s.split(';');
         let mut head = Part(parts.next().unwrap_or_default().split_whitespace());
         let isa = value(ISAS, head.next("a vector unit")?, "neon, sve, avx2 or fma128")?;
-        let parallel = value(PARALLEL, head.keyed("parallel")?, "m or n")?;
+        let parallel = value(PARALLEL, head.keyed("parallel")?, "none, m or n")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {

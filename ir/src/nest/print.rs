@@ -87,8 +87,10 @@ impl LoopNest {
 
     fn affine(&self, a: &Affine) -> String {
         let mut out = String::new();
-        for &(v, c) in a.terms() {
-            let name = &self.vars[v.0 as usize];
+        // By name: variables are numbered in another order when the text is parsed back.
+        let mut terms: Vec<_> = a.terms().iter().map(|&(v, c)| (&self.vars[v.0 as usize], c)).collect();
+        terms.sort();
+        for (name, c) in terms {
             let sign = if c < 0 { "-" } else { "+" };
             match (out.is_empty(), c < 0) {
                 (true, false) => {}

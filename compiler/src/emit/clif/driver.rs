@@ -38,9 +38,14 @@ pub fn scratch_layout(nest: &LoopNest) -> (Vec<u64>, u64) {
     (offsets, total)
 }
 
-/// The number of independent tasks.
+/// The number of independent tasks: one without a parallel loop, else one per iteration of each and one per other
+/// statement at the top.
 pub fn tasks(nest: &LoopNest) -> u64 {
-    nest.body.iter().map(stmt_tasks).sum()
+    if nest.body.iter().any(|s| matches!(s, Stmt::Loop(l) if l.parallel)) {
+        nest.body.iter().map(stmt_tasks).sum()
+    } else {
+        1
+    }
 }
 
 fn stmt_tasks(s: &Stmt) -> u64 {
