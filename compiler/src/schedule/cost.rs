@@ -30,13 +30,15 @@ const TRANSLATION: f64 = 0.25;
 /// Bytes that the first-level translation buffers of the cores described here reach: 64 entries at the least.
 const TRANSLATED: u64 = 64 * 4096;
 /// Cycles per run of a packing copy beyond its vectors.
-const COPY_RUN: f64 = 1.5;
+const COPY_RUN: f64 = 2.0;
+/// The same where the run comes from behind the second-level cache: copies have nothing to hide the wait behind.
+const COPY_RUN_FAR: f64 = 12.0;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
 /// Share of the time to fetch from the second-level cache that computing does not hide, when it takes as long; less in
 /// proportion when it takes less.
 const EXPOSED_NEAR: f64 = 0.08;
-/// The same for what lies behind it.
+/// The same for what lies behind it, in the proportion that computing has of both.
 const EXPOSED_FAR: f64 = 0.25;
 
 /// What limits a schedule.
@@ -170,11 +172,12 @@ fn region(
         let compute = per_step * shape.k as f64;
         let fetch = if with_memory { fetch_per_step(shape, r, rows, lanes, target) } else { Fetch::default() };
         let memory = (fetch.near + fetch.far) * shape.k as f64;
-        let exposed = (fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR) * shape.k as f64;
+        let overlap = per_step / (per_step + fetch.near + fetch.far);
+        let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
         if memory > compute {
             bound = Bound::Memory;
         }
-        let kernel = calls * (compute.max(memory) + exposed.min(compute));
+        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * shape.k as f64);
         if kernel > most {
             most = kernel;
             p.bound = bound;
@@ -322,7 +325,8 @@ fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory) -> f64 {
         let mut fetch = Fetch::default();
         fetch.add(4 * len, memory.rate(len), 1.0);
         let (move_it, fetch_it) = (len as f64 / 4.0 * COPY_VECTOR, fetch.near + fetch.far);
-        runs as f64 * (COPY_RUN + move_it.max(fetch_it))
+        let start = if memory == Memory::Beyond { COPY_RUN_FAR } else { COPY_RUN };
+        runs as f64 * (start + move_it.max(fetch_it))
     };
     let rhs = match r.rhs {
         RhsAccess::InPlace => 0.0,
