@@ -34,6 +34,10 @@ export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
 KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
 stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512:512x512 +bias+relu"
+for target in neoverse-v1 neoverse-v1-sve; do
+    stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
+        mca "matmul f32 512x512:512x512" --target $target --at-least 98
+done
 
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
 . "$KILN_A64/env.sh"

@@ -68,12 +68,12 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let nest =
         lower(problem, &choice.schedule, u64::from(unit.lanes), |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
-    let unroll = choice.schedule.regions.iter().map(|r| r.unroll).min().unwrap_or(1);
-    let (kernels, keys) = vectorize(&nest, &unit, unroll).map_err(|e| internal("microkernel")(e.into()))?;
+    let keyed = |t: &Tile| KernelKey::of(&nest, t, &choice.schedule);
+    let (kernels, keys) = vectorize(&nest, &unit, &keyed).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
     }
-    let functions = emit_all(&nest, target, &kernels, &keys).map_err(|e| internal("emit")(e.into()))?;
+    let functions = emit_all(&nest, target, &kernels, &|t| keys[&keyed(t)]).map_err(|e| internal("emit")(e.into()))?;
     let (image, ranges) = link(&functions, target.arch).map_err(|e| internal("link")(e.into()))?;
     Ok(Artifact::new(problem.clone(), target.clone(), choice, nest, kernels, functions, image, ranges))
 }
@@ -118,16 +118,21 @@ struct KernelKey {
     init: Init,
     post: Vec<PostOp>,
     rhs_is_packed: bool,
+    unroll: u64,
 }
 
 impl KernelKey {
-    fn of(nest: &LoopNest, t: &Tile) -> Self {
+    fn of(nest: &LoopNest, t: &Tile, schedule: &Schedule) -> Self {
+        // A region's variables start from 0, so the constant tells which region a tile is in.
+        let column = t.dst.at.index.last().map_or(0, |i| i.constant as u64);
+        let region = schedule.regions.iter().find(|r| column < r.end);
         Self {
             size: [t.m, t.n, t.k],
             strides: [t.dst.row, t.dst.col, t.lhs.row, t.lhs.col, t.rhs.row, t.rhs.col],
             init: t.init,
             post: t.post.iter().map(|p| p.0).collect(),
             rhs_is_packed: nest.buffers[t.rhs.at.buffer.0 as usize].kind == BufferKind::Scratch,
+            unroll: region.map_or(1, |r| r.unroll),
         }
     }
 }
@@ -136,13 +141,14 @@ impl KernelKey {
 fn vectorize(
     nest: &LoopNest,
     unit: &VectorUnit,
-    unroll: u64,
+    keyed: &dyn Fn(&Tile) -> KernelKey,
 ) -> Result<(Vec<MicroKernel>, HashMap<KernelKey, usize>), build::BuildError> {
     let mut tiles = vec![];
     collect_tiles(&nest.body, &mut tiles);
     let (mut kernels, mut keys) = (vec![], HashMap::new());
     for t in tiles {
-        let key = KernelKey::of(nest, t);
+        let key = keyed(t);
+        let unroll = key.unroll;
         if let Entry::Vacant(entry) = keys.entry(key) {
             let name = format!("uk{}_{}x{}x{}", kernels.len(), t.m, t.n, t.k);
             entry.insert(kernels.len());
@@ -188,16 +194,15 @@ fn emit_all(
     nest: &LoopNest,
     target: &Target,
     kernels: &[MicroKernel],
-    keys: &HashMap<KernelKey, usize>,
+    kernel_of: &dyn Fn(&Tile) -> usize,
 ) -> Result<Vec<Function>, emit::EmitError> {
     let symbols: Vec<String> = kernels.iter().map(|k| k.name.clone()).collect();
-    let kernel_of = |t: &Tile| keys[&KernelKey::of(nest, t)];
     if is_single_tile(nest)
         && let [only] = kernels
     {
         return Ok(vec![emit::micro_kernel(only, target, Arguments::Block)?]);
     }
-    let mut functions = vec![driver::emit("driver", nest, target, &symbols, &kernel_of)?];
+    let mut functions = vec![driver::emit("driver", nest, target, &symbols, kernel_of)?];
     for k in kernels {
         functions.push(emit::micro_kernel(k, target, Arguments::Registers)?);
     }

@@ -4,7 +4,7 @@
 //! scheduling and emission may ask for: instruction sets, vector length, registers, pipes and caches. Nothing here looks
 //! at the machine the compiler runs on, so any host compiles the same bytes for a target.
 //!
-//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx2`, `+l1d=BYTES`,
+//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx2`, `-fma128`, `+l1d=BYTES`,
 //! `+l2=BYTES` (bytes with an optional `k` or `m` suffix). `CORE` is one of [`Target::CORES`]. Letters may be of either case.
 //!
 //! Sources of the figures: the Arm Neoverse N1, V1 and V2 software optimisation guides and LLVM's scheduling models for
@@ -38,14 +38,29 @@ pub enum VectorIsa {
     Fma128,
 }
 
-impl fmt::Display for VectorIsa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl VectorIsa {
+    /// Every vector instruction set.
+    pub const ALL: &'static [VectorIsa] = &[VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx2, VectorIsa::Fma128];
+
+    /// The word in schedules, micro-kernels and target modifiers.
+    pub const fn name(self) -> &'static str {
+        match self {
             VectorIsa::Neon => "neon",
             VectorIsa::Sve => "sve",
             VectorIsa::Avx2 => "avx2",
             VectorIsa::Fma128 => "fma128",
-        })
+        }
+    }
+
+    /// The instruction set called `name`.
+    pub fn from_name(name: &str) -> Option<VectorIsa> {
+        Self::ALL.iter().copied().find(|isa| isa.name() == name)
+    }
+}
+
+impl fmt::Display for VectorIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -273,14 +288,7 @@ impl Target {
             Arch::X86_64 => "-avx2, -fma128, +l1d=BYTES or +l2=BYTES",
         };
         let unknown = || TargetError::UnknownModifier { word: word.into(), core: self.core, expected };
-        let isa = match word {
-            "-sve" => Some(VectorIsa::Sve),
-            "-neon" => Some(VectorIsa::Neon),
-            "-avx2" => Some(VectorIsa::Avx2),
-            "-fma128" => Some(VectorIsa::Fma128),
-            _ => None,
-        };
-        if let Some(isa) = isa {
+        if let Some(isa) = word.strip_prefix('-').and_then(VectorIsa::from_name) {
             self.unit(isa).ok_or_else(unknown)?;
             self.units.retain(|u| u.isa != isa);
         } else if matches!(word, "+bf16" | "-bf16") && self.arch == Arch::Aarch64 {

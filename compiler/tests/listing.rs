@@ -101,7 +101,7 @@ const SCHEDULES: &[(&str, &str, &str)] = &[
     (
         "25x70:70x64 +bias",
         "sve128",
-        "sve parallel=n; n 0..64 tile 4x16 mc=25 nc=16 kc=33 unroll=1 order=nm lhs=inplace rhs=panel",
+        "sve parallel=n; n 0..64 tile 4x16 mc=25 nc=16 kc=33 unroll=4 order=nm lhs=inplace rhs=panel",
     ),
     (
         "25x70:70x64 +bias+relu",

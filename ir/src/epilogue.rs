@@ -58,7 +58,7 @@ impl fmt::Display for PostOp {
 
 /// A chain of post-ops: at most one `bias`, then at most one `relu`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<PostOp>", into = "Vec<PostOp>")]
 pub struct Epilogue(Vec<PostOp>);
 
 /// A chain that is not `[bias][relu]`.
@@ -89,6 +89,20 @@ impl Epilogue {
     /// Whether the chain reads a bias vector.
     pub fn has_bias(&self) -> bool {
         self.0.contains(&PostOp::Bias)
+    }
+}
+
+impl TryFrom<Vec<PostOp>> for Epilogue {
+    type Error = EpilogueError;
+
+    fn try_from(ops: Vec<PostOp>) -> Result<Self, EpilogueError> {
+        Self::new(ops)
+    }
+}
+
+impl From<Epilogue> for Vec<PostOp> {
+    fn from(epilogue: Epilogue) -> Self {
+        epilogue.0
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! DTYPES is one type for source, weights and destination, or `src:weights:dst`. The layout tags `stag=`, `wtag=`,
-//! `dtag=` and `fpmath=` are accepted with their default values, which the canonical form leaves out.
+//! `dtag=`, `beta=` and `fpmath=` are accepted with their default values, which the canonical form leaves out.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,9 +1,8 @@
 //! The arguments of a call.
 
-use kiln_ir::{Operand, Role};
+use kiln_ir::Role;
 
 use crate::error::RuntimeError;
-use crate::kernel::Pointers;
 
 /// The most operands a problem has.
 pub(crate) const MAX_OPERANDS: usize = 4;
@@ -31,11 +30,11 @@ impl<'a> Args<'a> {
     }
 
     /// The pointers in operand order, if every length is right and nothing is missing or too much.
-    pub(crate) fn pointers(self, operands: &[Operand]) -> Result<Pointers, RuntimeError> {
+    pub(crate) fn pointers(self, operands: &[(Role, u64)]) -> Result<Pointers, RuntimeError> {
         let mut pointers = [std::ptr::null_mut(); MAX_OPERANDS];
         let mut bias = self.bias;
-        for (p, o) in pointers.iter_mut().zip(operands) {
-            let (pointer, len) = match o.role {
+        for (p, &(role, elements)) in pointers.iter_mut().zip(operands) {
+            let (pointer, len) = match role {
                 Role::Lhs => (self.lhs.as_ptr().cast_mut(), Some(self.lhs.len())),
                 Role::Rhs => (self.rhs.as_ptr().cast_mut(), Some(self.rhs.len())),
                 Role::Dst => (self.dst.as_mut_ptr(), Some(self.dst.len())),
@@ -44,8 +43,8 @@ impl<'a> Args<'a> {
                     None => (std::ptr::null_mut(), None),
                 },
             };
-            if len.is_none_or(|len| len as u64 != o.len()) {
-                return Err(wrong_length(o, len));
+            if len.is_none_or(|len| len as u64 != elements) {
+                return Err(wrong_length(role, elements, len));
             }
             *p = pointer.cast();
         }
@@ -60,12 +59,18 @@ impl<'a> Args<'a> {
     }
 }
 
+/// Checked argument pointers, in operand order.
+pub(crate) struct Pointers(pub(crate) [*mut u8; MAX_OPERANDS]);
+
+// SAFETY: the tensors behind them are borrowed for the whole call, shared ones are only read, and tasks write distinct
+// elements of the exclusive one.
+unsafe impl Sync for Pointers {}
+
 #[cold]
-fn wrong_length(o: &Operand, got: Option<usize>) -> RuntimeError {
-    let shape: Vec<String> = o.shape.iter().map(u64::to_string).collect();
+fn wrong_length(role: Role, elements: u64, got: Option<usize>) -> RuntimeError {
     RuntimeError::Argument {
-        name: o.role.name(),
-        expected: format!("{} elements ({}[{}])", o.len(), o.dtype, shape.join("x")),
+        name: role.name(),
+        expected: format!("{elements} elements"),
         got: got.map_or("none".into(), |n| format!("{n} elements")),
     }
 }

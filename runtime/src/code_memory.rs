@@ -129,7 +129,7 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// Memory use of a [`CodePool`], in bytes.
+/// Executable memory in use, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CodeStats {
     /// Mapped, in use or free.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{Options, Target, compile};
-use kiln_ir::{Operand, Problem};
+use kiln_ir::{Problem, Role};
 
-use crate::args::Args;
+use crate::args::{Args, Pointers};
 use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
 use crate::error::RuntimeError;
@@ -32,7 +32,8 @@ pub(crate) struct Shared {
 pub struct Kernel {
     problem: Problem,
     target: Target,
-    operands: Vec<Operand>,
+    /// Role and number of elements of each operand, in order.
+    operands: Vec<(Role, u64)>,
     schedule: Schedule,
     code: LoadedCode,
     scratch_bytes: usize,
@@ -60,7 +61,7 @@ impl Kernel {
         Ok(Self {
             problem: problem.clone(),
             target: target.clone(),
-            operands: artifact.arguments(),
+            operands: artifact.arguments().iter().map(|o| (o.role, o.len())).collect(),
             schedule: choice.schedule.clone(),
             scratch_bytes: artifact.scratch_bytes() as usize,
             tasks: artifact.tasks(),
@@ -118,7 +119,8 @@ impl Kernel {
     }
 
     /// Computes `dst`. Arguments are checked once, here; large problems are divided among the runtime's threads, with the
-    /// same result bit for bit.
+    /// same result bit for bit. A divided call allocates a few words per thread; no other call allocates, once there is
+    /// scratch memory. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         let pointers = args.pointers(&self.operands)?;
         check_thread(&self.target)?;
@@ -140,7 +142,8 @@ impl Kernel {
     ///
     /// # Safety
     /// `arguments` holds one pointer per [`Problem::operands`], in order, each to as many elements as the operand has,
-    /// aligned for its type; `dst` overlaps no other. On a target with SVE, the thread's vector length is the target's.
+    /// aligned for its type; `dst` overlaps no other. During the call nobody else
+    /// reads or writes `dst`, or writes an input. On a target with SVE, the thread's vector length is the target's.
     pub unsafe fn run_unchecked(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let call = |scratch| {
             // SAFETY: the caller answers for the arguments; scratch is as long and as aligned as the artifact says.
@@ -157,7 +160,8 @@ impl Kernel {
     fn tasks_on_this_thread(&self, arguments: &Pointers, begin: u64, end: u64) -> Result<(), RuntimeError> {
         let call = |scratch| {
             // SAFETY: `Pointers` were checked against the operands and borrow them for this call; distinct tasks write
-            // distinct elements of `dst`; the thread's vector length was checked, and a pool's threads inherit it.
+            // distinct elements of `dst`; the caller's vector length was checked, and the pool's threads have that of
+            // the thread that built the runtime, which is the target's.
             unsafe { self.entry()(arguments.0.as_ptr(), scratch, begin, end) }
         };
         if self.scratch_bytes == 0 {
@@ -174,10 +178,3 @@ impl fmt::Debug for Kernel {
         write!(f, "Kernel({} @{}: {})", self.problem, self.target, self.schedule)
     }
 }
-
-/// Checked argument pointers, in operand order.
-pub(crate) struct Pointers(pub(crate) [*mut u8; crate::args::MAX_OPERANDS]);
-
-// SAFETY: the tensors behind them are borrowed for the whole call, shared ones are only read, and tasks write distinct
-// elements of the exclusive one.
-unsafe impl Sync for Pointers {}

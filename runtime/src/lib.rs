@@ -18,6 +18,16 @@
 //! assert_eq!((runtime.stats().kernels.hits, runtime.stats().kernels.compilations), (1, 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Environment
+//!
+//! Read when a runtime is built; settings of its builder win.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `default` |
+//! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
+//! | `OMP_NUM_THREADS` | threads that large problems are divided among |
 
 mod args;
 mod cache;

@@ -77,7 +77,8 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// Compile for `target` instead of what is detected. The machine must be able to run it.
+    /// Compile for `target` instead of what is detected, which `KILN_MAX_CPU_ISA` limits. The machine must be able to run
+    /// it; the variable does not apply.
     pub fn target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
@@ -142,7 +143,8 @@ fn variable(name: &str) -> Option<String> {
 fn number(names: &[&'static str], least: usize) -> Result<Option<usize>, RuntimeError> {
     for &name in names {
         if let Some(value) = variable(name) {
-            return match value.trim().parse() {
+            // A list, as OpenMP allows for nested regions, begins with the outermost.
+            return match value.split(',').next().unwrap_or_default().trim().parse() {
                 Ok(n) if n >= least => Ok(Some(n)),
                 _ => {
                     let expected = if least == 0 { "a number of kernels" } else { "a number of threads, at least 1" };

@@ -43,7 +43,7 @@ pub struct Retain {
     pub bytes: usize,
 }
 
-/// What a [`ScratchPool`] holds and did.
+/// What a pool of scratch memory holds and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScratchStats {
     /// Buffers waiting for a call.

@@ -17,10 +17,10 @@ impl fmt::Display for Clobbered {
     }
 }
 
-/// The registers with canaries, in the order of [`Frame`].
+/// The registers with canaries, in the order of the private `Frame`.
 #[cfg(target_arch = "x86_64")]
 pub const PRESERVED: &[&str] = &["rbx", "rbp", "r12", "r13", "r14", "r15"];
-/// The registers with canaries, in the order of [`Frame`].
+/// The registers with canaries, in the order of the private `Frame`.
 #[cfg(target_arch = "aarch64")]
 pub const PRESERVED: &[&str] = &[
     "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x18", "d8", "d9", "d10", "d11",

@@ -14,7 +14,6 @@ fn prints_and_writes_its_figures() {
         .says("  compile    ")
         .says("  cache hit  ")
         .says("  unchecked  ")
-        .says("checking adds")
         .says("% of the peak of");
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let [report] = &json.as_array().unwrap()[..] else { panic!("{json}") };

@@ -49,7 +49,8 @@ struct Builder<'a> {
 const LHS: P = P(0);
 const RHS: P = P(1);
 
-/// Builds the micro-kernel of `tile` in `nest` for `unit`, with `unroll` steps of K in the loop body.
+/// Builds the micro-kernel of `tile` in `nest` for `unit`, with `unroll` steps of K in the loop body: at least 1, a multiple
+/// of 4 where the unit multiplies by element.
 pub fn build(
     name: String,
     nest: &LoopNest,
@@ -183,10 +184,6 @@ impl Builder<'_> {
     /// The K loop, then the steps that do not fill an iteration.
     fn contract(&mut self, unroll: u64) {
         let k = self.tile.k;
-        let unroll = match self.unit.multiplier {
-            Multiplier::Lane { .. } => unroll.next_multiple_of(LANES),
-            Multiplier::Broadcast => unroll.max(1),
-        };
         let trips = k / unroll;
         if trips > 1 {
             let body = self.steps(0, unroll, Some(unroll));

@@ -20,7 +20,6 @@ pub struct ParseError {
     pub expected: &'static str,
 }
 
-const ISAS: [VectorIsa; 4] = [VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx2, VectorIsa::Fma128];
 const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::ReadWrite];
 
 impl FromStr for MicroKernel {
@@ -192,7 +191,7 @@ impl<'a> Words<'a> {
     fn header(&mut self) -> Result<MicroKernel, ParseError> {
         self.word("microkernel", "`microkernel`")?;
         let name = self.identifier("the micro-kernel's name")?;
-        let isa = self.read("neon, sve, avx2 or fma128", |w| ISAS.into_iter().find(|isa| isa.to_string() == w))?;
+        let isa = self.read("neon, sve, avx2 or fma128", VectorIsa::from_name)?;
         self.word("lanes", "`lanes`")?;
         self.word("=", "`=`")?;
         let lanes = self.number("a number of lanes")?;

@@ -11,7 +11,7 @@ use std::fmt;
 use kiln_ir::Epilogue;
 use kiln_ir::op::Matmul;
 
-use super::{LhsAccess, Order, Region, RhsAccess, Schedule};
+use super::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
 use crate::target::{Cache, Multiplier, Target, VectorUnit};
 
 /// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
@@ -132,7 +132,9 @@ fn weigh(
     let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut longest = 0.0;
     for r in &schedule.regions {
-        let p = region(shape, epilogue, r, unit, target, with_memory);
+        let mut p = region(shape, epilogue, r, unit, target, with_memory);
+        let again = if schedule.parallel == Parallel::M { shape.m.div_ceil(r.mc) } else { 1 };
+        p.pack = packing(shape, r, r.end - r.start, Memory::of(shape, target), again);
         total.kernel += p.kernel;
         total.overhead += p.overhead;
         total.pack += p.pack;
@@ -193,7 +195,6 @@ fn region(
         let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
         p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
     }
-    p.pack = packing(shape, r, width, Memory::of(shape, target));
     p
 }
 
@@ -320,7 +321,8 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory) -> f64 {
+/// `again` counts how often the columns of a region are packed: once per task where tasks are blocks of rows.
+fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory, again: u64) -> f64 {
     let copy = |runs: u64, len: u64| {
         let mut fetch = Fetch::default();
         fetch.add(4 * len, memory.rate(len), 1.0);
@@ -330,7 +332,7 @@ fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory) -> f64 {
     };
     let rhs = match r.rhs {
         RhsAccess::InPlace => 0.0,
-        RhsAccess::Panel | RhsAccess::Block => copy(shape.k * (width / r.nr), r.nr),
+        RhsAccess::Panel | RhsAccess::Block => copy(shape.k * (width / r.nr), r.nr) * again as f64,
     };
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,

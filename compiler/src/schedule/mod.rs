@@ -1,7 +1,7 @@
 //! Schedules: how a problem is cut into tiles.
 //!
 //! A [`Schedule`] says everything that lowering needs: the vector unit, the regions of columns with their register tiles,
-//! the cache blocks, what is packed and which axis is parallel. [`search`](search()) chooses one by the [cost](cost)
+//! the cache blocks, what is packed and which axis is parallel. [`search`](search()) chooses one by the [`cost`]
 //! model; [`Schedule::verify`] checks one from anywhere. It has a text form that parses back:
 //!
 //! ```text
@@ -98,6 +98,11 @@ pub struct Schedule {
     pub regions: Vec<Region>,
 }
 
+/// The most steps of K in a loop body: more only makes code larger.
+pub const MAX_UNROLL: u64 = 64;
+/// The most elements of a packed row: offsets in it are immediates of 32 bits.
+pub const MAX_PACKED_ROW: u64 = 1 << 24;
+
 /// A schedule that cannot be lowered for a problem and target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("illegal schedule `{schedule}`: {why}")]
@@ -121,6 +126,18 @@ impl Schedule {
             at = r.end;
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
                 return fail("every size must be at least 1".into());
+            }
+            if r.unroll > MAX_UNROLL {
+                return fail(format!("unroll={} is more than {MAX_UNROLL}", r.unroll));
+            }
+            if matches!(unit.multiplier, Multiplier::Lane { .. }) && r.unroll % 4 != 0 {
+                return fail(format!(
+                    "unroll={} is not a multiple of the 4 lanes that {} multiplies by",
+                    r.unroll, unit.isa
+                ));
+            }
+            if r.lhs == LhsAccess::Block && r.kc > MAX_PACKED_ROW {
+                return fail(format!("rows of kc={} are too long to pack, the limit is {MAX_PACKED_ROW}", r.kc));
             }
             let width = r.end - r.start;
             if width % r.nr != 0 || r.nc % r.nr != 0 || r.nc > width {
@@ -163,5 +180,33 @@ impl Schedule {
         let lanes = target.unit(self.isa).map_or(1, |u| u64::from(u.lanes));
         let waste = |r: &Region| (r.nr.next_multiple_of(lanes) - r.nr) * ((r.end - r.start) / r.nr);
         self.regions.iter().map(waste).sum::<u64>() * shape.m * shape.k
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(schedule: &str, [m, k, n]: [u64; 3], target: &str) -> String {
+        let schedule: Schedule = schedule.parse().unwrap();
+        schedule.verify(Matmul { m, k, n }, &target.parse().unwrap()).unwrap_err().why
+    }
+
+    #[test]
+    fn illegal_schedules_are_refused() {
+        let whole =
+            |tile: &str, rest: &str| format!("avx2 parallel=none; n 0..16 tile {tile} mc=4 nc=16 {rest} rhs=inplace");
+        let shape = [4, 64, 16];
+        let why = |tile: &str, rest: &str| refused(&whole(tile, rest), shape, "x86-64-v3");
+        assert!(why("4x16", "kc=64 unroll=65 order=nm lhs=inplace").contains("unroll=65"));
+        assert!(why("4x16", &format!("kc=64 unroll={} order=nm lhs=inplace", u64::MAX)).contains("unroll"));
+        assert!(why("4x16", "kc=65 unroll=1 order=nm lhs=inplace").contains("kc=65"));
+        assert!(why("4x5", "kc=64 unroll=1 order=nm lhs=inplace").contains("must divide"));
+        assert!(why("0x16", "kc=64 unroll=1 order=nm lhs=inplace").contains("at least 1"));
+        let wide = "avx2 parallel=none; n 0..1 tile 1x1 mc=1 nc=1 kc=536870913 unroll=2 order=nm lhs=block rhs=inplace";
+        assert!(refused(wide, [1, 536_870_913, 1], "x86-64-v3").contains("too long to pack"));
+        let lanes = "neon parallel=none; n 0..16 tile 4x16 mc=4 nc=16 kc=64 unroll=2 order=nm lhs=inplace rhs=inplace";
+        assert!(refused(lanes, shape, "neoverse-n1").contains("multiple of the 4 lanes"));
+        assert!(refused(lanes, shape, "x86-64-v3").contains("has no neon"));
     }
 }

@@ -21,6 +21,8 @@ const CANDIDATES_KEPT: usize = 8;
 const K_BLOCKS: [u64; 4] = [1024, 768, 512, 256];
 /// Multiply-adds from which a problem is divided into tasks: below, starting them would cost more than they save.
 const PARALLEL_MACS: u64 = 1 << 20;
+/// Columns below which a task's share of the columns is not cut further for the sake of more tasks.
+const TASK_COLUMNS: u64 = 128;
 /// Tasks that a parallel axis should give at least.
 const TASKS: u64 = 8;
 
@@ -99,16 +101,16 @@ fn max_rows(unit: &VectorUnit, vectors: u64) -> u64 {
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
 fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> Schedule {
-    let parallel = if shape.macs() < PARALLEL_MACS { Parallel::None } else { Parallel::N };
+    let parallel = parallel_axis(shape, rows, columns);
     let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
         start,
         end,
         mr,
         nr,
-        mc: shape.m,
-        nc: if parallel == Parallel::None { end - start } else { task_columns(end - start, nr) },
+        mc: if parallel == Parallel::M { blocks(shape.m, mr) } else { shape.m },
+        nc: if parallel == Parallel::N { blocks(end - start, nr) } else { end - start },
         kc: shape.k,
-        unroll: unroll(rows_vectors(unit, mr, nr)),
+        unroll: unroll(unit, mr, nr),
         order: Order::NM,
         lhs: LhsAccess::InPlace,
         rhs: RhsAccess::InPlace,
@@ -132,23 +134,31 @@ fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: 
     Schedule { isa: unit.isa, parallel, regions }
 }
 
-/// Multiply-adds of a tile in one step of K.
-fn rows_vectors(unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
-    rows * columns.div_ceil(u64::from(unit.lanes))
-}
-
 /// Steps of K in a loop body: enough that the loop's own instructions do not count.
-fn unroll(fmas: u64) -> u64 {
-    match fmas {
+fn unroll(unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
+    let steps: u64 = match rows * columns.div_ceil(u64::from(unit.lanes)) {
         0..4 => 8,
         4..8 => 4,
         _ => 2,
+    };
+    match unit.multiplier {
+        Multiplier::Lane { .. } => steps.next_multiple_of(4),
+        Multiplier::Broadcast => steps,
     }
 }
 
-/// Columns of a task: whole tiles, few enough for [`TASKS`] tasks.
-fn task_columns(width: u64, nr: u64) -> u64 {
-    (width / nr).div_ceil(TASKS).max(1) * nr
+/// The axis whose tiles give [`TASKS`] tasks, columns before rows: a task then packs what it alone reads.
+fn parallel_axis(shape: Matmul, rows: u64, columns: u64) -> Parallel {
+    match (shape.n / columns, shape.m.div_ceil(rows)) {
+        _ if shape.macs() < PARALLEL_MACS => Parallel::None,
+        (strips, tiles) if strips < TASKS && tiles > strips => Parallel::M,
+        _ => Parallel::N,
+    }
+}
+
+/// The extent of a task along an axis in tiles of `tile`: whole tiles, few enough for [`TASKS`] tasks.
+fn blocks(extent: u64, tile: u64) -> u64 {
+    (extent / tile).div_ceil(TASKS).max(1) * tile
 }
 
 /// The same tiles with every way of blocking and packing.
@@ -170,8 +180,8 @@ fn blockings(shape: Matmul, tile: &Schedule, target: &Target) -> Vec<Schedule> {
                 if order == Order::MN {
                     // Columns whose block of rhs takes half of the second-level cache.
                     let most = (target.l2.bytes / 2 / (4 * kc)).max(r.nr) / r.nr * r.nr;
-                    r.nc = even_blocks(r.end - r.start, most.min(r.nc.max(most))).next_multiple_of(r.nr);
-                    r.nc = r.nc.min(r.end - r.start);
+                    let most = if s.parallel == Parallel::N { most.min(r.nc.max(TASK_COLUMNS)) } else { most };
+                    r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
             out.push(s);

@@ -18,8 +18,6 @@ pub struct ScheduleParseError {
 
 /// Words and the values they stand for; both directions read the same list.
 type Words<T> = &'static [(&'static str, T)];
-const ISAS: Words<VectorIsa> =
-    &[("neon", VectorIsa::Neon), ("sve", VectorIsa::Sve), ("avx2", VectorIsa::Avx2), ("fma128", VectorIsa::Fma128)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
 const PARALLEL: Words<Parallel> = &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N)];
 const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
@@ -127,7 +125,9 @@ impl FromStr for Schedule {
     fn from_str(s: &str) -> Result<Self, ScheduleParseError> {
         let mut parts = s.split(';');
         let mut head = Part(parts.next().unwrap_or_default().split_whitespace());
-        let isa = value(ISAS, head.next("a vector unit")?, "neon, sve, avx2 or fma128")?;
+        let word = head.next("a vector unit")?;
+        let isa = VectorIsa::from_name(word)
+            .ok_or(ScheduleParseError { word: word.into(), expected: "neon, sve, avx2 or fma128" })?;
         let parallel = value(PARALLEL, head.keyed("parallel")?, "none, m or n")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;

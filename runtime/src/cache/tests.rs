@@ -269,29 +269,3 @@ fn keys_can_be_borrowed() {
     assert_eq!(cache.get(&key), None);
     assert_eq!((cache.stats().hits, cache.stats().misses), (1, 1));
 }
-
-/// `cargo test --release -p kiln-runtime hit_time -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement: prints the time of an uncontended hit"]
-fn hit_time() {
-    const BATCH: u32 = 1_000;
-    let cache: Cache<KernelKey, u64, Infallible> = Cache::new(Capacity::entries(1_024));
-    let keys: Vec<_> = (0..64).map(kernel_key).collect();
-    for key in &keys {
-        cache.get_or_try_insert_with(key, |_| 1, || Ok(1)).unwrap();
-    }
-    // The best of many short batches: most are not interrupted, even on a busy machine.
-    let best_batch = |keys: &[KernelKey]| {
-        let batch = |_| {
-            let start = Instant::now();
-            for key in keys.iter().cycle().take(BATCH as usize) {
-                let found = cache.get_or_try_insert_with(std::hint::black_box(key), |_| 1, || Ok(0));
-                assert_eq!(*found.unwrap(), 1);
-            }
-            start.elapsed()
-        };
-        (0..5_000).map(batch).min().unwrap() / BATCH
-    };
-    println!("one key: {:?} per hit", best_batch(&keys[..1]));
-    println!("64 keys: {:?} per hit", best_batch(&keys));
-}

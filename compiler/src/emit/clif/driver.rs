@@ -296,7 +296,7 @@ impl Driver<'_> {
         *self.callees[kernel].insert(self.b.import_function(data))
     }
 
-    /// Whole vectors, then an overlapping vector or, below 4 elements, single ones.
+    /// Whole vectors, then single elements.
     fn copy(&mut self, dst: &Access, src: &Access, len: u64) {
         self.because(format!(
             "pack {} into {}",

@@ -43,17 +43,7 @@ fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
     };
     let mut builder = cranelift_codegen::isa::lookup_by_name(triple).expect("both back ends are compiled in");
     if arch == Arch::X86_64 {
-        for feature in [
-            "has_sse3",
-            "has_ssse3",
-            "has_sse41",
-            "has_sse42",
-            "has_avx",
-            "has_avx2",
-            "has_fma",
-            "has_bmi1",
-            "has_bmi2",
-        ] {
+        for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_avx", "has_avx2", "has_fma"] {
             builder.enable(feature).expect("a feature of this Cranelift version");
         }
     }
@@ -69,7 +59,11 @@ fn compile(
     reasons: &[String],
     symbols: &[String],
 ) -> Result<Function, EmitError> {
-    let fail = |what: String| EmitError { name: name.into(), isa: VectorIsa::Neon, what };
+    let isa_of_error = match arch {
+        Arch::Aarch64 => VectorIsa::Neon,
+        Arch::X86_64 => VectorIsa::Fma128,
+    };
+    let fail = |what: String| EmitError { name: name.into(), isa: isa_of_error, what };
     let mut ctx = Context::for_function(func);
     let isa = isa(arch, level);
     let code = ctx.compile(&*isa, &mut Default::default()).map_err(|e| fail(format!("{:?}", e.inner)))?;
