@@ -93,8 +93,11 @@ fn main() -> ExitCode {
     match result.and_then(|verdict| out.flush().map(|()| verdict).map_err(Error::Output)) {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::FAILURE,
-        // The reader has seen enough.
-        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // The reader has seen enough; but problems that were not verified have not passed.
+        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => match cli.command {
+            Command::Verify(_) => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        },
         Err(e) => {
             let _ = writeln!(io::stderr(), "error: {e}");
             ExitCode::from(e.exit_code())
