@@ -1,6 +1,9 @@
 //! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, the
 //! tile computed, no spill in a loop; and every stage's text form and the whole artifact repeat.
 
+#[path = "common/tile.rs"]
+mod tile_reference;
+
 use std::collections::HashMap;
 
 use kiln_compiler::microkernel::check::{DstSpec, LhsSpec, RhsSpec, TileSpec, check_tile};
@@ -143,7 +146,7 @@ fn every_interpreter_agrees_with_the_definition() {
                 .zip(&kernel.params)
                 .map(|(salt, p)| integers(((p.region.rows - 1) * p.region.row_stride + p.region.row_bytes) / 4, salt))
                 .collect();
-            let expected = tile(&spec, &memory);
+            let expected = tile_reference::after(&spec, &memory);
             let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
             kernel.interpret(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
             assert_eq!(memory[usize::from(spec.dst.param.0)], expected, "{}:\n{kernel}", name(a));
@@ -152,25 +155,6 @@ fn every_interpreter_agrees_with_the_definition() {
             nest_agrees(a);
         }
     });
-}
-
-/// `dst` after the tile, from [`TileSpec`]'s formula.
-fn tile(spec: &TileSpec, memory: &[Vec<f32>]) -> Vec<f32> {
-    let at = |p: P, byte: u64| memory[usize::from(p.0)][byte as usize / 4];
-    let mut dst = memory[usize::from(spec.dst.param.0)].clone();
-    for i in 0..spec.mr {
-        for j in 0..spec.nr {
-            let element = &mut dst[(i * spec.dst.row_stride / 4 + j) as usize];
-            let product = |k| {
-                let lhs = at(spec.lhs.param, i * spec.lhs.row_stride + k * spec.lhs.k_stride);
-                lhs * at(spec.rhs.param, k * spec.rhs.k_stride + 4 * j)
-            };
-            let old = if spec.accumulate { *element } else { 0.0 };
-            let sum = old + (0..spec.k).map(product).sum::<f32>() + spec.bias.map_or(0.0, |p| at(p, 4 * j));
-            *element = if spec.relu { sum.max(0.0) } else { sum };
-        }
-    }
-    dst
 }
 
 fn nest_agrees(a: &Artifact) {

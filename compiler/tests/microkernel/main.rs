@@ -3,3 +3,5 @@
 mod kernels;
 mod text;
 mod tile;
+#[path = "../common/tile.rs"]
+mod tile_reference;

@@ -17,25 +17,6 @@ fn memory(mk: &MicroKernel) -> Vec<Vec<f32>> {
     mk.params.iter().map(|p| (0..p.region.end().unwrap() / 4).map(|_| next()).collect()).collect()
 }
 
-/// What `dst` must hold, from the definition. Every intermediate value is a small integer, so no order of them matters.
-fn reference(spec: &TileSpec, memory: &[Vec<f32>]) -> Vec<f32> {
-    let at = |p: P, byte: u64| memory[usize::from(p.0)][byte as usize / 4];
-    let mut dst = memory[usize::from(spec.dst.param.0)].clone();
-    for i in 0..spec.mr {
-        for j in 0..spec.nr {
-            let element = &mut dst[(i * spec.dst.row_stride / 4 + j) as usize];
-            let product = |k| {
-                let lhs = at(spec.lhs.param, i * spec.lhs.row_stride + k * spec.lhs.k_stride);
-                lhs * at(spec.rhs.param, k * spec.rhs.k_stride + 4 * j)
-            };
-            let old = if spec.accumulate { *element } else { 0.0 };
-            let sum = old + (0..spec.k).map(product).sum::<f32>() + spec.bias.map_or(0.0, |p| at(p, 4 * j));
-            *element = if spec.relu && sum < 0.0 { 0.0 } else { sum };
-        }
-    }
-    dst
-}
-
 /// What `dst` holds after interpreting `mk`.
 fn interpreted(mk: &MicroKernel, spec: &TileSpec, memory: &[Vec<f32>]) -> Vec<f32> {
     let mut memory = memory.to_vec();
@@ -51,7 +32,12 @@ fn correct_micro_kernels_pass() {
         mk.verify().unwrap();
         check_tile(&mk, &sample.spec).unwrap_or_else(|e| panic!("{}: {e}", mk.name));
         let memory = memory(&mk);
-        assert_eq!(interpreted(&mk, &sample.spec, &memory), reference(&sample.spec, &memory), "{}", mk.name);
+        assert_eq!(
+            interpreted(&mk, &sample.spec, &memory),
+            crate::tile_reference::after(&sample.spec, &memory),
+            "{}",
+            mk.name
+        );
     }
 }
 
@@ -302,7 +288,7 @@ proptest! {
         if mk.verify().is_ok() {
             let found = interpreted(&mk, spec, &memory);
             let checked = check_tile(&mk, spec);
-            let expected = reference(spec, &memory);
+            let expected = crate::tile_reference::after(spec, &memory);
             prop_assert!(checked.is_err() || found == expected, "accepted a wrong micro-kernel:\n{}", mk);
         }
     }
