@@ -148,7 +148,7 @@ fn every_interpreter_agrees_with_the_definition() {
                 .collect();
             let expected = tile_reference::after(&spec, &memory);
             let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
-            kernel.interpret(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
+            kernel.interpret_f32(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
             assert_eq!(memory[usize::from(spec.dst.param.0)], expected, "{}:\n{kernel}", name(a));
         }
         if a.problem().macs() <= INTERPRETED {

@@ -163,7 +163,7 @@ impl Kernel {
     fn finish(self, func: &Func) -> Result<Fused, FuseError> {
         let (lhs, rhs) = (&func.value(self.lhs).ty, &func.value(self.rhs).ty);
         // Problems built by shape are in f32; this stops compiling when there is a dtype to pass on.
-        let DType::F32 = lhs.dtype();
+        let _: DType = lhs.dtype();
         let problem = Problem::matmul(lhs.shape()[0], lhs.shape()[1], rhs.shape()[1]).epilogue(self.post).build();
         let problem = problem.map_err(|cause| FuseError::Problem {
             value: self.matmul,

@@ -7,7 +7,7 @@
 use kiln_ir::PostOp;
 use kiln_ir::nest::{BufferKind, Init, LoopNest, Matrix, Tile};
 
-use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use super::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::{Multiplier, VectorUnit};
 
 /// Scalars of the row operand that one register of repeated lanes holds.
@@ -287,7 +287,7 @@ impl Builder<'_> {
             self.push(Op::Load { d: b, src, lanes: self.valid(j) }, format!("bias[{}]", self.columns(j)));
             for i in 0..self.rows {
                 let d = self.acc(i, j);
-                self.push(Op::Add { d, a: d, b }, format!("c[{i}, {}] + bias", self.columns(j)));
+                self.push(Op::Binary { f: Binary::Add, d, a: d, b }, format!("c[{i}, {}] + bias", self.columns(j)));
             }
         }
     }
@@ -298,7 +298,7 @@ impl Builder<'_> {
         for i in 0..self.rows {
             for j in 0..self.vectors {
                 let d = self.acc(i, j);
-                self.push(Op::Max { d, a: d, b: zero }, format!("relu c[{i}, {}]", self.columns(j)));
+                self.push(Op::Binary { f: Binary::Max, d, a: d, b: zero }, format!("relu c[{i}, {}]", self.columns(j)));
             }
         }
     }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use super::{MicroKernel, Op, Stmt};
+use super::{Binary, MicroKernel, Op, Stmt, Unary};
 
 /// What one call of a micro-kernel executes. Every count saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Floating-point operations in all lanes, used or not: 2 of a multiply-add, 1 of an addition or maximum.
+    /// Floating-point operations in all lanes, used or not: 2 of a multiply-add, 1 of another operation on
+    /// numbers.
     pub flops: u64,
-    /// Multiply-adds of a whole register.
+    /// Products of whole registers, added to accumulators: FMA, BFMMLA, BFDOT.
     pub fma: u64,
     /// Loads of every kind.
     pub loads: u64,
@@ -63,27 +64,38 @@ impl MicroKernel {
             u64::from(touched.elements) * param.map_or(0, |p| p.dtype.bytes() as u64)
         });
         let flops_per_lane = match op {
-            Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } => {
+            Op::Load { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. }
+            | Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. } => {
                 add(&mut counts.loads, 1);
                 add(&mut counts.load_bytes, bytes);
                 0
             }
-            Op::Store { .. } => {
+            Op::Store { .. } | Op::StoreRaw { .. } => {
                 add(&mut counts.stores, 1);
                 add(&mut counts.store_bytes, bytes);
                 0
             }
-            Op::Fma { .. } | Op::FmaLane { .. } => {
+            _ if op.macs_per_quad() > 0 => {
                 add(&mut counts.fma, 1);
-                2
+                2 * op.macs_per_quad() / 4
             }
-            Op::Add { .. } | Op::Max { .. } => {
-                add(&mut counts.others, 1);
-                1
-            }
-            Op::Zero { .. } => {
+            Op::Binary { f: Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor, .. }
+            | Op::Zero { .. }
+            | Op::Const { .. }
+            | Op::Shift { .. }
+            | Op::Unary { f: Unary::Move | Unary::Abs, .. }
+            | Op::Narrow { .. }
+            | Op::NarrowPairs { .. }
+            | Op::Permute { .. } => {
                 add(&mut counts.others, 1);
                 0
+            }
+            _ => {
+                add(&mut counts.others, 1);
+                1
             }
         };
         add(&mut counts.flops, flops_per_lane * u64::from(self.lanes));

@@ -1,6 +1,8 @@
 //! The meaning of micro-kernels: an interpreter that computes bit for bit what emitted code must compute.
 
-use super::{Addr, MicroKernel, Op, P, Stmt, V, verify};
+use kiln_ir::DType;
+
+use super::{Addr, Binary, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V, bf16, verify};
 
 /// Why a micro-kernel could not be run. A micro-kernel that [verifies](MicroKernel::verify) can fail only with
 /// [`Arguments`](Fault::Arguments), and with [`OutOfBounds`](Fault::OutOfBounds) for slices smaller than their regions.
@@ -56,9 +58,10 @@ pub enum Fault {
 }
 
 impl MicroKernel {
-    /// Runs the micro-kernel: `args[i]` is the memory behind parameter `i` from its pointer on. Multiply-adds round once,
-    /// as [`f32::mul_add`]; [`Op::Max`] is IEEE 754 `maximum`. On an error, stores made before it remain.
-    pub fn interpret(&self, args: &mut [&mut [f32]]) -> Result<(), InterpError> {
+    /// Runs the micro-kernel: `args[i]` is the memory behind parameter `i` from its pointer on, in bytes, elements
+    /// little-endian. Multiply-adds round once, as [`f32::mul_add`]; maxima and minima are IEEE 754 `maximum` and `minimum`. On
+    /// an error, stores made before it remain.
+    pub fn interpret(&self, args: &mut [&mut [u8]]) -> Result<(), InterpError> {
         let fail = |place, fault| InterpError { name: self.name.clone(), place, fault };
         if args.len() != self.params.len() {
             let fault = Fault::Arguments { expected: self.params.len(), found: args.len() };
@@ -83,20 +86,36 @@ impl MicroKernel {
         }
         Ok(())
     }
+
+    /// [`interpret`](Self::interpret) for micro-kernels all of whose parameters are f32.
+    pub fn interpret_f32(&self, args: &mut [&mut [f32]]) -> Result<(), InterpError> {
+        let mut bytes: Vec<&mut [u8]> = args.iter_mut().map(|a| bytemuck::cast_slice_mut(a)).collect();
+        self.interpret(&mut bytes)
+    }
 }
 
+/// The words of a register.
+type Words = [u32; verify::MAX_LANES as usize];
+
 struct Machine<'a, 'b> {
-    /// Register `v` is `values[v * lanes..][..lanes]`.
-    values: Vec<f32>,
+    mk: &'a MicroKernel,
+    /// Words beyond the register's lanes are 0.
+    registers: Vec<Words>,
     written: Vec<bool>,
     lanes: usize,
-    args: &'a mut [&'b mut [f32]],
+    args: &'a mut [&'b mut [u8]],
 }
 
 impl<'a, 'b> Machine<'a, 'b> {
-    fn new(mk: &MicroKernel, args: &'a mut [&'b mut [f32]]) -> Self {
-        let (registers, lanes) = (usize::from(mk.registers), mk.lanes as usize);
-        Machine { values: vec![0.0; registers * lanes], written: vec![false; registers], lanes, args }
+    fn new(mk: &'a MicroKernel, args: &'a mut [&'b mut [u8]]) -> Self {
+        let registers = usize::from(mk.registers);
+        Machine {
+            mk,
+            registers: vec![[0; _]; registers],
+            written: vec![false; registers],
+            lanes: mk.lanes as usize,
+            args,
+        }
     }
 
     fn execute(&mut self, op: &Op, trip: u64) -> Result<(), Fault> {
@@ -106,104 +125,254 @@ impl<'a, 'b> Machine<'a, 'b> {
                 return Err(Fault::Unwritten(v));
             }
         }
-        if let Some(v) = op.defined() {
-            *self.written.get_mut(usize::from(v.0)).ok_or(Fault::NoRegister(v))? = true;
+        for (v, written) in op.defined().map(|v| (v, true)).into_iter().chain(op.clobbered().map(|v| (v, false))) {
+            *self.written.get_mut(usize::from(v.0)).ok_or(Fault::NoRegister(v))? = written;
         }
         match *op {
-            Op::Zero { d } => self.fill(d, |_| 0.0),
+            Op::Zero { d } => self.fill(d, |_| 0),
+            Op::Const { d, bits } => self.fill(d, |_| bits),
             Op::Load { d, src, lanes } => {
-                let lanes = usize::from(lanes);
-                let loaded = self.load(&src, trip, lanes, self.lanes)?;
-                self.fill(d, |l| if l < lanes { loaded[l] } else { 0.0 });
+                let loaded = self.load(&src, trip, lanes.into(), self.lanes)?;
+                self.fill(d, |l| loaded[l]);
             }
             Op::LoadLanes { d, src, count } => {
-                let count = usize::from(count);
-                let loaded = self.load(&src, trip, count, 4)?;
-                self.fill(d, |l| if l % 4 < count { loaded[l % 4] } else { 0.0 });
+                let loaded = self.load(&src, trip, count.into(), 4)?;
+                self.fill(d, |l| loaded[l % 4]);
             }
             Op::Broadcast { d, src } => {
                 let loaded = self.load(&src, trip, 1, 1)?;
                 self.fill(d, |_| loaded[0]);
             }
-            Op::Store { s, dst, lanes } => {
-                let (elements, s) = (usize::from(lanes), self.base(s));
-                if elements > self.lanes {
+            Op::Store { s, dst, lanes } => self.store(s, &dst, trip, lanes.into())?,
+            Op::LoadRaw { d, src, elements } => {
+                let loaded = self.load_raw(&src, trip, elements.into(), 2 * self.lanes)?;
+                self.fill(d, |l| loaded[l]);
+            }
+            Op::LoadRawQuad { d, src, elements } => {
+                let loaded = self.load_raw(&src, trip, elements.into(), 8)?;
+                self.fill(d, |l| loaded[l % 4]);
+            }
+            Op::StoreRaw { s, dst, elements } => {
+                let elements = usize::from(elements);
+                if elements > 2 * self.lanes {
                     return Err(Fault::Elements);
                 }
-                let at = self.locate(&dst, trip, elements)?;
-                let slice = &mut self.args[usize::from(dst.param.0)];
-                slice[at..at + elements].copy_from_slice(&self.values[s..s + elements]);
+                let words = self.get(s);
+                let at = self.locate(&dst, trip, elements, 2)?;
+                let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).take(2 * elements).collect();
+                self.args[usize::from(dst.param.0)][at..at + bytes.len()].copy_from_slice(&bytes);
             }
             Op::Fma { d, a, b } => {
-                let (c, a, b) = (self.base(d), self.base(a), self.base(b));
-                for l in 0..self.lanes {
-                    self.values[c + l] = self.values[a + l].mul_add(self.values[b + l], self.values[c + l]);
-                }
+                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
+                self.fill(d, |l| fma(a[l], b[l], c[l]));
             }
             Op::FmaLane { d, a, b, lane } => {
-                if lane >= 4 {
-                    return Err(Fault::Elements);
-                }
-                let (c, a, b) = (self.base(d), self.base(a), self.base(b));
-                for group in (0..self.lanes).step_by(4) {
-                    // Read once: `d` may be `b`.
-                    let scalar = self.values[b + group + usize::from(lane)];
-                    for l in group..group + 4 {
-                        self.values[c + l] = self.values[a + l].mul_add(scalar, self.values[c + l]);
-                    }
-                }
+                let (c, a, b, lane) = (self.get(d), self.get(a), self.get(b), element(lane)?);
+                self.fill(d, |l| fma(a[l], b[l / 4 * 4 + lane], c[l]));
             }
-            Op::Add { d, a, b } => self.combine(d, a, b, |x, y| x + y),
-            Op::Max { d, a, b } => self.combine(d, a, b, maximum),
+            Op::Binary { f, d, a, b } => {
+                let (a, b) = (self.get(a), self.get(b));
+                self.fill(d, |l| binary(f, a[l], b[l]));
+            }
+            Op::Unary { f, d, a } => {
+                let a = self.get(a);
+                self.fill(d, |l| unary(f, a[l]));
+            }
+            Op::Shift { f, d, a, by } => {
+                let a = self.get(a);
+                let by = u32::from(by).min(31);
+                self.fill(d, |l| match f {
+                    Shift::Left => a[l] << by,
+                    Shift::RightSigned => (a[l].cast_signed() >> by).cast_unsigned(),
+                });
+            }
+            Op::PairAdd { d, a, b } => {
+                let (a, b, half) = (self.get(a), self.get(b), self.lanes / 2);
+                self.fill(d, |l| {
+                    let (from, l) = if l < half { (&a, l) } else { (&b, l - half) };
+                    binary(Binary::Add, from[2 * l], from[2 * l + 1])
+                });
+            }
+            Op::Mmla { d, a, b } => {
+                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
+                self.fill(d, |l| {
+                    let quad = l / 4 * 4;
+                    let (row, column) = (quad + l % 4 / 2 * 2, quad + l % 2 * 2);
+                    bf16::mmla_element(c[l], [a[row], a[row + 1]], [b[column], b[column + 1]])
+                });
+            }
+            Op::Dot2 { d, a, b } => {
+                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
+                self.fill(d, |l| bf16::dot_add(c[l], a[l], b[l]));
+            }
+            Op::Dot2Lane { d, a, b, lane } => {
+                let (c, a, b, lane) = (self.get(d), self.get(a), self.get(b), element(lane)?);
+                self.fill(d, |l| bf16::dot_add(c[l], a[l], b[l / 4 * 4 + lane]));
+            }
+            Op::Narrow { d, a, b, .. } => {
+                let (a, b, lanes) = (self.get(a), self.get(b), self.lanes);
+                let half = |h: usize| narrow(if h < lanes { a[h] } else { b[h - lanes] });
+                self.fill(d, |l| half(2 * l) | half(2 * l + 1) << 16);
+            }
+            Op::NarrowPairs { d, a, b, .. } => {
+                let (a, b) = (self.get(a), self.get(b));
+                self.fill(d, |l| narrow(a[l]) | narrow(b[l]) << 16);
+            }
+            Op::Permute { f, bits, d, a, b } => {
+                let (a, b) = (self.get(a), self.get(b));
+                let permuted = permute(f, bits, &a[..self.lanes], &b[..self.lanes])?;
+                self.fill(d, |l| permuted[l]);
+            }
         }
         Ok(())
     }
 
-    /// Index of lane 0 of `v`, which is within the budget.
-    fn base(&self, v: V) -> usize {
-        usize::from(v.0) * self.lanes
+    /// The words of `v`, which is within the budget.
+    fn get(&self, v: V) -> Words {
+        self.registers[usize::from(v.0)]
     }
 
-    fn fill(&mut self, d: V, value: impl Fn(usize) -> f32) {
-        let base = self.base(d);
-        self.values[base..base + self.lanes].iter_mut().enumerate().for_each(|(l, v)| *v = value(l));
+    fn fill(&mut self, d: V, value: impl Fn(usize) -> u32) {
+        let lanes = self.lanes;
+        self.registers[usize::from(d.0)][..lanes].iter_mut().enumerate().for_each(|(l, v)| *v = value(l));
     }
 
-    fn combine(&mut self, d: V, a: V, b: V, f: impl Fn(f32, f32) -> f32) {
-        let (d, a, b) = (self.base(d), self.base(a), self.base(b));
-        for l in 0..self.lanes {
-            self.values[d + l] = f(self.values[a + l], self.values[b + l]);
-        }
+    fn dtype(&self, p: P) -> Result<DType, Fault> {
+        self.mk.params.get(usize::from(p.0)).map(|p| p.dtype).ok_or(Fault::NoParam(p))
     }
 
-    /// `elements` elements at `addr`, followed by zeros. An operation can load at most `max`.
-    fn load(
-        &self,
-        addr: &Addr,
-        trip: u64,
-        elements: usize,
-        max: usize,
-    ) -> Result<[f32; verify::MAX_LANES as usize], Fault> {
+    /// `elements` elements at `addr` as f32, followed by zeros. An operation can load at most `max`.
+    fn load(&self, addr: &Addr, trip: u64, elements: usize, max: usize) -> Result<Words, Fault> {
         if elements > max {
             return Err(Fault::Elements);
         }
-        let at = self.locate(addr, trip, elements)?;
-        let mut loaded = [0.0; verify::MAX_LANES as usize];
-        loaded[..elements].copy_from_slice(&self.args[usize::from(addr.param.0)][at..at + elements]);
+        let dtype = self.dtype(addr.param)?;
+        let at = self.locate(addr, trip, elements, dtype.bytes())?;
+        let bytes = &self.args[usize::from(addr.param.0)][at..at + elements * dtype.bytes()];
+        let mut loaded = [0; _];
+        match dtype {
+            DType::F32 => {
+                let words = bytes.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c));
+                loaded.iter_mut().zip(words).for_each(|(l, w)| *l = w);
+            }
+            DType::Bf16 => {
+                let halves = bytes.as_chunks().0.iter().map(|c| u32::from(u16::from_le_bytes(*c)) << 16);
+                loaded.iter_mut().zip(halves).for_each(|(l, w)| *l = w);
+            }
+        }
         Ok(loaded)
     }
 
-    /// Index of the first of `elements` elements at `addr` in its argument, all of which exist.
-    fn locate(&self, addr: &Addr, trip: u64, elements: usize) -> Result<usize, Fault> {
+    /// `elements` bf16 at `addr` as they are, followed by zeros.
+    fn load_raw(&self, addr: &Addr, trip: u64, elements: usize, max: usize) -> Result<Words, Fault> {
+        if elements > max {
+            return Err(Fault::Elements);
+        }
+        let at = self.locate(addr, trip, elements, 2)?;
+        let bytes = &self.args[usize::from(addr.param.0)][at..at + 2 * elements];
+        let mut loaded = [0u32; verify::MAX_LANES as usize];
+        for (i, half) in bytes.as_chunks().0.iter().enumerate() {
+            loaded[i / 2] |= u32::from(u16::from_le_bytes(*half)) << (16 * (i % 2));
+        }
+        Ok(loaded)
+    }
+
+    fn store(&mut self, s: V, addr: &Addr, trip: u64, elements: usize) -> Result<(), Fault> {
+        if elements > self.lanes {
+            return Err(Fault::Elements);
+        }
+        let dtype = self.dtype(addr.param)?;
+        let at = self.locate(addr, trip, elements, dtype.bytes())?;
+        let words = self.get(s);
+        let slice = &mut self.args[usize::from(addr.param.0)][at..at + elements * dtype.bytes()];
+        match dtype {
+            DType::F32 => slice.as_chunks_mut().0.iter_mut().zip(words).for_each(|(c, w)| *c = w.to_le_bytes()),
+            DType::Bf16 => {
+                slice.as_chunks_mut().0.iter_mut().zip(words).for_each(|(c, w)| *c = (narrow(w) as u16).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The byte of the first of `elements` elements at `addr` in its argument, all of which exist.
+    fn locate(&self, addr: &Addr, trip: u64, elements: usize, element: usize) -> Result<usize, Fault> {
         let len = self.args.get(usize::from(addr.param.0)).ok_or(Fault::NoParam(addr.param))?.len();
         let byte = addr.byte(trip);
-        let element = size_of::<f32>() as i128;
-        (byte % element == 0)
-            .then(|| usize::try_from(byte / element).ok())
+        (byte % element as i128 == 0)
+            .then(|| usize::try_from(byte).ok())
             .flatten()
-            .filter(|at| at.checked_add(elements).is_some_and(|end| end <= len))
-            .ok_or(Fault::OutOfBounds { trip, byte, elements, len })
+            .filter(|at| at.checked_add(elements * element).is_some_and(|end| end <= len))
+            .ok_or(Fault::OutOfBounds { trip, byte, elements, len: len / element })
     }
+}
+
+fn element(lane: u8) -> Result<usize, Fault> {
+    if lane < 4 { Ok(lane.into()) } else { Err(Fault::Elements) }
+}
+
+fn fma(a: u32, b: u32, c: u32) -> u32 {
+    f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)).to_bits()
+}
+
+/// The nearest bf16, ties to even; NaN stays NaN.
+fn narrow(word: u32) -> u32 {
+    half::bf16::from_f32(f32::from_bits(word)).to_bits().into()
+}
+
+/// What an operation makes of one lane.
+pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
+    let (x, y) = (f32::from_bits(a), f32::from_bits(b));
+    match f {
+        Binary::Add => (x + y).to_bits(),
+        Binary::Sub => (x - y).to_bits(),
+        Binary::Mul => (x * y).to_bits(),
+        Binary::Div => (x / y).to_bits(),
+        Binary::Max => maximum(x, y).to_bits(),
+        Binary::Min => (-maximum(-x, -y)).to_bits(),
+        Binary::IAdd => a.wrapping_add(b),
+        Binary::ISub => a.wrapping_sub(b),
+        Binary::And => a & b,
+        Binary::Or => a | b,
+        Binary::Xor => a ^ b,
+    }
+}
+
+/// What an operation makes of one lane.
+pub fn unary(f: Unary, a: u32) -> u32 {
+    match f {
+        Unary::Move => a,
+        Unary::Sqrt => f32::from_bits(a).sqrt().to_bits(),
+        Unary::Abs => a & (u32::MAX >> 1),
+    }
+}
+
+/// The words of a permutation, followed by zeros.
+fn permute(f: Permute, bits: u8, a: &[u32], b: &[u32]) -> Result<Words, Fault> {
+    // In units of 16 bits, of which an element has `width`.
+    let width = match bits {
+        16 => 1,
+        32 => 2,
+        64 => 4,
+        _ => return Err(Fault::Elements),
+    };
+    let halves = |w: &[u32]| w.iter().flat_map(|w| [*w as u16, (*w >> 16) as u16]).collect::<Vec<_>>();
+    let (a, b) = (halves(a), halves(b));
+    let count = a.len() / width;
+    let (first, second): (Vec<_>, Vec<_>) = (a.chunks(width).collect(), b.chunks(width).collect());
+    let elements: Vec<&[u16]> = match f {
+        Permute::ZipLow | Permute::ZipHigh => {
+            let from = if f == Permute::ZipHigh { count / 2 } else { 0 };
+            (from..from + count / 2).flat_map(|i| [first[i], second[i]]).collect()
+        }
+        Permute::UzpEven | Permute::UzpOdd => {
+            let skip = usize::from(f == Permute::UzpOdd);
+            first.iter().skip(skip).step_by(2).chain(second.iter().skip(skip).step_by(2)).copied().collect()
+        }
+    };
+    let mut words = [0; _];
+    let halves = elements.concat();
+    words.iter_mut().zip(halves.chunks(2)).for_each(|(w, h)| *w = u32::from(h[0]) | u32::from(h[1]) << 16);
+    Ok(words)
 }
 
 /// IEEE 754 `maximum`: NaN if either is NaN, and +0 is greater than -0. ([`f32::max`] ignores a NaN.)
@@ -229,7 +398,7 @@ mod tests {
                 {body}
             }}"
         );
-        text.parse::<MicroKernel>().unwrap().interpret(&mut [src, dst]).map_err(|e| e.fault)
+        text.parse::<MicroKernel>().unwrap().interpret_f32(&mut [src, dst]).map_err(|e| e.fault)
     }
 
     #[test]
@@ -295,7 +464,7 @@ mod tests {
         assert_eq!(run("v4 = zero", &mut src, &mut dst), Err(Fault::NoRegister(V(4))));
         assert_eq!(run("v1 = add v0, v0", &mut src, &mut dst), Err(Fault::Unwritten(V(0))));
         let mk: MicroKernel = "microkernel uk avx2 lanes=8 registers=4 {\n}".parse().unwrap();
-        let fault = mk.interpret(&mut [&mut src]).unwrap_err().fault;
+        let fault = mk.interpret_f32(&mut [&mut src]).unwrap_err().fault;
         assert_eq!(fault, Fault::Arguments { expected: 0, found: 1 });
     }
 }

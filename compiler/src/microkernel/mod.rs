@@ -8,6 +8,7 @@
 //! `param + offset + trip * step` with constants, and every parameter says which [`Region`] behind its pointer may be
 //! touched, so that [`verify`](MicroKernel::verify) can prove that each access stays inside.
 
+pub mod bf16;
 pub mod build;
 pub mod check;
 pub mod counts;
@@ -75,13 +76,120 @@ pub struct Addr {
     pub step: i64,
 }
 
-/// A vector operation. Lanes are f32 unless a variant says otherwise.
+/// A lanewise operation of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`, correctly rounded.
+    Div,
+    /// The greater; NaN if either is NaN. Of +0 and -0 either.
+    Max,
+    /// The smaller; NaN if either is NaN. Of +0 and -0 either.
+    Min,
+    /// `a + b` on the bits as 32-bit integers, wrapping.
+    IAdd,
+    /// `a - b` on the bits as 32-bit integers, wrapping.
+    ISub,
+    /// Bitwise and.
+    And,
+    /// Bitwise or.
+    Or,
+    /// Bitwise exclusive or.
+    Xor,
+}
+
+impl Binary {
+    /// Every operation with its word in texts.
+    pub const ALL: &'static [(&'static str, Binary)] = &[
+        ("add", Binary::Add),
+        ("sub", Binary::Sub),
+        ("mul", Binary::Mul),
+        ("div", Binary::Div),
+        ("max", Binary::Max),
+        ("min", Binary::Min),
+        ("iadd", Binary::IAdd),
+        ("isub", Binary::ISub),
+        ("and", Binary::And),
+        ("or", Binary::Or),
+        ("xor", Binary::Xor),
+    ];
+}
+
+/// A lanewise operation of one operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// The operand.
+    Move,
+    /// The square root, correctly rounded; NaN below zero.
+    Sqrt,
+    /// Without the sign bit.
+    Abs,
+}
+
+impl Unary {
+    /// Every operation with its word in texts.
+    pub const ALL: &'static [(&'static str, Unary)] =
+        &[("move", Unary::Move), ("sqrt", Unary::Sqrt), ("abs", Unary::Abs)];
+}
+
+/// A lanewise shift of the bits as 32-bit integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shift {
+    /// To the left, zeros from the right.
+    Left,
+    /// To the right, copies of the sign bit from the left.
+    RightSigned,
+}
+
+impl Shift {
+    /// Every shift with its word in texts.
+    pub const ALL: &'static [(&'static str, Shift)] = &[("shl", Shift::Left), ("sra", Shift::RightSigned)];
+}
+
+/// A permutation of the elements of two registers, by elements of `bits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permute {
+    /// The elements of the low halves of both, alternating: `a0 b0 a1 b1 ..`.
+    ZipLow,
+    /// The elements of the high halves of both, alternating.
+    ZipHigh,
+    /// The even elements of `a`, then those of `b`.
+    UzpEven,
+    /// The odd elements of `a`, then those of `b`.
+    UzpOdd,
+}
+
+impl Permute {
+    /// Every permutation with its word in texts.
+    pub const ALL: &'static [(&'static str, Permute)] = &[
+        ("zip1", Permute::ZipLow),
+        ("zip2", Permute::ZipHigh),
+        ("uzp1", Permute::UzpEven),
+        ("uzp2", Permute::UzpOdd),
+    ];
+}
+
+/// A vector operation. A register is `lanes` words of 32 bits. Words are f32 unless a variant says otherwise; loads from
+/// a bf16 parameter widen and stores to one round (to nearest, ties to even; NaN stays NaN), so that arithmetic is f32
+/// whatever memory holds. Where a variant says bf16, a word holds two: the first in the low half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// `d = 0` in all lanes.
     Zero {
         /// Written.
         d: V,
+    },
+    /// `d = bits` in all lanes.
+    Const {
+        /// Written.
+        d: V,
+        /// The word.
+        bits: u32,
     },
     /// `d[0..lanes] = src[..]`, the other lanes 0. `lanes` is between 1 and the vector length.
     Load {
@@ -117,6 +225,34 @@ pub enum Op {
         /// Elements.
         lanes: u16,
     },
+    /// `elements` bf16 (up to two a lane) as they are in memory, the rest of the register 0. Bf16 parameters only.
+    LoadRaw {
+        /// Written.
+        d: V,
+        /// Where from.
+        src: Addr,
+        /// Elements.
+        elements: u16,
+    },
+    /// `elements` bf16 (up to 8) as they are in memory, zeros behind them, repeated in each 128 bits of the register. Bf16
+    /// parameters only.
+    LoadRawQuad {
+        /// Written.
+        d: V,
+        /// Where from.
+        src: Addr,
+        /// Elements, 1..=8.
+        elements: u16,
+    },
+    /// The first `elements` bf16 (up to two a lane) of the register as they are. Bf16 parameters only.
+    StoreRaw {
+        /// Read.
+        s: V,
+        /// Where to.
+        dst: Addr,
+        /// Elements.
+        elements: u16,
+    },
     /// `d = d + a * b`, fused.
     Fma {
         /// Accumulator.
@@ -137,22 +273,112 @@ pub enum Op {
         /// Which of the 4 scalars.
         lane: u8,
     },
-    /// `d = a + b`.
-    Add {
+    /// `d = f(a, b)`, lane by lane.
+    Binary {
+        /// What.
+        f: Binary,
         /// Written.
         d: V,
-        /// Term.
+        /// First operand.
         a: V,
-        /// Term.
+        /// Second operand.
         b: V,
     },
-    /// `d = max(a, b)`, NaN if either is NaN.
-    Max {
+    /// `d = f(a)`, lane by lane.
+    Unary {
+        /// What.
+        f: Unary,
         /// Written.
         d: V,
-        /// First.
+        /// Operand.
         a: V,
-        /// Second.
+    },
+    /// `d = a` shifted by `by` bits, lane by lane.
+    Shift {
+        /// Where to.
+        f: Shift,
+        /// Written.
+        d: V,
+        /// Operand.
+        a: V,
+        /// Bits, 1..=31.
+        by: u8,
+    },
+    /// `d = [a0 + a1, a2 + a3, .., b0 + b1, b2 + b3, ..]`. `d` may be `a` or `b`.
+    PairAdd {
+        /// Written.
+        d: V,
+        /// First half.
+        a: V,
+        /// Second half.
+        b: V,
+    },
+    /// BFMMLA: in each 128 bits, `a` holds a 2x4 matrix of bf16 by rows, `b` a 4x2 one by columns, and their product is added
+    /// to the 2x2 matrix of f32 by rows in `d`. Rounds as the architecture says without FEAT_EBF16.
+    Mmla {
+        /// Accumulator.
+        d: V,
+        /// 2x4.
+        a: V,
+        /// 4x2.
+        b: V,
+    },
+    /// BFDOT: `d[l] += a[2 l] * b[2 l] + a[2 l + 1] * b[2 l + 1]`, bf16 factors. Rounds as the architecture says without
+    /// FEAT_EBF16.
+    Dot2 {
+        /// Accumulator.
+        d: V,
+        /// Factors.
+        a: V,
+        /// Factors.
+        b: V,
+    },
+    /// BFDOT by element: as [`Dot2`](Op::Dot2) with word `lane` of the same 128 bits of `b` in place of word `l`.
+    Dot2Lane {
+        /// Accumulator.
+        d: V,
+        /// Factors.
+        a: V,
+        /// Register of repeated pairs.
+        b: V,
+        /// Which of the 4 pairs.
+        lane: u8,
+    },
+    /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`;
+    /// `t` is overwritten and differs from all.
+    Narrow {
+        /// Written.
+        d: V,
+        /// First half.
+        a: V,
+        /// Second half.
+        b: V,
+        /// Overwritten.
+        t: V,
+    },
+    /// The f32 of `a` and `b`, alternating, rounded to bf16: word `l` of `d` is `(a[l], b[l])`. `d` is neither `a` nor `b`;
+    /// `t` is overwritten and differs from all.
+    NarrowPairs {
+        /// Written.
+        d: V,
+        /// Low halves of words.
+        a: V,
+        /// High halves of words.
+        b: V,
+        /// Overwritten.
+        t: V,
+    },
+    /// A permutation by elements of 16, 32 or 64 bits. `d` may be `a` or `b`.
+    Permute {
+        /// Which.
+        f: Permute,
+        /// Bits of an element.
+        bits: u8,
+        /// Written.
+        d: V,
+        /// First operand.
+        a: V,
+        /// Second operand.
         b: V,
     },
 }
@@ -189,7 +415,7 @@ pub struct MicroKernel {
     pub name: String,
     /// Instruction set it is written for.
     pub isa: VectorIsa,
-    /// f32 lanes of a register.
+    /// Lanes of a register: words of 32 bits.
     pub lanes: u32,
     /// Registers `v0..v(registers - 1)` may be used.
     pub registers: u8,

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use super::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V};
 use crate::target::VectorIsa;
 
 /// A text that is no micro-kernel.
@@ -242,41 +242,90 @@ impl<'a> Words<'a> {
     }
 
     fn op(&mut self, params: &[Param]) -> Result<Op, ParseError> {
-        const OP: &str = "`zero`, `load`, `loadlanes`, `broadcast`, `add` or `max`";
-        if self.accept("store") {
-            let dst = self.addr(params)?;
-            self.word(",", "`,`")?;
-            return Ok(Op::Store { s: self.register()?, dst, lanes: self.elements()? });
+        const OP: &str = "an operation such as `zero`, `load`, `broadcast`, `add` or `mmla`";
+        for (word, raw) in [("store", false), ("storeraw", true)] {
+            if self.accept(word) {
+                let dst = self.addr(params)?;
+                self.word(",", "`,`")?;
+                let s = self.register()?;
+                let n = self.elements()?;
+                return Ok(if raw { Op::StoreRaw { s, dst, elements: n } } else { Op::Store { s, dst, lanes: n } });
+            }
         }
         let d = self.read("an operation or `}`", |w| w.strip_prefix('v')?.parse().ok().map(V))?;
         if self.accept("+=") {
             let a = self.register()?;
             self.word("*", "`*`")?;
             let b = self.register()?;
-            if !self.accept(".") {
-                return Ok(Op::Fma { d, a, b });
-            }
-            self.word("lane", "`lane`")?;
-            self.word("[", "`[`")?;
-            let lane = self.number("a lane")?;
-            self.word("]", "`]`")?;
-            return Ok(Op::FmaLane { d, a, b, lane });
+            return Ok(match self.lane()? {
+                None => Op::Fma { d, a, b },
+                Some(lane) => Op::FmaLane { d, a, b, lane },
+            });
         }
         self.word("=", "`=` or `+=`")?;
         let op = self.next(OP)?;
+        if let Some(f) = named(Binary::ALL, op) {
+            let (a, b) = self.two_registers()?;
+            return Ok(Op::Binary { f, d, a, b });
+        }
+        if let Some(f) = named(Unary::ALL, op) {
+            return Ok(Op::Unary { f, d, a: self.register()? });
+        }
+        if let Some(f) = named(Shift::ALL, op) {
+            let a = self.register()?;
+            self.word(",", "`,`")?;
+            return Ok(Op::Shift { f, d, a, by: self.number("a number of bits")? });
+        }
+        if let Some(f) = named(Permute::ALL, op) {
+            let (a, b) = self.two_registers()?;
+            self.word("by", "`by`")?;
+            return Ok(Op::Permute { f, bits: self.number("bits of an element")?, d, a, b });
+        }
         Ok(match op {
             "zero" => Op::Zero { d },
+            "const" => Op::Const { d, bits: self.number("a 32-bit word")? },
             "load" => Op::Load { d, src: self.addr(params)?, lanes: self.elements()? },
             "loadlanes" => Op::LoadLanes { d, src: self.addr(params)?, count: self.elements()? },
             "broadcast" => Op::Broadcast { d, src: self.addr(params)? },
-            "add" | "max" => {
-                let a = self.register()?;
+            "loadraw" => Op::LoadRaw { d, src: self.addr(params)?, elements: self.elements()? },
+            "loadrawquad" => Op::LoadRawQuad { d, src: self.addr(params)?, elements: self.elements()? },
+            "pairadd" | "mmla" | "dot2" => {
+                let (a, b) = self.two_registers()?;
+                match op {
+                    "pairadd" => Op::PairAdd { d, a, b },
+                    "mmla" => Op::Mmla { d, a, b },
+                    _ => match self.lane()? {
+                        None => Op::Dot2 { d, a, b },
+                        Some(lane) => Op::Dot2Lane { d, a, b, lane },
+                    },
+                }
+            }
+            "narrow" | "narrowpairs" => {
+                let (a, b) = self.two_registers()?;
                 self.word(",", "`,`")?;
-                let b = self.register()?;
-                if op == "add" { Op::Add { d, a, b } } else { Op::Max { d, a, b } }
+                let t = self.register()?;
+                if op == "narrow" { Op::Narrow { d, a, b, t } } else { Op::NarrowPairs { d, a, b, t } }
             }
             _ => return Err(self.error(op, OP)),
         })
+    }
+
+    fn two_registers(&mut self) -> Result<(V, V), ParseError> {
+        let a = self.register()?;
+        self.word(",", "`,`")?;
+        Ok((a, self.register()?))
+    }
+
+    /// `.lane[2]`, if it is there.
+    fn lane(&mut self) -> Result<Option<u8>, ParseError> {
+        if !self.accept(".") {
+            return Ok(None);
+        }
+        self.word("lane", "`lane`")?;
+        self.word("[", "`[`")?;
+        let lane = self.number("a lane")?;
+        self.word("]", "`]`")?;
+        Ok(Some(lane))
     }
 
     fn addr(&mut self, params: &[Param]) -> Result<Addr, ParseError> {
@@ -304,4 +353,9 @@ impl<'a> Words<'a> {
             if negative { 0i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() }
         })
     }
+}
+
+/// The operation that `word` names.
+fn named<T: Copy>(all: &[(&str, T)], word: &str) -> Option<T> {
+    all.iter().find(|(name, _)| *name == word).map(|(_, op)| *op)
 }

@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-use super::{Access, Addr, MicroKernel, Op, Param, Stmt, V};
+use super::{Access, Addr, Binary, MicroKernel, Op, Param, Permute, Shift, Stmt, Unary, V};
 
 /// Column at which reasons start, so that those of short statements line up.
 const REASON_COLUMN: usize = 37;
@@ -118,10 +118,27 @@ impl fmt::Display for OpText<'_> {
             Op::Store { s, dst, lanes } => write!(f, "store {}, {s} x{lanes}", at(dst)),
             Op::Fma { d, a, b } => write!(f, "{d} += {a} * {b}"),
             Op::FmaLane { d, a, b, lane } => write!(f, "{d} += {a} * {b}.lane[{lane}]"),
-            Op::Add { d, a, b } => write!(f, "{d} = add {a}, {b}"),
-            Op::Max { d, a, b } => write!(f, "{d} = max {a}, {b}"),
+            Op::Const { d, bits } => write!(f, "{d} = const {bits}"),
+            Op::LoadRaw { d, src, elements } => write!(f, "{d} = loadraw {} x{elements}", at(src)),
+            Op::LoadRawQuad { d, src, elements } => write!(f, "{d} = loadrawquad {} x{elements}", at(src)),
+            Op::StoreRaw { s, dst, elements } => write!(f, "storeraw {}, {s} x{elements}", at(dst)),
+            Op::Binary { f: op, d, a, b } => write!(f, "{d} = {} {a}, {b}", name(Binary::ALL, op)),
+            Op::Unary { f: op, d, a } => write!(f, "{d} = {} {a}", name(Unary::ALL, op)),
+            Op::Shift { f: op, d, a, by } => write!(f, "{d} = {} {a}, {by}", name(Shift::ALL, op)),
+            Op::PairAdd { d, a, b } => write!(f, "{d} = pairadd {a}, {b}"),
+            Op::Mmla { d, a, b } => write!(f, "{d} = mmla {a}, {b}"),
+            Op::Dot2 { d, a, b } => write!(f, "{d} = dot2 {a}, {b}"),
+            Op::Dot2Lane { d, a, b, lane } => write!(f, "{d} = dot2 {a}, {b}.lane[{lane}]"),
+            Op::Narrow { d, a, b, t } => write!(f, "{d} = narrow {a}, {b}, {t}"),
+            Op::NarrowPairs { d, a, b, t } => write!(f, "{d} = narrowpairs {a}, {b}, {t}"),
+            Op::Permute { f: op, bits, d, a, b } => write!(f, "{d} = {} {a}, {b} by {bits}", name(Permute::ALL, op)),
         }
     }
+}
+
+/// The word of an operation.
+fn name<T: PartialEq>(all: &[(&'static str, T)], op: &T) -> &'static str {
+    all.iter().find(|(_, o)| o == op).map_or("?", |(name, _)| name)
 }
 
 struct AddrText<'a> {

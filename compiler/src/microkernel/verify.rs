@@ -7,6 +7,8 @@ mod region;
 
 use std::collections::HashSet;
 
+use kiln_ir::DType;
+
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 
 /// Most f32 lanes a register can have: those of SVE's longest vectors, 2048 bits.
@@ -70,6 +72,18 @@ pub enum Fault {
     /// [`Op::FmaLane`] has 4 scalars to choose from.
     #[error("lane {0}: expected 0 to 3")]
     Lane(u8),
+    /// Unconverted elements are bf16; those that are converted, too, or f32.
+    #[error("`{0}` is not bf16, and elements that are not converted must be")]
+    NotBf16(String),
+    /// Shifts are by 1 to 31 bits.
+    #[error("a shift by {0} bits: expected 1 to 31")]
+    ShiftBy(u8),
+    /// Permutations are by elements of 16, 32 or 64 bits.
+    #[error("elements of {0} bits: expected 16, 32 or 64")]
+    ElementBits(u8),
+    /// The result, the operands and the overwritten register of a conversion differ.
+    #[error("a conversion whose result or scratch register is one of its other registers")]
+    Overlap,
     /// Addresses start at a parameter.
     #[error("there is no parameter {}", .0.0)]
     NoParam(P),
@@ -189,13 +203,31 @@ impl Verifier<'_> {
             in_budget(register)?;
             self.written[usize::from(register.0)] = true;
         }
-        if let Op::FmaLane { lane, .. } = *op {
-            ensure(lane < 4, || Fault::Lane(lane))?;
+        if let Some(register) = op.clobbered() {
+            in_budget(register)?;
+            self.written[usize::from(register.0)] = false;
+        }
+        match *op {
+            Op::FmaLane { lane, .. } | Op::Dot2Lane { lane, .. } => ensure(lane < 4, || Fault::Lane(lane))?,
+            Op::Shift { by, .. } => ensure((1..=31).contains(&by), || Fault::ShiftBy(by))?,
+            Op::Permute { bits, .. } => ensure(matches!(bits, 16 | 32 | 64), || Fault::ElementBits(bits))?,
+            Op::Narrow { d, a, b, t } | Op::NarrowPairs { d, a, b, t } => {
+                ensure(![a, b, t].contains(&d) && ![a, b].contains(&t), || Fault::Overlap)?;
+            }
+            _ => {}
         }
         if let Some(touched) = op.touched() {
-            let max = if matches!(op, Op::LoadLanes { .. }) { 4 } else { self.mk.lanes };
+            let max = match op {
+                Op::LoadLanes { .. } => 4,
+                Op::LoadRawQuad { .. } => 8,
+                Op::LoadRaw { .. } | Op::StoreRaw { .. } => 2 * self.mk.lanes,
+                _ => self.mk.lanes,
+            };
             let found = touched.elements;
             ensure(found >= 1 && u32::from(found) <= max, || Fault::Elements { found, max })?;
+            if let Some(param) = self.mk.params.get(usize::from(touched.addr.param.0)) {
+                ensure(!op.is_raw() || param.dtype == DType::Bf16, || Fault::NotBf16(param.name.clone()))?;
+            }
             self.addr(&touched.addr, touched.store, found, trips)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Micro-kernels written by hand, one for each way of the SVE emitter.
 
-use kiln_compiler::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use kiln_compiler::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 
@@ -106,8 +106,8 @@ pub fn gemm(name: &str, g: Gemm) -> MicroKernel {
         body.push(Stmt::Inst(inst(Op::Load { d: V(1), src, lanes: lanes(j) }, format!("bias[vector {j}]"))));
         for i in 0..g.mr {
             let d = acc(i, j);
-            body.push(Stmt::Inst(inst(Op::Add { d, a: d, b: V(1) }, "bias")));
-            body.push(Stmt::Inst(inst(Op::Max { d, a: d, b: V(0) }, "relu")));
+            body.push(Stmt::Inst(inst(Op::Binary { f: Binary::Add, d, a: d, b: V(1) }, "bias")));
+            body.push(Stmt::Inst(inst(Op::Binary { f: Binary::Max, d, a: d, b: V(0) }, "relu")));
         }
     }
     for (i, j) in tile() {
@@ -179,8 +179,8 @@ pub fn assorted(lanes: u32) -> MicroKernel {
     let stmt = |op| Stmt::Inst(inst(op, "assorted"));
     let load = |d, src| inst(Op::Load { d: V(d), src, lanes: full }, "load");
     let store = |s, dst| inst(Op::Store { s: V(s), dst, lanes: full }, "store");
-    let sum = |d, b| inst(Op::Add { d: V(d), a: V(d), b: V(b) }, "sum");
-    let maximum = |d, a, b| stmt(Op::Max { d: V(d), a: V(a), b: V(b) });
+    let sum = |d, b| inst(Op::Binary { f: Binary::Add, d: V(d), a: V(d), b: V(b) }, "sum");
+    let maximum = |d, a, b| stmt(Op::Binary { f: Binary::Max, d: V(d), a: V(a), b: V(b) });
     let body = vec![
         stmt(Op::Broadcast { d: V(9), src: one }),
         stmt(Op::Broadcast { d: V(12), src: at(P(0), 4 * 63, 0) }),

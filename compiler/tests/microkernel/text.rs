@@ -1,6 +1,6 @@
 //! The text form is a faithful one.
 
-use kiln_compiler::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V, parse::ParseError};
+use kiln_compiler::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V, parse::ParseError};
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 use proptest::prelude::*;
@@ -73,8 +73,8 @@ fn op() -> impl Strategy<Value = Op> {
         (v(), addr(), any::<u16>()).prop_map(|(s, dst, lanes)| Op::Store { s, dst, lanes }),
         (v(), v(), v()).prop_map(|(d, a, b)| Op::Fma { d, a, b }),
         (v(), v(), v(), any::<u8>()).prop_map(|(d, a, b, lane)| Op::FmaLane { d, a, b, lane }),
-        (v(), v(), v()).prop_map(|(d, a, b)| Op::Add { d, a, b }),
-        (v(), v(), v()).prop_map(|(d, a, b)| Op::Max { d, a, b }),
+        (v(), v(), v()).prop_map(|(d, a, b)| Op::Binary { f: Binary::Add, d, a, b }),
+        (v(), v(), v()).prop_map(|(d, a, b)| Op::Binary { f: Binary::Max, d, a, b }),
     ]
 }
 
@@ -132,7 +132,7 @@ proptest! {
                 *trips %= 4;
             }
         }
-        let _ = mk.interpret(&mut [&mut [0.0; 16], &mut [0.0; 16]]);
+        let _ = mk.interpret_f32(&mut [&mut [0.0; 16], &mut [0.0; 16]]);
     }
 
     #[test]

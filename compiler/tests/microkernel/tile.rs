@@ -1,7 +1,7 @@
 //! The tile checker accepts what computes the tile, and nothing else.
 
 use kiln_compiler::microkernel::check::{CheckError, DstSpec, Fault, LhsSpec, TileSpec, check_tile};
-use kiln_compiler::microkernel::{Addr, Inst, MicroKernel, Op, P, Stmt, V};
+use kiln_compiler::microkernel::{Binary, Addr, Inst, MicroKernel, Op, P, Stmt, V};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -21,7 +21,7 @@ fn memory(mk: &MicroKernel) -> Vec<Vec<f32>> {
 fn interpreted(mk: &MicroKernel, spec: &TileSpec, memory: &[Vec<f32>]) -> Vec<f32> {
     let mut memory = memory.to_vec();
     let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
-    mk.interpret(&mut args).unwrap();
+    mk.interpret_f32(&mut args).unwrap();
     memory.swap_remove(usize::from(spec.dst.param.0))
 }
 
@@ -254,7 +254,7 @@ impl Mutation {
                 2 => *lanes = (self.value % 9).into(),
                 _ => change_addr(dst),
             },
-            Op::Fma { d, a, b } | Op::Add { d, a, b } | Op::Max { d, a, b } => match self.kind {
+            Op::Fma { d, a, b } | Op::Binary { f: Binary::Add, d, a, b } | Op::Binary { f: Binary::Max, d, a, b } => match self.kind {
                 0..=2 => *d = register,
                 3 | 4 => *a = register,
                 _ => *b = register,
@@ -265,6 +265,7 @@ impl Mutation {
                 4 => *b = register,
                 _ => *lane = self.value % 4,
             },
+            other => unreachable!("no sample has {other:?}"),
         }
     }
 }

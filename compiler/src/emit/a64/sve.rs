@@ -14,7 +14,7 @@ use super::asm::{self, Assembler};
 use super::inst::Inst;
 use super::operand::{D, Disp, Imm, Lsl, MulVl, P7, QuadDisp, ScalarDisp, X, XSp, XZr, Z, Z7};
 use crate::emit::{Arguments, EmitError, Function, Note};
-use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, V};
+use crate::microkernel::{self, Addr, Binary, MicroKernel, Op, P, Stmt, V};
 use crate::target::VectorIsa;
 
 /// Parameters that are passed in registers.
@@ -329,8 +329,8 @@ impl Emitter<'_> {
                 self.z(b)?;
                 Inst::FmlaIndexedS { d: self.z(d)?, n: self.z(a)?, m, i }
             }
-            (Op::Add { d, a, b }, _) => Inst::FaddS { d: self.z(d)?, n: self.z(a)?, m: self.z(b)? },
-            (Op::Max { d, a, b }, _) => {
+            (Op::Binary { f: Binary::Add, d, a, b }, _) => Inst::FaddS { d: self.z(d)?, n: self.z(a)?, m: self.z(b)? },
+            (Op::Binary { f: Binary::Max, d, a, b }, _) => {
                 let (d, a, b) = (self.z(d)?, self.z(a)?, self.z(b)?);
                 if d != a && d != b {
                     self.asm.push(Inst::MovZ { d, n: a });
@@ -341,6 +341,7 @@ impl Emitter<'_> {
             (Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } | Op::Store { .. }, _) => {
                 unreachable!("a memory operation has a place, and one without an indexed form is not given an index")
             }
+            _ => unimplemented!(),
         };
         self.asm.push(word);
         Ok(())

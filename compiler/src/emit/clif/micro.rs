@@ -15,7 +15,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{Level, compile, isa};
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Addr, Inst, MicroKernel, Op, Stmt, V};
+use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Stmt, V};
 use crate::target::Target;
 
 /// Emits a micro-kernel of 4 lanes.
@@ -248,14 +248,15 @@ impl Emitter<'_> {
                 let repeated = self.lane(b, lane);
                 self.b.ins().fma(a, repeated, d)
             }
-            Op::Add { a, b, .. } => {
+            Op::Binary { f: Binary::Add, a, b, .. } => {
                 let (a, b) = (self.get(a), self.get(b));
                 self.b.ins().fadd(a, b)
             }
-            Op::Max { a, b, .. } => {
+            Op::Binary { f: Binary::Max, a, b, .. } => {
                 let (a, b) = (self.get(a), self.get(b));
                 self.b.ins().fmax(a, b)
             }
+            _ => unimplemented!(),
         };
         if let Some(d) = inst.op.defined() {
             self.regs[d.0 as usize] = Some(value);

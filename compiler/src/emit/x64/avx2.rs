@@ -24,7 +24,7 @@ use super::assembler::Assembler;
 use super::demand::{Demand, demand_after};
 use super::pointers::{MAX_PARAMS, Pointers, load_arguments};
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Inst, MicroKernel, Op, Stmt, V};
+use crate::microkernel::{Binary, Inst, MicroKernel, Op, Stmt, V};
 use crate::target::VectorIsa;
 
 /// f32 lanes of a register.
@@ -169,11 +169,9 @@ impl Emitter<'_> {
                 self.store(s, dst, lanes, demand.of(s) == 0)?;
             }
             Op::Fma { d, a, b } => self.lanewise(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, d, a, b)?,
-            Op::Add { d, a, b } => self.lanewise(Code::VEX_Vaddps_ymm_ymm_ymmm256, d, a, b)?,
-            Op::Max { d, a, b } => self.max(&inst.op, d, a, b, demand)?,
-            Op::LoadLanes { .. } | Op::FmaLane { .. } => {
-                return Err(error(self.mk, format!("no multiply-add by element: {:?}", inst.op)));
-            }
+            Op::Binary { f: Binary::Add, d, a, b } => self.lanewise(Code::VEX_Vaddps_ymm_ymm_ymmm256, d, a, b)?,
+            Op::Binary { f: Binary::Max, d, a, b } => self.max(&inst.op, d, a, b, demand)?,
+            _ => return Err(error(self.mk, format!("no such operation: {:?}", inst.op))),
         }
         if let Some(d) = inst.op.defined() {
             self.zeroed[usize::from(d.0)] = matches!(inst.op, Op::Zero { .. });

@@ -3,7 +3,7 @@ use kiln_ir::DType;
 
 use super::error;
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
 
 fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
@@ -77,7 +77,7 @@ fn tile_6x16(k: u64, last_lanes: u16) -> Vec<Stmt> {
     for (m, v) in tile() {
         let dst = at(2, i64::from(m) * 4096 + i64::from(v) * 32, 0);
         body.extend(straight(&[
-            Op::Max { d: acc(m, v), a: acc(m, v), b: V(14) },
+            Op::Binary { f: Binary::Max, d: acc(m, v), a: acc(m, v), b: V(14) },
             Op::Store { s: acc(m, v), dst, lanes: lanes(v) },
         ]));
     }
@@ -157,7 +157,7 @@ fn partial_loads_read_their_lanes_and_zero_the_rest_if_needed() {
 fn the_next_iteration_may_need_zeroed_lanes() {
     let load = Op::Load { d: V(0), src: at(0, 0, 32), lanes: 5 };
     let store = |s, lanes| Op::Store { s: V(s), dst: at(1, 0, 32), lanes };
-    let copy = |d, a| Op::Add { d: V(d), a: V(a), b: V(9) };
+    let copy = |d, a| Op::Binary { f: Binary::Add, d: V(d), a: V(a), b: V(9) };
     let zeroes = |body: &[Op]| listing(vec![repeat(4, body)]).iter().any(|t| t.starts_with("vmovss xmm0"));
     assert!(!zeroes(&[load, store(0, 5)]));
     assert!(zeroes(&[load, copy(1, 0), store(1, 6)]));
@@ -193,7 +193,7 @@ fn a_live_value_survives_its_partial_store() {
     let again = Op::Store { s: V(9), dst: at(2, 64, 0), lanes: 8 };
     assert_eq!(codes(straight(&[store, again]))[..4], kept);
     // Read by the next iteration only.
-    let add = Op::Add { d: V(9), a: V(9), b: V(1) };
+    let add = Op::Binary { f: Binary::Add, d: V(9), a: V(9), b: V(1) };
     let looped = codes(vec![repeat(3, &[add, store])]);
     assert!(looped.windows(4).any(|w| w == kept), "{looped:?}");
     // Written first by the next iteration.
@@ -205,10 +205,10 @@ fn a_live_value_survives_its_partial_store() {
 fn max_returns_nan_of_either_operand() {
     let zero = Op::Zero { d: V(1) };
     // VMAXPS returns its last operand if either is NaN.
-    let relu = |a, b| listing(straight(&[zero, Op::Max { d: V(0), a: V(a), b: V(b) }]))[1].clone();
+    let relu = |a, b| listing(straight(&[zero, Op::Binary { f: Binary::Max, d: V(0), a: V(a), b: V(b) }]))[1].clone();
     assert_eq!(relu(0, 1), "vmaxps ymm0,ymm1,ymm0");
     assert_eq!(relu(1, 0), "vmaxps ymm0,ymm1,ymm0");
-    let max = Op::Max { d: V(0), a: V(0), b: V(1) };
+    let max = Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) };
     let general = ["vcmpunordps ymm2,ymm0,ymm1", "vmaxps ymm0,ymm0,ymm1", "vorps ymm0,ymm0,ymm2"];
     assert_eq!(listing(straight(&[max]))[..3], general);
     let overwritten = Op::Broadcast { d: V(1), src: at(0, 0, 0) };
@@ -306,7 +306,7 @@ fn what_the_instruction_set_lacks_is_refused() {
     assert!(with(Op::LoadLanes { d: V(0), src: at(0, 0, 0), count: 4 }).contains("by element"));
     assert!(with(Op::FmaLane { d: V(0), a: V(1), b: V(2), lane: 0 }).contains("by element"));
     // Every register is read after the maximum: no place for the NaN lanes.
-    let mut full = vec![Op::Max { d: V(0), a: V(0), b: V(1) }];
+    let mut full = vec![Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) }];
     full.extend((0..16).map(|v| Op::Store { s: V(v), dst: at(0, 0, 0), lanes: 8 }));
     assert!(refused(&|mk| mk.body = straight(&full)).contains("no free register"));
 }
