@@ -31,18 +31,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod contraction;
 pub mod dtype;
 pub mod epilogue;
 pub mod func;
 pub mod fuse;
+pub mod layout;
 pub mod nest;
 pub mod op;
 pub mod problem;
+pub mod reference;
 pub mod rewrite;
 pub mod text;
 
+pub use contraction::Contraction;
 pub use dtype::DType;
 pub use epilogue::{Epilogue, PostOp};
 pub use func::Func;
 pub use nest::LoopNest;
-pub use problem::{Op, Operand, Problem, ProblemError, Role};
+pub use reference::{Reference, Sums};
+pub use problem::{DTypes, MathMode, Op, Operand, Problem, ProblemError, Role};

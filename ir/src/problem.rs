@@ -4,11 +4,19 @@
 //! round-trip it:
 //!
 //! ```text
-//! OP DTYPES DESCRIPTOR [+POSTOP...]        matmul f32 128x768:768x3072 +bias+relu
+//! OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
+//!
+//! matmul f32 128x768:768x3072 +bias+relu
+//! matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
+//! ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
 //! ```
 //!
-//! DTYPES is one type for source, weights and destination, or `src:weights:dst`. The layout tags `stag=`, `wtag=`,
-//! `dtag=`, `beta=` and `fpmath=` are accepted with their default values, which the canonical form leaves out.
+//! DTYPES is one type for source, weights and destination, or `src:weights:dst`. Tags give the order of dimensions in memory
+//! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags, `beta=0`, `fpmath=strict`. With
+//! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read.
+//!
+//! Operands of post-ops are dense tensors of the dimensions their mask names, in the order that `dtag` has them in memory.
+//! Biases are f32, the operands of `add` and `mul` have the type of `dst`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,23 +24,48 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::{DType, UnknownDType};
-use crate::epilogue::{Epilogue, EpilogueError, PostOp};
-use crate::op::{Matmul, matmul};
+use crate::epilogue::{Epilogue, EpilogueError, PostOp, UnknownPostOp};
+use crate::layout::Tag;
+use crate::op::{Axes, InnerProduct, Matmul};
 
-/// The memory order of a matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `ab`: rows are contiguous.
-    #[default]
-    RowMajor,
-}
-
-/// Which arithmetic may stand in for the problem's own.
+/// Which arithmetic may stand in for the problem's own: a permission, as oneDNN's fpmath mode is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MathMode {
     /// f32 is multiplied and accumulated in f32; only the order of additions is free.
     #[default]
     Strict,
+    /// f32 operands may be rounded to bf16, to nearest even, before they are multiplied. Sums are f32.
+    Bf16,
+    /// Whatever is fastest on the target.
+    Any,
+}
+
+impl MathMode {
+    /// Every mode with its word.
+    pub const ALL: &'static [(&'static str, MathMode)] =
+        &[("strict", MathMode::Strict), ("bf16", MathMode::Bf16), ("any", MathMode::Any)];
+
+    /// Whether operands may be rounded to bf16.
+    pub fn allows_bf16(self) -> bool {
+        self != MathMode::Strict
+    }
+}
+
+impl fmt::Display for MathMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MathMode::ALL.iter().find(|(_, m)| m == self).map_or("", |(name, _)| name))
+    }
+}
+
+impl FromStr for MathMode {
+    type Err = String;
+
+    /// In either case.
+    fn from_str(s: &str) -> Result<Self, String> {
+        let word = s.to_ascii_lowercase();
+        let found = MathMode::ALL.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode);
+        found.ok_or_else(|| format!("unknown math mode `{s}`: expected strict, bf16 or any"))
+    }
 }
 
 /// The operation and its shape.
@@ -40,48 +73,77 @@ pub enum MathMode {
 pub enum Op {
     /// Matrix product.
     Matmul(Matmul),
+    /// Inner product.
+    InnerProduct(InnerProduct),
+}
+
+/// Dispatch to the operation's own file: an operation is a line here and one in `parse`.
+macro_rules! per_op {
+    ($op:expr, $shape:ident => $body:expr) => {
+        match $op {
+            Op::Matmul($shape) => $body,
+            Op::InnerProduct($shape) => $body,
+        }
+    };
+}
+
+/// The words of operations.
+pub const OPS: &str = "matmul or ip";
+
+impl Op {
+    /// The word in problem strings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Matmul(_) => "matmul",
+            Op::InnerProduct(_) => "ip",
+        }
+    }
+
+    fn parse(name: &str, descriptor: &str) -> Result<Self, ProblemError> {
+        match name {
+            "matmul" => Matmul::parse(descriptor).map(Op::Matmul),
+            "ip" => InnerProduct::parse(descriptor).map(Op::InnerProduct),
+            other => Err(ProblemError::UnknownOp(other.into())),
+        }
+    }
+
+    /// The shape of an operand; that of the result for operands of post-ops.
+    pub fn shape(&self, role: Role) -> Vec<u64> {
+        per_op!(self, s => s.shape(role))
+    }
+
+    /// The axes of an operand.
+    pub fn axes(&self, role: Role) -> Axes {
+        per_op!(self, s => s.axes(role))
+    }
 }
 
 /// A tensor that a kernel is called with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Left operand, `MxK`.
+    /// Left operand, the source.
     Lhs,
-    /// Right operand, `KxN`.
+    /// Right operand, the weights.
     Rhs,
-    /// One element per column of the result.
-    Bias,
-    /// The result, `MxN`; overwritten.
+    /// The tensor of the n-th post-op that reads one.
+    Post(u8),
+    /// The result.
     Dst,
 }
 
-impl Role {
-    /// The name in messages, files and listings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Lhs => "lhs",
-            Role::Rhs => "rhs",
-            Role::Bias => "bias",
-            Role::Dst => "dst",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A kernel argument: role, type and row-major shape.
+/// A kernel argument.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operand {
     /// What it is.
     pub role: Role,
+    /// The name in messages, files and listings: `lhs`, `rhs`, `bias`, `add`, `mul2`, `dst`.
+    pub name: String,
     /// Its element type.
     pub dtype: DType,
-    /// Its dimensions, outermost first.
+    /// Its dimensions, in the operation's order.
     pub shape: Vec<u64>,
+    /// Their order in memory.
+    pub tag: Tag,
 }
 
 impl Operand {
@@ -94,14 +156,79 @@ impl Operand {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Elements between neighbours along each dimension.
+    pub fn strides(&self) -> Vec<u64> {
+        self.tag.strides(&self.shape)
+    }
+
+    /// The dimensions in the order of memory, outermost first: the shape of the array that holds it.
+    pub fn memory_shape(&self) -> Vec<u64> {
+        self.tag.order().map(|d| self.shape[d]).collect()
+    }
+}
+
+/// Element types of source, weights and destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DTypes {
+    /// Of lhs.
+    pub src: DType,
+    /// Of rhs.
+    pub weights: DType,
+    /// Of dst.
+    pub dst: DType,
+}
+
+impl DTypes {
+    /// The combinations there are kernels for.
+    pub const ALL: &'static [DTypes] = &[
+        DTypes { src: DType::F32, weights: DType::F32, dst: DType::F32 },
+        DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::F32 },
+        DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::Bf16 },
+        DTypes { src: DType::F32, weights: DType::Bf16, dst: DType::F32 },
+    ];
+
+    /// The same type for all three.
+    pub fn all(dtype: DType) -> Self {
+        Self { src: dtype, weights: dtype, dst: dtype }
+    }
+}
+
+impl From<DType> for DTypes {
+    fn from(dtype: DType) -> Self {
+        Self::all(dtype)
+    }
+}
+
+impl fmt::Display for DTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DTypes { src, weights, dst } = self;
+        if src == weights && weights == dst { src.fmt(f) } else { write!(f, "{src}:{weights}:{dst}") }
+    }
+}
+
+impl FromStr for DTypes {
+    type Err = ProblemError;
+
+    fn from_str(word: &str) -> Result<Self, ProblemError> {
+        let all = word.split(':').map(DType::from_str).collect::<Result<Vec<_>, _>>()?;
+        let found = match all[..] {
+            [one] => Some(DTypes::all(one)),
+            [src, weights, dst] => Some(DTypes { src, weights, dst }),
+            _ => None,
+        };
+        found.filter(|d| DTypes::ALL.contains(d)).ok_or_else(|| ProblemError::MixedDTypes(word.into()))
+    }
 }
 
 /// An operation on concrete shapes with its epilogue. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     op: Op,
-    dtype: DType,
-    layout: Layout,
+    dtypes: DTypes,
+    /// Of lhs, rhs and dst.
+    tags: [Tag; 3],
+    accumulate: bool,
     math: MathMode,
     epilogue: Epilogue,
 }
@@ -110,7 +237,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProblemError {
     /// Not enough words.
-    #[error("`{text}` lacks its {missing}: expected `OP DTYPES DESCRIPTOR [+POSTOP...]`, for example `{EXAMPLE}`")]
+    #[error("`{text}` lacks its {missing}: expected `OP DTYPES DESCRIPTOR [ATTRIBUTE...] [+POSTOP...]`, for example `{EXAMPLE}`")]
     Incomplete {
         /// What was given.
         text: String,
@@ -118,13 +245,13 @@ pub enum ProblemError {
         missing: &'static str,
     },
     /// The first word is not an operation.
-    #[error("unknown operation `{0}`: expected matmul")]
+    #[error("unknown operation `{0}`: expected {OPS}")]
     UnknownOp(String),
     /// The second word is not an element type.
     #[error(transparent)]
     UnknownDType(#[from] UnknownDType),
     /// Mixed element types.
-    #[error("dtypes `{0}` are not supported together: expected f32")]
+    #[error("dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32 or f32:bf16:f32")]
     MixedDTypes(String),
     /// The shape cannot be read.
     #[error("bad descriptor `{word}`: {why}")]
@@ -145,8 +272,8 @@ pub enum ProblemError {
         word: String,
     },
     /// A dimension is zero.
-    #[error("dimension {0} is zero: every dimension must be at least 1")]
-    ZeroDim(&'static str),
+    #[error("{0} is zero: every dimension must be at least 1")]
+    ZeroDim(String),
     /// A tensor or the work is beyond what addresses can hold.
     #[error("{what} is too large: a tensor may have at most {MAX_ELEMENTS} elements")]
     TooLarge {
@@ -161,6 +288,31 @@ pub enum ProblemError {
         /// What would be accepted.
         expected: &'static str,
     },
+    /// A word is no post-op.
+    #[error(transparent)]
+    UnknownPostOp(#[from] UnknownPostOp),
+    /// A tag is no order of the operand's dimensions, or one that no kernel takes.
+    #[error("{name}={tag}: {why}")]
+    Tag {
+        /// `stag`, `wtag` or `dtag`.
+        name: &'static str,
+        /// Its value.
+        tag: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A post-op's mask names a dimension that the result does not have.
+    #[error("`+{op}` names dimension `{dim}`, and the result has {rank} dimensions, `a` to `{last}`")]
+    Mask {
+        /// The post-op.
+        op: String,
+        /// The dimension.
+        dim: char,
+        /// Dimensions of the result.
+        rank: usize,
+        /// The last of them.
+        last: char,
+    },
     /// The post-ops do not form a chain that kernels apply.
     #[error(transparent)]
     Epilogue(#[from] EpilogueError),
@@ -171,10 +323,18 @@ const EXAMPLE: &str = "matmul f32 128x768:768x3072 +bias+relu";
 /// The most elements a tensor may have: byte offsets then fit in 35 bits, far inside every address computation.
 pub const MAX_ELEMENTS: u64 = 1 << 33;
 
+/// The roles that have a tag, with its name.
+const TAGGED: [(Role, &str); 3] = [(Role::Lhs, "stag"), (Role::Rhs, "wtag"), (Role::Dst, "dtag")];
+
 impl Problem {
     /// A matrix product of `m x k` by `k x n` in f32, without an epilogue.
     pub fn matmul(m: u64, k: u64, n: u64) -> Builder {
-        Builder { op: Op::Matmul(Matmul { m, k, n }), dtype: DType::F32, post: vec![] }
+        Builder::new(Op::Matmul(Matmul::new(m, k, n)))
+    }
+
+    /// An inner product in f32, without an epilogue: weights are `oc x ic`.
+    pub fn inner_product(mb: u64, ic: u64, oc: u64) -> Builder {
+        Builder::new(Op::InnerProduct(InnerProduct::new(mb, ic, oc)))
     }
 
     /// The operation and its shape.
@@ -182,9 +342,9 @@ impl Problem {
         self.op
     }
 
-    /// The element type of all operands.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// The element types of source, weights and destination.
+    pub fn dtypes(&self) -> DTypes {
+        self.dtypes
     }
 
     /// The arithmetic asked for.
@@ -192,9 +352,15 @@ impl Problem {
         self.math
     }
 
-    /// The memory order of all matrices.
-    pub fn layout(&self) -> Layout {
-        self.layout
+    /// The order of dimensions in memory of lhs, rhs or dst.
+    pub fn tag(&self, role: Role) -> Tag {
+        let at = TAGGED.iter().position(|(r, _)| *r == role).unwrap_or(2);
+        self.tags[at]
+    }
+
+    /// Whether the result is added to what `dst` holds.
+    pub fn accumulates(&self) -> bool {
+        self.accumulate
     }
 
     /// The post-ops.
@@ -202,11 +368,54 @@ impl Problem {
         &self.epilogue
     }
 
+    /// The axes of an operand as dimensions of its shape.
+    pub fn axes(&self, role: Role) -> Axes {
+        match role {
+            Role::Post(n) => {
+                // Dimensions of the operand are those of the result that its mask names, renumbered.
+                let all = self.op.axes(Role::Dst);
+                let has = self.post_dims(n);
+                let place = |d: usize| has.iter().position(|h| *h == d);
+                let own = |dims: &[usize]| dims.iter().filter_map(|d| place(*d)).collect();
+                Axes { batch: all.batch.iter().map(|d| d.and_then(place)).collect(), row: own(&all.row), col: own(&all.col) }
+            }
+            _ => self.op.axes(role),
+        }
+    }
+
+    /// The dimensions of the result that the tensor of the n-th post-op with one has.
+    fn post_dims(&self, n: u8) -> Vec<usize> {
+        let Axes { row, col, .. } = self.op.axes(Role::Dst);
+        match self.epilogue.operands().nth(n.into()) {
+            Some(PostOp::Bias) => col,
+            Some(PostOp::BiasRow) => row,
+            Some(PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask)) => mask.dims().collect(),
+            _ => vec![],
+        }
+    }
+
+    /// Extents of the batch axes.
+    pub fn batch(&self) -> Vec<u64> {
+        let shape = self.op.shape(Role::Dst);
+        self.op.axes(Role::Dst).batch.iter().map(|d| d.map_or(1, |d| shape[d])).collect()
+    }
+
+    /// M, N and K.
+    pub fn extents(&self) -> [u64; 3] {
+        let extent = |role, dims: &dyn Fn(&Axes) -> Vec<usize>| {
+            let shape = self.op.shape(role);
+            dims(&self.op.axes(role)).iter().map(|d| shape[*d]).product::<u64>()
+        };
+        [
+            extent(Role::Dst, &|a| a.row.clone()),
+            extent(Role::Dst, &|a| a.col.clone()),
+            extent(Role::Lhs, &|a| a.col.clone()),
+        ]
+    }
+
     /// Multiply-adds of the contraction.
     pub fn macs(&self) -> u64 {
-        match self.op {
-            Op::Matmul(s) => s.macs(),
-        }
+        self.batch().iter().chain(&self.extents()).product()
     }
 
     /// Floating-point operations as benchmarks count them: two per multiply-add, post-ops not counted.
@@ -214,50 +423,83 @@ impl Problem {
         2 * self.macs()
     }
 
-    /// The tensors a kernel is called with, in argument order: lhs, rhs, bias if there is one, dst.
+    /// The tensors a kernel is called with, in argument order: lhs, rhs, those of post-ops in their order, dst.
     pub fn operands(&self) -> Vec<Operand> {
-        let Op::Matmul(Matmul { m, k, n }) = self.op;
-        let operand = |role, shape| Operand { role, dtype: self.dtype, shape };
-        let mut all = vec![operand(Role::Lhs, vec![m, k]), operand(Role::Rhs, vec![k, n])];
-        if self.epilogue.has_bias() {
-            all.push(operand(Role::Bias, vec![n]));
+        let DTypes { src, weights, dst } = self.dtypes;
+        let factor = |role, name: &str, dtype| Operand {
+            role,
+            name: name.into(),
+            dtype,
+            shape: self.op.shape(role),
+            tag: self.tag(role),
+        };
+        let mut all = vec![factor(Role::Lhs, "lhs", src), factor(Role::Rhs, "rhs", weights)];
+        let result = self.op.shape(Role::Dst);
+        for (n, op) in (0..).zip(self.epilogue.operands()) {
+            let dims = self.post_dims(n);
+            let before = all.iter().filter(|o| o.name.trim_end_matches(|c: char| c.is_ascii_digit()) == op.name()).count();
+            let name = if before == 0 { op.name().into() } else { format!("{}{}", op.name(), before + 1) };
+            let order: String = self.tags[2]
+                .order()
+                .filter_map(|d| dims.iter().position(|h| *h == d))
+                .map(|d| char::from(b'a' + d as u8))
+                .collect();
+            all.push(Operand {
+                role: Role::Post(n),
+                name,
+                dtype: if op.is_bias() { DType::F32 } else { dst },
+                shape: dims.iter().map(|d| result[*d]).collect(),
+                tag: Tag::parse(&order, dims.len()).unwrap_or(Tag::plain(dims.len())),
+            });
         }
-        all.push(operand(Role::Dst, vec![m, n]));
+        all.push(factor(Role::Dst, "dst", dst));
         all
     }
 
-    /// The result in double precision, epilogue included. `bias` is empty for a problem without one.
-    ///
-    /// # Panics
-    /// If a slice is not as long as [`operands`](Self::operands) says.
-    pub fn reference_f64(&self, lhs: &[f32], rhs: &[f32], bias: &[f32]) -> Vec<f64> {
-        let Op::Matmul(shape) = self.op;
-        let mut dst = matmul::reference_f64(shape, lhs, rhs);
-        for row in dst.chunks_exact_mut(shape.n as usize) {
-            for op in self.epilogue.ops() {
-                for (j, c) in row.iter_mut().enumerate() {
-                    let operand = if op.reads_column_vector() { f64::from(bias[j]) } else { 0.0 };
-                    *c = op.apply_f64(*c, operand);
-                }
-            }
-        }
-        dst
-    }
-
     fn validate(self) -> Result<Self, ProblemError> {
-        let Op::Matmul(Matmul { m, k, n }) = self.op;
-        for (name, d) in [("M", m), ("K", k), ("N", n)] {
-            if d == 0 {
-                return Err(ProblemError::ZeroDim(name));
+        let rank = self.op.shape(Role::Dst).len();
+        for op in self.epilogue.operands() {
+            if let PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) = op
+                && let Some(dim) = mask.dims().find(|d| *d >= rank)
+            {
+                let letter = |d: usize| char::from(b'a' + d as u8);
+                let (dim, last) = (letter(dim), letter(rank - 1));
+                return Err(ProblemError::Mask { op: op.to_string(), dim, rank, last });
             }
         }
-        for (name, a, b) in [("lhs", m, k), ("rhs", k, n), ("dst", m, n)] {
-            if a.checked_mul(b).is_none_or(|e| e > MAX_ELEMENTS) {
-                return Err(ProblemError::TooLarge { what: format!("{name} of {a}x{b}") });
+        let mut operands = self.operands();
+        for o in &operands {
+            let text = || o.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+            if o.shape.contains(&0) {
+                return Err(ProblemError::ZeroDim(format!("a dimension of {} ({})", o.name, text())));
+            }
+            let elements = o.shape.iter().try_fold(1u64, |all, d| all.checked_mul(*d));
+            if elements.is_none_or(|e| e > MAX_ELEMENTS) {
+                return Err(ProblemError::TooLarge { what: format!("{} of {}", o.name, text()) });
             }
         }
-        if (m * k).checked_mul(n).and_then(|macs| macs.checked_mul(2)).is_none() {
-            return Err(ProblemError::TooLarge { what: format!("the work of {m}x{k}:{k}x{n}") });
+        let work = self.batch().iter().chain(&self.extents()).try_fold(2u64, |all, d| all.checked_mul(*d));
+        if work.is_none() {
+            return Err(ProblemError::TooLarge { what: format!("the work of {self}") });
+        }
+        let tag_error = |at: usize, why: &str| {
+            Err(ProblemError::Tag { name: TAGGED[at].1, tag: self.tags[at].to_string(), why: why.into() })
+        };
+        // Sums over several dimensions must run over one in memory, in both factors alike.
+        operands.truncate(2);
+        for (at, o) in operands.iter().enumerate() {
+            let (axes, strides) = (self.op.axes(o.role), o.strides());
+            let sums = if o.role == Role::Lhs { &axes.col } else { &axes.row };
+            if sums.windows(2).any(|w| strides[w[0]] != strides[w[1]] * o.shape[w[1]]) {
+                return tag_error(at, "the dimensions that are summed over must be in their own order, next to one another");
+            }
+        }
+        // Vectors are along rows or columns of the result.
+        let axes = self.op.axes(Role::Dst);
+        let shape = self.op.shape(Role::Dst);
+        let innermost = self.tags[2].order().rfind(|d| shape[*d] > 1);
+        if innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
+            return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
         }
         Ok(self)
     }
@@ -267,21 +509,59 @@ impl Problem {
 #[derive(Clone, Debug)]
 pub struct Builder {
     op: Op,
-    dtype: DType,
+    dtypes: DTypes,
+    /// Name and tag as given.
+    tags: Vec<(Role, String)>,
+    accumulate: bool,
+    math: MathMode,
     post: Vec<PostOp>,
 }
 
 impl Builder {
-    /// Appends a per-column bias.
-    pub fn bias(mut self) -> Self {
-        self.post.push(PostOp::Bias);
+    /// Plain f32 without an epilogue.
+    pub fn new(op: Op) -> Self {
+        Self {
+            op,
+            dtypes: DTypes::all(DType::F32),
+            tags: vec![],
+            accumulate: false,
+            math: MathMode::Strict,
+            post: vec![],
+        }
+    }
+
+    /// Element types: one for all, or three.
+    pub fn dtypes(mut self, dtypes: impl Into<DTypes>) -> Self {
+        self.dtypes = dtypes.into();
         self
     }
 
-    /// Appends `max(c, 0)`.
-    pub fn relu(mut self) -> Self {
-        self.post.push(PostOp::Relu);
+    /// The order of dimensions in memory of lhs, rhs or dst, as a tag such as `acb`.
+    pub fn tag(mut self, role: Role, tag: &str) -> Self {
+        self.tags.push((role, tag.into()));
         self
+    }
+
+    /// Add the result to what `dst` holds.
+    pub fn accumulate(mut self) -> Self {
+        self.accumulate = true;
+        self
+    }
+
+    /// The arithmetic allowed.
+    pub fn math(mut self, math: MathMode) -> Self {
+        self.math = math;
+        self
+    }
+
+    /// Appends a per-column bias.
+    pub fn bias(self) -> Self {
+        self.epilogue([PostOp::Bias])
+    }
+
+    /// Appends `max(c, 0)`.
+    pub fn relu(self) -> Self {
+        self.epilogue([PostOp::Relu])
     }
 
     /// Appends post-ops in order.
@@ -292,11 +572,28 @@ impl Builder {
 
     /// Checks the whole and makes the problem.
     pub fn build(self) -> Result<Problem, ProblemError> {
+        if !DTypes::ALL.contains(&self.dtypes) {
+            return Err(ProblemError::MixedDTypes(self.dtypes.to_string()));
+        }
+        let mut tags = TAGGED.map(|(role, _)| Tag::plain(self.op.shape(role).len()));
+        for (role, word) in &self.tags {
+            let at = TAGGED.iter().position(|(r, _)| r == role);
+            let rank = self.op.shape(*role).len();
+            let tag = at.and_then(|at| Tag::parse(word, rank).map(|tag| (at, tag)));
+            let Some((at, tag)) = tag else {
+                let name = at.map_or("tag", |at| TAGGED[at].1);
+                let example = Tag::plain(rank);
+                let why = format!("expected an order of {rank} dimensions, such as `{example}`");
+                return Err(ProblemError::Tag { name, tag: word.clone(), why });
+            };
+            tags[at] = tag;
+        }
         Problem {
             op: self.op,
-            dtype: self.dtype,
-            layout: Layout::default(),
-            math: MathMode::default(),
+            dtypes: self.dtypes,
+            tags,
+            accumulate: self.accumulate,
+            math: self.math,
             epilogue: Epilogue::new(self.post)?,
         }
         .validate()
@@ -305,8 +602,17 @@ impl Builder {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Op::Matmul(shape) = self.op;
-        write!(f, "matmul {} {shape}", self.dtype)?;
+        write!(f, "{} {} ", self.op.name(), self.dtypes)?;
+        per_op!(self.op, s => s.fmt(f))?;
+        for (tag, (_, name)) in self.tags.iter().zip(TAGGED).filter(|(tag, _)| !tag.is_plain()) {
+            write!(f, " {name}={tag}")?;
+        }
+        if self.accumulate {
+            f.write_str(" beta=1")?;
+        }
+        if self.math != MathMode::Strict {
+            write!(f, " fpmath={}", self.math)?;
+        }
         if !self.epilogue.ops().is_empty() {
             write!(f, " {}", self.epilogue)?;
         }
@@ -320,52 +626,36 @@ impl FromStr for Problem {
     fn from_str(s: &str) -> Result<Self, ProblemError> {
         let mut words = s.split_whitespace();
         let mut next = |missing| words.next().ok_or(ProblemError::Incomplete { text: s.trim().into(), missing });
-        match next("operation")? {
-            "matmul" => {}
-            other => return Err(ProblemError::UnknownOp(other.into())),
+        let name = next("operation")?;
+        if !matches!(name, "matmul" | "ip") {
+            return Err(ProblemError::UnknownOp(name.into()));
         }
-        let dtype = dtypes(next("dtypes")?)?;
-        let op = Op::Matmul(Matmul::parse(next("descriptor")?)?);
-        let mut post = vec![];
+        let dtypes: DTypes = next("dtypes")?.parse()?;
+        let mut builder = Builder::new(Op::parse(name, next("descriptor")?)?).dtypes(dtypes);
         for word in words {
-            match word.strip_prefix('+') {
-                Some(chain) => {
-                    for name in chain.split('+') {
-                        post.push(post_op(name)?);
-                    }
-                }
-                None => default_attribute(word)?,
-            }
+            builder = match word.strip_prefix('+') {
+                Some(chain) => builder.epilogue(Epilogue::parse(chain)?),
+                None => attribute(builder, word)?,
+            };
         }
-        Builder { op, dtype, post }.build()
+        builder.build()
     }
 }
 
-fn dtypes(word: &str) -> Result<DType, ProblemError> {
-    let all = word.split(':').map(DType::from_str).collect::<Result<Vec<_>, _>>()?;
-    match all[..] {
-        [one] => Ok(one),
-        [src, weights, dst] if src == weights && weights == dst => Ok(src),
-        _ => Err(ProblemError::MixedDTypes(word.into())),
-    }
-}
-
-fn post_op(name: &str) -> Result<PostOp, ProblemError> {
-    PostOp::ALL
-        .iter()
-        .copied()
-        .find(|op| op.name() == name)
-        .ok_or_else(|| ProblemError::UnknownWord { word: format!("+{name}"), expected: "+bias or +relu" })
-}
-
-/// Accepts the attributes whose only value is the default.
-fn default_attribute(word: &str) -> Result<(), ProblemError> {
-    match word {
-        "stag=ab" | "wtag=ab" | "dtag=ab" | "fpmath=strict" | "beta=0" => Ok(()),
-        _ => Err(ProblemError::UnknownWord {
-            word: word.into(),
-            expected: "stag=ab, wtag=ab, dtag=ab, beta=0, fpmath=strict, or post-ops such as +bias+relu",
-        }),
+fn attribute(builder: Builder, word: &str) -> Result<Builder, ProblemError> {
+    let unknown = || ProblemError::UnknownWord {
+        word: word.into(),
+        expected: "stag=TAG, wtag=TAG, dtag=TAG, beta=0 or 1, fpmath=strict, bf16 or any, or post-ops such as +bias+relu",
+    };
+    let (key, value) = word.split_once('=').ok_or_else(unknown)?;
+    match (key, value) {
+        ("beta", "0") => Ok(builder),
+        ("beta", "1") => Ok(builder.accumulate()),
+        ("fpmath", mode) => Ok(builder.math(mode.parse().map_err(|_| unknown())?)),
+        _ => match TAGGED.iter().find(|(_, name)| *name == key) {
+            Some((role, _)) => Ok(builder.tag(*role, value)),
+            None => Err(unknown()),
+        },
     }
 }
 
@@ -396,7 +686,11 @@ mod tests {
         for (text, canonical) in [
             ("matmul f32 2x3:3x4", "matmul f32 2x3:3x4"),
             ("  matmul  f32:f32:f32 128x768:768x3072 +bias +relu ", "matmul f32 128x768:768x3072 +bias+relu"),
-            ("matmul f32 2x3:3x4 stag=ab fpmath=strict +relu", "matmul f32 2x3:3x4 +relu"),
+            ("matmul f32 2x3:3x4 stag=ab fpmath=strict beta=0 +relu", "matmul f32 2x3:3x4 +relu"),
+            ("matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125", "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125"),
+            ("ip f32 ic3oc4 fpmath=BF16 beta=1 +bias+add:ab", "ip f32 mb2ic3oc4 beta=1 fpmath=bf16 +bias+add:ab"),
+            ("matmul f32 12x128x64:12x64x128_n\"QK\"", "matmul f32 12x128x64:12x64x128"),
+            ("ip bf16 mb1_ic512_ih7_oc1000 stag=abx", "ip bf16 mb1ic512ih7oc1000"),
         ] {
             assert_eq!(text.parse::<Problem>().unwrap().to_string(), canonical);
         }
@@ -409,25 +703,59 @@ mod tests {
         assert!(err("gemm f32 2x3:3x4").contains("`gemm`") && err("gemm f32 2x3:3x4").contains("matmul"));
         assert!(err("matmul f33 2x3:3x4").contains("`f33`"));
         assert!(err("matmul f32:f32 2x3:3x4").contains("f32:f32"));
+        assert!(err("matmul bf16:f32:f32 2x3:3x4").contains("not supported together"));
         assert!(err("matmul f32 2x3").contains("MxK:KxN"));
-        assert!(err("matmul f32 2x3x4:3x4").contains("3 dimension"));
+        assert!(err("matmul f32 2x3x4:3x4").contains("expected as many"));
+        assert!(err("matmul f32 1x1x1x1x1x2x3:1x1x1x1x1x3x4").contains("7 dimension"));
         assert!(err("matmul f32 2x-3:3x4").contains("`-3`"));
         assert!(err("matmul f32 2x3:4x4").contains("K=3"));
-        assert!(err("matmul f32 0x3:3x4").contains("M is zero"));
+        assert!(err("matmul f32 2x5x3:3x3x4").contains("do not broadcast"));
+        assert!(err("matmul f32 0x3:3x4").contains("is zero"));
+        assert!(err("matmul f32 0x5x3:0x3x4").contains("is zero"));
         assert!(err("matmul f32 99999999999999999999x3:3x4").contains("too large"));
         assert!(err("matmul f32 4294967296x4294967296:4294967296x1").contains("too large"));
         assert!(err("matmul f32 2x3:3x4 +gelu").contains("`+gelu`"));
-        assert!(err("matmul f32 2x3:3x4 +relu+bias").contains("cannot follow"));
-        assert!(err("matmul f32 2x3:3x4 +relu+relu").contains("cannot follow"));
-        assert!(err("matmul f32 2x3:3x4 wtag=ba").contains("`wtag=ba`"));
+        assert!(err("matmul f32 2x3:3x4 +add:abc").contains("dimension `c`"));
+        assert!(err("matmul f32 2x3:3x4 wtag=bc").contains("wtag=bc"));
+        assert!(err("matmul f32 2x3x4:2x4x5 dtag=bca").contains("batch dimension is innermost"));
+        assert!(err("matmul f32 2x3:3x4 beta=2").contains("beta=0 or 1"));
+        assert!(err("ip f32 mb2ic3ih4oc5 stag=axb").contains("summed over"));
+    }
+
+    #[test]
+    fn operands_are_named_shaped_and_typed() {
+        let p: Problem = "matmul bf16 5x2x3:5x3x4 dtag=acb +bias+add:abc+bias:row+mul:b".parse().unwrap();
+        let all: Vec<_> = p.operands().iter().map(|o| (o.name.clone(), o.dtype, o.shape.clone(), o.strides())).collect();
+        let expected = [
+            ("lhs", DType::Bf16, vec![5, 2, 3], vec![6, 3, 1]),
+            ("rhs", DType::Bf16, vec![5, 3, 4], vec![12, 4, 1]),
+            ("bias", DType::F32, vec![4], vec![1]),
+            ("add", DType::Bf16, vec![5, 2, 4], vec![8, 1, 2]),
+            ("bias2", DType::F32, vec![2], vec![1]),
+            ("mul", DType::Bf16, vec![2], vec![1]),
+            ("dst", DType::Bf16, vec![5, 2, 4], vec![8, 1, 2]),
+        ];
+        assert_eq!(all, expected.map(|(n, d, s, t)| (n.to_owned(), d, s, t)));
     }
 
     pub(crate) fn problems() -> impl Strategy<Value = Problem> {
-        (1u64..5000, 1u64..5000, 1u64..5000, any::<bool>(), any::<bool>()).prop_map(|(m, k, n, bias, relu)| {
-            let b = Problem::matmul(m, k, n);
-            let b = if bias { b.bias() } else { b };
-            (if relu { b.relu() } else { b }).build().unwrap()
-        })
+        let word = |words: &'static [&'static str]| prop::sample::select(words);
+        (
+            (1u64..500, 1u64..500, 1u64..500, 1u64..20),
+            word(&["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"]),
+            word(&["", " stag=ba", " wtag=ba", " dtag=ba", " stag=ba wtag=ba beta=1"]),
+            word(&["", " fpmath=bf16", " fpmath=any"]),
+            word(&["", " +bias", " +bias+relu", " +mul:ab+bias:row+gelu_erf", " +scale:0.5+clamp:-1:2+add:b"]),
+            any::<bool>(),
+        )
+            .prop_map(|((m, k, n, b), dtypes, tags, math, post, batched)| {
+                let text = if batched {
+                    format!("matmul {dtypes} {b}x{m}x{k}:1x{k}x{n}{}{math}{post}", tags.replace("ba", "acb"))
+                } else {
+                    format!("matmul {dtypes} {m}x{k}:{k}x{n}{tags}{math}{post}")
+                };
+                text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+            })
     }
 
     proptest! {
@@ -439,7 +767,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_or_refused(s in "(matmul )?(f32 )?[0-9x: +a-z=]{0,40}") {
+        fn any_text_is_parsed_or_refused(s in "(matmul |ip )?((bf16|f32) )?[0-9x: +a-z=_]{0,40}") {
             if let Ok(p) = s.parse::<Problem>() {
                 prop_assert_eq!(p.to_string().parse::<Problem>().unwrap(), p);
             }

@@ -109,6 +109,11 @@ impl<'a> Cursor<'a> {
         taken.map(|name| &name[sigil.len_utf8()..]).ok_or_else(|| self.expected(what))
     }
 
+    /// Takes what is left of the line up to a blank; `what` names it in the error.
+    pub fn until_blank(&mut self, what: &str) -> Result<&'a str, SyntaxError> {
+        self.take(|rest| prefix(rest, |c| !c.is_whitespace()).len()).ok_or_else(|| self.expected(what))
+    }
+
     /// Takes a text in double quotes on one line and gives what is between them; `what` names it in the error.
     pub fn quoted(&mut self, what: &str) -> Result<&'a str, SyntaxError> {
         let taken = self.take(|rest| {

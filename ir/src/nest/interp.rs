@@ -1,6 +1,7 @@
 //! The interpreter: what a loop nest means.
 
-use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Stmt, Tile};
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile};
+use crate::dtype::DType;
 
 /// A nest that cannot be executed on the given arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,23 +84,18 @@ impl Machine<'_, '_> {
                     self.run(body)?;
                 }
             }
-            Stmt::Zero { dst } => *self.at(dst, 0)? = 0.0,
+            Stmt::Zero { dst } => *self.at(dst)? = 0.0,
             Stmt::MulAdd { dst, lhs, rhs } => {
-                let (a, b) = (*self.at(lhs, 0)?, *self.at(rhs, 0)?);
-                let c = self.at(dst, 0)?;
+                let (a, b) = (*self.at(lhs)?, *self.at(rhs)?);
+                let c = self.at(dst)?;
                 *c = a.mul_add(b, *c);
             }
             Stmt::Post { op, dst, operand } => {
-                let x = operand.as_ref().map_or(Ok(0.0), |a| self.at(a, 0).copied())?;
-                let c = self.at(dst, 0)?;
+                let x = operand.as_ref().map_or(Ok(0.0), |a| self.at(a).copied())?;
+                let c = self.at(dst)?;
                 *c = op.apply_f32(*c, x);
             }
-            Stmt::Copy { dst, src, len } => {
-                for i in 0..self.extent(len) {
-                    let v = *self.at(src, i)?;
-                    *self.at(dst, i)? = v;
-                }
-            }
+            Stmt::Pack(p) => self.pack(p)?,
             Stmt::Tile(t) => self.tile(t)?,
         }
         Ok(())
@@ -113,17 +109,43 @@ impl Machine<'_, '_> {
                     Init::Load => *self.element(&t.dst, i, j)?,
                 };
                 for p in 0..t.k {
-                    let (a, b) = (*self.element(&t.lhs, i, p)?, *self.element(&t.rhs, p, j)?);
+                    // A panel has K first, as rhs has.
+                    let a = if self.is_panel(&t.lhs) { self.element(&t.lhs, p, i) } else { self.element(&t.lhs, i, p) };
+                    let (a, b) = (*a?, *self.element(&t.rhs, p, j)?);
                     c = a.mul_add(b, c);
                 }
                 for (op, operand) in &t.post {
-                    let x = operand.as_ref().map_or(Ok(0.0), |a| self.at(a, j).copied())?;
+                    let x = operand.as_ref().map_or(Ok(0.0), |m| self.element(m, i, j).copied())?;
                     c = op.apply_f32(c, x);
                 }
-                *self.element(&t.dst, i, j)? = c;
+                let dtype = self.dtype(&t.dst.at);
+                *self.element(&t.dst, i, j)? = dtype.round(c);
             }
         }
         Ok(())
+    }
+
+    fn pack(&mut self, p: &Pack) -> Result<(), InterpError> {
+        let interleave = self.nest.buffers[p.dst.at.buffer.0 as usize].interleave;
+        let (k, width) = (self.extent(&p.k), self.extent(&p.width));
+        let (steps, pitch) = if interleave > 1 { (k.next_multiple_of(interleave), p.pitch) } else { (k, width) };
+        let dtype = self.dtype(&p.dst.at);
+        for i in 0..steps {
+            for w in 0..pitch {
+                let v = if i < k && w < width { dtype.round(*self.element(&p.src, i, w)?) } else { 0.0 };
+                *self.element(&p.dst, i, w)? = v;
+            }
+        }
+        Ok(())
+    }
+
+    fn dtype(&self, a: &Access) -> DType {
+        self.nest.buffers[a.buffer.0 as usize].dtype
+    }
+
+    /// Whether an operand is read from a panel, whose strides are its own.
+    fn is_panel(&self, m: &Matrix) -> bool {
+        self.nest.buffers[m.at.buffer.0 as usize].interleave > 1
     }
 
     fn value(&self, a: &Affine) -> i64 {
@@ -137,26 +159,34 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// The element `run` places along the last dimension from `access`, indices checked.
-    fn at(&mut self, access: &Access, run: u64) -> Result<&mut f32, InterpError> {
+    /// The indices of an access, checked.
+    fn index(&self, access: &Access) -> Result<Vec<u64>, InterpError> {
         let b = &self.nest.buffers[access.buffer.0 as usize];
-        let mut index: Vec<i64> = access.index.iter().map(|i| self.value(i)).collect();
-        if let Some(last) = index.last_mut() {
-            *last += run as i64;
-        }
+        let index: Vec<i64> = access.index.iter().map(|i| self.value(i)).collect();
         if index.iter().zip(&b.dims).any(|(&i, d)| i < 0 || i as u64 >= d.extent) {
             return Err(InterpError::OutOfBounds { name: b.name.clone(), index });
         }
-        let offset: u64 = index.iter().zip(&b.dims).map(|(&i, d)| i as u64 * d.stride).sum();
+        Ok(index.into_iter().map(|i| i as u64).collect())
+    }
+
+    /// The element at `access`.
+    fn at(&mut self, access: &Access) -> Result<&mut f32, InterpError> {
+        let offset = self.nest.buffers[access.buffer.0 as usize].offset(&self.index(access)?);
         Ok(self.memory(access, offset as usize))
     }
 
-    /// Element `(row, col)` of a tile's operand. The first is checked by index, the others against the buffer's length.
+    /// Element `(row, col)` of an operand. The first is checked by index, the others against the buffer's length; those of a
+    /// panel by its own last two dimensions.
     fn element(&mut self, m: &Matrix, row: u64, col: u64) -> Result<&mut f32, InterpError> {
-        self.at(&m.at, 0)?;
+        let mut index = self.index(&m.at)?;
         let b = &self.nest.buffers[m.at.buffer.0 as usize];
-        let first: u64 = m.at.index.iter().zip(&b.dims).map(|(i, d)| self.value(i) as u64 * d.stride).sum();
-        let offset = first + row * m.row + col * m.col;
+        let offset = if let Some(at) = b.last_interleaved() {
+            index[at] += row;
+            index[at + 1] += col;
+            b.offset(&index)
+        } else {
+            b.offset(&index) + row * m.row + col * m.col
+        };
         if offset >= b.len() {
             return Err(InterpError::OutOfBounds { name: b.name.clone(), index: vec![row as i64, col as i64] });
         }

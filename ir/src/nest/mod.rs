@@ -49,6 +49,8 @@ pub enum BufferKind {
     In,
     /// An argument that is written; never read before it is written.
     Out,
+    /// An argument that is read and written.
+    InOut,
     /// Temporary memory; undefined at entry, private to each parallel task.
     Scratch,
 }
@@ -73,12 +75,34 @@ pub struct Buffer {
     pub kind: BufferKind,
     /// Dimensions, outermost first.
     pub dims: Vec<Dim>,
+    /// How many indices of the last dimension but one are neighbours in memory: 1, or as many steps of K as an instruction
+    /// takes at once, and then the strides of the last two dimensions are those at multiples of it.
+    pub interleave: u64,
 }
 
 impl Buffer {
     /// Elements from the first to one past the last addressed.
     pub fn len(&self) -> u64 {
-        1 + self.dims.iter().map(|d| (d.extent - 1) * d.stride).sum::<u64>()
+        let last: Vec<u64> = self.dims.iter().map(|d| d.extent - 1).collect();
+        // Where groups of neighbours end inside the buffer, its last group is whole.
+        1 + self.offset(&last) + self.last_interleaved().map_or(0, |i| self.interleave - 1 - last[i] % self.interleave)
+    }
+
+    /// The element at `index`, one index per dimension.
+    pub fn offset(&self, index: &[u64]) -> u64 {
+        let plain: u64 = index.iter().zip(&self.dims).map(|(i, d)| i * d.stride).sum();
+        match self.last_interleaved() {
+            None => plain,
+            Some(at) => {
+                let inside = index[at] % self.interleave;
+                plain - inside * self.dims[at].stride + inside
+            }
+        }
+    }
+
+    /// Which dimension has neighbours in groups.
+    pub fn last_interleaved(&self) -> Option<usize> {
+        (self.interleave > 1).then(|| self.dims.len().checked_sub(2)).flatten()
     }
 
     /// Never true: a buffer has at least one element.
@@ -162,8 +186,25 @@ pub struct Tile {
     pub rhs: Matrix,
     /// How sums start.
     pub init: Init,
-    /// Post-ops, each with the column vector it reads, at the tile's first column.
-    pub post: Vec<(PostOp, Option<Access>)>,
+    /// Post-ops, each with the tensor it reads: strides are 0 along axes that the tensor lacks.
+    pub post: Vec<(PostOp, Option<Matrix>)>,
+}
+
+/// A copy of part of a factor into a panel: `dst[p, w] = src[p, w]` for `p` below `k` and `w` below `width`, converted to
+/// the panel's type. What lies between `k` and the next multiple of the panel's interleave, and between `width` and
+/// `pitch`, becomes 0 in an interleaved panel and stays as it is in another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pack {
+    /// The first element of the panel, whose last two dimensions are K and the width, with the strides along them.
+    pub dst: Matrix,
+    /// The first element, with the strides along K and along the width.
+    pub src: Matrix,
+    /// Steps of K.
+    pub k: Extent,
+    /// Rows of lhs or columns of rhs.
+    pub width: Extent,
+    /// Width of the panel.
+    pub pitch: u64,
 }
 
 /// A statement.
@@ -203,15 +244,8 @@ pub enum Stmt {
         /// The element of the tensor the post-op reads, if it reads one.
         operand: Option<Access>,
     },
-    /// `dst[.., i] = src[.., i]` for `i` below `len`: a run along the last dimension of both, contiguous in both.
-    Copy {
-        /// First element written.
-        dst: Access,
-        /// First element read.
-        src: Access,
-        /// Elements.
-        len: Extent,
-    },
+    /// A copy into a panel.
+    Pack(Box<Pack>),
     /// A micro-kernel call.
     Tile(Box<Tile>),
 }
@@ -268,14 +302,15 @@ impl Stmt {
                 access(dst, f);
                 operand.iter_mut().for_each(|a| access(a, f));
             }
-            Stmt::Copy { dst, src, len } => {
-                access(dst, f);
-                access(src, f);
-                extent(len, f);
+            Stmt::Pack(p) => {
+                access(&mut p.dst.at, f);
+                access(&mut p.src.at, f);
+                extent(&mut p.k, f);
+                extent(&mut p.width, f);
             }
             Stmt::Tile(t) => {
                 [&mut t.dst.at, &mut t.lhs.at, &mut t.rhs.at].into_iter().for_each(|a| access(a, f));
-                t.post.iter_mut().flat_map(|(_, a)| a).for_each(|a| access(a, f));
+                t.post.iter_mut().flat_map(|(_, m)| m).for_each(|m| access(&mut m.at, f));
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use super::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
+use super::{
+    Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Pack, Stmt, Tile, Var,
+};
 use crate::epilogue::PostOp;
 use crate::text::{Cursor, Pos, SyntaxError};
 
@@ -57,6 +59,7 @@ impl<'a> Parser<'a> {
             let kind = match () {
                 () if self.text.eat_keyword("in") => BufferKind::In,
                 () if self.text.eat_keyword("out") => BufferKind::Out,
+                () if self.text.eat_keyword("inout") => BufferKind::InOut,
                 () if self.text.eat_keyword("scratch") => BufferKind::Scratch,
                 () => break,
             };
@@ -81,8 +84,9 @@ impl<'a> Parser<'a> {
         if extents.len() != strides.len() || extents.contains(&0) {
             return self.fail("expected as many strides as extents, and no extent of 0");
         }
+        let interleave = if self.text.eat_keyword("interleave") { self.text.number("a number of neighbours")? } else { 1 };
         let dims = extents.into_iter().zip(strides).map(|(extent, stride)| Dim { extent, stride }).collect();
-        self.nest.buffers.push(Buffer { name, dtype, kind, dims });
+        self.nest.buffers.push(Buffer { name, dtype, kind, dims, interleave });
         Ok(())
     }
 
@@ -123,6 +127,9 @@ impl<'a> Parser<'a> {
             self.text.expect("{")?;
             return Ok(Stmt::If { var, value, body: self.statements()? });
         }
+        if self.text.eat_keyword("pack") {
+            return Ok(Stmt::Pack(Box::new(self.pack()?)));
+        }
         if self.text.eat_keyword("tile") {
             return Ok(Stmt::Tile(Box::new(self.tile()?)));
         }
@@ -134,13 +141,9 @@ impl<'a> Parser<'a> {
         }
         self.text.expect("=")?;
         if self.text.eat_keyword("post") {
-            let (op, operand) = self.post()?;
+            let op = self.post_op()?;
+            let operand = if op.has_operand() { Some(self.access()?) } else { None };
             return Ok(Stmt::Post { op, dst, operand });
-        }
-        if self.text.eat_keyword("copy") {
-            let src = self.access()?;
-            self.text.expect("x")?;
-            return Ok(Stmt::Copy { dst, src, len: self.extent()? });
         }
         self.text.expect("0")?;
         Ok(Stmt::Zero { dst })
@@ -173,17 +176,28 @@ impl<'a> Parser<'a> {
         let rhs = self.matrix()?;
         let mut post = vec![];
         while self.text.eat_keyword("post") {
-            post.push(self.post()?);
+            let op = self.post_op()?;
+            post.push((op, if op.has_operand() { Some(self.matrix()?) } else { None }));
         }
         Ok(Tile { m, n, k, dst, lhs, rhs, init, post })
     }
 
-    fn post(&mut self) -> Result<(PostOp, Option<Access>)> {
-        let name = self.text.word("a post-op")?;
-        let Some(&op) = PostOp::ALL.iter().find(|op| op.name() == name) else {
-            return self.fail(format!("unknown post-op `{name}`"));
-        };
-        Ok((op, if op.reads_column_vector() { Some(self.access()?) } else { None }))
+    fn pack(&mut self) -> Result<Pack> {
+        let dst = self.matrix()?;
+        self.text.expect("=")?;
+        let src = self.matrix()?;
+        self.text.expect("x")?;
+        let k = self.extent()?;
+        self.text.expect("x")?;
+        let width = self.extent()?;
+        self.text.expect("pitch")?;
+        Ok(Pack { dst, src, k, width, pitch: self.text.number("a pitch")? })
+    }
+
+    fn post_op(&mut self) -> Result<PostOp> {
+        let at = self.text.pos();
+        let word = self.text.until_blank("a post-op")?;
+        word.parse().map_err(|e: crate::epilogue::UnknownPostOp| NestParseError { at, what: e.to_string() })
     }
 
     fn matrix(&mut self) -> Result<Matrix> {

@@ -11,11 +11,16 @@ impl Display for LoopNest {
             let kind = match b.kind {
                 BufferKind::In => "in",
                 BufferKind::Out => "out",
+                BufferKind::InOut => "inout",
                 BufferKind::Scratch => "scratch",
             };
             let list =
                 |get: fn(&super::Dim) -> u64| b.dims.iter().map(|d| get(d).to_string()).collect::<Vec<_>>().join(", ");
-            writeln!(f, "  {kind} {} {} [{}] strides [{}]", b.name, b.dtype, list(|d| d.extent), list(|d| d.stride))?;
+            write!(f, "  {kind} {} {} [{}] strides [{}]", b.name, b.dtype, list(|d| d.extent), list(|d| d.stride))?;
+            if b.interleave > 1 {
+                write!(f, " interleave {}", b.interleave)?;
+            }
+            writeln!(f)?;
         }
         self.body.iter().try_for_each(|s| self.stmt(f, s, 1))?;
         writeln!(f, "}}")
@@ -56,8 +61,9 @@ impl LoopNest {
                 }
                 writeln!(f)
             }
-            Stmt::Copy { dst, src, len } => {
-                writeln!(f, "{} = copy {} x {}", self.access(dst), self.access(src), self.extent(len))
+            Stmt::Pack(p) => {
+                let (k, width) = (self.extent(&p.k), self.extent(&p.width));
+                writeln!(f, "pack {} = {} x {k} x {width} pitch {}", self.matrix(&p.dst), self.matrix(&p.src), p.pitch)
             }
             Stmt::Tile(t) => {
                 let init = match t.init {
@@ -76,8 +82,8 @@ impl LoopNest {
                 )?;
                 for (op, operand) in &t.post {
                     write!(f, " post {op}")?;
-                    if let Some(a) = operand {
-                        write!(f, " {}", self.access(a))?;
+                    if let Some(m) = operand {
+                        write!(f, " {}", self.matrix(m))?;
                     }
                 }
                 writeln!(f)

@@ -1,6 +1,6 @@
 //! The verifier: what every well-formed nest satisfies.
 
-use super::{Access, Affine, BufferKind, Extent, LoopNest, Matrix, Stmt, Tile, Var};
+use super::{Access, Affine, Buffer, BufferKind, Extent, LoopNest, Matrix, Pack, Stmt, Tile, Var};
 
 /// A rule that a nest breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,9 @@ impl LoopNest {
             if b.dims.iter().any(|d| d.extent == 0 || d.extent > 1 << 40 || d.stride > 1 << 40) {
                 return fail("an extent is zero or a dimension is beyond 2^40");
             }
+            if b.interleave == 0 || (b.interleave > 1 && b.dims.len() < 2) {
+                return fail("only the last dimension but one can be interleaved");
+            }
             if seen_scratch && b.kind != BufferKind::Scratch {
                 return fail("arguments come before scratch");
             }
@@ -104,42 +107,18 @@ impl Verifier<'_> {
                 self.in_scope(*var)?;
                 self.body(body)
             }
-            Stmt::Zero { dst } => self.write(dst, 1),
+            Stmt::Zero { dst } => self.write(dst),
             Stmt::MulAdd { dst, lhs, rhs } => {
-                self.write(dst, 1)?;
-                self.access(lhs, 1)?;
-                self.access(rhs, 1)
+                self.write(dst)?;
+                self.access(lhs)?;
+                self.access(rhs)
             }
             Stmt::Post { op, dst, operand } => {
-                self.write(dst, 1)?;
-                self.post(*op, operand.as_ref(), 1)
+                self.write(dst)?;
+                self.has_operand(*op, operand.is_some())?;
+                operand.iter().try_for_each(|a| self.access(a))
             }
-            Stmt::Copy { dst, src, len } => {
-                let (len, rest) = self.extent(len, || "copy".into())?;
-                // A run that ends at a rest is bounded like a loop variable over it.
-                match rest {
-                    None => {
-                        self.write(dst, len as u64)?;
-                        self.access(src, len as u64)
-                    }
-                    Some(rest) => {
-                        let var = Var(u16::MAX);
-                        let along = |a: &Access| {
-                            let mut a = a.clone();
-                            if let Some(last) = a.index.last_mut() {
-                                last.add_term(var, 1);
-                            }
-                            a
-                        };
-                        let last = Some(self.last(rest, 1));
-                        self.scope.push(Bound { var, step: 1, max: len - 1, last });
-                        self.write(&along(dst), 1)?;
-                        self.access(&along(src), 1)?;
-                        self.scope.pop();
-                        Ok(())
-                    }
-                }
-            }
+            Stmt::Pack(p) => self.pack(p),
             Stmt::Tile(t) => self.tile(t),
         }
     }
@@ -148,19 +127,42 @@ impl Verifier<'_> {
         if t.m == 0 || t.n == 0 || t.k == 0 {
             return Err(VerifyError::Extent("tile".into()));
         }
-        self.write(&t.dst.at, 1)?;
+        self.write(&t.dst.at)?;
         self.matrix(&t.dst, t.m, t.n)?;
-        self.matrix(&t.lhs, t.m, t.k)?;
+        if self.buffer(&t.lhs.at).interleave > 1 {
+            self.matrix(&t.lhs, t.k, t.m)?;
+        } else {
+            self.matrix(&t.lhs, t.m, t.k)?;
+        }
         self.matrix(&t.rhs, t.k, t.n)?;
-        t.post.iter().try_for_each(|(op, operand)| self.post(*op, operand.as_ref(), t.n))
+        t.post.iter().try_for_each(|(op, operand)| {
+            self.has_operand(*op, operand.is_some())?;
+            operand.iter().try_for_each(|m| self.matrix(m, t.m, t.n))
+        })
     }
 
-    fn post(&self, op: crate::PostOp, operand: Option<&Access>, len: u64) -> Result<(), VerifyError> {
-        match operand {
-            Some(a) if op.reads_column_vector() => self.access(a, len),
-            None if !op.reads_column_vector() => Ok(()),
-            _ => Err(VerifyError::PostOp(op.name())),
+    /// The greatest extents of a copy stay inside both sides.
+    fn pack(&self, p: &Pack) -> Result<(), VerifyError> {
+        self.write(&p.dst.at)?;
+        let what = || "copy into a panel".to_owned();
+        let (k, width) = (self.extent(&p.k, what)?, self.extent(&p.width, what)?);
+        let panel = self.buffer(&p.dst.at);
+        if panel.dims.len() < 2 || p.pitch < width.0 as u64 {
+            return Err(VerifyError::Buffer(panel.name.clone(), "a panel is narrower than what is copied into it"));
         }
+        // Extents that end at a rest are bounded like loop variables over it.
+        let limited = |(end, rest): (i64, Option<Affine>)| (end as u64, rest.map(|rest| self.last(rest, 1)));
+        let ((k, k_rest), (width, width_rest)) = (limited(k), limited(width));
+        self.limited_matrix(&p.src, [(k, k_rest), (width, width_rest)])?;
+        self.matrix(&p.dst, k, if panel.interleave > 1 { p.pitch } else { width })
+    }
+
+    fn buffer(&self, a: &Access) -> &Buffer {
+        &self.nest.buffers[a.buffer.0 as usize]
+    }
+
+    fn has_operand(&self, op: crate::PostOp, has: bool) -> Result<(), VerifyError> {
+        if op.has_operand() == has { Ok(()) } else { Err(VerifyError::PostOp(op.name())) }
     }
 
     fn in_scope(&self, v: Var) -> Result<(), VerifyError> {
@@ -196,16 +198,22 @@ impl Verifier<'_> {
     /// An upper bound of `a`. Innermost variables go first; one that is limited by a rest is replaced by whichever of its
     /// two limits gives the smaller bound, since the rest may cancel against outer variables.
     fn high(&self, a: &Affine) -> i64 {
-        let Some(b) = self.scope.iter().rev().find(|b| a.coefficient(b.var) != 0) else { return a.constant };
+        self.high_with(&[], a)
+    }
+
+    /// [`high`](Self::high) with more variables, which are inside all others.
+    fn high_with(&self, inner: &[Bound], a: &Affine) -> i64 {
+        let bounds = inner.iter().rev().chain(self.scope.iter().rev());
+        let Some(b) = { bounds }.find(|b| a.coefficient(b.var) != 0) else { return a.constant };
         let mut by_max = a.clone();
         let c = a.coefficient(b.var);
         by_max.substitute(b.var, &Affine::constant(if c > 0 { b.max } else { 0 }));
-        let high = self.high(&by_max);
+        let high = self.high_with(inner, &by_max);
         match &b.last {
             Some(last) if c > 0 => {
                 let mut by_rest = a.clone();
                 by_rest.substitute(b.var, last);
-                high.min(self.high(&by_rest))
+                high.min(self.high_with(inner, &by_rest))
             }
             _ => high,
         }
@@ -217,24 +225,23 @@ impl Verifier<'_> {
         -self.high(&negated)
     }
 
-    fn write(&self, a: &Access, run: u64) -> Result<(), VerifyError> {
-        let b = &self.nest.buffers[a.buffer.0 as usize];
+    fn write(&self, a: &Access) -> Result<(), VerifyError> {
+        let b = self.buffer(a);
         if b.kind == BufferKind::In {
             return Err(VerifyError::WritesInput(b.name.clone()));
         }
-        self.access(a, run)
+        self.access(a)
     }
 
-    /// `run` elements along the last dimension from `a` stay inside every dimension.
-    fn access(&self, a: &Access, run: u64) -> Result<(), VerifyError> {
-        let b = &self.nest.buffers[a.buffer.0 as usize];
+    /// The element stays inside every dimension.
+    fn access(&self, a: &Access) -> Result<(), VerifyError> {
+        let b = self.buffer(a);
         if a.index.len() != b.dims.len() {
             return Err(VerifyError::Rank(b.name.clone()));
         }
         for (dim, (index, d)) in a.index.iter().zip(&b.dims).enumerate() {
-            index.terms().iter().filter(|t| t.0 != Var(u16::MAX)).try_for_each(|t| self.in_scope(t.0))?;
-            let extra = if dim + 1 == b.dims.len() { run as i64 - 1 } else { 0 };
-            let (low, high) = (self.low(index), self.high(index) + extra);
+            index.terms().iter().try_for_each(|t| self.in_scope(t.0))?;
+            let (low, high) = (self.low(index), self.high(index));
             if low < 0 || high >= d.extent as i64 {
                 return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: d.extent });
             }
@@ -242,18 +249,48 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// A tile's operand: its first element by index, its last by linear offset.
+    /// An operand of `rows` by `cols`: its first element by index, its last by linear offset.
     fn matrix(&self, m: &Matrix, rows: u64, cols: u64) -> Result<(), VerifyError> {
-        self.access(&m.at, 1)?;
-        let b = &self.nest.buffers[m.at.buffer.0 as usize];
-        let mut offset = Affine::constant(((rows - 1) * m.row + (cols - 1) * m.col) as i64);
+        self.limited_matrix(m, [(rows, None), (cols, None)])
+    }
+
+    /// The same with extents that may be smaller: `(extent, last index)` of the two axes.
+    fn limited_matrix(&self, m: &Matrix, axes: [(u64, Option<Affine>); 2]) -> Result<(), VerifyError> {
+        self.access(&m.at)?;
+        let b = self.buffer(&m.at);
+        // Groups of neighbours are whole: what is addressed ends with the last group.
+        let (strides, past) = match b.last_interleaved() {
+            Some(at) => {
+                if m.at.index[at].terms().iter().any(|t| t.1 % b.interleave as i64 != 0)
+                    || m.at.index[at].constant % b.interleave as i64 != 0
+                {
+                    return Err(VerifyError::Buffer(b.name.clone(), "an interleaved panel is addressed inside a group"));
+                }
+                ([b.dims[at].stride, b.dims[at + 1].stride], b.interleave - 1)
+            }
+            None => ([m.row, m.col], 0),
+        };
+        let mut offset = Affine::constant(past as i64);
         for (index, d) in m.at.index.iter().zip(&b.dims) {
             offset.constant += index.constant * d.stride as i64;
             index.terms().iter().for_each(|&(v, c)| offset.add_term(v, c * d.stride as i64));
         }
-        let high = self.high(&offset);
+        let mut scope = vec![];
+        for (i, ((extent, rest), stride)) in axes.into_iter().zip(strides).enumerate() {
+            let groups = if i == 0 { b.interleave.max(1) } else { 1 };
+            let last = (extent - 1) / groups * groups;
+            match rest {
+                None => offset.constant += (last * stride) as i64,
+                Some(rest) => {
+                    let var = Var(u16::MAX - i as u16);
+                    offset.add_term(var, stride as i64);
+                    scope.push(Bound { var, step: 1, max: last as i64, last: Some(rest) });
+                }
+            }
+        }
+        let high = self.high_with(&scope, &offset);
         if high >= b.len() as i64 {
-            let (dim, low) = (b.dims.len(), self.low(&offset));
+            let (dim, low) = (b.dims.len(), high);
             return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: b.len() });
         }
         Ok(())

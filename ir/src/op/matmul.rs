@@ -1,13 +1,20 @@
-//! Matrix product: `dst[m, n] = sum over k of lhs[m, k] * rhs[k, n]`, row-major.
+//! Matrix product: `dst[.., m, n] = sum over k of lhs[.., m, k] * rhs[.., k, n]`, with batch dimensions that broadcast.
 
 use std::fmt;
 
-use crate::nest::{Access, Affine, Buffer, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
-use crate::problem::{Operand, Problem, ProblemError, Role};
+use super::{Axes, dim};
+use crate::layout::MAX_RANK;
+use crate::problem::{ProblemError, Role};
+
+/// The most batch dimensions.
+pub const MAX_BATCH: usize = MAX_RANK - 2;
 
 /// The shape of a matrix product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matmul {
+    rank: u8,
+    /// Batch dimensions of lhs and rhs; equal, or one of them 1.
+    batch: [[u64; MAX_BATCH]; 2],
     /// Rows of `lhs` and `dst`.
     pub m: u64,
     /// Columns of `lhs`, rows of `rhs`.
@@ -17,98 +24,93 @@ pub struct Matmul {
 }
 
 impl Matmul {
-    /// Parses benchdnn's descriptor, `MxK:KxN`.
-    pub fn parse(descriptor: &str) -> Result<Self, ProblemError> {
-        let shape = |s: &str| -> Result<[u64; 2], ProblemError> {
-            let dims = s.split('x').map(|d| dim(d, descriptor)).collect::<Result<Vec<_>, _>>()?;
-            dims.try_into().map_err(|dims: Vec<u64>| ProblemError::Descriptor {
-                word: descriptor.into(),
-                why: format!("`{s}` has {} dimension(s); a matrix has 2", dims.len()),
-            })
-        };
-        let Some((lhs, rhs)) = descriptor.split_once(':') else {
-            return Err(ProblemError::Descriptor {
-                word: descriptor.into(),
-                why: "expected `MxK:KxN`, for example `128x768:768x3072`".into(),
-            });
-        };
-        let ([m, k], [k2, n]) = (shape(lhs)?, shape(rhs)?);
-        if k != k2 {
-            return Err(ProblemError::Inner { lhs: k, rhs: k2, word: descriptor.into() });
-        }
-        Ok(Self { m, k, n })
+    /// The product of an `m x k` by a `k x n` matrix.
+    pub fn new(m: u64, k: u64, n: u64) -> Self {
+        Self { rank: 2, batch: [[1; MAX_BATCH]; 2], m, k, n }
     }
 
-    /// Multiply-adds.
-    pub fn macs(&self) -> u64 {
-        self.m * self.k * self.n
+    /// The same with batch dimensions in front. They must be as many on both sides, at most [`MAX_BATCH`], and equal or 1.
+    pub fn batched(self, lhs: &[u64], rhs: &[u64]) -> Result<Self, ProblemError> {
+        let fail = |why: String| ProblemError::Descriptor { word: format!("{lhs:?}:{rhs:?}"), why };
+        if lhs.len() != rhs.len() || lhs.len() > MAX_BATCH {
+            return Err(fail(format!("expected the same number of batch dimensions on both sides, at most {MAX_BATCH}")));
+        }
+        if let Some((a, b)) = lhs.iter().zip(rhs).find(|(a, b)| a != b && **a != 1 && **b != 1) {
+            return Err(fail(format!("batch dimensions {a} and {b} do not broadcast: expected equal ones, or a 1")));
+        }
+        let mut shape = Self { rank: 2 + lhs.len() as u8, ..self };
+        shape.batch[0][..lhs.len()].copy_from_slice(lhs);
+        shape.batch[1][..rhs.len()].copy_from_slice(rhs);
+        Ok(shape)
+    }
+
+    /// Parses benchdnn's descriptor, `[BATCHx...]MxK:[BATCHx...]KxN`, with or without a name behind it (`n"name"`).
+    pub fn parse(descriptor: &str) -> Result<Self, ProblemError> {
+        let word = without_name(descriptor);
+        let fail = |why: String| ProblemError::Descriptor { word: descriptor.into(), why };
+        let Some((lhs, rhs)) = word.split_once(':') else {
+            return Err(fail("expected `MxK:KxN`, for example `128x768:768x3072`".into()));
+        };
+        let dims = |s: &str| s.split('x').map(|d| dim(d, descriptor)).collect::<Result<Vec<_>, _>>();
+        let (lhs, rhs) = (dims(lhs)?, dims(rhs)?);
+        for side in [&lhs, &rhs] {
+            if !(2..=MAX_RANK).contains(&side.len()) {
+                let text = side.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+                return Err(fail(format!("`{text}` has {} dimension(s); expected 2 to {MAX_RANK}", side.len())));
+            }
+        }
+        let ([lhs_batch @ .., m, k], [rhs_batch @ .., k2, n]) = (&lhs[..], &rhs[..]) else {
+            unreachable!("both have two dimensions at least")
+        };
+        if lhs_batch.len() != rhs_batch.len() {
+            return Err(fail(format!("lhs has {} dimension(s) and rhs {}: expected as many", lhs.len(), rhs.len())));
+        }
+        if k != k2 {
+            return Err(ProblemError::Inner { lhs: *k, rhs: *k2, word: descriptor.into() });
+        }
+        Self::new(*m, *k, *n).batched(lhs_batch, rhs_batch)
+    }
+
+    /// Batch dimensions of the result.
+    pub fn batch(&self) -> Vec<u64> {
+        (0..usize::from(self.rank) - 2)
+            .map(|i| {
+                let [a, b] = [self.batch[0][i], self.batch[1][i]];
+                // A zero is told to the caller as it is.
+                if a == 1 { b } else { a }
+            })
+            .collect()
+    }
+
+    /// The shape of an operand.
+    pub fn shape(&self, role: Role) -> Vec<u64> {
+        let batch = usize::from(self.rank) - 2;
+        match role {
+            Role::Lhs => [&self.batch[0][..batch], &[self.m, self.k]].concat(),
+            Role::Rhs => [&self.batch[1][..batch], &[self.k, self.n]].concat(),
+            Role::Dst | Role::Post(_) => [&self.batch()[..], &[self.m, self.n]].concat(),
+        }
+    }
+
+    /// Which dimension of an operand is which axis of the product.
+    pub fn axes(&self, role: Role) -> Axes {
+        let batch = usize::from(self.rank) - 2;
+        let side = usize::from(role == Role::Rhs);
+        let all = self.batch();
+        let has = |i: &usize| matches!(role, Role::Dst | Role::Post(_)) || self.batch[side][*i] == all[*i];
+        Axes { batch: (0..batch).map(|i| Some(i).filter(has)).collect(), row: vec![batch], col: vec![batch + 1] }
     }
 }
 
-fn dim(word: &str, descriptor: &str) -> Result<u64, ProblemError> {
-    if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(ProblemError::Descriptor {
-            word: descriptor.into(),
-            why: format!("`{word}` is not a dimension: expected a positive integer"),
-        });
-    }
-    word.parse().map_err(|_| ProblemError::TooLarge { what: format!("dimension {word}") })
+/// A descriptor without benchdnn's name: `12x128x64:12x64x128_n"encoder"`.
+pub(crate) fn without_name(descriptor: &str) -> &str {
+    let end = descriptor.find("n\"").unwrap_or(descriptor.len());
+    descriptor[..end].trim_end_matches('_')
 }
 
 impl fmt::Display for Matmul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Matmul { m, k, n } = self;
-        write!(f, "{m}x{k}:{k}x{n}")
+        let dims = |role| self.shape(role).iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+        write!(f, "{}:{}", dims(Role::Lhs), dims(Role::Rhs))
     }
-}
-
-/// The product in double precision: what results are compared with. Slices are row-major and as long as the shape says.
-pub fn reference_f64(shape: Matmul, lhs: &[f32], rhs: &[f32]) -> Vec<f64> {
-    let Matmul { m, k, n } = shape;
-    let (m, k, n) = (m as usize, k as usize, n as usize);
-    let mut dst = vec![0.0; m * n];
-    for (row, lhs) in dst.chunks_exact_mut(n).zip(lhs.chunks_exact(k)) {
-        for (&a, rhs) in lhs.iter().zip(rhs.chunks_exact(n)) {
-            for (c, &b) in row.iter_mut().zip(rhs) {
-                *c += f64::from(a) * f64::from(b);
-            }
-        }
-    }
-    dst
-}
-
-/// The naive nest: clear, contract, then each post-op over the whole result. The index maps of the operation are here and
-/// nowhere else.
-pub fn build(problem: &Problem, shape: Matmul) -> LoopNest {
-    let buffers: Vec<Buffer> = problem.operands().iter().map(buffer).collect();
-    let mut nest = LoopNest { problem: problem.to_string(), buffers, vars: vec![], body: vec![] };
-    let [m, n, k] = ["m", "n", "k"].map(|v| nest.var(v));
-    let access = |nest: &LoopNest, name: &str, index: &[Var]| Access {
-        buffer: nest.buffer(name).expect("an operand of the problem"),
-        index: index.iter().copied().map(Affine::from).collect(),
-    };
-    let dst = access(&nest, "dst", &[m, n]);
-    let over = |var, extent, body| {
-        Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body: vec![body] })
-    };
-    let contract =
-        Stmt::MulAdd { dst: dst.clone(), lhs: access(&nest, "lhs", &[m, k]), rhs: access(&nest, "rhs", &[k, n]) };
-    let mut steps = vec![Stmt::Zero { dst: dst.clone() }, over(k, shape.k, contract)];
-    for &op in problem.epilogue().ops() {
-        let operand = op.reads_column_vector().then(|| access(&nest, "bias", &[n]));
-        steps.push(Stmt::Post { op, dst: dst.clone(), operand });
-    }
-    nest.body = steps.into_iter().map(|s| over(m, shape.m, over(n, shape.n, s))).collect();
-    nest
-}
-
-fn buffer(operand: &Operand) -> Buffer {
-    let mut dims = vec![];
-    let mut stride = 1;
-    for &extent in operand.shape.iter().rev() {
-        dims.insert(0, Dim { extent, stride });
-        stride *= extent;
-    }
-    let kind = if operand.role == Role::Dst { BufferKind::Out } else { BufferKind::In };
-    Buffer { name: operand.role.name().into(), dtype: operand.dtype, kind, dims }
 }

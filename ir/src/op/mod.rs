@@ -1,15 +1,38 @@
-//! Operations: one file each, with the shape rule, the index maps and the scalar reference.
+//! Operations: one file each, with the shape rule and the index maps.
 
+pub mod inner_product;
 pub mod matmul;
 
+pub use inner_product::InnerProduct;
 pub use matmul::Matmul;
 
+use crate::contraction::{self, Contraction};
 use crate::nest::LoopNest;
-use crate::problem::{Op, Problem};
+use crate::problem::Problem;
 
 /// The naive loop nest of a problem.
 pub fn build(problem: &Problem) -> LoopNest {
-    match problem.op() {
-        Op::Matmul(shape) => matmul::build(problem, shape),
+    contraction::build(&problem.to_string(), &Contraction::of(problem))
+}
+
+/// The axes of an operand that take part in a product, as dimensions of its shape. Batch axes come first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axes {
+    /// One per batch axis of the result; `None` where the operand is the same for all of it.
+    pub batch: Vec<Option<usize>>,
+    /// The outer of the two axes of the matrix: M of lhs and dst, K of rhs.
+    pub row: Vec<usize>,
+    /// The inner: K of lhs, N of rhs and dst.
+    pub col: Vec<usize>,
+}
+
+/// A dimension in a descriptor.
+pub(crate) fn dim(word: &str, descriptor: &str) -> Result<u64, crate::ProblemError> {
+    if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(crate::ProblemError::Descriptor {
+            word: descriptor.into(),
+            why: format!("`{word}` is not a dimension: expected a positive integer"),
+        });
     }
+    word.parse().map_err(|_| crate::ProblemError::TooLarge { what: format!("dimension {word}") })
 }

@@ -1,8 +1,8 @@
 //! Rewrites: nest to nest, meaning kept up to the order of additions.
 //!
 //! In the order the compiler applies them: [`fuse_loops`] brings the epilogue into the contraction, [`partition`] cuts an
-//! axis into regions with schedules of their own, [`tile`](tile()) blocks a region's axes, [`pack`](pack()) copies an
-//! operand's footprint into contiguous panels, [`split_tails`] makes every extent constant, and [`tensorize`] turns the
+//! axis into regions with schedules of their own, [`tile`](tile()) blocks a region's axes, [`pack`](pack()) copies a
+//! factor's footprint into contiguous panels, [`prepacked`] reads panels that were copied before, [`split_tails`] makes every extent constant, and [`tensorize`] turns the
 //! innermost loops into micro-kernel calls.
 
 mod fuse_loops;
@@ -13,13 +13,13 @@ mod tensorize;
 mod tile;
 
 pub use fuse_loops::fuse_loops;
-pub use pack::{PackSpec, pack};
+pub use pack::{PackSpec, PanelShape, Side, pack, prepacked};
 pub use partition::partition;
 pub use split_tails::split_tails;
 pub use tensorize::tensorize;
 pub use tile::{TileLoop, tile};
 
-use crate::nest::{Affine, Extent, Loop, LoopNest, Stmt, Var};
+use crate::nest::{Access, Affine, Buffer, Extent, Loop, LoopNest, Stmt, Var};
 
 /// A rewrite that does not apply. Always the schedule's mistake, never the data's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,11 @@ fn existing_var(nest: &LoopNest, rewrite: &'static str, name: &str) -> Result<Va
         Some(i) => Ok(Var(i as u16)),
         None => refuse(rewrite, format!("there is no variable `{name}`")),
     }
+}
+
+/// Elements between neighbours along `var` of a buffer accessed so.
+fn strides(buffer: &Buffer, a: &Access, var: Var) -> u64 {
+    a.index.iter().zip(&buffer.dims).map(|(i, d)| i.coefficient(var) as u64 * d.stride).sum()
 }
 
 impl Extent {

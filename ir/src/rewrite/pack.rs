@@ -1,135 +1,244 @@
-use super::{RewriteError, existing_var, find_loop, refuse};
-use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Loop, LoopNest, Stmt, Var};
+use super::{RewriteError, existing_var, find_loop, refuse, strides};
+use crate::dtype::DType;
+use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Matrix, Pack, Stmt, Var};
 
-/// Which operand is packed, where, and how.
+/// A factor of the contraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The left one: its panels are as wide as a tile has rows.
+    Lhs,
+    /// The right one: its panels are as wide as a tile has columns.
+    Rhs,
+}
+
+impl Side {
+    /// The axis along the width of its panels.
+    fn axis(self) -> &'static str {
+        match self {
+            Side::Lhs => "m",
+            Side::Rhs => "n",
+        }
+    }
+}
+
+/// The shape of a panel: K steps of `pitch` elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PanelShape {
+    /// Elements between consecutive steps of K; at least a tile's rows or columns.
+    pub pitch: u64,
+    /// Steps of K that are neighbours in memory, see [`Buffer::interleave`].
+    pub interleave: u64,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl PanelShape {
+    /// Elements from one panel to the next when each serves `width` rows or columns of `k` steps: a multiple of `width`, so
+    /// that the place of a panel is affine in the index of its first row or column.
+    pub fn distance(&self, k: u64, width: u64) -> u64 {
+        (k.next_multiple_of(self.interleave) * self.pitch).next_multiple_of(width)
+    }
+
+    /// The dimensions of a panel: K and the width.
+    fn dims(&self, k: u64) -> [Dim; 2] {
+        let steps = k.next_multiple_of(self.interleave);
+        [Dim { extent: steps, stride: self.pitch }, Dim { extent: self.pitch, stride: self.interleave }]
+    }
+}
+
+/// Which factor is packed, where, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackSpec {
-    /// The operand: `lhs` or `rhs`.
-    pub operand: &'static str,
+    /// The factor.
+    pub side: Side,
     /// Name of the new scratch buffer.
     pub panel: String,
     /// The copy is made at the start of each iteration of this loop.
     pub at: String,
-    /// Elements between consecutive runs; at least the run's length. Runs are along the operand's last dimension.
-    pub pitch: u64,
+    /// The shape of its panels.
+    pub shape: PanelShape,
 }
 
-/// Copies the footprint of an operand inside loop `at` of region `region` into a scratch buffer, run by run, and redirects
-/// the contraction to it.
-///
-/// The operand's last dimension stays contiguous: a `rhs` panel is `k` runs of a tile's columns, a `lhs` panel is rows of
-/// `k` elements. When column blocks lie inside `at`, panels follow one another.
+/// What leads to a multiply-add, and one of its factors.
+struct Found<'a> {
+    path: Vec<&'a Loop>,
+    access: Access,
+}
+
+impl<'a> Found<'a> {
+    fn in_body(body: &'a [Stmt], side: Side) -> Option<Self> {
+        body.iter().find_map(|s| match s {
+            Stmt::MulAdd { lhs, rhs, .. } => {
+                let access = if side == Side::Lhs { lhs } else { rhs };
+                Some(Found { path: vec![], access: access.clone() })
+            }
+            Stmt::Loop(l) => Found::in_body(&l.body, side).map(|mut found| {
+                found.path.insert(0, l);
+                found
+            }),
+            Stmt::If { body, .. } => Found::in_body(body, side),
+            _ => None,
+        })
+    }
+
+    /// The loop over single elements of `var`.
+    fn point(&self, var: Var) -> Result<&'a Loop, RewriteError> {
+        match self.path.iter().find(|l| l.var == var && l.step == 1) {
+            Some(l) => Ok(l),
+            None => refuse("pack", "the loop is inside the tile"),
+        }
+    }
+
+    /// The dimension of the factor along which `var` counts.
+    fn dim(&self, var: Var) -> Result<usize, RewriteError> {
+        match self.access.index.iter().position(|i| i.coefficient(var) != 0) {
+            Some(dim) => Ok(dim),
+            None => refuse("pack", "the factor does not have the axis"),
+        }
+    }
+}
+
+/// Copies the footprint of a factor inside loop `at` of region `region` into a scratch buffer, panel by panel, and redirects
+/// the contraction to it. A panel is the rows or columns of a tile over all steps of K inside the loop. When blocks of rows
+/// or columns lie inside `at`, panels follow one another.
 pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNest, RewriteError> {
-    let Some(operand) = nest.buffer(spec.operand) else {
-        return refuse("pack", format!("there is no buffer `{}`", spec.operand));
-    };
     let at = existing_var(&nest, "pack", &spec.at)?;
-    let dtype = nest.buffers[operand.0 as usize].dtype;
+    let (width, k) = (existing_var(&nest, "pack", spec.side.axis())?, existing_var(&nest, "pack", "k")?);
+    let buffers = nest.buffers.clone();
     let Some(region) = nest.body.get_mut(region..=region) else { return refuse("pack", "there is no such region") };
     let Some(host) = find_loop(region, at) else { return refuse("pack", format!("no loop over `{}`", spec.at)) };
 
-    let mut path = vec![];
-    let Some(access) = find_operand(&host.body, operand, &mut path) else {
-        return refuse("pack", format!("`{}` is not read inside `{}`", spec.operand, spec.at));
+    let Some(found) = Found::in_body(&host.body, spec.side) else {
+        return refuse("pack", format!("nothing is multiplied inside `{}`", spec.at));
     };
-    let [rows, cols] = &access.index[..] else { return refuse("pack", "the operand is not a matrix") };
-    let inner = |index: &Affine| path.iter().filter(|l| index.coefficient(l.var) != 0).copied().collect::<Vec<_>>();
-    let (row_loops, col_loops) = (inner(rows), inner(cols));
-    let (Some(row), Some(run)) = (row_loops.last(), col_loops.last()) else {
-        return refuse("pack", "the loop is inside the tile");
+    let access = found.access.clone();
+    let (wide, deep) = (found.point(width)?.clone(), found.point(k)?.clone());
+    let (wide_dim, deep_dim) = (found.dim(width)?, found.dim(k)?);
+    let inside = |dim: usize, point: Var| -> Vec<Loop> {
+        let along = |l: &&&Loop| l.var != point && access.index[dim].coefficient(l.var) != 0;
+        found.path.iter().filter(along).map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
     };
-    if row.step != 1 || run.step != 1 || spec.pitch < run.extent.full() {
-        return refuse("pack", "the pitch is smaller than a run");
+    let (blocks, k_blocks) = (inside(wide_dim, width), inside(deep_dim, k));
+    if !k_blocks.is_empty() {
+        return refuse("pack", "blocks of K lie inside the loop");
+    }
+    if spec.shape.pitch < wide.extent.full() {
+        return refuse("pack", "the pitch is smaller than a tile");
     }
 
-    // Dimensions of the panel: blocks of columns (whole panels), blocks of rows, rows, the run.
-    let height: u64 = row_loops.first().map_or(1, |l| l.extent.full());
-    let mut dims = vec![];
-    let mut loops = vec![];
-    for l in &col_loops[..col_loops.len() - 1] {
-        let panel = height * spec.pitch;
-        let stride = match l.extent.full() <= l.step {
-            true => 0, // a single panel
-            false if spec.pitch == l.step => panel / l.step,
-            false => return refuse("pack", "panels of this pitch do not follow one another"),
-        };
-        dims.push((*l, stride));
-        loops.push(*l);
-    }
-    for l in &row_loops {
-        dims.push((*l, spec.pitch));
-        loops.push(*l);
-    }
-    dims.push((*run, 1));
+    let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
+    let distance = spec.shape.distance(deep.extent.full(), step);
+    let mut dims: Vec<Dim> = blocks
+        .iter()
+        .map(|l| Dim { extent: (l.extent.full() - 1) / l.step * l.step + 1, stride: distance / step })
+        .collect();
+    dims.extend(spec.shape.dims(deep.extent.full()));
     let id = BufferId(nest.buffers.len() as u16);
-    let index = |l: &Loop| Affine::from(l.var);
-    let panel_access = Access { buffer: id, index: dims.iter().map(|(l, _)| index(l)).collect() };
-    let buffer = Buffer {
-        name: spec.panel.clone(),
-        dtype,
-        kind: BufferKind::Scratch,
-        dims: dims
-            .iter()
-            .map(|(l, stride)| {
-                // A panel is addressed up to its pitch: micro-kernels may load whole vectors.
-                let extent = if l.var == run.var { spec.pitch } else { (l.extent.full() - 1) / l.step * l.step + 1 };
-                Dim { extent, stride: *stride }
-            })
-            .collect(),
-    };
-
-    let first = |a: &Access, var: Var| {
-        let mut a = a.clone();
-        a.index.iter_mut().for_each(|i| i.substitute(var, &Affine::constant(0)));
-        a
-    };
-    let mut copy =
-        Stmt::Copy { dst: first(&panel_access, run.var), src: first(&access, run.var), len: run.extent.clone() };
-    for l in loops.into_iter().rev() {
-        copy =
-            Stmt::Loop(Loop { var: l.var, extent: l.extent.clone(), step: l.step, parallel: false, body: vec![copy] });
+    let vars = blocks.iter().map(|l| l.var).chain([k, width]);
+    let panel = Access { buffer: id, index: vars.map(Affine::from).collect() };
+    let source = &buffers[access.buffer.0 as usize];
+    let strides_of = |var| strides(source, &access, var);
+    let mut copy = Stmt::Pack(Box::new(Pack {
+        dst: Matrix { at: first(&panel, &[k, width]), row: spec.shape.pitch, col: spec.shape.interleave },
+        src: Matrix { at: first(&access, &[k, width]), row: strides_of(k), col: strides_of(width) },
+        k: deep.extent.clone(),
+        width: wide.extent.clone(),
+        pitch: spec.shape.pitch,
+    }));
+    for l in blocks.into_iter().rev() {
+        copy = Stmt::Loop(Loop { parallel: false, body: vec![copy], ..l });
     }
-    redirect(&mut host.body, &access, &panel_access);
+    redirect(&mut host.body, spec.side, &access, &panel);
     host.body.insert(0, copy);
-    nest.buffers.push(buffer);
+    nest.buffers.push(Buffer {
+        name: spec.panel.clone(),
+        dtype: spec.shape.dtype,
+        kind: BufferKind::Scratch,
+        dims,
+        interleave: spec.shape.interleave,
+    });
     Ok(nest)
 }
 
-/// The first multiply-add operand in `buffer`, and the loops that lead to it.
-fn find_operand<'a>(body: &'a [Stmt], buffer: BufferId, path: &mut Vec<&'a Loop>) -> Option<Access> {
+/// Redirects a region to panels that were packed before the call, each of `width` columns and all of K, one batch after
+/// another. The first region's panels take the place of the factor among the arguments; those of others become arguments
+/// behind all.
+pub fn prepacked(
+    mut nest: LoopNest,
+    region: usize,
+    side: Side,
+    width: u64,
+    shape: PanelShape,
+) -> Result<LoopNest, RewriteError> {
+    let (point, k) = (existing_var(&nest, "prepacked", side.axis())?, existing_var(&nest, "prepacked", "k")?);
+    let Some(body) = nest.body.get(region..=region) else { return refuse("prepacked", "there is no such region") };
+    let Some(found) = Found::in_body(body, side) else { return refuse("prepacked", "nothing is multiplied") };
+    let access = found.access.clone();
+    let (wide_dim, deep_dim) = (found.dim(point)?, found.dim(k)?);
+    let old = nest.buffers[access.buffer.0 as usize].clone();
+    // The factor's columns that the region covers: where its own index begins, and what its loops add up to.
+    let mut columns = access.index[wide_dim].clone();
+    let start = std::mem::take(&mut columns.constant) as u64;
+    let top = found.path.iter().find(|l| columns.coefficient(l.var) != 0);
+    let covered = top.map_or(1, |l| l.extent.full().max(width));
+    let covered = covered.min(old.dims[wide_dim].extent - start);
+    let distance = shape.distance(old.dims[deep_dim].extent, width);
+    let panels = covered.div_ceil(width);
+    columns.substitute(point, &Affine::constant(0));
+    let (mut dims, mut index) = (vec![], vec![]);
+    let mut per_batch = panels * distance;
+    for (d, i) in old.dims.iter().zip(&access.index).enumerate().rev().filter_map(|(at, x)| {
+        (at != wide_dim && at != deep_dim).then_some(x)
+    }) {
+        dims.insert(0, Dim { extent: d.extent, stride: per_batch });
+        index.insert(0, i.clone());
+        per_batch *= d.extent;
+    }
+    dims.push(Dim { extent: (panels - 1) * width + 1, stride: distance / width });
+    index.extend([columns, access.index[deep_dim].clone(), Affine::from(point)]);
+    dims.extend(shape.dims(old.dims[deep_dim].extent));
+    let id = if region == 0 { access.buffer } else { BufferId(nest.buffers.len() as u16) };
+    let name = if region == 0 { old.name } else { format!("{}_packed{region}", old.name) };
+    let panel = Access { buffer: id, index };
+    redirect(&mut nest.body[region..=region], side, &access, &panel);
+    let buffer = Buffer { name, dtype: shape.dtype, kind: BufferKind::In, dims, interleave: shape.interleave };
+    if region > 0 {
+        nest.buffers.push(buffer);
+    } else {
+        // Other regions still need the old one to be redirected from.
+        nest.buffers[id.0 as usize] = buffer;
+    }
+    Ok(nest)
+}
+
+/// The access with `vars` at 0.
+fn first(a: &Access, vars: &[Var]) -> Access {
+    let mut a = a.clone();
+    for index in &mut a.index {
+        vars.iter().for_each(|v| index.substitute(*v, &Affine::constant(0)));
+    }
+    a
+}
+
+fn redirect(body: &mut [Stmt], side: Side, from: &Access, to: &Access) {
     for s in body {
         match s {
             Stmt::MulAdd { lhs, rhs, .. } => {
-                if let Some(a) = [lhs, rhs].into_iter().find(|a| a.buffer == buffer) {
-                    return Some(a.clone());
+                let factor = if side == Side::Lhs { lhs } else { rhs };
+                if factor == from {
+                    *factor = to.clone();
                 }
             }
-            Stmt::Loop(l) => {
-                path.push(l);
-                if let Some(a) = find_operand(&l.body, buffer, path) {
-                    return Some(a);
-                }
-                path.pop();
-            }
-            Stmt::If { body, .. } => {
-                if let Some(a) = find_operand(body, buffer, path) {
-                    return Some(a);
-                }
-            }
+            Stmt::Loop(Loop { body, .. }) | Stmt::If { body, .. } => redirect(body, side, from, to),
             _ => {}
         }
     }
-    None
 }
 
-fn redirect(body: &mut [Stmt], from: &Access, to: &Access) {
-    for s in body {
-        match s {
-            Stmt::MulAdd { lhs, rhs, .. } => {
-                [lhs, rhs].into_iter().filter(|a| *a == from).for_each(|a| *a = to.clone());
-            }
-            Stmt::Loop(Loop { body, .. }) | Stmt::If { body, .. } => redirect(body, from, to),
-            _ => {}
-        }
+/// Extents of a copy as they are when nothing is cut off.
+impl Pack {
+    /// Whether either extent depends on `var`.
+    pub(super) fn depends_on(&self, var: Var) -> bool {
+        [&self.k, &self.width].into_iter().any(|e| matches!(e, Extent::Min { rest, .. } if rest.coefficient(var) != 0))
     }
 }

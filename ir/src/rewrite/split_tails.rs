@@ -19,8 +19,11 @@ impl Splitter {
         for s in body {
             match s {
                 Stmt::Loop(l) => self.split(l, &mut out)?,
-                Stmt::Copy { dst, src, len } => {
-                    out.push(Stmt::Copy { dst, src, len: Extent::Const(self.extent(&len)?) })
+                Stmt::Pack(mut p) => {
+                    for extent in [&mut p.k, &mut p.width] {
+                        *extent = Extent::Const(self.extent(extent)?);
+                    }
+                    out.push(Stmt::Pack(p));
                 }
                 Stmt::If { .. } => return refuse("split_tails", "a condition depends on a loop that it is not in"),
                 s => out.push(s),
@@ -124,7 +127,7 @@ fn depends(s: &Stmt, var: Var) -> bool {
     match s {
         Stmt::Loop(l) => on(&l.extent) || l.body.iter().any(|s| depends(s, var)),
         Stmt::If { body, .. } => body.iter().any(|s| depends(s, var)),
-        Stmt::Copy { len, .. } => on(len),
+        Stmt::Pack(p) => p.depends_on(var),
         _ => false,
     }
 }

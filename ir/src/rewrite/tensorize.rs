@@ -1,4 +1,4 @@
-use super::{RewriteError, refuse};
+use super::{RewriteError, refuse, strides};
 use crate::nest::{Access, Affine, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 
 /// Turns each innermost `for m { for n { [dst = 0]; for k { dst += lhs * rhs }; post-ops } }` of constant extents into a
@@ -29,17 +29,18 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         _ => refuse("tensorize", format!("the loop over `{}` is not of constant extent", nest.vars[l.var.0 as usize])),
     };
     let vars = [m.var, n.var, k.var];
-    let matrix = |a: &Access, row: Var, col: Var| Matrix {
-        at: origin(a, &vars),
-        row: stride(nest, a, row),
-        col: stride(nest, a, col),
+    let matrix = |a: &Access, row: Var, col: Var| {
+        let buffer = &nest.buffers[a.buffer.0 as usize];
+        Matrix { at: origin(a, &vars), row: strides(buffer, a, row), col: strides(buffer, a, col) }
     };
+    // An interleaved panel has K first on either side.
+    let lhs_is_panel = nest.buffers[lhs.buffer.0 as usize].interleave > 1;
     let mut tile = Tile {
         m: constant(m)?,
         n: constant(n)?,
         k: constant(k)?,
         dst: matrix(dst, m.var, n.var),
-        lhs: matrix(lhs, m.var, k.var),
+        lhs: if lhs_is_panel { matrix(lhs, k.var, m.var) } else { matrix(lhs, m.var, k.var) },
         rhs: matrix(rhs, k.var, n.var),
         init: Init::Load,
         post: vec![],
@@ -48,7 +49,7 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         match s {
             Stmt::Zero { dst: d } if d == dst => tile.init = Init::Zero,
             Stmt::Post { op, dst: d, operand } if d == dst => {
-                tile.post.push((*op, operand.as_ref().map(|a| origin(a, &vars))));
+                tile.post.push((*op, operand.as_ref().map(|a| matrix(a, m.var, n.var))));
             }
             Stmt::Loop(l) if std::ptr::eq(l, k) => {}
             _ => return refuse("tensorize", "the innermost loops hold more than a contraction"),
@@ -74,10 +75,4 @@ fn origin(a: &Access, vars: &[Var]) -> Access {
         vars.iter().for_each(|&v| index.substitute(v, &Affine::constant(0)));
     }
     a
-}
-
-/// Elements between neighbours along `var`.
-fn stride(nest: &LoopNest, a: &Access, var: Var) -> u64 {
-    let dims = &nest.buffers[a.buffer.0 as usize].dims;
-    a.index.iter().zip(dims).map(|(i, d)| i.coefficient(var) as u64 * d.stride).sum()
 }

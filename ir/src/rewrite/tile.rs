@@ -19,13 +19,25 @@ impl TileLoop {
     }
 }
 
-/// Blocks region `region`, which must be `for m { for n { [dst = 0]; for k { .. }; post-ops } }`, by `loops` from the
+/// Blocks region `region`, which must be `for m { for n { [dst = 0]; for k { .. }; post-ops } }`, perhaps inside loops over
+/// batches, which stay outermost and are parallel if `parallel_batch`, by `loops` from the
 /// outside in; the loops over single elements of a block come innermost, as `m`, `n`, `k`. The i-th loop over blocks of
 /// axis `x` is called `xi`. When K is blocked, sums start in the first block and post-ops apply in the last.
-pub fn tile(mut nest: LoopNest, region: usize, loops: &[TileLoop]) -> Result<LoopNest, RewriteError> {
-    let Some(Stmt::Loop(m)) = nest.body.get(region).cloned() else {
+pub fn tile(
+    mut nest: LoopNest,
+    region: usize,
+    loops: &[TileLoop],
+    parallel_batch: bool,
+) -> Result<LoopNest, RewriteError> {
+    let Some(Stmt::Loop(mut m)) = nest.body.get(region).cloned() else {
         return refuse("tile", format!("region {region} is not a loop"));
     };
+    let mut batch = vec![];
+    while nest.vars[m.var.0 as usize] != "m" {
+        let [Stmt::Loop(inner)] = &m.body[..] else { return refuse("tile", "there is no loop over `m`") };
+        let inner = inner.clone();
+        batch.push(Loop { parallel: parallel_batch, body: vec![], ..std::mem::replace(&mut m, inner) });
+    }
     let [Stmt::Loop(n)] = &m.body[..] else {
         return refuse("tile", "the loop over `m` must hold just the loop over `n`");
     };
@@ -79,7 +91,7 @@ pub fn tile(mut nest: LoopNest, region: usize, loops: &[TileLoop]) -> Result<Loo
     // Only the accesses move: the extents built above are already in terms of the blocks.
     let keep: Vec<Var> = axes.iter().map(|l| l.var).collect();
     move_accesses(&mut body, &keep, &index);
-    for mut l in outer.into_iter().rev() {
+    for mut l in batch.into_iter().chain(outer).rev() {
         l.body = body;
         body = vec![Stmt::Loop(l)];
     }

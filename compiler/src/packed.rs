@@ -1,0 +1,153 @@
+//! Weights packed before the calls: the layout that a kernel reads, and the packing itself.
+//!
+//! For each region of columns, and in it for each batch, panels follow one another. A panel holds `width` columns over all
+//! of K: element `(k, c)` is at `k / interleave * interleave * pitch + c * interleave + k % interleave`. What a panel has
+//! beyond its columns and beyond K is 0.
+
+use half::bf16;
+use kiln_ir::contraction::View;
+use kiln_ir::rewrite::PanelShape;
+use kiln_ir::{Contraction, DType};
+
+use crate::schedule::{RhsAccess, Schedule};
+use crate::target::Target;
+
+/// Columns whose panels have one width.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PanelRegion {
+    /// First column.
+    pub start: u64,
+    /// One past the last column.
+    pub end: u64,
+    /// Columns of a panel; the last may have fewer.
+    pub width: u64,
+    /// The shape of each panel.
+    pub shape: PanelShape,
+}
+
+impl PanelRegion {
+    fn panels(&self) -> u64 {
+        (self.end - self.start).div_ceil(self.width)
+    }
+}
+
+/// Where a kernel expects each element of packed weights. Kernels with equal layouts, whatever their M, read the same
+/// [packed](Self::pack) bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PackedLayout {
+    /// Steps of K.
+    pub k: u64,
+    /// Columns.
+    pub n: u64,
+    /// Extents of the weights' own batch axes.
+    pub batch: Vec<u64>,
+    /// Regions, ascending, covering all columns.
+    pub regions: Vec<PanelRegion>,
+}
+
+/// The weights to be packed.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// f32.
+    F32(&'a [f32]),
+    /// bf16.
+    Bf16(&'a [bf16]),
+}
+
+impl Weights<'_> {
+    fn get(&self, at: usize) -> f32 {
+        match self {
+            Weights::F32(v) => v[at],
+            Weights::Bf16(v) => v[at].to_f32(),
+        }
+    }
+}
+
+impl PackedLayout {
+    /// What a schedule makes a contraction read; `None` if it reads the weights where they are.
+    pub fn of(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<Self> {
+        if schedule.regions.iter().any(|r| r.rhs != RhsAccess::Packed) {
+            return None;
+        }
+        let unit = target.unit(schedule.isa)?;
+        let regions = schedule
+            .regions
+            .iter()
+            .map(|r| PanelRegion { start: r.start, end: r.end, width: r.nr, shape: schedule.rhs_panel(c, r, unit) })
+            .collect();
+        let batch = c.batch.iter().zip(&c.rhs.batch).filter(|(_, s)| **s != 0).map(|(e, _)| *e).collect();
+        Some(Self { k: c.k, n: c.n, batch, regions })
+    }
+
+    /// Elements of each region, in order.
+    pub fn region_elements(&self) -> impl Iterator<Item = u64> {
+        let batch: u64 = self.batch.iter().product();
+        self.regions.iter().map(move |r| batch * r.panels() * r.shape.distance(self.k, r.width))
+    }
+
+    /// The type of packed elements.
+    pub fn dtype(&self) -> DType {
+        self.regions.first().map_or(DType::F32, |r| r.shape.dtype)
+    }
+
+    /// Byte at which each region starts, a multiple of 64, and the number of bytes of all.
+    pub fn region_offsets(&self) -> (Vec<u64>, u64) {
+        let mut total = 0;
+        let bytes = self.dtype().bytes() as u64;
+        let offsets = self
+            .region_elements()
+            .map(|elements| {
+                let at = total;
+                total += (elements * bytes).next_multiple_of(64);
+                at
+            })
+            .collect();
+        (offsets, total)
+    }
+
+    /// Bytes of packed weights.
+    pub fn bytes(&self) -> u64 {
+        self.region_offsets().1
+    }
+
+    /// Packs `weights`, which `view` (the contraction's `rhs`) says how to find, into `out` of [`bytes`](Self::bytes) bytes.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the view or the layout says.
+    pub fn pack(&self, view: &View, weights: Weights<'_>, out: &mut [u8]) {
+        out.fill(0);
+        let strides: Vec<u64> = view.batch.iter().copied().filter(|s| *s != 0).collect();
+        let (offsets, _) = self.region_offsets();
+        for (r, offset) in self.regions.iter().zip(offsets) {
+            let distance = r.shape.distance(self.k, r.width);
+            for batch in 0..self.batch.iter().product::<u64>() {
+                let (mut index, mut from) = (batch, 0);
+                for (extent, stride) in self.batch.iter().zip(&strides).rev() {
+                    from += index % extent * stride;
+                    index /= extent;
+                }
+                for panel in 0..r.panels() {
+                    let first = r.start + panel * r.width;
+                    let to = (batch * r.panels() + panel) * distance;
+                    let width = r.width.min(r.end - first);
+                    let from = from + first * view.col;
+                    self.panel(&r.shape, width, |k, c| weights.get((from + k * view.row + c * view.col) as usize), |at, v| {
+                        let at = offset as usize + (to + at) as usize * r.shape.dtype.bytes();
+                        match r.shape.dtype {
+                            DType::F32 => out[at..at + 4].copy_from_slice(&v.to_le_bytes()),
+                            DType::Bf16 => out[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn panel(&self, shape: &PanelShape, width: u64, get: impl Fn(u64, u64) -> f32, mut put: impl FnMut(u64, f32)) {
+        let group = shape.interleave;
+        for k in 0..self.k {
+            let row = k / group * group * shape.pitch + k % group;
+            (0..width).for_each(|c| put(row + c * group, get(k, c)));
+        }
+    }
+}

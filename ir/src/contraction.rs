@@ -1,0 +1,243 @@
+//! The contraction: what every operation is once its shape is concrete.
+//!
+//! `dst[b.., m, n] = post(old + sum over k of lhs[b.., m, k] * rhs[b.., k, n])`, each operand a view of an argument: a stride per
+//! axis. [`Contraction::of`] brings a problem into this form and normalises it, so that schedules meet few cases:
+//!
+//! - The result is contiguous along N. A column-major result, or one with a single column, is the transposed product of the
+//!   transposed operands; only the names of the sides change places.
+//! - Batch dimensions of 1 are gone, neighbours that are one dimension in memory are merged, and those along which the right
+//!   operand is the same are rows of M where memory allows.
+
+use crate::dtype::DType;
+use crate::epilogue::PostOp;
+use crate::nest::{Access, Affine, Buffer, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
+use crate::problem::{MathMode, Operand, Problem, Role};
+
+/// How an argument is seen by a contraction: elements between neighbours along its axes, 0 along those it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Index among the arguments.
+    pub argument: usize,
+    /// Element type.
+    pub dtype: DType,
+    /// Per batch axis.
+    pub batch: Vec<u64>,
+    /// Along the rows' axis: M of lhs, dst and operands of post-ops; K of rhs.
+    pub row: u64,
+    /// Along the columns' axis: K of lhs; N of the others.
+    pub col: u64,
+}
+
+/// A contraction. See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contraction {
+    /// Name, type and kind of each argument, in the problem's order.
+    pub arguments: Vec<(String, DType, BufferKind)>,
+    /// Extents of the batch axes, outermost first.
+    pub batch: Vec<u64>,
+    /// Rows.
+    pub m: u64,
+    /// Columns.
+    pub n: u64,
+    /// Length of the sums.
+    pub k: u64,
+    /// M by K.
+    pub lhs: View,
+    /// K by N.
+    pub rhs: View,
+    /// M by N; `col` is 1.
+    pub dst: View,
+    /// Post-ops with the tensors they read, M by N.
+    pub post: Vec<(PostOp, Option<View>)>,
+    /// Add to what the result holds.
+    pub accumulate: bool,
+    /// The arithmetic allowed.
+    pub math: MathMode,
+    /// The problem's right operand, the weights, is this contraction's left.
+    pub swapped: bool,
+}
+
+impl Contraction {
+    /// The contraction that a problem is.
+    pub fn of(problem: &Problem) -> Self {
+        let operands = problem.operands();
+        let arguments = operands
+            .iter()
+            .map(|o| {
+                let kind = match (o.role, problem.accumulates()) {
+                    (Role::Dst, true) => BufferKind::InOut,
+                    (Role::Dst, false) => BufferKind::Out,
+                    _ => BufferKind::In,
+                };
+                (o.name.clone(), o.dtype, kind)
+            })
+            .collect();
+        let view = |argument: usize| view(problem, &operands[argument], argument);
+        let dst = operands.len() - 1;
+        let mut tensors = 2..dst;
+        let post = problem
+            .epilogue()
+            .ops()
+            .iter()
+            .map(|op| (*op, op.has_operand().then(|| view(tensors.next().expect("an operand per post-op that has one")))))
+            .collect();
+        let [m, n, k] = problem.extents();
+        let mut all = Self {
+            arguments,
+            batch: problem.batch(),
+            m,
+            n,
+            k,
+            lhs: view(0),
+            rhs: view(1),
+            dst: view(dst),
+            post,
+            accumulate: problem.accumulates(),
+            math: problem.math(),
+            swapped: false,
+        };
+        all.normalise();
+        all
+    }
+
+    /// Multiply-adds.
+    pub fn macs(&self) -> u64 {
+        self.batch.iter().product::<u64>() * self.m * self.n * self.k
+    }
+
+    /// Every view of the result's axes, and those of the factors.
+    fn views(&mut self) -> impl Iterator<Item = &mut View> {
+        let post = self.post.iter_mut().filter_map(|(_, v)| v.as_mut());
+        [&mut self.lhs, &mut self.rhs, &mut self.dst].into_iter().chain(post)
+    }
+
+    fn normalise(&mut self) {
+        for axis in (0..self.batch.len()).rev().filter(|a| self.batch[*a] == 1).collect::<Vec<_>>() {
+            self.remove_batch(axis);
+        }
+        self.merge_batch();
+        self.fold_into_rows();
+        let transposed = self.dst.col != 1 && self.dst.row == 1 && self.n > 1;
+        if transposed || (self.n == 1 && self.m > 1 && self.dst.row == 1) {
+            self.swap();
+        }
+        if self.n == 1 {
+            self.dst.col = 1;
+        }
+        self.fold_into_rows();
+    }
+
+    fn remove_batch(&mut self, axis: usize) {
+        self.batch.remove(axis);
+        self.views().for_each(|v| drop(v.batch.remove(axis)));
+    }
+
+    /// Neighbouring batch axes that are one in every view become one.
+    fn merge_batch(&mut self) {
+        for axis in (1..self.batch.len()).rev() {
+            let inner = self.batch[axis];
+            if self.views().all(|v| v.batch[axis - 1] == inner * v.batch[axis]) {
+                self.batch[axis - 1] *= inner;
+                self.views().for_each(|v| v.batch[axis - 1] = v.batch[axis]);
+                self.remove_batch(axis);
+            }
+        }
+    }
+
+    /// The innermost batch axes along which rhs is the same are rows where they continue the rows in memory.
+    fn fold_into_rows(&mut self) {
+        while let Some(axis) = self.batch.len().checked_sub(1) {
+            let m = self.m;
+            let continues = |v: &View| m == 1 || v.batch[axis] == m * v.row;
+            let post = self.post.iter().filter_map(|(_, v)| v.as_ref()).all(continues);
+            if self.rhs.batch[axis] != 0 || !continues(&self.lhs) || !continues(&self.dst) || !post {
+                return;
+            }
+            if m == 1 {
+                self.lhs.row = self.lhs.batch[axis];
+                self.dst.row = self.dst.batch[axis];
+                self.post.iter_mut().filter_map(|(_, v)| v.as_mut()).for_each(|v| v.row = v.batch[axis]);
+            }
+            self.m *= self.batch[axis];
+            self.remove_batch(axis);
+        }
+    }
+
+    /// The same product transposed.
+    fn swap(&mut self) {
+        std::mem::swap(&mut self.m, &mut self.n);
+        std::mem::swap(&mut self.lhs, &mut self.rhs);
+        self.views().for_each(|v| std::mem::swap(&mut v.row, &mut v.col));
+        self.swapped = !self.swapped;
+    }
+}
+
+/// An operand as its operation's axes see it.
+fn view(problem: &Problem, operand: &Operand, argument: usize) -> View {
+    let axes = problem.axes(operand.role);
+    let strides = operand.strides();
+    let along = |dims: &[usize]| {
+        // The innermost of dimensions that are one axis; extents of 1 may be anywhere in memory.
+        let inner = dims.iter().filter(|d| operand.shape[**d] > 1).map(|d| strides[*d]).min();
+        inner.or_else(|| dims.iter().map(|d| strides[*d]).min()).unwrap_or(0)
+    };
+    View {
+        argument,
+        dtype: operand.dtype,
+        batch: axes.batch.iter().map(|d| d.map_or(0, |d| strides[d])).collect(),
+        row: along(&axes.row),
+        col: along(&axes.col),
+    }
+}
+
+/// The naive nest: clear, contract, then each post-op over the whole result.
+pub fn build(problem: &str, c: &Contraction) -> LoopNest {
+    let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
+    let [m, n, k] = ["m", "n", "k"].map(|v| nest.var(v));
+    let batch: Vec<Var> = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
+    let extents = [c.m, c.n, c.k];
+    let mut buffers: Vec<Option<Buffer>> = vec![None; c.arguments.len()];
+    let mut access = |view: &View, [row, col]: [(Var, u64); 2], whole: bool| {
+        // Axes that the tensor lacks are no dimensions; a factor or the result always has its own two.
+        let outer = batch.iter().zip(&c.batch).zip(&view.batch).map(|((v, e), s)| (*v, *e, *s)).filter(|(_, _, s)| *s != 0);
+        let inner = [(row.0, row.1, view.row), (col.0, col.1, view.col)].into_iter().filter(|(_, _, s)| whole || *s != 0);
+        let dims: Vec<(Var, u64, u64)> = outer.chain(inner).collect();
+        let (name, dtype, kind) = c.arguments[view.argument].clone();
+        buffers[view.argument] = Some(Buffer {
+            name,
+            dtype,
+            kind,
+            dims: dims.iter().map(|&(_, extent, stride)| Dim { extent, stride }).collect(),
+            interleave: 1,
+        });
+        Access {
+            buffer: crate::nest::BufferId(view.argument as u16),
+            index: dims.iter().map(|(v, ..)| Affine::from(*v)).collect(),
+        }
+    };
+    let (rows, cols, sums) = ((m, extents[0]), (n, extents[1]), (k, extents[2]));
+    let dst = access(&c.dst, [rows, cols], true);
+    let (lhs, rhs) = (access(&c.lhs, [rows, sums], true), access(&c.rhs, [sums, cols], true));
+    let over = |var, extent, body| {
+        Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body: vec![body] })
+    };
+    let contract = Stmt::MulAdd { dst: dst.clone(), lhs, rhs };
+    let mut steps = vec![];
+    if !c.accumulate {
+        steps.push(Stmt::Zero { dst: dst.clone() });
+    }
+    steps.push(over(k, c.k, contract));
+    for (op, operand) in &c.post {
+        let operand = operand.as_ref().map(|v| access(v, [rows, cols], false));
+        steps.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
+    }
+    nest.body = steps
+        .into_iter()
+        .map(|s| {
+            let inner = over(m, c.m, over(n, c.n, s));
+            batch.iter().zip(&c.batch).rev().fold(inner, |body, (v, e)| over(*v, *e, body))
+        })
+        .collect();
+    nest.buffers = buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect();
+    nest
+}
