@@ -1,19 +1,23 @@
 //! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another.
 
-use kiln_ir::op;
-use kiln_ir::rewrite::{PackSpec, RewriteError, TileLoop, fuse_loops, pack, partition, split_tails, tensorize, tile};
-use kiln_ir::{LoopNest, Problem};
+use kiln_ir::rewrite::{
+    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
+};
+use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
+use crate::microkernel::build::epilogue::add_spills;
 use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
+use crate::target::VectorUnit;
 
 /// Lowers `problem` by `schedule`; `seen` is called with each rewrite's name and result.
 pub fn lower(
     problem: &Problem,
     schedule: &Schedule,
-    lanes: u64,
+    unit: &VectorUnit,
     mut seen: impl FnMut(&'static str, &LoopNest),
 ) -> Result<LoopNest, RewriteError> {
-    let mut nest = op::build(problem);
+    let c = Contraction::of(problem);
+    let mut nest = contraction::build(&problem.to_string(), &c);
     seen("build", &nest);
     nest = fuse_loops(nest)?;
     seen("fuse_loops", &nest);
@@ -25,12 +29,19 @@ pub fn lower(
         seen("partition", &nest);
     }
     for (i, r) in schedule.regions.iter().enumerate() {
-        nest = tile(nest, i, &tile_loops(schedule, r))?;
+        nest = tile(nest, i, &tile_loops(schedule, r), schedule.parallel != Parallel::None)?;
     }
     seen("tile", &nest);
+    // The first region last: its panels take the place of the factor that the others are redirected from.
+    for (i, r) in schedule.regions.iter().enumerate().rev().filter(|(_, r)| r.rhs == RhsAccess::Packed) {
+        nest = prepacked(nest, i, Side::Rhs, r.nr, schedule.rhs_panel(&c, r, unit))?;
+        if i == 0 {
+            seen("prepacked", &nest);
+        }
+    }
     let mut packed = false;
     for (i, r) in schedule.regions.iter().enumerate() {
-        for spec in packs(schedule, r, i, lanes) {
+        for spec in packs(&c, schedule, r, i, unit) {
             nest = pack(nest, i, &spec)?;
             packed = true;
         }
@@ -42,6 +53,9 @@ pub fn lower(
     seen("split_tails", &nest);
     nest = tensorize(nest)?;
     seen("tensorize", &nest);
+    if add_spills(&mut nest, schedule.form, unit) {
+        seen("spill", &nest);
+    }
     Ok(nest)
 }
 
@@ -51,33 +65,34 @@ fn tile_loops(schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
     let k0 = TileLoop::new("k", r.kc);
     match (schedule.parallel, r.rhs, r.order) {
-        (Parallel::None | Parallel::N, RhsAccess::Panel, _) => vec![parallel(n0), k0, n1, m0, m1],
-        (Parallel::None | Parallel::N, _, Order::NM) => vec![parallel(n0), k0, m0, n1, m1],
-        (Parallel::None | Parallel::N, _, Order::MN) => vec![parallel(n0), k0, m0, m1, n1],
         (Parallel::M, _, Order::NM) => vec![parallel(m0), n0, k0, n1, m1],
         (Parallel::M, _, Order::MN) => vec![parallel(m0), n0, k0, m1, n1],
+        (_, RhsAccess::Panel, _) => vec![parallel(n0), k0, n1, m0, m1],
+        (_, _, Order::NM) => vec![parallel(n0), k0, m0, n1, m1],
+        (_, _, Order::MN) => vec![parallel(n0), k0, m0, m1, n1],
     }
 }
 
-fn packs(schedule: &Schedule, r: &Region, region: usize, lanes: u64) -> Vec<PackSpec> {
+fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: &VectorUnit) -> Vec<PackSpec> {
     let mut specs = vec![];
     let rhs_at = match r.rhs {
-        RhsAccess::InPlace => None,
+        RhsAccess::InPlace | RhsAccess::Packed => None,
         RhsAccess::Panel => Some("n1"),
         RhsAccess::Block => Some("k0"),
     };
     if let Some(at) = rhs_at {
         let panel = format!("rhs_panel{region}");
-        specs.push(PackSpec { operand: "rhs", panel, at: at.into(), pitch: r.nr.next_multiple_of(lanes) });
+        specs.push(PackSpec { side: Side::Rhs, panel, at: at.into(), shape: schedule.rhs_panel(c, r, unit) });
     }
     if r.lhs == LhsAccess::Block {
-        // A panel is packed inside the loop over rows, so the rows are packed outside of it, all at once.
+        // A panel of columns is packed inside the loop over rows, so the rows are packed outside of it, all at once; so
+        // are those of a task.
         let at = match (schedule.parallel, r.rhs) {
-            (Parallel::None | Parallel::N, RhsAccess::InPlace | RhsAccess::Block) => "m0",
-            _ => "k0",
+            (Parallel::M, _) | (_, RhsAccess::Panel) => "k0",
+            _ => "m0",
         };
         let panel = format!("lhs_panel{region}");
-        specs.push(PackSpec { operand: "lhs", panel, at: at.into(), pitch: r.kc.next_multiple_of(lanes) });
+        specs.push(PackSpec { side: Side::Lhs, panel, at: at.into(), shape: schedule.lhs_panel(c, r) });
     }
     specs
 }

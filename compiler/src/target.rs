@@ -95,6 +95,8 @@ pub struct VectorUnit {
     pub load_ports: u32,
     /// Vector stores per cycle.
     pub store_ports: u32,
+    /// BF16 matrix, dot-product and conversion instructions are there.
+    pub bf16: bool,
 }
 
 /// A data cache.
@@ -164,6 +166,7 @@ const fn neon(fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
         fma_latency,
         load_ports,
         store_ports: 2,
+        bf16: false,
     }
 }
 
@@ -178,6 +181,7 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
         fma_latency,
         load_ports,
         store_ports: 1,
+        bf16: false,
     }
 }
 
@@ -193,6 +197,7 @@ const fn x86(isa: VectorIsa, lanes: u32, registers: u8, fma_pipes: u32) -> Vecto
         fma_latency: 4,
         load_ports: 2,
         store_ports: 1,
+        bf16: false,
     }
 }
 
@@ -221,7 +226,7 @@ impl Target {
             core,
             modifiers: vec![],
             arch: Arch::Aarch64,
-            units,
+            units: units.into_iter().map(|u| VectorUnit { bf16, ..u }).collect(),
             bf16,
             line: 64,
             l1d,
@@ -297,6 +302,7 @@ impl Target {
                 return Ok(());
             }
             self.bf16 = on;
+            self.units.iter_mut().for_each(|u| u.bf16 = on);
         } else if let Some(bytes) = word.strip_prefix("+l1d=").and_then(bytes) {
             self.l1d.bytes = bytes;
         } else if let Some(bytes) = word.strip_prefix("+l2=").and_then(bytes) {

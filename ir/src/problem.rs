@@ -352,6 +352,11 @@ impl Problem {
         self.math
     }
 
+    /// The same problem with other arithmetic allowed.
+    pub fn with_math(&self, math: MathMode) -> Self {
+        Self { math, ..self.clone() }
+    }
+
     /// The order of dimensions in memory of lhs, rhs or dst.
     pub fn tag(&self, role: Role) -> Tag {
         let at = TAGGED.iter().position(|(r, _)| *r == role).unwrap_or(2);

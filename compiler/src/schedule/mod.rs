@@ -9,23 +9,35 @@
 //! ```
 
 pub mod cost;
+pub mod forms;
 mod search;
 mod text;
 
 pub use search::{Choice, search};
 pub use text::ScheduleParseError;
 
-use kiln_ir::op::Matmul;
+use kiln_ir::rewrite::PanelShape;
+use kiln_ir::{Contraction, DType};
 
-use crate::microkernel::build::registers_needed;
-use crate::target::{Multiplier, Target, VectorIsa};
+use crate::target::{Multiplier, Target, VectorIsa, VectorUnit};
+
+/// What a micro-kernel does with its vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Columns in lanes, times scalars of the rows: by element or broadcast.
+    Outer,
+    /// K in lanes, lanes added up at the end: few rows, and columns that lie along K. BFDOT where both factors are bf16.
+    Dot,
+    /// BFMMLA: 2x4 by 4x2 in each 128 bits.
+    Mmla,
+}
 
 /// Where a micro-kernel reads the row operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LhsAccess {
     /// From the caller's matrix.
     InPlace,
-    /// From a block of MC x KC copied row by row.
+    /// From a block of MC x KC copied tile by tile, as panels of MR rows.
     Block,
 }
 
@@ -38,6 +50,8 @@ pub enum RhsAccess {
     Panel,
     /// From a block of KC x NC, copied panel by panel before any is used.
     Block,
+    /// From panels that were packed before the call: constant weights.
+    Packed,
 }
 
 /// The order of the loops over tiles inside a cache block.
@@ -58,6 +72,8 @@ pub enum Parallel {
     M,
     /// Blocks of columns.
     N,
+    /// The products of a batch, as the batch axes are with blocks of rows or columns too.
+    Batch,
 }
 
 /// A range of columns and how it is computed.
@@ -92,6 +108,8 @@ pub struct Region {
 pub struct Schedule {
     /// The vector unit.
     pub isa: VectorIsa,
+    /// What its micro-kernels do.
+    pub form: Form,
     /// The parallel axis.
     pub parallel: Parallel,
     /// Regions, ascending, covering all columns.
@@ -100,8 +118,6 @@ pub struct Schedule {
 
 /// The most steps of K in a loop body: more only makes code larger.
 pub const MAX_UNROLL: u64 = 64;
-/// The most elements of a packed row: offsets in it are immediates of 32 bits.
-pub const MAX_PACKED_ROW: u64 = 1 << 24;
 
 /// A schedule that cannot be lowered for a problem and target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,10 +130,13 @@ pub struct ScheduleError {
 }
 
 impl Schedule {
-    /// Checks legality for a shape on a target: what [`search`](search()) proposes always passes.
-    pub fn verify(&self, shape: Matmul, target: &Target) -> Result<(), ScheduleError> {
+    /// Checks legality for a contraction on a target: what [`search`](search()) proposes always passes.
+    pub fn verify(&self, c: &Contraction, target: &Target) -> Result<(), ScheduleError> {
         let fail = |why: String| Err(ScheduleError { schedule: self.to_string(), why });
         let Some(unit) = target.unit(self.isa) else { return fail(format!("{target} has no {}", self.isa)) };
+        if let Err(why) = forms::check(self.form, c, unit) {
+            return fail(why);
+        }
         let mut at = 0;
         for r in &self.regions {
             if r.start != at || r.end <= r.start {
@@ -127,30 +146,35 @@ impl Schedule {
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
                 return fail("every size must be at least 1".into());
             }
-            if r.unroll > MAX_UNROLL {
+            let group = forms::unroll_group(self.form, unit);
+            if r.unroll > MAX_UNROLL.max(group) {
                 return fail(format!("unroll={} is more than {MAX_UNROLL}", r.unroll));
             }
-            if matches!(unit.multiplier, Multiplier::Lane { .. }) && r.unroll % 4 != 0 {
+            if r.unroll % group != 0 {
                 return fail(format!(
-                    "unroll={} is not a multiple of the 4 lanes that {} multiplies by",
+                    "unroll={} is not a multiple of the {group} steps that {} takes at once",
                     r.unroll, unit.isa
                 ));
-            }
-            if r.lhs == LhsAccess::Block && r.kc > MAX_PACKED_ROW {
-                return fail(format!("rows of kc={} are too long to pack, the limit is {MAX_PACKED_ROW}", r.kc));
             }
             let width = r.end - r.start;
             if width % r.nr != 0 || r.nc % r.nr != 0 || r.nc > width {
                 return fail(format!("nr={} must divide nc={} and the region's {width} columns", r.nr, r.nc));
             }
-            if r.mr > r.mc || r.mc > shape.m || (r.mc % r.mr != 0 && r.mc != shape.m) {
-                return fail(format!("mc={} must be a multiple of mr={} or all {} rows", r.mc, r.mr, shape.m));
+            if r.mr > r.mc || r.mc > c.m || (r.mc % r.mr != 0 && r.mc != c.m) {
+                return fail(format!("mc={} must be a multiple of mr={} or all {} rows", r.mc, r.mr, c.m));
             }
-            if r.kc > shape.k {
-                return fail(format!("kc={} is more than K={}", r.kc, shape.k));
+            if r.kc > c.k {
+                return fail(format!("kc={} is more than K={}", r.kc, c.k));
             }
-            let vectors = r.nr.div_ceil(u64::from(unit.lanes));
-            let needed = registers_needed(unit, r.mr, vectors);
+            if r.kc < c.k {
+                if c.dst.dtype != DType::F32 {
+                    return fail("blocks of K add to an f32 result, and it is bf16".into());
+                }
+                if r.kc % forms::interleave(self.form) != 0 {
+                    return fail(format!("kc={} cuts a group of {} steps", r.kc, forms::interleave(self.form)));
+                }
+            }
+            let needed = forms::registers_needed(self.form, unit, r.mr, r.nr, r.lhs);
             if needed > u64::from(unit.registers) {
                 return fail(format!(
                     "a {}x{} tile needs {needed} registers, {} has {}",
@@ -158,6 +182,7 @@ impl Schedule {
                 ));
             }
             if let Multiplier::Lane { max_reg } = unit.multiplier
+                && self.form == Form::Outer
                 && r.mr > u64::from(max_reg)
             {
                 return fail(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
@@ -165,21 +190,46 @@ impl Schedule {
             if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel == Parallel::M) {
                 return fail("a panel is packed for all rows: order=nm, and not parallel=m".into());
             }
-            if r.nr % u64::from(unit.lanes) != 0 && r.rhs != RhsAccess::InPlace && width != r.nr {
-                return fail("panels of part of a vector cannot follow one another".into());
+            if r.rhs == RhsAccess::Packed && c.swapped {
+                return fail("the weights are the left factor here, and only the right one is packed before calls".into());
+            }
+            if (r.rhs == RhsAccess::Packed) != (self.regions[0].rhs == RhsAccess::Packed) {
+                return fail("packed weights are packed for all regions".into());
+            }
+            if let Err(why) = forms::check_access(self.form, c, unit, r) {
+                return fail(why);
             }
         }
-        if at != shape.n {
-            return fail(format!("regions cover {at} of {} columns", shape.n));
+        if at != c.n {
+            return fail(format!("regions cover {at} of {} columns", c.n));
         }
         Ok(())
     }
 
-    /// Multiply-adds that vector lanes make beyond the problem's own: lanes past the last column of each region.
-    pub fn wasted_macs(&self, shape: Matmul, target: &Target) -> u64 {
-        let lanes = target.unit(self.isa).map_or(1, |u| u64::from(u.lanes));
-        let waste = |r: &Region| (r.nr.next_multiple_of(lanes) - r.nr) * ((r.end - r.start) / r.nr);
-        self.regions.iter().map(waste).sum::<u64>() * shape.m * shape.k
+    /// The shape of the panels that a region's columns are packed in.
+    pub fn rhs_panel(&self, c: &Contraction, r: &Region, unit: &VectorUnit) -> PanelShape {
+        forms::panel(self.form, c.rhs.dtype, r.nr, u64::from(unit.lanes))
+    }
+
+    /// The shape of the panels that a region's rows are packed in.
+    pub fn lhs_panel(&self, c: &Contraction, r: &Region) -> PanelShape {
+        // Rows are taken one or two at a time, whatever the vector length.
+        forms::panel(self.form, c.lhs.dtype, r.mr, if self.form == Form::Mmla { 4 } else { 1 })
+    }
+
+    /// Multiply-adds that vector lanes make beyond the problem's own: lanes past the last column of each region, and the row
+    /// that an odd number of rows lacks where instructions take two.
+    pub fn wasted_macs(&self, c: &Contraction, target: &Target) -> u64 {
+        let Some(unit) = target.unit(self.isa) else { return 0 };
+        let (rows, k, columns) = forms::granularity(self.form, unit, c);
+        let waste = |r: &Region| {
+            let strips = (r.end - r.start) / r.nr;
+            let tails = c.m / r.mc * (r.mc % r.mr).next_multiple_of(rows) + (c.m % r.mc % r.mr).next_multiple_of(rows);
+            let whole = (c.m / r.mc * (r.mc / r.mr) + c.m % r.mc / r.mr) * r.mr.next_multiple_of(rows);
+            (whole + tails) * r.nr.next_multiple_of(columns) * strips * c.k.next_multiple_of(k)
+        };
+        let batch: u64 = c.batch.iter().product();
+        (self.regions.iter().map(waste).sum::<u64>() * batch).saturating_sub(c.macs())
     }
 }
 
@@ -189,7 +239,8 @@ mod tests {
 
     fn refused(schedule: &str, [m, k, n]: [u64; 3], target: &str) -> String {
         let schedule: Schedule = schedule.parse().unwrap();
-        schedule.verify(Matmul { m, k, n }, &target.parse().unwrap()).unwrap_err().why
+        let problem = kiln_ir::Problem::matmul(m, k, n).build().unwrap();
+        schedule.verify(&Contraction::of(&problem), &target.parse().unwrap()).unwrap_err().why
     }
 
     #[test]
@@ -203,10 +254,8 @@ mod tests {
         assert!(why("4x16", "kc=65 unroll=1 order=nm lhs=inplace").contains("kc=65"));
         assert!(why("4x5", "kc=64 unroll=1 order=nm lhs=inplace").contains("must divide"));
         assert!(why("0x16", "kc=64 unroll=1 order=nm lhs=inplace").contains("at least 1"));
-        let wide = "avx2 parallel=none; n 0..1 tile 1x1 mc=1 nc=1 kc=536870913 unroll=2 order=nm lhs=block rhs=inplace";
-        assert!(refused(wide, [1, 536_870_913, 1], "x86-64-v3").contains("too long to pack"));
         let lanes = "neon parallel=none; n 0..16 tile 4x16 mc=4 nc=16 kc=64 unroll=2 order=nm lhs=inplace rhs=inplace";
-        assert!(refused(lanes, shape, "neoverse-n1").contains("multiple of the 4 lanes"));
+        assert!(refused(lanes, shape, "neoverse-n1").contains("multiple of the 4 steps"));
         assert!(refused(lanes, shape, "x86-64-v3").contains("has no neon"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
 use crate::target::VectorIsa;
 
 /// A text that is not a schedule.
@@ -19,10 +19,12 @@ pub struct ScheduleParseError {
 /// Words and the values they stand for; both directions read the same list.
 type Words<T> = &'static [(&'static str, T)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
-const PARALLEL: Words<Parallel> = &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N)];
+const PARALLEL: Words<Parallel> = 
+    &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("batch", Parallel::Batch)];
+const FORMS: Words<Form> = &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla)];
 const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
 const RHS: Words<RhsAccess> =
-    &[("inplace", RhsAccess::InPlace), ("panel", RhsAccess::Panel), ("block", RhsAccess::Block)];
+    &[("inplace", RhsAccess::InPlace), ("panel", RhsAccess::Panel), ("block", RhsAccess::Block), ("packed", RhsAccess::Packed)];
 
 fn name<T: PartialEq>(words: Words<T>, value: &T) -> &'static str {
     words.iter().find(|(_, v)| v == value).map_or("?", |(n, _)| n)
@@ -37,7 +39,11 @@ fn value<T: Copy>(words: Words<T>, word: &str, expected: &'static str) -> Result
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} parallel={}", self.isa, name(PARALLEL, &self.parallel))?;
+        self.isa.fmt(f)?;
+        if self.form != Form::Outer {
+            write!(f, "/{}", name(FORMS, &self.form))?;
+        }
+        write!(f, " parallel={}", name(PARALLEL, &self.parallel))?;
         self.regions.iter().try_for_each(|r| write!(f, "; {r}"))
     }
 }
@@ -112,7 +118,7 @@ impl FromStr for Region {
             unroll: number(p.keyed("unroll")?)?,
             order: value(ORDERS, p.keyed("order")?, "nm or mn")?,
             lhs: value(LHS, p.keyed("lhs")?, "inplace or block")?,
-            rhs: value(RHS, p.keyed("rhs")?, "inplace, panel or block")?,
+            rhs: value(RHS, p.keyed("rhs")?, "inplace, panel, block or packed")?,
         };
         p.end()?;
         Ok(region)
@@ -126,15 +132,19 @@ impl FromStr for Schedule {
         let mut parts = s.split(';');
         let mut head = Part(parts.next().unwrap_or_default().split_whitespace());
         let word = head.next("a vector unit")?;
-        let isa = VectorIsa::from_name(word)
-            .ok_or(ScheduleParseError { word: word.into(), expected: "neon, sve, avx2 or fma128" })?;
-        let parallel = value(PARALLEL, head.keyed("parallel")?, "none, m or n")?;
+        let (isa, form) = word.split_once('/').unwrap_or((word, "outer"));
+        let isa = VectorIsa::from_name(isa).ok_or(ScheduleParseError {
+            word: word.into(),
+            expected: "neon, sve, avx2 or fma128, perhaps with a form, as sve/mmla",
+        })?;
+        let form = value(FORMS, form, "outer, dot or mmla")?;
+        let parallel = value(PARALLEL, head.keyed("parallel")?, "none, m, n or batch")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {
             return Err(ScheduleParseError { word: s.into(), expected: "at least one region after `;`" });
         }
-        Ok(Schedule { isa, parallel, regions })
+        Ok(Schedule { isa, form, parallel, regions })
     }
 }
 

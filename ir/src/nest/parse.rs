@@ -179,7 +179,14 @@ impl<'a> Parser<'a> {
             let op = self.post_op()?;
             post.push((op, if op.has_operand() { Some(self.matrix()?) } else { None }));
         }
-        Ok(Tile { m, n, k, dst, lhs, rhs, init, post })
+        let spill = if self.text.eat_keyword("spill") {
+            let a = self.access()?;
+            self.text.expect("x")?;
+            Some((a, self.text.number("a number of elements")?))
+        } else {
+            None
+        };
+        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, spill })
     }
 
     fn pack(&mut self) -> Result<Pack> {
