@@ -28,6 +28,7 @@ mod link;
 mod listing;
 pub mod lower;
 pub mod microkernel;
+pub mod packed;
 mod pipeline;
 pub mod schedule;
 pub mod target;

@@ -364,6 +364,10 @@ fn permute(f: Permute, bits: u8, a: &[u32], b: &[u32]) -> Result<Words, Fault> {
             let from = if f == Permute::ZipHigh { count / 2 } else { 0 };
             (from..from + count / 2).flat_map(|i| [first[i], second[i]]).collect()
         }
+        Permute::TrnEven | Permute::TrnOdd => {
+            let skip = usize::from(f == Permute::TrnOdd);
+            (skip..count).step_by(2).flat_map(|i| [first[i], second[i]]).collect()
+        }
         Permute::UzpEven | Permute::UzpOdd => {
             let skip = usize::from(f == Permute::UzpOdd);
             first.iter().skip(skip).step_by(2).chain(second.iter().skip(skip).step_by(2)).copied().collect()

@@ -162,6 +162,10 @@ pub enum Permute {
     UzpEven,
     /// The odd elements of `a`, then those of `b`.
     UzpOdd,
+    /// The even elements of both, alternating: `a0 b0 a2 b2 ..`.
+    TrnEven,
+    /// The odd elements of both, alternating.
+    TrnOdd,
 }
 
 impl Permute {
@@ -171,6 +175,8 @@ impl Permute {
         ("zip2", Permute::ZipHigh),
         ("uzp1", Permute::UzpEven),
         ("uzp2", Permute::UzpOdd),
+        ("trn1", Permute::TrnEven),
+        ("trn2", Permute::TrnOdd),
     ];
 }
 
