@@ -3,7 +3,7 @@ use kiln_ir::DType;
 
 use super::error;
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::microkernel::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
 
 fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
