@@ -80,8 +80,9 @@ pub enum Arguments {
 /// Emits `mk` for its instruction set as a position-independent C function.
 pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     match mk.isa {
-        VectorIsa::Sve => a64::sve::emit(mk, arguments),
+        VectorIsa::Sve => a64::sve::emit(mk, target, arguments),
+        VectorIsa::Neon => a64::neon::emit(mk, target, arguments),
         VectorIsa::Avx2 => x64::avx2::emit(mk, arguments),
-        VectorIsa::Neon | VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
+        VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
     }
 }
