@@ -34,5 +34,6 @@ pub mod schedule;
 pub mod target;
 
 pub use artifact::{Artifact, Stage};
+pub use listing::function_listing;
 pub use pipeline::{CompileError, Options, compile};
 pub use target::Target;
