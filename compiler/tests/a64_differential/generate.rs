@@ -221,13 +221,10 @@ impl Generator {
         // What is invalid in some trip is left out, which can make more so.
         loop {
             let mut kinds = self.kinds.clone();
-            let bad = (0..3).find_map(|_| body.iter().position(|op| kinds.step(op, dtype).is_none()));
+            let bad = (0..trips).find_map(|_| body.iter().position(|op| kinds.step(op, dtype).is_none()));
             match bad {
                 Some(bad) => _ = body.remove(bad),
                 None => {
-                    // The kinds of the last trip are those of the second at the latest, but one trip is one.
-                    let mut kinds = self.kinds.clone();
-                    (0..trips).for_each(|_| body.iter().for_each(|op| kinds.step(op, dtype).unwrap()));
                     self.kinds = kinds;
                     break;
                 }

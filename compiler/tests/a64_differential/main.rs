@@ -11,10 +11,14 @@ mod generate;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod machine;
 
+use std::collections::BTreeSet;
+
+use capstone::arch::{BuildsCapstone, arm64};
 use common::assembler::Assembler;
 use generate::{Machine, kernel};
 use kiln_compiler::Target;
 use kiln_compiler::emit::a64::REGISTER_PARAMS;
+use kiln_compiler::emit::a64::inst::Inst;
 use kiln_compiler::emit::{self, Arguments, Function};
 use kiln_compiler::function_listing;
 use kiln_compiler::microkernel::MicroKernel;
@@ -60,6 +64,57 @@ fn listings_assemble_back() {
                 assert_eq!(differ, None, "{} {machine:?} seed {seed}\n{text}", assembler.command);
                 assert!(code.len() >= f.bytes.len());
             }
+        }
+    }
+}
+
+/// One text for each instruction of `f`.
+fn disassembled(f: &Function) -> Vec<String> {
+    let capstone = capstone::Capstone::new().arm64().mode(arm64::ArchMode::Arm).build().unwrap();
+    let decoded = capstone.disasm_all(&f.bytes[..f.code_len], 0).unwrap();
+    assert_eq!(decoded.len() * 4, f.code_len, "every word decodes");
+    decoded.iter().map(|i| format!("{} {}", i.mnemonic().unwrap(), i.op_str().unwrap()).trim().to_owned()).collect()
+}
+
+/// `text` with every number replaced by `N`.
+fn shape(text: &str) -> String {
+    let spelled = text.replace("{ ", "{").replace(" }", "}");
+    let mut out = String::new();
+    let mut characters = spelled.chars().peekable();
+    while let Some(c) = characters.next() {
+        if c.is_ascii_digit() || (c == '-' && characters.peek().is_some_and(char::is_ascii_digit)) {
+            while characters.next_if(|c| c.is_ascii_hexdigit() || *c == 'x').is_some() {}
+            out.push('N');
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Rows of the table that nothing is emitted from would be tested for nothing.
+#[test]
+fn every_row_of_the_table_is_emitted() {
+    let mut emitted_shapes = BTreeSet::new();
+    for machine in machines(&[4, 8, 16]) {
+        for seed in 0..60 {
+            let f = emitted(&kernel(seed, machine), machine, seed);
+            emitted_shapes.extend(disassembled(&f).iter().map(|t| shape(t)));
+        }
+    }
+    let name = |i: &Inst| format!("{i:?}").split(' ').next().unwrap().to_owned();
+    let samples = Inst::samples();
+    let rows: BTreeSet<String> = samples.iter().map(name).collect();
+    let found = samples.iter().filter(|i| emitted_shapes.contains(&shape(&i.to_string()))).map(name).collect();
+    assert_eq!(rows.difference(&found).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn no_instruction_touches_reserved_registers() {
+    for (machine, seed) in machines(&[4, 8]).into_iter().flat_map(|m| (0..40).map(move |seed| (m, seed))) {
+        for text in disassembled(&emitted(&kernel(seed, machine), machine, seed)) {
+            let words = || text.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words().all(|w| !["x17", "x18", "x29", "x30"].contains(&w)), "seed {seed}: {text}");
         }
     }
 }

@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn neon_rows_share_an_index_and_panels_reach_far() {
-        let rows = (0..6).map(|i| access(0, i * 4000, 16, Form::neon(16, true)));
+        let rows = (0..6).map(|i| access(0, i * 400_000, 16, Form::neon(16, true)));
         let panel = (0..64).map(|j| access(1, j * 16, 1024, Form::neon(16, true)));
         let plan = plan(&rows.chain(panel).collect::<Vec<_>>());
         assert_eq!(plan.advances.iter().map(|a| a.by).collect::<Vec<_>>(), [16, 1024]);
