@@ -41,6 +41,7 @@ pub struct Artifact {
     choice: Choice,
     nest: LoopNest,
     kernels: Vec<MicroKernel>,
+    calls: Vec<Option<usize>>,
     layout: Option<PackedLayout>,
     notes: Vec<String>,
     symbols: Vec<Symbol>,
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub choice: Choice,
     pub nest: LoopNest,
     pub kernels: Vec<MicroKernel>,
+    pub calls: Vec<Option<usize>>,
     pub layout: Option<PackedLayout>,
     pub notes: Vec<String>,
 }
@@ -118,8 +120,8 @@ impl Artifact {
             .zip(ranges)
             .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
             .collect();
-        let Parts { choice, nest, kernels, layout, notes } = parts;
-        Self { problem, target, choice, nest, kernels, layout, notes, symbols, image }
+        let Parts { choice, nest, kernels, calls, layout, notes } = parts;
+        Self { problem, target, choice, nest, kernels, calls, layout, notes, symbols, image }
     }
 
     /// How the kernel expects its right operand packed; `None` if it reads it where it is.
@@ -162,6 +164,12 @@ impl Artifact {
     /// The vector programs.
     pub fn micro_kernels(&self) -> &[MicroKernel] {
         &self.kernels
+    }
+
+    /// For each tile and copy of the nest, in the order they are written down, the index of the micro-kernel it calls; `None`
+    /// for a copy that the driver makes itself.
+    pub fn calls(&self) -> &[Option<usize>] {
+        &self.calls
     }
 
     /// The functions in the image, the entry first.

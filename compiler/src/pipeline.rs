@@ -81,7 +81,10 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let (image, ranges) = link(&functions, target.arch).map_err(|e| internal("link")(e.into()))?;
     let layout = PackedLayout::of(&c, &choice.schedule, target);
     let notes = notes(&c, &choice.schedule, target);
-    let parts = Parts { choice, nest, kernels: plan.kernels, layout, notes };
+    let mut calls = vec![];
+    plan.calls(&nest.body, &mut calls);
+    let kernels = plan.kernels;
+    let parts = Parts { choice, nest, kernels, calls, layout, notes };
     Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
 
@@ -230,6 +233,20 @@ impl Plan<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Plan<'_> {
+    /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
+    fn calls(&self, body: &[Stmt], out: &mut Vec<Option<usize>>) {
+        for s in body {
+            match s {
+                Stmt::Loop(l) => self.calls(&l.body, out),
+                Stmt::Tile(t) => out.push(Some(driver::Callees::tile(self, t).0)),
+                Stmt::Pack(p) => out.push(driver::Callees::pack(self, p)),
+                _ => {}
+            }
+        }
     }
 }
 

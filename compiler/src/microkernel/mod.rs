@@ -16,6 +16,7 @@ pub mod interp;
 mod operands;
 pub mod parse;
 pub mod print;
+pub mod program;
 pub mod verify;
 
 use kiln_ir::DType;

@@ -313,6 +313,10 @@ instructions! {
     Uzp1V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 001 10 nnnnn ddddd" "uzp1 {d}.{s}, {n}.{s}, {m}.{s}" Base;
     /// UZP2
     Uzp2V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 101 10 nnnnn ddddd" "uzp2 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// TRN1
+    Trn1V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 010 10 nnnnn ddddd" "trn1 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// TRN2
+    Trn2V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 110 10 nnnnn ddddd" "trn2 {d}.{s}, {n}.{s}, {m}.{s}" Base;
     /// FMLA (by element), element 0 or 1
     FmlaLow4s(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 10 i mmmmm 0001 0 0 nnnnn ddddd" "fmla {d}.4s, {n}.4s, {m}.s[{i}]" Base;
     /// FMLA (by element), element 2 or 3
@@ -444,6 +448,10 @@ instructions! {
     Uzp1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 010 nnnnn ddddd" "uzp1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
     /// UZP2 (vectors)
     Uzp2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 011 nnnnn ddddd" "uzp2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// TRN1, TRN2 (vectors)
+    Trn1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 100 nnnnn ddddd" "trn1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// TRN1, TRN2 (vectors)
+    Trn2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 101 nnnnn ddddd" "trn2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
     /// BFCVT
     BfcvtH(d: Z, g: P7, n: Z) "01100101 10 0010 10 101 ggg nnnnn ddddd" "bfcvt {d}.h, {g}/m, {n}.s" SveBf16;
     /// BFCVTNT

@@ -102,6 +102,8 @@ impl VectorEmitter for Neon {
                     Permute::ZipHigh => Inst::Zip2V { d, n, m, s },
                     Permute::UzpEven => Inst::Uzp1V { d, n, m, s },
                     Permute::UzpOdd => Inst::Uzp2V { d, n, m, s },
+                    Permute::TrnEven => Inst::Trn1V { d, n, m, s },
+                    Permute::TrnOdd => Inst::Trn2V { d, n, m, s },
                 }
             }
             Op::Mmla { .. } | Op::Dot2 { .. } | Op::Dot2Lane { .. } => {

@@ -123,6 +123,8 @@ impl VectorEmitter for Sve {
                     Permute::ZipHigh => Inst::Zip2Z { d, n, m, s },
                     Permute::UzpEven => Inst::Uzp1Z { d, n, m, s },
                     Permute::UzpOdd => Inst::Uzp2Z { d, n, m, s },
+                    Permute::TrnEven => Inst::Trn1Z { d, n, m, s },
+                    Permute::TrnOdd => Inst::Trn2Z { d, n, m, s },
                 }
             }
             Op::Mmla { d, a, b } => return code.push_bf16(Inst::BfmmlaS { d: z(d.0), n: z(a.0), m: z(b.0) }),

@@ -255,11 +255,11 @@ impl Driver<'_> {
         let mut rest = task;
         for (nth, l) in loops.iter().enumerate().rev() {
             let n = trips(l) as i64;
-            let index = if nth == 0 { rest } else { self.b.ins().urem_imm(rest, n) };
+            let index = if nth == 0 { rest } else { self.b.ins().urem_imm_u(rest, n) };
             let value = self.scale(index, l.step as i64);
             self.vars[l.var.0 as usize] = Some(Binding::Value(value));
             if nth > 0 {
-                rest = self.b.ins().udiv_imm(rest, n);
+                rest = self.b.ins().udiv_imm_u(rest, n);
             }
         }
         loops[loops.len() - 1].body.iter().for_each(|s| self.stmt(s));
@@ -332,7 +332,7 @@ impl Driver<'_> {
                 let bytes = 8 * args.len() as u32;
                 let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3));
                 for (i, arg) in (0..).zip(args) {
-                    self.b.ins().stack_store(arg, slot, 8 * i);
+                    self.b.ins().stack_store(I64, arg, slot, 8 * i);
                 }
                 let block = self.b.ins().stack_addr(I64, slot, 0);
                 self.call(kernel, &[block]);

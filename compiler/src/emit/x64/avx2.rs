@@ -344,6 +344,13 @@ impl Emitter<'_> {
         let halves = match f {
             Permute::ZipLow => LOW_HALVES,
             Permute::ZipHigh => HIGH_HALVES,
+            // Unpacking alternates inside quadwords.
+            Permute::TrnEven | Permute::TrnOdd if bits == 64 => {
+                return self.lanewise(if f == Permute::TrnOdd { high } else { low }, d, a, b);
+            }
+            Permute::TrnEven | Permute::TrnOdd => {
+                return Err(error(self.mk, format!("no permutation {f:?} of {bits} bits")));
+            }
             Permute::UzpEven | Permute::UzpOdd => {
                 let odd = f == Permute::UzpOdd;
                 if bits == 32 {

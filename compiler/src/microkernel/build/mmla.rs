@@ -173,8 +173,9 @@ impl Builder<'_> {
                 let low = plan.acc(i, 2 * j);
                 let high = (2 * j + 1 < plan.halves).then(|| plan.acc(i, 2 * j + 1));
                 let other = high.unwrap_or(low);
-                let at = |r: u64| (r * self.vectors + j) as usize;
-                let why = |r: u64| format!("c[{r}, {}]", self.columns(j));
+                let (vectors, columns) = (self.vectors, self.columns(j));
+                let at = |r: u64| (r * vectors + j) as usize;
+                let why = |r: u64| format!("c[{r}, {columns}]");
                 let even = |d| Op::Permute { f: Permute::UzpEven, bits: 64, d, a: low, b: other };
                 if 2 * i + 1 < self.rows {
                     let first = pool.pop().expect("the operands' registers are free");
