@@ -9,7 +9,7 @@ use kiln_ir::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, LoopNest,
 use kiln_ir::{Contraction, DType, PostOp};
 
 use super::{BuildError, Builder};
-use crate::microkernel::program::{Leaf, Program};
+use crate::microkernel::program::{Program, Step, assign};
 use crate::microkernel::{Addr, Op, P, V};
 use crate::schedule::Form;
 use crate::target::VectorUnit;
@@ -150,12 +150,13 @@ impl Builder<'_> {
                     let op = Op::Load { d: register, src: self.spill_addr(i, j), lanes: self.lanes as u16 };
                     self.push(op, format!("c[{i}, {}]", self.columns(j)));
                 }
-                let resident = |leaf: Leaf| match leaf {
-                    Leaf::Const(bits) => constants.iter().find(|(b, _)| *b == bits).map(|(_, v)| *v),
-                    Leaf::Operand(n) => held.iter().find(|(h, _)| *h == usize::from(n)).map(|(_, v)| *v),
+                let resident = |step: Step| match step {
+                    Step::Const(bits) => constants.iter().find(|(b, _)| *b == bits).map(|(_, v)| *v),
+                    Step::Operand(n) => held.iter().find(|(h, _)| *h == usize::from(n)).map(|(_, v)| *v),
+                    _ => None,
                 };
-                let load = |n: u8, d: V| self.load_operand(&operands[usize::from(n)], i, j, d);
-                let ops = program.assign(register, &free, &resident, &load).ok_or(failed.clone())?;
+                let mut load = |n: u8, d: V| self.load_operand(&operands[usize::from(n)], i, j, d);
+                let ops = assign(&program, register, register, &free, &resident, &mut load).ok_or(failed.clone())?;
                 let why = format!("c[{i}, {}] {}", self.columns(j), words(&chain));
                 ops.into_iter().for_each(|op| self.push(op, why.clone()));
                 self.store(i, j, register);
