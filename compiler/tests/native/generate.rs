@@ -120,7 +120,8 @@ impl Generator {
     /// Where `elements` elements are that may be stored or loaded.
     fn addr(&mut self, elements: u16, store: bool) -> Addr {
         let parity = if store { Some(1) } else { None };
-        let mut candidates: Vec<u8> = (0..self.params.len() as u8).filter(|p| parity.is_none_or(|o| p % 2 == o)).collect();
+        let mut candidates: Vec<u8> =
+            (0..self.params.len() as u8).filter(|p| parity.is_none_or(|o| p % 2 == o)).collect();
         let full = self.trips.is_some() && self.streams.len() >= STREAMS;
         let mut step = match self.trips {
             Some(_) => self.random.pick(&[0, 1, 2, 4, -1]),

@@ -4,16 +4,21 @@
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+#[path = "../common/assembler.rs"]
+mod assembler;
 mod execute;
 mod generate;
 mod memory;
 mod values;
 
+use std::collections::BTreeSet;
+
+use assembler::Assembler;
 use execute::{difference, run};
 use generate::{Generator, Set};
-use kiln_compiler::emit::{self, Arguments};
+use kiln_compiler::emit::{self, Arguments, Function};
 use kiln_compiler::microkernel::{Binary, MicroKernel, Op, Stmt};
-use kiln_compiler::target::{Target, VectorIsa};
+use kiln_compiler::target::{Arch, Target, VectorIsa};
 use memory::Placement;
 
 const KERNELS: u64 = 4000;
@@ -132,8 +137,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
         return;
     }
     const LOWER: [u32; 8] = [0, 1, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff];
-    let words: Vec<u8> =
-        (0..=0xffff_u32).flat_map(|h| LOWER.map(|l| h << 16 | l)).flat_map(u32::to_le_bytes).collect();
+    let words: Vec<u8> = (0..=0xffff_u32).flat_map(|h| LOWER.map(|l| h << 16 | l)).flat_map(u32::to_le_bytes).collect();
     for (isa, lanes) in [(VectorIsa::Avx2, 8), (VectorIsa::Fma128, 4)] {
         let bytes = words.len();
         let text = format!(
@@ -158,5 +162,45 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
         mk.interpret(&mut expected.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
         let found = run(&function.bytes, Arguments::Registers, Placement::End, &data);
         assert!(expected == found, "{isa}");
+    }
+}
+
+/// The line of `f`'s listing for its byte `at`.
+fn line_of(f: &Function, at: usize) -> String {
+    let mut end = 0;
+    let listing = f.listing(Arch::X86_64, true);
+    let mut lines = listing.lines().filter_map(|l| Some((l, l.strip_suffix(']')?.rsplit_once(" [")?.1)));
+    let found = lines.find(|(_, bytes)| {
+        end += bytes.split(' ').count();
+        end > at
+    });
+    found.map_or("constants".into(), |(line, _)| line.trim().to_owned())
+}
+
+/// Listings of random kernels assemble back, most instructions as text.
+#[test]
+fn listings_assemble_to_the_code() {
+    for isa in [VectorIsa::Avx2, VectorIsa::Fma128] {
+        let functions: Vec<_> = (0..300)
+            .map(|seed| {
+                let mk = Generator::new(seed).kernel(isa);
+                emit::micro_kernel(&mk, &target(isa), Arguments::Block).unwrap()
+            })
+            .collect();
+        for assembler in Assembler::all(Arch::X86_64) {
+            let (mut lines, mut raw) = (0, BTreeSet::new());
+            for (n, f) in functions.iter().enumerate() {
+                let listing = f.listing(Arch::X86_64, false);
+                let code = assembler.assemble(&format!("native-{isa}-{n}"), &listing);
+                if let Some(at) = (0..f.bytes.len()).find(|&i| code.get(i) != Some(&f.bytes[i])) {
+                    let (line, theirs) = (line_of(f, at), &code[at.min(code.len())..(at + 16).min(code.len())]);
+                    panic!("{} differs at byte {at}: {line}\nit has {theirs:02x?}", assembler.command);
+                }
+                lines += listing.lines().count();
+                let is_raw = |l: &&str| l.contains(".byte") && !l.ends_with(" constants");
+                raw.extend(listing.lines().filter(is_raw).map(str::to_owned));
+            }
+            assert!(raw.len() * 20 <= lines, "{isa}: {} of {lines} lines are bytes: {raw:#?}", raw.len());
+        }
     }
 }

@@ -44,14 +44,8 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
     let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
-    let mut e = Emitter {
-        mk,
-        b,
-        regs: vec![None; mk.registers as usize],
-        pointers: vec![],
-        anchors: vec![],
-        reasons: vec![],
-    };
+    let mut e =
+        Emitter { mk, b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
     e.body(arguments)?;
     let (reasons, b) = (e.reasons, e.b);
     b.finalize(isa(target.arch, Level::MicroKernel).frontend_config());

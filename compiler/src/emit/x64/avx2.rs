@@ -31,7 +31,7 @@ use kiln_ir::DType;
 
 use super::assembler::Assembler;
 use super::demand::{Demand, demand_after};
-use super::pointers::Pointers;
+use super::pointers::{Pointers, memory};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Permute, Shift, Stmt, Unary, V};
 use crate::target::VectorIsa;
@@ -373,7 +373,7 @@ impl Emitter<'_> {
 
 /// The operand `bytes` after `operand`.
 fn beyond(operand: MemoryOperand, bytes: i64) -> MemoryOperand {
-    MemoryOperand::with_base_displ(operand.base, operand.displacement + bytes)
+    memory(operand.base, operand.displacement + bytes)
 }
 
 #[cfg(test)]

@@ -279,7 +279,8 @@ fn load_pointer(asm: &mut Assembler, to: Register, param: P) -> Result<(), EmitE
     asm.put(Instruction::with2(Code::Mov_r64_rm64, to, memory(BLOCK, 8 * i64::from(param.0))))
 }
 
-fn memory(base: Register, displacement: i64) -> MemoryOperand {
+/// The operand at a register plus a displacement.
+pub(super) fn memory(base: Register, displacement: i64) -> MemoryOperand {
     match displacement {
         0 => MemoryOperand::with_base(base),
         d => MemoryOperand::with_base_displ(base, d),
