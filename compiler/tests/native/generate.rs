@@ -92,7 +92,7 @@ impl Generator {
 
     fn param(&mut self, i: u64) -> Param {
         let dtype = self.random.pick(&[DType::F32, DType::Bf16]);
-        let access = if i % 2 == 0 { Access::Read } else { Access::ReadWrite };
+        let access = if i.is_multiple_of(2) { Access::Read } else { Access::ReadWrite };
         let row_bytes = (24 + self.random.below(200)) * dtype.bytes() as u64;
         Param { name: format!("p{i}"), dtype, access, region: Region { rows: 1, row_bytes, row_stride: row_bytes } }
     }
