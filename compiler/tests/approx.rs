@@ -111,7 +111,10 @@ fn check(program: &Program, residents: usize, same: bool) {
         program.constants().into_iter().take(residents).enumerate().map(|(i, c)| (c, V(40 + i as u8))).collect();
     for budget in least.saturating_sub(1)..least + 6 {
         let free: Vec<V> = (0..budget).map(|i| V(10 + i as u8)).collect();
-        let find = |bits| resident.iter().find(|r| r.0 == bits).map(|r| r.1);
+        let find = |step: Step| match step {
+            Step::Const(bits) => resident.iter().find(|r| r.0 == bits).map(|r| r.1),
+            _ => None,
+        };
         let mut load = |i: u8, d| Op::Load {
             d,
             src: Addr { param: P(0), offset: 32 * (1 + i64::from(i)), step: 0 },

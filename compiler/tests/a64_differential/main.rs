@@ -58,7 +58,7 @@ fn listings_assemble_back() {
                 let mut mk = kernel(seed, machine);
                 mk.name = format!("random_{seed}");
                 let f = emitted(&mk, machine, seed);
-                let text = function_listing(&f, &target(machine));
+                let text = function_listing(&f, &target(machine), false);
                 let code = assembler.assemble(&format!("random-{n}-{seed}"), &text);
                 let differ = code.iter().zip(&f.bytes).position(|(a, b)| a != b);
                 assert_eq!(differ, None, "{} {machine:?} seed {seed}\n{text}", assembler.command);

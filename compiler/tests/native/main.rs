@@ -168,7 +168,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
 /// The line of `f`'s listing for its byte `at`.
 fn line_of(f: &Function, at: usize) -> String {
     let mut end = 0;
-    let listing = f.listing(Arch::X86_64, true);
+    let listing = function_listing(&f, &"x86-64-v3".parse().unwrap(), true);
     let mut lines = listing.lines().filter_map(|l| Some((l, l.strip_suffix(']')?.rsplit_once(" [")?.1)));
     let found = lines.find(|(_, bytes)| {
         end += bytes.split(' ').count();
@@ -190,7 +190,7 @@ fn listings_assemble_to_the_code() {
         for assembler in Assembler::all(Arch::X86_64) {
             let (mut lines, mut raw) = (0, BTreeSet::new());
             for (n, f) in functions.iter().enumerate() {
-                let listing = f.listing(Arch::X86_64, false);
+                let listing = function_listing(&f, &"x86-64-v3".parse().unwrap(), false);
                 let code = assembler.assemble(&format!("native-{isa}-{n}"), &listing);
                 if let Some(at) = (0..f.bytes.len()).find(|&i| code.get(i) != Some(&f.bytes[i])) {
                     let (line, theirs) = (line_of(f, at), &code[at.min(code.len())..(at + 16).min(code.len())]);

@@ -13,15 +13,18 @@ pub fn assign(
     input: V,
     result: V,
     free: &[V],
-    resident: &dyn Fn(u32) -> Option<V>,
+    resident: &dyn Fn(Step) -> Option<V>,
     load_operand: &mut dyn FnMut(u8, V) -> Op,
 ) -> Option<Vec<Op>> {
     let mut a = Assigner::new(program, input, result, free);
     for (i, step) in program.steps().iter().enumerate() {
         a.now = i;
         match *step {
-            Step::Const(bits) => a.places[i] = resident(bits).map_or(Place::Nowhere, Place::Resident),
+            Step::Const(_) => a.places[i] = resident(*step).map_or(Place::Nowhere, Place::Resident),
             Step::Input => {}
+            Step::Operand(_) if resident(*step).is_some() => {
+                a.places[i] = resident(*step).map_or(Place::Nowhere, Place::Resident);
+            }
             Step::Operand(n) => {
                 let d = a.take(i, &[])?;
                 a.ops.push(load_operand(n, d));
