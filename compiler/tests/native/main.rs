@@ -204,3 +204,20 @@ fn listings_assemble_to_the_code() {
         }
     }
 }
+
+/// NEON comes out of the same emitter as FMA128. It is not executed here, but all of it must be emitted, without constants
+/// behind the code, and listed.
+#[test]
+fn neon_is_emitted_and_listed() {
+    let target: Target = "neoverse-n1".parse().unwrap();
+    let assemblers = Assembler::all(Arch::Aarch64);
+    for seed in 0..300 {
+        let mk = Generator::new(seed).kernel(VectorIsa::Neon);
+        let f = emit::micro_kernel(&mk, &target, Arguments::Block).unwrap_or_else(|e| panic!("{e}\n{mk}"));
+        let listing = f.listing(Arch::Aarch64, false);
+        for a in &assemblers {
+            let code = a.assemble(&format!("native-neon-{seed}"), &listing);
+            assert!(code.starts_with(&f.bytes), "{} of\n{listing}", a.command);
+        }
+    }
+}
