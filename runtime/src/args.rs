@@ -309,15 +309,24 @@ pub struct Pointers<'a> {
     tensors: PhantomData<Args<'a>>,
 }
 
-// SAFETY: the tensors behind them are borrowed as long as the value lives, shared ones are only read, and the value itself
-// only tells addresses.
-unsafe impl Sync for Pointers<'_> {}
-
 impl Pointers<'_> {
     /// One pointer per argument of the kernel's entry, in order.
     #[inline]
     pub fn as_slice(&self) -> &[*mut u8] {
         self.all.as_slice()
+    }
+}
+
+/// [`Pointers`] for the threads of one call.
+pub(crate) struct Divided<'a>(pub(crate) &'a Pointers<'a>);
+
+// SAFETY: the tensors are borrowed as long as the pointers are there, shared ones are only read, and the tasks of a call, which
+// are all that threads get, write distinct elements of the exclusive one.
+unsafe impl Sync for Divided<'_> {}
+
+impl Divided<'_> {
+    pub(crate) fn pointers(&self) -> &Pointers<'_> {
+        self.0
     }
 }
 

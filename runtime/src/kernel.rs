@@ -11,7 +11,7 @@ use kiln_compiler::{CompileError, Options, Target, compile};
 use kiln_ir::contraction::View;
 use kiln_ir::{Contraction, Problem};
 
-use crate::args::{Args, Input, Pointers, Signature};
+use crate::args::{Args, Divided, Input, Pointers, Signature};
 use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
 use crate::error::RuntimeError;
@@ -175,8 +175,8 @@ impl Kernel {
         if !self.parallel || self.tasks == 1 {
             return self.tasks_on_this_thread(&pointers, 0, self.tasks);
         }
-        let pointers = &pointers;
-        self.shared.threads.each(self.tasks, &|begin, end| self.tasks_on_this_thread(pointers, begin, end))
+        let divided = Divided(&pointers);
+        self.shared.threads.each(self.tasks, &|begin, end| self.tasks_on_this_thread(divided.pointers(), begin, end))
     }
 
     /// [`run`](Self::run) on the calling thread alone.
