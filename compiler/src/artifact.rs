@@ -11,6 +11,7 @@ use crate::emit::{Function, Note};
 use crate::listing;
 use crate::lower::lower;
 use crate::microkernel::MicroKernel;
+use crate::packed::PackedLayout;
 use crate::schedule::Choice;
 use crate::target::Target;
 
@@ -40,8 +41,21 @@ pub struct Artifact {
     choice: Choice,
     nest: LoopNest,
     kernels: Vec<MicroKernel>,
+    calls: Vec<Option<usize>>,
+    layout: Option<PackedLayout>,
+    notes: Vec<String>,
     symbols: Vec<Symbol>,
     image: Vec<u8>,
+}
+
+/// What the stages made of a problem.
+pub(crate) struct Parts {
+    pub choice: Choice,
+    pub nest: LoopNest,
+    pub kernels: Vec<MicroKernel>,
+    pub calls: Vec<Option<usize>>,
+    pub layout: Option<PackedLayout>,
+    pub notes: Vec<String>,
 }
 
 /// A stage that can be dumped.
@@ -93,13 +107,10 @@ impl fmt::Display for Stage {
 }
 
 impl Artifact {
-    #[allow(clippy::too_many_arguments, reason = "one argument per stage, called from the pipeline alone")]
     pub(crate) fn new(
         problem: Problem,
         target: Target,
-        choice: Choice,
-        nest: LoopNest,
-        kernels: Vec<MicroKernel>,
+        parts: Parts,
         functions: Vec<Function>,
         image: Vec<u8>,
         ranges: Vec<Range<usize>>,
@@ -109,7 +120,25 @@ impl Artifact {
             .zip(ranges)
             .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
             .collect();
-        Self { problem, target, choice, nest, kernels, symbols, image }
+        let Parts { choice, nest, kernels, calls, layout, notes } = parts;
+        Self { problem, target, choice, nest, kernels, calls, layout, notes, symbols, image }
+    }
+
+    /// How the kernel expects its right operand packed; `None` if it reads it where it is.
+    pub fn packed_layout(&self) -> Option<&PackedLayout> {
+        self.layout.as_ref()
+    }
+
+    /// The regions of packed weights that are arguments behind the problem's own, in order. The first region is in the place
+    /// of the right operand.
+    pub fn packed_arguments(&self) -> Vec<usize> {
+        let regions = self.layout.as_ref().map_or(0, |l| l.regions.len());
+        (1..regions).rev().collect()
+    }
+
+    /// What a person should know: paths that the target or the shape rules out, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// What it computes.
@@ -135,6 +164,12 @@ impl Artifact {
     /// The vector programs.
     pub fn micro_kernels(&self) -> &[MicroKernel] {
         &self.kernels
+    }
+
+    /// For each tile and copy of the nest, in the order they are written down, the index of the micro-kernel it calls; `None`
+    /// for a copy that the driver makes itself.
+    pub fn calls(&self) -> &[Option<usize>] {
+        &self.calls
     }
 
     /// The functions in the image, the entry first.
@@ -174,8 +209,13 @@ impl Artifact {
                 let mut out = format!("{} @{}\n", self.problem, self.target);
                 for o in self.arguments() {
                     let shape: Vec<String> = o.shape.iter().map(u64::to_string).collect();
-                    out += &format!("argument  {}: {}[{}]\n", o.role, o.dtype, shape.join("x"));
+                    let tag = if o.tag.is_plain() { String::new() } else { format!(" {}", o.tag) };
+                    out += &format!("argument  {}: {}[{}]{tag}\n", o.name, o.dtype, shape.join("x"));
                 }
+                if let Some(layout) = &self.layout {
+                    out += &format!("packed    rhs, {} bytes\n", layout.bytes());
+                }
+                out += &self.notes.iter().map(|n| format!("note      {n}\n")).collect::<String>();
                 out + &format!("scratch   {} bytes\ntasks     {}\n", self.scratch_bytes(), self.tasks())
             }
             Stage::Schedule => self.choice.to_string(),
@@ -189,9 +229,9 @@ impl Artifact {
     }
 
     fn lowering(&self) -> String {
-        let lanes = self.target.unit(self.choice.schedule.isa).map_or(1, |u| u64::from(u.lanes));
+        let Some(unit) = self.target.unit(self.choice.schedule.isa) else { return String::new() };
         let (mut out, mut before) = (String::new(), String::new());
-        let lowered = lower(&self.problem, &self.choice.schedule, lanes, |name, nest| {
+        let lowered = lower(&self.problem, &self.choice.schedule, unit, |name, nest| {
             let text = nest.to_string();
             out += &if text == before {
                 format!("after {name}: (unchanged)\n\n")

@@ -28,10 +28,12 @@ mod link;
 mod listing;
 pub mod lower;
 pub mod microkernel;
+pub mod packed;
 mod pipeline;
 pub mod schedule;
 pub mod target;
 
 pub use artifact::{Artifact, Stage};
+pub use listing::function_listing;
 pub use pipeline::{CompileError, Options, compile};
 pub use target::Target;

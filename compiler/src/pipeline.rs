@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use kiln_ir::nest::{Access, BufferKind, Extent, Init, LoopNest, Stmt, Tile};
-use kiln_ir::{Op, PostOp, Problem, ProblemError};
+use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile};
+use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError};
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Parts};
 use crate::emit::{self, Arguments, Function, clif::driver};
 use crate::link::link;
 use crate::lower::lower;
-use crate::microkernel::{MicroKernel, build};
-use crate::schedule::{Choice, Schedule, ScheduleError, cost, search};
+use crate::microkernel::MicroKernel;
+use crate::microkernel::build::{self, BuildError, How};
+use crate::packed::PackedLayout;
+use crate::schedule::{Choice, Form, RhsAccess, Schedule, ScheduleError, cost, forms, search};
 use crate::target::{Target, VectorUnit};
 
 /// What a caller may choose. Part of the identity of what is compiled.
@@ -19,6 +21,9 @@ use crate::target::{Target, VectorUnit};
 pub struct Options {
     /// Instead of the cost model's choice.
     pub schedule: Option<Schedule>,
+    /// The right operand is the same in many calls and may be packed before them:
+    /// [`Artifact::packed_layout`] tells whether the kernel wants that.
+    pub constant_weights: bool,
 }
 
 /// Why there is no artifact. The variant says who can mend it.
@@ -62,29 +67,51 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
             cause,
         }
     };
-    check_rows(problem, target)?;
-    let choice = choose(problem, target, options)?;
+    let c = Contraction::of(problem);
+    check_rows(&c, target)?;
+    let choice = choose(&c, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
-    let nest =
-        lower(problem, &choice.schedule, u64::from(unit.lanes), |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
+    let nest = lower(problem, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
-    let keyed = |t: &Tile| KernelKey::of(&nest, t, &choice.schedule);
-    let (kernels, keys) = vectorize(&nest, &unit, &keyed).map_err(|e| internal("microkernel")(e.into()))?;
-    for k in &kernels {
+    let plan = vectorize(&nest, &choice.schedule, &unit).map_err(|e| internal("microkernel")(e.into()))?;
+    for k in &plan.kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
     }
-    let functions = emit_all(&nest, target, &kernels, &|t| keys[&keyed(t)]).map_err(|e| internal("emit")(e.into()))?;
+    let functions = emit_all(&nest, target, &plan).map_err(|e| internal("emit")(e.into()))?;
     let (image, ranges) = link(&functions, target.arch).map_err(|e| internal("link")(e.into()))?;
-    Ok(Artifact::new(problem.clone(), target.clone(), choice, nest, kernels, functions, image, ranges))
+    let layout = PackedLayout::of(&c, &choice.schedule, target);
+    let notes = notes(&c, &choice.schedule, target);
+    let mut calls = vec![];
+    plan.calls(&nest.body, &mut calls);
+    let kernels = plan.kernels;
+    let parts = Parts { choice, nest, kernels, calls, layout, notes };
+    Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
 
-fn check_rows(problem: &Problem, target: &Target) -> Result<(), CompileError> {
-    for o in problem.operands() {
-        if let [rows, cols] = o.shape[..]
-            && rows > 1
-            && cols * o.dtype.bytes() as u64 > MAX_ROW_BYTES
-        {
-            let what = format!("`{}` with rows of {cols} elements (at most {})", o.role, MAX_ROW_BYTES / 4);
+/// What a person should know of how a contraction is computed.
+fn notes(c: &Contraction, schedule: &Schedule, target: &Target) -> Vec<String> {
+    let mut notes = vec![];
+    let has_bf16 = [c.lhs.dtype, c.rhs.dtype].contains(&DType::Bf16);
+    let uses_bf16 = schedule.form == Form::Mmla
+        || (schedule.form == Form::Dot && target.unit(schedule.isa).is_some_and(|u| forms::dot_pairs(c, u)));
+    if has_bf16 && !uses_bf16 {
+        let why = if target.bf16 { "which is faster for this shape" } else { "as the target has no BF16 instructions" };
+        notes.push(format!("bf16 operands are widened to f32 as they are loaded, {why}"));
+    }
+    if c.math.allows_bf16() && !has_bf16 && !uses_bf16 {
+        let why = if target.bf16 { "f32 is faster for this shape" } else { "the target has no BF16 instructions" };
+        notes.push(format!("fpmath={} has no effect: {why}", c.math));
+    }
+    notes
+}
+
+fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
+    for (view, rows) in [(&c.lhs, c.m), (&c.rhs, c.k), (&c.dst, c.m)] {
+        let bytes = view.dtype.bytes() as u64;
+        let distance = if rows > 1 { view.row.max(view.col) } else { 0 };
+        if distance * bytes > MAX_ROW_BYTES {
+            let name = &c.arguments[view.argument].0;
+            let what = format!("`{name}` with rows of {distance} elements (at most {})", MAX_ROW_BYTES / bytes);
             return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
         }
     }
@@ -92,97 +119,168 @@ fn check_rows(problem: &Problem, target: &Target) -> Result<(), CompileError> {
 }
 
 /// The schedule: the caller's, checked, or the cost model's.
-fn choose(problem: &Problem, target: &Target, options: &Options) -> Result<Choice, CompileError> {
-    let Op::Matmul(shape) = problem.op();
-    let Some(schedule) = &options.schedule else { return Ok(search(shape, problem.epilogue(), target)) };
-    schedule.verify(shape, target)?;
-    let prediction =
-        cost::predict(shape, problem.epilogue(), schedule, target).ok_or_else(|| CompileError::Unsupported {
-            what: format!("the vector unit {}", schedule.isa),
+fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice, CompileError> {
+    let Some(schedule) = &options.schedule else { return Ok(search(c, target, options.constant_weights)) };
+    schedule.verify(c, target)?;
+    if !options.constant_weights && schedule.regions.iter().any(|r| r.rhs == RhsAccess::Packed) {
+        return Err(CompileError::Unsupported {
+            what: format!("`{schedule}`, which packs weights that are not said to be constant,"),
             target: Box::new(target.clone()),
-        })?;
+        });
+    }
+    let prediction = cost::predict(c, schedule, target).ok_or_else(|| CompileError::Unsupported {
+        what: format!("the vector unit {}", schedule.isa),
+        target: Box::new(target.clone()),
+    })?;
     Ok(Choice {
         schedule: schedule.clone(),
         prediction,
         candidates: vec![(schedule.clone(), prediction)],
-        wasted_macs: schedule.wasted_macs(shape, target),
-        macs: shape.macs(),
+        wasted_macs: schedule.wasted_macs(c, target),
+        macs: c.macs(),
     })
 }
 
-/// What distinguishes micro-kernels: a tile without its place.
+/// What distinguishes micro-kernels: a tile or a copy without its place.
 #[derive(PartialEq, Eq, Hash)]
-struct KernelKey {
-    size: [u64; 3],
-    strides: [u64; 6],
-    init: Init,
-    post: Vec<PostOp>,
-    rhs_is_packed: bool,
-    unroll: u64,
+enum KernelKey {
+    Tile {
+        size: [u64; 3],
+        factors: [(BufferShape, u64, u64); 3],
+        post: Vec<(PostOp, Option<(BufferId, u64, u64)>)>,
+        init: Init,
+        spill: Option<u64>,
+        how: How,
+    },
+    Pack { extents: [u64; 3], src: (BufferShape, u64, u64), dst: BufferShape },
 }
 
-impl KernelKey {
-    fn of(nest: &LoopNest, t: &Tile, schedule: &Schedule) -> Self {
-        // A region's variables start from 0, so the constant tells which region a tile is in.
+/// What a micro-kernel knows of a buffer.
+#[derive(PartialEq, Eq, Hash)]
+struct BufferShape {
+    dtype: DType,
+    interleave: u64,
+}
+
+fn described(nest: &LoopNest, m: &Matrix) -> (BufferShape, u64, u64) {
+    let b = &nest.buffers[m.at.buffer.0 as usize];
+    (BufferShape { dtype: b.dtype, interleave: b.interleave }, m.row, m.col)
+}
+
+/// The micro-kernels of a nest, and which one each kind of statement calls.
+struct Plan<'a> {
+    nest: &'a LoopNest,
+    schedule: &'a Schedule,
+    kernels: Vec<MicroKernel>,
+    keys: HashMap<KernelKey, usize>,
+}
+
+impl Plan<'_> {
+    /// How a tile is computed. A region's variables start from 0, so the constant tells which region a tile is in.
+    fn how(&self, t: &Tile) -> How {
         let column = t.dst.at.index.last().map_or(0, |i| i.constant as u64);
-        let region = schedule.regions.iter().find(|r| column < r.end);
-        Self {
-            size: [t.m, t.n, t.k],
-            strides: [t.dst.row, t.dst.col, t.lhs.row, t.lhs.col, t.rhs.row, t.rhs.col],
-            init: t.init,
-            post: t.post.iter().map(|p| p.0).collect(),
-            rhs_is_packed: nest.buffers[t.rhs.at.buffer.0 as usize].kind == BufferKind::Scratch,
+        let region = self.schedule.regions.iter().find(|r| column < r.end);
+        How {
+            form: self.schedule.form,
             unroll: region.map_or(1, |r| r.unroll),
+            padded: region.is_some_and(|r| r.rhs != RhsAccess::InPlace),
+        }
+    }
+
+    fn tile_key(&self, t: &Tile) -> KernelKey {
+        KernelKey::Tile {
+            size: [t.m, t.n, t.k],
+            factors: [&t.lhs, &t.rhs, &t.dst].map(|m| described(self.nest, m)),
+            // By buffer, as parameters are named after operands.
+            post: t.post.iter().map(|(op, m)| (*op, m.as_ref().map(|m| (m.at.buffer, m.row, m.col)))).collect(),
+            init: t.init,
+            spill: t.spill.as_ref().map(|(_, len)| *len),
+            how: self.how(t),
+        }
+    }
+
+    /// `None` for a copy that the driver makes itself.
+    fn pack_key(&self, p: &Pack) -> Option<KernelKey> {
+        let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else { return None };
+        let (dst, ..) = described(self.nest, &p.dst);
+        let src = described(self.nest, &p.src);
+        (dst.interleave > 1).then_some(KernelKey::Pack { extents: [*k, *width, p.pitch], src, dst })
+    }
+
+    fn collect(&mut self, body: &[Stmt], unit: &VectorUnit) -> Result<(), BuildError> {
+        for s in body {
+            let number = self.kernels.len();
+            match s {
+                Stmt::Loop(l) => self.collect(&l.body, unit)?,
+                Stmt::Tile(t) => {
+                    let how = self.how(t);
+                    if let Entry::Vacant(entry) = self.keys.entry(Plan::tile_key(self, t)) {
+                        let name = format!("uk{number}_{}x{}x{}", t.m, t.n, t.k);
+                        entry.insert(number);
+                        self.kernels.push(build::build(name, self.nest, t, unit, how)?);
+                    }
+                }
+                Stmt::Pack(p) => {
+                    if let Some(key) = self.pack_key(p)
+                        && let Entry::Vacant(entry) = self.keys.entry(key)
+                    {
+                        entry.insert(number);
+                        let name = format!("pack{number}");
+                        self.kernels.push(build::pack::build(name, self.nest, p, unit)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan<'_> {
+    /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
+    fn calls(&self, body: &[Stmt], out: &mut Vec<Option<usize>>) {
+        for s in body {
+            match s {
+                Stmt::Loop(l) => self.calls(&l.body, out),
+                Stmt::Tile(t) => out.push(Some(driver::Callees::tile(self, t).0)),
+                Stmt::Pack(p) => out.push(driver::Callees::pack(self, p)),
+                _ => {}
+            }
         }
     }
 }
 
-/// The distinct micro-kernels of a nest, and which one each kind of tile calls.
-fn vectorize(
-    nest: &LoopNest,
-    unit: &VectorUnit,
-    keyed: &dyn Fn(&Tile) -> KernelKey,
-) -> Result<(Vec<MicroKernel>, HashMap<KernelKey, usize>), build::BuildError> {
-    let mut tiles = vec![];
-    collect_tiles(&nest.body, &mut tiles);
-    let (mut kernels, mut keys) = (vec![], HashMap::new());
-    for t in tiles {
-        let key = keyed(t);
-        let unroll = key.unroll;
-        if let Entry::Vacant(entry) = keys.entry(key) {
-            let name = format!("uk{}_{}x{}x{}", kernels.len(), t.m, t.n, t.k);
-            entry.insert(kernels.len());
-            kernels.push(build::build(name, nest, t, unit, unroll)?);
-        }
+impl driver::Callees for Plan<'_> {
+    fn tile(&self, t: &Tile) -> (usize, Arguments) {
+        let kernel = self.keys[&self.tile_key(t)];
+        (kernel, emit::arguments(&self.kernels[kernel]))
     }
-    Ok((kernels, keys))
-}
 
-fn collect_tiles<'a>(body: &'a [Stmt], out: &mut Vec<&'a Tile>) {
-    for s in body {
-        match s {
-            Stmt::Loop(l) => collect_tiles(&l.body, out),
-            Stmt::Tile(t) => out.push(t),
-            _ => {}
-        }
+    fn pack(&self, p: &Pack) -> Option<usize> {
+        self.pack_key(p).map(|key| self.keys[&key])
     }
 }
 
-/// Whether a nest is one tile whose operands start where the arguments do: then no driver is needed.
+/// The distinct micro-kernels of a nest.
+fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &VectorUnit) -> Result<Plan<'a>, BuildError> {
+    let mut plan = Plan { nest, schedule, kernels: vec![], keys: HashMap::new() };
+    plan.collect(&nest.body, unit)?;
+    Ok(plan)
+}
+
+/// Whether a nest is one tile whose operands are the arguments, in order, from their starts: then no driver is needed.
 fn is_single_tile(nest: &LoopNest) -> bool {
     let mut body = &nest.body;
     loop {
         match &body[..] {
             [Stmt::Loop(l)] if matches!(l.extent, Extent::Const(e) if e <= l.step) => body = &l.body,
             [Stmt::Tile(t)] => {
-                let operands = t.post.iter().filter_map(|(_, a)| a.as_ref());
-                let mut all = [&t.lhs.at, &t.rhs.at, &t.dst.at].into_iter().chain(operands);
+                let operands = t.post.iter().filter_map(|(_, m)| m.as_ref());
+                let all = [&t.lhs, &t.rhs].into_iter().chain(operands).chain([&t.dst]);
                 // The variables that are left belong to loops of one iteration: they are 0.
-                let at_start = |a: &Access| {
-                    nest.buffers[a.buffer.0 as usize].kind != BufferKind::Scratch
-                        && a.index.iter().all(|i| i.constant == 0)
-                };
-                return all.all(at_start);
+                let at_start = |a: &Access| a.index.iter().all(|i| i.constant == 0);
+                return t.spill.is_none()
+                    && all.enumerate().all(|(at, m)| usize::from(m.at.buffer.0) == at && at_start(&m.at));
             }
             _ => return false,
         }
@@ -190,21 +288,16 @@ fn is_single_tile(nest: &LoopNest) -> bool {
 }
 
 /// The driver first, then the micro-kernels; or the only micro-kernel as the entry.
-fn emit_all(
-    nest: &LoopNest,
-    target: &Target,
-    kernels: &[MicroKernel],
-    kernel_of: &dyn Fn(&Tile) -> usize,
-) -> Result<Vec<Function>, emit::EmitError> {
-    let symbols: Vec<String> = kernels.iter().map(|k| k.name.clone()).collect();
+fn emit_all(nest: &LoopNest, target: &Target, plan: &Plan<'_>) -> Result<Vec<Function>, emit::EmitError> {
+    let symbols: Vec<String> = plan.kernels.iter().map(|k| k.name.clone()).collect();
     if is_single_tile(nest)
-        && let [only] = kernels
+        && let [only] = &plan.kernels[..]
     {
         return Ok(vec![emit::micro_kernel(only, target, Arguments::Block)?]);
     }
-    let mut functions = vec![driver::emit("driver", nest, target, &symbols, kernel_of)?];
-    for k in kernels {
-        functions.push(emit::micro_kernel(k, target, Arguments::Registers)?);
+    let mut functions = vec![driver::emit("driver", nest, target, &symbols, plan)?];
+    for k in &plan.kernels {
+        functions.push(emit::micro_kernel(k, target, emit::arguments(k))?);
     }
     Ok(functions)
 }

@@ -129,7 +129,9 @@ impl Contraction {
 
     fn remove_batch(&mut self, axis: usize) {
         self.batch.remove(axis);
-        self.views().for_each(|v| drop(v.batch.remove(axis)));
+        for v in self.views() {
+            v.batch.remove(axis);
+        }
     }
 
     /// Neighbouring batch axes that are one in every view become one.

@@ -503,7 +503,8 @@ impl Problem {
         let axes = self.op.axes(Role::Dst);
         let shape = self.op.shape(Role::Dst);
         let innermost = self.tags[2].order().rfind(|d| shape[*d] > 1);
-        if innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
+        let is_matrix = axes.row.iter().chain(&axes.col).any(|d| shape[*d] > 1);
+        if is_matrix && innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
             return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
         }
         Ok(self)

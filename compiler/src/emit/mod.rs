@@ -77,11 +77,23 @@ pub enum Arguments {
     Block,
 }
 
+/// How a driver passes a micro-kernel's pointers.
+pub fn arguments(mk: &MicroKernel) -> Arguments {
+    let most = match mk.isa {
+        VectorIsa::Sve | VectorIsa::Neon => a64::REGISTER_PARAMS,
+        VectorIsa::Avx2 => x64::MAX_PARAMS,
+        // Cranelift passes the rest in memory.
+        VectorIsa::Fma128 => usize::MAX,
+    };
+    if mk.params.len() <= most { Arguments::Registers } else { Arguments::Block }
+}
+
 /// Emits `mk` for its instruction set as a position-independent C function.
 pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     match mk.isa {
-        VectorIsa::Sve => a64::sve::emit(mk, arguments),
+        VectorIsa::Sve => a64::sve::emit(mk, target, arguments),
+        VectorIsa::Neon => a64::neon::emit(mk, target, arguments),
         VectorIsa::Avx2 => x64::avx2::emit(mk, arguments),
-        VectorIsa::Neon | VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
+        VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
     }
 }

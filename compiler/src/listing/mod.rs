@@ -9,8 +9,16 @@ mod x86;
 use std::collections::BTreeSet;
 
 use crate::artifact::{Artifact, Symbol};
+use crate::emit::Function;
 use crate::link::{ALIGN, filler};
-use crate::target::Arch;
+use crate::target::{Arch, Target};
+
+/// What is listed.
+struct Code<'a> {
+    arch: Arch,
+    image: &'a [u8],
+    symbols: &'a [Symbol],
+}
 
 /// A disassembled instruction.
 struct Line {
@@ -33,29 +41,46 @@ const COMMENT: usize = 44;
 
 pub(crate) fn listing(artifact: &Artifact, bytes: bool) -> String {
     let target = artifact.target();
-    let (comment, syntax) = match target.arch {
+    let (comment, syntax) = syntax(target);
+    let schedule = artifact.choice().schedule.to_string().replace("; ", &format!("\n{comment}           "));
+    let mut out = format!("{comment} problem   {}\n{comment} target    {target}\n", artifact.problem());
+    out += &format!("{comment} schedule  {schedule}\n        {syntax}\n        .text\n");
+    let code = Code { arch: target.arch, image: artifact.image(), symbols: artifact.symbols() };
+    for s in artifact.symbols() {
+        // The word form for AArch64: LLVM 14 takes a fill of one zero byte to mean NOPs.
+        let align = if target.arch == Arch::Aarch64 { ".balignl" } else { ".balign" };
+        out += &format!("\n        {align} {ALIGN}, {:#04x}\n", filler(target.arch));
+        function(&mut out, &code, s, comment, bytes);
+    }
+    out
+}
+
+/// A function that is not linked, as assembler source that assembles to its bytes.
+pub fn function_listing(f: &Function, target: &Target) -> String {
+    let (comment, syntax) = syntax(target);
+    let (range, notes) = (0..f.bytes.len(), f.notes.clone());
+    let symbol = Symbol { name: f.name.clone(), range, code_len: f.code_len, notes };
+    let mut out = format!("        {syntax}\n        .text\n");
+    let code = Code { arch: target.arch, image: &f.bytes, symbols: std::slice::from_ref(&symbol) };
+    function(&mut out, &code, &symbol, comment, false);
+    out
+}
+
+/// What starts comments, and the directive that chooses instructions and syntax.
+fn syntax(target: &Target) -> (&'static str, String) {
+    match target.arch {
         Arch::Aarch64 => {
             let sve = if target.sve_bits().is_some() { "+sve" } else { "" };
             let bf16 = if target.bf16 { "+bf16" } else { "" };
             ("//", format!(".arch armv8-a{sve}{bf16}"))
         }
         Arch::X86_64 => ("#", ".intel_syntax noprefix".into()),
-    };
-    let schedule = artifact.choice().schedule.to_string().replace("; ", &format!("\n{comment}           "));
-    let mut out = format!("{comment} problem   {}\n{comment} target    {target}\n", artifact.problem());
-    out += &format!("{comment} schedule  {schedule}\n        {syntax}\n        .text\n");
-    for s in artifact.symbols() {
-        // The word form for AArch64: LLVM 14 takes a fill of one zero byte to mean NOPs.
-        let align = if target.arch == Arch::Aarch64 { ".balignl" } else { ".balign" };
-        out += &format!("\n        {align} {ALIGN}, {:#04x}\n", filler(target.arch));
-        function(&mut out, artifact, s, comment, bytes);
     }
-    out
 }
 
-fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, bytes: bool) {
-    let code = &artifact.image()[s.range.start..s.range.start + s.code_len];
-    let lines = match artifact.target().arch {
+fn function(out: &mut String, listed: &Code, s: &Symbol, comment: &str, bytes: bool) {
+    let code = &listed.image[s.range.start..s.range.start + s.code_len];
+    let lines = match listed.arch {
         Arch::Aarch64 => a64::disassemble(code, s.range.start),
         Arch::X86_64 => x86::disassemble(code, s.range.start),
     };
@@ -63,7 +88,7 @@ fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, by
         lines.iter().filter_map(|l| l.refers_to).filter(|t| s.range.contains(t) && *t != s.range.start).collect();
     let name_of = |target: usize| match inside.iter().position(|t| *t == target) {
         Some(i) => Some(format!(".L{}_{i}", s.name)),
-        None => artifact.symbols().iter().find(|o| o.range.start == target).map(|o| o.name.clone()),
+        None => listed.symbols.iter().find(|o| o.range.start == target).map(|o| o.name.clone()),
     };
     out.push_str(&format!("{}:\n", s.name));
     let mut notes = s.notes.iter().peekable();
@@ -75,7 +100,7 @@ fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, by
         while let Some(n) = notes.next_if(|n| n.offset as usize + s.range.start <= l.offset) {
             reason = &n.text;
         }
-        let raw = &artifact.image()[l.offset..l.offset + l.len];
+        let raw = &listed.image[l.offset..l.offset + l.len];
         let name = l.refers_to.map(name_of);
         let text = match &name {
             Some(Some(name)) => l.text.replace("{}", name),
@@ -89,11 +114,11 @@ fn function(out: &mut String, artifact: &Artifact, s: &Symbol, comment: &str, by
         out.push_str(format!("        {shown:<COMMENT$} {comment} {why}{hex}").trim_end());
         out.push('\n');
     }
-    constants(out, artifact, s, &inside, comment);
+    constants(out, listed, s, &inside, comment);
 }
 
 /// What follows a function's instructions, label by label.
-fn constants(out: &mut String, artifact: &Artifact, s: &Symbol, inside: &BTreeSet<usize>, comment: &str) {
+fn constants(out: &mut String, listed: &Code, s: &Symbol, inside: &BTreeSet<usize>, comment: &str) {
     let mut at = s.range.start + s.code_len;
     while at < s.range.end {
         if let Some(i) = inside.iter().position(|t| *t == at) {
@@ -101,7 +126,7 @@ fn constants(out: &mut String, artifact: &Artifact, s: &Symbol, inside: &BTreeSe
         }
         let next = inside.range(at + 1..).next().copied().unwrap_or(s.range.end);
         let end = (at + 8).min(next).min(s.range.end);
-        let shown = data(&artifact.image()[at..end]);
+        let shown = data(&listed.image[at..end]);
         out.push_str(format!("        {shown:<COMMENT$} {comment} constants").trim_end());
         out.push('\n');
         at = end;

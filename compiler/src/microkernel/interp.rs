@@ -180,11 +180,7 @@ impl<'a, 'b> Machine<'a, 'b> {
             }
             Op::Shift { f, d, a, by } => {
                 let a = self.get(a);
-                let by = u32::from(by).min(31);
-                self.fill(d, |l| match f {
-                    Shift::Left => a[l] << by,
-                    Shift::RightSigned => (a[l].cast_signed() >> by).cast_unsigned(),
-                });
+                self.fill(d, |l| shift(f, a[l], by));
             }
             Op::PairAdd { d, a, b } => {
                 let (a, b, half) = (self.get(a), self.get(b), self.lanes / 2);
@@ -310,7 +306,9 @@ fn element(lane: u8) -> Result<usize, Fault> {
     if lane < 4 { Ok(lane.into()) } else { Err(Fault::Elements) }
 }
 
-fn fma(a: u32, b: u32, c: u32) -> u32 {
+/// `c + a * b`, rounded once.
+#[inline]
+pub fn fma(a: u32, b: u32, c: u32) -> u32 {
     f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)).to_bits()
 }
 
@@ -320,6 +318,7 @@ fn narrow(word: u32) -> u32 {
 }
 
 /// What an operation makes of one lane.
+#[inline]
 pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
     let (x, y) = (f32::from_bits(a), f32::from_bits(b));
     match f {
@@ -338,11 +337,22 @@ pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
 }
 
 /// What an operation makes of one lane.
+#[inline]
 pub fn unary(f: Unary, a: u32) -> u32 {
     match f {
         Unary::Move => a,
         Unary::Sqrt => f32::from_bits(a).sqrt().to_bits(),
         Unary::Abs => a & (u32::MAX >> 1),
+    }
+}
+
+/// What a shift makes of one lane.
+#[inline]
+pub fn shift(f: Shift, a: u32, by: u8) -> u32 {
+    let by = u32::from(by).min(31);
+    match f {
+        Shift::Left => a << by,
+        Shift::RightSigned => (a.cast_signed() >> by).cast_unsigned(),
     }
 }
 
@@ -364,6 +374,10 @@ fn permute(f: Permute, bits: u8, a: &[u32], b: &[u32]) -> Result<Words, Fault> {
             let from = if f == Permute::ZipHigh { count / 2 } else { 0 };
             (from..from + count / 2).flat_map(|i| [first[i], second[i]]).collect()
         }
+        Permute::TrnEven | Permute::TrnOdd => {
+            let skip = usize::from(f == Permute::TrnOdd);
+            (skip..count).step_by(2).flat_map(|i| [first[i], second[i]]).collect()
+        }
         Permute::UzpEven | Permute::UzpOdd => {
             let skip = usize::from(f == Permute::UzpOdd);
             first.iter().skip(skip).step_by(2).chain(second.iter().skip(skip).step_by(2)).copied().collect()
@@ -376,6 +390,7 @@ fn permute(f: Permute, bits: u8, a: &[u32], b: &[u32]) -> Result<Words, Fault> {
 }
 
 /// IEEE 754 `maximum`: NaN if either is NaN, and +0 is greater than -0. ([`f32::max`] ignores a NaN.)
+#[inline]
 fn maximum(x: f32, y: f32) -> f32 {
     if x.is_nan() || y.is_nan() {
         x + y

@@ -8,6 +8,7 @@
 //! `param + offset + trip * step` with constants, and every parameter says which [`Region`] behind its pointer may be
 //! touched, so that [`verify`](MicroKernel::verify) can prove that each access stays inside.
 
+pub mod approx;
 pub mod bf16;
 pub mod build;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod interp;
 mod operands;
 pub mod parse;
 pub mod print;
+pub mod program;
 pub mod verify;
 
 use kiln_ir::DType;
@@ -162,6 +164,10 @@ pub enum Permute {
     UzpEven,
     /// The odd elements of `a`, then those of `b`.
     UzpOdd,
+    /// The even elements of both, alternating: `a0 b0 a2 b2 ..`.
+    TrnEven,
+    /// The odd elements of both, alternating.
+    TrnOdd,
 }
 
 impl Permute {
@@ -171,6 +177,8 @@ impl Permute {
         ("zip2", Permute::ZipHigh),
         ("uzp1", Permute::UzpEven),
         ("uzp2", Permute::UzpOdd),
+        ("trn1", Permute::TrnEven),
+        ("trn2", Permute::TrnOdd),
     ];
 }
 

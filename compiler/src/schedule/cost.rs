@@ -8,10 +8,10 @@
 
 use std::fmt;
 
-use kiln_ir::Epilogue;
-use kiln_ir::op::Matmul;
+use kiln_ir::{Contraction, DType};
 
-use super::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
+use crate::microkernel::build::epilogue;
 use crate::target::{Cache, Multiplier, Target, VectorUnit};
 
 /// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
@@ -35,6 +35,10 @@ const COPY_RUN: f64 = 2.0;
 const COPY_RUN_FAR: f64 = 12.0;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
+/// Cycles per element that is copied alone, from a run across the panel's.
+const COPY_ELEMENT: f64 = 1.2;
+/// Cycles per 16 bytes of a panel that is rearranged for BFMMLA.
+const COPY_REARRANGED: f64 = 2.0;
 /// Share of the time to fetch from the second-level cache that computing does not hide, when it takes as long; less in
 /// proportion when it takes less.
 const EXPOSED_NEAR: f64 = 0.08;
@@ -93,51 +97,69 @@ impl fmt::Display for Prediction {
     }
 }
 
-/// Cycles of one step of K of a `rows x vectors` tile with operands in the first-level cache, and what bounds it.
-pub fn step(unit: &VectorUnit, target: &Target, rows: u64, vectors: u64) -> (f64, Bound) {
-    let fmas = (rows * vectors) as f64;
-    let row_loads = match unit.multiplier {
-        Multiplier::Lane { .. } => rows as f64 / 4.0,
-        Multiplier::Broadcast => rows as f64,
+/// Cycles of one step of K of a `rows x columns` tile with operands in the first-level cache, and what bounds it.
+fn step(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> (f64, Bound) {
+    let lanes = f64::from(unit.lanes);
+    let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
+    let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+    // Products of whole registers, loads, and operations that widen what is loaded.
+    let (products, loads, others) = match form {
+        Form::Outer => {
+            let row_loads = match unit.multiplier {
+                Multiplier::Lane { .. } => r / 4.0,
+                Multiplier::Broadcast => r,
+            };
+            let widen = row_loads * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype);
+            (r * v, v + row_loads, widen)
+        }
+        Form::Dot => {
+            let pairs = forms::dot_pairs(c, unit);
+            let per = lanes * if pairs { 2.0 } else { 1.0 };
+            let widen = if pairs { 0.0 } else { r * is_bf16(c.lhs.dtype) + columns as f64 * is_bf16(c.rhs.dtype) };
+            (r * columns as f64 / per, (r + columns as f64) / per, widen / per)
+        }
+        Form::Mmla => {
+            let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
+            (pairs * halves / 4.0, (pairs + halves) / 4.0, 0.0)
+        }
     };
-    let loads = vectors as f64 + row_loads;
+    // An accumulator is added to once a step, or once in as many steps as an instruction takes.
+    let per_product = match form {
+        Form::Outer => 1.0,
+        Form::Dot => lanes * if forms::dot_pairs(c, unit) { 2.0 } else { 1.0 },
+        Form::Mmla => 4.0,
+    };
     [
-        (fmas / f64::from(unit.fma_pipes), Bound::Fma),
+        (products / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
-        (LATENCY_SLACK * f64::from(unit.fma_latency), Bound::Latency),
-        ((fmas + loads + 0.5) / f64::from(target.dispatch), Bound::Issue),
+        (LATENCY_SLACK * f64::from(unit.fma_latency) / per_product, Bound::Latency),
+        ((products + loads + others + 0.5 / per_product) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
     .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
 }
 
-/// Predicted cycles of `schedule` for `shape` if every operand were in the first-level cache: what ranks register tiles.
-pub fn predict_in_cache(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: &Target) -> Option<f64> {
-    weigh(shape, epilogue, schedule, target, false).map(|p| p.cycles)
+/// Predicted cycles of `schedule` if every operand were in the first-level cache: what ranks register tiles.
+pub fn predict_in_cache(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<f64> {
+    weigh(c, schedule, target, false).map(|p| p.cycles)
 }
 
-/// Predicted cycles of `schedule` for `shape`.
-pub fn predict(shape: Matmul, epilogue: &Epilogue, schedule: &Schedule, target: &Target) -> Option<Prediction> {
-    weigh(shape, epilogue, schedule, target, true)
+/// Predicted cycles of `schedule`.
+pub fn predict(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<Prediction> {
+    weigh(c, schedule, target, true)
 }
 
-fn weigh(
-    shape: Matmul,
-    epilogue: &Epilogue,
-    schedule: &Schedule,
-    target: &Target,
-    with_memory: bool,
-) -> Option<Prediction> {
+fn weigh(c: &Contraction, schedule: &Schedule, target: &Target, with_memory: bool) -> Option<Prediction> {
     let unit = target.unit(schedule.isa)?;
     let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut longest = 0.0;
+    let batch = c.batch.iter().product::<u64>() as f64;
     for r in &schedule.regions {
-        let mut p = region(shape, epilogue, r, unit, target, with_memory);
-        let again = if schedule.parallel == Parallel::M { shape.m.div_ceil(r.mc) } else { 1 };
-        p.pack = packing(shape, r, r.end - r.start, Memory::of(shape, target), again);
-        total.kernel += p.kernel;
-        total.overhead += p.overhead;
-        total.pack += p.pack;
+        let mut p = region(c, schedule.form, r, unit, target, with_memory);
+        p.pack = packing(c, schedule, r, Memory::of(c, target));
+        total.kernel += batch * p.kernel;
+        total.overhead += batch * p.overhead;
+        total.pack += batch * p.pack;
         if p.kernel > longest {
             longest = p.kernel;
             total.bound = p.bound;
@@ -148,8 +170,8 @@ fn weigh(
 }
 
 fn region(
-    shape: Matmul,
-    epilogue: &Epilogue,
+    c: &Contraction,
+    form: Form,
     r: &Region,
     unit: &VectorUnit,
     target: &Target,
@@ -159,27 +181,27 @@ fn region(
     let vectors = r.nr.div_ceil(lanes);
     let width = r.end - r.start;
     let strips = width / r.nr;
-    let blocks_k = shape.k.div_ceil(r.kc);
+    let blocks_k = c.k.div_ceil(r.kc);
     let mut p = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut most = 0.0;
     // Every block of rows has whole tiles and perhaps a smaller one; so has the last block.
-    let (whole, rest) = (shape.m / r.mc, shape.m % r.mc);
+    let (whole, rest) = (c.m / r.mc, c.m % r.mc);
     let heights = [(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)];
     for (rows, count) in heights {
         if rows == 0 || count == 0 {
             continue;
         }
         let calls = (count * strips) as f64;
-        let (per_step, mut bound) = step(unit, target, rows, vectors);
-        let compute = per_step * shape.k as f64;
-        let fetch = if with_memory { fetch_per_step(shape, r, rows, lanes, target) } else { Fetch::default() };
-        let memory = (fetch.near + fetch.far) * shape.k as f64;
+        let (per_step, mut bound) = step(c, form, unit, target, rows, r.nr);
+        let compute = per_step * c.k as f64;
+        let fetch = if with_memory { fetch_per_step(c, form, r, rows, lanes, target) } else { Fetch::default() };
+        let memory = (fetch.near + fetch.far) * c.k as f64;
         let overlap = per_step / (per_step + fetch.near + fetch.far);
         let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
         if memory > compute {
             bound = Bound::Memory;
         }
-        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * shape.k as f64);
+        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * c.k as f64);
         if kernel > most {
             most = kernel;
             p.bound = bound;
@@ -189,8 +211,15 @@ fn region(
         let pieces = u64::from((r.nr % lanes).count_ones()).saturating_sub(1);
         let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
         let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
-        let post = epilogue.ops().len() as f64 * (rows * vectors) as f64 / f64::from(unit.fma_pipes);
-        let per_block = CALL + fill + stores + (rows * vectors) as f64 / f64::from(target.dispatch);
+        let accumulators = rows * vectors;
+        let post = epilogue::cost(c, unit, accumulators) * accumulators as f64 / f64::from(unit.fma_pipes);
+        // What turns accumulators into vectors of columns.
+        let arrange = match form {
+            Form::Outer => 0.0,
+            Form::Dot => 3.0 * (rows * r.nr) as f64,
+            Form::Mmla => accumulators as f64 / f64::from(unit.fma_pipes.min(2)),
+        };
+        let per_block = CALL + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
         // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
         let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
         p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
@@ -228,15 +257,18 @@ enum Rate {
 ///
 /// Each operand is fetched once from where it lies, unless packing just did, and then again from wherever the part of it
 /// that is used over and over in the inner loop stays.
-fn fetch_per_step(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Target) -> Fetch {
+fn fetch_per_step(c: &Contraction, form: Form, r: &Region, rows: u64, lanes: u64, target: &Target) -> Fetch {
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
-    let lhs_stride = if r.lhs == LhsAccess::Block { r.kc } else { shape.k };
     let (lhs_rows, rhs_cols) = match r.order {
         Order::NM => (r.mc, width),
         Order::MN => (r.mr, r.nc),
     };
-    let memory = Memory::of(shape, target);
+    // Bytes of an element where the micro-kernel reads it.
+    let bytes = |dtype: DType, panel: bool| if panel && form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
+    let (lhs_packed, rhs_packed) = (r.lhs == LhsAccess::Block, r.rhs != RhsAccess::InPlace);
+    let (lhs_bytes, rhs_bytes) = (bytes(c.lhs.dtype, lhs_packed), bytes(c.rhs.dtype, rhs_packed));
+    let memory = Memory::of(c, target);
     let mut fetch = Fetch::default();
     let mut operand = |bytes: u64, first: Option<Rate>, stays: Rate, again: f64| {
         if let Some(first) = first {
@@ -244,18 +276,30 @@ fn fetch_per_step(shape: Matmul, r: &Region, rows: u64, lanes: u64, target: &Tar
         }
         fetch.add(bytes, stays, 1.0 - 1.0 / again);
     };
-    let lhs_first = (r.lhs == LhsAccess::InPlace).then(|| memory.rate(r.kc));
-    operand(4 * rows, lhs_first, stays(target, lhs_rows, r.kc, lhs_stride), rows_again);
+    let lhs_first = (!lhs_packed).then(|| memory.rate(r.kc, lhs_bytes));
+    // Runs along K, unless rows are contiguous.
+    let lhs_stays = if lhs_packed || c.lhs.col != 1 {
+        stays(target, r.kc, lhs_rows, if lhs_packed { lhs_rows } else { c.lhs.col }, lhs_bytes)
+    } else {
+        stays(target, lhs_rows, r.kc, c.lhs.row, lhs_bytes)
+    };
+    operand(lhs_bytes * rows, lhs_first, lhs_stays, rows_again);
     match r.rhs {
+        RhsAccess::InPlace if c.rhs.col != 1 => {
+            // Columns along K.
+            let first = Some(memory.rate(r.kc, rhs_bytes));
+            operand(rhs_bytes * r.nr, first, stays(target, rhs_cols, r.kc, c.rhs.col, rhs_bytes), cols_again);
+        }
         RhsAccess::InPlace => {
-            let first = Some(memory.rate(r.nr));
-            operand(4 * r.nr, first, stays(target, r.kc, rhs_cols, shape.n), cols_again);
-            if r.kc * shape.n * 4 > TRANSLATED {
+            let first = Some(memory.rate(r.nr, rhs_bytes));
+            operand(rhs_bytes * r.nr, first, stays(target, r.kc, rhs_cols, c.rhs.row, rhs_bytes), cols_again);
+            if r.kc * c.rhs.row * rhs_bytes > TRANSLATED {
                 fetch.far += TRANSLATION / EXPOSED_FAR;
             }
         }
-        RhsAccess::Panel | RhsAccess::Block => {
-            operand(4 * r.nr, None, stays(target, r.kc, rhs_cols, rhs_cols), cols_again);
+        RhsAccess::Panel | RhsAccess::Block | RhsAccess::Packed => {
+            let first = (r.rhs == RhsAccess::Packed).then(|| memory.rate(r.kc * r.nr, rhs_bytes));
+            operand(rhs_bytes * r.nr, first, stays(target, r.kc, rhs_cols, rhs_cols, rhs_bytes), cols_again);
         }
     }
     fetch
@@ -270,49 +314,51 @@ enum Memory {
 }
 
 impl Memory {
-    fn of(shape: Matmul, target: &Target) -> Self {
-        let bytes = 4 * (shape.m * shape.k + shape.k * shape.n + shape.m * shape.n);
-        match bytes {
+    fn of(c: &Contraction, target: &Target) -> Self {
+        let bytes = |rows: u64, cols: u64, dtype: DType| rows * cols * dtype.bytes() as u64;
+        let bytes = bytes(c.m, c.k, c.lhs.dtype) + bytes(c.k, c.n, c.rhs.dtype) + bytes(c.m, c.n, c.dst.dtype);
+        match bytes.saturating_mul(c.batch.iter().product()) {
             b if b <= target.l1d.bytes * 3 / 4 => Memory::L1,
             b if b <= target.l2.bytes * 3 / 4 => Memory::L2,
             _ => Memory::Beyond,
         }
     }
 
-    /// The rate of runs of `elements`.
-    fn rate(self, elements: u64) -> Rate {
+    /// The rate of runs of `elements` of so many bytes.
+    fn rate(self, elements: u64, bytes: u64) -> Rate {
         match self {
             Memory::L1 => Rate::L1,
             Memory::L2 => Rate::Near(1.0 / L2_BANDWIDTH),
-            Memory::Beyond => Rate::Far(1.0 / L3_BANDWIDTH + L3_RUN / (4 * elements).max(64) as f64),
+            Memory::Beyond => Rate::Far(1.0 / L3_BANDWIDTH + L3_RUN / (bytes * elements).max(64) as f64),
         }
     }
 }
 
 /// The rate at which `rows` runs of `width` elements, `stride` apart, are read again: from the cache where they stay.
-fn stays(target: &Target, rows: u64, width: u64, stride: u64) -> Rate {
-    if strided_fits(target.l1d, target.line, rows, width, stride) {
+fn stays(target: &Target, rows: u64, width: u64, stride: u64, bytes: u64) -> Rate {
+    if strided_fits(target.l1d, target.line, rows, width, stride, bytes) {
         Rate::L1
-    } else if strided_fits(target.l2, target.line, rows, width, stride) {
+    } else if strided_fits(target.l2, target.line, rows, width, stride, bytes) {
         Rate::Near(1.0 / L2_BANDWIDTH)
     } else {
-        Memory::Beyond.rate(if width == stride { rows * width } else { width })
+        Memory::Beyond.rate(if width == stride { rows * width } else { width }, bytes)
     }
 }
 
 /// Whether they fill no more than half of the part of a cache that they can be in: runs whose distance is a
 /// multiple of a large power of two compete for few sets.
-fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64) -> bool {
+fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64, bytes: u64) -> bool {
     let line = u64::from(line);
     let sets = cache.bytes / (u64::from(cache.ways) * line);
-    let bytes = stride * 4;
-    let (per_row, reached) = if width == stride {
-        ((width * 4).div_ceil(line), sets)
-    } else if bytes.is_multiple_of(line) {
-        let per_row = (width * 4).div_ceil(line);
-        (per_row, (sets / gcd(sets, bytes / line) * per_row).min(sets))
+    let distance = stride * bytes;
+    if width == stride {
+        return 2 * (rows * width * bytes).div_ceil(line) <= sets * u64::from(cache.ways);
+    }
+    let (per_row, reached) = if distance > 0 && distance.is_multiple_of(line) {
+        let per_row = (width * bytes).div_ceil(line);
+        (per_row, (sets / gcd(sets, distance / line) * per_row).min(sets))
     } else {
-        ((width * 4).div_ceil(line) + 1, sets)
+        ((width * bytes).div_ceil(line) + 1, sets)
     };
     2 * rows * per_row <= reached * u64::from(cache.ways)
 }
@@ -321,22 +367,37 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// `again` counts how often the columns of a region are packed: once per task where tasks are blocks of rows.
-fn packing(shape: Matmul, r: &Region, width: u64, memory: Memory, again: u64) -> f64 {
-    let copy = |runs: u64, len: u64| {
+/// What copying into panels costs, for one product of a batch.
+fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
+    let width = r.end - r.start;
+    // `runs` runs of `len` elements along the width of a panel.
+    let copy = |runs: u64, len: u64, dtype: DType, contiguous: bool| {
+        let bytes = dtype.bytes() as u64;
         let mut fetch = Fetch::default();
-        fetch.add(4 * len, memory.rate(len), 1.0);
-        let (move_it, fetch_it) = (len as f64 / 4.0 * COPY_VECTOR, fetch.near + fetch.far);
+        fetch.add(bytes * len, memory.rate(len, bytes), 1.0);
+        let work = match (schedule.form, contiguous) {
+            (Form::Mmla, _) => (4 * len) as f64 / 16.0 * COPY_REARRANGED,
+            (_, true) => (bytes * len) as f64 / 16.0 * COPY_VECTOR,
+            (_, false) => len as f64 * COPY_ELEMENT,
+        };
         let start = if memory == Memory::Beyond { COPY_RUN_FAR } else { COPY_RUN };
-        runs as f64 * (start + move_it.max(fetch_it))
+        let start = if schedule.form == Form::Mmla { start / 4.0 } else { start };
+        runs as f64 * (start + work.max(fetch.near + fetch.far))
     };
+    // Columns are packed once per task where tasks are blocks of rows, rows once per block of columns.
+    let again = if schedule.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { 1 };
     let rhs = match r.rhs {
-        RhsAccess::InPlace => 0.0,
-        RhsAccess::Panel | RhsAccess::Block => copy(shape.k * (width / r.nr), r.nr) * again as f64,
+        RhsAccess::InPlace | RhsAccess::Packed => 0.0,
+        RhsAccess::Panel | RhsAccess::Block => {
+            copy(c.k * (width / r.nr), r.nr, c.rhs.dtype, c.rhs.col == 1) * again as f64
+        }
     };
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,
-        LhsAccess::Block => copy(shape.m * shape.k.div_ceil(r.kc), r.kc) * width.div_ceil(r.nc) as f64,
+        LhsAccess::Block => {
+            let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1);
+            runs * width.div_ceil(r.nc) as f64
+        }
     };
     rhs + lhs
 }

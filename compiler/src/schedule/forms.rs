@@ -93,7 +93,7 @@ pub fn registers_needed(form: Form, unit: &VectorUnit, rows: u64, columns: u64, 
         (Form::Mmla, _) => {
             let pairs = rows.div_ceil(2);
             // In place, a block is put together from two rows, eight steps at a time.
-            let operands = if lhs == LhsAccess::InPlace { 2 * pairs + 2 } else { pairs + 1 };
+            let operands = if lhs == LhsAccess::InPlace { 2 * pairs + 3 } else { pairs + 1 };
             // Results come two registers a row vector, and one more is free to separate rows.
             (pairs * columns.div_ceil(lanes / 2) + operands).max(pairs * 2 * vectors + 1)
         }

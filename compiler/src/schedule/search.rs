@@ -5,12 +5,10 @@
 
 use std::fmt;
 
-use kiln_ir::Epilogue;
-use kiln_ir::op::Matmul;
+use kiln_ir::{Contraction, DType};
 
 use super::cost::{Prediction, predict, predict_in_cache};
-use super::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
-use crate::microkernel::build::registers_needed;
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
 use crate::target::{Multiplier, Target, VectorUnit};
 
 /// Register tiles that cache blocks are tried for.
@@ -25,6 +23,10 @@ const PARALLEL_MACS: u64 = 1 << 20;
 const TASK_COLUMNS: u64 = 128;
 /// Tasks that a parallel axis should give at least.
 const TASKS: u64 = 8;
+/// The share of the time that packing again for the sake of more tasks may take.
+const REPACKING: f64 = 0.02;
+/// Rows up to which sums in lanes are tried.
+const DOT_ROWS: u64 = 4;
 
 /// The chosen schedule and what it was weighed against.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,24 +43,32 @@ pub struct Choice {
     pub macs: u64,
 }
 
-/// Chooses a schedule for a matrix product with an epilogue on a target.
-pub fn search(shape: Matmul, epilogue: &Epilogue, target: &Target) -> Choice {
+/// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls.
+pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     let mut tiles: Vec<(Schedule, f64)> = vec![];
     for unit in &target.units {
-        for (rows, columns) in register_tiles(unit, shape) {
-            let schedule = plain(shape, unit, target, rows, columns);
-            let cost = predict_in_cache(shape, epilogue, &schedule, target);
-            tiles.extend(cost.map(|c| (schedule, c)));
+        for form in [Form::Outer, Form::Dot, Form::Mmla] {
+            if forms::check(form, c, unit).is_err() || (form == Form::Dot && c.m > DOT_ROWS) {
+                continue;
+            }
+            for (rows, columns) in register_tiles(form, unit, c) {
+                let schedule = plain(c, form, unit, target, rows, columns);
+                let cost = predict_in_cache(c, &schedule, target);
+                tiles.extend(cost.map(|cost| (schedule, cost)));
+            }
         }
     }
     // Both sorts are stable: at equal cost the order of construction decides, on every host alike.
     tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut weighed: Vec<(Schedule, Prediction)> = vec![];
-    for (tile, _) in tiles.into_iter().take(TILES_KEPT) {
-        for schedule in blockings(shape, &tile, target) {
-            if schedule.verify(shape, target).is_ok() {
-                let cost = predict(shape, epilogue, &schedule, target);
-                weighed.extend(cost.map(|c| (schedule, c)));
+    let mut kept = Kept::default();
+    for (tile, _) in &tiles {
+        if kept.is_worth_trying(tile) {
+            for schedule in blockings(c, tile, target, constant) {
+                if schedule.verify(c, target).is_ok() {
+                    let cost = predict(c, &schedule, target);
+                    weighed.extend(cost.map(|cost| (schedule, cost)));
+                }
             }
         }
     }
@@ -66,91 +76,123 @@ pub fn search(shape: Matmul, epilogue: &Epilogue, target: &Target) -> Choice {
     weighed.dedup_by(|a, b| a.0 == b.0);
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed[0].clone();
-    let wasted_macs = schedule.wasted_macs(shape, target);
-    Choice { schedule, prediction, candidates: weighed, wasted_macs, macs: shape.macs() }
+    let wasted_macs = schedule.wasted_macs(c, target);
+    Choice { schedule, prediction, candidates: weighed, wasted_macs, macs: c.macs() }
+}
+
+/// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
+#[derive(Default)]
+struct Kept(Vec<(Form, usize)>);
+
+impl Kept {
+    fn is_worth_trying(&mut self, s: &Schedule) -> bool {
+        let slot = match self.0.iter().position(|(form, _)| *form == s.form) {
+            Some(slot) => slot,
+            None => {
+                self.0.push((s.form, 0));
+                self.0.len() - 1
+            }
+        };
+        self.0[slot].1 += 1;
+        self.0[slot].1 <= TILES_KEPT
+    }
 }
 
 /// Tiles that fit in the registers: rows by columns, columns in whole vectors unless the problem has fewer.
-fn register_tiles(unit: &VectorUnit, shape: Matmul) -> Vec<(u64, u64)> {
+fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction) -> Vec<(u64, u64)> {
     let lanes = u64::from(unit.lanes);
     let mut tiles = vec![];
-    for vectors in 1.. {
-        if !fits(unit, 1, vectors) {
+    // Sums in lanes have a register per element; others a vector.
+    let (column_step, row_step) = match form {
+        Form::Outer => (lanes, 1),
+        Form::Dot => (2, 1),
+        Form::Mmla => (lanes, 2),
+    };
+    for steps in 1.. {
+        let columns = (steps * column_step).min(c.n);
+        if !fits(form, unit, 1, columns) {
             break;
         }
-        let columns = (vectors * lanes).min(shape.n);
-        tiles.extend((1..=max_rows(unit, vectors).min(shape.m)).map(|rows| (rows, columns)));
-        if columns == shape.n {
+        let most = max_rows(form, unit, columns, c.m);
+        tiles.extend((1..=most).filter(|r| r % row_step == 0 || *r == c.m).map(|rows| (rows, columns)));
+        if columns == c.n {
             break;
         }
     }
     tiles
 }
 
-fn fits(unit: &VectorUnit, rows: u64, vectors: u64) -> bool {
+fn fits(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> bool {
     let reachable = match unit.multiplier {
-        Multiplier::Lane { max_reg } => rows <= u64::from(max_reg),
-        Multiplier::Broadcast => true,
+        Multiplier::Lane { max_reg } if form == Form::Outer => rows <= u64::from(max_reg),
+        _ => true,
     };
-    reachable && registers_needed(unit, rows, vectors) <= u64::from(unit.registers)
+    reachable && forms::registers_needed(form, unit, rows, columns, LhsAccess::Block) <= u64::from(unit.registers)
 }
 
-fn max_rows(unit: &VectorUnit, vectors: u64) -> u64 {
-    (1..).take_while(|&rows| fits(unit, rows, vectors)).last().unwrap_or(0)
+fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
+    (1..=m).take_while(|&rows| fits(form, unit, rows, columns)).last().unwrap_or(0)
 }
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
-fn plain(shape: Matmul, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> Schedule {
-    let parallel = parallel_axis(shape, rows, columns);
+fn plain(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> Schedule {
+    let parallel = parallel_axis(c, form, rows, columns);
     let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
         start,
         end,
         mr,
         nr,
-        mc: if parallel == Parallel::M { blocks(shape.m, mr) } else { shape.m },
+        mc: if parallel == Parallel::M { blocks(c.m, mr) } else { c.m },
         nc: if parallel == Parallel::N { blocks(end - start, nr) } else { end - start },
-        kc: shape.k,
-        unroll: unroll(unit, mr, nr),
+        kc: c.k,
+        unroll: unroll(form, unit, mr, nr),
         order: Order::NM,
         lhs: LhsAccess::InPlace,
         rhs: RhsAccess::InPlace,
     };
-    let main = shape.n / columns * columns;
+    let main = c.n / columns * columns;
     let mut regions = vec![region(0, main, rows, columns)];
-    let left = shape.n - main;
+    let left = c.n - main;
     if left > 0 {
-        let vectors = left.div_ceil(u64::from(unit.lanes));
         let cost = |mr: u64| {
             let one = Schedule {
                 isa: unit.isa,
+                form,
                 parallel: Parallel::N,
                 regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
             };
-            predict_in_cache(shape, &Epilogue::default(), &one, target).unwrap_or(f64::INFINITY)
+            let bare = Contraction { post: vec![], ..c.clone() };
+            predict_in_cache(&bare, &one, target).unwrap_or(f64::INFINITY)
         };
-        let best = (1..=max_rows(unit, vectors).min(shape.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
-        regions.push(region(main, shape.n, best.unwrap_or(1), left));
+        let best = (1..=max_rows(form, unit, left, c.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+        regions.push(region(main, c.n, best.unwrap_or(1), left));
     }
-    Schedule { isa: unit.isa, parallel, regions }
+    Schedule { isa: unit.isa, form, parallel, regions }
 }
 
 /// Steps of K in a loop body: enough that the loop's own instructions do not count.
-fn unroll(unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
-    let steps: u64 = match rows * columns.div_ceil(u64::from(unit.lanes)) {
-        0..4 => 8,
-        4..8 => 4,
+fn unroll(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
+    let steps: u64 = match (form, rows * columns.div_ceil(u64::from(unit.lanes))) {
+        (Form::Dot, _) => return forms::unroll_group(form, unit),
+        (Form::Mmla, _) => 8,
+        (_, 0..4) => 8,
+        (_, 4..8) => 4,
         _ => 2,
     };
-    match unit.multiplier {
-        Multiplier::Lane { .. } => steps.next_multiple_of(4),
-        Multiplier::Broadcast => steps,
-    }
+    steps.next_multiple_of(forms::unroll_group(form, unit))
 }
 
-/// The axis whose tiles give [`TASKS`] tasks, columns before rows: a task then packs what it alone reads.
-fn parallel_axis(shape: Matmul, rows: u64, columns: u64) -> Parallel {
-    match (shape.n / columns, shape.m.div_ceil(rows)) {
-        _ if shape.macs() < PARALLEL_MACS => Parallel::None,
+/// The axis whose tiles give [`TASKS`] tasks: those of a batch, or columns before rows: a task then packs what it alone
+/// reads. Rows for BFMMLA come packed, each task's own.
+fn parallel_axis(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
+    if c.macs() < PARALLEL_MACS {
+        return Parallel::None;
+    }
+    if c.batch.iter().product::<u64>() >= TASKS {
+        return Parallel::Batch;
+    }
+    match (c.n / columns, c.m.div_ceil(rows)) {
+        (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::M,
         (strips, tiles) if strips < TASKS && tiles > strips => Parallel::M,
         _ => Parallel::N,
     }
@@ -162,32 +204,79 @@ fn blocks(extent: u64, tile: u64) -> u64 {
 }
 
 /// The same tiles with every way of blocking and packing.
-fn blockings(shape: Matmul, tile: &Schedule, target: &Target) -> Vec<Schedule> {
+fn blockings(c: &Contraction, tile: &Schedule, target: &Target, constant: bool) -> Vec<Schedule> {
     let mut out = vec![];
-    let mut k_blocks = vec![shape.k];
-    k_blocks.extend(K_BLOCKS.iter().filter(|&&k| k < shape.k).map(|&k| even_blocks(shape.k, k)));
+    let mut k_blocks = vec![c.k];
+    // Blocks of K add to the result in memory.
+    if c.dst.dtype == DType::F32 {
+        k_blocks.extend(K_BLOCKS.iter().filter(|&&k| k < c.k).map(|&k| even_blocks(c.k, k)));
+    }
     k_blocks.dedup();
+    let (block, in_place) = (LhsAccess::Block, LhsAccess::InPlace);
     for &kc in &k_blocks {
         for (rhs, order, lhs) in [
-            (RhsAccess::InPlace, Order::NM, LhsAccess::InPlace),
-            (RhsAccess::InPlace, Order::MN, LhsAccess::InPlace),
-            (RhsAccess::Panel, Order::NM, LhsAccess::InPlace),
-            (RhsAccess::Block, Order::MN, LhsAccess::InPlace),
+            (RhsAccess::InPlace, Order::NM, in_place),
+            (RhsAccess::InPlace, Order::MN, in_place),
+            (RhsAccess::Panel, Order::NM, in_place),
+            (RhsAccess::Block, Order::MN, in_place),
+            (RhsAccess::Packed, Order::NM, in_place),
+            (RhsAccess::Packed, Order::MN, in_place),
+            (RhsAccess::Packed, Order::NM, block),
+            (RhsAccess::Packed, Order::MN, block),
+            (RhsAccess::Panel, Order::NM, block),
+            (RhsAccess::Block, Order::NM, block),
+            (RhsAccess::Block, Order::MN, block),
         ] {
+            // Rows are packed for BFMMLA alone: other forms read them where they are.
+            if (rhs == RhsAccess::Packed && !constant) || (lhs == block && tile.form != Form::Mmla) {
+                continue;
+            }
             let mut s = tile.clone();
             for r in &mut s.regions {
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
                 if order == Order::MN {
                     // Columns whose block of rhs takes half of the second-level cache.
-                    let most = (target.l2.bytes / 2 / (4 * kc)).max(r.nr) / r.nr * r.nr;
+                    let bytes = if tile.form == Form::Mmla { 2 } else { c.rhs.dtype.bytes() as u64 };
+                    let most = (target.l2.bytes / 2 / (bytes * kc)).max(r.nr) / r.nr * r.nr;
                     let most = if s.parallel == Parallel::N { most.min(r.nc.max(TASK_COLUMNS)) } else { most };
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
-            out.push(s);
+            out.push(fewer_tasks(c, s, target));
         }
     }
     out
+}
+
+/// Tasks that each pack the same again are made larger until that costs little.
+fn fewer_tasks(c: &Contraction, mut s: Schedule, target: &Target) -> Schedule {
+    let repacks = |r: &Region| match s.parallel {
+        Parallel::M => matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block),
+        Parallel::N => r.lhs == LhsAccess::Block,
+        Parallel::None | Parallel::Batch => false,
+    };
+    if s.form != Form::Mmla || !s.regions.iter().any(repacks) {
+        return s;
+    }
+    let whole = |s: &Schedule| s.regions.iter().all(|r| if s.parallel == Parallel::M { r.mc >= c.m } else { r.nc >= r.end - r.start });
+    while !whole(&s) {
+        let Some(p) = predict(c, &s, target) else { return s };
+        let tasks = s.regions.iter().map(|r| if s.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { (r.end - r.start).div_ceil(r.nc) }).max();
+        let tasks = tasks.unwrap_or(1) as f64;
+        if p.pack * (tasks - 1.0) / tasks <= REPACKING * p.cycles {
+            return s;
+        }
+        let m_tasks = s.parallel == Parallel::M;
+        for r in &mut s.regions {
+            if m_tasks {
+                r.mc = (2 * r.mc).min(c.m);
+                r.mc = if r.mc == c.m { c.m } else { r.mc / r.mr * r.mr };
+            } else {
+                r.nc = (2 * r.nc).min(r.end - r.start) / r.nr * r.nr;
+            }
+        }
+    }
+    s
 }
 
 /// A block size of at most about `target` that cuts `total` into equal blocks, a multiple of 4.

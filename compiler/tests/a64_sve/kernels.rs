@@ -1,6 +1,6 @@
 //! Micro-kernels written by hand, one for each way of the SVE emitter.
 
-use kiln_compiler::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use kiln_compiler::microkernel::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 

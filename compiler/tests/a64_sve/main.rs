@@ -6,17 +6,22 @@ use std::collections::BTreeSet;
 
 use capstone::arch::{BuildsCapstone, arm64};
 use kernels::*;
-use kiln_compiler::emit::a64::{inst::Inst, sve};
+use kiln_compiler::emit::a64::sve;
 use kiln_compiler::emit::{Arguments, Function};
 use kiln_compiler::microkernel::{Access, MicroKernel, Op, P, Stmt, V};
-use kiln_compiler::target::VectorIsa;
+use kiln_compiler::target::{Target, VectorIsa};
+
+/// Any target will do: what is emitted here depends on the micro-kernel alone.
+fn target() -> Target {
+    "neoverse-v1".parse().unwrap()
+}
 
 fn emit(mk: &MicroKernel) -> Function {
-    sve::emit(mk, Arguments::Registers).unwrap()
+    sve::emit(mk, &target(), Arguments::Registers).unwrap()
 }
 
 fn entry(mk: &MicroKernel) -> Function {
-    sve::emit(mk, Arguments::Block).unwrap()
+    sve::emit(mk, &target(), Arguments::Block).unwrap()
 }
 
 #[test]
@@ -41,22 +46,6 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 fn everything() -> impl Iterator<Item = MicroKernel> {
     [4, 8, 16].into_iter().flat_map(all)
-}
-
-/// `text` with every number replaced by `N`.
-fn shape(text: &str) -> String {
-    let spelled = text.replace("{ ", "{").replace(" }", "}");
-    let mut out = String::new();
-    let mut characters = spelled.chars().peekable();
-    while let Some(c) = characters.next() {
-        if c.is_ascii_digit() || (c == '-' && characters.peek().is_some_and(char::is_ascii_digit)) {
-            while characters.next_if(|c| c.is_ascii_hexdigit() || *c == 'x').is_some() {}
-            out.push('N');
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[test]
@@ -100,20 +89,6 @@ fn what_the_caller_expects_unchanged_is_saved_and_restored() {
     }
 }
 
-/// Rows of the table that nothing is emitted from would be tested for nothing.
-#[test]
-fn every_row_of_the_table_is_emitted() {
-    let emitted: BTreeSet<String> = everything()
-        .flat_map(|mk| listing(&entry(&mk)).into_iter().chain(listing(&emit(&mk))))
-        .map(|t| shape(&t))
-        .collect();
-    let name = |i: &Inst| format!("{i:?}").split(' ').next().unwrap().to_owned();
-    let samples = Inst::samples();
-    let rows: BTreeSet<String> = samples.iter().map(name).collect();
-    let found = samples.iter().filter(|i| emitted.contains(&shape(&i.to_string()))).map(name).collect();
-    assert_eq!(rows.difference(&found).collect::<Vec<_>>(), Vec::<&String>::new());
-}
-
 #[test]
 fn the_main_tile_s_loop_has_few_integer_instructions() {
     let texts = listing(&emit(&main_tile(8, 512)));
@@ -143,7 +118,7 @@ fn notes_ascend_and_say_why() {
 
 #[test]
 fn what_cannot_be_emitted_is_an_error() {
-    let error = |mk: &MicroKernel| sve::emit(mk, Arguments::Registers).unwrap_err().to_string();
+    let error = |mk: &MicroKernel| sve::emit(mk, &target(), Arguments::Registers).unwrap_err().to_string();
     let with = |op| {
         let params = vec![param("x", Access::ReadWrite, 1, 64, 256)];
         kernel("bad", 8, params, vec![Stmt::Inst(inst(op, "bad"))])
@@ -175,7 +150,8 @@ fn what_cannot_be_emitted_is_an_error() {
 
     let load = |lanes| Stmt::Inst(inst(Op::Load { d: V(0), src: at(P(0), 0, 0), lanes }, "bad"));
     let counts = MicroKernel { lanes: 16, body: (1..9).map(load).collect(), ..zero.clone() };
-    assert!(error(&counts).contains("more than 7 numbers of lanes"));
+    let remade = listing(&emit(&counts)).iter().filter(|t| t.starts_with("whilelo p7.s")).count();
+    assert_eq!(remade, 2, "of 8 numbers of lanes, 6 have a predicate of their own");
 
     let moving = |i: i64| inst(Op::Broadcast { d: V(0), src: at(P(0), 0, 4 * i) }, "bad");
     let steps = Stmt::Loop { trips: 2, why: "k".into(), body: (1..40).map(moving).collect() };

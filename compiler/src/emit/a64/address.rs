@@ -16,42 +16,54 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asm;
-use super::operand::{MulVl, QuadDisp, ScalarDisp, X};
+use super::operand::X;
+use super::roles::Roles;
 use crate::microkernel::{Addr, P};
 
-/// Bytes of the unit that index registers count: instructions scale them by the element.
-pub const INDEX_UNIT: i64 = 4;
-
-/// Set and used within the translation of one operation.
-pub const SCRATCH: X = X::new(15).unwrap();
-
-/// How an instruction forms its address.
+/// How an instruction forms its address: a displacement in a range, or an index register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Form {
-    /// LD1W, ST1W: a displacement in vectors, or an index register.
-    Vector,
-    /// LD1RQW: a displacement in quadwords, or an index register.
-    Quad,
-    /// LD1RW: a displacement of 0 to 63 words.
-    Scalar,
+pub struct Form {
+    /// Displacements are multiples of this, and...
+    unit: i64,
+    /// ... at least this, in units, ...
+    least: i64,
+    /// ... and at most this.
+    most: i64,
+    /// There is another form with any displacement from -256 to 255.
+    unscaled: bool,
+    /// Index registers count `1 << shift` bytes.
+    pub shift: u8,
+    /// The instruction takes an index register too.
+    pub indexed: bool,
 }
 
 impl Form {
-    /// Whether the instruction can add `distance` bytes to its base register.
-    pub fn reaches(self, distance: i64, vector_bytes: i64) -> bool {
-        match self {
-            Form::Vector => distance % vector_bytes == 0 && MulVl::new(distance / vector_bytes).is_some(),
-            Form::Quad => QuadDisp::new(distance).is_some(),
-            Form::Scalar => ScalarDisp::new(distance).is_some(),
-        }
+    /// LD1W, LD1H, ST1W, ST1H: a displacement in what a whole register takes in memory, or an index in elements.
+    pub fn vector(bytes: i64, element: usize) -> Form {
+        let shift = element.ilog2() as u8;
+        Form { unit: bytes, least: -8, most: 7, unscaled: false, shift, indexed: true }
     }
 
-    fn unit(self, vector_bytes: i64) -> i64 {
-        match self {
-            Form::Vector => vector_bytes,
-            Form::Quad => 16,
-            Form::Scalar => 4,
-        }
+    /// LD1RQW, LD1RQH: a displacement in quadwords, or an index in elements.
+    pub fn quad(element: usize) -> Form {
+        Form::vector(16, element)
+    }
+
+    /// LD1RW, LD1RH, LD1RD: a displacement of 0 to 63 times the `bytes` that are loaded.
+    pub fn scalar(bytes: usize, element: usize) -> Form {
+        Form { least: 0, most: 63, indexed: false, ..Form::vector(bytes as i64, element) }
+    }
+
+    /// LDR, STR of 2 to 16 bytes: a displacement of 0 to 4095 times these, or -256 to 255 bytes, or an index in bytes if
+    /// the access is no more than this instruction.
+    pub fn neon(bytes: usize, indexed: bool) -> Form {
+        Form { unit: bytes as i64, least: 0, most: 4095, unscaled: true, shift: 0, indexed }
+    }
+
+    /// Whether the instruction can add `distance` bytes to its base register.
+    pub fn reaches(self, distance: i64) -> bool {
+        (distance % self.unit == 0 && (self.least..=self.most).contains(&(distance / self.unit)))
+            || (self.unscaled && (-256..256).contains(&distance))
     }
 }
 
@@ -85,14 +97,14 @@ pub enum Place {
         /// Bytes.
         distance: i64,
     },
-    /// `base + index * INDEX_UNIT`, for the forms that have it.
+    /// `base + (index << shift)` of the form.
     Indexed {
         /// Base register.
         base: X,
         /// Index register.
         index: X,
     },
-    /// `param + offset + index * INDEX_UNIT`, to be computed just before.
+    /// `param + offset + (index << shift)`, to be computed just before.
     Computed {
         /// Index register, unless the access does not move.
         index: Option<X>,
@@ -146,10 +158,10 @@ pub struct LoopPlan {
 }
 
 impl LoopPlan {
-    /// Chooses registers for a loop with these accesses, in a function of `params` parameters.
-    pub fn new(accesses: &[Access], params: u8, vector_bytes: i64) -> Result<LoopPlan, TooManySteps> {
-        let mut pool = pool(params);
-        let mut clusters = clusters(accesses, vector_bytes);
+    /// Chooses registers for a loop with these accesses.
+    pub fn new(accesses: &[Access], roles: &Roles) -> Result<LoopPlan, TooManySteps> {
+        let mut pool = roles.for_loops();
+        let mut clusters = clusters(accesses, roles);
         fit(&mut clusters, pool.len())?;
 
         let mut plan = LoopPlan {
@@ -162,16 +174,16 @@ impl LoopPlan {
         let mut free = pool.into_iter();
         let mut take = || free.next().expect("the clusters were made to fit");
         let mut indexes = BTreeMap::new();
-        for step in indexed_steps(&clusters) {
+        for (step, shift) in indexed_steps(&clusters) {
             let x = take();
             plan.setup.push(Setup::Constant { x, value: 0 });
-            plan.advances.push(Advance { x, by: step / INDEX_UNIT, register: None });
-            indexes.insert(step, x);
+            plan.advances.push(Advance { x, by: step >> shift, register: None });
+            indexes.insert((step, shift), x);
         }
         for c in &clusters {
             let base = match c.base {
                 Base::Computed => None,
-                _ if !c.needs_register() => Some(parameter(c.param)),
+                _ if !c.needs_register() => c.home,
                 _ => {
                     let x = take();
                     plan.setup.push(Setup::Pointer { x, param: c.param, at: c.at });
@@ -183,9 +195,9 @@ impl LoopPlan {
             };
             for member in &c.members {
                 let place = match (c.base, base) {
-                    (Base::Indexed, Some(base)) => Place::Indexed { base, index: indexes[&c.step] },
+                    (Base::Indexed, Some(base)) => Place::Indexed { base, index: indexes[&c.index()] },
                     (_, Some(base)) => Place::Displaced { base, distance: member.offset - c.at },
-                    (_, None) => Place::Computed { index: indexes.get(&c.step).copied() },
+                    (_, None) => Place::Computed { index: indexes.get(&c.index()).copied() },
                 };
                 plan.places.insert(*member, place);
             }
@@ -220,17 +232,6 @@ impl LoopPlan {
 #[error("its memory accesses move by {0} different steps, and there are not as many registers")]
 pub struct TooManySteps(usize);
 
-/// The register that `param` is passed in.
-pub fn parameter(param: P) -> X {
-    X::new(param.0).expect("a parameter is passed in x0-x7")
-}
-
-/// The registers for loops, those that need not be saved first. Without x15, the scratch register; x16 and x17, which
-/// linkers' veneers change; x18, which belongs to the platform.
-fn pool(params: u8) -> Vec<X> {
-    (params..15).chain(19..29).filter_map(X::new).collect()
-}
-
 /// What a cluster's addresses are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
@@ -242,6 +243,8 @@ enum Base {
 #[derive(Clone, Debug)]
 struct Cluster {
     param: P,
+    /// The register that holds the parameter throughout, if there is one.
+    home: Option<X>,
     step: i64,
     /// Offset of the base register from the parameter.
     at: i64,
@@ -252,23 +255,30 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// Step and shift of the index register that serves or would serve it.
+    fn index(&self) -> (i64, u8) {
+        (self.step, self.members[0].form.shift)
+    }
+
     fn needs_register(&self) -> bool {
+        let moved = self.at != 0 || self.home.is_none();
         match self.base {
-            Base::Pointer => self.at != 0 || self.step != 0,
-            Base::Indexed => self.at != 0,
+            Base::Pointer => moved || self.step != 0,
+            Base::Indexed => moved,
             Base::Computed => false,
         }
     }
 
     /// Whether an index register could serve it: it is one address, and its instructions have that form.
     fn is_one_row(&self) -> bool {
-        let first = self.members[0].offset;
-        self.step != 0 && self.members.iter().all(|m| m.offset == first && m.form != Form::Scalar)
+        let first = self.members[0];
+        let alike = |m: &Access| m.offset == first.offset && m.form.indexed && m.form.shift == first.form.shift;
+        self.step != 0 && self.members.iter().all(alike)
     }
 }
 
 /// Gathers the accesses in clusters and decides which of them are indexed.
-fn clusters(accesses: &[Access], vector_bytes: i64) -> Vec<Cluster> {
+fn clusters(accesses: &[Access], roles: &Roles) -> Vec<Cluster> {
     let mut groups = BTreeMap::<(P, i64), BTreeSet<Access>>::new();
     for a in accesses {
         groups.entry((a.param, a.step)).or_default().insert(*a);
@@ -277,36 +287,34 @@ fn clusters(accesses: &[Access], vector_bytes: i64) -> Vec<Cluster> {
     for ((param, step), group) in groups {
         let mut rest: Vec<Access> = group.into_iter().collect();
         while let Some(first) = rest.first() {
-            let covered = |at: i64| rest.iter().filter(|a| a.form.reaches(a.offset - at, vector_bytes)).count();
-            let unit = first.form.unit(vector_bytes);
-            let candidates = (0..).map(|n| first.offset + n * unit);
+            let covered = |at: i64| rest.iter().filter(|a| a.form.reaches(a.offset - at)).count();
+            let candidates = (0..).map(|n| first.offset + n * first.form.unit);
             let best = candidates
-                .take_while(|at| first.form.reaches(first.offset - at, vector_bytes))
+                .take_while(|at| first.form.reaches(first.offset - at))
                 .max_by_key(|at| (covered(*at), Reverse(*at)))
                 .expect("every form has displacement 0");
             // The parameter's own pointer needs no register if it does as well and the cluster does not move.
-            let at = if step == 0 && first.form.reaches(first.offset, vector_bytes) { 0 } else { best };
-            let (members, others) =
-                rest.into_iter().partition::<Vec<_>, _>(|a| a.form.reaches(a.offset - at, vector_bytes));
+            let at = if step == 0 && first.form.reaches(first.offset) { 0 } else { best };
+            let (members, others) = rest.into_iter().partition::<Vec<_>, _>(|a| a.form.reaches(a.offset - at));
             let uses = accesses.iter().filter(|a| members.contains(a)).count();
-            clusters.push(Cluster { param, step, at, members, uses, base: Base::Pointer });
+            clusters.push(Cluster { param, home: roles.home(param), step, at, members, uses, base: Base::Pointer });
             rest = others;
         }
     }
-    let mut rows = BTreeMap::<i64, usize>::new();
+    let mut rows = BTreeMap::<(i64, u8), usize>::new();
     for c in clusters.iter().filter(|c| c.is_one_row()) {
-        *rows.entry(c.step).or_default() += 1;
+        *rows.entry(c.index()).or_default() += 1;
     }
-    for c in clusters.iter_mut().filter(|c| c.is_one_row() && rows[&c.step] > 1) {
+    for c in clusters.iter_mut().filter(|c| c.is_one_row() && rows[&c.index()] > 1) {
         c.base = Base::Indexed;
         c.at = c.members[0].offset;
     }
     clusters
 }
 
-/// The steps for which an index register is needed.
-fn indexed_steps(clusters: &[Cluster]) -> BTreeSet<i64> {
-    clusters.iter().filter(|c| c.base != Base::Pointer && c.step != 0).map(|c| c.step).collect()
+/// The steps for which an index register is needed, and its shifts.
+fn indexed_steps(clusters: &[Cluster]) -> BTreeSet<(i64, u8)> {
+    clusters.iter().filter(|c| c.base != Base::Pointer && c.step != 0).map(Cluster::index).collect()
 }
 
 /// Leaves clusters to be computed, the least used first, until `registers` suffice for the others and the counter.
@@ -325,57 +333,90 @@ mod tests {
 
     const VL: i64 = 32;
 
+    fn vector() -> Form {
+        Form::vector(VL, 4)
+    }
+
+    fn quad() -> Form {
+        Form::quad(4)
+    }
+
+    fn scalar() -> Form {
+        Form::scalar(4, 4)
+    }
+
+    fn roles() -> Roles {
+        Roles::new(4, false).unwrap()
+    }
+
     fn access(param: u8, offset: i64, step: i64, form: Form) -> Access {
         Access { param: P(param), step, offset, form }
     }
 
     fn plan(accesses: &[Access]) -> LoopPlan {
-        LoopPlan::new(accesses, 4, VL).unwrap()
+        LoopPlan::new(accesses, &roles()).unwrap()
     }
 
     #[test]
     fn rows_share_an_index_and_a_panel_shares_a_pointer() {
-        let rows = (0..6).map(|i| access(0, i * 4000, 16, Form::Quad));
-        let panel = (0..16).map(|j| access(1, j * VL, 16 * VL, Form::Vector));
+        let rows = (0..6).map(|i| access(0, i * 4000, 16, quad()));
+        let panel = (0..16).map(|j| access(1, j * VL, 16 * VL, vector()));
         let plan = plan(&rows.chain(panel).collect::<Vec<_>>());
         assert_eq!(plan.advances.iter().map(|a| a.by).collect::<Vec<_>>(), [4, 16 * VL]);
         // Counter, index, five rows beside the parameter's own, one panel pointer.
         assert_eq!(plan.registers.len(), 8);
-        let x0 = parameter(P(0));
-        assert!(matches!(plan.place(access(0, 0, 16, Form::Quad)), Place::Indexed { base, .. } if base == x0));
-        let place = plan.place(access(1, 15 * VL, 16 * VL, Form::Vector));
+        let x0 = roles().home(P(0)).unwrap();
+        assert!(matches!(plan.place(access(0, 0, 16, quad())), Place::Indexed { base, .. } if base == x0));
+        let place = plan.place(access(1, 15 * VL, 16 * VL, vector()));
         assert!(matches!(place, Place::Displaced { distance, .. } if distance == 7 * VL));
     }
 
     #[test]
     fn what_does_not_move_uses_the_parameter() {
-        let a = access(3, 7 * VL, 0, Form::Vector);
+        let a = access(3, 7 * VL, 0, vector());
         let plan = plan(&[a]);
-        assert_eq!(plan.place(a), Place::Displaced { base: parameter(P(3)), distance: 7 * VL });
+        assert_eq!(plan.place(a), Place::Displaced { base: roles().home(P(3)).unwrap(), distance: 7 * VL });
         assert_eq!(plan.registers.len(), 1, "only the counter");
     }
 
     #[test]
     fn the_least_used_rows_are_computed_when_registers_run_out() {
-        let mut rows: Vec<_> = (0..40).map(|i| access(0, 4 + i * 4000, 16, Form::Quad)).collect();
+        let mut rows: Vec<_> = (0..40).map(|i| access(0, 4 + i * 4000, 16, quad())).collect();
         rows.extend_from_within(..10);
         let plan = plan(&rows);
-        assert_eq!(plan.registers.len(), pool(4).len());
+        assert_eq!(plan.registers.len(), roles().for_loops().len());
         let computed = |i: usize| matches!(plan.place(rows[i]), Place::Computed { index: Some(_) });
         assert!((0..10).all(|i| !computed(i)) && (0..40).filter(|i| computed(*i)).count() == 40 - 19);
     }
 
     #[test]
     fn more_steps_than_registers_are_refused() {
-        let accesses: Vec<_> = (0..40).map(|i| access(0, 4, 16 + 4 * i, Form::Scalar)).collect();
-        assert_eq!(LoopPlan::new(&accesses, 4, VL).unwrap_err(), TooManySteps(40));
+        let accesses: Vec<_> = (0..40).map(|i| access(0, 4, 16 + 4 * i, scalar())).collect();
+        assert_eq!(LoopPlan::new(&accesses, &roles()).unwrap_err(), TooManySteps(40));
     }
 
     #[test]
     fn long_steps_are_kept_in_a_register() {
-        let rows: Vec<_> = (0..8).map(|i| access(1, (i % 4) * 4004 + i / 4 * VL, 4 * 4004, Form::Vector)).collect();
+        let rows: Vec<_> = (0..8).map(|i| access(1, (i % 4) * 4004 + i / 4 * VL, 4 * 4004, vector())).collect();
         let plan = plan(&rows);
         let kept: BTreeSet<_> = plan.advances.iter().map(|a| a.register).collect();
         assert!(plan.advances.len() == 4 && kept.len() == 1 && !kept.contains(&None));
+    }
+
+    #[test]
+    fn neon_rows_share_an_index_and_panels_reach_far() {
+        let rows = (0..6).map(|i| access(0, i * 400_000, 16, Form::neon(16, true)));
+        let panel = (0..64).map(|j| access(1, j * 16, 1024, Form::neon(16, true)));
+        let plan = plan(&rows.chain(panel).collect::<Vec<_>>());
+        assert_eq!(plan.advances.iter().map(|a| a.by).collect::<Vec<_>>(), [16, 1024]);
+        assert_eq!(plan.registers.len(), 8);
+    }
+
+    #[test]
+    fn parameters_without_a_home_are_loaded_once() {
+        let many = Roles::new(20, false).unwrap();
+        let a = access(9, 0, 0, vector());
+        let plan = LoopPlan::new(&[a], &many).unwrap();
+        assert!(matches!(plan.setup[..], [Setup::Pointer { param: P(9), at: 0, .. }]));
     }
 }

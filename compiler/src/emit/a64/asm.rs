@@ -7,11 +7,11 @@ use super::operand::{Imm, Lsl, OnePiece, Piece, X, XSp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Label(usize);
 
-/// Code whose branches cannot be resolved.
+/// Code whose branches or addresses cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AsmError {
     /// The branch does not reach its label.
-    #[error("the branch at {at:#x} does not reach {target:#x}")]
+    #[error("the instruction at {at:#x} does not reach {target:#x}")]
     OutOfRange {
         /// Byte offset of the branch.
         at: u64,
@@ -42,6 +42,8 @@ pub struct Assembler {
     labels: Vec<Option<u64>>,
     /// Index of the word, tested register, target.
     branches: Vec<(usize, X, Label)>,
+    /// Index of the word, written register, target.
+    addresses: Vec<(usize, X, Label)>,
 }
 
 impl Assembler {
@@ -76,6 +78,20 @@ impl Assembler {
         self.words.push(0);
     }
 
+    /// Appends what sets `d` to the address of `target`.
+    pub fn adr(&mut self, d: X, target: Label) {
+        self.addresses.push((self.words.len(), d, target));
+        self.words.push(0);
+    }
+
+    /// Appends data, after zeros that bring it to a multiple of 16 bytes, and binds `label` to it.
+    pub fn data(&mut self, label: Label, words: &[u32]) -> Result<(), AsmError> {
+        self.words.resize(self.words.len().next_multiple_of(4), 0);
+        self.bind(label)?;
+        self.words.extend(words);
+        Ok(())
+    }
+
     /// Appends what sets `d = value`: 1 to 4 instructions.
     pub fn mov_const(&mut self, d: X, value: u64) {
         let mut pieces = (0..4u8).map(|n| (n, value >> (16 * n) & 0xffff)).filter(|(_, bits)| *bits != 0);
@@ -84,6 +100,16 @@ impl Assembler {
         for (n, bits) in pieces {
             let i = Imm::new(bits.cast_signed()).expect("16 bits");
             self.push(Inst::Movk { d, i, h: Piece::new(n).expect("one of 4 pieces") });
+        }
+    }
+
+    /// Appends what sets `x = x + c`; if no two instructions can, by way of `scratch`.
+    pub fn increase(&mut self, x: X, c: i64, scratch: X) {
+        if is_short(c) {
+            self.add_const(x, x, c);
+        } else {
+            self.mov_const(scratch, c.cast_unsigned());
+            self.push(Inst::Add { d: x, n: x, m: scratch, s: Lsl::NONE });
         }
     }
 
@@ -113,12 +139,16 @@ impl Assembler {
 
     /// The code in memory order, every branch resolved.
     pub fn finish(mut self) -> Result<Vec<u8>, AsmError> {
-        for (index, t, label) in self.branches {
+        let distance = |index: usize, label: Label| {
             let at = 4 * index as u64;
             let target = self.labels[label.0].ok_or(AsmError::Unbound { at })?;
-            let distance = target.cast_signed() - at.cast_signed();
-            let i = Imm::new(distance).ok_or(AsmError::OutOfRange { at, target })?;
-            self.words[index] = Inst::Cbnz { t, i }.encode();
+            Imm::new(target.cast_signed() - at.cast_signed()).ok_or(AsmError::OutOfRange { at, target })
+        };
+        for (index, t, label) in self.branches {
+            self.words[index] = Inst::Cbnz { t, i: distance(index, label)? }.encode();
+        }
+        for (index, d, label) in self.addresses {
+            self.words[index] = Inst::Adr { d, i: distance(index, label)? }.encode();
         }
         Ok(self.words.into_iter().flat_map(u32::to_le_bytes).collect())
     }
@@ -180,6 +210,17 @@ mod tests {
         };
         assert!(distance(1 << 18).is_ok());
         assert_eq!(distance((1 << 18) + 1), Err(AsmError::OutOfRange { at: (1 << 20) + 4, target: 0 }));
+    }
+
+    #[test]
+    fn data_is_aligned_and_found() {
+        let mut asm = Assembler::default();
+        let pool = asm.label();
+        asm.adr(X0, pool);
+        asm.push(Inst::Ret {});
+        asm.data(pool, &[7, 8]).unwrap();
+        let adr = Inst::Adr { d: X0, i: Imm::new(16).unwrap() }.encode();
+        assert_eq!(words(asm), [adr, Inst::Ret {}.encode(), 0, 0, 7, 8]);
     }
 
     #[test]

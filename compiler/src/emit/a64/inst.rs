@@ -19,10 +19,14 @@ use super::operand::*;
 /// The architecture extension that an instruction needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Feature {
-    /// In every Armv8-A core.
+    /// In every Armv8-A core, Advanced SIMD included.
     Base,
+    /// `FEAT_BF16`.
+    NeonBf16,
     /// `FEAT_SVE`.
     Sve,
+    /// `FEAT_SVE` and `FEAT_BF16`.
+    SveBf16,
 }
 
 /// The word of the fixed digits of an encoding.
@@ -177,6 +181,163 @@ instructions! {
     /// LDP (SIMD&FP), signed offset
     LdpD(t: D, u: D, n: XSp, i: Disp<-512, 504, 8>) "01 101 1 010 1 iiiiiii uuuuu nnnnn ttttt" "ldp {t}, {u}, [{n}{i}]"      Base if t != u;
 
+    /// ADR, of an address that is a multiple of 4 away
+    Adr(d: X, i: Imm<-1048576, 1048572, 4>) "0 00 10000 iiiiiiiiiiiiiiiiiii ddddd" "adr {d}, #{i}" Base;
+    /// LDR (immediate, SIMD&FP), unsigned offset
+    LdrQ(t: Q, n: XSp, i: Disp<0, 65520, 16>) "00 111 1 01 11 iiiiiiiiiiii nnnnn ttttt" "ldr {t}, [{n}{i}]" Base;
+    /// LDUR (SIMD&FP)
+    LdurQ(t: Q, n: X, i: Disp<-256, 255, 1>) "00 111 1 00 11 0 iiiiiiiii 00 nnnnn ttttt" "ldur {t}, [{n}{i}]" Base;
+    /// LDR (register, SIMD&FP)
+    LdrQIndexed(t: Q, n: X, m: X) "00 111 1 00 11 1 mmmmm 011 0 10 nnnnn ttttt" "ldr {t}, [{n}, {m}]" Base;
+    /// STR (immediate, SIMD&FP), unsigned offset
+    StrQ(t: Q, n: XSp, i: Disp<0, 65520, 16>) "00 111 1 01 10 iiiiiiiiiiii nnnnn ttttt" "str {t}, [{n}{i}]" Base;
+    /// STUR (SIMD&FP)
+    SturQ(t: Q, n: X, i: Disp<-256, 255, 1>) "00 111 1 00 10 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
+    /// STR (register, SIMD&FP)
+    StrQIndexed(t: Q, n: X, m: X) "00 111 1 00 10 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// LDR (immediate, SIMD&FP), unsigned offset
+    LdrD(t: D, n: XSp, i: Disp<0, 32760, 8>) "11 111 1 01 01 iiiiiiiiiiii nnnnn ttttt" "ldr {t}, [{n}{i}]" Base;
+    /// LDUR (SIMD&FP)
+    LdurD(t: D, n: X, i: Disp<-256, 255, 1>) "11 111 1 00 01 0 iiiiiiiii 00 nnnnn ttttt" "ldur {t}, [{n}{i}]" Base;
+    /// LDR (register, SIMD&FP)
+    LdrDIndexed(t: D, n: X, m: X) "11 111 1 00 01 1 mmmmm 011 0 10 nnnnn ttttt" "ldr {t}, [{n}, {m}]" Base;
+    /// STR (immediate, SIMD&FP), unsigned offset
+    StrD(t: D, n: XSp, i: Disp<0, 32760, 8>) "11 111 1 01 00 iiiiiiiiiiii nnnnn ttttt" "str {t}, [{n}{i}]" Base;
+    /// STUR (SIMD&FP)
+    SturD(t: D, n: X, i: Disp<-256, 255, 1>) "11 111 1 00 00 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
+    /// STR (register, SIMD&FP)
+    StrDIndexed(t: D, n: X, m: X) "11 111 1 00 00 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// LDR (immediate, SIMD&FP), unsigned offset
+    LdrS(t: S, n: XSp, i: Disp<0, 16380, 4>) "10 111 1 01 01 iiiiiiiiiiii nnnnn ttttt" "ldr {t}, [{n}{i}]" Base;
+    /// LDUR (SIMD&FP)
+    LdurS(t: S, n: X, i: Disp<-256, 255, 1>) "10 111 1 00 01 0 iiiiiiiii 00 nnnnn ttttt" "ldur {t}, [{n}{i}]" Base;
+    /// LDR (register, SIMD&FP)
+    LdrSIndexed(t: S, n: X, m: X) "10 111 1 00 01 1 mmmmm 011 0 10 nnnnn ttttt" "ldr {t}, [{n}, {m}]" Base;
+    /// STR (immediate, SIMD&FP), unsigned offset
+    StrS(t: S, n: XSp, i: Disp<0, 16380, 4>) "10 111 1 01 00 iiiiiiiiiiii nnnnn ttttt" "str {t}, [{n}{i}]" Base;
+    /// STUR (SIMD&FP)
+    SturS(t: S, n: X, i: Disp<-256, 255, 1>) "10 111 1 00 00 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
+    /// STR (register, SIMD&FP)
+    StrSIndexed(t: S, n: X, m: X) "10 111 1 00 00 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// LDR (immediate, SIMD&FP), unsigned offset
+    LdrH(t: H, n: XSp, i: Disp<0, 8190, 2>) "01 111 1 01 01 iiiiiiiiiiii nnnnn ttttt" "ldr {t}, [{n}{i}]" Base;
+    /// LDUR (SIMD&FP)
+    LdurH(t: H, n: X, i: Disp<-256, 255, 1>) "01 111 1 00 01 0 iiiiiiiii 00 nnnnn ttttt" "ldur {t}, [{n}{i}]" Base;
+    /// LDR (register, SIMD&FP)
+    LdrHIndexed(t: H, n: X, m: X) "01 111 1 00 01 1 mmmmm 011 0 10 nnnnn ttttt" "ldr {t}, [{n}, {m}]" Base;
+    /// STR (immediate, SIMD&FP), unsigned offset
+    StrH(t: H, n: XSp, i: Disp<0, 8190, 2>) "01 111 1 01 00 iiiiiiiiiiii nnnnn ttttt" "str {t}, [{n}{i}]" Base;
+    /// STUR (SIMD&FP)
+    SturH(t: H, n: X, i: Disp<-256, 255, 1>) "01 111 1 00 00 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
+    /// STR (register, SIMD&FP)
+    StrHIndexed(t: H, n: X, m: X) "01 111 1 00 00 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// LD1 (single structure), element 2
+    Ld1S2(t: V, n: X) "0 1 0011010 1 0 00000 100 0 00 nnnnn ttttt" "ld1 {{ {t}.s }}[2], [{n}]" Base;
+    /// LD1 (single structure), element 2
+    Ld1H2(t: V, n: X) "0 0 0011010 1 0 00000 010 1 00 nnnnn ttttt" "ld1 {{ {t}.h }}[2], [{n}]" Base;
+    /// LD1 (single structure), element 4
+    Ld1H4(t: V, n: X) "0 1 0011010 1 0 00000 010 0 00 nnnnn ttttt" "ld1 {{ {t}.h }}[4], [{n}]" Base;
+    /// LD1 (single structure), element 6
+    Ld1H6(t: V, n: X) "0 1 0011010 1 0 00000 010 1 00 nnnnn ttttt" "ld1 {{ {t}.h }}[6], [{n}]" Base;
+    /// ST1 (single structure), element 2
+    St1S2(t: V, n: X) "0 1 0011010 0 0 00000 100 0 00 nnnnn ttttt" "st1 {{ {t}.s }}[2], [{n}]" Base;
+    /// ST1 (single structure), element 2
+    St1H2(t: V, n: X) "0 0 0011010 0 0 00000 010 1 00 nnnnn ttttt" "st1 {{ {t}.h }}[2], [{n}]" Base;
+    /// ST1 (single structure), element 4
+    St1H4(t: V, n: X) "0 1 0011010 0 0 00000 010 0 00 nnnnn ttttt" "st1 {{ {t}.h }}[4], [{n}]" Base;
+    /// ST1 (single structure), element 6
+    St1H6(t: V, n: X) "0 1 0011010 0 0 00000 010 1 00 nnnnn ttttt" "st1 {{ {t}.h }}[6], [{n}]" Base;
+    /// LD1R
+    Ld1rS(t: V, n: X) "0 1 0011010 1 0 00000 110 0 10 nnnnn ttttt" "ld1r {{ {t}.4s }}, [{n}]" Base;
+    /// LD1R
+    Ld1rH(t: V, n: X) "0 1 0011010 1 0 00000 110 0 01 nnnnn ttttt" "ld1r {{ {t}.8h }}, [{n}]" Base;
+    /// DUP (element), the first
+    Dup4s(d: V, n: V) "0 1 0 01110000 00100 0 0000 1 nnnnn ddddd" "dup {d}.4s, {n}.s[0]" Base;
+    /// SHLL
+    Shll(d: V, n: V) "0 0 1 01110 01 10000 10011 10 nnnnn ddddd" "shll {d}.4s, {n}.4h, #16" Base;
+    /// MOVI, of zero
+    MoviZero(d: V) "0 1 1 0111100000 000 1110 01 00000 ddddd" "movi {d}.2d, #0000000000000000" Base;
+    /// MOVI, of 0x7fff
+    Movi7fff(d: V) "0 1 0 0111100000 011 1100 01 11111 ddddd" "movi {d}.4s, #127, msl #8" Base;
+    /// MOVI, 32-bit shifted immediate
+    Movi4s(d: V, i: OneByte) "0 1 0 0111100000 iiiiiiiiiiiiii ddddd" "movi {d}.4s, #{i}" Base;
+    /// MVNI, 32-bit shifted immediate
+    Mvni4s(d: V, i: OneByte) "0 1 1 0111100000 iiiiiiiiiiiiii ddddd" "mvni {d}.4s, #{i}" Base;
+    /// FMOV (vector, immediate)
+    Fmov4s(d: V, i: ModifiedFloat) "0 1 0 0111100000 iiiiiiiiiiiiii ddddd" "fmov {d}.4s, #{i}" Base;
+    /// SHL
+    Shl4s(d: V, n: V, i: Imm<0, 31, 1>) "0 1 0 011110 01 iiiii 01010 1 nnnnn ddddd" "shl {d}.4s, {n}.4s, #{i}" Base;
+    /// SSHR
+    Sshr4s(d: V, n: V, i: Right) "0 1 0 011110 01 iiiii 00000 1 nnnnn ddddd" "sshr {d}.4s, {n}.4s, #{i}" Base;
+    /// USRA
+    Usra4s(d: V, n: V, i: Right) "0 1 1 011110 01 iiiii 00010 1 nnnnn ddddd" "usra {d}.4s, {n}.4s, #{i}" Base;
+    /// FMLA (vector)
+    Fmla4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11001 1 nnnnn ddddd" "fmla {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FADD (vector)
+    Fadd4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11010 1 nnnnn ddddd" "fadd {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FSUB (vector)
+    Fsub4s(d: V, n: V, m: V) "0 1 0 01110 1 0 1 mmmmm 11010 1 nnnnn ddddd" "fsub {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FMUL (vector)
+    Fmul4s(d: V, n: V, m: V) "0 1 1 01110 0 0 1 mmmmm 11011 1 nnnnn ddddd" "fmul {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FDIV (vector)
+    Fdiv4s(d: V, n: V, m: V) "0 1 1 01110 0 0 1 mmmmm 11111 1 nnnnn ddddd" "fdiv {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FMAX (vector)
+    Fmax4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11110 1 nnnnn ddddd" "fmax {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FMIN (vector)
+    Fmin4s(d: V, n: V, m: V) "0 1 0 01110 1 0 1 mmmmm 11110 1 nnnnn ddddd" "fmin {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FADDP (vector)
+    Faddp4s(d: V, n: V, m: V) "0 1 1 01110 0 0 1 mmmmm 11010 1 nnnnn ddddd" "faddp {d}.4s, {n}.4s, {m}.4s" Base;
+    /// FCMEQ (register)
+    Fcmeq4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11100 1 nnnnn ddddd" "fcmeq {d}.4s, {n}.4s, {m}.4s" Base;
+    /// ADD (vector)
+    Add4s(d: V, n: V, m: V) "0 1 0 01110 10 1 mmmmm 10000 1 nnnnn ddddd" "add {d}.4s, {n}.4s, {m}.4s" Base;
+    /// SUB (vector)
+    Sub4s(d: V, n: V, m: V) "0 1 1 01110 10 1 mmmmm 10000 1 nnnnn ddddd" "sub {d}.4s, {n}.4s, {m}.4s" Base;
+    /// AND (vector)
+    And16b(d: V, n: V, m: V) "0 1 0 01110 00 1 mmmmm 00011 1 nnnnn ddddd" "and {d}.16b, {n}.16b, {m}.16b" Base;
+    /// ORR (vector, register)
+    Orr16b(d: V, n: V, m: V) "0 1 0 01110 10 1 mmmmm 00011 1 nnnnn ddddd" "orr {d}.16b, {n}.16b, {m}.16b" Base if n != m;
+    /// EOR (vector)
+    Eor16b(d: V, n: V, m: V) "0 1 1 01110 00 1 mmmmm 00011 1 nnnnn ddddd" "eor {d}.16b, {n}.16b, {m}.16b" Base;
+    /// MOV (vector)
+    Mov16b(d: V, n: V) "0 1 0 01110 10 1 nnnnn 00011 1 nnnnn ddddd" "mov {d}.16b, {n}.16b" Base;
+    /// FSQRT (vector)
+    Fsqrt4s(d: V, n: V) "0 1 1 01110 1 0 10000 11111 10 nnnnn ddddd" "fsqrt {d}.4s, {n}.4s" Base;
+    /// FABS (vector)
+    Fabs4s(d: V, n: V) "0 1 0 01110 1 0 10000 01111 10 nnnnn ddddd" "fabs {d}.4s, {n}.4s" Base;
+    /// ZIP1
+    Zip1V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 011 10 nnnnn ddddd" "zip1 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// ZIP2
+    Zip2V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 111 10 nnnnn ddddd" "zip2 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// UZP1
+    Uzp1V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 001 10 nnnnn ddddd" "uzp1 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// UZP2
+    Uzp2V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 101 10 nnnnn ddddd" "uzp2 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// TRN1
+    Trn1V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 010 10 nnnnn ddddd" "trn1 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// TRN2
+    Trn2V(d: V, n: V, m: V, s: Arrangement) "0 1 0 01110 ss 0 mmmmm 0 110 10 nnnnn ddddd" "trn2 {d}.{s}, {n}.{s}, {m}.{s}" Base;
+    /// FMLA (by element), element 0 or 1
+    FmlaLow4s(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 10 i mmmmm 0001 0 0 nnnnn ddddd" "fmla {d}.4s, {n}.4s, {m}.s[{i}]" Base;
+    /// FMLA (by element), element 2 or 3
+    FmlaHigh4s(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 10 i mmmmm 0001 1 0 nnnnn ddddd" "fmla {d}.4s, {n}.4s, {m}.s[{i}]" Base;
+    /// ADDHN
+    Addhn4h(d: V, n: V, m: V) "0 0 0 01110 01 1 mmmmm 0100 00 nnnnn ddddd" "addhn {d}.4h, {n}.4s, {m}.4s" Base;
+    /// ADDHN2
+    Addhn8h(d: V, n: V, m: V) "0 1 0 01110 01 1 mmmmm 0100 00 nnnnn ddddd" "addhn2 {d}.8h, {n}.4s, {m}.4s" Base;
+    /// BFCVTN
+    Bfcvtn(d: V, n: V) "0 0 0 01110 10 10000 10110 10 nnnnn ddddd" "bfcvtn {d}.4h, {n}.4s" NeonBf16;
+    /// BFCVTN2
+    Bfcvtn2(d: V, n: V) "0 1 0 01110 10 10000 10110 10 nnnnn ddddd" "bfcvtn2 {d}.8h, {n}.4s" NeonBf16;
+    /// BFMMLA
+    Bfmmla(d: V, n: V, m: V) "0 1 1 01110 01 0 mmmmm 1 1101 1 nnnnn ddddd" "bfmmla {d}.4s, {n}.8h, {m}.8h" NeonBf16;
+    /// BFDOT (vector)
+    Bfdot(d: V, n: V, m: V) "0 1 1 01110 01 0 mmmmm 1 1111 1 nnnnn ddddd" "bfdot {d}.4s, {n}.8h, {m}.8h" NeonBf16;
+    /// BFDOT (by element), element 0 or 1
+    BfdotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 01 i mmmmm 1111 0 0 nnnnn ddddd" "bfdot {d}.4s, {n}.8h, {m}.2h[{i}]" NeonBf16;
+    /// BFDOT (by element), element 2 or 3
+    BfdotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 01 i mmmmm 1111 1 0 nnnnn ddddd" "bfdot {d}.4s, {n}.8h, {m}.2h[{i}]" NeonBf16;
+
     /// PTRUE, all elements
     PtrueS(d: P)                                  "00100101 10 011 00 0 111000 11111 0 dddd"   "ptrue {d}.s"                 Sve;
     /// WHILELO
@@ -207,4 +368,98 @@ instructions! {
     MovZ(d: Z, n: Z)                              "00000100 01 1 nnnnn 001100 nnnnn ddddd"     "mov {d}.d, {n}.d"            Sve;
     /// DUP (immediate), in its alias MOV; the numbers that are not negative
     DupS(d: Z, i: Imm<0, 127, 1>)                 "00100101 10 111 00 0 11 0 0iiiiiii ddddd"   "mov {d}.s, #{i}"             Sve;
+    /// PTRUE, all bytes
+    PtrueB(d: P) "00100101 00 011 00 0 111000 11111 0 dddd" "ptrue {d}.b" Sve;
+    /// WHILELO, of 16-bit elements
+    WhileloH(d: P, n: XZr, m: XZr) "00100101 01 1 mmmmm 000 1 1 1 nnnnn 0 dddd" "whilelo {d}.h, {n}, {m}" Sve;
+    /// LD1H (scalar plus immediate, single register)
+    Ld1hS(t: Z, g: P7, n: X, i: MulVl) "1010010 0110 0 iiii 101 ggg nnnnn ttttt" "ld1h {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1H (scalar plus scalar, single register)
+    Ld1hIndexedS(t: Z, g: P7, n: X, m: X) "1010010 0110 mmmmm 010 ggg nnnnn ttttt" "ld1h {{ {t}.s }}, {g}/z, [{n}, {m}, lsl #1]" Sve;
+    /// ST1H (scalar plus immediate, single register)
+    St1hS(t: Z, g: P7, n: X, i: MulVl) "1110010 0110 0 iiii 111 ggg nnnnn ttttt" "st1h {{ {t}.s }}, {g}, [{n}{i}]" Sve;
+    /// ST1H (scalar plus scalar, single register)
+    St1hIndexedS(t: Z, g: P7, n: X, m: X) "1110010 0110 mmmmm 010 ggg nnnnn ttttt" "st1h {{ {t}.s }}, {g}, [{n}, {m}, lsl #1]" Sve;
+    /// LD1H (scalar plus immediate, single register)
+    Ld1hH(t: Z, g: P7, n: X, i: MulVl) "1010010 0101 0 iiii 101 ggg nnnnn ttttt" "ld1h {{ {t}.h }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1H (scalar plus scalar, single register)
+    Ld1hIndexedH(t: Z, g: P7, n: X, m: X) "1010010 0101 mmmmm 010 ggg nnnnn ttttt" "ld1h {{ {t}.h }}, {g}/z, [{n}, {m}, lsl #1]" Sve;
+    /// ST1H (scalar plus immediate, single register)
+    St1hH(t: Z, g: P7, n: X, i: MulVl) "1110010 0101 0 iiii 111 ggg nnnnn ttttt" "st1h {{ {t}.h }}, {g}, [{n}{i}]" Sve;
+    /// ST1H (scalar plus scalar, single register)
+    St1hIndexedH(t: Z, g: P7, n: X, m: X) "1110010 0101 mmmmm 010 ggg nnnnn ttttt" "st1h {{ {t}.h }}, {g}, [{n}, {m}, lsl #1]" Sve;
+    /// LD1RH
+    Ld1rhS(t: Z, g: P7, n: X, i: Disp<0, 126, 2>) "1000010 01 1 iiiiii 110 ggg nnnnn ttttt" "ld1rh {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1RD
+    Ld1rdD(t: Z, g: P7, n: X, i: Disp<0, 504, 8>) "1000010 11 1 iiiiii 111 ggg nnnnn ttttt" "ld1rd {{ {t}.d }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1RQH (scalar plus immediate)
+    Ld1rqhH(t: Z, g: P7, n: X, i: QuadDisp) "1010010 01 00 0 iiii 001 ggg nnnnn ttttt" "ld1rqh {{ {t}.h }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1RQH (scalar plus scalar)
+    Ld1rqhIndexedH(t: Z, g: P7, n: X, m: X) "1010010 01 00 mmmmm 000 ggg nnnnn ttttt" "ld1rqh {{ {t}.h }}, {g}/z, [{n}, {m}, lsl #1]" Sve;
+    /// UUNPKLO
+    UunpkloS(d: Z, n: Z) "00000101 10 1100 1 0 001110 nnnnn ddddd" "uunpklo {d}.s, {n}.h" Sve;
+    /// DUP (indexed), the first 128 bits, in its alias MOV
+    DupQ(d: Z, n: Q) "00000101 00 1 10000 001000 nnnnn ddddd" "mov {d}.q, {n}" Sve;
+    /// FDUP, in its alias FMOV
+    FdupS(d: Z, i: Float8) "00100101 10 111 00 1 11 0 iiiiiiii ddddd" "fmov {d}.s, #{i}" Sve;
+    /// FSUB (vectors, unpredicated)
+    FsubS(d: Z, n: Z, m: Z) "01100101 10 0 mmmmm 000 001 nnnnn ddddd" "fsub {d}.s, {n}.s, {m}.s" Sve;
+    /// FMUL (vectors, unpredicated)
+    FmulS(d: Z, n: Z, m: Z) "01100101 10 0 mmmmm 000 010 nnnnn ddddd" "fmul {d}.s, {n}.s, {m}.s" Sve;
+    /// FMIN (vectors); d is also the first operand
+    FminS(d: Z, g: P7, m: Z) "01100101 10 00 011 1 100 ggg mmmmm ddddd" "fmin {d}.s, {g}/m, {d}.s, {m}.s" Sve;
+    /// FDIV; d is also the first operand
+    FdivS(d: Z, g: P7, m: Z) "01100101 10 00 110 1 100 ggg mmmmm ddddd" "fdiv {d}.s, {g}/m, {d}.s, {m}.s" Sve;
+    /// FDIVR; d is also the first operand
+    FdivrS(d: Z, g: P7, m: Z) "01100101 10 00 110 0 100 ggg mmmmm ddddd" "fdivr {d}.s, {g}/m, {d}.s, {m}.s" Sve;
+    /// FSQRT
+    FsqrtS(d: Z, g: P7, n: Z) "01100101 10 0011 01 101 ggg nnnnn ddddd" "fsqrt {d}.s, {g}/m, {n}.s" Sve;
+    /// FABS
+    FabsS(d: Z, g: P7, n: Z) "00000100 10 011 100 101 ggg nnnnn ddddd" "fabs {d}.s, {g}/m, {n}.s" Sve;
+    /// FCMUO (vectors)
+    FcmuoS(d: P, g: P7, n: Z, m: Z) "01100101 10 0 mmmmm 110 ggg nnnnn 0 dddd" "fcmuo {d}.s, {g}/z, {n}.s, {m}.s" Sve;
+    /// SEL (vectors), in its alias MOV (vector, predicated)
+    MovMergedS(d: Z, g: P, n: Z) "00000101 10 1 ddddd 11 gggg nnnnn ddddd" "mov {d}.s, {g}/m, {n}.s" Sve;
+    /// ADD (vectors, unpredicated)
+    AddS(d: Z, n: Z, m: Z) "00000100 10 1 mmmmm 000 000 nnnnn ddddd" "add {d}.s, {n}.s, {m}.s" Sve;
+    /// SUB (vectors, unpredicated)
+    SubS(d: Z, n: Z, m: Z) "00000100 10 1 mmmmm 000 001 nnnnn ddddd" "sub {d}.s, {n}.s, {m}.s" Sve;
+    /// AND (vectors, unpredicated)
+    AndZ(d: Z, n: Z, m: Z) "00000100 00 1 mmmmm 001 100 nnnnn ddddd" "and {d}.d, {n}.d, {m}.d" Sve;
+    /// ORR (vectors, unpredicated)
+    OrrZ(d: Z, n: Z, m: Z) "00000100 01 1 mmmmm 001 100 nnnnn ddddd" "orr {d}.d, {n}.d, {m}.d" Sve if n != m;
+    /// EOR (vectors, unpredicated)
+    EorZ(d: Z, n: Z, m: Z) "00000100 10 1 mmmmm 001 100 nnnnn ddddd" "eor {d}.d, {n}.d, {m}.d" Sve;
+    /// ADD (immediate)
+    AddImmS(d: Z, i: Imm<0, 255, 1>) "00100101 10 100 000 11 0 iiiiiiii ddddd" "add {d}.s, {d}.s, #{i}" Sve;
+    /// ADD (immediate), shifted by 8
+    AddImm8S(d: Z, i: Imm<256, 65280, 256>) "00100101 10 100 000 11 1 iiiiiiii ddddd" "add {d}.s, {d}.s, #{i}" Sve;
+    /// LSL (immediate, unpredicated)
+    LslS(d: Z, n: Z, i: Imm<0, 31, 1>) "00000100 01 1 iiiii 100 111 nnnnn ddddd" "lsl {d}.s, {n}.s, #{i}" Sve;
+    /// LSR (immediate, unpredicated)
+    LsrS(d: Z, n: Z, i: Right) "00000100 01 1 iiiii 100 101 nnnnn ddddd" "lsr {d}.s, {n}.s, #{i}" Sve;
+    /// ASR (immediate, unpredicated)
+    AsrS(d: Z, n: Z, i: Right) "00000100 01 1 iiiii 100 100 nnnnn ddddd" "asr {d}.s, {n}.s, #{i}" Sve;
+    /// ZIP1 (vectors)
+    Zip1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 000 nnnnn ddddd" "zip1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// ZIP2 (vectors)
+    Zip2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 001 nnnnn ddddd" "zip2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// UZP1 (vectors)
+    Uzp1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 010 nnnnn ddddd" "uzp1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// UZP2 (vectors)
+    Uzp2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 011 nnnnn ddddd" "uzp2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// TRN1, TRN2 (vectors)
+    Trn1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 100 nnnnn ddddd" "trn1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// TRN1, TRN2 (vectors)
+    Trn2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 101 nnnnn ddddd" "trn2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// BFCVT
+    BfcvtH(d: Z, g: P7, n: Z) "01100101 10 0010 10 101 ggg nnnnn ddddd" "bfcvt {d}.h, {g}/m, {n}.s" SveBf16;
+    /// BFCVTNT
+    BfcvtntH(d: Z, g: P7, n: Z) "01100100 10 0010 10 101 ggg nnnnn ddddd" "bfcvtnt {d}.h, {g}/m, {n}.s" SveBf16;
+    /// BFMMLA
+    BfmmlaS(d: Z, n: Z, m: Z) "01100100 01 1 mmmmm 111 001 nnnnn ddddd" "bfmmla {d}.s, {n}.h, {m}.h" SveBf16;
+    /// BFDOT (vectors)
+    BfdotS(d: Z, n: Z, m: Z) "01100100 01 1 mmmmm 100 000 nnnnn ddddd" "bfdot {d}.s, {n}.h, {m}.h" SveBf16;
+    /// BFDOT (indexed)
+    BfdotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01100100 01 1 ii mmm 010 000 nnnnn ddddd" "bfdot {d}.s, {n}.h, {m}.h[{i}]" SveBf16;
 }

@@ -1,11 +1,24 @@
-//! AArch64 emitter for what Cranelift does not have: the Scalable Vector Extension.
+//! AArch64 emitter of micro-kernels: NEON and the Scalable Vector Extension.
 //!
 //! [`inst`] is the instruction table, one row per instruction, [`operand`] the types its rows are written in, [`asm`] a
-//! buffer with labels, `address` the choice of address registers for a loop, and [`sve`] the emitter proper. To add an
-//! instruction, add a row; its tests against other assemblers come with it (`tests/a64_oracle.rs`).
+//! buffer with labels. `function` is what all micro-kernels share, with `roles`, the use of general registers, `address`,
+//! the choice of address registers for a loop, `frame`, the stack, `scratch`, vector registers for intermediate values,
+//! and `pool`, constants. [`neon`] and [`sve`] translate operations, `neon_bf16` and `sve_bf16` those that round.
+//! To add an instruction, add a row; its tests against other assemblers come with it (`tests/a64_oracle.rs`).
 
 mod address;
 pub mod asm;
+mod frame;
+mod function;
 pub mod inst;
+pub mod neon;
+mod neon_bf16;
 pub mod operand;
+mod pool;
+mod roles;
+mod scratch;
 pub mod sve;
+mod sve_bf16;
+mod sve_predicates;
+
+pub use roles::{MAX_PARAMS, REGISTER_PARAMS};

@@ -68,8 +68,16 @@ registers! {
     XSp "x" 5 31 | "sp";
     /// A 64-bit general register or the zero register.
     XZr "x" 5 31 | "xzr";
+    /// A NEON register.
+    V "v" 5 32;
+    /// A NEON register as one number of 128 bits.
+    Q "q" 5 32;
     /// A 64-bit floating-point register: the low half of a NEON register.
     D "d" 5 32;
+    /// A 32-bit floating-point register: the low quarter of a NEON register.
+    S "s" 5 32;
+    /// A 16-bit floating-point register: the low eighth of a NEON register.
+    H "h" 5 32;
     /// A scalable vector register.
     Z "z" 5 32;
     /// A scalable vector register in a three-bit field.
@@ -167,6 +175,242 @@ impl<const MIN: i32, const MAX: i32, const STEP: i32> Operand for Disp<MIN, MAX,
 
     fn samples() -> Vec<Self> {
         Imm::samples().into_iter().map(Disp).collect()
+    }
+}
+
+/// A right shift of 32-bit elements by 1 to 32 bits, encoded as what is missing to 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Right(u8);
+
+impl Right {
+    /// A shift by `bits`, or `None` outside of 1 to 32.
+    pub const fn new(bits: u8) -> Option<Right> {
+        if matches!(bits, 1..=32) { Some(Right(bits)) } else { None }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Operand for Right {
+    const BITS: u32 = 5;
+
+    fn raw(self) -> u32 {
+        32 - u32::from(self.0)
+    }
+
+    fn samples() -> Vec<Right> {
+        [1, 17, 32].map(Right).to_vec()
+    }
+}
+
+/// Element 2 or 3 of four, where the index's high bit is fixed and only the low one is a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpperLane(u8);
+
+impl UpperLane {
+    /// Element `n`, or `None` if it is not 2 or 3.
+    pub const fn new(n: u8) -> Option<UpperLane> {
+        if matches!(n, 2 | 3) { Some(UpperLane(n)) } else { None }
+    }
+}
+
+impl fmt::Display for UpperLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Operand for UpperLane {
+    const BITS: u32 = 1;
+
+    fn raw(self) -> u32 {
+        u32::from(self.0) - 2
+    }
+
+    fn samples() -> Vec<UpperLane> {
+        [2, 3].map(UpperLane).to_vec()
+    }
+}
+
+/// The element size of a permutation, 16 to 64 bits. It has a two-bit field; its syntax depends on the registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Size {
+    Half = 1,
+    Word,
+    Double,
+}
+
+impl Size {
+    const fn new(bits: u8) -> Option<Size> {
+        match bits {
+            16 => Some(Size::Half),
+            32 => Some(Size::Word),
+            64 => Some(Size::Double),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! sizes {
+    ($($(#[doc = $doc:literal])* $name:ident $half:literal $word:literal $double:literal;)*) => { $(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(Size);
+
+        impl $name {
+            /// Elements of `bits`, or `None` if these are not 16, 32 or 64.
+            pub const fn new(bits: u8) -> Option<$name> {
+                match Size::new(bits) {
+                    Some(size) => Some($name(size)),
+                    None => None,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self.0 {
+                    Size::Half => $half,
+                    Size::Word => $word,
+                    Size::Double => $double,
+                })
+            }
+        }
+
+        impl Operand for $name {
+            const BITS: u32 = 2;
+
+            fn raw(self) -> u32 {
+                self.0 as u32
+            }
+
+            fn samples() -> Vec<$name> {
+                [Size::Half, Size::Word, Size::Double].map($name).to_vec()
+            }
+        }
+    )* };
+}
+
+sizes! {
+    /// How a whole NEON register is divided: `8h`, `4s`, `2d`.
+    Arrangement "8h" "4s" "2d";
+    /// The elements of a scalable register: `h`, `s`, `d`.
+    ZSize "h" "s" "d";
+}
+
+/// A floating-point number that fits 8 bits: 16 to 31 sixteenths times a power of two from -3 to 4, with a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Float8(u8);
+
+impl Float8 {
+    /// The f32 of these bits, or `None` if it does not fit.
+    pub const fn new(bits: u32) -> Option<Float8> {
+        let exponent = bits >> 25 & 0x3f;
+        if bits & 0x7_ffff != 0 || !matches!(exponent, 0x20 | 0x1f) {
+            return None;
+        }
+        Some(Float8((bits >> 24 & 0x80 | bits >> 19 & 0x7f) as u8))
+    }
+}
+
+impl fmt::Display for Float8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = u32::from(self.0);
+        let exponent = if n & 0x40 == 0 { 0x20 } else { 0x1f };
+        write!(f, "{:.8}", f32::from_bits((n & 0x80) << 24 | exponent << 25 | (n & 0x3f) << 19))
+    }
+}
+
+impl Operand for Float8 {
+    const BITS: u32 = 8;
+
+    fn raw(self) -> u32 {
+        self.0.into()
+    }
+
+    fn samples() -> Vec<Float8> {
+        [0, 0x3f, 0x70, 0xff].map(Float8).to_vec()
+    }
+}
+
+/// The pieces of a NEON modified immediate: `abc`, `cmode`, `01`, `defgh`.
+const fn modified(byte: u8, cmode: u32) -> u32 {
+    (byte as u32 >> 5) << 11 | cmode << 7 | 0b01 << 5 | (byte as u32 & 0x1f)
+}
+
+/// A 32-bit number with at most one byte that is not 0, written as the byte and a shift: `#1, lsl #8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OneByte(u32);
+
+impl OneByte {
+    /// The number `v`, or `None` if it has more bytes.
+    pub const fn new(v: u32) -> Option<OneByte> {
+        let n = OneByte(v);
+        if (n.byte() as u32) << n.shift() == v { Some(n) } else { None }
+    }
+
+    /// The weight of the lowest byte that is not 0.
+    const fn shift(self) -> u32 {
+        self.0.trailing_zeros() / 8 % 4 * 8
+    }
+
+    const fn byte(self) -> u8 {
+        (self.0 >> self.shift()) as u8
+    }
+}
+
+impl fmt::Display for OneByte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.byte())?;
+        if self.shift() == 0 { Ok(()) } else { write!(f, ", lsl #{}", self.shift()) }
+    }
+}
+
+impl Operand for OneByte {
+    const BITS: u32 = 14;
+
+    fn raw(self) -> u32 {
+        modified(self.byte(), self.shift() / 8 * 2)
+    }
+
+    fn samples() -> Vec<OneByte> {
+        [0, 1, 0xff, 0x5b << 8, 0x80 << 16, 0xff << 24].map(OneByte).to_vec()
+    }
+}
+
+/// [`Float8`] as a NEON modified immediate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ModifiedFloat(Float8);
+
+impl ModifiedFloat {
+    /// The f32 of these bits, or `None` if it does not fit.
+    pub const fn new(bits: u32) -> Option<ModifiedFloat> {
+        match Float8::new(bits) {
+            Some(f) => Some(ModifiedFloat(f)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for ModifiedFloat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Operand for ModifiedFloat {
+    const BITS: u32 = 14;
+
+    fn raw(self) -> u32 {
+        modified(self.0.0, 0b1111)
+    }
+
+    fn samples() -> Vec<ModifiedFloat> {
+        Float8::samples().into_iter().map(ModifiedFloat).collect()
     }
 }
 
@@ -321,6 +565,19 @@ mod tests {
         {
             assert_eq!(OnePiece::new(v).is_some(), fits, "{v:#x}");
         }
+    }
+
+    #[test]
+    fn immediates_of_vectors_are_exact() {
+        for (v, fits) in [(1.0f32, true), (-31.0, true), (0.125, true), (33.0, false), (0.0, false), (0.1, false)] {
+            assert_eq!(Float8::new(v.to_bits()).is_some(), fits, "{v}");
+        }
+        assert_eq!(Float8::new(f32::NAN.to_bits()), None);
+        assert_eq!(Float8::new(1.9375f32.to_bits()).unwrap().to_string(), "1.93750000");
+        for (v, fits) in [(0, true), (0xff00, true), (0x1fe0, false), (0x8000_0000, true), (0x0101, false)] {
+            assert_eq!(OneByte::new(v).is_some(), fits, "{v:#x}");
+        }
+        assert!(Right::new(0).is_none() && Right::new(33).is_none());
     }
 
     #[test]

@@ -1,429 +1,325 @@
-//! The SVE emitter: one micro-kernel to one AAPCS64 function, for the vector length that the micro-kernel names.
-//!
-//! Vector register `vN` is `zN`, parameter `pN` is `xN`. `p0` is all true; every other number of lanes that occurs has
-//! a predicate of its own, made once. A loop's address registers are chosen by `super::address`; outside loops an
-//! address out of reach is computed from its parameter into a register that then serves its neighbours too.
-//!
-//! What the calling convention asks to be preserved is saved if it is changed: the low halves of `z8`-`z15`, which are
-//! `d8`-`d15`, and `x19`-`x28`.
+//! The SVE emitter: one micro-kernel to one AAPCS64 function, for the vector length that the micro-kernel names. Vector
+//! register `vN` is `zN`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use kiln_ir::DType;
 
-use super::address::{Access, Form, INDEX_UNIT, LoopPlan, Place, SCRATCH, Setup, parameter};
-use super::asm::{self, Assembler};
+use super::address::Form;
+use super::function::{self, Code, Resolved, VectorEmitter, slots_address};
 use super::inst::Inst;
-use super::operand::{D, Disp, Imm, Lsl, MulVl, P7, QuadDisp, ScalarDisp, X, XSp, XZr, Z, Z7};
-use crate::emit::{Arguments, EmitError, Function, Note};
-use crate::microkernel::{self, Addr, Binary, MicroKernel, Op, P, Stmt, V};
-use crate::target::VectorIsa;
-
-/// Parameters that are passed in registers.
-const MAX_PARAMS: usize = 8;
-
-/// Offsets and steps lie between plus and minus this: more than any address space has.
-const MAX_DISTANCE: u64 = 1 << 52;
+use super::operand::{Disp, Float8, Imm, MulVl, Q, QuadDisp, Right, ScalarDisp, X, Z, Z7, ZSize};
+use super::roles::SCRATCH;
+use super::sve_bf16;
+use super::sve_predicates::{Element, Predicates};
+use crate::emit::{Arguments, EmitError, Function};
+use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
+use crate::target::{Target, VectorIsa};
 
 /// Emits `mk` as a C function of its parameters' pointers. It must be run with vectors of exactly `mk.lanes` f32
 /// lanes.
-pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
-    let mut emitter = Emitter {
-        mk,
-        asm: Assembler::default(),
-        notes: vec![],
-        predicates: BTreeMap::new(),
-        anchors: vec![None; mk.params.len()],
-    };
-    emitter.check()?;
-    let plans = emitter.plan_loops()?;
-    let frame = Frame::new(mk, &plans);
-    if arguments == Arguments::Block {
-        emitter.load_arguments();
-    }
-    emitter.prologue(&frame)?;
-    let mut plans = plans.iter();
-    for stmt in &mk.body {
-        match stmt {
-            Stmt::Inst(inst) => emitter.inst(inst, None)?,
-            Stmt::Loop { trips: 1, body, .. } => body.iter().try_for_each(|inst| emitter.inst(inst, None))?,
-            Stmt::Loop { trips, why, body } => {
-                let plan = plans.next().expect("every loop was planned");
-                emitter.repeat(*trips, why, body, plan)?;
-            }
-        }
-    }
-    emitter.epilogue(&frame);
-    emitter.finish()
+pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
+    function::emit(Sve { predicates: Predicates::new(mk) }, mk, target, arguments)
 }
 
-/// The stack frame: pairs of registers that the caller expects unchanged.
-struct Frame {
-    d: Vec<[D; 2]>,
-    x: Vec<[X; 2]>,
+/// Register number `n`, below 32.
+pub(super) fn z(n: u8) -> Z {
+    Z::new(n).expect("numbers of registers are checked")
 }
 
-impl Frame {
-    fn new(mk: &MicroKernel, plans: &[LoopPlan]) -> Frame {
-        let written: BTreeSet<V> = operations(mk).filter_map(Op::defined).collect();
-        let used: BTreeSet<X> = plans.iter().flat_map(|p| &p.registers).copied().collect();
-        let d_pairs = (8..16).step_by(2).filter(|n| written.contains(&V(*n)) || written.contains(&V(n + 1)));
-        let x_pairs = (19..29).step_by(2).map(|n| [n, n + 1].map(|n| X::new(n).expect("below 31")));
-        Frame {
-            d: d_pairs.map(|n| [n, n + 1].map(|n| D::new(n).expect("below 32"))).collect(),
-            x: x_pairs.filter(|pair| pair.iter().any(|x| used.contains(x))).collect(),
-        }
-    }
-
-    fn bytes(&self) -> i64 {
-        16 * (self.d.len() + self.x.len()) as i64
-    }
-
-    /// An instruction for each pair of each kind with its place in the frame.
-    fn pairs(
-        &self,
-        d: impl Fn([D; 2], Disp<-512, 504, 8>) -> Inst,
-        x: impl Fn([X; 2], Disp<-512, 504, 8>) -> Inst,
-    ) -> Vec<Inst> {
-        let mut slots = (0..).map(|slot| Disp::new(16 * slot).expect("9 pairs are 144 bytes"));
-        let mut slot = || slots.next().expect("endless");
-        let mut out: Vec<Inst> = self.d.iter().map(|pair| d(*pair, slot())).collect();
-        out.extend(self.x.iter().map(|pair| x(*pair, slot())));
-        out
-    }
+struct Sve {
+    predicates: Predicates,
 }
 
-struct Emitter<'a> {
-    mk: &'a MicroKernel,
-    asm: Assembler,
-    notes: Vec<(u64, String)>,
-    /// The predicate of each number of lanes.
-    predicates: BTreeMap<u16, P7>,
-    /// For each parameter, the offset from it that its anchor register holds.
-    anchors: Vec<Option<i64>>,
-}
+impl VectorEmitter for Sve {
+    const ISA: VectorIsa = VectorIsa::Sve;
+    const POOL_COPIES: usize = 1;
 
-impl Emitter<'_> {
-    fn error(&self, what: impl ToString) -> EmitError {
-        EmitError { name: self.mk.name.clone(), isa: VectorIsa::Sve, what: what.to_string() }
+    fn has_lanes(lanes: u32) -> bool {
+        lanes.is_multiple_of(4) && (4..=64).contains(&lanes)
     }
 
-    /// Makes `text` the reason for what follows. A reason for nothing is replaced.
-    fn note(&mut self, text: impl Into<String>) {
-        let (offset, text) = (self.asm.offset(), text.into());
-        self.notes.pop_if(|(last, _)| *last == offset);
-        if self.notes.last().is_none_or(|(_, last)| *last != text) {
-            self.notes.push((offset, text));
-        }
-    }
-
-    /// Loads the pointers from the block that `x0` points to, `x0` itself last.
-    fn load_arguments(&mut self) {
-        for p in (0..self.mk.params.len()).rev() {
-            self.note(format!("address of {}", self.mk.params[p].name));
-            let (x0, home) = (XSp::new(0).expect("a register"), X::new(p as u8).expect("at most 8 parameters"));
-            self.asm.push(Inst::Ldr { t: home, n: x0, i: Disp::new(8 * p as i64).expect("at most 56") });
-        }
-    }
-
-    fn vector_bytes(&self) -> i64 {
-        4 * i64::from(self.mk.lanes)
-    }
-
-    /// Refuses what the rest of the emitter takes for granted.
-    fn check(&self) -> Result<(), EmitError> {
-        let mk = self.mk;
-        if mk.isa != VectorIsa::Sve {
-            return Err(self.error(format!("it is written for {}", mk.isa)));
-        }
-        if !mk.lanes.is_multiple_of(4) || !(4..=64).contains(&mk.lanes) {
-            return Err(self.error(format!("{} lanes are not the length of an SVE vector", mk.lanes)));
-        }
-        if mk.params.len() > MAX_PARAMS {
-            return Err(self.error(format!("{} parameters, of which {MAX_PARAMS} are in registers", mk.params.len())));
-        }
-        if mk.body.iter().any(|s| matches!(s, Stmt::Loop { trips: 0, .. })) {
-            return Err(self.error("a loop of no iterations"));
-        }
-        for op in operations(mk) {
-            let (lanes, most) = match *op {
-                Op::Load { lanes, .. } | Op::Store { lanes, .. } => (lanes.into(), mk.lanes),
-                Op::LoadLanes { count, .. } => (count.into(), 4),
-                _ => (1, 1),
-            };
-            if !(1..=most).contains(&lanes) {
-                return Err(self.error(format!("{}: 1 to {most} elements can be accessed", op.display(&mk.params))));
-            }
-            if let Some(a) = access(op) {
-                if usize::from(a.param.0) >= mk.params.len() {
-                    return Err(self.error(format!("there is no parameter {}", a.param.0)));
-                }
-                if [a.offset, a.step].iter().any(|d| d % INDEX_UNIT != 0 || d.unsigned_abs() > MAX_DISTANCE) {
-                    return Err(self.error(format!(
-                        "{}: not a multiple of {INDEX_UNIT} bytes, or beyond any address space",
-                        op.display(&mk.params)
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A plan for each loop that is one.
-    fn plan_loops(&self) -> Result<Vec<LoopPlan>, EmitError> {
-        let mut plans = vec![];
-        for stmt in &self.mk.body {
-            if let Stmt::Loop { trips: 2.., body, .. } = stmt {
-                let accesses: Vec<Access> = body.iter().filter_map(|inst| access(&inst.op)).collect();
-                let plan = LoopPlan::new(&accesses, self.mk.params.len() as u8, self.vector_bytes());
-                plans.push(plan.map_err(|e| self.error(e))?);
-            }
-        }
-        Ok(plans)
-    }
-
-    fn prologue(&mut self, frame: &Frame) -> Result<(), EmitError> {
-        if let Some(i) = Imm::new(frame.bytes()) {
-            self.note("save what the caller expects unchanged");
-            self.asm.push(Inst::SubImm { d: XSp::SP, n: XSp::SP, i });
-            let stores = frame
-                .pairs(|[t, u], i| Inst::StpD { t, u, n: XSp::SP, i }, |[t, u], i| Inst::Stp { t, u, n: XSp::SP, i });
-            stores.into_iter().for_each(|inst| self.asm.push(inst));
-        }
-        self.note("p0: all lanes");
-        let all = P7::new(0).expect("below 8");
-        self.asm.push(Inst::PtrueS { d: all.into() });
-        let counts: BTreeSet<u16> = operations(self.mk).filter_map(lanes).collect();
-        let partial = counts.into_iter().filter(|c| u32::from(*c) != self.mk.lanes);
-        for (n, count) in (1..).zip(partial) {
-            let Some(p) = P7::new(n) else {
-                return Err(self.error("more than 7 numbers of lanes that are not the vector's need a predicate"));
-            };
-            self.note(format!("{p}: {count} lanes"));
-            self.asm.mov_const(SCRATCH, count.into());
-            self.asm.push(Inst::WhileloS { d: p.into(), n: XZr::ZR, m: SCRATCH.into() });
-            self.predicates.insert(count, p);
-        }
-        self.predicates.insert(self.mk.lanes as u16, all);
-        Ok(())
-    }
-
-    fn epilogue(&mut self, frame: &Frame) {
-        if let Some(i) = Imm::new(frame.bytes()) {
-            self.note("restore what the caller expects unchanged");
-            let loads = frame
-                .pairs(|[t, u], i| Inst::LdpD { t, u, n: XSp::SP, i }, |[t, u], i| Inst::Ldp { t, u, n: XSp::SP, i });
-            loads.into_iter().for_each(|inst| self.asm.push(inst));
-            self.asm.push(Inst::AddImm { d: XSp::SP, n: XSp::SP, i });
-        }
-        self.note("return");
-        self.asm.push(Inst::Ret {});
-    }
-
-    fn finish(self) -> Result<Function, EmitError> {
-        let name = self.mk.name.clone();
-        let error = |what: String| EmitError { name: name.clone(), isa: VectorIsa::Sve, what };
-        let bytes = self.asm.finish().map_err(|e| error(e.to_string()))?;
-        if u32::try_from(bytes.len()).is_err() {
-            return Err(error("more than 4 GiB of code".into()));
-        }
-        let notes = self.notes.into_iter().map(|(offset, text)| Note { offset: offset as u32, text }).collect();
-        Ok(Function { name, code_len: bytes.len(), bytes, relocs: vec![], notes })
-    }
-
-    /// A loop of at least 2 trips. Its registers are those of the anchors too, so none outlives it.
-    fn repeat(&mut self, trips: u64, why: &str, body: &[microkernel::Inst], plan: &LoopPlan) -> Result<(), EmitError> {
-        self.anchors.fill(None);
-        for setup in &plan.setup {
-            match *setup {
-                Setup::Pointer { x, param, at } => {
-                    self.note(format!("{} + {at}", self.param_name(param)));
-                    self.asm.add_const(x, parameter(param), at);
-                }
-                Setup::Constant { x, value } => {
-                    self.note(if value == 0 { "index".into() } else { format!("step {value}") });
-                    self.asm.mov_const(x, value.cast_unsigned());
-                }
-            }
-        }
-        self.note(why);
-        self.asm.mov_const(plan.counter, trips);
-        let head = self.asm.label();
-        self.asm.bind(head).map_err(|e| self.error(e))?;
-        for inst in body {
-            self.inst(inst, Some(plan))?;
-        }
-        self.note(format!("next {why}"));
-        for advance in &plan.advances {
-            match advance.register {
-                Some(m) => self.asm.push(Inst::Add { d: advance.x, n: advance.x, m, s: Lsl::NONE }),
-                None if asm::is_short(advance.by) => self.asm.add_const(advance.x, advance.x, advance.by),
-                None => {
-                    self.asm.mov_const(SCRATCH, advance.by.cast_unsigned());
-                    self.asm.push(Inst::Add { d: advance.x, n: advance.x, m: SCRATCH, s: Lsl::NONE });
-                }
-            }
-        }
-        self.asm.add_const(plan.counter, plan.counter, -1);
-        self.asm.cbnz(plan.counter, head);
-        Ok(())
-    }
-
-    fn param_name(&self, param: P) -> &str {
-        &self.mk.params[usize::from(param.0)].name
-    }
-
-    fn z(&self, v: V) -> Result<Z, EmitError> {
-        let z = if v.0 < self.mk.registers { Z::new(v.0) } else { None };
-        z.ok_or_else(|| self.error(format!("{v} is not one of its registers")))
-    }
-
-    /// The predicate of `lanes` lanes.
-    fn predicate(&self, lanes: u16) -> P7 {
-        self.predicates[&lanes]
-    }
-
-    /// The predicate of all lanes.
-    fn all(&self) -> P7 {
-        self.predicates[&(self.mk.lanes as u16)]
-    }
-
-    /// One operation, in the loop of `plan` or outside loops.
-    fn inst(&mut self, inst: &microkernel::Inst, plan: Option<&LoopPlan>) -> Result<(), EmitError> {
-        let place = access(&inst.op).map(|a| self.place(a, plan));
-        self.note(&inst.why);
-        let word = match (inst.op, place) {
-            (Op::Zero { d }, _) => Inst::DupS { d: self.z(d)?, i: Imm::new(0).expect("in range") },
-            (Op::Load { d, lanes, .. }, Some(place)) => {
-                let (t, g) = (self.z(d)?, self.predicate(lanes));
-                match place {
-                    Resolved::Displaced { n, by } => Inst::Ld1wS { t, g, n, i: self.mul_vl(by) },
-                    Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
-                }
-            }
-            (Op::LoadLanes { d, count, .. }, Some(place)) => {
-                // LD1RQW takes the predicate of the first 128 bits for all.
-                let (t, g) = (self.z(d)?, if count == 4 { self.all() } else { self.predicate(count.into()) });
-                match place {
-                    Resolved::Displaced { n, by } => {
-                        Inst::Ld1rqwS { t, g, n, i: QuadDisp::new(by).expect("the place is in reach") }
-                    }
-                    Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
-                }
-            }
-            (Op::Broadcast { d, .. }, Some(Resolved::Displaced { n, by })) => {
-                let i = ScalarDisp::new(by).expect("the place is in reach");
-                Inst::Ld1rwS { t: self.z(d)?, g: self.all(), n, i }
-            }
-            (Op::Store { s, lanes, .. }, Some(place)) => {
-                let (t, g) = (self.z(s)?, self.predicate(lanes));
-                match place {
-                    Resolved::Displaced { n, by } => Inst::St1wS { t, g, n, i: self.mul_vl(by) },
-                    Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
-                }
-            }
-            (Op::Fma { d, a, b }, _) => Inst::FmlaS { d: self.z(d)?, g: self.all(), n: self.z(a)?, m: self.z(b)? },
-            (Op::FmaLane { d, a, b, lane }, _) => {
-                let (Some(m), Some(i)) = (Z7::new(b.0), Imm::new(lane.into())) else {
-                    let what = format!("a multiply-add by element {lane} of {b}: it can be one of 0-3 of v0-v7");
-                    return Err(self.error(what));
-                };
-                self.z(b)?;
-                Inst::FmlaIndexedS { d: self.z(d)?, n: self.z(a)?, m, i }
-            }
-            (Op::Binary { f: Binary::Add, d, a, b }, _) => Inst::FaddS { d: self.z(d)?, n: self.z(a)?, m: self.z(b)? },
-            (Op::Binary { f: Binary::Max, d, a, b }, _) => {
-                let (d, a, b) = (self.z(d)?, self.z(a)?, self.z(b)?);
-                if d != a && d != b {
-                    self.asm.push(Inst::MovZ { d, n: a });
-                }
-                // Either operand may be the destination: the maximum does not depend on their order.
-                Inst::FmaxS { d, g: self.all(), m: if d == b { a } else { b } }
-            }
-            (Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } | Op::Store { .. }, _) => {
-                unreachable!("a memory operation has a place, and one without an indexed form is not given an index")
-            }
-            _ => unimplemented!(),
-        };
-        self.asm.push(word);
-        Ok(())
-    }
-
-    fn mul_vl(&self, bytes: i64) -> MulVl {
-        MulVl::new(bytes / self.vector_bytes()).expect("the place is in reach")
-    }
-
-    /// Where an access goes, after the instructions that compute it, if it takes any.
-    fn place(&mut self, access: Access, plan: Option<&LoopPlan>) -> Resolved {
-        let Some(plan) = plan else { return self.place_outside_loops(access) };
-        match plan.place(access) {
-            Place::Displaced { base, distance } => Resolved::Displaced { n: base, by: distance },
-            Place::Indexed { base, index } => Resolved::Indexed { n: base, m: index },
-            Place::Computed { index } => {
-                self.note(format!("{} + {}", self.param_name(access.param), access.offset));
-                self.asm.add_const(SCRATCH, parameter(access.param), access.offset);
-                if let Some(m) = index {
-                    let s = Lsl::new(INDEX_UNIT.ilog2() as u8).expect("below 64");
-                    self.asm.push(Inst::Add { d: SCRATCH, n: SCRATCH, m, s });
-                }
-                Resolved::Displaced { n: SCRATCH, by: 0 }
-            }
-        }
-    }
-
-    /// Reaches an access from its parameter, or from the parameter's anchor, which is moved to it if it is out of
-    /// reach.
-    fn place_outside_loops(&mut self, access: Access) -> Resolved {
-        let base = parameter(access.param);
-        let reaches = |at: i64| access.form.reaches(access.offset - at, self.vector_bytes());
-        if reaches(0) {
-            return Resolved::Displaced { n: base, by: access.offset };
-        }
-        let n = X::new(MAX_PARAMS as u8 + access.param.0).expect("8 anchors follow 8 parameters");
-        let slot = usize::from(access.param.0);
-        let at = self.anchors[slot].filter(|at| reaches(*at)).unwrap_or_else(|| {
-            self.note(format!("{} + {}", self.param_name(access.param), access.offset));
-            self.asm.add_const(n, base, access.offset);
-            access.offset
-        });
-        self.anchors[slot] = Some(at);
-        Resolved::Displaced { n, by: access.offset - at }
-    }
-}
-
-/// A place whose registers are set.
-#[derive(Clone, Copy)]
-enum Resolved {
-    Displaced { n: X, by: i64 },
-    Indexed { n: X, m: X },
-}
-
-/// All operations in order.
-fn operations(mk: &MicroKernel) -> impl Iterator<Item = &Op> {
-    mk.body
-        .iter()
-        .flat_map(|stmt| match stmt {
-            Stmt::Inst(inst) => std::slice::from_ref(inst),
-            Stmt::Loop { body, .. } => body.as_slice(),
+    fn form(code: &Code, op: &Op) -> Option<Form> {
+        let element = code.dtype(op.touched()?.addr).bytes();
+        let widened = i64::from(code.mk.lanes) * element as i64;
+        Some(match op {
+            Op::LoadRaw { .. } | Op::StoreRaw { .. } => Form::vector(code.vector_bytes(), element),
+            Op::LoadRawQuad { .. } => Form::quad(element),
+            Op::Broadcast { .. } => Form::scalar(element, element),
+            Op::LoadLanes { .. } if element == 4 => Form::quad(element),
+            Op::LoadLanes { count: 4, .. } => Form::scalar(8, element),
+            _ => Form::vector(widened, element),
         })
-        .map(|inst| &inst.op)
-}
+    }
 
-/// The number of lanes that `op` needs a predicate for, which may be all.
-fn lanes(op: &Op) -> Option<u16> {
-    match *op {
-        Op::Load { lanes, .. } | Op::Store { lanes, .. } => Some(lanes),
-        Op::LoadLanes { count, .. } if count < 4 => Some(count.into()),
-        _ => None,
+    fn scratch(code: &Code, op: &Op) -> usize {
+        match *op {
+            Op::PairAdd { .. } => 1,
+            Op::Store { dst, .. } => usize::from(code.dtype(dst) == DType::Bf16),
+            _ => 0,
+        }
+    }
+
+    fn is_pooled(bits: u32) -> bool {
+        immediate(z(0), bits).is_none()
+    }
+
+    fn prologue(&mut self, code: &mut Code) {
+        self.predicates.prologue(code);
+    }
+
+    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, scratch: &[u8]) -> Result<(), EmitError> {
+        if let Some(place) = place {
+            return self.memory(code, op, place, scratch);
+        }
+        let g = Predicates::ALL;
+        let inst = match *op {
+            Op::Zero { d } => Inst::DupS { d: z(d.0), i: Imm::new(0).expect("in range") },
+            Op::Const { d, bits } => match immediate(z(d.0), bits) {
+                Some(inst) => inst,
+                None => {
+                    let (mut n, mut at) = code.pooled(bits);
+                    if !Form::scalar(4, 4).reaches(at) {
+                        code.asm.add_const(SCRATCH, n, at);
+                        (n, at) = (SCRATCH, 0);
+                    }
+                    Inst::Ld1rwS { t: z(d.0), g, n, i: ScalarDisp::new(at).expect("in reach") }
+                }
+            },
+            Op::Fma { d, a, b } => Inst::FmlaS { d: z(d.0), g, n: z(a.0), m: z(b.0) },
+            Op::FmaLane { d, a, b, lane } => {
+                let (m, i) = scalars(code, b.0, lane)?;
+                Inst::FmlaIndexedS { d: z(d.0), n: z(a.0), m, i }
+            }
+            Op::Binary { f, d, a, b } => {
+                binary(code, f, z(d.0), z(a.0), z(b.0));
+                return Ok(());
+            }
+            Op::Unary { f: Unary::Move, d, a } if d == a => return Ok(()),
+            Op::Unary { f, d, a } => {
+                let (d, n) = (z(d.0), z(a.0));
+                match f {
+                    Unary::Move => Inst::MovZ { d, n },
+                    Unary::Sqrt => Inst::FsqrtS { d, g, n },
+                    Unary::Abs => Inst::FabsS { d, g, n },
+                }
+            }
+            Op::Shift { f, d, a, by } => {
+                let (d, n) = (z(d.0), z(a.0));
+                match f {
+                    Shift::Left => Inst::LslS { d, n, i: Imm::new(by.into()).expect("shifts are checked") },
+                    Shift::RightSigned => Inst::AsrS { d, n, i: Right::new(by).expect("shifts are checked") },
+                }
+            }
+            Op::PairAdd { d, a, b } => {
+                let (d, a, b, t, s) = (z(d.0), z(a.0), z(b.0), z(scratch[0]), ZSize::new(32).expect("a size"));
+                code.asm.push(Inst::Uzp2Z { d: t, n: a, m: b, s });
+                code.asm.push(Inst::Uzp1Z { d, n: a, m: b, s });
+                Inst::FaddS { d, n: d, m: t }
+            }
+            Op::Permute { f, bits, d, a, b } => {
+                let (d, n, m) = (z(d.0), z(a.0), z(b.0));
+                let s = ZSize::new(bits).expect("element sizes are checked");
+                match f {
+                    Permute::ZipLow => Inst::Zip1Z { d, n, m, s },
+                    Permute::ZipHigh => Inst::Zip2Z { d, n, m, s },
+                    Permute::UzpEven => Inst::Uzp1Z { d, n, m, s },
+                    Permute::UzpOdd => Inst::Uzp2Z { d, n, m, s },
+                    Permute::TrnEven => Inst::Trn1Z { d, n, m, s },
+                    Permute::TrnOdd => Inst::Trn2Z { d, n, m, s },
+                }
+            }
+            Op::Mmla { d, a, b } => return code.push_bf16(Inst::BfmmlaS { d: z(d.0), n: z(a.0), m: z(b.0) }),
+            Op::Dot2 { d, a, b } => return code.push_bf16(Inst::BfdotS { d: z(d.0), n: z(a.0), m: z(b.0) }),
+            Op::Dot2Lane { d, a, b, lane } => {
+                let (m, i) = scalars(code, b.0, lane)?;
+                return code.push_bf16(Inst::BfdotIndexedS { d: z(d.0), n: z(a.0), m, i });
+            }
+            Op::Narrow { d, a, b, t } => return sve_bf16::narrow(code, d.0, a.0, b.0, t.0),
+            Op::NarrowPairs { d, a, b, t } => return sve_bf16::narrow_pairs(code, d.0, a.0, b.0, t.0),
+            Op::Load { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. }
+            | Op::Store { .. }
+            | Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. }
+            | Op::StoreRaw { .. } => unreachable!("a memory operation has a place"),
+        };
+        code.asm.push(inst);
+        Ok(())
+    }
+
+    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: usize, reload: bool) {
+        let n = slots_address(&mut code.asm, at);
+        let (t, g, i) = (z(v), Predicates::ALL, MulVl::new(slot as i64).expect("a few slots"));
+        code.asm.push(if reload { Inst::Ld1wS { t, g, n, i } } else { Inst::St1wS { t, g, n, i } });
     }
 }
 
-/// What `op` does with memory.
-fn access(op: &Op) -> Option<Access> {
-    let (addr, form): (Addr, Form) = match *op {
-        Op::Load { src, .. } => (src, Form::Vector),
-        Op::Store { dst, .. } => (dst, Form::Vector),
-        Op::LoadLanes { src, .. } => (src, Form::Quad),
-        Op::Broadcast { src, .. } => (src, Form::Scalar),
-        _ => return None,
+impl Sve {
+    fn memory(&self, code: &mut Code, op: &Op, place: Resolved, scratch: &[u8]) -> Result<(), EmitError> {
+        let dtype = code.dtype(op.touched().expect("a memory operation").addr);
+        // What a whole register takes in memory.
+        let whole = i64::from(code.mk.lanes) * dtype.bytes() as i64;
+        match (*op, dtype) {
+            (Op::Load { d, lanes, .. }, DType::F32) => {
+                let (t, g) = (z(d.0), self.predicates.of(code, Element::S, lanes));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::Ld1wS { t, g, n, i: mul_vl(by, whole) },
+                    Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
+                });
+            }
+            (Op::Load { d, lanes, .. }, DType::Bf16) => self.widen(code, d.0, lanes, place, whole),
+            (Op::LoadLanes { d, count, .. }, DType::F32) => {
+                // LD1RQW takes the predicate of the first 128 bits for all.
+                let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
+                let (t, g) = (z(d.0), self.predicates.of(code, Element::S, all));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::Ld1rqwS { t, g, n, i: quad(by) },
+                    Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
+                });
+            }
+            (Op::LoadLanes { d, count: 4, .. }, DType::Bf16) => {
+                let (n, by) = displaced(place);
+                let d = z(d.0);
+                let i = Disp::new(by).expect("the place is in reach");
+                code.asm.push(Inst::Ld1rdD { t: d, g: Predicates::ALL, n, i });
+                code.asm.push(Inst::UunpkloS { d, n: d });
+                code.asm.push(left_16(d));
+            }
+            (Op::LoadLanes { d, count, .. }, DType::Bf16) => {
+                self.widen(code, d.0, count.into(), place, whole);
+                code.asm.push(Inst::DupQ { d: z(d.0), n: Q::new(d.0).expect("below 32") });
+            }
+            (Op::Broadcast { d, .. }, DType::F32) => {
+                let (n, by) = displaced(place);
+                let i = ScalarDisp::new(by).expect("the place is in reach");
+                code.asm.push(Inst::Ld1rwS { t: z(d.0), g: Predicates::ALL, n, i });
+            }
+            (Op::Broadcast { d, .. }, DType::Bf16) => {
+                let (n, by) = displaced(place);
+                let i = Disp::new(by).expect("the place is in reach");
+                code.asm.push(Inst::Ld1rhS { t: z(d.0), g: Predicates::ALL, n, i });
+                code.asm.push(left_16(z(d.0)));
+            }
+            (Op::Store { s, lanes, .. }, DType::F32) => {
+                let (t, g) = (z(s.0), self.predicates.of(code, Element::S, lanes));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
+                    Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
+                });
+            }
+            (Op::Store { s, lanes, .. }, DType::Bf16) => {
+                sve_bf16::round(code, s.0, scratch[0])?;
+                let (t, g) = (z(scratch[0]), self.predicates.of(code, Element::S, lanes));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
+                    Resolved::Indexed { n, m } => Inst::St1hIndexedS { t, g, n, m },
+                });
+            }
+            (Op::LoadRaw { d, elements, .. }, _) => {
+                let (t, g) = (z(d.0), self.predicates.of(code, Element::H, elements));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::Ld1hH { t, g, n, i: mul_vl(by, 2 * whole) },
+                    Resolved::Indexed { n, m } => Inst::Ld1hIndexedH { t, g, n, m },
+                });
+            }
+            (Op::LoadRawQuad { d, elements, .. }, _) => {
+                let all = if elements == 8 { 2 * code.mk.lanes as u16 } else { elements };
+                let (t, g) = (z(d.0), self.predicates.of(code, Element::H, all));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::Ld1rqhH { t, g, n, i: quad(by) },
+                    Resolved::Indexed { n, m } => Inst::Ld1rqhIndexedH { t, g, n, m },
+                });
+            }
+            (Op::StoreRaw { s, elements, .. }, _) => {
+                let (t, g) = (z(s.0), self.predicates.of(code, Element::H, elements));
+                code.asm.push(match place {
+                    Resolved::Displaced { n, by } => Inst::St1hH { t, g, n, i: mul_vl(by, 2 * whole) },
+                    Resolved::Indexed { n, m } => Inst::St1hIndexedH { t, g, n, m },
+                });
+            }
+            _ => unreachable!("not a memory operation"),
+        }
+        Ok(())
+    }
+
+    /// Appends what loads `lanes` bf16 as f32.
+    fn widen(&self, code: &mut Code, d: u8, lanes: u16, place: Resolved, whole: i64) {
+        let (t, g) = (z(d), self.predicates.of(code, Element::S, lanes));
+        code.asm.push(match place {
+            Resolved::Displaced { n, by } => Inst::Ld1hS { t, g, n, i: mul_vl(by, whole) },
+            Resolved::Indexed { n, m } => Inst::Ld1hIndexedS { t, g, n, m },
+        });
+        code.asm.push(left_16(t));
+    }
+}
+
+/// The arithmetic that is destructive works on the first operand, which is copied unless the result replaces one.
+fn binary(code: &mut Code, f: Binary, d: Z, a: Z, b: Z) {
+    let mut destructive = |inst: fn(Z, Z) -> Inst, reversed: fn(Z, Z) -> Inst| {
+        if d == b && d != a {
+            return reversed(d, a);
+        }
+        if d != a {
+            code.asm.push(Inst::MovZ { d, n: a });
+        }
+        inst(d, b)
     };
-    Some(Access::new(addr, form))
+    let inst = match f {
+        Binary::Add => Inst::FaddS { d, n: a, m: b },
+        Binary::Sub => Inst::FsubS { d, n: a, m: b },
+        Binary::Mul => Inst::FmulS { d, n: a, m: b },
+        Binary::Div => destructive(
+            |d, m| Inst::FdivS { d, g: Predicates::ALL, m },
+            |d, m| Inst::FdivrS { d, g: Predicates::ALL, m },
+        ),
+        // The maximum does not depend on the order of its operands.
+        Binary::Max => {
+            let max = |d, m| Inst::FmaxS { d, g: Predicates::ALL, m };
+            destructive(max, max)
+        }
+        Binary::Min => {
+            let min = |d, m| Inst::FminS { d, g: Predicates::ALL, m };
+            destructive(min, min)
+        }
+        Binary::IAdd => Inst::AddS { d, n: a, m: b },
+        Binary::ISub => Inst::SubS { d, n: a, m: b },
+        Binary::And => Inst::AndZ { d, n: a, m: b },
+        Binary::Or if a == b => Inst::MovZ { d, n: a },
+        Binary::Or => Inst::OrrZ { d, n: a, m: b },
+        Binary::Xor => Inst::EorZ { d, n: a, m: b },
+    };
+    code.asm.push(inst);
+}
+
+/// The register and index of a multiply-add by element.
+fn scalars(code: &Code, b: u8, lane: u8) -> Result<(Z7, Imm<0, 3, 1>), EmitError> {
+    match (Z7::new(b), Imm::new(lane.into())) {
+        (Some(m), Some(i)) => Ok((m, i)),
+        _ => Err(code.error(format!("a multiply-add by element {lane} of v{b}: it can be one of 0-3 of v0-v7"))),
+    }
+}
+
+/// The instruction that sets `d` to `bits` in all lanes without memory, if there is one.
+fn immediate(d: Z, bits: u32) -> Option<Inst> {
+    let integer = Imm::new(bits.into()).map(|i| Inst::DupS { d, i });
+    integer.or_else(|| Float8::new(bits).map(|i| Inst::FdupS { d, i }))
+}
+
+fn left_16(d: Z) -> Inst {
+    Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") }
+}
+
+fn mul_vl(bytes: i64, whole: i64) -> MulVl {
+    MulVl::new(bytes / whole).expect("the place is in reach")
+}
+
+fn quad(by: i64) -> QuadDisp {
+    QuadDisp::new(by).expect("the place is in reach")
+}
+
+fn displaced(place: Resolved) -> (X, i64) {
+    match place {
+        Resolved::Displaced { n, by } => (n, by),
+        Resolved::Indexed { .. } => unreachable!("a form without an index is not given one"),
+    }
 }

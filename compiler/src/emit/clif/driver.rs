@@ -2,20 +2,20 @@
 //!
 //! C signature: `(arguments: *const *mut u8, scratch: *mut u8, begin: u64, end: u64)`. `arguments` holds one pointer per
 //! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
-//! [`tasks`] are executed, a task being one iteration of a parallel loop at the top of the nest.
+//! [`tasks`] are executed, a task being one iteration of the parallel loops at the top of the nest, which may be nested.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{F32, F32X4, I64};
+use cranelift_codegen::ir::types::{F32, F32X4, I8, I16, I64};
 use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, FuncRef, Function as ClifFunction, InstBuilder, MemFlagsData, Signature,
-    SourceLoc, Type, UserExternalName, UserFuncName, Value,
+    SourceLoc, StackSlotData, StackSlotKind, Type, UserExternalName, UserFuncName, Value,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use kiln_ir::nest::{Access, Affine, BufferKind, Extent, Loop, LoopNest, Stmt, Tile, Var};
+use kiln_ir::nest::{Access, Affine, BufferKind, Extent, Loop, LoopNest, Pack, Stmt, Tile, Var};
 
 use super::{Level, compile, isa};
-use crate::emit::{EmitError, Function};
+use crate::emit::{Arguments, EmitError, Function};
 use crate::target::Target;
 
 /// A loop of at most this many iterations is unrolled when its body is this small: addresses then are constants.
@@ -50,9 +50,20 @@ pub fn tasks(nest: &LoopNest) -> u64 {
 
 fn stmt_tasks(s: &Stmt) -> u64 {
     match s {
-        Stmt::Loop(l) if l.parallel => trips(l),
+        Stmt::Loop(l) if l.parallel => parallel_loops(l).iter().map(|l| trips(l)).product(),
         _ => 1,
     }
+}
+
+/// A parallel loop and those that it holds and nothing else.
+fn parallel_loops(l: &Loop) -> Vec<&Loop> {
+    let mut all = vec![l];
+    while let [Stmt::Loop(inner)] = &all[all.len() - 1].body[..]
+        && inner.parallel
+    {
+        all.push(inner);
+    }
+    all
 }
 
 fn trips(l: &Loop) -> u64 {
@@ -62,13 +73,21 @@ fn trips(l: &Loop) -> u64 {
     }
 }
 
-/// Emits the driver of `nest`. `kernel_of` gives the index in `symbols` of each tile's micro-kernel.
+/// The micro-kernels that a driver calls, by the statement that does.
+pub trait Callees {
+    /// Index among the symbols, and whether its pointers are passed in a block.
+    fn tile(&self, t: &Tile) -> (usize, Arguments);
+    /// The same for a copy; `None` if the driver copies.
+    fn pack(&self, p: &Pack) -> Option<usize>;
+}
+
+/// Emits the driver of `nest`.
 pub fn emit(
     name: &str,
     nest: &LoopNest,
     target: &Target,
     symbols: &[String],
-    kernel_of: &dyn Fn(&Tile) -> usize,
+    callees_of: &dyn Callees,
 ) -> Result<Function, EmitError> {
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params = vec![AbiParam::new(I64); 4];
@@ -78,7 +97,7 @@ pub fn emit(
     let mut d = Driver {
         b,
         nest,
-        kernel_of,
+        callees_of,
         callees: vec![None; symbols.len()],
         bases: vec![],
         vars: vec![None; nest.vars.len()],
@@ -100,7 +119,7 @@ enum Binding {
 struct Driver<'a> {
     b: FunctionBuilder<'a>,
     nest: &'a LoopNest,
-    kernel_of: &'a dyn Fn(&Tile) -> usize,
+    callees_of: &'a dyn Callees,
     callees: Vec<Option<FuncRef>>,
     bases: Vec<Value>,
     vars: Vec<Option<Binding>>,
@@ -139,13 +158,18 @@ impl Driver<'_> {
         for s in &self.nest.body {
             match s {
                 Stmt::Loop(l) if l.parallel && total > 1 => {
-                    let n = trips(l);
+                    let n = stmt_tasks(s);
                     self.because(format!("tasks {first}..{}", first + n));
                     let low = self.clamp(begin, first, n);
                     let high = self.clamp(end, first, n);
-                    let step = l.step as i64;
-                    let (low, high) = (self.scale(low, step), self.scale(high, step));
-                    self.runtime_loop(l, low, high);
+                    match &parallel_loops(l)[..] {
+                        [l] => {
+                            let step = l.step as i64;
+                            let (low, high) = (self.scale(low, step), self.scale(high, step));
+                            self.runtime_loop(l, low, high);
+                        }
+                        nested => self.task_loop(nested, low, high),
+                    }
                     first += n;
                 }
                 _ if total > 1 => {
@@ -181,7 +205,7 @@ impl Driver<'_> {
     fn stmt(&mut self, s: &Stmt) {
         match s {
             Stmt::Loop(l) => self.constant_loop(l),
-            Stmt::Copy { dst, src, len: Extent::Const(len) } => self.copy(dst, src, *len),
+            Stmt::Pack(p) => self.pack(p),
             Stmt::Tile(t) => self.tile(t),
             _ => unreachable!("verified: only loops, copies and tiles are left"),
         }
@@ -216,6 +240,33 @@ impl Driver<'_> {
         self.b.switch_to_block(body);
         self.loop_body(l, low, high);
         self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
+    }
+
+    /// Tasks `low..high` of nested parallel loops: a task's number gives the value of each of their variables.
+    fn task_loop(&mut self, loops: &[&Loop], low: Value, high: Value) {
+        let (head, body, done) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let task = self.b.append_block_param(head, I64);
+        self.b.ins().jump(head, &[low.into()]);
+        self.b.switch_to_block(head);
+        let more = self.b.ins().icmp(IntCC::UnsignedLessThan, task, high);
+        self.b.ins().brif(more, body, &[], done, &[]);
+        self.b.switch_to_block(body);
+        let mut rest = task;
+        for (nth, l) in loops.iter().enumerate().rev() {
+            let n = trips(l) as i64;
+            let index = if nth == 0 { rest } else { self.b.ins().urem_imm_u(rest, n) };
+            let value = self.scale(index, l.step as i64);
+            self.vars[l.var.0 as usize] = Some(Binding::Value(value));
+            if nth > 0 {
+                rest = self.b.ins().udiv_imm_u(rest, n);
+            }
+        }
+        loops[loops.len() - 1].body.iter().for_each(|s| self.stmt(s));
+        loops.iter().for_each(|l| self.vars[l.var.0 as usize] = None);
+        self.because("next task".into());
+        let next = self.b.ins().iadd_imm_s(task, 1);
+        self.b.ins().jump(head, &[next.into()]);
         self.b.switch_to_block(done);
     }
 
@@ -268,19 +319,36 @@ impl Driver<'_> {
     }
 
     fn tile(&mut self, t: &Tile) {
-        let kernel = (self.kernel_of)(t);
+        let (kernel, arguments) = self.callees_of.tile(t);
         self.because(format!("tile {}x{}x{}", t.m, t.n, t.k));
-        let operands = t.post.iter().filter_map(|(_, a)| a.as_ref());
-        let accesses: Vec<&Access> = [&t.lhs.at, &t.rhs.at].into_iter().chain(operands).chain([&t.dst.at]).collect();
-        let args: Vec<Value> = accesses
-            .into_iter()
-            .map(|a| {
-                let (pointer, offset) = self.address(a);
-                if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, i64::from(offset)) }
-            })
-            .collect();
+        let operands = t.post.iter().filter_map(|(_, m)| m.as_ref()).map(|m| &m.at);
+        let spill = t.spill.iter().map(|(a, _)| a);
+        let accesses: Vec<&Access> =
+            [&t.lhs.at, &t.rhs.at].into_iter().chain(operands).chain(spill).chain([&t.dst.at]).collect();
+        let args: Vec<Value> = accesses.into_iter().map(|a| self.pointer(a)).collect();
+        match arguments {
+            Arguments::Registers => self.call(kernel, &args),
+            Arguments::Block => {
+                let bytes = 8 * args.len() as u32;
+                let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3));
+                for (i, arg) in (0..).zip(args) {
+                    self.b.ins().stack_store(I64, arg, slot, 8 * i);
+                }
+                let block = self.b.ins().stack_addr(I64, slot, 0);
+                self.call(kernel, &[block]);
+            }
+        }
+    }
+
+    /// The address of an element.
+    fn pointer(&mut self, a: &Access) -> Value {
+        let (pointer, offset) = self.address(a);
+        if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, i64::from(offset)) }
+    }
+
+    fn call(&mut self, kernel: usize, args: &[Value]) {
         let callee = self.callee(kernel, args.len());
-        self.b.ins().call(callee, &args);
+        self.b.ins().call(callee, args);
     }
 
     fn callee(&mut self, kernel: usize, params: usize) -> FuncRef {
@@ -296,32 +364,65 @@ impl Driver<'_> {
         *self.callees[kernel].insert(self.b.import_function(data))
     }
 
-    /// Whole vectors, then single elements.
-    fn copy(&mut self, dst: &Access, src: &Access, len: u64) {
-        self.because(format!(
-            "pack {} into {}",
-            self.nest.buffers[src.buffer.0 as usize].name, self.nest.buffers[dst.buffer.0 as usize].name
-        ));
-        let (to, to_offset) = self.address(dst);
-        let (from, from_offset) = self.address(src);
-        let vectors = len / 4;
-        let done = if vectors > UNROLL * 2 {
-            let whole = vectors / 4 * 16;
-            self.copy_loop((to, to_offset), (from, from_offset), whole);
-            whole
-        } else {
-            0
+    /// A copy into a panel, by a micro-kernel where elements are rearranged or converted.
+    fn pack(&mut self, p: &Pack) {
+        let names = [&p.src.at, &p.dst.at].map(|a| self.nest.buffers[a.buffer.0 as usize].name.clone());
+        self.because(format!("pack {} into {}", names[0], names[1]));
+        if let Some(kernel) = self.callees_of.pack(p) {
+            let args = [&p.src.at, &p.dst.at].map(|a| self.pointer(a));
+            return self.call(kernel, &args);
+        }
+        let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else {
+            unreachable!("verified: tails are split before emission")
         };
-        let mut at = done;
-        while at < len {
-            let (ty, step) = if len - at >= 4 { (F32X4, 4) } else { (F32, 1) };
-            self.move_one(ty, (to, to_offset + 4 * at as i32), (from, from_offset + 4 * at as i32));
+        let bytes = self.nest.buffers[p.src.at.buffer.0 as usize].dtype.bytes() as i64;
+        let (to, to_offset) = self.address(&p.dst.at);
+        let (from, from_offset) = self.address(&p.src.at);
+        let run = |d: &mut Self, to: Value, from: Value| {
+            if p.src.col == 1 || *width == 1 {
+                d.copy_run((to, to_offset), (from, from_offset), *width as i64 * bytes);
+            } else {
+                d.gather((to, to_offset), (from, from_offset), *width as i64, p.src.col as i64 * bytes, bytes);
+            }
+        };
+        if *k == 1 {
+            return run(self, to, from);
+        }
+        let (head, done) = (self.b.create_block(), self.b.create_block());
+        let [i, t, f] = [(); 3].map(|()| self.b.append_block_param(head, I64));
+        let steps = self.b.ins().iconst(I64, *k as i64);
+        self.b.ins().jump(head, &[steps.into(), to.into(), from.into()]);
+        self.b.switch_to_block(head);
+        run(self, t, f);
+        let left = self.b.ins().iadd_imm_s(i, -1);
+        let t = self.b.ins().iadd_imm_s(t, p.dst.row as i64 * bytes);
+        let f = self.b.ins().iadd_imm_s(f, p.src.row as i64 * bytes);
+        self.b.ins().brif(left, head, &[left.into(), t.into(), f.into()], done, &[]);
+        self.b.switch_to_block(done);
+    }
+
+    /// Contiguous bytes: whole vectors, then pieces of half the size each.
+    fn copy_run(&mut self, to: (Value, i32), from: (Value, i32), bytes: i64) {
+        let mut at = 0;
+        if bytes / 16 > UNROLL as i64 * 2 {
+            at = bytes / 64 * 64;
+            self.copy_loop(to, from, at);
+        }
+        while at < bytes {
+            let (ty, step) = match bytes - at {
+                16.. => (F32X4, 16),
+                8.. => (I64, 8),
+                4.. => (F32, 4),
+                2.. => (I16, 2),
+                _ => (I8, 1),
+            };
+            self.move_one(ty, (to.0, to.1 + at as i32), (from.0, from.1 + at as i32));
             at += step;
         }
     }
 
-    /// `len` elements, a multiple of 16, 16 an iteration.
-    fn copy_loop(&mut self, to: (Value, i32), from: (Value, i32), len: u64) {
+    /// `bytes` bytes, a multiple of 64, 64 an iteration.
+    fn copy_loop(&mut self, to: (Value, i32), from: (Value, i32), bytes: i64) {
         let (head, done) = (self.b.create_block(), self.b.create_block());
         let i = self.b.append_block_param(head, I64);
         let zero = self.b.ins().iconst(I64, 0);
@@ -332,9 +433,22 @@ impl Driver<'_> {
             self.move_one(F32X4, (t, to.1 + 16 * v), (f, from.1 + 16 * v));
         }
         let next = self.b.ins().iadd_imm_s(i, 64);
-        let more = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, next, 4 * len as i64);
+        let more = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, next, bytes);
         self.b.ins().brif(more, head, &[next.into()], done, &[]);
         self.b.switch_to_block(done);
+    }
+
+    /// Single elements that are `stride` bytes apart, to neighbours.
+    fn gather(&mut self, to: (Value, i32), from: (Value, i32), count: i64, stride: i64, bytes: i64) {
+        let ty = if bytes == 2 { I16 } else { F32 };
+        for i in 0..count {
+            let offset = i64::from(from.1) + i * stride;
+            let from = match i32::try_from(offset) {
+                Ok(offset) => (from.0, offset),
+                Err(_) => (self.b.ins().iadd_imm_s(from.0, offset), 0),
+            };
+            self.move_one(ty, (to.0, to.1 + (i * bytes) as i32), from);
+        }
     }
 
     fn move_one(&mut self, ty: Type, to: (Value, i32), from: (Value, i32)) {
@@ -349,7 +463,7 @@ fn size(l: &Loop) -> u64 {
         .iter()
         .map(|s| match s {
             Stmt::Loop(inner) => trips(inner) * size(inner),
-            Stmt::Copy { .. } => 2,
+            Stmt::Pack(_) => 4,
             _ => 1,
         })
         .sum()

@@ -2,30 +2,38 @@
 //!
 //! Named registers become SSA values: the ones a loop body reads or writes while they hold a value are the loop's block
 //! parameters, which the register allocator coalesces. The by-element multiply-add is written as a bitcast shuffle, the
-//! form that AArch64 lowering folds into `fmla v, v, v.s[i]`.
+//! form that AArch64 lowering folds into `fmla v, v, v.s[i]`. bf16 are widened by loads and narrowed by stores: `bf16`.
+//!
+//! Functions have no constants behind their code: Cranelift does not say where its constants start, and listings must know.
+//! So constants are made of immediates, and shuffles are those that both architectures have instructions for.
+
+mod bf16;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I64};
+use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4, I64};
 use cranelift_codegen::ir::{
     AbiParam, Endianness, Function as ClifFunction, InstBuilder, MemFlagsData, Signature, SourceLoc, Type,
-    UserFuncName, Value, immediates::V128Imm,
+    UserFuncName, Value,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
+use kiln_ir::DType;
+
 use super::{Level, compile, isa};
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Stmt, V};
-use crate::target::Target;
+use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
+use crate::target::{Arch, Target};
 
 /// Emits a micro-kernel of 4 lanes.
+///
+/// # Errors
+///
+/// `mk` has registers of other lengths, or operations on bf16 that are not converted, or permutations of 16 bits.
 pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
+    let fail = |what| EmitError { name: mk.name.clone(), isa: mk.isa, what };
     if mk.lanes != 4 {
-        return Err(EmitError {
-            name: mk.name.clone(),
-            isa: mk.isa,
-            what: format!("{} lanes: registers hold 4", mk.lanes),
-        });
+        return Err(fail(format!("{} lanes: registers hold 4", mk.lanes)));
     }
     let mut sig = Signature::new(CallConv::SystemV);
     let pointers = match arguments {
@@ -37,14 +45,23 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
     let mut e =
-        Emitter { b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
-    e.body(mk, arguments);
+        Emitter { mk, b, regs: vec![None; mk.registers as usize], pointers: vec![], anchors: vec![], reasons: vec![] };
+    e.body(arguments)?;
     let (reasons, b) = (e.reasons, e.b);
     b.finalize(isa(target.arch, Level::MicroKernel).frontend_config());
-    compile(&mk.name, func, target.arch, Level::MicroKernel, &reasons, &[])
+    let function = compile(&mk.name, func, target.arch, Level::MicroKernel, &reasons, &[])?;
+    let ret: &[u8] = match target.arch {
+        Arch::X86_64 => &[0xc3],
+        Arch::Aarch64 => &[0xc0, 0x03, 0x5f, 0xd6],
+    };
+    if !function.bytes.ends_with(ret) {
+        return Err(fail("constants behind the code".into()));
+    }
+    Ok(function)
 }
 
 struct Emitter<'a> {
+    mk: &'a MicroKernel,
     b: FunctionBuilder<'a>,
     regs: Vec<Option<Value>>,
     pointers: Vec<Value>,
@@ -80,7 +97,8 @@ impl Emitter<'_> {
         self.b.set_srcloc(SourceLoc::new(self.reasons.len() as u32 - 1));
     }
 
-    fn body(&mut self, mk: &MicroKernel, arguments: Arguments) {
+    fn body(&mut self, arguments: Arguments) -> Result<(), EmitError> {
+        let mk = self.mk;
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
         self.b.switch_to_block(entry);
@@ -96,16 +114,17 @@ impl Emitter<'_> {
         }
         for s in &mk.body {
             match s {
-                Stmt::Inst(i) => self.inst(i),
-                Stmt::Loop { trips, why, body } => self.repeat(*trips, why, body),
+                Stmt::Inst(i) => self.inst(i)?,
+                Stmt::Loop { trips, why, body } => self.repeat(*trips, why, body)?,
             }
         }
         self.because("return");
         self.b.ins().return_(&[]);
         self.b.seal_all_blocks();
+        Ok(())
     }
 
-    fn repeat(&mut self, trips: u64, why: &str, body: &[Inst]) {
+    fn repeat(&mut self, trips: u64, why: &str, body: &[Inst]) -> Result<(), EmitError> {
         self.because(why);
         let mut anchors: Vec<Anchor> = vec![];
         for addr in body.iter().filter_map(|i| i.op.touched()).map(|t| t.addr) {
@@ -151,7 +170,7 @@ impl Emitter<'_> {
         let anchors = anchors.iter().zip(&pointer_vars).map(|(&a, &v)| (a, self.b.use_var(v))).collect();
         self.anchors = anchors;
         for i in body {
-            self.inst(i);
+            self.inst(i)?;
         }
         self.because(why);
         for ((a, p), v) in std::mem::take(&mut self.anchors).into_iter().zip(&pointer_vars) {
@@ -170,6 +189,7 @@ impl Emitter<'_> {
         self.b.seal_block(head);
         self.b.seal_block(done);
         self.b.switch_to_block(done);
+        Ok(())
     }
 
     /// Base pointer and immediate of an address.
@@ -215,29 +235,41 @@ impl Emitter<'_> {
         self.b.ins().vconst(F32X4, zero)
     }
 
-    fn inst(&mut self, inst: &Inst) {
+    /// A constant in all lanes, from an immediate.
+    fn splat(&mut self, bits: u32) -> Value {
+        let word = self.b.ins().iconst(I32, i64::from(bits));
+        self.b.ins().splat(I32X4, word)
+    }
+
+    fn dtype(&self, p: P) -> DType {
+        self.mk.params[usize::from(p.0)].dtype
+    }
+
+    fn inst(&mut self, inst: &Inst) -> Result<(), EmitError> {
         self.because(&inst.why);
         let value = match inst.op {
-            Op::Zero { .. } => self.zero(),
-            Op::Load { src, lanes, .. } => self.load_part(&src, u32::from(lanes)),
-            Op::LoadLanes { src, count, .. } => self.load_part(&src, u32::from(count)),
-            Op::Broadcast { src, .. } => {
-                let (base, offset) = self.address(&src);
-                let x = self.load(F32, base, offset);
-                self.b.ins().splat(F32X4, x)
+            Op::Zero { .. } | Op::Const { bits: 0, .. } => self.zero(),
+            Op::Const { bits, .. } => {
+                let words = self.splat(bits);
+                self.floats(words)
             }
+            Op::Load { src, lanes, .. } => self.load_lanes(&src, u32::from(lanes)),
+            Op::LoadLanes { src, count, .. } => self.load_lanes(&src, u32::from(count)),
+            Op::Broadcast { src, .. } => match self.dtype(src.param) {
+                DType::F32 => {
+                    let (base, offset) = self.address(&src);
+                    let x = self.load(F32, base, offset);
+                    self.b.ins().splat(F32X4, x)
+                }
+                DType::Bf16 => self.broadcast_bf16(&src),
+            },
             Op::Store { s, dst, lanes } => {
                 let v = self.get(s);
-                let (base, offset) = self.address(&dst);
-                if lanes == 4 {
-                    self.b.ins().store(flags(), v, base, offset);
-                } else {
-                    for lane in 0..lanes as u8 {
-                        let x = self.b.ins().extractlane(v, lane);
-                        self.b.ins().store(flags(), x, base, offset + 4 * i32::from(lane));
-                    }
+                match self.dtype(dst.param) {
+                    DType::F32 => self.store_part(v, &dst, lanes),
+                    DType::Bf16 => self.store_bf16(v, &dst, lanes),
                 }
-                return;
+                return Ok(());
             }
             Op::Fma { d, a, b } => {
                 let (d, a, b) = (self.get(d), self.get(a), self.get(b));
@@ -248,28 +280,133 @@ impl Emitter<'_> {
                 let repeated = self.lane(b, lane);
                 self.b.ins().fma(a, repeated, d)
             }
-            Op::Binary { f: Binary::Add, a, b, .. } => {
+            Op::Binary { f, a, b, .. } => {
                 let (a, b) = (self.get(a), self.get(b));
-                self.b.ins().fadd(a, b)
+                self.binary(f, a, b)
             }
-            Op::Binary { f: Binary::Max, a, b, .. } => {
+            Op::Unary { f, a, .. } => {
+                let a = self.get(a);
+                match f {
+                    Unary::Move => a,
+                    Unary::Sqrt => self.b.ins().sqrt(a),
+                    Unary::Abs => self.b.ins().fabs(a),
+                }
+            }
+            Op::Shift { f, a, by, .. } => {
+                let a = self.get(a);
+                let words = self.words(a);
+                let by = self.b.ins().iconst(I32, i64::from(by));
+                let shifted = match f {
+                    Shift::Left => self.b.ins().ishl(words, by),
+                    Shift::RightSigned => self.b.ins().sshr(words, by),
+                };
+                self.floats(shifted)
+            }
+            Op::PairAdd { a, b, .. } => {
                 let (a, b) = (self.get(a), self.get(b));
-                self.b.ins().fmax(a, b)
+                let even = self.permuted(a, b, [0, 2, 4, 6]);
+                let odd = self.permuted(a, b, [1, 3, 5, 7]);
+                self.b.ins().fadd(even, odd)
             }
-            _ => unimplemented!(),
+            Op::Permute { f, bits, a, b, .. } => {
+                let (a, b) = (self.get(a), self.get(b));
+                let words = match (bits, f) {
+                    (32, Permute::ZipLow) => [0, 4, 1, 5],
+                    (32, Permute::ZipHigh) => [2, 6, 3, 7],
+                    (32, Permute::UzpEven) => [0, 2, 4, 6],
+                    (32, Permute::UzpOdd) => [1, 3, 5, 7],
+                    (64, Permute::ZipLow | Permute::UzpEven) => [0, 1, 4, 5],
+                    (64, Permute::ZipHigh | Permute::UzpOdd) => [2, 3, 6, 7],
+                    _ => return Err(self.refuse(&inst.op)),
+                };
+                self.permuted(a, b, words)
+            }
+            Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. }
+            | Op::StoreRaw { .. }
+            | Op::Mmla { .. }
+            | Op::Dot2 { .. }
+            | Op::Dot2Lane { .. }
+            | Op::Narrow { .. }
+            | Op::NarrowPairs { .. } => return Err(self.refuse(&inst.op)),
         };
         if let Some(d) = inst.op.defined() {
             self.regs[d.0 as usize] = Some(value);
         }
+        Ok(())
+    }
+
+    fn refuse(&self, op: &Op) -> EmitError {
+        EmitError { name: self.mk.name.clone(), isa: self.mk.isa, what: format!("no such operation: {op:?}") }
+    }
+
+    /// `count` elements from `src` in the low lanes, zeros above; nothing beyond is read.
+    fn load_lanes(&mut self, src: &Addr, count: u32) -> Value {
+        match self.dtype(src.param) {
+            DType::F32 => self.load_part(src, count),
+            DType::Bf16 => self.load_bf16(src, count),
+        }
+    }
+
+    fn store_part(&mut self, v: Value, dst: &Addr, lanes: u16) {
+        let (base, offset) = self.address(dst);
+        if lanes == 4 {
+            self.b.ins().store(flags(), v, base, offset);
+            return;
+        }
+        for lane in 0..lanes as u8 {
+            let x = self.b.ins().extractlane(v, lane);
+            self.b.ins().store(flags(), x, base, offset + 4 * i32::from(lane));
+        }
+    }
+
+    fn binary(&mut self, f: Binary, a: Value, b: Value) -> Value {
+        match f {
+            Binary::Add => return self.b.ins().fadd(a, b),
+            Binary::Sub => return self.b.ins().fsub(a, b),
+            Binary::Mul => return self.b.ins().fmul(a, b),
+            Binary::Div => return self.b.ins().fdiv(a, b),
+            Binary::Max => return self.b.ins().fmax(a, b),
+            Binary::Min => return self.b.ins().fmin(a, b),
+            Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor => {}
+        }
+        let (a, b) = (self.words(a), self.words(b));
+        let words = match f {
+            Binary::IAdd => self.b.ins().iadd(a, b),
+            Binary::ISub => self.b.ins().isub(a, b),
+            Binary::And => self.b.ins().band(a, b),
+            Binary::Or => self.b.ins().bor(a, b),
+            _ => self.b.ins().bxor(a, b),
+        };
+        self.floats(words)
+    }
+
+    fn cast(&mut self, to: Type, v: Value) -> Value {
+        self.b.ins().bitcast(to, MemFlagsData::new().with_endianness(Endianness::Little), v)
+    }
+
+    /// Lanes as 32-bit integers.
+    fn words(&mut self, v: Value) -> Value {
+        self.cast(I32X4, v)
+    }
+
+    /// Lanes as f32.
+    fn floats(&mut self, v: Value) -> Value {
+        self.cast(F32X4, v)
+    }
+
+    /// Four words of `a` (0 to 3) and `b` (4 to 7).
+    fn permuted(&mut self, a: Value, b: Value, words: [u8; 4]) -> Value {
+        let first = self.cast(I8X16, a);
+        let second = if a == b { first } else { self.cast(I8X16, b) };
+        let mask: Vec<u8> = words.iter().flat_map(|w| [4 * w, 4 * w + 1, 4 * w + 2, 4 * w + 3]).collect();
+        let mask = self.b.func.dfg.immediates.push(mask.into());
+        let shuffled = self.b.ins().shuffle(first, second, mask);
+        self.floats(shuffled)
     }
 
     fn lane(&mut self, v: Value, lane: u8) -> Value {
-        let cast = MemFlagsData::new().with_endianness(Endianness::Little);
-        let bytes = self.b.ins().bitcast(I8X16, cast, v);
-        let mask: Vec<u8> = (0..16).map(|i| 4 * lane + i % 4).collect();
-        let mask = self.b.func.dfg.immediates.push(V128Imm(mask.try_into().expect("16 bytes")).0.to_vec().into());
-        let shuffled = self.b.ins().shuffle(bytes, bytes, mask);
-        self.b.ins().bitcast(F32X4, cast, shuffled)
+        self.permuted(v, v, [lane; 4])
     }
 }
 

@@ -1,10 +1,13 @@
 //! A function under construction: instructions become bytes as they are added.
 //!
-//! Every branch of a micro-kernel goes backwards and nothing else is relative, so [`iced_x86::Encoder`] suffices, and the
-//! address of the next instruction is known, which aligning loops needs. `CodeAssembler` keeps all instructions to
-//! choose the size of forward branches. iced builds its tables on first use in a process, which takes about 0.6 ms.
+//! Every branch of a micro-kernel goes backwards, so [`iced_x86::Encoder`] suffices, and the address of the next
+//! instruction is known, which aligning loops needs. `CodeAssembler` keeps all instructions to choose the size of forward
+//! branches. iced builds its tables on first use in a process, which takes about 0.6 ms.
+//!
+//! Constants lie behind the code and are addressed relative to the next instruction, by a displacement of 4 bytes that
+//! [`Assembler::finish`] fills in.
 
-use iced_x86::{Code, Encoder, IcedError, Instruction};
+use iced_x86::{Code, Encoder, IcedError, Instruction, MemoryOperand, Register};
 
 use crate::emit::{EmitError, Function, Note};
 use crate::microkernel::MicroKernel;
@@ -28,11 +31,24 @@ pub(super) struct Assembler<'a> {
     encoder: Encoder,
     len: usize,
     notes: Vec<Note>,
+    /// The constants, each word of 4 bytes.
+    pool: Vec<u32>,
+    fixups: Vec<Fixup>,
+}
+
+/// A displacement to be filled in.
+struct Fixup {
+    /// Offset of its 4 bytes.
+    field: usize,
+    /// What it counts from: the offset of the next instruction.
+    next: usize,
+    /// First word of the constant in the pool.
+    word: usize,
 }
 
 impl<'a> Assembler<'a> {
     pub(super) fn new(mk: &'a MicroKernel) -> Self {
-        Assembler { mk, encoder: Encoder::new(64), len: 0, notes: vec![] }
+        Assembler { mk, encoder: Encoder::new(64), len: 0, notes: vec![], pool: vec![], fixups: vec![] }
     }
 
     /// The offset of the next instruction.
@@ -45,6 +61,24 @@ impl<'a> Assembler<'a> {
         self.len += instruction
             .and_then(|i| self.encoder.encode(&i, self.len as u64))
             .map_err(|e| super::avx2::error(self.mk, e.to_string()))?;
+        Ok(())
+    }
+
+    /// Appends the instruction that `build` makes of an operand in memory that holds `words`.
+    pub(super) fn put_constant(
+        &mut self,
+        words: &[u32],
+        build: impl FnOnce(MemoryOperand) -> Result<Instruction, IcedError>,
+    ) -> Result<(), EmitError> {
+        let word = self.pool.windows(words.len()).position(|w| w == words).unwrap_or_else(|| {
+            self.pool.extend(words);
+            self.pool.len() - words.len()
+        });
+        let start = self.len;
+        // For the encoder the displacement of an operand relative to RIP is its address.
+        self.put(build(MemoryOperand::with_base_displ(Register::RIP, start as i64)))?;
+        let field = start + self.encoder.get_constant_offsets().displacement_offset();
+        self.fixups.push(Fixup { field, next: self.len, word });
         Ok(())
     }
 
@@ -80,8 +114,16 @@ impl<'a> Assembler<'a> {
 
     /// The function.
     pub(super) fn finish(mut self) -> Function {
-        let bytes = self.encoder.take_buffer();
-        let name = self.mk.name.clone();
-        Function { name, code_len: bytes.len(), bytes, relocs: vec![], notes: self.notes }
+        let mut bytes = self.encoder.take_buffer();
+        let code_len = bytes.len();
+        if !self.pool.is_empty() {
+            bytes.resize(code_len.next_multiple_of(4), 0);
+        }
+        for Fixup { field, next, word } in &self.fixups {
+            let displacement = (bytes.len() + 4 * word - next) as u32;
+            bytes[*field..field + 4].copy_from_slice(&displacement.to_le_bytes());
+        }
+        bytes.extend(self.pool.iter().flat_map(|w| w.to_le_bytes()));
+        Function { name: self.mk.name.clone(), bytes, code_len, relocs: vec![], notes: self.notes }
     }
 }

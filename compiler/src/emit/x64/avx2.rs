@@ -11,58 +11,71 @@
 //! * **Partial stores** are cut into moves of 16, 8 and 4 bytes, because a storing `vmaskmovps` is microcode on
 //!   AMD cores up to Zen 4 (Agner Fog, instruction tables). The upper half is brought down by
 //!   `vextractf128` into the register itself if its value is dead, else by swapping the halves and swapping them back.
-//! * **`max`**: `vmaxps` returns its second source if either source is NaN. Against a register known to be zero (relu)
-//!   the other operand goes there and one instruction is exact. Otherwise the lanes in which either operand is NaN are
-//!   set to all ones, which is a NaN, with a register that is dead at that point. Of +0 and -0 either may result.
+//! * **`max` and `min`**: `vmaxps` and `vminps` return their second source if either source is NaN. If one operand is known
+//!   to be no NaN (relu, clamps), the other goes there and one instruction is exact. Otherwise the lanes in which either
+//!   operand is NaN are set to all ones, which is a NaN. Of +0 and -0 either may result.
+//! * **bf16** is widened by loads and narrowed by stores: `bf16`.
+//! * **Constants** but 0 and all ones are broadcast from behind the code.
 //!
-//! The function ends with `vzeroupper` and uses caller-saved registers only. Loop heads are aligned to 32 bytes, given
-//! that the function is placed at a multiple of 64.
+//! What takes more registers than an operation names takes dead ones. Where none is dead, a live one is kept in the red
+//! zone below the stack pointer meanwhile.
+//!
+//! The function ends with `vzeroupper` and uses caller-saved registers, and only in loops over many streams others, which
+//! it saves. Loop heads are aligned to 32 bytes, given that the function is placed at a multiple of 64.
+
+mod bf16;
+mod memory;
 
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
+use kiln_ir::DType;
 
 use super::assembler::Assembler;
 use super::demand::{Demand, demand_after};
-use super::pointers::{MAX_PARAMS, Pointers, load_arguments};
+use super::pointers::{Pointers, memory};
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Binary, Inst, MicroKernel, Op, Stmt, V};
+use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Permute, Shift, Stmt, Unary, V};
 use crate::target::VectorIsa;
 
 /// f32 lanes of a register.
-const LANES: u16 = 8;
+pub(super) const LANES: u16 = 8;
 /// Vector registers.
 const REGISTERS: u8 = 16;
 /// Loop heads start at a multiple of this many bytes.
 const LOOP_ALIGN: usize = 32;
 /// Immediate of `vcmpps`: true if either operand is NaN.
 const UNORDERED: u32 = 3;
-/// Immediate of `vperm2f128 d, s, s`: high half, low half.
-const SWAP_HALVES: u32 = 1;
-/// Immediate of `vpermilps`: lanes 1, 2, 3 and 3 of each half.
-const LANES_1_2_3: u32 = 0b11_11_10_01;
-/// Immediate of `vinsertps`: replaces lane 2 and zeroes none.
-const INTO_LANE_2: u32 = 2 << 4;
+/// Immediate of `vpermpd` and `vpermq`: quadwords 0, 2, 1 and 3, which undoes what working by halves did.
+const INTERLEAVE_HALVES: u32 = 0b11_01_10_00;
+/// Immediate of `vshufps`: the even elements of both sources.
+const EVEN: u32 = 0b10_00_10_00;
+/// Immediate of `vshufps`: the odd elements of both sources.
+const ODD: u32 = 0b11_01_11_01;
+/// Immediate of `vperm2f128`: the low halves of both sources.
+const LOW_HALVES: u32 = 0x20;
+/// Immediate of `vperm2f128`: the high halves of both sources.
+const HIGH_HALVES: u32 = 0x31;
+/// All bits but the sign.
+const MAGNITUDE: u32 = u32::MAX >> 1;
 
-/// Emits `mk` as a function of up to six pointers, in order, or of a pointer to them, in the System V convention. It returns nothing. The bytes
-/// depend on `mk` only; they are position independent and expect an address that is a multiple of 64.
+/// Emits `mk` as a function of up to [`MAX_PARAMS`](super::MAX_PARAMS) pointers, in order, or of a pointer to any number of
+/// them, in the System V convention. It returns nothing. The bytes depend on `mk` only; they are position independent and
+/// expect an address that is a multiple of 64.
 ///
 /// # Errors
 ///
-/// `mk` is for another instruction set, has more than 6 parameters, names a register, parameter or number of lanes that
-/// does not exist, multiplies by element, spreads the operands of a loop further than displacements reach or over more
-/// steps than there are caller-saved registers, or takes the maximum of two values of which neither is known to be zero
-/// where none of the 16 registers is free.
+/// `mk` is for another instruction set, names a register, parameter or number of lanes that does not exist, has an operation
+/// that AVX2 lacks (multiply-adds by element, bf16 that are not converted, permutations of 16 bits), or spreads the operands
+/// of a loop further than displacements reach or over more streams than there are registers for pointers.
 pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
     check(mk)?;
     let mut emitter = Emitter {
         mk,
         asm: Assembler::new(mk),
-        pointers: Pointers::new(mk),
+        pointers: Pointers::new(mk, arguments)?,
         demand: demand_after(mk).into_iter(),
-        zeroed: [false; REGISTERS as usize],
+        ordered: [false; REGISTERS as usize],
     };
-    if arguments == Arguments::Block {
-        load_arguments(&mut emitter.asm, mk)?;
-    }
+    emitter.pointers.enter(&mut emitter.asm)?;
     for stmt in &mk.body {
         match stmt {
             Stmt::Inst(i) => emitter.inst(i)?,
@@ -71,6 +84,7 @@ pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitErro
         }
     }
     emitter.asm.note("return");
+    emitter.pointers.leave(&mut emitter.asm)?;
     emitter.put(Ok(Instruction::with(Code::VEX_Vzeroupper)))?;
     emitter.put(Ok(Instruction::with(Code::Retnq)))?;
     Ok(emitter.asm.finish())
@@ -87,7 +101,6 @@ fn check(mk: &MicroKernel) -> Result<(), EmitError> {
     require(mk.isa == VectorIsa::Avx2, &|| format!("it is written for {}", mk.isa))?;
     require(mk.lanes == LANES.into(), &|| format!("registers have {LANES} lanes, not {}", mk.lanes))?;
     require(mk.registers <= REGISTERS, &|| format!("there are {REGISTERS} registers, not {}", mk.registers))?;
-    require(mk.params.len() <= MAX_PARAMS, &|| format!("more than {MAX_PARAMS} parameters"))?;
     for stmt in &mk.body {
         let insts = match stmt {
             Stmt::Inst(i) => std::slice::from_ref(i),
@@ -105,11 +118,42 @@ fn check(mk: &MicroKernel) -> Result<(), EmitError> {
             if let Op::Load { lanes, .. } | Op::Store { lanes, .. } = op {
                 require((1..=LANES).contains(lanes), &|| format!("{lanes} lanes of {LANES} in {op:?}"))?;
             }
-            let by_element = matches!(op, Op::LoadLanes { .. } | Op::FmaLane { .. });
+            match op {
+                Op::LoadLanes { count, .. } => {
+                    require((1..=4).contains(count), &|| format!("{count} lanes of 4 in {op:?}"))?;
+                }
+                Op::Shift { by, .. } => require((1..32).contains(by), &|| format!("{by} bits of 32 in {op:?}"))?,
+                Op::Permute { bits, .. } => {
+                    require(matches!(bits, 32 | 64), &|| format!("elements of {bits} bits in {op:?}"))?;
+                }
+                _ => {}
+            }
+            let by_element = matches!(op, Op::FmaLane { .. });
             require(!by_element, &|| format!("no multiply-add by element, broadcast instead: {op:?}"))?;
+            let raw = matches!(
+                op,
+                Op::LoadRaw { .. }
+                    | Op::LoadRawQuad { .. }
+                    | Op::StoreRaw { .. }
+                    | Op::Mmla { .. }
+                    | Op::Dot2 { .. }
+                    | Op::Dot2Lane { .. }
+                    | Op::Narrow { .. }
+                    | Op::NarrowPairs { .. }
+            );
+            require(!raw, &|| format!("no arithmetic of bf16, convert instead: {op:?}"))?;
         }
     }
     Ok(())
+}
+
+/// Whether what `op` writes is no NaN, whatever its operands are.
+fn writes_ordered(op: &Op) -> bool {
+    match op {
+        Op::Zero { .. } => true,
+        Op::Const { bits, .. } => !f32::from_bits(*bits).is_nan(),
+        _ => false,
+    }
 }
 
 fn xmm(v: V) -> Register {
@@ -126,8 +170,8 @@ struct Emitter<'a> {
     pointers: Pointers<'a>,
     /// For each operation still to come, what is needed after it.
     demand: std::vec::IntoIter<Demand>,
-    /// Registers whose last write, on every path, was [`Op::Zero`].
-    zeroed: [bool; REGISTERS as usize],
+    /// Registers whose last write, on every path, [was no NaN](writes_ordered).
+    ordered: [bool; REGISTERS as usize],
 }
 
 impl Emitter<'_> {
@@ -137,9 +181,9 @@ impl Emitter<'_> {
 
     /// A loop of several iterations.
     fn repeat(&mut self, trips: u64, why: &str, body: &[Inst]) -> Result<(), EmitError> {
-        // What the body writes otherwise is not zero in the second iteration; after the loop it may be again.
-        for d in body.iter().filter(|i| !matches!(i.op, Op::Zero { .. })).filter_map(|i| i.op.defined()) {
-            self.zeroed[usize::from(d.0)] = false;
+        // What the body writes otherwise may be NaN in the second iteration; after the loop it may be known again.
+        for d in body.iter().filter(|i| !writes_ordered(&i.op)).filter_map(|i| i.op.defined()) {
+            self.ordered[usize::from(d.0)] = false;
         }
         self.asm.note(why);
         self.pointers.enter_loop(&mut self.asm, trips, body)?;
@@ -156,131 +200,180 @@ impl Emitter<'_> {
         match inst.op {
             // The 128-bit form zeroes the whole register, and Zen 1 splits the other.
             Op::Zero { d } => self.put(Instruction::with3(Code::VEX_Vxorps_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?,
-            Op::Load { d, src, lanes } => {
-                let src = self.pointers.operand(&mut self.asm, src)?;
-                self.load(d, src, lanes, demand.of(d) > lanes)?;
-            }
-            Op::Broadcast { d, src } => {
-                let src = self.pointers.operand(&mut self.asm, src)?;
-                self.put(Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, ymm(d), src))?;
-            }
-            Op::Store { s, dst, lanes } => {
-                let dst = self.pointers.operand(&mut self.asm, dst)?;
-                self.store(s, dst, lanes, demand.of(s) == 0)?;
-            }
+            Op::Const { d, bits } => self.constant(d, bits)?,
+            Op::Load { d, src, lanes } => match self.operand(src)? {
+                (DType::F32, src) => self.load(d, src, lanes, demand.of(d) > lanes)?,
+                (DType::Bf16, src) => self.load_bf16(d, src, lanes)?,
+            },
+            Op::LoadLanes { d, src, count } => match self.operand(src)? {
+                (DType::F32, src) => self.load_lanes(d, src, count)?,
+                (DType::Bf16, src) => self.load_lanes_bf16(d, src, count)?,
+            },
+            Op::Broadcast { d, src } => match self.operand(src)? {
+                (DType::F32, src) => self.put(Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, ymm(d), src))?,
+                (DType::Bf16, src) => self.broadcast_bf16(d, src)?,
+            },
+            Op::Store { s, dst, lanes } => match self.operand(dst)? {
+                (DType::F32, dst) => self.store(s, dst, lanes, demand.of(s) == 0)?,
+                (DType::Bf16, dst) => self.with_temporaries(&[s], demand, |e, t| e.store_bf16(s, dst, lanes, t))?,
+            },
             Op::Fma { d, a, b } => self.lanewise(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, d, a, b)?,
-            Op::Binary { f: Binary::Add, d, a, b } => self.lanewise(Code::VEX_Vaddps_ymm_ymm_ymmm256, d, a, b)?,
-            Op::Binary { f: Binary::Max, d, a, b } => self.max(&inst.op, d, a, b, demand)?,
+            Op::Binary { f, d, a, b } => self.binary(f, d, a, b, demand)?,
+            Op::Unary { f: Unary::Move, d, a } if d == a => {}
+            Op::Unary { f: Unary::Move, d, a } => {
+                self.put(Instruction::with2(Code::VEX_Vmovaps_ymm_ymmm256, ymm(d), ymm(a)))?;
+            }
+            Op::Unary { f: Unary::Sqrt, d, a } => {
+                self.put(Instruction::with2(Code::VEX_Vsqrtps_ymm_ymmm256, ymm(d), ymm(a)))?;
+            }
+            Op::Unary { f: Unary::Abs, d, a } => {
+                self.with_constant(Code::VEX_Vandps_ymm_ymm_ymmm256, d, a, MAGNITUDE)?;
+            }
+            Op::Shift { f, d, a, by } => {
+                let code = match f {
+                    Shift::Left => Code::VEX_Vpslld_ymm_ymm_imm8,
+                    Shift::RightSigned => Code::VEX_Vpsrad_ymm_ymm_imm8,
+                };
+                self.put(Instruction::with3(code, ymm(d), ymm(a), u32::from(by)))?;
+            }
+            Op::PairAdd { d, a, b } => {
+                self.lanewise(Code::VEX_Vhaddps_ymm_ymm_ymmm256, d, a, b)?;
+                self.interleave_halves(d)?;
+            }
+            Op::Permute { f, bits, d, a, b } => self.permute(f, bits, d, a, b, demand)?,
             _ => return Err(error(self.mk, format!("no such operation: {:?}", inst.op))),
         }
         if let Some(d) = inst.op.defined() {
-            self.zeroed[usize::from(d.0)] = matches!(inst.op, Op::Zero { .. });
+            self.ordered[usize::from(d.0)] = writes_ordered(&inst.op);
         }
         Ok(())
+    }
+
+    /// The memory at `addr` and what it holds.
+    fn operand(&mut self, addr: Addr) -> Result<(DType, MemoryOperand), EmitError> {
+        let dtype = self.mk.params[usize::from(addr.param.0)].dtype;
+        Ok((dtype, self.pointers.operand(&mut self.asm, addr)?))
     }
 
     fn lanewise(&mut self, code: Code, d: V, a: V, b: V) -> Result<(), EmitError> {
         self.put(Instruction::with3(code, ymm(d), ymm(a), ymm(b)))
     }
 
-    /// Loads `lanes` lanes. The others become 0 if `zero_rest` and hold anything otherwise.
-    fn load(&mut self, d: V, src: MemoryOperand, lanes: u16, zero_rest: bool) -> Result<(), EmitError> {
-        if lanes == LANES {
-            return self.put(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, ymm(d), src));
-        }
-        if lanes <= 4 {
-            return self.load_low(d, src, lanes);
-        }
-        let insert = Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8;
-        if zero_rest {
-            self.load_low(d, beyond(src, 16), lanes - 4)?;
-            self.put(Instruction::with4(insert, ymm(d), ymm(d), xmm(d), 1))?;
-        } else {
-            self.put(match lanes {
-                5 => Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, ymm(d), beyond(src, 16)),
-                6 => Instruction::with2(Code::VEX_Vbroadcastsd_ymm_m64, ymm(d), beyond(src, 16)),
-                // The last 4 of the 7.
-                _ => Instruction::with2(Code::VEX_Vbroadcastf128_ymm_m128, ymm(d), beyond(src, 12)),
-            })?;
-            if lanes == 7 {
-                let permute = Code::VEX_Vpermilps_ymm_ymmm256_imm8;
-                self.put(Instruction::with3(permute, ymm(d), ymm(d), LANES_1_2_3))?;
-            }
-        }
-        self.put(Instruction::with4(insert, ymm(d), ymm(d), src, 0))
+    /// A lanewise operation whose second operand is `bits` in all lanes.
+    fn with_constant(&mut self, code: Code, d: V, a: V, bits: u32) -> Result<(), EmitError> {
+        self.asm.put_constant(&[bits; LANES as usize], |b| Instruction::with3(code, ymm(d), ymm(a), b))
     }
 
-    /// Loads 1 to 4 lanes and zeroes the others.
-    fn load_low(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        let code = match lanes {
-            1 => Code::VEX_Vmovss_xmm_m32,
-            4 => Code::VEX_Vmovups_xmm_xmmm128,
-            _ => Code::VEX_Vmovsd_xmm_m64,
+    /// Calls `emit` with registers that it may overwrite, none of which is in `operands`: dead ones, or live ones that
+    /// are put back afterwards.
+    fn with_temporaries<const N: usize>(
+        &mut self,
+        operands: &[V],
+        demand: Demand,
+        emit: impl FnOnce(&mut Self, [V; N]) -> Result<(), EmitError>,
+    ) -> Result<(), EmitError> {
+        let live = (0..REGISTERS).map(V).filter(|v| demand.of(*v) > 0 && !operands.contains(v));
+        let mut temporaries = demand.free_besides(operands).chain(live);
+        // Three operands and two temporaries at most, of 16.
+        let temporaries = [(); N].map(|()| temporaries.next().expect("there are more registers"));
+        let saved = || temporaries.iter().enumerate().filter(|(_, v)| demand.of(**v) > 0);
+        // The red zone has 128 bytes.
+        let slot = |i: usize| MemoryOperand::with_base_displ(Register::RSP, -32 * (i as i64 + 1));
+        for (i, v) in saved() {
+            self.put(Instruction::with2(Code::VEX_Vmovups_ymmm256_ymm, slot(i), ymm(*v)))?;
+        }
+        emit(self, temporaries)?;
+        for (i, v) in saved() {
+            self.put(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, ymm(*v), slot(i)))?;
+        }
+        Ok(())
+    }
+
+    fn constant(&mut self, d: V, bits: u32) -> Result<(), EmitError> {
+        match bits {
+            0 => self.put(Instruction::with3(Code::VEX_Vxorps_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d))),
+            u32::MAX => self.lanewise(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, d, d, d),
+            _ => self.asm.put_constant(&[bits], |m| Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, ymm(d), m)),
+        }
+    }
+
+    fn binary(&mut self, f: Binary, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+        let code = match f {
+            Binary::Add => Code::VEX_Vaddps_ymm_ymm_ymmm256,
+            Binary::Sub => Code::VEX_Vsubps_ymm_ymm_ymmm256,
+            Binary::Mul => Code::VEX_Vmulps_ymm_ymm_ymmm256,
+            Binary::Div => Code::VEX_Vdivps_ymm_ymm_ymmm256,
+            Binary::Max => return self.extremum(Code::VEX_Vmaxps_ymm_ymm_ymmm256, d, a, b, demand),
+            Binary::Min => return self.extremum(Code::VEX_Vminps_ymm_ymm_ymmm256, d, a, b, demand),
+            Binary::IAdd => Code::VEX_Vpaddd_ymm_ymm_ymmm256,
+            Binary::ISub => Code::VEX_Vpsubd_ymm_ymm_ymmm256,
+            Binary::And => Code::VEX_Vandps_ymm_ymm_ymmm256,
+            Binary::Or => Code::VEX_Vorps_ymm_ymm_ymmm256,
+            Binary::Xor => Code::VEX_Vxorps_ymm_ymm_ymmm256,
         };
-        self.put(Instruction::with2(code, xmm(d), src))?;
-        if lanes == 3 {
-            let insert = Code::VEX_Vinsertps_xmm_xmm_xmmm32_imm8;
-            self.put(Instruction::with4(insert, xmm(d), xmm(d), beyond(src, 8), INTO_LANE_2))?;
-        }
-        Ok(())
+        self.lanewise(code, d, a, b)
     }
 
-    /// Stores the first `lanes` lanes of `s`, which may be overwritten if it is `dead`.
-    fn store(&mut self, s: V, dst: MemoryOperand, lanes: u16, dead: bool) -> Result<(), EmitError> {
-        if lanes == LANES {
-            return self.put(Instruction::with2(Code::VEX_Vmovups_ymmm256_ymm, dst, ymm(s)));
+    /// `vmaxps` or `vminps` with NaN of either operand.
+    fn extremum(&mut self, code: Code, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+        if self.ordered[usize::from(a.0)] {
+            return self.lanewise(code, d, a, b);
         }
-        if lanes < 4 {
-            return self.store_low(s, dst, lanes);
+        if self.ordered[usize::from(b.0)] {
+            return self.lanewise(code, d, b, a);
         }
-        self.put(Instruction::with2(Code::VEX_Vmovups_xmmm128_xmm, dst, xmm(s)))?;
-        if lanes == 4 {
-            return Ok(());
-        }
-        if dead {
-            self.put(Instruction::with3(Code::VEX_Vextractf128_xmmm128_ymm_imm8, xmm(s), ymm(s), 1))?;
-            return self.store_low(s, beyond(dst, 16), lanes - 4);
-        }
-        let swap =
-            || Instruction::with4(Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, ymm(s), ymm(s), ymm(s), SWAP_HALVES);
-        self.put(swap())?;
-        self.store_low(s, beyond(dst, 16), lanes - 4)?;
-        self.put(swap())
+        self.with_temporaries(&[d, a, b], demand, |e, [nan]| {
+            let compare = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
+            e.put(Instruction::with4(compare, ymm(nan), ymm(a), ymm(b), UNORDERED))?;
+            e.lanewise(code, d, a, b)?;
+            e.lanewise(Code::VEX_Vorps_ymm_ymm_ymmm256, d, d, nan)
+        })
     }
 
-    /// Stores the first 1 to 3 lanes of `s`.
-    fn store_low(&mut self, s: V, dst: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        if lanes == 1 {
-            return self.put(Instruction::with2(Code::VEX_Vmovss_m32_xmm, dst, xmm(s)));
-        }
-        self.put(Instruction::with2(Code::VEX_Vmovlps_m64_xmm, dst, xmm(s)))?;
-        if lanes == 3 {
-            let third = Instruction::with3(Code::VEX_Vextractps_rm32_xmm_imm8, beyond(dst, 8), xmm(s), 2);
-            self.put(third)?;
-        }
-        Ok(())
+    /// Swaps the two quadwords in the middle.
+    fn interleave_halves(&mut self, d: V) -> Result<(), EmitError> {
+        self.put(Instruction::with3(Code::VEX_Vpermpd_ymm_ymmm256_imm8, ymm(d), ymm(d), INTERLEAVE_HALVES))
     }
 
-    fn max(&mut self, op: &Op, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
-        const VMAXPS: Code = Code::VEX_Vmaxps_ymm_ymm_ymmm256;
-        if self.zeroed[usize::from(a.0)] {
-            return self.lanewise(VMAXPS, d, a, b);
-        }
-        if self.zeroed[usize::from(b.0)] {
-            return self.lanewise(VMAXPS, d, b, a);
-        }
-        let nan = demand.free_besides(&[d, a, b]);
-        let nan = nan.ok_or_else(|| error(self.mk, format!("no free register for NaN in {op:?}")))?;
-        let compare = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
-        self.put(Instruction::with4(compare, ymm(nan), ymm(a), ymm(b), UNORDERED))?;
-        self.lanewise(VMAXPS, d, a, b)?;
-        self.lanewise(Code::VEX_Vorps_ymm_ymm_ymmm256, d, d, nan)
+    /// A permutation by 32 or 64 bits.
+    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+        let (low, high) = match bits {
+            32 => (Code::VEX_Vunpcklps_ymm_ymm_ymmm256, Code::VEX_Vunpckhps_ymm_ymm_ymmm256),
+            _ => (Code::VEX_Vunpcklpd_ymm_ymm_ymmm256, Code::VEX_Vunpckhpd_ymm_ymm_ymmm256),
+        };
+        let halves = match f {
+            Permute::ZipLow => LOW_HALVES,
+            Permute::ZipHigh => HIGH_HALVES,
+            // Unpacking alternates inside quadwords.
+            Permute::TrnEven | Permute::TrnOdd if bits == 64 => {
+                return self.lanewise(if f == Permute::TrnOdd { high } else { low }, d, a, b);
+            }
+            Permute::TrnEven | Permute::TrnOdd => {
+                return Err(error(self.mk, format!("no permutation {f:?} of {bits} bits")));
+            }
+            Permute::UzpEven | Permute::UzpOdd => {
+                let odd = f == Permute::UzpOdd;
+                if bits == 32 {
+                    let (shuffle, which) = (Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8, if odd { ODD } else { EVEN });
+                    self.put(Instruction::with4(shuffle, ymm(d), ymm(a), ymm(b), which))?;
+                } else {
+                    self.lanewise(if odd { high } else { low }, d, a, b)?;
+                }
+                return self.interleave_halves(d);
+            }
+        };
+        self.with_temporaries(&[d, a, b], demand, |e, [t, u]| {
+            e.lanewise(low, t, a, b)?;
+            e.lanewise(high, u, a, b)?;
+            let merge = Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
+            e.put(Instruction::with4(merge, ymm(d), ymm(t), ymm(u), halves))
+        })
     }
 }
 
 /// The operand `bytes` after `operand`.
 fn beyond(operand: MemoryOperand, bytes: i64) -> MemoryOperand {
-    MemoryOperand::with_base_displ(operand.base, operand.displacement + bytes)
+    memory(operand.base, operand.displacement + bytes)
 }
 
 #[cfg(test)]

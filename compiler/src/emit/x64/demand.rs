@@ -1,9 +1,10 @@
 //! How many lanes of each vector register are still needed.
 //!
-//! Liveness, the usual backward pass, with a number of lanes in place of a bit: a store needs the lanes it writes, and
-//! every other operation is lanewise, so it needs of its operands what is needed of its result. Registers of which
-//! nothing is needed are free; lanes that are not needed may hold anything.
+//! Liveness, the usual backward pass, with a number of lanes in place of a bit: a store needs the lanes it writes, a
+//! lanewise operation of its operands what is needed of its result, and one that moves elements between lanes all of them.
+//! Registers of which nothing is needed are free; lanes that are not needed may hold anything.
 
+use super::avx2::LANES;
 use crate::microkernel::{Inst, MicroKernel, Op, Stmt, V};
 
 /// Lanes needed of each of the registers `v0..v15`, counted from lane 0.
@@ -16,9 +17,9 @@ impl Demand {
         self.0[usize::from(v.0)]
     }
 
-    /// The lowest register of which nothing is needed and that is none of `others`.
-    pub(super) fn free_besides(&self, others: &[V]) -> Option<V> {
-        (0..16).map(V).find(|v| self.of(*v) == 0 && !others.contains(v))
+    /// The registers of which nothing is needed and that are none of `others`, from the lowest up.
+    pub(super) fn free_besides(&self, others: &[V]) -> impl Iterator<Item = V> {
+        (0..16).map(V).filter(|v| self.of(*v) == 0 && !others.contains(v))
     }
 
     fn need(&mut self, v: V, lanes: u16) {
@@ -33,6 +34,8 @@ impl Demand {
             (_, Some(d)) => std::mem::take(&mut self.0[usize::from(d.0)]),
             (_, None) => 0,
         };
+        let moves = matches!(op, Op::PairAdd { .. } | Op::Permute { .. });
+        let lanes = if moves && lanes > 0 { LANES } else { lanes };
         op.used().for_each(|v| self.need(v, lanes));
         self
     }
@@ -47,8 +50,8 @@ impl Demand {
     }
 }
 
-/// For every operation of `mk`, in the order they are written down, what is needed after it. Registers are below 16 and
-/// there are no operations by element.
+/// For every operation of `mk`, in the order they are written down, what is needed after it. Registers are below 16, and
+/// of the operations that move elements between lanes or store there are only stores, pairwise sums and permutations.
 pub(super) fn demand_after(mk: &MicroKernel) -> Vec<Demand> {
     let mut after = Vec::new();
     let mut demand = Demand::default();

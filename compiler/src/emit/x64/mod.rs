@@ -8,3 +8,5 @@ pub mod avx2;
 mod assembler;
 mod demand;
 mod pointers;
+
+pub use pointers::MAX_PARAMS;

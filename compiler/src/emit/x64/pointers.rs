@@ -3,7 +3,11 @@
 //! Every pointer argument stays in the register it arrives in, its home. Straight code reaches `param + offset` by a
 //! displacement. In a loop, the operands of one parameter that advance by the same step are a [`Stream`]: one register,
 //! advanced once at the end of each iteration, and displacements for the rest. The first advancing stream of a parameter
-//! takes its home and the others a free caller-saved register.
+//! takes its home and the others a free register: caller-saved ones, then callee-saved ones, which are pushed at entry.
+//!
+//! If there are more parameters than arguments, the first five have homes and the sixth argument register keeps the block
+//! of pointers. The others are loaded from it where they are used: into a scratch register in straight code, which
+//! remembers the last one, and into a free register for each of their streams before a loop.
 //!
 //! Because trip counts are constant, what a home holds is known everywhere outside loops: `param + at`. A loop leaves
 //! `at` where its last iteration ends, often where the next loop starts, and nothing is ever moved back.
@@ -12,21 +16,34 @@ use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::assembler::Assembler;
 use super::avx2::error;
-use crate::emit::EmitError;
-use crate::microkernel::{Addr, Inst, MicroKernel, P};
+use crate::emit::{Arguments, EmitError};
+use crate::microkernel::{Addr, Inst, MicroKernel, P, Stmt};
 
 /// The System V integer argument registers, in order.
 const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
-/// The most parameters a micro-kernel may have: arguments beyond them are passed in memory.
-pub(super) const MAX_PARAMS: usize = ARGUMENTS.len();
+/// The most parameters that [`Arguments::Registers`] passes: arguments beyond them would be passed in memory.
+/// [`Arguments::Block`] has no such limit.
+pub const MAX_PARAMS: usize = ARGUMENTS.len();
 
 /// Holds the trip count in loops and large constants outside of them.
 const COUNTER: Register = Register::RAX;
 
 /// Caller-saved and no argument.
 const SPARE: [Register; 2] = [Register::R10, Register::R11];
+
+/// In straight code, the pointer of the last parameter used that has no home.
+const SCRATCH: Register = Register::R11;
+
+/// The block of pointers, if there are parameters without a home: the last argument register, which then is none.
+const BLOCK: Register = Register::R9;
+
+/// Saved for the caller, where loops need more.
+const SAVED: [Register; 6] = [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+
+/// Most bytes between the first byte of an operand and one that an instruction addresses.
+const WITHIN: i64 = 32;
 
 /// The operands of one parameter that advance together.
 struct Stream {
@@ -40,25 +57,73 @@ struct Stream {
 /// Where every pointer is.
 pub(super) struct Pointers<'a> {
     mk: &'a MicroKernel,
+    arguments: Arguments,
+    /// Parameters `0..homes` have homes.
+    homes: usize,
     /// The home of parameter `p` holds `p + at[p]`.
     at: Vec<i64>,
+    /// [`SCRATCH`] holds this parameter plus this offset.
+    scratch: Option<(P, i64)>,
     /// The streams of the loop being emitted; empty in straight code.
     streams: Vec<Stream>,
-}
-
-/// Loads the pointers from the block that the first argument points to, that argument last.
-pub(super) fn load_arguments(asm: &mut Assembler, mk: &MicroKernel) -> Result<(), EmitError> {
-    for (p, (home, param)) in ARGUMENTS.iter().zip(&mk.params).enumerate().rev() {
-        asm.note(&format!("address of {}", param.name));
-        asm.put(Instruction::with2(Code::Mov_r64_rm64, *home, memory(ARGUMENTS[0], 8 * p as i64)))?;
-    }
-    Ok(())
+    /// The registers that streams take which are not in their parameter's home.
+    spare: Vec<Register>,
+    /// The last of `spare`, which are pushed at entry.
+    pushed: usize,
 }
 
 impl<'a> Pointers<'a> {
-    /// The pointers as the caller passes them. `mk` has at most [`MAX_PARAMS`].
-    pub(super) fn new(mk: &'a MicroKernel) -> Self {
-        Pointers { mk, at: vec![0; mk.params.len()], streams: vec![] }
+    /// The pointers as the caller passes them.
+    pub(super) fn new(mk: &'a MicroKernel, arguments: Arguments) -> Result<Self, EmitError> {
+        let all = mk.params.len();
+        let homes = if all <= MAX_PARAMS { all } else { MAX_PARAMS - 1 };
+        if arguments == Arguments::Registers && homes < all {
+            let what = format!("{all} parameters, of which {MAX_PARAMS} are in registers: pass a block of pointers");
+            return Err(error(mk, what));
+        }
+        let unused = if homes < all { &[][..] } else { &ARGUMENTS[homes..] };
+        let mut spare: Vec<Register> = SPARE.iter().chain(unused).copied().collect();
+        let loops = mk.body.iter().filter_map(|s| match s {
+            Stmt::Loop { trips: 2.., body, .. } => Some(body),
+            _ => None,
+        });
+        let needed = loops.map(|body| groups(body).iter().filter(|g| !g.takes_home(homes)).count()).max();
+        let pushed = needed.unwrap_or(0).saturating_sub(spare.len()).min(SAVED.len());
+        spare.extend(&SAVED[..pushed]);
+        Ok(Pointers { mk, arguments, homes, at: vec![0; homes], scratch: None, streams: vec![], spare, pushed })
+    }
+
+    /// Starts the function: saves registers, and loads the pointers from the block if they are in one, that argument last.
+    pub(super) fn enter(&self, asm: &mut Assembler) -> Result<(), EmitError> {
+        for register in self.saved() {
+            asm.note("saved for the caller");
+            asm.put(Instruction::with1(Code::Push_r64, register))?;
+        }
+        if self.arguments == Arguments::Registers {
+            return Ok(());
+        }
+        if self.homes < self.mk.params.len() {
+            asm.note("block of pointers");
+            asm.put(Instruction::with2(Code::Mov_rm64_r64, BLOCK, ARGUMENTS[0]))?;
+        }
+        for (p, (home, param)) in ARGUMENTS[..self.homes].iter().zip(&self.mk.params).enumerate().rev() {
+            asm.note(&format!("address of {}", param.name));
+            asm.put(Instruction::with2(Code::Mov_r64_rm64, *home, memory(ARGUMENTS[0], 8 * p as i64)))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the function: restores registers.
+    pub(super) fn leave(&self, asm: &mut Assembler) -> Result<(), EmitError> {
+        self.saved().rev().try_for_each(|register| asm.put(Instruction::with1(Code::Pop_r64, register)))
+    }
+
+    fn saved(&self) -> impl DoubleEndedIterator<Item = Register> {
+        SAVED[..self.pushed].iter().copied()
+    }
+
+    fn home(&self, param: P) -> Option<Register> {
+        ARGUMENTS[..self.homes].get(usize::from(param.0)).copied()
     }
 
     /// The operand at `addr`.
@@ -67,44 +132,63 @@ impl<'a> Pointers<'a> {
             // `enter_loop` chose a base from which every operand of the stream can be reached.
             return Ok(memory(s.register, addr.offset.wrapping_sub(s.base)));
         }
-        let param = usize::from(addr.param.0);
-        let home = ARGUMENTS[param];
-        let displacement = addr.offset.wrapping_sub(self.at[param]);
-        if i32::try_from(displacement).is_err() {
-            derive(asm, home, home, displacement)?;
-            self.at[param] = addr.offset;
+        let (register, mut at) = match (self.home(addr.param), self.scratch) {
+            (Some(home), _) => (home, self.at[usize::from(addr.param.0)]),
+            (None, Some((param, at))) if param == addr.param => (SCRATCH, at),
+            (None, _) => {
+                load_pointer(asm, SCRATCH, addr.param)?;
+                (SCRATCH, 0)
+            }
+        };
+        let displacement = addr.offset.wrapping_sub(at);
+        if !in_reach(displacement) {
+            derive(asm, register, register, displacement)?;
+            at = addr.offset;
         }
-        Ok(memory(home, addr.offset.wrapping_sub(self.at[param])))
+        match self.at.get_mut(usize::from(addr.param.0)) {
+            Some(home) => *home = at,
+            None => self.scratch = Some((addr.param, at)),
+        }
+        Ok(memory(register, addr.offset.wrapping_sub(at)))
     }
 
     /// Sets up the pointers and the counter of a loop. The next instruction is the first of `body`.
     pub(super) fn enter_loop(&mut self, asm: &mut Assembler, trips: u64, body: &[Inst]) -> Result<(), EmitError> {
-        let mut spare = SPARE.iter().chain(&ARGUMENTS[self.mk.params.len()..]);
+        let mut spare = self.spare.iter();
         let mut streams: Vec<Stream> = vec![];
-        for (param, step, offsets) in self.groups(body) {
-            let (p, home) = (usize::from(param.0), ARGUMENTS[usize::from(param.0)]);
+        for group in groups(body) {
+            let Group { param, step, .. } = group;
             if i32::try_from(step).is_err() {
                 return Err(error(self.mk, format!("a step of {step} bytes is out of reach")));
             }
-            let register = if streams.iter().any(|s| s.param == param) {
-                *spare.next().ok_or_else(|| error(self.mk, "a loop needs more than the caller-saved registers"))?
-            } else {
-                home
-            };
-            let base = choose_base(&offsets, self.at[p])
+            let home = self.home(param).filter(|_| group.takes_home(self.homes));
+            let register = home.or_else(|| spare.next().copied());
+            let register = register.ok_or_else(|| error(self.mk, "a loop needs more registers than there are"))?;
+            let at = self.at.get(usize::from(param.0)).copied().unwrap_or(0);
+            let base = choose_base(&group.offsets, at)
                 .ok_or_else(|| error(self.mk, "operands that advance together are more than 2 GiB apart"))?;
             streams.push(Stream { param, step, register, base });
         }
         // Homes last: the other streams are derived from them.
-        let is_home = |s: &Stream| s.register == ARGUMENTS[usize::from(s.param.0)];
+        let is_home = |s: &Stream| self.home(s.param) == Some(s.register);
         for s in streams.iter().filter(|s| !is_home(s)).chain(streams.iter().filter(|s| is_home(s))) {
-            let p = usize::from(s.param.0);
-            derive(asm, s.register, ARGUMENTS[p], s.base.wrapping_sub(self.at[p]))?;
+            match self.home(s.param) {
+                Some(home) => derive(asm, s.register, home, s.base.wrapping_sub(self.at[usize::from(s.param.0)]))?,
+                None => {
+                    load_pointer(asm, s.register, s.param)?;
+                    derive(asm, s.register, s.register, s.base)?;
+                }
+            }
         }
-        for s in streams.iter().filter(|s| is_home(s)) {
-            // Wrapping, as the registers do.
-            let advance = s.step.wrapping_mul(trips as i64);
-            self.at[usize::from(s.param.0)] = s.base.wrapping_add(advance);
+        for s in &streams {
+            if self.home(s.param) == Some(s.register) {
+                // Wrapping, as the registers do.
+                let advance = s.step.wrapping_mul(trips as i64);
+                self.at[usize::from(s.param.0)] = s.base.wrapping_add(advance);
+            }
+        }
+        if streams.iter().any(|s| s.register == SCRATCH) {
+            self.scratch = None;
         }
         self.streams = streams;
         asm.put(match u32::try_from(trips) {
@@ -127,19 +211,38 @@ impl<'a> Pointers<'a> {
         })?;
         asm.jump_not_zero(head)
     }
+}
 
-    /// The offsets `body` uses, by parameter and step; of a parameter's steps, 0 is last.
-    fn groups(&self, body: &[Inst]) -> Vec<(P, i64, Vec<i64>)> {
-        let mut groups: Vec<(P, i64, Vec<i64>)> = vec![];
-        for a in body.iter().filter_map(|i| i.op.touched()).map(|t| t.addr) {
-            match groups.iter_mut().find(|(p, step, _)| (*p, *step) == (a.param, a.step)) {
-                Some((.., offsets)) => offsets.push(a.offset),
-                None => groups.push((a.param, a.step, vec![a.offset])),
-            }
-        }
-        groups.sort_by_key(|(param, step, _)| (*param, *step == 0));
-        groups
+/// The operands of one parameter in a loop that advance by one step.
+struct Group {
+    param: P,
+    step: i64,
+    offsets: Vec<i64>,
+    /// No group of the parameter comes before.
+    first: bool,
+}
+
+impl Group {
+    /// Whether its stream is the one in the parameter's home, where the first `homes` parameters have one.
+    fn takes_home(&self, homes: usize) -> bool {
+        self.first && usize::from(self.param.0) < homes
     }
+}
+
+/// The offsets `body` uses, by parameter and step; of a parameter's steps, 0 is last.
+fn groups(body: &[Inst]) -> Vec<Group> {
+    let mut groups: Vec<Group> = vec![];
+    for Addr { param, step, offset } in body.iter().filter_map(|i| i.op.touched()).map(|t| t.addr) {
+        match groups.iter_mut().find(|g| (g.param, g.step) == (param, step)) {
+            Some(group) => group.offsets.push(offset),
+            None => groups.push(Group { param, step, offsets: vec![offset], first: false }),
+        }
+    }
+    groups.sort_by_key(|g| (g.param, g.step == 0));
+    for i in 0..groups.len() {
+        groups[i].first = i == 0 || groups[i - 1].param != groups[i].param;
+    }
+    groups
 }
 
 /// The base that makes the code smallest: 0, 1 or 4 bytes for each displacement, and what it takes to move a pointer
@@ -155,7 +258,7 @@ fn choose_base(offsets: &[i64], at: i64) -> Option<i64> {
         offsets.iter().try_fold(moved, |sum, offset| match offset.checked_sub(base)? {
             0 => Some(sum),
             -128..=127 => Some(sum + 1),
-            d => i32::try_from(d).ok().map(|_| sum + 4),
+            d => in_reach(d).then_some(sum + 4),
         })
     };
     let mut distinct = offsets.to_vec();
@@ -166,7 +269,18 @@ fn choose_base(offsets: &[i64], at: i64) -> Option<i64> {
     std::iter::once(at).chain(windows).filter_map(|base| Some((cost(base)?, base))).min_by_key(|c| c.0).map(|c| c.1)
 }
 
-fn memory(base: Register, displacement: i64) -> MemoryOperand {
+/// Whether a displacement reaches an operand and all of its bytes.
+fn in_reach(displacement: i64) -> bool {
+    i32::try_from(displacement).is_ok_and(|d| i64::from(d) + WITHIN <= i64::from(i32::MAX))
+}
+
+/// Loads the pointer of a parameter that has no home.
+fn load_pointer(asm: &mut Assembler, to: Register, param: P) -> Result<(), EmitError> {
+    asm.put(Instruction::with2(Code::Mov_r64_rm64, to, memory(BLOCK, 8 * i64::from(param.0))))
+}
+
+/// The operand at a register plus a displacement.
+pub(super) fn memory(base: Register, displacement: i64) -> MemoryOperand {
     match displacement {
         0 => MemoryOperand::with_base(base),
         d => MemoryOperand::with_base_displ(base, d),

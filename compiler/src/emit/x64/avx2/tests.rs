@@ -3,7 +3,7 @@ use kiln_ir::DType;
 
 use super::error;
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::microkernel::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, V};
 use crate::target::VectorIsa;
 
 fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
@@ -57,7 +57,11 @@ fn codes(body: Vec<Stmt>) -> Vec<Code> {
 }
 
 fn listing(body: Vec<Stmt>) -> Vec<String> {
-    decode(&emit(&kernel(4, body)).unwrap()).iter().map(ToString::to_string).collect()
+    listing_of(&kernel(4, body))
+}
+
+fn listing_of(mk: &MicroKernel) -> Vec<String> {
+    decode(&emit(mk).unwrap()).iter().map(ToString::to_string).collect()
 }
 
 /// A 6x16 tile over `k`, one step an iteration, `last_lanes` lanes in the second vector of a row.
@@ -208,6 +212,12 @@ fn max_returns_nan_of_either_operand() {
     let relu = |a, b| listing(straight(&[zero, Op::Binary { f: Binary::Max, d: V(0), a: V(a), b: V(b) }]))[1].clone();
     assert_eq!(relu(0, 1), "vmaxps ymm0,ymm1,ymm0");
     assert_eq!(relu(1, 0), "vmaxps ymm0,ymm1,ymm0");
+    let clamp = |bits| {
+        let min = Op::Binary { f: Binary::Min, d: V(0), a: V(0), b: V(1) };
+        listing(straight(&[Op::Const { d: V(1), bits }, min]))[1].clone()
+    };
+    assert_eq!(clamp(6f32.to_bits()), "vminps ymm0,ymm1,ymm0");
+    assert_eq!(clamp(f32::NAN.to_bits()), "vcmpunordps ymm2,ymm0,ymm1");
     let max = Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) };
     let general = ["vcmpunordps ymm2,ymm0,ymm1", "vmaxps ymm0,ymm0,ymm1", "vorps ymm0,ymm0,ymm2"];
     assert_eq!(listing(straight(&[max]))[..3], general);
@@ -241,8 +251,89 @@ fn steps_of_one_parameter_take_a_register_each() {
     let expected = ["[r11]", "[rdi]", "[r10]", "add rdi,20h", "add r10,40h"];
     assert!(expected.iter().all(|e| text.iter().any(|t| t.ends_with(e))), "{text:?}");
     let steps: Vec<_> = (0..6).map(|i| load(i, 0, i64::from(i) * 32)).collect();
-    assert!(emit(&kernel(6, vec![repeat(10, &steps)])).unwrap_err().what.contains("caller-saved"));
     emit(&kernel(1, vec![repeat(10, &steps)])).unwrap();
+    // More than are caller-saved: others are saved, and restored in reverse.
+    let text = listing_of(&kernel(6, vec![repeat(10, &steps)]));
+    assert_eq!(text[..3], ["push rbx", "push rbp", "push r12"]);
+    assert_eq!(text[text.len() - 5..], ["pop r12", "pop rbp", "pop rbx", "vzeroupper", "ret"]);
+    let steps: Vec<_> = (0..10).map(|i| load(i, 0, i64::from(i) * 32)).collect();
+    assert!(emit(&kernel(6, vec![repeat(10, &steps)])).unwrap_err().what.contains("more registers"));
+}
+
+#[test]
+fn pointers_beyond_the_arguments_are_loaded_from_the_block() {
+    let load = |d, param, offset, step| Op::Load { d: V(d), src: at(param, offset, step), lanes: 8 };
+    let mut body = straight(&[load(0, 6, 32, 0), load(1, 6, 64, 0), load(2, 5, 0, 0), load(3, 1, 0, 0)]);
+    body.push(repeat(3, &[load(4, 5, 0, 32), load(5, 6, 0, 32)]));
+    body.extend(straight(&[load(6, 5, 96, 0)]));
+    let text: Vec<String> =
+        decode(&super::emit(&kernel(7, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+    let entry = ["mov r9,rdi", "mov r8,[rdi+20h]", "mov rcx,[rdi+18h]", "mov rdx,[rdi+10h]"];
+    assert_eq!(text[..4], entry);
+    let straight = [
+        "mov r11,[r9+30h]",
+        "vmovups ymm0,[r11+20h]",
+        "vmovups ymm1,[r11+40h]",
+        "mov r11,[r9+28h]",
+        "vmovups ymm2,[r11]",
+        "vmovups ymm3,[rsi]",
+        "mov r10,[r9+28h]",
+        "mov r11,[r9+30h]",
+        "mov eax,3",
+    ];
+    assert_eq!(text[6..15], straight);
+    // The loop took the scratch register.
+    assert_eq!(text[text.len() - 4..text.len() - 2], ["mov r11,[r9+28h]", "vmovups ymm6,[r11+60h]"]);
+}
+
+#[test]
+fn constants_lie_behind_the_code_once() {
+    let constant = |d, bits| Op::Const { d: V(d), bits };
+    let ops = [constant(0, 7), constant(1, 9), constant(2, 7), constant(3, 0), constant(4, u32::MAX)];
+    let f = emit(&kernel(1, straight(&ops))).unwrap();
+    let code = decode(&f);
+    let address = |i: usize| code[i].ip_rel_memory_address() as usize;
+    let word = |at: usize| u32::from_le_bytes(f.bytes[at..at + 4].try_into().unwrap());
+    assert_eq!([0, 1, 2].map(|i| word(address(i))), [7, 9, 7]);
+    assert_eq!(address(0), address(2));
+    assert_eq!(address(0), f.code_len.next_multiple_of(4));
+    assert_eq!(f.bytes.len(), f.code_len.next_multiple_of(4) + 8);
+    assert_eq!(code[3].to_string(), "vxorps xmm3,xmm3,xmm3");
+    assert_eq!(code[4].to_string(), "vpcmpeqd ymm4,ymm4,ymm4");
+}
+
+#[test]
+fn widening_is_lean() {
+    let listing_bf16 = |op| {
+        let mut mk = kernel(1, straight(&[op]));
+        mk.params[0].dtype = DType::Bf16;
+        let mut text = listing_of(&mk);
+        text.truncate(text.len() - 2);
+        text
+    };
+    let src = at(0, 0, 0);
+    let load = |lanes| listing_bf16(Op::Load { d: V(1), src, lanes });
+    let shift = "vpslld ymm1,ymm1,10h";
+    assert_eq!(load(8), ["vpmovzxwd ymm1,[rdi]", shift]);
+    assert_eq!(load(4), ["vpmovzxwd xmm1,[rdi]", "vpslld xmm1,xmm1,10h"]);
+    assert_eq!(load(1), ["vpxor xmm1,xmm1,xmm1", "vpinsrw xmm1,xmm1,[rdi],1"]);
+    let seven = ["vmovq xmm1,[rdi]", "vpinsrd xmm1,xmm1,[rdi+8],2", "vpinsrw xmm1,xmm1,[rdi+0Ch],6"];
+    assert_eq!(load(7), [&seven[..], &["vpmovzxwd ymm1,xmm1", shift]].concat());
+    assert_eq!(listing_bf16(Op::Broadcast { d: V(1), src }), ["vpbroadcastw ymm1,[rdi]", shift]);
+}
+
+#[test]
+fn a_live_register_is_kept_where_none_is_free() {
+    let mut ops = vec![Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) }];
+    ops.extend((0..16).map(|v| Op::Store { s: V(v), dst: at(0, 0, 0), lanes: 8 }));
+    let kept = [
+        "vmovups [rsp-20h],ymm2",
+        "vcmpunordps ymm2,ymm0,ymm1",
+        "vmaxps ymm0,ymm0,ymm1",
+        "vorps ymm0,ymm0,ymm2",
+        "vmovups ymm2,[rsp-20h]",
+    ];
+    assert_eq!(listing(straight(&ops))[..5], kept);
 }
 
 #[test]
@@ -303,10 +394,11 @@ fn what_the_instruction_set_lacks_is_refused() {
     assert!(with(Op::Broadcast { d: V(0), src: at(1, 0, 0) }).contains("no such parameter"));
     assert!(with(Op::Load { d: V(0), src: at(0, 0, 0), lanes: 9 }).contains("9 lanes"));
     assert!(with(Op::Store { s: V(0), dst: at(0, 0, 0), lanes: 0 }).contains("0 lanes"));
-    assert!(with(Op::LoadLanes { d: V(0), src: at(0, 0, 0), count: 4 }).contains("by element"));
+    assert!(with(Op::LoadLanes { d: V(0), src: at(0, 0, 0), count: 5 }).contains("5 lanes"));
+    let (d, a, b) = (V(0), V(1), V(2));
+    assert!(with(Op::Permute { f: Permute::ZipLow, bits: 16, d, a, b }).contains("16 bits"));
+    assert!(with(Op::Shift { f: Shift::Left, d, a, by: 32 }).contains("32 bits"));
+    assert!(with(Op::Mmla { d, a, b }).contains("bf16"));
+    assert!(with(Op::LoadRaw { d, src: at(0, 0, 0), elements: 16 }).contains("bf16"));
     assert!(with(Op::FmaLane { d: V(0), a: V(1), b: V(2), lane: 0 }).contains("by element"));
-    // Every register is read after the maximum: no place for the NaN lanes.
-    let mut full = vec![Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) }];
-    full.extend((0..16).map(|v| Op::Store { s: V(v), dst: at(0, 0, 0), lanes: 8 }));
-    assert!(refused(&|mk| mk.body = straight(&full)).contains("no free register"));
 }

@@ -1,0 +1,102 @@
+//! NEON's bf16: products, and rounding from f32 with or without instructions for it.
+
+use super::function::Code;
+use super::inst::Inst;
+use super::neon::v;
+use super::operand::{Arrangement, Imm, Right, UpperLane};
+use crate::emit::EmitError;
+use crate::microkernel::Op;
+use kiln_ir::DType;
+
+/// Registers that `op` needs besides its own.
+pub fn scratch(code: &Code, op: &Op) -> usize {
+    let rounds = match *op {
+        Op::Store { dst, .. } => code.dtype(dst) == DType::Bf16,
+        _ => false,
+    };
+    match (op, code.has_bf16()) {
+        _ if rounds => {
+            if code.has_bf16() {
+                1
+            } else {
+                2
+            }
+        }
+        (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 1,
+        _ => 0,
+    }
+}
+
+/// BFMMLA and BFDOT; `None` for what is neither.
+pub fn product(op: &Op) -> Option<Inst> {
+    Some(match *op {
+        Op::Mmla { d, a, b } => Inst::Bfmmla { d: v(d.0), n: v(a.0), m: v(b.0) },
+        Op::Dot2 { d, a, b } => Inst::Bfdot { d: v(d.0), n: v(a.0), m: v(b.0) },
+        Op::Dot2Lane { d, a, b, lane } => {
+            let (d, n, m) = (v(d.0), v(a.0), v(b.0));
+            match Imm::new(lane.into()) {
+                Some(i) => Inst::BfdotLow { d, n, m, i },
+                None => Inst::BfdotHigh { d, n, m, i: UpperLane::new(lane)? },
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Rounds the 4 f32 of `s` to the low half of a register of `scratch`, which it returns.
+pub fn narrow_low(code: &mut Code, s: u8, scratch: &[u8]) -> Result<u8, EmitError> {
+    let d = scratch[0];
+    if code.has_bf16() {
+        code.push_bf16(Inst::Bfcvtn { d: v(d), n: v(s) })?;
+    } else {
+        let [n, m] = addends(code, s, [scratch[0], scratch[1]]);
+        code.asm.push(Inst::Addhn4h { d: v(d), n: v(n), m: v(m) });
+    }
+    Ok(d)
+}
+
+/// [`Op::Narrow`].
+pub fn narrow(code: &mut Code, d: u8, a: u8, b: u8, t: u8, scratch: &[u8]) -> Result<(), EmitError> {
+    let d_ = v(d);
+    if code.has_bf16() {
+        code.push_bf16(Inst::Bfcvtn { d: d_, n: v(a) })?;
+        return code.push_bf16(Inst::Bfcvtn2 { d: d_, n: v(b) });
+    }
+    let [n, m] = addends(code, a, [t, scratch[0]]);
+    code.asm.push(Inst::Addhn4h { d: d_, n: v(n), m: v(m) });
+    let [n, m] = addends(code, b, [t, scratch[0]]);
+    code.asm.push(Inst::Addhn8h { d: d_, n: v(n), m: v(m) });
+    Ok(())
+}
+
+/// [`Op::NarrowPairs`].
+pub fn narrow_pairs(code: &mut Code, d: u8, a: u8, b: u8, t: u8, scratch: &[u8]) -> Result<(), EmitError> {
+    let (d, t_) = (v(d), v(t));
+    if code.has_bf16() {
+        code.push_bf16(Inst::Bfcvtn { d, n: v(a) })?;
+        code.push_bf16(Inst::Bfcvtn { d: t_, n: v(b) })?;
+    } else {
+        let [n, m] = addends(code, a, [t, scratch[0]]);
+        code.asm.push(Inst::Addhn4h { d, n: v(n), m: v(m) });
+        let [n, m] = addends(code, b, [t, scratch[0]]);
+        code.asm.push(Inst::Addhn4h { d: t_, n: v(n), m: v(m) });
+    }
+    code.asm.push(Inst::Zip1V { d, n: d, m: t_, s: Arrangement::new(16).expect("a size") });
+    Ok(())
+}
+
+/// Appends what sets the registers of `to` to numbers whose sums' high halves are the f32 of `x` rounded to bf16: `x`
+/// with NaNs made quiet, and half of the last place, less one bit if ties go down; nothing for NaN.
+fn addends(code: &mut Code, x: u8, to: [u8; 2]) -> [u8; 2] {
+    let (x, [value, half]) = (v(x), to.map(v));
+    let insts = [
+        Inst::Shl4s { d: value, n: x, i: Imm::new(15).expect("below 32") },
+        Inst::Movi7fff { d: half },
+        Inst::Usra4s { d: half, n: value, i: Right::new(31).expect("in range") },
+        Inst::Fcmeq4s { d: value, n: x, m: x },
+        Inst::And16b { d: half, n: half, m: value },
+        Inst::Fmax4s { d: value, n: x, m: x },
+    ];
+    insts.into_iter().for_each(|i| code.asm.push(i));
+    to
+}

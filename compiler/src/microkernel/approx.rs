@@ -1,0 +1,221 @@
+//! The post-ops as steps of a [`Program`](super::program::Program): lanewise, without tables, gathers or comparisons.
+//!
+//! Exponentials are reduced as Cody and Waite do (Software Manual for the Elementary Functions): `exp(x) = 2^n exp(r)`, where
+//! `n` is the integer nearest to `x / ln 2`. Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum
+//! (Muller et al., Handbook of Floating-Point Arithmetic); with the exponent's bias added too, a shift makes `2^n` of it,
+//! and a zero of the least `n`. Polynomials are evaluated by pairs of coefficients in `x^2`: half the dependent
+//! multiply-adds of Horner's rule, and half of the constants to be copied where a multiply-add overwrites its addend.
+//!
+//! `tools/fit_approximations.py` prints the coefficients.
+
+use kiln_ir::PostOp;
+
+use super::program::{Builder, Step, Val};
+use super::{Binary, Shift, Unary};
+
+/// How far results may be from the real function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// In units in the last place of the result.
+    Ulps(f64),
+    /// Relative to the magnitude of the argument, or to the least normal number below that.
+    OfArgument(f64),
+}
+
+/// What is promised of each approximated post-op, for all arguments.
+pub const BOUNDS: [(PostOp, Bound); 6] = [
+    (PostOp::Exp, Bound::Ulps(4.0)),
+    (PostOp::Sigmoid, Bound::Ulps(4.0)),
+    (PostOp::Tanh, Bound::Ulps(4.0)),
+    (PostOp::Silu, Bound::Ulps(6.0)),
+    (PostOp::GeluErf, Bound::OfArgument(2e-7)),
+    (PostOp::GeluTanh, Bound::OfArgument(2e-7)),
+];
+
+/// `1.5 * 2^23`: sums with it are integers.
+const ROUND: f32 = 12_582_912.0;
+/// Of exponents.
+const BIAS: f32 = 127.0;
+const SIGN: u32 = 1 << 31;
+
+/// `1 / (2 ln 2)`.
+const HALF_LOG2_E: f32 = 0.7213475;
+/// `2 ln 2`.
+const TWO_LN_2: f32 = 1.3862944;
+/// Its leading bits: multiples up to 2^12 are exact.
+const TWO_LN_2_HIGH: f32 = 1.3862305;
+/// The rest.
+const TWO_LN_2_LOW: f32 = 6.389237e-05;
+/// `exp(r / 2)` for `|r| <= ln 2`.
+const EXP_HALF: [f32; 6] = [1.0, 0.49999985, 0.12499786, 0.020834561, 0.002618663, 0.0002590543];
+/// `2^r` for `|r| <= 1 / 2`.
+const EXP2: [f32; 6] = [1.0, 0.693147, 0.24022247, 0.05550711, 0.009671294, 0.001326957];
+/// The logarithm to base 2 of the normal distribution, up to 0.
+const LOG2_PHI: [f32; 8] = [-1.0, 1.1511089, -0.45916414, 0.052667066, 0.007363643, 0.0004072542, -5.7633264e-05, -8.8534625e-06];
+/// `2 sqrt(2 / pi) log2(e)` times 1 and 0.044715.
+const GELU_TANH: [f32; 2] = [2.3022082, 0.10294324];
+/// `tanh(x) = x P(x^2) / Q(x^2)`.
+const TANH_P: [f32; 5] = [1.0, 0.13382687, 0.0034974692, 2.0636491e-05, 1.33859865e-08];
+/// Denominator.
+const TANH_Q: [f32; 5] = [1.0, 0.46716008, 0.025884373, 0.00032885573, 7.79079e-07];
+
+/// From here on (and below its negative) exponentials are infinite, and zero.
+const EXP_MAX: f32 = 89.0;
+const EXP_MIN: f32 = -104.0;
+/// As [`EXP_MIN`] where the product with the argument must be zero.
+const SILU_MIN: f32 = -109.0;
+/// `32 ln 2`, the single-precision one: from here on sigmoids are 1, and the root of the exponential is 2^16 exactly.
+const SIGMOID_MAX: f32 = 16.0 * TWO_LN_2;
+/// From here on the tangent is 1, as is its approximation.
+const TANH_MAX: f32 = 9.02;
+/// Below, the normal distribution is taken for 0; [`LOG2_PHI`] is `-PHI_ZERO` there, rounded to an integer.
+const PHI_MIN: f32 = -8.0;
+const PHI_ZERO: i32 = 46;
+/// Here the exponent of [`PostOp::GeluTanh`] rounds to -127, of which the scale is 0.
+const GELU_TANH_MIN: f32 = -10.03;
+/// Up to here its exponential is finite.
+const GELU_TANH_MAX: f32 = 126.0;
+
+/// The steps of a post-op that reads no tensor; `c` itself for the others.
+pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
+    use Binary::{Add, Div, Max, Min, Mul};
+    match op {
+        PostOp::Bias | PostOp::BiasRow | PostOp::BiasMask(_) | PostOp::Add(_) | PostOp::Mul(_) => c,
+        PostOp::Scale(a) => b.with(Mul, a.get(), c),
+        PostOp::Shift(a) => b.with(Add, a.get(), c),
+        PostOp::Relu => b.with(Max, 0.0, c),
+        // The product is above `c` exactly where it is wanted, or exactly where it is not.
+        PostOp::LeakyRelu(a) if a.get() == 0.0 => b.with(Max, 0.0, c),
+        PostOp::LeakyRelu(a) => {
+            let scaled = b.with(Mul, a.get(), c);
+            b.binary(if a.get() <= 1.0 { Max } else { Min }, scaled, c)
+        }
+        PostOp::Clamp(low, high) => {
+            let c = b.with(Max, low.get(), c);
+            b.with(Min, high.get(), c)
+        }
+        PostOp::Square => b.binary(Mul, c, c),
+        PostOp::Sqrt => b.step(Step::Unary(Unary::Sqrt, c)),
+        PostOp::Abs => b.step(Step::Unary(Unary::Abs, c)),
+        PostOp::HardSigmoid => {
+            let c = b.with(Max, -3.0, c);
+            hard_sigmoid(b, c)
+        }
+        PostOp::HardSwish => {
+            let c = b.with(Max, -3.0, c);
+            let s = hard_sigmoid(b, c);
+            b.binary(Mul, s, c)
+        }
+        PostOp::Exp => {
+            let x = b.with(Min, EXP_MAX, c);
+            let x = b.with(Max, EXP_MIN, x);
+            let root = exp_half(b, x, true);
+            b.binary(Mul, root, root)
+        }
+        PostOp::Sigmoid => {
+            let x = b.with(Min, SIGMOID_MAX, c);
+            let x = b.with(Max, EXP_MIN, x);
+            let root = exp_half(b, x, true);
+            let e = b.binary(Mul, root, root);
+            let d = b.with(Add, 1.0, e);
+            b.binary(Div, e, d)
+        }
+        PostOp::Silu => {
+            // Bounded below, so that the product is 0 and not NaN at minus infinity.
+            let c = b.with(Max, SILU_MIN, c);
+            let x = b.with(Min, SIGMOID_MAX, c);
+            let root = exp_half(b, x, false);
+            let one = b.constant(1.0);
+            let d = b.fma(one, root, root);
+            let q = b.binary(Div, root, d);
+            // In this order only the last product can be subnormal, and none overflows.
+            let product = b.binary(Mul, c, q);
+            b.binary(Mul, product, root)
+        }
+        PostOp::Tanh => {
+            let x = b.with(Min, TANH_MAX, c);
+            let x = b.with(Max, -TANH_MAX, x);
+            let x2 = b.binary(Mul, x, x);
+            let x4 = b.binary(Mul, x2, x2);
+            let p = polynomial(b, &TANH_P, x2, x4);
+            let q = polynomial(b, &TANH_Q, x2, x4);
+            let p = b.binary(Mul, x, p);
+            b.binary(Div, p, q)
+        }
+        PostOp::GeluErf => {
+            // max(c, 0) - |c| Phi(-|c|), without cancellation: where Phi is large, it is the factor of the lesser term.
+            let sign = b.step(Step::Const(SIGN));
+            let x = b.binary(Binary::Or, sign, c);
+            let x = b.with(Max, PHI_MIN, x);
+            let x2 = b.binary(Mul, x, x);
+            let v = polynomial(b, &LOG2_PHI, x, x2);
+            let scale = 2f32.powi(BIAS as i32 - PHI_ZERO);
+            let phi = exp2(b, v, PHI_ZERO as f32, scale);
+            let positive = b.with(Max, 0.0, c);
+            b.fma(positive, x, phi)
+        }
+        PostOp::GeluTanh => {
+            let c = b.with(Max, GELU_TANH_MIN, c);
+            let c2 = b.binary(Mul, c, c);
+            let [k1, k3] = GELU_TANH.map(|k| b.constant(k));
+            let v = b.fma(k1, k3, c2);
+            let v = b.binary(Mul, v, c);
+            let v = b.with(Min, GELU_TANH_MAX, v);
+            let e = exp2(b, v, BIAS, 1.0);
+            let d = b.with(Add, 1.0, e);
+            let q = b.binary(Div, e, d);
+            b.binary(Mul, q, c)
+        }
+    }
+}
+
+/// `min(c + 3, 6) / 6`: exact where it is near 0, and 1 exactly from 3 on.
+fn hard_sigmoid(b: &mut Builder, c: Val) -> Val {
+    let s = b.with(Binary::Add, 3.0, c);
+    let s = b.with(Binary::Min, 6.0, s);
+    b.with(Binary::Mul, 1.0 / 6.0, s)
+}
+
+/// `exp(x / 2)` for `x` between [`SILU_MIN`] and [`EXP_MAX`]: its square rounds once where it is subnormal. If not
+/// `exact`, the relative error grows with `x`, up to 2^-21.
+fn exp_half(b: &mut Builder, x: Val, exact: bool) -> Val {
+    let round = b.constant(ROUND + BIAS);
+    let factor = b.constant(HALF_LOG2_E);
+    let t = b.fma(round, factor, x);
+    let n = b.binary(Binary::Sub, t, round);
+    let mut r = x;
+    for part in if exact { &[-TWO_LN_2_HIGH, -TWO_LN_2_LOW][..] } else { &[-TWO_LN_2][..] } {
+        let part = b.constant(*part);
+        r = b.fma(r, part, n);
+    }
+    let s = b.step(Step::Shift(Shift::Left, t, 23));
+    let r2 = b.binary(Binary::Mul, r, r);
+    let p = polynomial(b, &EXP_HALF, r, r2);
+    b.binary(Binary::Mul, p, s)
+}
+
+/// `2^v` for `v > -zero - 1/2` that is not too large; 0 where `v` rounds to `-zero`. `scale` is `2^(127 - zero)`.
+fn exp2(b: &mut Builder, v: Val, zero: f32, scale: f32) -> Val {
+    let round = b.constant(ROUND + zero);
+    let t = b.binary(Binary::Add, round, v);
+    let n = b.binary(Binary::Sub, t, round);
+    let s = b.step(Step::Shift(Shift::Left, t, 23));
+    let r = b.binary(Binary::Sub, v, n);
+    let r2 = b.binary(Binary::Mul, r, r);
+    let p = polynomial(b, &EXP2.map(|c| c * scale), r, r2);
+    b.binary(Binary::Mul, p, s)
+}
+
+/// The polynomial with these coefficients, from the constant term up, of `x`, whose square is `x2`.
+fn polynomial(b: &mut Builder, coefficients: &[f32], x: Val, x2: Val) -> Val {
+    let mut sum = None;
+    for pair in coefficients.chunks(2).rev() {
+        let mut term = b.constant(pair[0]);
+        if let Some(linear) = pair.get(1) {
+            let linear = b.constant(*linear);
+            term = b.fma(term, linear, x);
+        }
+        sum = Some(sum.map_or(term, |sum| b.fma(term, sum, x2)));
+    }
+    sum.unwrap_or(x)
+}

@@ -1,0 +1,268 @@
+//! The builder: from a register tile to its vector program, the same for every instruction set.
+//!
+//! A tile is computed in one of three [forms](Form), a file each: [`outer`], [`dot`] and [`mmla`]. Each leaves the sums as
+//! vectors of a row's columns; [`epilogue`] applies the post-ops and stores them. [`pack`] copies factors into panels.
+//!
+//! Register plan, from `v0` up: the operands of the products, then the accumulators. By-element instructions may reach only
+//! low registers, so the row operand comes first.
+
+mod dot;
+pub mod epilogue;
+mod mmla;
+mod outer;
+pub mod pack;
+
+use kiln_ir::DType;
+use kiln_ir::nest::{Init, LoopNest, Matrix, Tile};
+
+use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::schedule::{Form, LhsAccess, forms};
+use crate::target::{Multiplier, VectorUnit};
+
+/// A tile that does not fit in the registers: the schedule's mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Too many accumulators and operands.
+    #[error("a {m}x{n} tile needs {needed} registers, {isa} has {have}", isa = unit.isa, have = unit.registers)]
+    Registers {
+        /// Rows.
+        m: u64,
+        /// Columns.
+        n: u64,
+        /// Registers it takes.
+        needed: u64,
+        /// The vector unit.
+        unit: VectorUnit,
+    },
+    /// Post-ops that no assignment of registers computes.
+    #[error("the post-ops need more than {0} registers")]
+    Epilogue(u8),
+    /// Operands that lie in memory as the form cannot take them.
+    #[error("{0}")]
+    Layout(&'static str),
+}
+
+/// How a tile is to be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct How {
+    /// What vectors are.
+    pub form: Form,
+    /// Steps of K in the loop body, a multiple of [`forms::unroll_group`].
+    pub unroll: u64,
+    /// Whole vectors may be loaded from `rhs` even where the tile's columns end: it is a panel.
+    pub padded: bool,
+}
+
+const LHS: P = P(0);
+const RHS: P = P(1);
+
+struct Builder<'a> {
+    unit: &'a VectorUnit,
+    nest: &'a LoopNest,
+    tile: &'a Tile,
+    how: How,
+    /// Rows, vectors of a row, lanes.
+    rows: u64,
+    vectors: u64,
+    lanes: u64,
+    params: Vec<Param>,
+    body: Vec<Stmt>,
+    /// Once the sums are done: the register of vector `j` of row `i` at `i * vectors + j`, and the registers that are free.
+    results: Vec<V>,
+    free: Vec<V>,
+}
+
+/// Builds the micro-kernel of `tile` in `nest` for `unit`.
+pub fn build(
+    name: String,
+    nest: &LoopNest,
+    tile: &Tile,
+    unit: &VectorUnit,
+    how: How,
+) -> Result<MicroKernel, BuildError> {
+    let lanes = u64::from(unit.lanes);
+    let lhs_buffer = &nest.buffers[tile.lhs.at.buffer.0 as usize];
+    let lhs = if lhs_buffer.interleave > 1 { LhsAccess::Block } else { LhsAccess::InPlace };
+    let needed = forms::registers_needed(how.form, unit, tile.m, tile.n, lhs);
+    if needed > u64::from(unit.registers) {
+        return Err(BuildError::Registers { m: tile.m, n: tile.n, needed, unit: *unit });
+    }
+    let vectors = tile.n.div_ceil(lanes);
+    let mut b = Builder {
+        unit,
+        nest,
+        tile,
+        how,
+        rows: tile.m,
+        vectors,
+        lanes,
+        params: vec![],
+        body: vec![],
+        results: vec![],
+        free: vec![],
+    };
+    b.params = b.params();
+    match how.form {
+        Form::Outer => b.outer()?,
+        Form::Dot => b.dot(),
+        Form::Mmla => b.mmla(),
+    }
+    b.epilogue()?;
+    Ok(MicroKernel {
+        name,
+        isa: unit.isa,
+        lanes: unit.lanes,
+        registers: unit.registers,
+        params: b.params,
+        body: b.body,
+    })
+}
+
+/// A region that is read or written: `rows` runs of `cols` elements, `stride` elements apart.
+pub(super) fn region(rows: u64, cols: u64, stride: u64, bytes: u64) -> Region {
+    // A single row has no stride; the region wants one that holds the row.
+    Region { rows, row_bytes: cols * bytes, row_stride: if rows == 1 { cols * bytes } else { stride * bytes } }
+}
+
+/// The region of a matrix of two strides.
+pub(super) fn matrix_region(rows: u64, cols: u64, m: &Matrix, bytes: u64) -> Region {
+    match (m.row, m.col) {
+        (row, 1) if row >= cols || rows == 1 => region(rows, cols, row, bytes),
+        (1, col) if col >= rows || cols == 1 => region(cols, rows, col, bytes),
+        (row, col) => region(1, (rows - 1) * row + (cols - 1) * col + 1, 0, bytes),
+    }
+}
+
+impl Builder<'_> {
+    fn dtype(&self, m: &Matrix) -> DType {
+        self.nest.buffers[m.at.buffer.0 as usize].dtype
+    }
+
+    /// Whether a factor is a panel for BFMMLA.
+    fn is_interleaved(&self, m: &Matrix) -> bool {
+        self.nest.buffers[m.at.buffer.0 as usize].interleave > 1
+    }
+
+    fn params(&self) -> Vec<Param> {
+        let (t, lanes) = (self.tile, self.lanes);
+        let param = |m: &Matrix, name: &str, access, region| Param {
+            name: name.into(),
+            dtype: self.dtype(m),
+            access,
+            region,
+        };
+        let bytes = |m: &Matrix| self.dtype(m).bytes() as u64;
+        // A panel for BFMMLA: groups of steps, each a run of four times the width.
+        let panel = |m: &Matrix, width: u64| region(t.k.div_ceil(4), 4 * width, 4 * m.row, bytes(m));
+        let lhs = if self.is_interleaved(&t.lhs) {
+            panel(&t.lhs, t.m.next_multiple_of(2))
+        } else {
+            matrix_region(t.m, t.k, &t.lhs, bytes(&t.lhs))
+        };
+        let rhs = if self.is_interleaved(&t.rhs) {
+            panel(&t.rhs, t.n.next_multiple_of(lanes / 2))
+        } else {
+            let cols = if self.padded() { self.vectors * lanes } else { t.n };
+            matrix_region(t.k, cols, &t.rhs, bytes(&t.rhs))
+        };
+        let mut all = vec![param(&t.lhs, "lhs", Access::Read, lhs), param(&t.rhs, "rhs", Access::Read, rhs)];
+        for m in t.post.iter().filter_map(|(_, m)| m.as_ref()) {
+            let rows = if m.row == 0 { 1 } else { t.m };
+            let cols = if m.col == 0 { 1 } else { t.n };
+            let name = &self.nest.buffers[m.at.buffer.0 as usize].name;
+            all.push(param(m, name, Access::Read, region(rows, cols, m.row, bytes(m))));
+        }
+        if let Some((a, len)) = &t.spill {
+            let m = Matrix { at: a.clone(), row: 0, col: 1 };
+            all.push(param(&m, "spill", Access::ReadWrite, region(1, *len, 0, 4)));
+        }
+        let access = match t.init {
+            Init::Zero => Access::Write,
+            Init::Load => Access::ReadWrite,
+        };
+        all.push(param(&t.dst, "dst", access, region(t.m, t.n, t.dst.row, bytes(&t.dst))));
+        all
+    }
+
+    /// Whether whole vectors of the right factor may be loaded.
+    fn padded(&self) -> bool {
+        self.how.padded && self.tile.rhs.row >= self.vectors * self.lanes
+    }
+
+    /// Lanes of vector `j` that are columns of the tile.
+    fn valid(&self, j: u64) -> u16 {
+        (self.tile.n - j * self.lanes).min(self.lanes) as u16
+    }
+
+    fn columns(&self, j: u64) -> String {
+        let from = j * self.lanes;
+        match self.valid(j) {
+            1 => format!("{from}"),
+            v => format!("{from}..{}", from + u64::from(v)),
+        }
+    }
+
+    fn push(&mut self, op: Op, why: impl Into<String>) {
+        self.body.push(Stmt::Inst(Inst { op, why: why.into() }));
+    }
+
+    fn dst(&self) -> P {
+        P(self.params.len() as u8 - 1)
+    }
+
+    fn dst_addr(&self, i: u64, j: u64) -> Addr {
+        let bytes = self.params[usize::from(self.dst().0)].dtype.bytes() as u64;
+        Addr { param: self.dst(), offset: (bytes * (i * self.tile.dst.row + j * self.lanes)) as i64, step: 0 }
+    }
+
+    /// The K loop, of `unroll` steps an iteration, and the steps that are left, as `steps` makes them from a first step, a
+    /// count, and the steps an iteration advances if in a loop.
+    fn contract(&mut self, unroll: u64, steps: impl Fn(&Self, u64, u64, Option<u64>) -> Vec<Inst>) {
+        let k = self.tile.k;
+        let trips = k / unroll;
+        if trips > 1 {
+            let body = steps(self, 0, unroll, Some(unroll));
+            let why = format!("k in 0..{} step {unroll}", trips * unroll);
+            self.body.push(Stmt::Loop { trips, why, body });
+        }
+        let done = if trips > 1 { trips * unroll } else { 0 };
+        let rest = steps(self, done, k - done, None);
+        self.body.extend(rest.into_iter().map(Stmt::Inst));
+    }
+
+    /// Registers that neither operands nor results are in.
+    fn free_besides(&self, results: &[V]) -> Vec<V> {
+        (0..self.unit.registers).map(V).filter(|v| !results.contains(v)).collect()
+    }
+}
+
+/// A step of K in words: relative in a loop.
+fn step_name(advance: Option<u64>, p: u64) -> String {
+    match (advance, p) {
+        (Some(_), 0) => "k".to_owned(),
+        (Some(_), p) => format!("k+{p}"),
+        (None, p) => format!("{p}"),
+    }
+}
+
+/// How the rows' scalars reach the products.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowOperand {
+    /// A register per row holds four steps of K.
+    LanesAlongK,
+    /// A register per four rows holds a step of K.
+    LanesAlongM,
+    /// A register holds one scalar.
+    Broadcast,
+}
+
+impl RowOperand {
+    fn of(unit: &VectorUnit, lhs: &Matrix, rows: u64, k: u64) -> Self {
+        match unit.multiplier {
+            Multiplier::Broadcast => RowOperand::Broadcast,
+            Multiplier::Lane { .. } if lhs.col == 1 || k == 1 => RowOperand::LanesAlongK,
+            Multiplier::Lane { .. } if lhs.row == 1 || rows == 1 => RowOperand::LanesAlongM,
+            Multiplier::Lane { .. } => RowOperand::Broadcast,
+        }
+    }
+}

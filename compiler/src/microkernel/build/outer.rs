@@ -1,0 +1,159 @@
+//! Outer products: columns in lanes, times scalars of the rows.
+
+use kiln_ir::nest::Init;
+
+use super::{BuildError, Builder, LHS, RHS, RowOperand, step_name};
+use crate::microkernel::{Addr, Inst, Op, V};
+
+/// Scalars that one register of repeated lanes holds.
+const LANES: u64 = 4;
+
+/// Registers of the operands; column registers rotate, so that a load need not wait for the multiply-adds that read its
+/// register before.
+#[derive(Clone, Copy)]
+struct Plan {
+    operand: RowOperand,
+    row_regs: u8,
+    col_regs: u8,
+    vectors: u64,
+}
+
+impl Plan {
+    fn acc(&self, i: u64, j: u64) -> V {
+        V(self.row_regs + self.col_regs + (i * self.vectors + j) as u8)
+    }
+
+    fn row(&self, nth: u64) -> V {
+        V((nth % u64::from(self.row_regs)) as u8)
+    }
+
+    fn col(&self, nth: u64) -> V {
+        V(self.row_regs + (nth % u64::from(self.col_regs)) as u8)
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn outer(&mut self) -> Result<(), BuildError> {
+        let (rows, vectors) = (self.rows, self.vectors);
+        if self.tile.rhs.col != 1 && self.tile.n > 1 {
+            return Err(BuildError::Layout("the columns of rhs are not contiguous"));
+        }
+        let operand = RowOperand::of(self.unit, &self.tile.lhs, rows, self.tile.k);
+        let spare = u64::from(self.unit.registers) - rows * vectors;
+        let (row_regs, col_regs) = match operand {
+            RowOperand::LanesAlongK => (rows, (spare - rows).min(vectors.max(2))),
+            RowOperand::LanesAlongM => {
+                let row_regs = rows.div_ceil(LANES);
+                (row_regs, (spare - row_regs).min(vectors.max(2)))
+            }
+            // All vectors of columns are held, unless registers are by element and there are too few.
+            RowOperand::Broadcast => {
+                let row_regs = if spare > vectors + 2 { 2 } else { 1 };
+                (row_regs, vectors.min(spare - row_regs))
+            }
+        };
+        let plan = Plan { operand, row_regs: row_regs as u8, col_regs: col_regs as u8, vectors };
+        for i in 0..rows {
+            for j in 0..vectors {
+                let d = plan.acc(i, j);
+                let op = match self.tile.init {
+                    Init::Zero => Op::Zero { d },
+                    Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
+                };
+                self.push(op, format!("c[{i}, {}]", self.columns(j)));
+            }
+        }
+        self.contract(self.how.unroll, |b, from, count, advance| b.outer_steps(plan, from, count, advance));
+        self.results = (0..rows).flat_map(|i| (0..vectors).map(move |j| plan.acc(i, j))).collect();
+        self.free = self.free_besides(&self.results);
+        Ok(())
+    }
+
+    fn outer_steps(&self, plan: Plan, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+        let step = advance.unwrap_or(0);
+        let mut out = vec![];
+        let (lhs_bytes, rhs_bytes) = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype.bytes() as u64).into();
+        let (l, r) = (&self.tile.lhs, &self.tile.rhs);
+        let lhs = |i: u64, p: u64| Addr {
+            param: LHS,
+            offset: (lhs_bytes * (i * l.row + p * l.col)) as i64,
+            step: (lhs_bytes * step * l.col) as i64,
+        };
+        let rhs = |p: u64, j: u64| Addr {
+            param: RHS,
+            offset: (rhs_bytes * (p * r.row + j * self.lanes)) as i64,
+            step: (rhs_bytes * step * r.row) as i64,
+        };
+        let k = |p: u64| step_name(advance, p);
+        let load = |p: u64, j: u64, nth: u64| {
+            let lanes = if self.padded() { self.lanes as u16 } else { self.valid(j) };
+            let op = Op::Load { d: plan.col(nth), src: rhs(p, j), lanes };
+            Inst { op, why: format!("rhs[{}, {}]", k(p), self.columns(j)) }
+        };
+        let mut loads = 0;
+        let mut p = from;
+        while p < from + count {
+            let group = match plan.operand {
+                RowOperand::LanesAlongK => (from + count - p).min(LANES),
+                RowOperand::LanesAlongM | RowOperand::Broadcast => 1,
+            };
+            if plan.operand == RowOperand::LanesAlongK {
+                for i in 0..self.rows {
+                    let op = Op::LoadLanes { d: plan.row(i), src: lhs(i, p), count: group as u8 };
+                    out.push(Inst { op, why: format!("lhs[{i}, {}..+{group}]", k(p)) });
+                }
+            }
+            for q in p..p + group {
+                if plan.operand == RowOperand::LanesAlongM {
+                    for i in (0..self.rows).step_by(LANES as usize) {
+                        let many = (self.rows - i).min(LANES);
+                        let op = Op::LoadLanes { d: plan.row(i / LANES), src: lhs(i, q), count: many as u8 };
+                        out.push(Inst { op, why: format!("lhs[{i}..+{many}, {}]", k(q)) });
+                    }
+                }
+                match plan.operand {
+                    RowOperand::LanesAlongK | RowOperand::LanesAlongM => {
+                        for j in 0..self.vectors {
+                            out.push(load(q, j, loads));
+                            let a = plan.col(loads);
+                            loads += 1;
+                            for i in 0..self.rows {
+                                let (b, lane) = match plan.operand {
+                                    RowOperand::LanesAlongK => (plan.row(i), q - p),
+                                    _ => (plan.row(i / LANES), i % LANES),
+                                };
+                                let op = Op::FmaLane { d: plan.acc(i, j), a, b, lane: lane as u8 };
+                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                            }
+                        }
+                    }
+                    RowOperand::Broadcast if u64::from(plan.col_regs) >= self.vectors => {
+                        out.extend((0..self.vectors).map(|j| load(q, j, j)));
+                        for i in 0..self.rows {
+                            let b = plan.row(i);
+                            out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why: format!("lhs[{i}, {}]", k(q)) });
+                            for j in 0..self.vectors {
+                                let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
+                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                            }
+                        }
+                    }
+                    RowOperand::Broadcast => {
+                        for j in 0..self.vectors {
+                            out.push(load(q, j, j));
+                            for i in 0..self.rows {
+                                let b = plan.row(i);
+                                let why = format!("lhs[{i}, {}]", k(q));
+                                out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });
+                                let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
+                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                            }
+                        }
+                    }
+                }
+            }
+            p += group;
+        }
+        out
+    }
+}

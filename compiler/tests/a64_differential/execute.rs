@@ -1,0 +1,115 @@
+//! Runs code and interpreter on the same memory and compares it.
+
+use kiln_compiler::emit::{Arguments, Function};
+use kiln_compiler::microkernel::{Addr, MicroKernel, Op, Stmt};
+use kiln_ir::DType;
+
+use crate::generate::{Kind, Kinds, Rng};
+use crate::machine::{Code, Pages};
+
+/// The first difference, if there is one.
+pub fn check(mk: &MicroKernel, f: &Function, arguments: Arguments, seed: u64) -> Result<(), String> {
+    let mut rng = Rng::new(seed ^ 0xdada);
+    let initial: Vec<Vec<u8>> =
+        mk.params.iter().map(|p| contents(&mut rng, p.dtype, p.region.row_bytes as usize)).collect();
+
+    let mut expected = initial.clone();
+    let mut slices: Vec<&mut [u8]> = expected.iter_mut().map(Vec::as_mut_slice).collect();
+    mk.interpret(&mut slices).map_err(|e| e.to_string())?;
+
+    let mut pages: Vec<Pages> = initial.iter().map(|bytes| Pages::new(bytes.len())).collect();
+    // Every other parameter starts at a guard, the others end at one.
+    let starts: Vec<usize> = (0..pages.len())
+        .map(|p| if p % 2 == seed as usize % 2 { 0 } else { pages[p].bytes().len() - initial[p].len() })
+        .collect();
+    for (p, bytes) in initial.iter().enumerate() {
+        let all = pages[p].bytes();
+        all.fill(0xa5);
+        all[starts[p]..starts[p] + bytes.len()].copy_from_slice(bytes);
+    }
+    let mut pointers: Vec<*mut u8> =
+        pages.iter_mut().zip(&starts).map(|(page, start)| page.bytes()[*start..].as_mut_ptr()).collect();
+    let code = Code::new(&f.bytes);
+    match arguments {
+        Arguments::Registers => code.call(&pointers),
+        Arguments::Block => code.call(&[pointers.as_mut_ptr().cast()]),
+    }
+
+    let kinds = unspecified(mk);
+    for (p, expected) in expected.iter().enumerate() {
+        let (start, all) = (starts[p], pages[p].bytes());
+        let (param, found) = (&mk.params[p], &all[start..start + expected.len()]);
+        let outside = all[..start].iter().chain(&all[start + expected.len()..]);
+        if outside.clone().any(|b| *b != 0xa5) {
+            return Err(format!("{} is written beyond its region", param.name));
+        }
+        let size = param.dtype.bytes();
+        for (i, (e, f)) in expected.chunks(size).zip(found.chunks(size)).enumerate() {
+            if e != f && !(kinds[p][i] && is_nan(e) && is_nan(f)) {
+                return Err(format!("{}[{}]: {f:02x?} is not {e:02x?}", param.name, i * size));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_nan(bytes: &[u8]) -> bool {
+    match *bytes {
+        [a, b] => (u16::from_le_bytes([a, b]) & 0x7fff) > 0x7f80,
+        [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).is_nan(),
+        _ => false,
+    }
+}
+
+/// Numbers of every sort: mostly moderate ones, so that sums are not all infinite.
+fn contents(rng: &mut Rng, dtype: DType, bytes: usize) -> Vec<u8> {
+    let special =
+        [0u32, 1 << 31, 0x7f80_0000, 0xff80_0000, 0x7fc1_0000, 0xffa1_2345, 0x0001_0000, 0x8012_3456, 0x7f7f_ffff];
+    let wild = rng.below(3);
+    let mut word = || match (rng.below(8), wild) {
+        (0, 1..) => rng.pick(&special),
+        (1 | 2, 1..) | (_, 2) => rng.next() as u32,
+        _ => {
+            let magnitude = (rng.below(2000) as f32 - 1000.0) / 37.0;
+            magnitude.to_bits()
+        }
+    };
+    let element = dtype.bytes();
+    let elements = (0..bytes / element).flat_map(|_| word().to_le_bytes().into_iter().skip(4 - element));
+    elements.collect()
+}
+
+/// For each element of each parameter, whether its bits are not specified if it is NaN.
+fn unspecified(mk: &MicroKernel) -> Vec<Vec<bool>> {
+    let mut out: Vec<Vec<bool>> =
+        mk.params.iter().map(|p| vec![false; p.region.row_bytes as usize / p.dtype.bytes()]).collect();
+    let mut kinds = Kinds::new();
+    let mut run = |op: &Op, trip: u64| {
+        let dtype = |p: kiln_compiler::microkernel::P| mk.params[usize::from(p.0)].dtype;
+        if kinds.step(op, dtype).is_none() {
+            return;
+        }
+        let mut mark = |dst: Addr, elements: u16, open: bool| {
+            let element = dtype(dst.param).bytes() as i64;
+            let first = (dst.offset + dst.step * trip as i64) / element;
+            out[usize::from(dst.param.0)][first as usize..][..usize::from(elements)].fill(open);
+        };
+        match *op {
+            // Rounding keeps NaNs, with bits of its own choice.
+            Op::Store { s, dst, lanes } => {
+                mark(dst, lanes, dtype(dst.param) == DType::Bf16 || kinds.of(s) != Some(Kind::Exact))
+            }
+            Op::StoreRaw { s, dst, elements } => mark(dst, elements, kinds.of(s) != Some(Kind::Exact)),
+            _ => {}
+        }
+    };
+    for stmt in &mk.body {
+        match stmt {
+            Stmt::Inst(inst) => run(&inst.op, 0),
+            Stmt::Loop { trips, body, .. } => {
+                (0..*trips).for_each(|trip| body.iter().for_each(|inst| run(&inst.op, trip)));
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,375 @@
+//! Random micro-kernels, and what is known of the bits they compute.
+//!
+//! The bits of a NaN that f32 arithmetic makes are not specified. [`Kind`] follows where they can be, so that no
+//! operation makes them visible as anything but a NaN; all else must agree bit for bit.
+
+use kiln_compiler::microkernel::{
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V,
+};
+use kiln_compiler::target::VectorIsa;
+use kiln_ir::DType;
+
+/// Xorshift: reproducible, no more than random enough.
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator for `seed`.
+    pub fn new(seed: u64) -> Rng {
+        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        (0..8).for_each(|_| _ = rng.next());
+        rng
+    }
+
+    /// 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// One of them.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// What is specified of the bits of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// All.
+    Exact,
+    /// All words that are not a NaN.
+    Words,
+    /// All bf16 that are not a NaN.
+    Halves,
+}
+
+/// The kind of every register that is written.
+#[derive(Clone)]
+pub struct Kinds([Option<Kind>; 32]);
+
+impl Kinds {
+    /// Nothing is written yet.
+    pub fn new() -> Kinds {
+        Kinds([None; 32])
+    }
+
+    /// The kind of `v`, if it is written.
+    pub fn of(&self, v: V) -> Option<Kind> {
+        self.0[usize::from(v.0)]
+    }
+
+    /// Accounts for `op`, unless it reads what is not written or shows bits that are not specified.
+    pub fn step(&mut self, op: &Op, dtype: impl Fn(P) -> DType) -> Option<()> {
+        use Kind::*;
+        let words = |v| self.of(v).filter(|k| *k != Halves);
+        let halves = |v| self.of(v).filter(|k| *k != Words);
+        let exact = |v| self.of(v).filter(|k| *k == Exact);
+        let join = |a, b| match (a, b) {
+            (Exact, k) | (k, Exact) => Some(k),
+            (a, b) => (a == b).then_some(a),
+        };
+        for v in op.used() {
+            self.of(v)?;
+        }
+        let result = match *op {
+            Op::Zero { .. } | Op::Const { .. } | Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } => Exact,
+            Op::LoadRaw { .. } | Op::LoadRawQuad { .. } => Exact,
+            Op::Store { s, dst, .. } => {
+                let _ = dtype(dst.param);
+                words(s)?
+            }
+            Op::StoreRaw { s, .. } => halves(s)?,
+            Op::Fma { d, a, b } | Op::FmaLane { d, a, b, .. } => {
+                (words(d)?, words(a)?, words(b)?);
+                Words
+            }
+            Op::Binary { f: Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor, a, b, .. } => {
+                (exact(a)?, exact(b)?);
+                Exact
+            }
+            Op::Binary { a, b, .. } | Op::PairAdd { a, b, .. } => {
+                (words(a)?, words(b)?);
+                Words
+            }
+            Op::Unary { f: Unary::Move, a, .. } => self.of(a)?,
+            Op::Unary { f: Unary::Abs, a, .. } => words(a)?,
+            Op::Unary { f: Unary::Sqrt, a, .. } => {
+                words(a)?;
+                Words
+            }
+            Op::Shift { a, .. } => exact(a)?,
+            // Whatever NaN goes in, the default NaN comes out.
+            Op::Mmla { d, a, b } | Op::Dot2 { d, a, b } | Op::Dot2Lane { d, a, b, .. } => {
+                (words(d)?, halves(a)?, halves(b)?);
+                Exact
+            }
+            Op::Narrow { a, b, .. } | Op::NarrowPairs { a, b, .. } => {
+                (words(a)?, words(b)?);
+                Halves
+            }
+            Op::Permute { bits: 16, a, b, .. } => join(halves(a)?, halves(b)?)?,
+            Op::Permute { a, b, .. } => join(self.of(a)?, self.of(b)?)?,
+        };
+        if let Some(d) = op.defined() {
+            self.0[usize::from(d.0)] = Some(result);
+        }
+        if let Some(t) = op.clobbered() {
+            self.0[usize::from(t.0)] = None;
+        }
+        Some(())
+    }
+}
+
+/// What a kernel is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// NEON or SVE.
+    pub isa: VectorIsa,
+    /// Lanes of a register.
+    pub lanes: u32,
+    /// With instructions for bf16.
+    pub bf16: bool,
+}
+
+/// The micro-kernel of `seed`.
+pub fn kernel(seed: u64, machine: Machine) -> MicroKernel {
+    Generator::new(seed, machine).run()
+}
+
+struct Generator {
+    rng: Rng,
+    machine: Machine,
+    params: Vec<Param>,
+    /// Registers that are used: `0..registers`.
+    registers: u8,
+    kinds: Kinds,
+}
+
+impl Generator {
+    fn new(seed: u64, machine: Machine) -> Generator {
+        let mut rng = Rng::new(seed);
+        let count = if rng.one_in(4) { 9 + rng.below(60) } else { 4 + rng.below(5) };
+        let params = (0..count)
+            .map(|p| {
+                // Both types can be read and written in any kernel.
+                let dtype = if p % 4 < 2 { DType::F32 } else { DType::Bf16 };
+                let access = if p % 2 == 0 { Access::Read } else { Access::Write };
+                let row_bytes = if rng.one_in(8) { 150_000 } else { 2048 + 4 * rng.below(1000) };
+                let region = Region { rows: 1, row_bytes, row_stride: row_bytes };
+                Param { name: format!("p{p}"), dtype, access, region }
+            })
+            .collect();
+        let registers = rng.pick(&[8, 12, 24, 30, 31, 32, 32]);
+        Generator { rng, machine, params, registers, kinds: Kinds::new() }
+    }
+
+    fn run(mut self) -> MicroKernel {
+        let mut body = vec![];
+        for r in 0..self.registers {
+            let op = match self.rng.below(3) {
+                0 => Op::Const { d: V(r), bits: self.constant() },
+                _ => self.load(V(r), 1, &[0]),
+            };
+            self.push(&mut body, op, true);
+        }
+        for _ in 0..2 + self.rng.below(4) {
+            if self.rng.one_in(2) {
+                let trips = 1 + self.rng.below(4);
+                body.push(self.looped(trips));
+            } else {
+                for _ in 0..self.rng.below(60) {
+                    let op = self.op(1, &[0]);
+                    self.push(&mut body, op, false);
+                }
+            }
+        }
+        for r in 0..self.registers {
+            let op = self.store(V(r), 1, &[0]);
+            self.push(&mut body, op, false);
+        }
+        let Machine { isa, lanes, .. } = self.machine;
+        MicroKernel { name: "random".into(), isa, lanes, registers: 32, params: self.params, body }
+    }
+
+    fn push(&mut self, body: &mut Vec<Stmt>, op: Op, must: bool) {
+        let dtype = |p: P| self.params[usize::from(p.0)].dtype;
+        match self.kinds.step(&op, dtype) {
+            Some(()) => body.push(Stmt::Inst(Inst { op, why: String::new() })),
+            None => assert!(!must),
+        }
+    }
+
+    /// A loop whose operations are valid in every trip.
+    fn looped(&mut self, trips: u64) -> Stmt {
+        let vector = 4 * i64::from(self.machine.lanes);
+        let steps = [0, 4, vector, 16, -vector].map(|s| if self.rng.one_in(6) { 4 * s } else { s });
+        let mut body: Vec<Op> = (0..1 + self.rng.below(70)).map(|_| self.op(trips, &steps)).collect();
+        let dtypes: Vec<DType> = self.params.iter().map(|p| p.dtype).collect();
+        let dtype = |p: P| dtypes[usize::from(p.0)];
+        // What is invalid in some trip is left out, which can make more so.
+        loop {
+            let mut kinds = self.kinds.clone();
+            let bad = (0..trips).find_map(|_| body.iter().position(|op| kinds.step(op, dtype).is_none()));
+            match bad {
+                Some(bad) => _ = body.remove(bad),
+                None => {
+                    self.kinds = kinds;
+                    break;
+                }
+            }
+        }
+        let body = body.into_iter().map(|op| Inst { op, why: String::new() }).collect();
+        Stmt::Loop { trips, why: "k".into(), body }
+    }
+
+    fn register(&mut self) -> V {
+        V(self.rng.below(self.registers.into()) as u8)
+    }
+
+    fn constant(&mut self) -> u32 {
+        let word = self.rng.next() as u32;
+        match self.rng.below(6) {
+            0 => word & 0xff,
+            1 => !((word & 0xff) << (word >> 24 & 24)),
+            2 => self.rng.pick(&[1.0f32, -2.5, 0.125, 0.0, -0.0, 31.0, 0.1]).to_bits(),
+            3 => word & 0xff << (word >> 24 & 24),
+            4 => self.rng.pick(&[0x7f80_0001, 0x7fc0_0000, 0xff80_0000, 1, 0x8000_0001, u32::MAX]),
+            _ => word,
+        }
+    }
+
+    /// An address of `elements` elements of a parameter with this access, in all of `trips` trips.
+    fn addr(&mut self, raw: bool, access: Access, elements: u64, trips: u64, steps: &[i64]) -> Addr {
+        let fits: Vec<u8> = (0..self.params.len())
+            .filter(|p| self.params[*p].access == access && (!raw || self.params[*p].dtype == DType::Bf16))
+            .map(|p| p as u8)
+            .collect();
+        let param = self.rng.pick(&fits);
+        let Param { dtype, region, .. } = &self.params[usize::from(param)];
+        let (element, end) = (dtype.bytes() as i64, region.row_bytes as i64);
+        let bytes = elements as i64 * element;
+        let step = self.rng.pick(steps) * element / 4;
+        let moved = step * (trips as i64 - 1);
+        let (first, last) = (0.max(-moved), end - bytes - moved.max(0));
+        assert!(first <= last);
+        let choices = (last - first) / element + 1;
+        let offset = match self.rng.below(4) {
+            0 => first,
+            1 => first + (last - first) / element * element,
+            2 => first + self.rng.below(choices as u64) as i64 * element,
+            _ => {
+                (self.rng.below(choices as u64) as i64 * element / 16 * 16).min((last - first) / element * element)
+                    + first
+            }
+        };
+        Addr { param: P(param), offset, step }
+    }
+
+    fn some(&mut self, most: u64) -> u64 {
+        if self.rng.one_in(2) { most } else { 1 + self.rng.below(most) }
+    }
+
+    fn load(&mut self, d: V, trips: u64, steps: &[i64]) -> Op {
+        let lanes = u64::from(self.machine.lanes);
+        let from = |g: &mut Self, raw, elements| g.addr(raw, Access::Read, elements, trips, steps);
+        match self.rng.below(5) {
+            0 => {
+                let lanes = self.some(lanes);
+                Op::Load { d, src: from(self, false, lanes), lanes: lanes as u16 }
+            }
+            1 => {
+                let count = self.some(4);
+                Op::LoadLanes { d, src: from(self, false, count), count: count as u8 }
+            }
+            2 => Op::Broadcast { d, src: from(self, false, 1) },
+            3 => {
+                let elements = self.some(2 * lanes);
+                Op::LoadRaw { d, src: from(self, true, elements), elements: elements as u16 }
+            }
+            _ => {
+                let elements = self.some(8);
+                Op::LoadRawQuad { d, src: from(self, true, elements), elements: elements as u16 }
+            }
+        }
+    }
+
+    fn store(&mut self, s: V, trips: u64, steps: &[i64]) -> Op {
+        let lanes = u64::from(self.machine.lanes);
+        // A register of bf16 can only be stored as such.
+        if self.kinds.of(s) == Some(Kind::Halves) || self.rng.one_in(4) {
+            let elements = self.some(2 * lanes);
+            let dst = self.addr(true, Access::Write, elements, trips, steps);
+            Op::StoreRaw { s, dst, elements: elements as u16 }
+        } else {
+            let lanes = self.some(lanes);
+            Op::Store { s, dst: self.addr(false, Access::Write, lanes, trips, steps), lanes: lanes as u16 }
+        }
+    }
+
+    fn op(&mut self, trips: u64, steps: &[i64]) -> Op {
+        let [d, a, mut b] = [(); 3].map(|()| self.register());
+        let lane = self.rng.below(4) as u8;
+        match self.rng.below(18) {
+            0 => Op::Zero { d },
+            1 => Op::Const { d, bits: self.constant() },
+            2..5 => self.load(d, trips, steps),
+            5 | 6 => self.store(a, trips, steps),
+            7 => Op::Fma { d, a, b },
+            8 => {
+                b.0 %= 8;
+                Op::FmaLane { d, a, b, lane }
+            }
+            9 | 10 => {
+                let b = if self.rng.one_in(4) { d } else { b };
+                let a = if self.rng.one_in(4) { d } else { a };
+                let at = self.rng.below(Binary::ALL.len() as u64) as usize;
+                Op::Binary { f: Binary::ALL[at].1, d, a, b }
+            }
+            11 => Op::Unary { f: self.rng.pick(&[Unary::Move, Unary::Sqrt, Unary::Abs]), d, a },
+            12 => {
+                let by = 1 + self.rng.below(31) as u8;
+                Op::Shift { f: self.rng.pick(&[Shift::Left, Shift::RightSigned]), d, a, by }
+            }
+            13 => Op::PairAdd { d, a, b },
+            14 if self.machine.bf16 => match self.rng.below(3) {
+                0 => Op::Mmla { d, a, b },
+                1 => Op::Dot2 { d, a, b },
+                _ => {
+                    b.0 %= 8;
+                    Op::Dot2Lane { d, a, b, lane }
+                }
+            },
+            15 => {
+                let t = loop {
+                    let t = self.register();
+                    if ![a, b].contains(&t) {
+                        break t;
+                    }
+                };
+                let d = loop {
+                    let d = self.register();
+                    if ![a, b, t].contains(&d) {
+                        break d;
+                    }
+                };
+                if self.rng.one_in(2) { Op::Narrow { d, a, b, t } } else { Op::NarrowPairs { d, a, b, t } }
+            }
+            _ => {
+                let f = self.rng.pick(&[Permute::ZipLow, Permute::ZipHigh, Permute::UzpEven, Permute::UzpOdd]);
+                Op::Permute { f, bits: self.rng.pick(&[16, 32, 64]), d, a, b }
+            }
+        }
+    }
+}

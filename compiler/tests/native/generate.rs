@@ -1,0 +1,332 @@
+//! Random micro-kernels that verify.
+//!
+//! Two freedoms of implementations must not become differences. Which NaN arithmetic makes is free, so operations on bits
+//! take only registers whose bits are known: loaded from parameters that are never stored to, constants, and what
+//! operations on bits make of them. The sign of a zero that `max` or `min` gives is free, so it is removed right after.
+
+use std::collections::BTreeSet;
+
+use kiln_compiler::microkernel::{
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V,
+};
+use kiln_compiler::target::VectorIsa;
+use kiln_ir::DType;
+
+use super::values::Random;
+
+/// What is known of a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unwritten,
+    /// A result of f32 arithmetic.
+    Number,
+    /// Every bit is known.
+    Bits,
+}
+
+pub struct Generator {
+    pub random: Random,
+    isa: VectorIsa,
+    lanes: u16,
+    params: Vec<Param>,
+    states: Vec<State>,
+    /// Trips of the enclosing loop, and its parameters and steps.
+    trips: Option<u64>,
+    streams: BTreeSet<(u8, i64)>,
+}
+
+/// Streams of a loop for which there are registers.
+const STREAMS: usize = 8;
+
+impl Generator {
+    pub fn new(seed: u64) -> Self {
+        Generator {
+            random: Random(seed),
+            isa: VectorIsa::Avx2,
+            lanes: 8,
+            params: vec![],
+            states: vec![],
+            trips: None,
+            streams: BTreeSet::new(),
+        }
+    }
+
+    pub fn kernel(&mut self, isa: VectorIsa) -> MicroKernel {
+        self.isa = isa;
+        self.lanes = if isa == VectorIsa::Avx2 { 8 } else { 4 };
+        let count = if self.random.once_in(4) { 7 + self.random.below(6) } else { 2 + self.random.below(4) };
+        self.params = (0..count).map(|i| self.param(i)).collect();
+        // All registers, often: the harder for temporaries.
+        let used = if self.random.once_in(2) { 16 } else { 3 + self.random.below(13) as usize };
+        self.states = vec![State::Unwritten; used];
+        let mut body = vec![];
+        for d in 0..used as u8 {
+            if !self.random.once_in(6) {
+                let op = self.write(V(d));
+                self.push(&mut body, op);
+            }
+        }
+        for _ in 0..1 + self.random.below(6) {
+            if self.random.once_in(3) {
+                body.push(self.repeat());
+            } else {
+                for _ in 0..self.random.below(12) {
+                    let ops = self.operation();
+                    ops.into_iter().for_each(|op| self.push(&mut body, op));
+                }
+            }
+        }
+        let mut last: Vec<u8> = (0..used as u8).collect();
+        if self.random.once_in(3) {
+            last.retain(|_| self.random.once_in(2));
+        }
+        for s in last {
+            if self.states[usize::from(s)] != State::Unwritten {
+                let op = self.store(V(s));
+                self.push(&mut body, op);
+            }
+        }
+        let (lanes, params) = (self.lanes.into(), self.params.clone());
+        MicroKernel { name: "uk".into(), isa, lanes, registers: 16, params, body }
+    }
+
+    fn param(&mut self, i: u64) -> Param {
+        let dtype = self.random.pick(&[DType::F32, DType::Bf16]);
+        let access = if i.is_multiple_of(2) { Access::Read } else { Access::ReadWrite };
+        let row_bytes = (24 + self.random.below(200)) * dtype.bytes() as u64;
+        Param { name: format!("p{i}"), dtype, access, region: Region { rows: 1, row_bytes, row_stride: row_bytes } }
+    }
+
+    fn push(&mut self, body: &mut Vec<Stmt>, op: Op) {
+        body.push(Stmt::Inst(Inst { op, why: String::new() }));
+    }
+
+    fn repeat(&mut self) -> Stmt {
+        let trips = self.random.pick(&[1, 2, 3, 5]);
+        self.trips = Some(trips);
+        self.streams.clear();
+        // The next iteration finds what this one leaves.
+        for s in self.states.iter_mut().filter(|s| **s == State::Bits) {
+            *s = State::Number;
+        }
+        let mut body = vec![];
+        for _ in 0..1 + self.random.below(16) {
+            body.extend(self.operation().into_iter().map(|op| Inst { op, why: String::new() }));
+        }
+        self.trips = None;
+        Stmt::Loop { trips, why: String::new(), body }
+    }
+
+    /// Where `elements` elements are that may be stored or loaded.
+    fn addr(&mut self, elements: u16, store: bool) -> Addr {
+        let parity = if store { Some(1) } else { None };
+        let mut candidates: Vec<u8> =
+            (0..self.params.len() as u8).filter(|p| parity.is_none_or(|o| p % 2 == o)).collect();
+        let full = self.trips.is_some() && self.streams.len() >= STREAMS;
+        let mut step = match self.trips {
+            Some(_) => self.random.pick(&[0, 1, 2, 4, -1]),
+            None => 0,
+        };
+        let mut param = self.random.pick(&candidates);
+        if full {
+            candidates.retain(|p| self.streams.iter().any(|s| s.0 == *p));
+            if candidates.is_empty() {
+                // Every other stream is of a parameter that cannot be stored to: an absurd loop, but one register more.
+                candidates.push(param);
+            }
+            param = self.random.pick(&candidates);
+            let known: Vec<i64> = self.streams.iter().filter(|s| s.0 == param).map(|s| s.1).collect();
+            step = if known.is_empty() { 0 } else { self.random.pick(&known) };
+        }
+        let size = self.params[usize::from(param)].dtype.bytes() as i64;
+        let step = if full { step / size } else { step };
+        self.streams.insert((param, step * size));
+        let elements_there = self.params[usize::from(param)].region.row_bytes as i64 / size;
+        let moved = step * (self.trips.unwrap_or(1) as i64 - 1);
+        // 24 elements and more hold a register and what it moves by.
+        let (lowest, highest) = ((-moved).max(0), elements_there - i64::from(elements) - moved.max(0));
+        assert!(lowest <= highest, "{elements} of {elements_there}, moved {moved}");
+        let offset = match self.random.below(4) {
+            0 => lowest,
+            1 => highest,
+            _ => lowest + self.random.below((highest - lowest + 1) as u64) as i64,
+        };
+        Addr { param: P(param), offset: offset * size, step: step * size }
+    }
+
+    fn partial(&mut self, max: u16) -> u16 {
+        if self.random.once_in(2) { max } else { 1 + self.random.below(max.into()) as u16 }
+    }
+
+    fn set(&mut self, d: V, state: State) {
+        self.states[usize::from(d.0)] = state;
+    }
+
+    /// A register to write.
+    fn any(&mut self) -> V {
+        V(self.random.below(self.states.len() as u64) as u8)
+    }
+
+    /// A register that holds a value; its bits, if `bits`.
+    fn written(&mut self, bits: bool) -> Option<V> {
+        let holds = |s: State| if bits { s == State::Bits } else { s != State::Unwritten };
+        let all: Vec<u8> = (0..self.states.len() as u8).filter(|v| holds(self.states[usize::from(*v)])).collect();
+        (!all.is_empty()).then(|| V(self.random.pick(&all)))
+    }
+
+    /// What a load from `src` gives.
+    fn loaded(&self, src: Addr) -> State {
+        if self.params[usize::from(src.param.0)].access == Access::Read { State::Bits } else { State::Number }
+    }
+
+    /// An operation that needs no registers.
+    fn write(&mut self, d: V) -> Op {
+        let (op, state) = match self.random.below(8) {
+            0 => (Op::Zero { d }, State::Bits),
+            1 | 2 => {
+                let bits = if self.random.once_in(4) { self.random.pick(&[0, u32::MAX]) } else { self.random.word() };
+                (Op::Const { d, bits }, State::Bits)
+            }
+            3 => {
+                let src = self.addr(1, false);
+                (Op::Broadcast { d, src }, self.loaded(src))
+            }
+            4 => {
+                let count = self.partial(4);
+                let src = self.addr(count, false);
+                (Op::LoadLanes { d, src, count: count as u8 }, self.loaded(src))
+            }
+            _ => {
+                let lanes = self.partial(self.lanes);
+                let src = self.addr(lanes, false);
+                (Op::Load { d, src, lanes }, self.loaded(src))
+            }
+        };
+        self.set(d, state);
+        op
+    }
+
+    fn store(&mut self, s: V) -> Op {
+        let lanes = self.partial(self.lanes);
+        Op::Store { s, dst: self.addr(lanes, true), lanes }
+    }
+
+    /// An operation that can be done now, with what makes its result definite.
+    fn operation(&mut self) -> Vec<Op> {
+        loop {
+            if let Some(ops) = self.attempt() {
+                return ops;
+            }
+        }
+    }
+
+    fn attempt(&mut self) -> Option<Vec<Op>> {
+        let d = self.any();
+        let one = |op| Some(vec![op]);
+        match self.random.below(16) {
+            0 | 1 => return one(self.write(d)),
+            2 | 3 => {
+                let s = self.written(false)?;
+                return one(self.store(s));
+            }
+            4..=6 => return self.bits(d).map(|op| vec![op]),
+            _ => {}
+        }
+        let (a, b) = (self.written(false)?, self.written(false)?);
+        let op = match self.random.below(9) {
+            0 | 1 => {
+                let d = self.written(false)?;
+                let lane = self.random.below(4) as u8;
+                self.set(d, State::Number);
+                let by_element = self.isa != VectorIsa::Avx2 && self.random.once_in(2);
+                return one(if by_element { Op::FmaLane { d, a, b, lane } } else { Op::Fma { d, a, b } });
+            }
+            2 => Op::PairAdd { d, a, b },
+            3 => {
+                self.set(d, self.states[usize::from(a.0)]);
+                return one(Op::Unary { f: Unary::Move, d, a });
+            }
+            4 => Op::Unary { f: Unary::Sqrt, d, a },
+            5 => {
+                let f = self.random.pick(&[Binary::Max, Binary::Min]);
+                self.set(d, State::Number);
+                let zero = self.any();
+                let mut ops = vec![Op::Binary { f, d, a, b }];
+                if zero == d || self.random.once_in(2) {
+                    ops.push(Op::Unary { f: Unary::Abs, d, a: d });
+                } else {
+                    self.set(zero, State::Bits);
+                    ops.push(Op::Zero { d: zero });
+                    ops.push(Op::Binary { f: Binary::Add, d, a: d, b: zero });
+                }
+                return Some(ops);
+            }
+            _ => {
+                let f = self.random.pick(&[Binary::Add, Binary::Sub, Binary::Mul, Binary::Div]);
+                Op::Binary { f, d, a, b }
+            }
+        };
+        self.set(d, State::Number);
+        one(op)
+    }
+
+    /// An operation on bits.
+    fn bits(&mut self, d: V) -> Option<Op> {
+        let (a, b) = (self.written(true)?, self.written(true)?);
+        self.set(d, State::Bits);
+        Some(match self.random.below(4) {
+            0 => {
+                let f = self.random.pick(&[Shift::Left, Shift::RightSigned]);
+                Op::Shift { f, d, a, by: 1 + self.random.below(31) as u8 }
+            }
+            1 => {
+                let f = self.random.pick(&Permute::ALL.iter().map(|p| p.1).collect::<Vec<_>>());
+                Op::Permute { f, bits: self.random.pick(&[32, 64]), d, a, b }
+            }
+            2 if self.random.once_in(2) => Op::Unary { f: Unary::Abs, d, a },
+            _ => {
+                let f = self.random.pick(&[Binary::IAdd, Binary::ISub, Binary::And, Binary::Or, Binary::Xor]);
+                Op::Binary { f, d, a, b }
+            }
+        })
+    }
+}
+
+/// What operations and element types have been generated.
+#[derive(Default)]
+pub struct Set(BTreeSet<String>);
+
+impl Set {
+    pub fn add(&mut self, mk: &MicroKernel) {
+        for s in &mk.body {
+            let insts = match s {
+                Stmt::Inst(i) => std::slice::from_ref(i),
+                Stmt::Loop { body, .. } => body,
+            };
+            for Inst { op, .. } in insts {
+                let kind = match op {
+                    Op::Binary { f, .. } => format!("{f:?}"),
+                    Op::Unary { f, .. } => format!("{f:?}"),
+                    Op::Shift { f, .. } => format!("{f:?}"),
+                    Op::Permute { f, bits, .. } => format!("{f:?}{bits}"),
+                    _ => format!("{op:?}").split(' ').next().unwrap().to_owned(),
+                };
+                let memory = op.touched().map(|t| {
+                    let dtype = mk.params[usize::from(t.addr.param.0)].dtype;
+                    format!(" {dtype:?} x{}", t.elements)
+                });
+                self.0.insert(kind + &memory.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Panics unless every operation was there.
+    pub fn assert_complete(&self, isa: VectorIsa) {
+        let (lanes, by_element) = if isa == VectorIsa::Avx2 { (8, 0) } else { (4, 1) };
+        // Loads and stores of every length, loads of lanes and a broadcast, for both types.
+        let memory = 2 * (2 * lanes + 4 + 1);
+        // Zero, Const, Fma, PairAdd.
+        let others = 4 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + 2 * Permute::ALL.len() + by_element;
+        assert_eq!(self.0.len(), memory + others, "{:?}", self.0);
+    }
+}

@@ -1,0 +1,151 @@
+//! Whole artifacts, executed without a processor: the nest's loops here, its tiles and copies by the interpreter of their
+//! micro-kernels, against the reference in double precision. Any host checks every target.
+
+mod machine;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln_compiler::{Options, Target, compile};
+use kiln_ir::{Contraction, DType, Problem, Role, Sums};
+
+/// Every vector unit, with and without BF16, several vector lengths.
+const TARGETS: [&str; 11] = [
+    "armv8",
+    "armv8+bf16",
+    "neoverse-v1",
+    "neoverse-v1-sve",
+    "neoverse-v2",
+    "sve128+bf16-neon",
+    "sve512+bf16",
+    "sve1024+bf16-neon",
+    "sve2048+bf16-neon",
+    "x86-64-v3",
+    "x86-64-v3-avx2",
+];
+
+/// Problems of every kind, small enough to be interpreted.
+fn problems() -> Vec<String> {
+    let mut all = vec![];
+    let shapes = [(1, 1, 1), (1, 9, 1), (1, 70, 37), (2, 3, 4), (3, 17, 9), (5, 64, 16), (13, 31, 17), (17, 40, 50), (37, 5, 1), (24, 130, 33)];
+    for (i, (m, k, n)) in shapes.into_iter().enumerate() {
+        let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+        for (j, dtypes) in dtypes.into_iter().enumerate() {
+            let tags = ["", " wtag=ba", " stag=ba", " stag=ba wtag=ba dtag=ba", " dtag=ba beta=1", " beta=1"];
+            for t in 0..3 {
+                let tags = tags[(i + j + 2 * t) % tags.len()];
+                let math = ["", " fpmath=bf16", " fpmath=any"][(i + t) % 3];
+                let post = [
+                    "",
+                    " +bias",
+                    " +bias+relu",
+                    " +bias:row+add:ab+relu",
+                    " +mul:b+scale:0.5+clamp:-7:9+add:a",
+                    " +abs+bias:ab+leaky_relu:0.25+square",
+                ][(i + 3 * j + t) % 6];
+                all.push(format!("matmul {dtypes} {m}x{k}:{k}x{n}{tags}{math}{post}"));
+            }
+            all.push(format!("ip {dtypes} mb{m}ic{k}oc{n} fpmath=bf16 +bias"));
+        }
+    }
+    all.extend(
+        [
+            "matmul f32 3x4x20:3x20x9 +bias+add:abc",
+            "matmul f32 3x4x20:1x20x9 +add:a",
+            "matmul f32 1x4x20:3x20x9 fpmath=bf16",
+            "matmul bf16 2x3x4x20:2x1x20x9 +mul:abd",
+            "matmul bf16:bf16:f32 2x3x4x20:1x3x20x9 wtag=abdc beta=1 +add:abcd",
+            "matmul f32 3x4x20:3x20x9 stag=bac wtag=cab",
+            "matmul f32 3x4x20:3x20x9 dtag=acb +add:abc+bias",
+            "matmul f32 3x1x20:3x20x1",
+            "matmul f32 14x6x1x25:1x1x25x1",
+            "ip f32 mb3ic5ih3oc7 +bias+relu",
+            "ip bf16 mb2ic5id2oc7 wtag=abcde",
+            "matmul f32 40x300:300x40 +bias",
+            "matmul f32 9x1100:1100x20 beta=1 +relu",
+        ]
+        .map(str::to_owned),
+    );
+    all
+}
+
+/// Small integers that repeat at no round period.
+fn integers(len: u64, salt: u64) -> Vec<f32> {
+    (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7 & 7) as f32 - 4.0).collect()
+}
+
+fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<bool, String> {
+    let options = Options { constant_weights, ..Options::default() };
+    let a = compile(problem, target, &options).map_err(|e| e.to_string())?;
+    let operands = problem.operands();
+    let values: Vec<Vec<f32>> = operands
+        .iter()
+        .enumerate()
+        .map(|(i, o)| match (o.role, problem.accumulates()) {
+            // What is not accumulated into is not read.
+            (Role::Dst, false) => vec![f32::NAN; o.len() as usize],
+            _ => integers(o.len(), i as u64),
+        })
+        .collect();
+    let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+    let want = problem.reference(&slices, Sums::Exact);
+    let mut memory: Vec<Vec<u8>> = operands.iter().zip(&values).map(|(o, v)| machine::bytes(o.dtype, v)).collect();
+    if let Some(layout) = a.packed_layout() {
+        let view = Contraction::of(problem).rhs;
+        let mut packed = vec![0; layout.bytes() as usize];
+        let halves: Vec<half::bf16>;
+        let weights = match operands[1].dtype {
+            DType::F32 => kiln_compiler::packed::Weights::F32(&values[1]),
+            DType::Bf16 => {
+                halves = values[1].iter().map(|v| half::bf16::from_f32(*v)).collect();
+                kiln_compiler::packed::Weights::Bf16(&halves)
+            }
+        };
+        layout.pack(&view, weights, &mut packed);
+        let (offsets, total) = layout.region_offsets();
+        let region = |r: usize| {
+            let end = offsets.get(r + 1).copied().unwrap_or(total);
+            packed[offsets[r] as usize..end as usize].to_vec()
+        };
+        memory[1] = region(0);
+        memory.extend(a.packed_arguments().into_iter().map(region));
+    }
+    machine::run(&a, &mut memory)?;
+    let dst = &operands[operands.len() - 1];
+    let got = machine::floats(dst.dtype, &memory[operands.len() - 1]);
+    for (i, (got, (want, bound))) in got.iter().zip(want.value.iter().zip(&want.bound)).enumerate() {
+        let right = if *bound == 0.0 { f64::from(*got) == *want } else { (f64::from(*got) - want).abs() <= *bound };
+        if !right {
+            return Err(format!("dst[{i}] is {got} instead of {want} +- {bound}\n{}\n{}", a.choice().schedule, a.nest()));
+        }
+    }
+    Ok(a.packed_layout().is_some())
+}
+
+#[test]
+fn every_artifact_computes_its_problem() {
+    let emulated = std::env::var_os("KILN_TEST_RUNNER").is_some();
+    let problems: Vec<Problem> = problems().iter().map(|t| t.parse().unwrap_or_else(|e| panic!("{t}: {e}"))).collect();
+    let work: Vec<(&Problem, &str)> = problems.iter().flat_map(|p| TARGETS.map(|t| (p, t))).collect();
+    let work: Vec<_> = work.into_iter().step_by(if emulated { 37 } else { 1 }).collect();
+    let (next, packed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failures = std::sync::Mutex::new(vec![]);
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while let Some((problem, target)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    for constant in [false, true] {
+                        let result = std::panic::catch_unwind(|| check(problem, &target.parse().unwrap(), constant));
+                        match result.unwrap_or_else(|_| Err("panicked".into())) {
+                            Ok(p) => drop(packed.fetch_add(usize::from(p), Ordering::Relaxed)),
+                            Err(e) => failures.lock().unwrap().push(format!("{problem} @{target} constant={constant}: {e}")),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    let shown = failures.iter().take(6).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{} of {} failed:\n{shown}", failures.len(), 2 * work.len());
+    assert!(packed.into_inner() > work.len() / 10, "few kernels take packed weights");
+}
