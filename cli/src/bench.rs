@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln_ir::Problem;
 use kiln_runtime::probe::Probe;
-use kiln_runtime::{Runtime, RuntimeError};
+use kiln_runtime::{Options, Runtime, RuntimeError};
 use serde::Serialize;
 
 use crate::Verdict;
@@ -44,8 +44,11 @@ pub struct BenchArgs {
     /// Call each problem for at least so many milliseconds
     #[arg(long, value_name = "N", default_value_t = 200)]
     min_ms: u64,
+    /// The weights are constant: pack them before the timed calls, where kernels then read them so
+    #[arg(long)]
+    packed: bool,
     /// Take turns with other programs: answer `prep OP DIMS...`, `run NS` and `quit` on standard input, with N threads
-    #[arg(long, value_name = "N", value_parser = threads, conflicts_with_all = ["words", "batch", "json", "threads", "min_ms"])]
+    #[arg(long, value_name = "N", value_parser = threads, conflicts_with_all = ["words", "batch", "json", "threads", "min_ms", "packed"])]
     worker: Option<usize>,
 }
 
@@ -56,6 +59,10 @@ struct Report {
     target: String,
     threads: usize,
     schedule: String,
+    /// What to know about how it computes.
+    notes: Vec<String>,
+    /// Bytes of packed weights, where the kernel reads such.
+    packed_bytes: Option<usize>,
     code_bytes: usize,
     /// Compiling and publishing, median nanoseconds.
     compile_ns: f64,
@@ -91,8 +98,9 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let mut probe = Probe::new(runtime.target())?;
     let mut reports = vec![];
     for problem in &problems {
-        let report = one(problem, &runtime, &mut probe, &mut cycles, Duration::from_millis(args.min_ms))?;
-        print(&report, out)?;
+        let options = Options { constant_weights: args.packed, ..Options::default() };
+        let report = one(problem, &options, &runtime, &mut probe, &mut cycles, Duration::from_millis(args.min_ms))?;
+        print(&report, args.packed, out)?;
         reports.push(report);
     }
     if let Some(path) = &args.json {
@@ -104,6 +112,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 
 fn one(
     problem: &Problem,
+    options: &Options,
     runtime: &Runtime,
     probe: &mut Probe,
     cycles: &mut Cycles,
@@ -111,9 +120,10 @@ fn one(
 ) -> Result<Report, Error> {
     let mut tensors = Tensors::zeros(problem)?;
     tensors.fill_reals(42);
-    let compile_ns = compile_ns(problem, runtime)?;
-    let kernel = runtime.kernel(problem)?;
-    let hit = measure(SHORT, cycles, || runtime.kernel(problem).map(drop))?;
+    let compile_ns = compile_ns(problem, options, runtime)?;
+    let kernel = runtime.kernel_with(problem, options)?;
+    let hit = measure(SHORT, cycles, || runtime.kernel_with(problem, options).map(drop))?;
+    let packed_bytes = tensors.pack(&kernel)?;
     let before = peak(probe, cycles)?;
     let call = measure(total, cycles, || kernel.run(tensors.args()))?;
     let unchecked = Unchecked::new(&kernel, &mut tensors)?;
@@ -131,10 +141,12 @@ fn one(
         None => gflops / peak_gflops,
     };
     Ok(Report {
-        problem: problem.clone(),
+        problem: kernel.problem().clone(),
         target: runtime.target().to_string(),
         threads,
         schedule: kernel.schedule().to_string(),
+        notes: kernel.notes().to_vec(),
+        packed_bytes,
         code_bytes: kernel.code_bytes(),
         compile_ns,
         hit_ns: hit.ns,
@@ -157,21 +169,29 @@ fn peak(probe: &mut Probe, cycles: &mut Cycles) -> Result<Cost, RuntimeError> {
 }
 
 /// The median time of compiling and publishing, without any help from the cache.
-fn compile_ns(problem: &Problem, runtime: &Runtime) -> Result<f64, RuntimeError> {
+fn compile_ns(problem: &Problem, options: &Options, runtime: &Runtime) -> Result<f64, RuntimeError> {
     let mut times = vec![];
     for _ in 0..COMPILATIONS {
         runtime.clear();
         let start = Instant::now();
-        runtime.kernel(problem)?;
+        runtime.kernel_with(problem, options)?;
         times.push(start.elapsed().as_nanos() as f64);
     }
     Ok(median(&mut times).unwrap_or(0.0))
 }
 
-fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
+fn print(r: &Report, packed: bool, out: &mut impl Write) -> Result<(), Error> {
     let plural = if r.threads == 1 { "" } else { "s" };
     writeln!(out, "{} @{}, {} thread{plural}", r.problem, r.target, r.threads)?;
     writeln!(out, "  schedule   {}", r.schedule)?;
+    for note in &r.notes {
+        writeln!(out, "  note       {note}")?;
+    }
+    match r.packed_bytes {
+        Some(bytes) => writeln!(out, "  weights    packed, {bytes} bytes")?,
+        None if packed => writeln!(out, "  weights    read in place")?,
+        None => {}
+    }
     writeln!(out, "  compile    {}, {} bytes of code", show_ns(r.compile_ns), r.code_bytes)?;
     writeln!(out, "  cache hit  {}", show_ns(r.hit_ns))?;
     writeln!(out, "  call       {}, {}", show_ns(r.call_ns), show_cycles(r.call_cycles))?;

@@ -1,29 +1,11 @@
-//! The check of a result against the reference in double precision.
-//!
-//! The bound is the standard one for sums of products, element by element: with u = 2^-24 and n = K + 2 roundings at most,
-//!
-//! ```text
-//! |got - reference| <= gamma_n (|A| |B| + |bias|),   gamma_n = n u / (1 - n u)
-//! ```
-//!
-//! whatever the order of the additions, with or without fused multiply-adds (Higham, *Accuracy and Stability of Numerical
-//! Algorithms*, 2nd ed., section 3.1), plus n times the smallest subnormal for products that underflow. Relu moves no two
-//! numbers apart. The reference's own error is 2^29 times smaller and within the one rounding that is counted too many.
+//! The check of a result against the reference in double precision, with [`Problem::reference`]'s bound of each element.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use kiln_ir::{Op, Problem};
+use kiln_ir::{Problem, Sums};
 
 use crate::tensors::Tensors;
-
-/// How close is close enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tolerance {
-    /// Equal: for data whose sums are exact.
-    Exact,
-    /// Within the bound.
-    Rounding,
-}
 
 /// What comparing a result with its reference found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,8 +25,8 @@ pub struct Comparison {
 /// A wrong element.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wrong {
-    /// Row and column.
-    pub at: [u64; 2],
+    /// Its index along each dimension.
+    pub at: Vec<u64>,
     /// What the kernel computed.
     pub got: f32,
     /// The reference.
@@ -62,35 +44,23 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Wrong { at: [row, column], got, want, bound }) = &self.first {
-            write!(
-                f,
-                "{} of {} elements are wrong; the first, [{row}, {column}], is {got}, ",
-                self.wrong, self.elements
-            )?;
+        if let Some(Wrong { at, got, want, bound }) = &self.first {
+            write!(f, "{} of {} elements are wrong; the first, {at:?}, is {got}, ", self.wrong, self.elements)?;
             return write!(f, "the f64 reference is {want} and the bound {bound:.3e}");
         }
         write!(f, "max error {:.3e}, {:.1} % of its bound", self.max_error, 100.0 * self.max_share)
     }
 }
 
-/// Compares the result in `tensors` with the reference.
-pub fn compare(problem: &Problem, tensors: &Tensors, tolerance: Tolerance) -> Comparison {
-    let Op::Matmul(shape) = problem.op();
-    let reference = problem.reference_f64(&tensors.lhs, &tensors.rhs, tensors.bias_or_empty());
-    let magnitudes = match tolerance {
-        Tolerance::Exact => vec![],
-        Tolerance::Rounding => magnitudes(problem, tensors),
-    };
-    let n = shape.k as f64 + 2.0;
-    let mut found = Comparison { elements: reference.len() as u64, ..Comparison::default() };
-    for (i, (&got, &want)) in tensors.dst.iter().zip(&reference).enumerate() {
-        let magnitude = magnitudes.get(i).copied().unwrap_or(0.0);
-        let bound = match tolerance {
-            Tolerance::Exact => 0.0,
-            Tolerance::Rounding => gamma(n) * magnitude + n * f64::from(f32::from_bits(1)),
-        };
-        if is_right(got, want, bound, magnitude) {
+/// Compares the result in `tensors` with the reference; `sums` says what is known of the data.
+pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
+    let values = tensors.values();
+    let slices: Vec<&[f32]> = values.iter().map(Cow::as_ref).collect();
+    let reference = problem.reference(&slices, sums);
+    let dst = tensors.dst.values.to_f32();
+    let mut found = Comparison { elements: dst.len() as u64, ..Comparison::default() };
+    for (i, ((&got, want), bound)) in dst.iter().zip(reference.value).zip(reference.bound).enumerate() {
+        if is_right(got, want, bound) {
             let error = (f64::from(got) - want).abs();
             if error.is_finite() {
                 found.max_error = found.max_error.max(error);
@@ -98,93 +68,100 @@ pub fn compare(problem: &Problem, tensors: &Tensors, tolerance: Tolerance) -> Co
             }
         } else {
             found.wrong += 1;
-            let at = [i as u64 / shape.n, i as u64 % shape.n];
-            found.first.get_or_insert(Wrong { at, got, want, bound });
+            found.first.get_or_insert_with(|| Wrong { at: index(tensors, i as u64), got, want, bound });
         }
     }
     found
 }
 
-fn gamma(n: f64) -> f64 {
-    let nu = n * f64::from(f32::EPSILON) / 2.0;
-    // Beyond 2^24 terms the formula says nothing; n u alone still holds (Jeannerod and Rump, "Improved error bounds for
-    // inner products in floating-point arithmetic", SIAM J. Matrix Anal. Appl. 34, 2013).
-    if nu < 1.0 { nu / (1.0 - nu) } else { nu }
+/// The index along each dimension of the result's element at `place` in memory.
+pub fn index(tensors: &Tensors, place: u64) -> Vec<u64> {
+    let operand = &tensors.dst.operand;
+    operand.strides().iter().zip(&operand.shape).map(|(stride, extent)| place / stride % extent).collect()
 }
 
-/// Whether `got` is `want` as far as f32 can tell. `magnitude` is the sum of the magnitudes that were added.
-fn is_right(got: f32, want: f64, bound: f64, magnitude: f64) -> bool {
+/// Whether `got` is `want` as far as f32 can tell.
+fn is_right(got: f32, want: f64, bound: f64) -> bool {
+    const MAX: f64 = f32::MAX as f64;
     if want.is_nan() {
         return got.is_nan();
     }
-    if f64::from(got) == want {
+    if f64::from(got) == want || (f64::from(got) - want).abs() <= bound && bound.is_finite() {
         return true;
     }
-    // An infinite operand leaves nothing to be off by.
-    if !bound.is_finite() {
-        return false;
-    }
-    // A sum may have left the range of f32 on its way, or in the end.
-    (f64::from(got) - want).abs() <= bound || (!got.is_finite() && magnitude + bound >= f64::from(f32::MAX))
-}
-
-/// `|A| |B| + |bias|`.
-fn magnitudes(problem: &Problem, tensors: &Tensors) -> Vec<f64> {
-    let abs = |values: &[f32]| values.iter().map(|v| v.abs()).collect::<Vec<_>>();
-    problem.reference_f64(&abs(&tensors.lhs), &abs(&tensors.rhs), &abs(tensors.bias_or_empty()))
+    // A value may have left the range of f32 in the end, or on its way: a bound of one rounding of the largest number says
+    // that terms were as large.
+    let range_was_left = want.abs() + bound >= MAX || bound >= MAX * f64::from(f32::EPSILON);
+    !got.is_finite() && want.is_finite() && range_was_left
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn case() -> (Problem, Tensors) {
-        let problem: Problem = "matmul f32 2x3:3x2 +bias+relu".parse().unwrap();
+    /// A problem with the right result.
+    fn case(text: &str, fill: impl Fn(&mut Tensors), sums: Sums) -> (Problem, Tensors) {
+        let problem: Problem = text.parse().unwrap();
         let mut t = Tensors::zeros(&problem).unwrap();
-        t.fill_reals(42);
-        let right = problem.reference_f64(&t.lhs, &t.rhs, t.bias_or_empty());
-        t.dst.iter_mut().zip(right).for_each(|(d, r)| *d = r as f32);
+        fill(&mut t);
+        let values: Vec<Vec<f32>> = t.values().iter().map(|v| v.to_vec()).collect();
+        let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        let right = problem.reference(&slices, sums).value;
+        t.dst.values.fill_from(right.into_iter().map(|v| v as f32));
         (problem, t)
     }
 
+    fn reals(text: &str) -> (Problem, Tensors) {
+        case(text, |t| t.fill_reals(42), Sums::Rounded)
+    }
+
+    const SMALL: &str = "matmul f32 2x3:3x2 +bias+relu";
+
     #[test]
     fn the_rounded_reference_passes() {
-        let (problem, t) = case();
-        let found = compare(&problem, &t, Tolerance::Rounding);
-        assert!(found.passed() && found.max_share < 1.0, "{found}");
+        for text in [SMALL, "ip bf16 mb2ic5oc4 beta=1 +bias+gelu_erf", "matmul f32 3x2x4:1x4x5 dtag=acb fpmath=bf16"] {
+            let (problem, t) = reals(text);
+            let found = compare(&problem, &t, Sums::Rounded);
+            assert!(found.passed() && found.max_share < 1.0, "{found}");
+        }
     }
 
     #[test]
     fn an_error_beyond_the_bound_is_found() {
         for wrong in [1e-5, f32::NAN, f32::INFINITY] {
-            let (problem, mut t) = case();
-            t.dst[3] += wrong;
-            let found = compare(&problem, &t, Tolerance::Rounding);
-            assert_eq!((found.wrong, found.first.as_ref().unwrap().at), (1, [1, 1]), "{wrong}");
+            let (problem, mut t) = reals(SMALL);
+            let right = t.dst.values.to_f32()[3];
+            t.dst.values.set(3, right + wrong);
+            let found = compare(&problem, &t, Sums::Rounded);
+            assert_eq!((found.wrong, &found.first.as_ref().unwrap().at), (1, &vec![1, 1]), "{wrong}");
             assert!(found.to_string().starts_with("1 of 4 elements are wrong; the first, [1, 1]"), "{found}");
         }
+        let (problem, mut t) = reals("matmul f32 2x2x3:2x3x4 dtag=acb");
+        t.dst.values.set(1, 9.0);
+        assert_eq!(compare(&problem, &t, Sums::Rounded).first.unwrap().at, [0, 1, 0]);
     }
 
     #[test]
     fn exact_means_equal() {
-        let (problem, mut t) = case();
-        t.fill_integers(1, crate::data::Integers::exact_for(3));
-        let right = problem.reference_f64(&t.lhs, &t.rhs, t.bias_or_empty());
-        t.dst.iter_mut().zip(right).for_each(|(d, r)| *d = r as f32);
-        assert!(compare(&problem, &t, Tolerance::Exact).passed());
-        t.dst[0] = f32::from_bits(t.dst[0].to_bits() + 1);
-        assert_eq!(compare(&problem, &t, Tolerance::Exact).wrong, 1);
+        let integers = |t: &mut Tensors| t.fill_integers(1, crate::data::Integers::exact_for(3));
+        let (problem, mut t) = case(SMALL, integers, Sums::Exact);
+        assert!(compare(&problem, &t, Sums::Exact).passed());
+        let first = t.dst.values.to_f32()[0];
+        t.dst.values.set(0, f32::from_bits(first.to_bits() + 1));
+        assert_eq!(compare(&problem, &t, Sums::Exact).wrong, 1);
     }
 
     #[test]
     fn special_values_are_as_f32_has_them() {
-        assert!(is_right(f32::NAN, f64::NAN, f64::NAN, f64::NAN));
-        assert!(!is_right(0.0, f64::NAN, f64::NAN, f64::NAN));
-        assert!(is_right(f32::INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY));
-        assert!(!is_right(0.0, f64::INFINITY, f64::INFINITY, f64::INFINITY));
-        assert!(!is_right(f32::NEG_INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY));
-        assert!(!is_right(1.0, 0.0, f64::INFINITY, f64::INFINITY));
-        assert!(is_right(f32::INFINITY, 1e39, 1e32, 1e39));
-        assert!(!is_right(f32::INFINITY, 1e30, 1e23, 1e30));
+        let inf = f64::INFINITY;
+        assert!(is_right(f32::NAN, f64::NAN, f64::NAN));
+        assert!(!is_right(0.0, f64::NAN, f64::NAN));
+        assert!(is_right(f32::INFINITY, inf, inf));
+        assert!(!is_right(0.0, inf, inf));
+        assert!(!is_right(f32::NEG_INFINITY, inf, inf));
+        assert!(!is_right(1.0, 0.0, inf));
+        assert!(is_right(f32::INFINITY, 1e39, 1e32));
+        assert!(is_right(f32::NAN, 1.0, 1e33), "terms were near the largest number");
+        assert!(!is_right(f32::INFINITY, 1e30, 1e23));
     }
 }

@@ -12,8 +12,9 @@ impl SplitMix64 {
         let stream = match role {
             Role::Lhs => 1,
             Role::Rhs => 2,
-            Role::Bias => 3,
+            Role::Post(0) => 3,
             Role::Dst => 4,
+            Role::Post(n) => 4 + u64::from(n),
         };
         Self(seed ^ (stream << 56))
     }
@@ -26,10 +27,10 @@ impl SplitMix64 {
     }
 }
 
-/// Fills with reals: multiples of 2^-23 in [-1, 1), all equally likely.
-pub fn reals(values: &mut [f32], seed: u64, role: Role) {
+/// Reals without end: multiples of 2^-23 in [-1, 1), all equally likely.
+pub fn reals(seed: u64, role: Role) -> impl Iterator<Item = f32> {
     let mut random = SplitMix64::new(seed, role);
-    values.iter_mut().for_each(|v| *v = (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0);
+    std::iter::repeat_with(move || (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0)
 }
 
 /// Integers of which any sum of products is exact in f32, whatever the order of additions.
@@ -49,25 +50,27 @@ impl Integers {
         Self { magnitude, every: k.div_ceil(LIMIT) as usize }
     }
 
-    /// Fills with them.
-    pub fn fill(self, values: &mut [f32], seed: u64, role: Role) {
+    /// Such integers without end.
+    pub fn stream(self, seed: u64, role: Role) -> impl Iterator<Item = f32> {
         let mut random = SplitMix64::new(seed, role);
-        let count = 2 * self.magnitude + 1;
-        values.fill(0.0);
-        for v in values.iter_mut().step_by(self.every) {
+        let Self { magnitude, every } = self;
+        (0usize..).map(move |i| {
+            if !i.is_multiple_of(every) {
+                return 0.0;
+            }
             // The high half times the count, as in Lemire's reduction: no division, bias below 2^-27.
-            let drawn = ((random.next() >> 32) * count) >> 32;
-            *v = drawn as f32 - self.magnitude as f32;
-        }
+            let drawn = ((random.next() >> 32) * (2 * magnitude + 1)) >> 32;
+            drawn as f32 - magnitude as f32
+        })
     }
 }
 
-/// Fills as the benchmark line protocol says: multiples of 1/8 in [-1, 1), element by element from the index alone.
-pub fn eighths(values: &mut [f32], seed: u64) {
-    for (i, v) in values.iter_mut().enumerate() {
-        let x = (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));
-        *v = ((x >> 7 & 15) as f32 - 8.0) / 8.0;
-    }
+/// Numbers as the benchmark line protocol has them, without end: multiples of 1/8 in [-1, 1), each from its index alone.
+pub fn eighths(seed: u64) -> impl Iterator<Item = f32> {
+    (0u64..).map(move |i| {
+        let x = i.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));
+        ((x >> 7 & 15) as f32 - 8.0) / 8.0
+    })
 }
 
 #[cfg(test)]
@@ -76,17 +79,17 @@ mod tests {
 
     #[test]
     fn reals_fill_the_interval_and_depend_on_seed_and_role() {
-        let draw = |seed, role| {
-            let mut v = vec![0.0; 10_000];
-            reals(&mut v, seed, role);
-            v
-        };
+        let draw = |seed, role| reals(seed, role).take(10_000).collect::<Vec<_>>();
         let v = draw(1, Role::Lhs);
         assert!(v.iter().all(|x| (-1.0..1.0).contains(x)));
         assert!(v.iter().any(|x| *x < -0.99) && v.iter().any(|x| *x > 0.99));
         assert_eq!(v, draw(1, Role::Lhs));
         assert_ne!(v, draw(2, Role::Lhs));
-        assert_ne!(v, draw(1, Role::Rhs));
+        let roles = [Role::Rhs, Role::Dst, Role::Post(0), Role::Post(1), Role::Post(31)];
+        let mut all = roles.map(|role| reals(1, role).take(4).map(f32::to_bits).collect::<Vec<_>>()).to_vec();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), roles.len(), "every operand has its own numbers");
     }
 
     #[test]
@@ -96,17 +99,14 @@ mod tests {
             let terms = k.div_ceil(every as u64) + 1;
             assert!(magnitude >= 1 && terms * magnitude * magnitude + magnitude <= 1 << 24, "{k}");
         }
-        let mut v = vec![f32::NAN; 5_000];
-        Integers::exact_for(100).fill(&mut v, 7, Role::Lhs);
+        let v: Vec<f32> = Integers::exact_for(100).stream(7, Role::Lhs).take(5_000).collect();
         assert!(v.iter().all(|x| x.fract() == 0.0 && x.abs() <= 8.0));
         assert!(v.contains(&8.0) && v.contains(&-8.0));
     }
 
     #[test]
     fn eighths_begin_as_the_protocol_says() {
-        let mut v = vec![0.0; 4];
-        eighths(&mut v, 1);
         // ((0 * 2654435761 + 40503) >> 7 & 15) - 8 = 4, and so on.
-        assert_eq!(v, [0.5, 0.875, -0.625, -0.25]);
+        assert_eq!(eighths(1).take(4).collect::<Vec<_>>(), [0.5, 0.875, -0.625, -0.25]);
     }
 }

@@ -26,6 +26,9 @@ pub struct DumpArgs {
     /// Show the bytes of each instruction in the comments of asm
     #[arg(long)]
     bytes: bool,
+    /// The weights are constant: kernels may read them packed
+    #[arg(long)]
+    packed: bool,
     /// Use this schedule instead of the cost model's
     #[arg(long, value_name = "TEXT")]
     schedule: Option<Schedule>,
@@ -59,7 +62,7 @@ impl Stages {
 pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let problems = args.problems.load()?;
     let target = args.target.resolve()?;
-    let options = Options { schedule: args.schedule.clone() };
+    let options = Options { schedule: args.schedule.clone(), constant_weights: args.packed };
     let stages = args.stage.list();
     let bare = problems.len() * stages.len() == 1;
     for problem in &problems {

@@ -48,20 +48,22 @@ pub enum Error {
     #[error(transparent)]
     Npy(#[from] NpyError),
     /// An option that the problem has no use for.
-    #[error("--{option}: `{problem}` has no {option} operand{hint}")]
+    #[error("--{option}: `{problem}` has no {operand} operand: {hint}")]
     NoOperand {
         /// The option without its dashes.
-        option: &'static str,
+        option: String,
+        /// The operand it is for.
+        operand: String,
         /// The problem.
         problem: String,
         /// What to do instead.
-        hint: &'static str,
+        hint: String,
     },
     /// Tensor files with several problems.
     #[error("--{option} is for one problem, and there are {count}")]
     OneProblem {
         /// The option without its dashes.
-        option: &'static str,
+        option: String,
         /// How many problems there are.
         count: usize,
     },

@@ -42,7 +42,21 @@ pub enum Verdict {
 const AFTER_HELP: &str = "\
 A problem is one string with every size in it:
 
-    matmul f32 MxK:KxN [+bias][+relu]        matmul f32 128x768:768x3072 +bias+relu
+    OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
+
+    matmul f32 128x768:768x3072 +bias+relu
+    matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
+    ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
+
+OP DESCRIPTOR  matmul [Bx...]MxK:[Bx...]KxN, up to 4 batch dimensions, each equal on both sides or 1 on one;
+               ip mbMicKocN, C = A W^T with weights of oc x ic, perhaps with id, ih, iw
+DTYPES         f32, bf16, bf16:bf16:f32 or f32:bf16:f32 (source, weights, result)
+Tags           the dimensions from the outermost in memory to the innermost: ab is row-major, ba column-major
+beta=1         add to what the result holds
+fpmath         bf16 or any: f32 may be rounded to bf16 before it is multiplied
+POSTOP         bias, bias:row, bias:MASK, add:MASK, mul:MASK (MASK: the dimensions of the result that the tensor has, such as
+               ab), scale:A, shift:B, relu, leaky_relu:A, clamp:LO:HI, gelu_erf, gelu_tanh, silu, sigmoid, tanh, hardswish,
+               hardsigmoid, exp, square, sqrt, abs; up to 32, in any order
 
 or the path of a .kiln file with a tensor function that is one kernel:
 
@@ -54,7 +68,8 @@ or the path of a .kiln file with a tensor function that is one kernel:
     }
 
 Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, each with modifiers such as -sve,
-+bf16, -avx2 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine.
++bf16, -avx2 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine. KILN_FPMATH_MODE is the fpmath of f32
+problems that do not say one.
 
 Exit status: 0 success, 1 a check failed, 2 bad usage or input.";
 

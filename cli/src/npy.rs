@@ -1,21 +1,27 @@
 //! Tensors in `.npy` files.
 //!
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
-//! dictionary, the elements. What a file claims is compared with the operand before anything is allocated for it.
+//! dictionary, the elements. What a file claims is compared with the operand before anything is allocated for it. The array is
+//! the operand as it lies in memory: dimensions in the order of its tag. NumPy knows no bf16, so such operands are read from f32
+//! and rounded, or from their raw bits, and written as f32.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_ir::Operand;
+use kiln_ir::{DType, Operand};
 use py_literal::Value;
+
+use crate::tensors::Values;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
 const MAX_HEADER: usize = 10_000;
-/// The element type: little-endian binary32.
+/// Little-endian binary32.
 const DESCR: &str = "<f4";
+/// What holds raw bf16: `|V2` is how ml_dtypes saves it.
+const RAW_BF16: [&str; 2] = ["<u2", "|V2"];
 /// The elements start at a multiple of this, with the header before them padded.
 const ALIGN: usize = 64;
 
@@ -44,11 +50,13 @@ pub enum NpyErrorKind {
     /// The header is not what the format says.
     #[error("bad .npy header: {0}")]
     Header(String),
-    /// Not f32.
-    #[error("elements are {got}: expected '{DESCR}' (little-endian f32) for {operand}")]
+    /// Elements of another type.
+    #[error("elements are {got}: expected {expected} for {operand}")]
     DType {
         /// The file's descriptor.
         got: String,
+        /// Those that can be read.
+        expected: &'static str,
         /// What it is read for.
         operand: String,
     },
@@ -104,7 +112,7 @@ pub struct Shape(Vec<String>);
 
 impl Shape {
     fn of(operand: &Operand) -> Self {
-        Self(operand.shape.iter().map(u64::to_string).collect())
+        Self(operand.memory_shape().iter().map(u64::to_string).collect())
     }
 }
 
@@ -118,14 +126,14 @@ impl fmt::Display for Shape {
 }
 
 /// Reads `operand` into `values`, which are as many as it has.
-pub fn read(path: &Path, operand: &Operand, values: &mut [f32]) -> Result<(), NpyError> {
+pub fn read(path: &Path, operand: &Operand, values: &mut Values) -> Result<(), NpyError> {
     File::open(path)
         .map_err(NpyErrorKind::from)
-        .and_then(|file| read_from(&mut BufReader::new(file), operand, values))
+        .and_then(|file| read_from(&mut BufReader::new(file), operand, &mut |at, value| values.set(at, value)))
         .map_err(|cause| NpyError { path: path.into(), cause })
 }
 
-/// Writes `values` as `operand`.
+/// Writes `values` as `operand`, in f32.
 pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyError> {
     let write = || {
         let mut out = BufWriter::new(File::create(path)?);
@@ -135,16 +143,23 @@ pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyEr
     write().map_err(|e| NpyError { path: path.into(), cause: e.into() })
 }
 
-fn read_from(r: &mut impl Read, operand: &Operand, values: &mut [f32]) -> Result<(), NpyErrorKind> {
+/// Reads `operand` and calls `put` with the place and value of each element.
+fn read_from(r: &mut impl Read, operand: &Operand, put: &mut dyn FnMut(usize, f32)) -> Result<(), NpyErrorKind> {
     let header = Header::parse(&header_text(r)?)?;
     let shape = Shape::of(operand);
-    let name = operand.role.to_string();
-    if header.descr != Value::String(DESCR.into()) {
-        let got = match header.descr {
-            Value::String(s) => format!("'{s}'"),
-            _ => "records".into(),
+    let name = operand.name.clone();
+    let descr = match &header.descr {
+        Value::String(s) => s.as_str(),
+        _ => "records",
+    };
+    let is_raw = RAW_BF16.contains(&descr) && operand.dtype == DType::Bf16;
+    if !is_raw && descr != DESCR {
+        let got = if let Value::String(s) = &header.descr { format!("'{s}'") } else { descr.into() };
+        let expected = match operand.dtype {
+            DType::F32 => "'<f4' (little-endian f32)",
+            DType::Bf16 => "'<f4' (little-endian f32, to be rounded), or '<u2' or '|V2' (the bits of bf16)",
         };
-        return Err(NpyErrorKind::DType { got, operand: name });
+        return Err(NpyErrorKind::DType { got, expected, operand: name });
     }
     if header.shape.0.len() != shape.0.len() {
         return Err(NpyErrorKind::Rank { got: header.shape, rank: shape.0.len(), operand: name });
@@ -155,25 +170,37 @@ fn read_from(r: &mut impl Read, operand: &Operand, values: &mut [f32]) -> Result
     if header.fortran_order && shape.0.len() > 1 {
         return Err(NpyErrorKind::Order { operand: name });
     }
-    elements(r, name, values)
+    if is_raw {
+        let bits = |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);
+        elements(r, operand, |at, bytes| put(at, bits(bytes)))
+    } else {
+        elements(r, operand, |at, bytes| put(at, f32::from_le_bytes(bytes)))
+    }
 }
 
-fn elements(r: &mut impl Read, operand: String, values: &mut [f32]) -> Result<(), NpyErrorKind> {
-    let expected = size_of_val(values) as u64;
+/// Reads as many elements of `N` bytes as `operand` has, and nothing after them.
+fn elements<const N: usize>(
+    r: &mut impl Read,
+    operand: &Operand,
+    mut put: impl FnMut(usize, [u8; N]),
+) -> Result<(), NpyErrorKind> {
+    let expected = operand.len() * N as u64;
     let (mut chunk, mut got) = ([0; 16 << 10], 0);
-    for part in values.chunks_mut(chunk.len() / 4) {
-        let bytes = &mut chunk[..4 * part.len()];
+    while got < expected {
+        let left = usize::try_from(expected - got).unwrap_or(usize::MAX);
+        let bytes = &mut chunk[..left.min(16 << 10)];
         let n = read_up_to(r, bytes)?;
-        got += n as u64;
         if n < bytes.len() {
-            return Err(NpyErrorKind::Truncated { got, expected, operand });
+            return Err(NpyErrorKind::Truncated { got: got + n as u64, expected, operand: operand.name.clone() });
         }
         let (words, _) = bytes.as_chunks();
-        part.iter_mut().zip(words).for_each(|(v, w)| *v = f32::from_le_bytes(*w));
+        let first = got as usize / N;
+        words.iter().enumerate().for_each(|(i, w)| put(first + i, *w));
+        got += n as u64;
     }
     match read_up_to(r, &mut chunk[..1])? {
         0 => Ok(()),
-        _ => Err(NpyErrorKind::Trailing { expected, operand }),
+        _ => Err(NpyErrorKind::Trailing { expected, operand: operand.name.clone() }),
     }
 }
 
@@ -252,7 +279,7 @@ fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Resu
     header = format!("{header:<padded$}\n");
     out.write_all(MAGIC)?;
     out.write_all(&[1, 0])?;
-    // A shape has at most two dimensions, so the header is far shorter than 64 KiB.
+    // A shape has at most six dimensions, so the header is far shorter than 64 KiB.
     out.write_all(&(header.len() as u16).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
@@ -274,8 +301,13 @@ mod tests {
         bytes
     }
 
+    fn values(bytes: &[u8], operand: &Operand) -> Result<Vec<f32>, NpyErrorKind> {
+        let mut values = vec![f32::NAN; operand.len() as usize];
+        read_from(&mut &bytes[..], operand, &mut |at, value| values[at] = value).map(|()| values)
+    }
+
     fn error(bytes: &[u8]) -> String {
-        read_from(&mut &bytes[..], &lhs(), &mut [0.0; 6]).unwrap_err().to_string()
+        values(bytes, &lhs()).unwrap_err().to_string()
     }
 
     const GOOD: &str = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";
@@ -286,9 +318,8 @@ mod tests {
         let mut bytes = vec![];
         write_to(&mut bytes, &lhs(), &values).unwrap();
         assert_eq!(bytes.len(), 128 + 24, "the header is padded to a multiple of 64");
-        let mut back = [0.0; 6];
-        read_from(&mut &bytes[..], &lhs(), &mut back).unwrap();
-        assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));
+        let back = self::values(&bytes, &lhs()).unwrap();
+        assert_eq!(back.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values.map(f32::to_bits));
     }
 
     #[test]
@@ -296,10 +327,24 @@ mod tests {
         for version in [2, 3] {
             let mut bytes = [&MAGIC[..], &[version, 0], &(GOOD.len() as u32).to_le_bytes(), GOOD.as_bytes()].concat();
             (0..6).for_each(|i| bytes.extend((i as f32).to_le_bytes()));
-            let mut values = [0.0; 6];
-            read_from(&mut &bytes[..], &lhs(), &mut values).unwrap();
-            assert_eq!(values, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+            assert_eq!(values(&bytes, &lhs()).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         }
+    }
+
+    #[test]
+    fn bf16_is_read_from_f32_or_raw_and_arrays_are_in_memory_order() {
+        let operand = "matmul bf16 2x3:3x4 stag=ba".parse::<Problem>().unwrap().operands().remove(0);
+        let header = GOOD.replace("(2, 3)", "(3, 2)");
+        assert_eq!(values(&file(&header, 6), &operand).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        for descr in RAW_BF16 {
+            let mut bytes = file(&header.replace("<f4", descr), 0);
+            (0..6u16).for_each(|i| bytes.extend((0x3f80 + i).to_le_bytes()));
+            let expected: Vec<f32> = (0..6).map(|i| 1.0 + i as f32 / 128.0).collect();
+            assert_eq!(values(&bytes, &operand).unwrap(), expected);
+            assert!(error(&bytes).contains(&format!("'{descr}': expected '<f4'")), "no f32 from raw bits");
+        }
+        let e = values(&file(&header.replace("<f4", "<f2"), 6), &operand).unwrap_err().to_string();
+        assert!(e.contains("'<f2'") && e.contains("'|V2'"), "{e}");
     }
 
     #[test]

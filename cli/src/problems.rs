@@ -1,11 +1,11 @@
 //! Where problems come from: the command line, a file with a tensor function, a list, standard input.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_ir::fuse::fuse_single;
-use kiln_ir::{Func, Problem};
+use kiln_ir::{DType, DTypes, Func, Problem};
 
 use crate::error::Error;
 
@@ -20,34 +20,74 @@ pub struct ProblemArgs {
     batch: Option<PathBuf>,
 }
 
+/// What completes a line that is a descriptor and no more, as in batch files of benchdnn.
+#[derive(Debug, clap::Args)]
+pub struct BareArgs {
+    /// The operation of bare descriptors, such as `12x128x64:12x64x128n"scores"` or `mb2ic3oc4`: matmul or ip
+    #[arg(long, value_name = "OP", value_parser = ["matmul", "ip"])]
+    op: Option<String>,
+    /// The element types of bare descriptors: f32, bf16, or SRC:WEIGHTS:DST
+    #[arg(long, value_name = "DTYPES", default_value = "f32", requires = "op")]
+    dtypes: DTypes,
+    /// What follows bare descriptors: "fpmath=bf16 +bias+relu"
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, requires = "op")]
+    attributes: String,
+}
+
+impl Default for BareArgs {
+    fn default() -> Self {
+        Self { op: None, dtypes: DType::F32.into(), attributes: String::new() }
+    }
+}
+
+impl BareArgs {
+    /// The problem that `line` is, completed if it is bare.
+    fn parse(&self, line: &str) -> Result<Problem, Error> {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        match &self.op {
+            // A name may have spaces in it; the parser does without the name.
+            Some(op) if !matches!(first, "matmul" | "ip") => {
+                let descriptor = line.split("n\"").next().unwrap_or_default().trim_end_matches('_');
+                Ok(format!("{op} {} {descriptor} {}", self.dtypes, self.attributes).parse()?)
+            }
+            _ => Ok(line.parse()?),
+        }
+    }
+}
+
 const STANDARD_INPUT: &str = "standard input";
 
 impl ProblemArgs {
     /// All problems, at least one; the first error otherwise.
     pub fn load(&self) -> Result<Vec<Problem>, Error> {
+        self.load_with(&BareArgs::default())
+    }
+
+    /// [`load`](Self::load), with bare descriptors completed.
+    pub fn load_with(&self, bare: &BareArgs) -> Result<Vec<Problem>, Error> {
         match (&self.words[..], &self.batch) {
             ([], None) => Err(Error::NoProblem),
-            ([word], None) if word == "-" => standard_input(),
-            (words, None) => Ok(vec![one(&words.join(" "), Path::new(""))?]),
-            (_, Some(file)) if file == Path::new("-") => standard_input(),
+            ([word], None) if word == "-" => standard_input(bare),
+            (words, None) => Ok(vec![one(&words.join(" "), Path::new(""), bare)?]),
+            (_, Some(file)) if file == Path::new("-") => standard_input(bare),
             (_, Some(file)) => {
                 let origin = file.display().to_string();
                 let text = fs::read_to_string(file).map_err(|e| Error::File(e).at(&origin))?;
-                list(&origin, &text, file.parent().unwrap_or(Path::new("")))
+                list(&origin, &text, file.parent().unwrap_or(Path::new("")), bare)
             }
         }
     }
 }
 
-fn standard_input() -> Result<Vec<Problem>, Error> {
+fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
     let text = io::read_to_string(io::stdin()).map_err(|e| Error::File(e).at(STANDARD_INPUT))?;
-    list(STANDARD_INPUT, &text, Path::new(""))
+    list(STANDARD_INPUT, &text, Path::new(""), bare)
 }
 
 /// A problem string, or the path of a `.kiln` file relative to `folder`.
-fn one(text: &str, folder: &Path) -> Result<Problem, Error> {
+fn one(text: &str, folder: &Path, bare: &BareArgs) -> Result<Problem, Error> {
     if !text.ends_with(".kiln") {
-        return Ok(text.parse()?);
+        return bare.parse(text);
     }
     let path = folder.join(text);
     let in_file = |e: Error| e.at(path.display().to_string());
@@ -60,17 +100,23 @@ fn func(source: &str) -> Result<Problem, Error> {
 }
 
 /// A text with one problem or file a line, or with one func.
-fn list(origin: &str, text: &str, folder: &Path) -> Result<Vec<Problem>, Error> {
-    let lines = text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).enumerate();
-    let mut lines = lines.filter(|(_, l)| !l.is_empty() && !l.starts_with("//")).peekable();
-    match lines.peek() {
+fn list(origin: &str, text: &str, folder: &Path, bare: &BareArgs) -> Result<Vec<Problem>, Error> {
+    let lines = text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).zip(1..);
+    let lines = lines.filter(|(l, _)| !l.is_empty() && !l.starts_with("//"));
+    let is_option = |(l, _): &(&str, usize)| l.starts_with("--");
+    let (options, lines): (Vec<_>, Vec<_>) = lines.partition(is_option);
+    for (line, at) in options {
+        // Nobody may be listening.
+        let _ = writeln!(io::stderr(), "{origin}:{at}: skipped `{line}`: options in lists are not read");
+    }
+    match lines.first() {
         None => return Err(Error::Empty { origin: origin.into() }),
-        Some((_, first)) if first.split_whitespace().next() == Some("func") => {
+        Some((first, _)) if first.split_whitespace().next() == Some("func") => {
             return Ok(vec![func(text).map_err(|e| e.at(origin))?]);
         }
         Some(_) => {}
     }
-    lines.map(|(i, l)| one(l, folder).map_err(|e| e.at(format!("{origin}:{}", i + 1)))).collect()
+    lines.into_iter().map(|(l, at)| one(l, folder, bare).map_err(|e| e.at(format!("{origin}:{at}")))).collect()
 }
 
 #[cfg(test)]
@@ -78,7 +124,7 @@ mod tests {
     use super::*;
 
     fn strings(text: &str) -> Vec<String> {
-        list("list", text, Path::new("")).unwrap().iter().map(Problem::to_string).collect()
+        list("list", text, Path::new(""), &BareArgs::default()).unwrap().iter().map(Problem::to_string).collect()
     }
 
     #[test]
@@ -95,9 +141,23 @@ mod tests {
     }
 
     #[test]
+    fn bare_descriptors_are_completed_and_options_skipped() {
+        let bare =
+            BareArgs { op: Some("matmul".into()), dtypes: DType::Bf16.into(), attributes: "beta=1 +relu".into() };
+        let text = "--stag=ab\n12x8x4:12x4x8_n\"self attention\"\n2x3:3x4\nip f32 ic3oc4\n";
+        let problems = list("list", text, Path::new(""), &bare).unwrap();
+        let strings: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        assert_eq!(
+            strings,
+            ["matmul bf16 12x8x4:12x4x8 beta=1 +relu", "matmul bf16 2x3:3x4 beta=1 +relu", "ip f32 mb2ic3oc4"]
+        );
+    }
+
+    #[test]
     fn errors_name_the_line() {
-        let e = list("list", "matmul f32 2x3:3x4\n\nmatmul f32 2x3:4x4\n", Path::new("")).unwrap_err();
+        let e = list("list", "matmul f32 2x3:3x4\n\nmatmul f32 2x3:4x4\n", Path::new(""), &BareArgs::default())
+            .unwrap_err();
         assert!(e.to_string().starts_with("list:3: inner dimensions"), "{e}");
-        assert!(matches!(list("list", "# nothing\n", Path::new("")), Err(Error::Empty { .. })));
+        assert!(matches!(list("list", "# nothing\n", Path::new(""), &BareArgs::default()), Err(Error::Empty { .. })));
     }
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kiln_compiler::schedule::Schedule;
-use kiln_ir::{Operand, Problem, Role};
+use kiln_ir::{Operand, Problem, Role, Sums};
 use kiln_runtime::{Kernel, Options, Runtime};
 
 use crate::Verdict;
-use crate::check::{Tolerance, compare};
+use crate::check::compare;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::mark;
@@ -22,8 +22,9 @@ use crate::unchecked::Unchecked;
 
 /// Compile a problem, run it on data, check the result against an f64 reference, and time it
 ///
-/// Operands come from .npy files (f32, C order); a missing one is filled from the seed. Exits with 1 if the result is
-/// further from the reference than rounding explains: (K + 2) u / (1 - (K + 2) u) (|A| |B| + |bias|) with u = 2^-24.
+/// Operands come from .npy files (C order, dimensions as they lie in memory; f32, for bf16 operands also their bits as uint16); a
+/// missing one is filled from the seed. Exits with 1 if the result is further from the reference than the roundings of sums and
+/// post-ops explain.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -36,12 +37,15 @@ pub struct RunArgs {
     /// Right operand, of shape (K, N)
     #[arg(long, value_name = "FILE.npy")]
     rhs: Option<PathBuf>,
-    /// Bias, of shape (N,), for problems with +bias
+    /// The first bias, of shape (N,) with +bias
     #[arg(long, value_name = "FILE.npy")]
     bias: Option<PathBuf>,
-    /// Residual, for problems that add one
+    /// The tensor of the first +add
     #[arg(long, value_name = "FILE.npy")]
     residual: Option<PathBuf>,
+    /// Any operand by name, such as bias2, add or mul; dst is what a problem with beta=1 adds to
+    #[arg(long = "operand", value_name = "NAME=FILE.npy", value_parser = named_file)]
+    operands: Vec<(String, PathBuf)>,
     /// Write the result, of shape (M, N), here
     #[arg(long, value_name = "FILE.npy")]
     dst: Option<PathBuf>,
@@ -61,6 +65,17 @@ pub struct RunArgs {
     /// Use this schedule, as `kiln dump --stage schedule` prints it, instead of the cost model's
     #[arg(long, value_name = "TEXT")]
     schedule: Option<Schedule>,
+    /// The weights are constant: pack them before the call, where the kernel then reads them so
+    #[arg(long)]
+    packed: bool,
+}
+
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text
+        .split_once('=')
+        .filter(|(name, file)| !name.is_empty() && !file.is_empty())
+        .ok_or("expected the name of an operand, `=` and a file, such as `mul=scales.npy`")?;
+    Ok((name.into(), file.into()))
 }
 
 /// Runs every problem.
@@ -81,19 +96,33 @@ pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 impl RunArgs {
+    /// The tensor files that are read, with the option and the operand each is for.
+    fn files(&self) -> Vec<(String, &str, &PathBuf)> {
+        let options = [("lhs", "lhs", &self.lhs), ("rhs", "rhs", &self.rhs), ("bias", "bias", &self.bias)];
+        let options = options.into_iter().chain([("residual", "add", &self.residual)]);
+        let options = options.filter_map(|(option, name, file)| Some((option.to_owned(), name, file.as_ref()?)));
+        let named = self.operands.iter().map(|(name, file)| (format!("operand {name}"), name.as_str(), file));
+        options.chain(named).collect()
+    }
+
     /// Whether the tensor files make sense for the problems.
     fn check_files(&self, problems: &[Problem]) -> Result<(), Error> {
-        let files = [
-            ("lhs", &self.lhs, Some(Role::Lhs), ""),
-            ("rhs", &self.rhs, Some(Role::Rhs), ""),
-            ("bias", &self.bias, Some(Role::Bias), ": add `+bias` to the problem"),
-            ("residual", &self.residual, None, ": the post-ops are +bias and +relu"),
-            ("dst", &self.dst, Some(Role::Dst), ""),
-        ];
-        for (option, _, role, hint) in files.into_iter().filter(|(_, file, ..)| file.is_some()) {
+        let written = self.dst.as_ref().map(|file| ("dst".to_owned(), "dst", file));
+        for (option, name, _) in self.files().into_iter().chain(written) {
             let [problem] = problems else { return Err(Error::OneProblem { option, count: problems.len() }) };
-            if !problem.operands().iter().any(|o| Some(o.role) == role) {
-                return Err(Error::NoOperand { option, problem: problem.to_string(), hint });
+            let operands = problem.operands();
+            let is_read = |o: &Operand| o.role != Role::Dst || problem.accumulates() || option == "dst";
+            if !operands.iter().any(|o| o.name == name && is_read(o)) {
+                let hint = match name {
+                    "bias" => "add `+bias` to the problem".into(),
+                    "add" => "add `+add:MASK` to the problem".into(),
+                    "dst" => "only `beta=1` reads it".into(),
+                    _ => {
+                        let names = operands.iter().filter(|o| o.role != Role::Dst).map(|o| o.name.as_str());
+                        format!("it has {}", names.collect::<Vec<_>>().join(", "))
+                    }
+                };
+                return Err(Error::NoOperand { option, operand: name.into(), problem: problem.to_string(), hint });
             }
         }
         Ok(())
@@ -102,23 +131,31 @@ impl RunArgs {
     fn one(&self, problem: &Problem, runtime: &Runtime, out: &mut impl Write) -> Result<Verdict, Error> {
         // Operands first: a bad file is told before anything is compiled.
         let mut tensors = self.tensors(problem)?;
-        let options = Options { schedule: self.schedule.clone() };
+        let options = Options { schedule: self.schedule.clone(), constant_weights: self.packed };
         let kernel = runtime.kernel_with(problem, &options)?;
         let hit = measure(Duration::from_millis(10), &mut Cycles::none(), || {
             runtime.kernel_with(problem, &options).map(drop)
         })?;
-        writeln!(out, "problem    {problem} @{}", runtime.target())?;
+        writeln!(out, "problem    {} @{}", kernel.problem(), runtime.target())?;
         writeln!(out, "schedule   {}", kernel.schedule())?;
         let compile_ns = kernel.compile_time().as_nanos() as f64;
         writeln!(out, "compile    {}, {} bytes of code", show_ns(compile_ns), kernel.code_bytes())?;
         writeln!(out, "cache hit  {}", show_ns(hit.ns))?;
-
-        tensors.poison();
-        kernel.run(tensors.args())?;
-        if let (Some(path), Some(dst)) = (&self.dst, problem.operands().last()) {
-            npy::write(path, dst, &tensors.dst)?;
+        for note in kernel.notes() {
+            writeln!(out, "note       {note}")?;
         }
-        let found = compare(problem, &tensors, Tolerance::Rounding);
+        if self.packed {
+            match tensors.pack(&kernel)? {
+                Some(bytes) => writeln!(out, "weights    packed, {bytes} bytes")?,
+                None => writeln!(out, "weights    read in place")?,
+            }
+        }
+
+        kernel.run(tensors.args())?;
+        if let Some(path) = &self.dst {
+            npy::write(path, &tensors.dst.operand, &tensors.dst.values.to_f32())?;
+        }
+        let found = compare(kernel.problem(), &tensors, Sums::Rounded);
 
         let ns = self.time(&kernel, &mut tensors)?;
         let threads = if self.mark { 1 } else { runtime.threads() };
@@ -129,25 +166,17 @@ impl RunArgs {
         Ok(if found.passed() { Verdict::Passed } else { Verdict::Failed })
     }
 
+    /// Filled tensors, the result as it is before a call.
     fn tensors(&self, problem: &Problem) -> Result<Tensors, Error> {
         let mut tensors = Tensors::zeros(problem)?;
         tensors.fill_reals(self.seed);
-        let read = |path: &Option<PathBuf>, operand: &Operand, values: &mut [f32]| match path {
-            Some(path) => npy::read(path, operand, values),
-            None => Ok(()),
-        };
-        for operand in &problem.operands() {
-            match operand.role {
-                Role::Lhs => read(&self.lhs, operand, &mut tensors.lhs)?,
-                Role::Rhs => read(&self.rhs, operand, &mut tensors.rhs)?,
-                Role::Bias => {
-                    if let Some(bias) = &mut tensors.bias {
-                        read(&self.bias, operand, bias)?;
-                    }
-                }
-                Role::Dst => {}
+        for (_, name, path) in self.files() {
+            let inputs = tensors.inputs.iter_mut().chain([&mut tensors.dst]);
+            if let Some(t) = inputs.into_iter().find(|t| t.operand.name == name) {
+                npy::read(path, &t.operand, &mut t.values)?;
             }
         }
+        tensors.keep_dst();
         Ok(tensors)
     }
 

@@ -1,9 +1,10 @@
 //! The operands of a problem in memory.
 
+use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 
-use kiln_ir::{Problem, Role};
-use kiln_runtime::Args;
+use kiln_ir::{DType, Operand, Problem, Role};
+use kiln_runtime::{Args, Input, Kernel, PackedWeights, RuntimeError, bf16};
 
 use crate::data::{self, Integers};
 use crate::error::Error;
@@ -11,51 +12,116 @@ use crate::error::Error;
 /// Tensors start on a cache line.
 const ALIGN: usize = 64;
 
-/// Floats that start on a cache line.
-#[derive(Debug, Default)]
-pub struct Buffer {
-    data: Vec<f32>,
+/// Elements that start on a cache line.
+#[derive(Debug)]
+pub struct Buffer<T> {
+    data: Vec<T>,
     start: usize,
     len: usize,
 }
 
-impl Buffer {
+impl<T: Copy + Default> Buffer<T> {
     /// `len` zeros, or `None` without the memory.
     fn zeros(len: usize) -> Option<Self> {
-        let padded = len.checked_add(ALIGN / size_of::<f32>())?;
-        let mut data: Vec<f32> = Vec::new();
+        let padded = len.checked_add(ALIGN / size_of::<T>())?;
+        let mut data: Vec<T> = Vec::new();
         data.try_reserve_exact(padded).ok()?;
-        data.resize(padded, 0.0);
+        data.resize(padded, T::default());
         let start = data.as_ptr().align_offset(ALIGN);
         Some(Self { data, start, len })
     }
 }
 
-impl Deref for Buffer {
-    type Target = [f32];
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.data[self.start..self.start + self.len]
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.data[self.start..self.start + self.len]
     }
 }
 
-/// One buffer per operand.
+/// The elements of an operand, in memory order.
+#[derive(Debug)]
+pub enum Values {
+    /// f32.
+    F32(Buffer<f32>),
+    /// bf16.
+    Bf16(Buffer<bf16>),
+}
+
+impl Values {
+    fn zeros(dtype: DType, len: usize) -> Option<Self> {
+        match dtype {
+            DType::F32 => Buffer::zeros(len).map(Values::F32),
+            DType::Bf16 => Buffer::zeros(len).map(Values::Bf16),
+        }
+    }
+
+    /// Element `at` becomes `value`, rounded.
+    pub fn set(&mut self, at: usize, value: f32) {
+        match self {
+            Values::F32(v) => v[at] = value,
+            Values::Bf16(v) => v[at] = bf16::from_f32(value),
+        }
+    }
+
+    /// All elements, rounded.
+    pub fn fill_from(&mut self, values: impl Iterator<Item = f32>) {
+        match self {
+            Values::F32(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = x),
+            Values::Bf16(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = bf16::from_f32(x)),
+        }
+    }
+
+    /// The elements as f32.
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        match self {
+            Values::F32(v) => Cow::Borrowed(v),
+            Values::Bf16(v) => Cow::Owned(v.iter().map(|x| x.to_f32()).collect()),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::F32(v) => v.len(),
+            Values::Bf16(v) => v.len(),
+        }
+    }
+
+    fn input(&self) -> Input<'_> {
+        match self {
+            Values::F32(v) => Input::from(&**v),
+            Values::Bf16(v) => Input::from(&**v),
+        }
+    }
+}
+
+/// An operand and its elements.
+#[derive(Debug)]
+pub struct Tensor {
+    /// What it is.
+    pub operand: Operand,
+    /// What it holds.
+    pub values: Values,
+}
+
+/// One tensor per operand.
 #[derive(Debug)]
 pub struct Tensors {
-    /// Left operand.
-    pub lhs: Buffer,
-    /// Right operand.
-    pub rhs: Buffer,
-    /// The bias, if the problem has one.
-    pub bias: Option<Buffer>,
+    /// In argument order, without the result.
+    pub inputs: Vec<Tensor>,
     /// The result.
-    pub dst: Buffer,
+    pub dst: Tensor,
+    /// What the result holds before a call, where the problem adds to it.
+    before: Option<Vec<f32>>,
+    packed: Option<PackedWeights>,
 }
 
 impl Tensors {
@@ -64,61 +130,97 @@ impl Tensors {
         let operands = problem.operands();
         let bytes = operands
             .iter()
-            .map(|o| o.len() * if o.role == Role::Dst { 4 + 2 * 8 } else { 4 })
+            .map(|o| o.len() * (o.dtype.bytes() as u64 + if o.role == Role::Dst { 2 * 8 } else { 0 }))
             .fold(0u64, u64::saturating_add);
         let memory = || Error::Memory { problem: problem.to_string(), bytes };
         if available_memory().is_some_and(|available| bytes > available) {
             return Err(memory());
         }
-        let mut tensors = Self { lhs: Buffer::default(), rhs: Buffer::default(), bias: None, dst: Buffer::default() };
-        for o in &operands {
-            let buffer = Buffer::zeros(o.len() as usize).ok_or_else(memory)?;
-            match o.role {
-                Role::Lhs => tensors.lhs = buffer,
-                Role::Rhs => tensors.rhs = buffer,
-                Role::Bias => tensors.bias = Some(buffer),
-                Role::Dst => tensors.dst = buffer,
-            }
-        }
-        Ok(tensors)
+        let tensor = |operand: Operand| {
+            let values = Values::zeros(operand.dtype, operand.len() as usize).ok_or_else(memory)?;
+            Ok::<_, Error>(Tensor { operand, values })
+        };
+        let mut inputs = operands.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let dst = inputs.pop().expect("a problem has a result");
+        let before = problem.accumulates().then(|| vec![0.0; dst.values.len()]);
+        Ok(Self { inputs, dst, before, packed: None })
     }
 
-    /// Fills the inputs with [`data::reals`].
+    /// Fills what is read with [`data::reals`].
     pub fn fill_reals(&mut self, seed: u64) {
-        self.inputs().into_iter().for_each(|(role, values)| data::reals(values, seed, role));
+        self.fill(|role| Box::new(data::reals(seed, role)));
     }
 
-    /// Fills the inputs with [`Integers`].
+    /// Fills what is read with [`Integers`].
     pub fn fill_integers(&mut self, seed: u64, integers: Integers) {
-        self.inputs().into_iter().for_each(|(role, values)| integers.fill(values, seed, role));
+        self.fill(|role| Box::new(integers.stream(seed, role)));
     }
 
-    /// Fills the result with NaN, so that an element that a kernel forgets, or reads, shows.
-    pub fn poison(&mut self) {
-        self.dst.fill(f32::NAN);
+    fn fill(&mut self, mut stream: impl FnMut(Role) -> Box<dyn Iterator<Item = f32>>) {
+        for t in &mut self.inputs {
+            t.values.fill_from(stream(t.operand.role));
+        }
+        if let Some(before) = &mut self.before {
+            let dtype = self.dst.operand.dtype;
+            before.iter_mut().zip(stream(Role::Dst)).for_each(|(v, x)| *v = dtype.round(x));
+        }
+        self.packed = None;
+        self.reset();
     }
 
-    /// The tensors as arguments of a call.
+    /// What the result holds now is what it holds before a call, for problems that add to it.
+    pub fn keep_dst(&mut self) {
+        if let Some(before) = &mut self.before {
+            *before = self.dst.values.to_f32().into_owned();
+        }
+    }
+
+    /// Makes the result what it is before a call: what the problem adds to, or NaN, so that an element that a kernel forgets,
+    /// or reads, shows.
+    pub fn reset(&mut self) {
+        match &self.before {
+            Some(before) => self.dst.values.fill_from(before.iter().copied()),
+            None => self.dst.values.fill_from(std::iter::repeat(f32::NAN)),
+        }
+    }
+
+    /// Packs the weights as `kernel` reads them, if it reads packed ones; the bytes that takes.
+    pub fn pack(&mut self, kernel: &Kernel) -> Result<Option<usize>, RuntimeError> {
+        self.packed = None;
+        if kernel.weights_layout().is_some() {
+            self.packed = Some(kernel.pack_weights(self.inputs[1].values.input())?);
+        }
+        Ok(self.packed.as_ref().map(PackedWeights::bytes))
+    }
+
+    /// The tensors as arguments of a call, the weights packed if they were [packed](Self::pack).
     pub fn args(&mut self) -> Args<'_> {
-        let args = Args::new(&self.lhs, &self.rhs, &mut self.dst);
-        match &self.bias {
-            Some(bias) => args.bias(bias),
-            None => args,
-        }
+        let weights = match &self.packed {
+            Some(packed) => Input::from(packed),
+            None => self.inputs[1].values.input(),
+        };
+        args(&self.inputs, weights, &mut self.dst)
     }
 
-    /// The bias, or nothing.
-    pub fn bias_or_empty(&self) -> &[f32] {
-        self.bias.as_deref().unwrap_or_default()
+    /// The tensors as arguments of a call, the weights as they are in the problem.
+    pub fn args_in_place(&mut self) -> Args<'_> {
+        args(&self.inputs, self.inputs[1].values.input(), &mut self.dst)
     }
 
-    fn inputs(&mut self) -> Vec<(Role, &mut [f32])> {
-        let mut all: Vec<(Role, &mut [f32])> = vec![(Role::Lhs, &mut self.lhs), (Role::Rhs, &mut self.rhs)];
-        if let Some(bias) = &mut self.bias {
-            all.push((Role::Bias, bias));
-        }
-        all
+    /// The elements before a call as f32, in argument order, for [`Problem::reference`].
+    pub fn values(&self) -> Vec<Cow<'_, [f32]>> {
+        let inputs = self.inputs.iter().map(|t| t.values.to_f32());
+        inputs.chain([Cow::Borrowed(self.before.as_deref().unwrap_or_default())]).collect()
     }
+}
+
+fn args<'a>(inputs: &'a [Tensor], weights: Input<'a>, dst: &'a mut Tensor) -> Args<'a> {
+    let lhs = inputs[0].values.input();
+    let args = match &mut dst.values {
+        Values::F32(v) => Args::new(lhs, weights, &mut **v),
+        Values::Bf16(v) => Args::new(lhs, weights, &mut **v),
+    };
+    inputs[2..].iter().fold(args, |args, t| args.operand(t.values.input()))
 }
 
 /// Bytes that the machine can give without swapping, where it tells. Asking the allocator is not enough: it promises what
@@ -138,13 +240,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_aligned_and_as_long_as_operands() {
-        let problem: Problem = "matmul f32 3x5:5x7 +bias".parse().unwrap();
+    fn tensors_are_aligned_typed_and_as_long_as_operands() {
+        let problem: Problem = "matmul bf16 3x5:5x7 +bias+add:ab".parse().unwrap();
         let t = Tensors::zeros(&problem).unwrap();
-        for (buffer, len) in [(&t.lhs, 15), (&t.rhs, 35), (t.bias.as_ref().unwrap(), 7), (&t.dst, 21)] {
-            assert_eq!(buffer.len(), len);
-            assert_eq!(buffer.as_ptr() as usize % ALIGN, 0);
+        let all: Vec<_> = t.inputs.iter().chain([&t.dst]).map(|t| (t.operand.name.as_str(), t.values.len())).collect();
+        assert_eq!(all, [("lhs", 15), ("rhs", 35), ("bias", 7), ("add", 21), ("dst", 21)]);
+        for t in t.inputs.iter().chain([&t.dst]) {
+            let (address, dtype) = match &t.values {
+                Values::F32(v) => (v.as_ptr().addr(), DType::F32),
+                Values::Bf16(v) => (v.as_ptr().addr(), DType::Bf16),
+            };
+            assert_eq!((address % ALIGN, dtype), (0, t.operand.dtype));
         }
+    }
+
+    #[test]
+    fn the_result_is_reset_to_what_is_added_to() {
+        let mut t = Tensors::zeros(&"matmul f32 1x2:2x3 beta=1".parse().unwrap()).unwrap();
+        t.fill_integers(3, Integers::exact_for(2));
+        let before = t.dst.values.to_f32().into_owned();
+        t.dst.values.set(1, 99.0);
+        t.reset();
+        assert_eq!(*t.dst.values.to_f32(), before);
+        assert_eq!(*t.values()[2], before);
+        let mut t = Tensors::zeros(&"matmul f32 1x2:2x3".parse().unwrap()).unwrap();
+        t.fill_reals(1);
+        assert!(t.dst.values.to_f32().iter().all(|v| v.is_nan()));
     }
 
     #[test]

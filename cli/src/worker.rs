@@ -7,16 +7,18 @@
 //! | `run NS` | `CALLS NS USER_CYCLES ALL_CYCLES` after at least NS nanoseconds of calls |
 //! | `quit` | |
 //!
-//! Operations: `gemm M N K` and `linear M N K`, both row-major `C = A B`; other programs may pack B of `linear` in advance.
-//! `create` is making operands and kernel, `first` the first call, `again` finding the kernel once more, `sum` the sum of
+//! Operations, all in f32: `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
+//! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top. Operand number i
+//! is filled as the protocol says from seed i, as it lies in memory. `create` is making operands and kernel, and packing,
+//! `first` the first call, `again` finding the kernel once more, `sum` the sum of
 //! `C[i] * (i % 61 + 1)`. Cycles are -1 where they are not counted. One thread calls without checks.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_ir::Problem;
-use kiln_runtime::{Kernel, Runtime, RuntimeError};
+use kiln_ir::{PostOp, Problem};
+use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::counter::Cycles;
 use crate::data;
@@ -42,7 +44,7 @@ impl Counters {
 enum Refusal {
     #[error("unknown command `{0}`: expected prep, run or quit")]
     Command(String),
-    #[error("operation `{0}` is not here: expected gemm or linear")]
+    #[error("operation `{0}` is not here: expected gemm, linear, ip or ip_bias_gelu")]
     Operation(String),
     #[error("`{0}`: expected {1}")]
     Numbers(String, &'static str),
@@ -104,30 +106,40 @@ fn prepare<'a>(
     mut words: impl Iterator<Item = &'a str>,
 ) -> Result<(Prepared, String), Refusal> {
     let op = words.next().unwrap_or_default();
-    if !matches!(op, "gemm" | "linear") {
+    if !matches!(op, "gemm" | "linear" | "ip" | "ip_bias_gelu") {
         return Err(Refusal::Operation(op.into()));
     }
     let words: Vec<&str> = words.collect();
     let dims: Option<Vec<u64>> = words.iter().map(|w| w.parse().ok()).collect();
-    let Some([m, n, k]) = dims.as_deref() else { return Err(Refusal::Numbers(words.join(" "), "M N K")) };
-    let problem = Problem::matmul(*m, *k, *n).build().map_err(Error::from)?;
+    let Some(&[m, n, k]) = dims.as_deref() else { return Err(Refusal::Numbers(words.join(" "), "M N K")) };
+    let problem = match op {
+        "ip" => Problem::inner_product(m, k, n),
+        "ip_bias_gelu" => Problem::inner_product(m, k, n).epilogue([PostOp::Bias, PostOp::GeluErf]),
+        _ => Problem::matmul(m, k, n),
+    };
+    let problem = problem.build().map_err(Error::from)?;
+    let options = Options { constant_weights: op != "gemm", ..Options::default() };
 
     let mut lap = Lap::start(&mut counters.all);
     let mut tensors = Tensors::zeros(&problem)?;
-    data::eighths(&mut tensors.lhs, 1);
-    data::eighths(&mut tensors.rhs, 2);
-    let kernel = runtime.kernel(&problem)?;
+    for (tensor, seed) in tensors.inputs.iter_mut().zip(1..) {
+        tensor.values.fill_from(data::eighths(seed));
+    }
+    let kernel = runtime.kernel_with(&problem, &options)?;
+    tensors.pack(&kernel)?;
     let create = lap.next();
     kernel.run(tensors.args())?;
     let first = lap.next();
-    runtime.kernel(&problem)?;
+    runtime.kernel_with(&problem, &options)?;
     let again = lap.next();
-    let sum: f64 = tensors.dst.iter().enumerate().map(|(i, v)| f64::from(*v) * (i % 61 + 1) as f64).sum();
+    let dst = tensors.dst.values.to_f32();
+    let sum: f64 = dst.iter().enumerate().map(|(i, v)| f64::from(*v) * (i % 61 + 1) as f64).sum();
 
     let mut answer = String::from("ok");
     for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again)] {
         answer += &format!(" {name}_ns={ns} {name}_cyc={cycles}");
     }
+    drop(dst);
     Ok((Prepared { kernel, tensors }, format!("{answer} sum={sum:?}")))
 }
 

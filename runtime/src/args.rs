@@ -1,76 +1,426 @@
 //! The arguments of a call.
 
-use kiln_ir::Role;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use half::bf16;
+use kiln_compiler::packed::PackedLayout;
+use kiln_ir::{DType, Operand, Problem, Role};
 
 use crate::error::RuntimeError;
+use crate::weights::PackedWeights;
 
-/// The most operands a problem has.
-pub(crate) const MAX_OPERANDS: usize = 4;
+/// A tensor that a call reads, dense, in the memory order its operand has in the problem. Made [from](From) slices, arrays and
+/// vectors of `f32` and [`bf16`], and from [`PackedWeights`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// f32.
+    F32(&'a [f32]),
+    /// bf16.
+    Bf16(&'a [bf16]),
+    /// Weights in a kernel's own order.
+    Packed(&'a PackedWeights),
+}
 
-/// The tensors of one call, row-major. Borrowing rules out aliasing of `dst`; types fix the dtype; lengths are checked by
-/// the call.
+/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32` and [`bf16`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output<'a> {
+    /// f32.
+    F32(&'a mut [f32]),
+    /// bf16.
+    Bf16(&'a mut [bf16]),
+}
+
+macro_rules! tensors {
+    ($($element:ty => $variant:ident),*) => { $(
+        impl<'a> From<&'a [$element]> for Input<'a> {
+            fn from(values: &'a [$element]) -> Self {
+                Input::$variant(values)
+            }
+        }
+        impl<'a> From<&'a Vec<$element>> for Input<'a> {
+            fn from(values: &'a Vec<$element>) -> Self {
+                Input::$variant(values)
+            }
+        }
+        impl<'a, const N: usize> From<&'a [$element; N]> for Input<'a> {
+            fn from(values: &'a [$element; N]) -> Self {
+                Input::$variant(values)
+            }
+        }
+        impl<'a> From<&'a mut [$element]> for Output<'a> {
+            fn from(values: &'a mut [$element]) -> Self {
+                Output::$variant(values)
+            }
+        }
+        impl<'a> From<&'a mut Vec<$element>> for Output<'a> {
+            fn from(values: &'a mut Vec<$element>) -> Self {
+                Output::$variant(values)
+            }
+        }
+        impl<'a, const N: usize> From<&'a mut [$element; N]> for Output<'a> {
+            fn from(values: &'a mut [$element; N]) -> Self {
+                Output::$variant(values)
+            }
+        }
+    )* };
+}
+tensors!(f32 => F32, bf16 => Bf16);
+
+impl<'a> From<&'a PackedWeights> for Input<'a> {
+    fn from(weights: &'a PackedWeights) -> Self {
+        Input::Packed(weights)
+    }
+}
+
+impl Input<'_> {
+    /// Pointer, element type and length; `None` of packed weights.
+    fn plain(self) -> Option<(*mut u8, DType, usize)> {
+        match self {
+            Input::F32(v) => Some((v.as_ptr().cast_mut().cast(), DType::F32, v.len())),
+            Input::Bf16(v) => Some((v.as_ptr().cast_mut().cast(), DType::Bf16, v.len())),
+            Input::Packed(_) => None,
+        }
+    }
+}
+
+/// The tensors of one call. Borrowing rules out aliasing of `dst`; element types, lengths and number are checked by the call.
 #[derive(Debug)]
 pub struct Args<'a> {
-    lhs: &'a [f32],
-    rhs: &'a [f32],
-    bias: Option<&'a [f32]>,
-    dst: &'a mut [f32],
+    lhs: Input<'a>,
+    rhs: Input<'a>,
+    post: Inline<Post<'a>, INLINE>,
+    dst: Output<'a>,
+}
+
+/// The tensor of a post-op, and whether it was said to be a bias.
+#[derive(Clone, Copy, Debug)]
+struct Post<'a> {
+    tensor: Input<'a>,
+    is_bias: bool,
 }
 
 impl<'a> Args<'a> {
-    /// The operands every problem has: `lhs` of MxK, `rhs` of KxN, and `dst` of MxN, which is overwritten.
-    pub fn new(lhs: &'a [f32], rhs: &'a [f32], dst: &'a mut [f32]) -> Self {
-        Self { lhs, rhs, bias: None, dst }
+    /// The operands every problem has. Weights may be [packed](PackedWeights), where the kernel
+    /// [wants that](crate::Kernel::weights_layout). `dst` is overwritten, or added to where the problem has `beta=1`.
+    pub fn new(lhs: impl Into<Input<'a>>, rhs: impl Into<Input<'a>>, dst: impl Into<Output<'a>>) -> Self {
+        let nothing = Post { tensor: Input::F32(&[]), is_bias: false };
+        Self { lhs: lhs.into(), rhs: rhs.into(), post: Inline::new(nothing), dst: dst.into() }
     }
 
-    /// One element per column, for problems with `+bias`.
-    pub fn bias(mut self, bias: &'a [f32]) -> Self {
-        self.bias = Some(bias);
+    /// The tensor of the next post-op that reads one, which must be a bias.
+    pub fn bias(mut self, bias: impl Into<Input<'a>>) -> Self {
+        self.post.push(Post { tensor: bias.into(), is_bias: true });
         self
     }
 
-    /// The pointers in operand order, if every length is right and nothing is missing or too much.
-    pub(crate) fn pointers(self, operands: &[(Role, u64)]) -> Result<Pointers, RuntimeError> {
-        let mut pointers = [std::ptr::null_mut(); MAX_OPERANDS];
-        let mut bias = self.bias;
-        for (p, &(role, elements)) in pointers.iter_mut().zip(operands) {
-            let (pointer, len) = match role {
-                Role::Lhs => (self.lhs.as_ptr().cast_mut(), Some(self.lhs.len())),
-                Role::Rhs => (self.rhs.as_ptr().cast_mut(), Some(self.rhs.len())),
-                Role::Dst => (self.dst.as_mut_ptr(), Some(self.dst.len())),
-                Role::Bias => match bias.take() {
-                    Some(b) => (b.as_ptr().cast_mut(), Some(b.len())),
-                    None => (std::ptr::null_mut(), None),
+    /// The tensor of the next post-op that reads one.
+    pub fn operand(mut self, tensor: impl Into<Input<'a>>) -> Self {
+        self.post.push(Post { tensor: tensor.into(), is_bias: false });
+        self
+    }
+
+    /// Pointers in the order of the kernel's entry, if every tensor is what the kernel expects and none is missing or too many.
+    #[inline]
+    pub(crate) fn pointers(mut self, expected: &Signature) -> Result<Pointers<'a>, RuntimeError> {
+        let mut pointers = Inline::new(std::ptr::null_mut());
+        let mut post = self.post.as_slice().iter();
+        for slot in &expected.slots {
+            let input = match slot.role {
+                Role::Lhs => self.lhs,
+                Role::Rhs => match (self.rhs, &expected.packed) {
+                    (Input::Packed(weights), Some(packed)) => {
+                        pointers.push(packed.region(weights, 0)?);
+                        continue;
+                    }
+                    (Input::Packed(_), None) => {
+                        return Err(slot.mismatch("packed weights: this kernel reads them in place".into()));
+                    }
+                    (_, Some(packed)) => {
+                        return Err(RuntimeError::Weights {
+                            expected: packed.text(),
+                            got: "weights that are not packed".into(),
+                        });
+                    }
+                    (rhs, None) => rhs,
                 },
+                Role::Post(_) => match post.next() {
+                    Some(Post { is_bias: true, .. }) if !slot.is_bias => {
+                        return Err(slot.mismatch("a bias; `Args::operand` passes other tensors".into()));
+                    }
+                    Some(p) => p.tensor,
+                    None => return Err(slot.mismatch("none".into())),
+                },
+                Role::Dst => {
+                    let (pointer, dtype, len) = match &mut self.dst {
+                        Output::F32(v) => (v.as_mut_ptr().cast(), DType::F32, v.len()),
+                        Output::Bf16(v) => (v.as_mut_ptr().cast(), DType::Bf16, v.len()),
+                    };
+                    slot.check(dtype, len)?;
+                    pointers.push(pointer);
+                    continue;
+                }
             };
-            if len.is_none_or(|len| len as u64 != elements) {
-                return Err(wrong_length(role, elements, len));
-            }
-            *p = pointer.cast();
+            let Some((pointer, dtype, len)) = input.plain() else {
+                return Err(slot.mismatch("packed weights".into()));
+            };
+            slot.check(dtype, len)?;
+            pointers.push(pointer);
         }
-        match bias {
-            Some(_) => Err(RuntimeError::Argument {
-                name: Role::Bias.name(),
-                expected: "none: the problem has no `+bias`".into(),
-                got: "a bias".into(),
-            }),
-            None => Ok(Pointers(pointers)),
+        if let Some(more) = post.next() {
+            return Err(surplus(more.is_bias, expected));
+        }
+        if let (Some(packed), Input::Packed(weights)) = (&expected.packed, self.rhs) {
+            for region in &packed.further {
+                pointers.push(packed.region(weights, *region)?);
+            }
+        }
+        Ok(Pointers { all: pointers, tensors: PhantomData })
+    }
+}
+
+/// What a kernel expects of its arguments.
+pub(crate) struct Signature {
+    slots: Box<[Slot]>,
+    packed: Option<Packed>,
+}
+
+struct Slot {
+    role: Role,
+    name: Box<str>,
+    dtype: DType,
+    elements: u64,
+    is_bias: bool,
+}
+
+struct Packed {
+    layout: Arc<PackedLayout>,
+    /// Byte at which each region starts.
+    offsets: Vec<u64>,
+    /// The regions whose pointers follow those of the operands, in order.
+    further: Vec<usize>,
+}
+
+impl Signature {
+    /// Of a kernel for `problem` that reads its weights in `layout`, the pointers of the regions `further` behind the others.
+    pub(crate) fn new(
+        problem: &Problem,
+        operands: &[Operand],
+        layout: Option<&PackedLayout>,
+        further: Vec<usize>,
+    ) -> Self {
+        let posts: Vec<_> = problem.epilogue().operands().collect();
+        let slots = operands
+            .iter()
+            .map(|o| Slot {
+                role: o.role,
+                name: o.name.as_str().into(),
+                dtype: o.dtype,
+                elements: o.len(),
+                is_bias: matches!(o.role, Role::Post(n) if posts.get(usize::from(n)).is_some_and(|p| p.is_bias())),
+            })
+            .collect();
+        let packed = layout.map(|layout| {
+            let (offsets, _) = layout.region_offsets();
+            Packed { layout: Arc::new(layout.clone()), offsets, further }
+        });
+        Self { slots, packed }
+    }
+
+    pub(crate) fn layout(&self) -> Option<&Arc<PackedLayout>> {
+        self.packed.as_ref().map(|p| &p.layout)
+    }
+
+    /// Whether `weights` are the problem's right operand as it lies in memory.
+    pub(crate) fn check_weights(&self, weights: Input<'_>) -> Result<(), RuntimeError> {
+        let slot = self.slots.iter().find(|s| s.role == Role::Rhs).expect("every problem has weights");
+        match weights.plain() {
+            Some((_, dtype, len)) => slot.check(dtype, len),
+            None => Err(slot.mismatch("packed weights".into())),
         }
     }
 }
 
-/// Checked argument pointers, in operand order.
-pub(crate) struct Pointers(pub(crate) [*mut u8; MAX_OPERANDS]);
+impl Slot {
+    #[inline]
+    fn check(&self, dtype: DType, len: usize) -> Result<(), RuntimeError> {
+        if dtype == self.dtype && len as u64 == self.elements {
+            return Ok(());
+        }
+        Err(self.mismatch(format!("{len} of {dtype}")))
+    }
 
-// SAFETY: the tensors behind them are borrowed for the whole call, shared ones are only read, and tasks write distinct
-// elements of the exclusive one.
-unsafe impl Sync for Pointers {}
+    #[cold]
+    fn mismatch(&self, got: String) -> RuntimeError {
+        let expected = format!("{} elements of {}", self.elements, self.dtype);
+        RuntimeError::Argument { name: self.name.to_string(), expected, got }
+    }
+}
+
+impl Packed {
+    #[inline]
+    fn region(&self, weights: &PackedWeights, region: usize) -> Result<*mut u8, RuntimeError> {
+        let theirs = weights.shared_layout();
+        if !Arc::ptr_eq(theirs, &self.layout) && **theirs != *self.layout {
+            return Err(RuntimeError::Weights { expected: self.text(), got: describe(theirs) });
+        }
+        // Within the buffer: layouts are equal, and the buffer is as long as its layout says.
+        Ok(weights.as_bytes()[self.offsets[region] as usize..].as_ptr().cast_mut())
+    }
+
+    #[cold]
+    fn text(&self) -> String {
+        describe(&self.layout)
+    }
+}
+
+/// A layout in the words of an error message.
+pub(crate) fn describe(layout: &PackedLayout) -> String {
+    let regions = layout.regions.iter().map(|r| {
+        let interleave = if r.shape.interleave > 1 { format!(" by {}", r.shape.interleave) } else { String::new() };
+        format!("{} to {} in panels of {}{interleave}", r.start, r.end, r.width)
+    });
+    let batch = layout.batch.iter().map(|b| format!("{b} x ")).collect::<String>();
+    let regions = regions.collect::<Vec<_>>().join(", ");
+    format!("{} weights of {batch}{}x{} packed with columns {regions}", layout.dtype(), layout.k, layout.n)
+}
 
 #[cold]
-fn wrong_length(role: Role, elements: u64, got: Option<usize>) -> RuntimeError {
-    RuntimeError::Argument {
-        name: role.name(),
-        expected: format!("{elements} elements"),
-        got: got.map_or("none".into(), |n| format!("{n} elements")),
+fn surplus(is_bias: bool, expected: &Signature) -> RuntimeError {
+    let posts = expected.slots.iter().filter(|s| matches!(s.role, Role::Post(_))).count();
+    let name = if is_bias { "bias" } else { "operand" };
+    let expected = match posts {
+        0 => "none: no post-op of the problem reads a tensor".to_owned(),
+        1 => "one: a single post-op of the problem reads a tensor".to_owned(),
+        n => format!("{n}: so many post-ops of the problem read a tensor"),
+    };
+    RuntimeError::Argument { name: name.into(), expected, got: "one more".into() }
+}
+
+/// Pointers without an allocation for up to so many.
+const INLINE: usize = 8;
+
+/// Checked arguments of a kernel, which borrow the tensors that they point to.
+#[derive(Debug)]
+pub struct Pointers<'a> {
+    all: Inline<*mut u8, INLINE>,
+    tensors: PhantomData<Args<'a>>,
+}
+
+impl Pointers<'_> {
+    /// One pointer per argument of the kernel's entry, in order.
+    #[inline]
+    pub fn as_slice(&self) -> &[*mut u8] {
+        self.all.as_slice()
+    }
+}
+
+/// [`Pointers`] for the threads of one call.
+pub(crate) struct Divided<'a>(pub(crate) &'a Pointers<'a>);
+
+// SAFETY: the tensors are borrowed as long as the pointers are there, shared ones are only read, and the tasks of a call, which
+// are all that threads get, write distinct elements of the exclusive one.
+unsafe impl Sync for Divided<'_> {}
+
+impl Divided<'_> {
+    pub(crate) fn pointers(&self) -> &Pointers<'_> {
+        self.0
+    }
+}
+
+/// A list that allocates from its `N + 1`st element on.
+#[derive(Debug)]
+struct Inline<T, const N: usize> {
+    len: usize,
+    first: [T; N],
+    /// All elements, once there are more than `N`.
+    all: Vec<T>,
+}
+
+impl<T: Copy, const N: usize> Inline<T, N> {
+    #[inline]
+    fn new(filler: T) -> Self {
+        Self { len: 0, first: [filler; N], all: Vec::new() }
+    }
+
+    #[inline]
+    fn push(&mut self, value: T) {
+        if self.len < N {
+            self.first[self.len] = value;
+        } else {
+            self.spill(value);
+        }
+        self.len += 1;
+    }
+
+    #[cold]
+    fn spill(&mut self, value: T) {
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.push(value);
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[T] {
+        if self.len <= N { &self.first[..self.len] } else { &self.all }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_any_length_keeps_its_order() {
+        let mut list = Inline::<u32, 3>::new(0);
+        for n in 0..10 {
+            assert_eq!(list.as_slice(), (0..n).collect::<Vec<_>>());
+            assert_eq!(list.all.capacity() > 0, n > 3);
+            list.push(n);
+        }
+    }
+
+    fn name_of(problem: &str, args: Args<'_>) -> String {
+        let problem: Problem = problem.parse().unwrap();
+        match args.pointers(&Signature::new(&problem, &problem.operands(), None, vec![])) {
+            Ok(pointers) => format!("{} pointers", pointers.as_slice().len()),
+            Err(RuntimeError::Argument { name, .. }) => name,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    #[test]
+    fn tensors_are_matched_in_the_order_of_the_chain() {
+        const PROBLEM: &str = "matmul bf16:bf16:f32 2x3:3x4 +bias+add:ab+mul:b";
+        let (lhs, rhs, bias, add, mul) = ([bf16::ONE; 6], [bf16::ONE; 12], [1.0f32; 4], [1.0; 8], vec![1.0; 4]);
+        let mut dst = vec![0.0; 8];
+        let mut args = |n: usize| {
+            let args = Args::new(&lhs, &rhs, &mut dst);
+            let args = if n > 0 { args.bias(&bias) } else { args };
+            let args = if n > 1 { args.operand(&add) } else { args };
+            let args = if n > 2 { args.operand(&mul) } else { args };
+            let args = if n > 3 { args.operand(&mul) } else { args };
+            name_of(PROBLEM, args)
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(&mut args), ["bias", "add", "mul", "6 pointers", "operand"]);
+        let swapped = Args::new(&lhs, &rhs, &mut dst).bias(&bias).bias(&add);
+        assert_eq!(name_of(PROBLEM, swapped), "add");
+        let wrong = Args::new(&add[..6], &rhs, &mut dst).bias(&bias).operand(&add).operand(&mul);
+        assert_eq!(name_of(PROBLEM, wrong), "lhs");
+        let mut short = [bf16::ONE; 8];
+        let wrong = Args::new(&lhs, &rhs, &mut short).bias(&bias).operand(&add).operand(&mul);
+        assert_eq!(name_of(PROBLEM, wrong), "dst");
+    }
+
+    #[test]
+    fn a_chain_of_32_operands_has_35_pointers() {
+        let problem = format!("matmul f32 1x1:1x1 {}", "+add:ab".repeat(32));
+        let one = [1.0];
+        let mut dst = [0.0];
+        let args = (0..32).fold(Args::new(&one, &one, &mut dst), |args, _| args.operand(&one));
+        assert_eq!(name_of(&problem, args), "35 pointers");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kiln_compiler::CompileError;
+use kiln_ir::Problem;
 
 use crate::code_memory::CodeMemoryError;
 use crate::cpu::{CannotRun, CpuError, LimitError};
@@ -39,14 +40,32 @@ pub enum RuntimeError {
     /// An argument of a call does not fit the kernel.
     #[error("argument `{name}`: expected {expected}, got {got}")]
     Argument {
-        /// Which argument.
-        name: &'static str,
+        /// Which argument, by the name of its operand.
+        name: String,
         /// What the problem says.
         expected: String,
         /// What was given.
         got: String,
     },
-    /// There is no memory for packed panels.
+    /// Weights are not as the kernel reads them.
+    #[error(
+        "argument `rhs`: expected {expected}, got {got}; `Kernel::pack_weights` of a kernel of the same layout makes them"
+    )]
+    Weights {
+        /// The kernel's layout.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// The kernel reads its weights in place, and was asked to pack some.
+    #[error(
+        "`{problem}` reads its weights in place: pass them as they are, or compile with `Options::constant_weights`"
+    )]
+    NotPacked {
+        /// The kernel's problem.
+        problem: Box<Problem>,
+    },
+    /// There is no memory for packed panels or weights.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
     /// The thread pool could not be made.

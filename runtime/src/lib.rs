@@ -19,6 +19,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Weights that stay the same over many calls are packed once, in the order in which the kernel reads them:
+//!
+//! ```
+//! use kiln_runtime::{Args, Options, Problem, Runtime};
+//!
+//! let runtime = Runtime::builder().build()?;
+//! let linear: Problem = "ip f32 mb2ic3oc4".parse()?; // weights are oc x ic
+//! let kernel = runtime.kernel_with(&linear, &Options { constant_weights: true, ..Options::default() })?;
+//! let weights = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+//! let (src, mut dst) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0; 8]);
+//! match kernel.weights_layout() {
+//!     Some(_) => kernel.run(Args::new(&src, &kernel.pack_weights(&weights)?, &mut dst))?,
+//!     None => kernel.run(Args::new(&src, &weights, &mut dst))?, // the kernel gains nothing from packing
+//! }
+//! assert_eq!(dst, [1.0, 2.0, 3.0, 6.0, 4.0, 5.0, 6.0, 15.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Environment
 //!
 //! Read when a runtime is built; settings of its builder win.
@@ -28,6 +46,7 @@
 //! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `default` |
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
 //! | `OMP_NUM_THREADS` | threads that large problems are divided among |
+//! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of f32 problems that do not ask for one |
 
 mod args;
 mod cache;
@@ -39,13 +58,17 @@ pub mod probe;
 mod runtime;
 mod scratch;
 mod threads;
+mod weights;
 
-pub use args::Args;
+pub use args::{Args, Input, Output, Pointers};
 pub use cache::CacheStats;
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
+pub use half::bf16;
 pub use kernel::{Entry, Kernel};
+pub use kiln_compiler::packed::PackedLayout;
 pub use kiln_compiler::{Options, Target};
-pub use kiln_ir::Problem;
+pub use kiln_ir::{MathMode, Problem};
 pub use runtime::{Runtime, RuntimeBuilder, Stats};
 pub use scratch::{ScratchError, ScratchStats};
+pub use weights::PackedWeights;

@@ -1,12 +1,14 @@
 //! The runtime: a target, a kernel cache and threads.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::Equivalent;
 use kiln_compiler::{Options, Target};
-use kiln_ir::Problem;
+use kiln_ir::{DType, MathMode, Problem};
 
 use crate::cache::{Cache, CacheStats, Capacity};
 use crate::code_memory::{CodePool, CodeStats};
@@ -24,6 +26,7 @@ const SCRATCH: Retain = Retain { buffers: 64, bytes: 256 << 20 };
 /// Compiles problems once and keeps their kernels. Independent of any other runtime in the process; shared by threads.
 pub struct Runtime {
     target: Target,
+    fpmath: MathMode,
     cache: Cache<Key, Kernel, RuntimeError>,
     shared: Arc<Shared>,
 }
@@ -65,6 +68,8 @@ pub struct Stats {
     pub code: CodeStats,
     /// Scratch memory kept for calls.
     pub scratch: ScratchStats,
+    /// Bytes of [`PackedWeights`](crate::PackedWeights) that kernels of this runtime made and that are alive.
+    pub packed_bytes: usize,
 }
 
 /// Settings of a [`Runtime`]. What is not set comes from the environment, then from a default.
@@ -74,6 +79,7 @@ pub struct RuntimeBuilder {
     entries: Option<usize>,
     bytes: Option<usize>,
     threads: Option<usize>,
+    fpmath: Option<MathMode>,
 }
 
 impl RuntimeBuilder {
@@ -104,6 +110,15 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The arithmetic of problems with f32 source that do not ask for one: a default, so a problem's own `fpmath` wins. A
+    /// problem that says `fpmath=strict` is one that does not ask. From the environment: `KILN_FPMATH_MODE`,
+    /// `ONEDNN_DEFAULT_FPMATH_MODE` or `DNNL_DEFAULT_FPMATH_MODE`; else strict. Accepted, without effect, on a target that
+    /// has no BF16 instructions.
+    pub fn fpmath(mut self, mode: MathMode) -> Self {
+        self.fpmath = Some(mode);
+        self
+    }
+
     /// Checks the settings and makes the runtime.
     pub fn build(self) -> Result<Runtime, RuntimeError> {
         let host = cpu::detect()?;
@@ -127,11 +142,22 @@ impl RuntimeBuilder {
             None => number(&["OMP_NUM_THREADS"], 1)?
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
-        let shared =
-            Shared { code: CodePool::new()?, scratch: ScratchPool::new(SCRATCH), threads: Threads::new(threads)? };
+        let fpmath = match self.fpmath {
+            Some(mode) => mode,
+            None => math_mode(&["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"])?,
+        };
+        if fpmath.allows_bf16() && !target.bf16 {
+            tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
+        }
+        let shared = Shared {
+            code: CodePool::new()?,
+            scratch: ScratchPool::new(SCRATCH),
+            threads: Threads::new(threads)?,
+            packed: Arc::new(AtomicUsize::new(0)),
+        };
         let capacity = Capacity::entries(capacity(self.entries)?);
         let capacity = Capacity { bytes: self.bytes.unwrap_or(capacity.bytes), ..capacity };
-        Ok(Runtime { target, cache: Cache::new(capacity), shared: Arc::new(shared) })
+        Ok(Runtime { target, fpmath, cache: Cache::new(capacity), shared: Arc::new(shared) })
     }
 }
 
@@ -156,6 +182,14 @@ fn number(names: &[&'static str], least: usize) -> Result<Option<usize>, Runtime
     Ok(None)
 }
 
+/// The first of `names` that is set, as a math mode; strict without any.
+fn math_mode(names: &[&'static str]) -> Result<MathMode, RuntimeError> {
+    let set = names.iter().find_map(|&name| variable(name).map(|value| (name, value)));
+    let Some((name, value)) = set else { return Ok(MathMode::Strict) };
+    let expected = "strict, bf16 or any";
+    value.trim().parse().map_err(|_| RuntimeError::Environment { name, value, expected })
+}
+
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Runtime(@{}, {:?})", self.target, self.stats())
@@ -178,15 +212,21 @@ impl Runtime {
         self.shared.threads.count()
     }
 
+    /// The arithmetic of f32 problems that do not ask for one.
+    pub fn fpmath(&self) -> MathMode {
+        self.fpmath
+    }
+
     /// The kernel of a problem: cached, or compiled now. Threads that ask for the same problem at once share one
-    /// compilation.
+    /// compilation. The kernel's own [problem](Kernel::problem) has the runtime's [`fpmath`](Self::fpmath) where that applies.
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
-        static DEFAULT: Options = Options { schedule: None };
+        static DEFAULT: Options = Options { schedule: None, constant_weights: false };
         self.kernel_with(problem, &DEFAULT)
     }
 
     /// [`kernel`](Self::kernel) with compiler options, which are part of what it is cached under.
     pub fn kernel_with(&self, problem: &Problem, options: &Options) -> Result<Arc<Kernel>, RuntimeError> {
+        let problem = &*self.with_default_math(problem);
         if let Some(kernel) = self.cache.get(&KeyRef { problem, options }) {
             return Ok(kernel);
         }
@@ -195,9 +235,22 @@ impl Runtime {
         self.cache.get_or_try_insert_with(&key, Kernel::resident_bytes, make)
     }
 
+    fn with_default_math<'a>(&self, problem: &'a Problem) -> Cow<'a, Problem> {
+        let asks = problem.math() != MathMode::Strict || problem.dtypes().src != DType::F32;
+        if asks || self.fpmath == MathMode::Strict {
+            return Cow::Borrowed(problem);
+        }
+        Cow::Owned(problem.with_math(self.fpmath))
+    }
+
     /// Counters, each part read at one moment.
     pub fn stats(&self) -> Stats {
-        Stats { kernels: self.cache.stats(), code: self.shared.code.stats(), scratch: self.shared.scratch.stats() }
+        Stats {
+            kernels: self.cache.stats(),
+            code: self.shared.code.stats(),
+            scratch: self.shared.scratch.stats(),
+            packed_bytes: self.shared.packed.load(Ordering::Relaxed),
+        }
     }
 
     /// Forgets all kernels and frees scratch memory; what is in use stays alive with its users.

@@ -55,23 +55,39 @@ pub struct ScratchStats {
 }
 
 /// A zero-initialised allocation.
-struct Buffer {
+pub(crate) struct Buffer {
     base: NonNull<u8>,
     layout: Layout,
 }
 
 // SAFETY: a buffer is the only owner of plain memory.
 unsafe impl Send for Buffer {}
-// SAFETY: a shared buffer only gives its address and layout.
+// SAFETY: through a shared buffer its bytes are only read.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `layout` is not empty.
-    fn allocate(layout: Layout) -> Option<Buffer> {
-        debug_assert_ne!(layout.size(), 0);
+    /// Zeros; `None` without the memory.
+    ///
+    /// # Panics
+    /// If `layout` is empty.
+    pub(crate) fn allocate(layout: Layout) -> Option<Buffer> {
+        assert_ne!(layout.size(), 0, "an allocation has bytes");
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Buffer { base, layout })
+    }
+
+    /// All bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the allocation has as many bytes, initialised, and lives as long as `self`; without a `&mut` nobody writes.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.layout.size()) }
+    }
+
+    /// All bytes.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; `&mut self` makes this the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.layout.size()) }
     }
 }
 
