@@ -17,7 +17,6 @@ use assembler::Assembler;
 use execute::{difference, run};
 use generate::{Generator, Set};
 use kiln_compiler::function_listing;
-use kiln_compiler::function_listing;
 use kiln_compiler::emit::{self, Arguments, Function};
 use kiln_compiler::microkernel::{Binary, MicroKernel, Op, Stmt};
 use kiln_compiler::target::{Arch, Target, VectorIsa};
