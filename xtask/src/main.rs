@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Task::Hashes => hashes::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Mca(args) => mca::run(&args),
-        Task::Errors(args) => errors::run(&args),
+        Task::Errors(args) => errors::run(&args).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
