@@ -34,7 +34,7 @@ fn target(machine: Machine) -> Target {
 
 /// How kernels with this many parameters can be called; the seed decides where there is a choice.
 fn arguments(mk: &MicroKernel, seed: u64) -> Arguments {
-    if mk.params.len() > REGISTER_PARAMS || seed % 2 == 0 { Arguments::Block } else { Arguments::Registers }
+    if mk.params.len() > REGISTER_PARAMS || seed.is_multiple_of(2) { Arguments::Block } else { Arguments::Registers }
 }
 
 fn emitted(mk: &MicroKernel, machine: Machine, seed: u64) -> Function {
