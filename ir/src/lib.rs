@@ -49,5 +49,5 @@ pub use dtype::DType;
 pub use epilogue::{Epilogue, PostOp};
 pub use func::Func;
 pub use nest::LoopNest;
-pub use reference::{Reference, Sums};
 pub use problem::{DTypes, MathMode, Op, Operand, Problem, ProblemError, Role};
+pub use reference::{Reference, Sums};

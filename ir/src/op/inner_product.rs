@@ -45,7 +45,9 @@ impl InnerProduct {
             let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, after) = after.split_at(digits);
             let Some(at) = NAMES.iter().position(|n| *n == name) else {
-                return Err(fail(format!("`{name}` names no dimension: expected mb, ic, oc, id, ih or iw and a number each")));
+                return Err(fail(format!(
+                    "`{name}` names no dimension: expected mb, ic, oc, id, ih or iw and a number each"
+                )));
             };
             if values[at].replace(dim(number, descriptor)?).is_some() {
                 return Err(fail(format!("`{name}` is given twice")));
