@@ -4,8 +4,9 @@ mod common;
 
 use common::{indices, integers, meaning, operand, operands, problems};
 use kiln_ir::contraction::View;
-use kiln_ir::{Contraction, DType, PostOp, Problem, Role, Sums};
+use kiln_ir::{Contraction, DType, PostOp, Problem, Role, Sums, op};
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 fn of(text: &str) -> Contraction {
     Contraction::of(&text.parse().unwrap_or_else(|e| panic!("{text}: {e}")))
@@ -138,6 +139,24 @@ proptest! {
         prop_assert_eq!(c.dst.col, 1);
         prop_assert!(c.batch.iter().all(|b| *b > 1));
         prop_assert_eq!(c.macs(), p.macs());
+    }
+
+    #[test]
+    fn mutated_problems_are_refused_or_have_a_nest(
+        p in problems(),
+        edits in prop::collection::vec((any::<Index>(), 0..3usize, "[0-9x:+a-z=_ -]{0,3}|65536|99999999999"), 1..5),
+    ) {
+        let mut text: Vec<char> = p.to_string().chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(text.len());
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        if let Ok(p) = text.into_iter().collect::<String>().parse::<Problem>() {
+            prop_assert_eq!(&p.to_string().parse::<Problem>().unwrap(), &p);
+            prop_assert_eq!(op::build(&p).verify(), Ok(()));
+            prop_assert_eq!(Contraction::of(&p).macs(), p.macs());
+        }
     }
 
     #[test]
