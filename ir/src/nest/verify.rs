@@ -207,9 +207,12 @@ impl Verifier<'_> {
         if end < 1 { Err(VerifyError::Extent(what())) } else { Ok((end, rest)) }
     }
 
-    /// The last multiple of `step` below `rest`, or a bound of it: exact when `rest` is itself a multiple.
+    /// The last multiple of `step` below `rest`, or a bound of it: exact when what `rest` subtracts are multiples.
     fn last(&self, mut rest: Affine, step: i64) -> Affine {
-        rest.constant -= if self.is_multiple(&rest, step) { step } else { 1 };
+        rest.constant -= 1;
+        if self.varies_by(&rest, step) {
+            rest.constant = rest.constant.div_euclid(step) * step;
+        }
         rest
     }
 
@@ -283,7 +286,8 @@ impl Verifier<'_> {
         // Groups of neighbours are whole: what is addressed ends with the last group.
         let (strides, past) = match b.last_interleaved() {
             Some(at) => {
-                if !self.is_multiple(&m.at.index[at], b.interleave as i64) {
+                let (index, group) = (&m.at.index[at], b.interleave as i64);
+                if index.constant % group != 0 || !self.varies_by(index, group) {
                     return Err(VerifyError::Buffer(
                         b.name.clone(),
                         "an interleaved panel is addressed inside a group",
@@ -317,10 +321,9 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Whether an index is always a multiple of `step`.
-    fn is_multiple(&self, index: &Affine, step: i64) -> bool {
+    /// Whether values of `a` are multiples of `step` apart.
+    fn varies_by(&self, a: &Affine, step: i64) -> bool {
         let unit = |v: Var| self.scope.iter().find(|b| b.var == v).map_or(1, |b| b.step);
-        let term = |&(v, c): &(Var, i64)| c.checked_mul(unit(v)).is_some_and(|m| m % step == 0);
-        index.constant % step == 0 && index.terms().iter().all(term)
+        a.terms().iter().all(|&(v, c)| c.checked_mul(unit(v)).is_some_and(|m| m % step == 0))
     }
 }

@@ -136,7 +136,8 @@ mod tests {
             ("ic1", "`oc` is missing"),
             ("ic1oc2kh3", "`kh`"),
             ("ic1ic2oc3", "twice"),
-            ("icoc3", "`` is not a dimension"),
+            ("icoc3", "`icoc` names no dimension"),
+            ("ic_oc3", "`` is not a dimension"),
             ("ic99999999999999999999oc3", "too large"),
             ("", "missing"),
         ] {

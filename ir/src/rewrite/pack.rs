@@ -128,6 +128,9 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
         found.path.iter().filter(along).map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
     };
     let (blocks, k_blocks) = (inside(wide_dim, width), inside(deep_dim, k));
+    if blocks.iter().any(|l| l.step == 0) {
+        return refuse("pack", "a loop has no end");
+    }
     if !k_blocks.is_empty() {
         return refuse("pack", "blocks of K lie inside the loop");
     }

@@ -97,14 +97,16 @@ pub fn meaning(p: &Problem, values: &[Vec<f32>]) -> Vec<f32> {
     result
 }
 
+/// Those that read at most a bias.
+const PLAIN: &[&str] =
+    &["bias", "bias:row", "relu", "abs", "clamp:-4:5.5", "shift:-1.5", "scale:0.5", "scale:-2", "leaky_relu:0.25"];
+
 /// Post-ops that are exact on small integers, for a result of `rank` dimensions.
 fn post_op(rank: usize) -> impl Strategy<Value = String> {
     let mask = (1u8..1 << rank)
         .prop_map(|bits| (0..6).filter(|d| bits >> d & 1 == 1).map(|d| char::from(b'a' + d)).collect::<String>());
-    let plain =
-        ["bias", "bias:row", "relu", "abs", "clamp:-4:5.5", "shift:-1.5", "scale:0.5", "scale:-2", "leaky_relu:0.25"];
     prop_oneof![
-        select(&plain[..]).prop_map(str::to_owned),
+        select(PLAIN).prop_map(str::to_owned),
         (select(&["bias", "add", "mul"][..]), mask).prop_map(|(op, mask)| format!("{op}:{mask}")),
     ]
 }
