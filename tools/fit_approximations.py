@@ -4,7 +4,7 @@
     pip install numpy mpmath && python3 tools/fit_approximations.py
 
 Every fit is minimax by Lawson's method: weighted linear least squares, the weights multiplied with the error until all
-its peaks are equal. (Rational functions: the same with the denominator of the step before as a weight.) Coefficients are
+its peaks are equal. Coefficients are
 rounded to f32 one after another, from the constant term up; those that follow are fitted again each time and make up for
 it. See Muller et al., Handbook of Floating-Point Arithmetic, on both, and Cody & Waite, Software Manual for the
 Elementary Functions, on splitting ln 2.
@@ -33,11 +33,11 @@ def lawson(columns, target, weight, steps=150):
     law = np.ones_like(target)
     best = (np.inf, None)
     for _ in range(steps):
-        w = weight(best[1]) * np.sqrt(law)
+        w = weight * np.sqrt(law)
         a = columns * w[:, None]
         scale = np.linalg.norm(a, axis=0)
         c = np.linalg.lstsq(a / scale, target * w, rcond=1e-17)[0] / scale
-        e = np.abs(columns @ c - target) * weight(c)
+        e = np.abs(columns @ c - target) * weight
         if e.max() < best[0]:
             best = (e.max(), c)
         law = law * (e / e.max() + 1e-3) ** 0.7
@@ -51,40 +51,14 @@ def rounded(columns, target, weight, fixed=()):
     while True:
         left = target - columns[:, : len(known)] @ np.array(known) if known else target
         if len(known) == columns.shape[1]:
-            return known, (np.abs(left) * weight(None)).max()
+            return known, (np.abs(left) * weight).max()
         _, c = lawson(columns[:, len(known) :], left, weight)
         known.append(f32(c[0]))
 
 
 def polynomial(f, lo, hi, degree, weight, fixed=()):
     x = grid(lo, hi)
-    w = weight(x)
-    return rounded(x[:, None] ** np.arange(degree + 1), function(f)(x), lambda _: w, fixed)
-
-
-def odd_rational(f, hi, p, q):
-    """x P(x^2) / Q(x^2) with Q(0) = 1, least relative error on (0, hi]."""
-    x = np.concatenate([grid(0, hi, 1500)[1:], np.linspace(hi / 1500, hi, 1500)])
-    y, s = function(f)(x), x * x
-    columns = np.concatenate([x[:, None] * s[:, None] ** np.arange(p + 1), -y[:, None] * s[:, None] ** np.arange(1, q + 1)], 1)
-    # Constant terms first, then by powers.
-    order = sorted(range(p + q + 1), key=lambda i: i if i <= p else i - p)
-    columns = columns[:, order]
-
-    denominator = np.ones_like(x)
-    known, error = [], 0
-    for _ in range(p + q + 1):
-        left = y - columns[:, : len(known)] @ np.array(known) if known else y
-        for _ in range(6):
-            w = 1 / (y * np.abs(denominator))
-            _, c = lawson(columns[:, len(known) :], left, lambda _: w, 60)
-            all_c = np.array(known + list(c))
-            denominator = 1 + sum(all_c[j] * s ** (i - p) for j, i in enumerate(order) if i > p)
-        known.append(f32(all_c[len(known)]))
-    by_index = {i: known[j] for j, i in enumerate(order)}
-    P, Q = [by_index[i] for i in range(p + 1)], [1.0] + [by_index[p + i] for i in range(1, q + 1)]
-    value = x * np.polyval(P[::-1], s) / np.polyval(Q[::-1], s)
-    return P, Q, np.abs(value / y - 1).max()
+    return rounded(x[:, None] ** np.arange(degree + 1), function(f)(x), weight(x), fixed)
 
 
 def show(name, values, error=None):
@@ -101,7 +75,8 @@ show("HALF_LOG2_E", [float(log2e / 2)])
 
 # Arguments that round to 0 are a little more than half a step away from it at most.
 half = f32(0.3471) * 2
-show("EXP_HALF", *polynomial(lambda x: mp.exp(x / 2), -half, half, 5, lambda x: np.exp(-x / 2), [1.0]))
+for name, degree in (("EXP_HALF", 5), ("EXP_HALF_EXACT", 6)):
+    show(name, *polynomial(lambda x: mp.exp(x / 2), -half, half, degree, lambda x: np.exp(-x / 2), [1.0]))
 show("EXP2", *polynomial(lambda x: mp.mpf(2) ** x, -0.5, 0.5, 5, lambda x: 2.0**-x, [1.0]))
 
 
@@ -117,6 +92,14 @@ show("PHI_ZERO, before rounding", [-np.polyval(c[::-1], -8.0)])
 
 a = 2 * mp.sqrt(2 / mp.pi) * log2e
 show("GELU_TANH", [float(a), float(a * mp.mpf("0.044715"))])
-P, Q, e = odd_rational(mp.tanh, 9.02, 4, 4)
-show("TANH_P", P, e)
-show("TANH_Q", Q)
+
+half = f32(0.1736)
+
+
+def tail(r):
+    """What expm1(2 r) / 2 is more than r, over r^2."""
+    return (mp.expm1(2 * r) / 2 - r) / r**2
+
+
+show("TANH", *polynomial(tail, -half, half, 4, lambda r: r * r / np.abs(np.expm1(2 * r) / 2), [1.0]))
+show("TWO_LOG2_E, HALF_LN_2", [float(2 * log2e), float(ln2 / 2)])

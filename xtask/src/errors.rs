@@ -1,5 +1,6 @@
 //! `cargo xtask errors`: how far approximated post-ops are from the real functions, over all arguments there are.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::thread;
 
@@ -27,7 +28,7 @@ pub struct Args {
 }
 
 /// Prints the table.
-pub fn run(args: &Args) -> Result<(), String> {
+pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let extent = if args.quick {
         "every 4099th f32 argument and those near limits."
     } else {
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<(), String> {
              Registers\nare those needed besides the one of the argument, which becomes the result, when no constant stays in \
              one.\n";
     print!("{text}");
-    if broken.is_empty() { Ok(()) } else { Err(format!("worse than promised: {}", broken.join(", "))) }
+    if broken.is_empty() { Ok(()) } else { Err(format!("worse than promised: {}", broken.join(", ")).into()) }
 }
 
 fn shown(error: f64) -> String {
