@@ -61,8 +61,8 @@ fn arguments_arrive() {
     assert_eq!((result, numbers), (Ok(()), [3, 17]));
 }
 
-/// The signal that a child process gets for loading the float at `at`, 0 if it gets none.
-fn fate_of_loading(at: *const f32) -> i32 {
+/// The signal that a child process gets for loading the byte at `at`, 0 if it gets none.
+fn fate_of_loading(at: *const u8) -> i32 {
     extern "C" fn leave(signal: libc::c_int) {
         // SAFETY: `_exit` is async-signal-safe.
         unsafe { libc::_exit(signal) }
@@ -87,10 +87,10 @@ fn both_sides_are_guarded() {
     let mut memory = Guarded::new(10);
     for len in [1, 7, 10, 5000] {
         let end = memory.place(len, Placement::End).as_ptr_range();
-        assert_eq!(fate_of_loading(end.end), libc::SIGSEGV, "the element past the end of {len}");
+        assert_eq!(fate_of_loading(end.end), libc::SIGSEGV, "the byte past the end of {len}");
         assert_eq!(fate_of_loading(end.start), 0);
         let start = memory.place(len, Placement::Start).as_ptr();
-        assert_eq!(fate_of_loading(start.wrapping_sub(1)), libc::SIGSEGV, "the element before the start of {len}");
+        assert_eq!(fate_of_loading(start.wrapping_sub(1)), libc::SIGSEGV, "the byte before the start of {len}");
         assert_eq!(fate_of_loading(start.wrapping_add(len - 1)), 0);
     }
 }
@@ -101,11 +101,11 @@ fn stores_in_the_margin_are_noticed() {
     let end = memory.place(9, Placement::End).as_mut_ptr();
     assert!(memory.margin_is_intact());
     // SAFETY: the margin before the tensor is accessible.
-    unsafe { end.sub(1).write(0.0) };
+    unsafe { end.sub(1).write(0) };
     assert!(!memory.margin_is_intact());
     let start = memory.place(9, Placement::Start).as_mut_ptr();
     assert!(memory.margin_is_intact());
     // SAFETY: the margin after the tensor is accessible.
-    unsafe { start.add(9).write(f32::NAN) };
+    unsafe { start.add(9).write(0xff) };
     assert!(!memory.margin_is_intact());
 }

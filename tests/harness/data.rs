@@ -1,7 +1,10 @@
-//! Operands with a known answer.
+//! Operands with a known answer, for any problem.
+//!
+//! Nothing here comes from Kiln but the description of a problem: which operand has which shape and strides. Places are computed
+//! from those, sums of integers in integers, and post-ops by formulas of this file.
 
-use kiln_ir::op::Matmul;
-use kiln_ir::{Op, PostOp, Problem};
+use kiln_ir::{DType, Op, Operand, PostOp, Problem, Role};
+use kiln_runtime::{Args, Input, bf16};
 
 /// A small generator (Steele and Vigna's SplitMix64): test data and choices that repeat.
 #[derive(Clone, Debug)]
@@ -20,97 +23,419 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
+
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
 }
 
-/// A problem's inputs; `bias` is empty for a problem without one.
+/// Elements of a tensor.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// f32.
+    F32(Vec<f32>),
+    /// bf16.
+    Bf16(Vec<bf16>),
+}
+
+impl Values {
+    fn new(dtype: DType, values: impl Iterator<Item = f32>) -> Self {
+        match dtype {
+            DType::F32 => Values::F32(values.collect()),
+            DType::Bf16 => Values::Bf16(values.map(bf16::from_f32).collect()),
+        }
+    }
+
+    /// As memory holds them.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Values::F32(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            Values::Bf16(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+        }
+    }
+
+    /// From memory.
+    pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Self {
+        match dtype {
+            DType::F32 => Values::F32(bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()),
+            DType::Bf16 => Values::Bf16(bytes.as_chunks().0.iter().map(|b| bf16::from_ne_bytes(*b)).collect()),
+        }
+    }
+
+    /// As f32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Values::F32(v) => v.clone(),
+            Values::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
+        }
+    }
+
+    /// As an argument.
+    pub fn input(&self) -> Input<'_> {
+        match self {
+            Values::F32(v) => v.into(),
+            Values::Bf16(v) => v.into(),
+        }
+    }
+}
+
+/// What a problem reads.
 #[derive(Clone, Debug)]
 pub struct Data {
-    shape: Matmul,
-    relu: bool,
-    /// `MxK`.
-    pub lhs: Vec<f32>,
-    /// `KxN`.
-    pub rhs: Vec<f32>,
-    /// `N`.
-    pub bias: Vec<f32>,
+    problem: Problem,
+    operands: Vec<Operand>,
+    are_integers: bool,
+    /// In argument order, without the result.
+    pub inputs: Vec<Values>,
+    /// The result before the call: NaN unless the problem adds to it.
+    pub before: Values,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Each element of the result, in memory order.
+    pub value: Vec<f64>,
+    /// How far from it a kernel may be: 0 where nothing rounds, infinite where single precision may have left its range.
+    pub bound: Vec<f64>,
 }
 
 impl Data {
-    fn new(problem: &Problem, mut next: impl FnMut() -> f32) -> Self {
-        let Op::Matmul(shape) = problem.op();
-        let mut fill = |len: u64| (0..len).map(|_| next()).collect::<Vec<_>>();
-        let post = problem.epilogue().ops();
-        let bias = if post.contains(&PostOp::Bias) { shape.n } else { 0 };
-        Self {
-            shape,
-            relu: post.contains(&PostOp::Relu),
-            lhs: fill(shape.m * shape.k),
-            rhs: fill(shape.k * shape.n),
-            bias: fill(bias),
+    fn new(problem: &Problem, are_integers: bool, mut next: impl FnMut() -> f32) -> Self {
+        let mut operands = problem.operands();
+        let mut inputs: Vec<Values> =
+            operands.iter().map(|o| Values::new(o.dtype, (0..o.len()).map(|_| next()))).collect();
+        let mut before = inputs.pop().expect("a problem has a result");
+        let dst = operands.last_mut().expect("a problem has a result");
+        if !problem.accumulates() {
+            before = Values::new(dst.dtype, (0..dst.len()).map(|_| f32::NAN));
         }
+        Self { problem: problem.clone(), operands, are_integers, inputs, before }
     }
 
     /// Integers from -4 to 4: every partial sum is exact, in any order, as long as K is below 2^20.
     pub fn integers(problem: &Problem, seed: u64) -> Self {
         let mut random = Random(seed);
-        Self::new(problem, || random.below(9) as f32 - 4.0)
+        Self::new(problem, true, || random.below(9) as f32 - 4.0)
     }
 
     /// Reals from -1 to 1.
     pub fn reals(problem: &Problem, seed: u64) -> Self {
         let mut random = Random(seed);
-        Self::new(problem, || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+        Self::new(problem, false, || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
     }
 
-    /// The result for [`integers`](Self::integers), computed in integers.
-    pub fn exact(&self) -> Vec<f32> {
-        let as_integers = |v: &[f32]| v.iter().map(|x| *x as i32).collect::<Vec<_>>();
-        let (lhs, rhs, bias) = (as_integers(&self.lhs), as_integers(&self.rhs), as_integers(&self.bias));
-        let Matmul { m, k, n } = self.shape;
-        let (m, k, n) = (m as usize, k as usize, n as usize);
-        let mut dst = vec![0i32; m * n];
-        for (i, row) in dst.chunks_exact_mut(n).enumerate() {
-            for p in 0..k {
-                let a = lhs[i * k + p];
-                row.iter_mut().zip(&rhs[p * n..]).for_each(|(c, b)| *c += a * b);
-            }
-            row.iter_mut().zip(&bias).for_each(|(c, b)| *c += b);
-            if self.relu {
-                row.iter_mut().for_each(|c| *c = (*c).max(0));
-            }
+    /// As arguments of a call, with these weights.
+    pub fn args_with<'a>(&'a self, weights: Input<'a>, dst: &'a mut Values) -> Args<'a> {
+        let lhs = self.inputs[0].input();
+        let args = match dst {
+            Values::F32(v) => Args::new(lhs, weights, v),
+            Values::Bf16(v) => Args::new(lhs, weights, v),
+        };
+        self.inputs[2..].iter().fold(args, |args, t| args.operand(t.input()))
+    }
+
+    /// As arguments of a call.
+    pub fn args<'a>(&'a self, dst: &'a mut Values) -> Args<'a> {
+        self.args_with(self.inputs[1].input(), dst)
+    }
+
+    /// What is wrong with `found`, a result of this data.
+    pub fn wrong(&self, found: &Values) -> Option<String> {
+        let Expected { value, bound } = self.expected();
+        let kind = if self.are_integers { "integers" } else { "reals" };
+        found.to_f32().into_iter().zip(value.into_iter().zip(bound)).enumerate().find_map(
+            |(i, (found, (value, bound)))| {
+                (!is_within(found, value, bound))
+                    .then(|| format!("{kind}: dst[{i}] is {found} instead of {value} +- {bound:e}"))
+            },
+        )
+    }
+
+    /// The answer.
+    pub fn expected(&self) -> Expected {
+        let dst = self.operands.last().expect("a problem has a result");
+        let mut all = Expected { value: vec![0.0; dst.len() as usize], bound: vec![0.0; dst.len() as usize] };
+        let places = Places::of(&self.problem, &self.operands);
+        self.sums(&places, &mut all);
+        self.post_ops(dst, &mut all);
+        if dst.dtype == DType::Bf16 {
+            all.value.iter_mut().zip(&mut all.bound).for_each(|(v, e)| (*v, *e) = rounded_to_bf16(*v, *e));
         }
-        dst.into_iter().map(|c| c as f32).collect()
+        all
     }
 
-    /// The result in double precision, and for each element how far single precision may be from it.
-    ///
-    /// The bound is `gamma(n) = n u / (1 - n u)` times the sum of the magnitudes of all terms (Higham, Accuracy and
-    /// Stability of Numerical Algorithms, section 3.1), with `u = 2^-24` and n one rounding per multiply-add and bias.
-    /// It holds for every order of the additions, and relu enlarges no difference.
-    pub fn bounded(&self) -> (Vec<f64>, Vec<f64>) {
-        let Matmul { m, k, n } = self.shape;
-        let (m, k, n) = (m as usize, k as usize, n as usize);
-        let (mut dst, mut size) = (vec![0.0f64; m * n], vec![0.0f64; m * n]);
-        let rhs: Vec<f64> = self.rhs.iter().map(|x| f64::from(*x)).collect();
-        let nu = (k + 1) as f64 * 0.5f64.powi(24);
-        let gamma = nu / (1.0 - nu);
-        for (i, (row, size)) in dst.chunks_exact_mut(n).zip(size.chunks_exact_mut(n)).enumerate() {
-            for p in 0..k {
-                let a = f64::from(self.lhs[i * k + p]);
-                for ((c, s), b) in row.iter_mut().zip(size.iter_mut()).zip(&rhs[p * n..]) {
-                    *c += a * b;
-                    *s += (a * b).abs();
+    fn sums(&self, places: &Places, all: &mut Expected) {
+        let [m, n, k] = [places.dst.row.len(), places.dst.col.len(), places.lhs.col.len()];
+        let (lhs, rhs, before) = (self.inputs[0].to_f32(), self.inputs[1].to_f32(), self.before.to_f32());
+        let relative = self.relative_error(k);
+        for (batch, at) in places.dst.batch.iter().enumerate() {
+            let (l, r) = (places.lhs.batch[batch], places.rhs.batch[batch]);
+            let b: Vec<f32> = places
+                .rhs
+                .row
+                .iter()
+                .flat_map(|p| places.rhs.col.iter().map(move |j| r + p + j))
+                .map(|i| rhs[i])
+                .collect();
+            for i in 0..m {
+                let a = |p: usize| lhs[l + places.lhs.row[i] + places.lhs.col[p]];
+                let (values, sizes) =
+                    if self.are_integers { (sum_integers(a, &b, n, k), vec![0.0; n]) } else { sum(a, &b, n, k) };
+                for j in 0..n {
+                    let at = at + places.dst.row[i] + places.dst.col[j];
+                    let old = if self.problem.accumulates() { f64::from(before[at]) } else { 0.0 };
+                    all.value[at] = values[j] + old;
+                    if !self.are_integers {
+                        all.bound[at] = relative * (sizes[j] + old.abs()) + k as f64 * f64::from(f32::MIN_POSITIVE);
+                    }
                 }
             }
-            for ((c, s), b) in row.iter_mut().zip(size.iter_mut()).zip(&self.bias) {
-                *c += f64::from(*b);
-                *s += f64::from(b.abs());
-            }
-            if self.relu {
-                row.iter_mut().for_each(|c| *c = c.max(0.0));
-            }
-            size.iter_mut().for_each(|s| *s *= gamma);
         }
-        (dst, size)
     }
+
+    /// How far a sum may be from its value, relative to the magnitudes of all its terms.
+    ///
+    /// `gamma(n) = n u / (1 - n u)` (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with `u = 2^-24`
+    /// and n one rounding per multiply-add and one for what the result held or a bias that sums begin with. It holds for every
+    /// order of the additions. Dot products of BF16 instructions round to odd, twice as far, and may round products and sums of
+    /// pairs apart. Factors that may be rounded to bf16 are off by 2^-9 each.
+    fn relative_error(&self, k: usize) -> f64 {
+        let dtypes = self.problem.dtypes();
+        let allows = self.problem.math().allows_bf16();
+        let is_bf16 = dtypes.src == DType::Bf16 && dtypes.weights == DType::Bf16;
+        let nu = (k + 2) as f64 * 0.5f64.powi(24) * if is_bf16 || allows { 4.0 } else { 1.0 };
+        let factors = if allows && !is_bf16 { 2.01 * 0.5f64.powi(9) } else { 0.0 };
+        nu / (1.0 - nu) + factors
+    }
+
+    fn post_ops(&self, dst: &Operand, all: &mut Expected) {
+        let rank = dst.shape.len();
+        let strides = dst.strides();
+        let is_ip = matches!(self.problem.op(), Op::InnerProduct(_));
+        let mut tensors = self.operands.iter().zip(&self.inputs).skip(2);
+        // A bias that sums begin with is one of their terms.
+        let first_terms = self.relative_error(places_k(&self.problem));
+        for (number, op) in self.problem.epilogue().ops().iter().enumerate() {
+            let dims: Vec<usize> = match op {
+                PostOp::Bias => vec![rank - 1],
+                PostOp::BiasRow => vec![if is_ip { 0 } else { rank - 2 }],
+                PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) => mask.dims().collect(),
+                _ => vec![],
+            };
+            let tensor = op.has_operand().then(|| tensors.next().expect("a tensor per post-op that has one"));
+            let tensor = tensor.map(|(o, v)| (o.strides(), v.to_f32()));
+            for_each_index(&dst.shape, |index| {
+                let at: usize = index.iter().zip(&strides).map(|(i, s)| (i * s) as usize).sum();
+                let operand = tensor.as_ref().map_or(0.0, |(own, values)| {
+                    let at: u64 = dims.iter().zip(own).map(|(d, s)| index[*d] * s).sum();
+                    f64::from(values[at as usize])
+                });
+                let (value, bound) = apply(*op, all.value[at], all.bound[at], operand);
+                let as_term = if number == 0 && bound > 0.0 { first_terms * operand.abs() } else { 0.0 };
+                (all.value[at], all.bound[at]) = (value, bound + as_term);
+            });
+        }
+    }
+}
+
+fn places_k(problem: &Problem) -> usize {
+    problem.extents()[2] as usize
+}
+
+/// Whether a kernel may compute `found`.
+pub fn is_within(found: f32, value: f64, bound: f64) -> bool {
+    if bound.is_infinite() {
+        return true;
+    }
+    (value.is_nan() && found.is_nan()) || f64::from(found) == value || (f64::from(found) - value).abs() <= bound
+}
+
+/// Where the elements along an operand's axes are.
+struct Side {
+    /// For each index of the result's batch.
+    batch: Vec<usize>,
+    row: Vec<usize>,
+    col: Vec<usize>,
+}
+
+struct Places {
+    lhs: Side,
+    rhs: Side,
+    dst: Side,
+}
+
+impl Places {
+    fn of(problem: &Problem, operands: &[Operand]) -> Self {
+        let dst = operands.last().expect("a problem has a result");
+        let side = |o: &Operand, row: Vec<usize>, col: Vec<usize>| Side {
+            batch: match problem.op() {
+                Op::Matmul(_) => batch(o, &dst.shape[..dst.shape.len() - 2]),
+                Op::InnerProduct(_) => vec![0],
+            },
+            row: offsets(o, &row),
+            col: offsets(o, &col),
+        };
+        let [lhs, rhs] = [&operands[0], &operands[1]];
+        assert_eq!([lhs.role, rhs.role, dst.role], [Role::Lhs, Role::Rhs, Role::Dst]);
+        match problem.op() {
+            Op::Matmul(_) => {
+                let (row, col) = (vec![dst.shape.len() - 2], vec![dst.shape.len() - 1]);
+                let [lhs, rhs, dst] = [lhs, rhs, dst].map(|o| side(o, row.clone(), col.clone()));
+                Self { lhs, rhs, dst }
+            }
+            Op::InnerProduct(_) => {
+                let sums: Vec<usize> = (1..lhs.shape.len()).collect();
+                let (lhs, rhs) = (side(lhs, vec![0], sums.clone()), side(rhs, sums, vec![0]));
+                Self { lhs, rhs, dst: side(dst, vec![0], vec![1]) }
+            }
+        }
+    }
+}
+
+/// Places of all indices of some dimensions, the last fastest.
+fn offsets(o: &Operand, dims: &[usize]) -> Vec<usize> {
+    let strides = o.strides();
+    let shape: Vec<u64> = dims.iter().map(|d| o.shape[*d]).collect();
+    let mut all = vec![];
+    for_each_index(&shape, |index| all.push(index.iter().zip(dims).map(|(i, d)| (i * strides[*d]) as usize).sum()));
+    all
+}
+
+/// Places of all indices of the batch, where an extent of 1 is broadcast.
+fn batch(o: &Operand, shape: &[u64]) -> Vec<usize> {
+    let strides = o.strides();
+    let mut all = vec![];
+    for_each_index(shape, |index| {
+        let own = index.iter().enumerate().map(|(d, i)| if o.shape[d] == 1 { 0 } else { i * strides[d] });
+        all.push(own.sum::<u64>() as usize);
+    });
+    all
+}
+
+fn for_each_index(shape: &[u64], mut each: impl FnMut(&[u64])) {
+    let mut index = vec![0; shape.len()];
+    for _ in 0..shape.iter().product::<u64>() {
+        each(&index);
+        for (i, extent) in index.iter_mut().zip(shape).rev() {
+            *i += 1;
+            if *i < *extent {
+                break;
+            }
+            *i = 0;
+        }
+    }
+}
+
+fn sum_integers(a: impl Fn(usize) -> f32, b: &[f32], n: usize, k: usize) -> Vec<f64> {
+    let mut row = vec![0i32; n];
+    for p in 0..k {
+        let a = a(p) as i32;
+        row.iter_mut().zip(&b[p * n..]).for_each(|(c, b)| *c += a * *b as i32);
+    }
+    row.into_iter().map(f64::from).collect()
+}
+
+/// Sums of products and of their magnitudes.
+fn sum(a: impl Fn(usize) -> f32, b: &[f32], n: usize, k: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut row, mut size) = (vec![0.0f64; n], vec![0.0f64; n]);
+    for p in 0..k {
+        let a = f64::from(a(p));
+        for ((c, s), b) in row.iter_mut().zip(&mut size).zip(&b[p * n..]) {
+            let product = a * f64::from(*b);
+            *c += product;
+            *s += product.abs();
+        }
+    }
+    (row, size)
+}
+
+const MAX: f64 = f32::MAX as f64;
+/// Half a unit in the last place of f32, relative.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// A post-op by its definition, on a value known up to `error`: the new value and error.
+fn apply(op: PostOp, c: f64, error: f64, operand: f64) -> (f64, f64) {
+    if error.is_infinite() {
+        return (c, error);
+    }
+    let f = |c: f64| formula(op, c, operand);
+    let value = f(c);
+    let rounds = f64::from(value as f32) != value;
+    let is_arithmetic = match op {
+        PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu | PostOp::Sigmoid | PostOp::Tanh | PostOp::Exp => false,
+        PostOp::HardSwish | PostOp::HardSigmoid => false,
+        _ => true,
+    };
+    if value.is_nan() || (c.is_infinite() && error == 0.0) {
+        return (value, 0.0);
+    }
+    if error == 0.0 && is_arithmetic && !rounds {
+        return (value, 0.0);
+    }
+    // A bound of the slope where the function turns inside the interval; the ends of the interval where it does not.
+    let ends = [c - error, c + error].map(|x| (f(x) - value).abs());
+    let moved = match op {
+        PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu => 1.2 * error,
+        PostOp::HardSwish => 1.5 * error,
+        PostOp::Sqrt if c - error < 0.0 => f64::INFINITY,
+        _ => ends[0].max(ends[1]),
+    };
+    let own = match op {
+        // Eight units in the last place, and of the argument for what is computed from it by more than one step.
+        PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu | PostOp::HardSwish => c.abs().min(16.0) * 8.0 * U,
+        PostOp::Sigmoid | PostOp::HardSigmoid | PostOp::Tanh => 8.0 * U,
+        _ => 0.0,
+    };
+    let bound = moved + own + 16.0 * U * value.abs() + f64::from(f32::MIN_POSITIVE);
+    if value.abs() - bound > 1.0001 * MAX {
+        return (value.signum() * f64::INFINITY, 0.0);
+    }
+    if value.abs() + bound > 0.9999 * MAX { (value, f64::INFINITY) } else { (value, bound) }
+}
+
+fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
+    let a = |n: kiln_ir::epilogue::Number| f64::from(n.get());
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    // The limits of products of an infinity with something that vanishes.
+    let gated = |gate: f64| if gate == 0.0 { 0.0 } else { c * gate };
+    if c.is_nan() {
+        return c;
+    }
+    match op {
+        PostOp::Bias | PostOp::BiasRow | PostOp::BiasMask(_) | PostOp::Add(_) => c + operand,
+        PostOp::Mul(_) => c * operand,
+        PostOp::Scale(n) => c * a(n),
+        PostOp::Shift(n) => c + a(n),
+        PostOp::Relu => c.max(0.0),
+        PostOp::LeakyRelu(n) => {
+            if c > 0.0 {
+                c
+            } else {
+                a(n) * c
+            }
+        }
+        PostOp::Clamp(low, high) => c.max(a(low)).min(a(high)),
+        PostOp::GeluErf => gated(0.5 * libm::erfc(-c / 2f64.sqrt())),
+        PostOp::GeluTanh => gated(sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (c + 0.044715 * c.powi(3)))),
+        PostOp::Silu => gated(sigmoid(c)),
+        PostOp::Sigmoid => sigmoid(c),
+        PostOp::Tanh => libm::tanh(c),
+        PostOp::HardSwish => gated((c / 6.0 + 0.5).clamp(0.0, 1.0)),
+        PostOp::HardSigmoid => (c / 6.0 + 0.5).clamp(0.0, 1.0),
+        PostOp::Exp => libm::exp(c),
+        PostOp::Square => c * c,
+        PostOp::Sqrt => c.sqrt(),
+        PostOp::Abs => c.abs(),
+    }
+}
+
+/// A value known up to `bound`, stored as bf16.
+fn rounded_to_bf16(value: f64, bound: f64) -> (f64, f64) {
+    if bound == 0.0 {
+        return (f64::from(bf16::from_f32(value as f32)), 0.0);
+    }
+    let bound = bound + (value.abs() + bound) * 1.01 * 0.5f64.powi(9) + f64::from(f32::MIN_POSITIVE);
+    if value.abs() + bound > 0.995 * MAX { (value, f64::INFINITY) } else { (value, bound) }
 }

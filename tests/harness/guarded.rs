@@ -9,30 +9,32 @@ pub enum Placement {
     End,
 }
 
-/// Elements beside a tensor, on the side without an inaccessible page, that are checked for stores.
-const MARGIN: usize = 256;
-/// What the margin holds; a NaN that no arithmetic makes.
-const MARK: u32 = 0x7fab_cdef;
+/// Bytes beside a tensor, on the side without an inaccessible page, that are checked for stores.
+const MARGIN: usize = 1024;
+/// What the margin holds; as f32 a NaN that no arithmetic makes.
+const MARK: [u8; 4] = 0x7fab_cdef_u32.to_le_bytes();
+/// What a tensor holds at first: a NaN of every type.
+const NAN: u8 = 0xff;
 
-/// Pages of f32 elements with an inaccessible page on either side.
+/// Pages with an inaccessible page on either side.
 pub struct Guarded {
     base: *mut u8,
     /// Accessible bytes, whole pages.
     bytes: usize,
     page: usize,
-    /// Index of the tensor's first element, and its length.
+    /// Index of the tensor's first byte, and its length.
     tensor: (usize, usize),
 }
 
 impl Guarded {
-    /// Room for `len` elements.
+    /// Room for `len` bytes.
     ///
     /// # Panics
     /// If there is no memory.
     pub fn new(len: usize) -> Self {
         // SAFETY: no argument is a pointer.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let bytes = (4 * (len + MARGIN)).next_multiple_of(page);
+        let bytes = (len + MARGIN).next_multiple_of(page);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping, which replaces none.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes + 2 * page, libc::PROT_NONE, flags, -1, 0) };
@@ -44,25 +46,25 @@ impl Guarded {
         Self { base, bytes, page, tensor: (0, 0) }
     }
 
-    /// A tensor of `len` elements at one end, every element a NaN. More pages are taken if these are too few.
-    pub fn place(&mut self, len: usize, placement: Placement) -> &mut [f32] {
-        if 4 * (len + MARGIN) > self.bytes {
+    /// A tensor of `len` bytes at one end, every element a NaN. More pages are taken if these are too few.
+    pub fn place(&mut self, len: usize, placement: Placement) -> &mut [u8] {
+        if len + MARGIN > self.bytes {
             *self = Self::new(len.next_power_of_two());
         }
         let start = match placement {
             Placement::Start => 0,
-            Placement::End => self.bytes / 4 - len,
+            Placement::End => self.bytes - len,
         };
         self.tensor = (start, len);
         let margin = self.margin();
-        self.all()[margin].fill(f32::from_bits(MARK));
-        let tensor = &mut self.all()[start..start + len];
-        tensor.fill(f32::NAN);
+        self.all()[margin].chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&MARK));
+        let tensor = self.tensor();
+        tensor.fill(NAN);
         tensor
     }
 
     /// The tensor last [placed](Self::place).
-    pub fn tensor(&mut self) -> &mut [f32] {
+    pub fn tensor(&mut self) -> &mut [u8] {
         let (start, len) = self.tensor;
         &mut self.all()[start..start + len]
     }
@@ -70,7 +72,7 @@ impl Guarded {
     /// Whether nothing was stored beside the tensor.
     pub fn margin_is_intact(&mut self) -> bool {
         let margin = self.margin();
-        self.all()[margin].iter().all(|x| x.to_bits() == MARK)
+        self.all()[margin].chunks_exact(4).all(|word| word == MARK)
     }
 
     fn margin(&self) -> std::ops::Range<usize> {
@@ -80,9 +82,9 @@ impl Guarded {
         }
     }
 
-    fn all(&mut self) -> &mut [f32] {
-        // SAFETY: these bytes are accessible, zeroed by the system, aligned to a page and borrowed from `self` alone.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(self.page).cast(), self.bytes / 4) }
+    fn all(&mut self) -> &mut [u8] {
+        // SAFETY: these bytes are accessible, zeroed by the system and borrowed from `self` alone.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(self.page), self.bytes) }
     }
 }
 

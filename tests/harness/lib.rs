@@ -1,5 +1,5 @@
 //! What Kiln's integration tests share: guarded memory, canaries in registers, data with a known answer, lists of
-//! shapes.
+//! problems.
 //!
 //! A kernel is executed by [`Checker`], which puts each operand between two inaccessible pages, calls the machine code
 //! through [`canary::call`], and compares with references that share no code with Kiln.
@@ -12,4 +12,4 @@ pub mod guarded;
 pub mod shapes;
 pub mod targets;
 
-pub use checker::Checker;
+pub use checker::{Checker, failures};

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use kiln_compiler::Options;
 use kiln_compiler::schedule::{Schedule, search};
 use kiln_compiler::target::{Target, VectorUnit};
-use kiln_ir::op::Matmul;
-use kiln_ir::{Epilogue, PostOp, Problem};
+use kiln_ir::{Contraction, PostOp, Problem};
 
 use crate::data::Random;
 
@@ -74,6 +73,7 @@ pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
         .map(|(i, [m, k, n])| (problem([m, k, n], EPILOGUES[(i + i / 17) % 4]), Options::default()))
         .collect();
     all.extend(forced(target));
+    all.extend(kinds(emulated));
     let mut seen = HashSet::new();
     all.retain(|work| seen.insert(work.clone()));
     all.sort_by_key(|(p, _)| std::cmp::Reverse(p.macs()));
@@ -118,7 +118,8 @@ fn thin(out: &mut Vec<[u64; 3]>) {
 fn around_tiles(out: &mut Vec<[u64; 3]>, target: &Target) {
     let around = |size: u64| [size - 1, size, size + 1].into_iter().filter(|s| *s > 0);
     for (m, k, n) in [(48, 48, 48), (192, 256, 192), (512, 1024, 512), (4, 512, 600), (600, 512, 4)] {
-        let r = search(Matmul { m, k, n }, &Epilogue::default(), target).schedule.regions.remove(0);
+        let contraction = Contraction::of(&problem([m, k, n], &[]));
+        let r = search(&contraction, target, false).schedule.regions.remove(0);
         let rows: Vec<u64> = around(r.mr).chain(around(2 * r.mr)).collect();
         let columns: Vec<u64> = around(r.nr).chain(around(2 * r.nr)).collect();
         for &m in &rows {
@@ -153,7 +154,7 @@ pub fn forced(target: &Target) -> Vec<Work> {
         for parallel in ["m", "n"] {
             for order in ["nm", "mn"] {
                 for lhs in ["inplace", "block"] {
-                    for rhs in ["inplace", "panel", "block"] {
+                    for rhs in ["inplace", "panel", "block", "packed"] {
                         let words = format!("order={order} lhs={lhs} rhs={rhs}");
                         all.extend(small_blocks(target, unit, parallel, &words));
                     }
@@ -179,12 +180,111 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
                 2 * nr
             );
             let schedule: Schedule = text.parse().expect("this is the text form");
-            if schedule.verify(Matmul { m, k, n }, target).is_ok() {
-                let options = Options { schedule: Some(schedule) };
+            if schedule.verify(&Contraction::of(&problem([m, k, n], &[])), target).is_ok() {
+                let options = Options { schedule: Some(schedule), constant_weights: words.ends_with("packed") };
                 let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
                 all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));
             }
         }
     }
     all
+}
+
+/// Batches, orders in memory, sums added to the result, inner products, bf16, arithmetic modes and packed weights.
+pub fn kinds(emulated: bool) -> Vec<Work> {
+    const DTYPES: [&str; 4] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+    const POSTS: [&str; 4] = ["", " +bias", " +bias+relu", " +add:ab"];
+    let mut random = Random(21);
+    let mut texts = vec![];
+    let sizes = |random: &mut Random| {
+        let edges = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100];
+        [(); 3].map(|()| if random.below(3) == 0 { 1 + random.below(70) } else { *random.pick(&edges) })
+    };
+    for i in 0..if emulated { 120 } else { 320 } {
+        let [m, k, n] = sizes(&mut random);
+        let dtypes = DTYPES[i % 4];
+        let math = ["", "", " fpmath=bf16", " fpmath=any"][i / 4 % 4];
+        let beta = if random.below(3) == 0 { " beta=1" } else { "" };
+        let post = random.pick(&POSTS);
+        let mut tag = |name: &str, tags: &[&str]| {
+            if random.below(2) == 0 { String::new() } else { format!(" {name}={}", random.pick(tags)) }
+        };
+        let tags = |tags: [&[&str]; 3], tag: &mut dyn FnMut(&str, &[&str]) -> String| {
+            format!("{}{}{}", tag("stag", tags[0]), tag("wtag", tags[1]), tag("dtag", tags[2]))
+        };
+        texts.push(match i % 5 {
+            0 => format!("matmul {dtypes} {m}x{k}:{k}x{n}{}{beta}{math}{post}", tags([&["ba"]; 3], &mut tag)),
+            1 => {
+                let t = tags([&["acb", "bac", "bca"], &["acb", "cab"], &["acb", "bac"]], &mut tag);
+                let [b, r] = [(3, 3), (1, 4), (4, 1), (2, 2)].map(|(l, r)| [l, r])[i / 5 % 4];
+                format!("matmul {dtypes} {b}x{m}x{k}:{r}x{k}x{n}{t}{beta}{math}{post}")
+            }
+            2 => {
+                let t = tags([&["abdc", "acbd"], &["abdc", "acbd"], &["abdc", "acbd"]], &mut tag);
+                let [l, r] =
+                    [("2x3", "2x3"), ("2x1", "1x3"), ("1x1", "3x2"), ("2x3", "1x1")].map(|(l, r)| [l, r])[i / 5 % 4];
+                format!("matmul {dtypes} {l}x{m}x{k}:{r}x{k}x{n}{t}{beta}{math}{post}")
+            }
+            3 => {
+                format!("ip {dtypes} mb{m}ic{k}oc{n}{}{beta}{math}{post}", tags([&["ba"], &["ba"], &["ba"]], &mut tag))
+            }
+            _ => {
+                let k = k.min(20);
+                let t = tags([&["axb"], &["axb", "bcda"], &["ba"]], &mut |_, _| String::new());
+                format!("ip {dtypes} mb{m}ic{k}ih3iw2oc{n}{t}{beta}{math}{post}")
+            }
+        });
+    }
+    // Attention with many heads, rows of one, and what networks have.
+    texts.extend(
+        [
+            "matmul f32 12x16x64:12x64x16 wtag=abc +scale:0.125",
+            "matmul bf16 1x512:512x300",
+            "ip bf16 mb1ic512oc300 +bias",
+        ]
+        .map(String::from),
+    );
+    let work = texts.iter().enumerate().flat_map(|(i, text)| {
+        let problem: Problem = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        let packed = Options { constant_weights: true, ..Options::default() };
+        let packed = (i % 3 == 0).then(|| (problem.clone(), packed));
+        [(problem, Options::default())].into_iter().chain(packed)
+    });
+    work.collect()
+}
+
+/// A chain of up to six post-ops, any of all, on a small problem.
+pub fn random_chain(random: &mut Random) -> Work {
+    let [m, k, n] = [20, 24, 40].map(|most| 1 + random.below(most));
+    let dtypes = *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"]);
+    let (shape, rank) = match random.below(4) {
+        0 => (format!("matmul {dtypes} 3x{m}x{k}:3x{k}x{n}"), 3),
+        1 => (format!("ip {dtypes} mb{m}ic{k}oc{n}"), 2),
+        _ => (format!("matmul {dtypes} {m}x{k}:{k}x{n}"), 2),
+    };
+    let dtag = match (random.below(4), rank) {
+        (0, 2) => " dtag=ba",
+        (0, _) => " dtag=acb",
+        _ => "",
+    };
+    let beta = if random.below(4) == 0 { " beta=1" } else { "" };
+    let chain: String = (0..1 + random.below(6)).map(|_| format!("+{}", random_post_op(random, rank))).collect();
+    let text = format!("{shape}{dtag}{beta} {chain}");
+    let options = Options { constant_weights: random.below(3) == 0, ..Options::default() };
+    (text.parse().unwrap_or_else(|e| panic!("{text}: {e}")), options)
+}
+
+fn random_post_op(random: &mut Random, rank: usize) -> String {
+    const NUMBERS: [&str; 6] = ["0.5", "-0.25", "1", "2", "0.1", "-3"];
+    let mask: String = ('a'..).take(rank).filter(|_| random.below(2) == 0).collect();
+    let mask = if mask.is_empty() { "b".to_owned() } else { mask };
+    let number = *random.pick(&NUMBERS);
+    match random.below(9) {
+        0 => format!("bias:{mask}"),
+        1 => format!("add:{mask}"),
+        2 => format!("mul:{mask}"),
+        3 => random.pick(&["bias", "bias:row", "clamp:-1:0.75", "clamp:0:6"]).to_string(),
+        4 => format!("{}:{number}", random.pick(&["scale", "shift", "leaky_relu"])),
+        _ => random.pick(&PostOp::plain().collect::<Vec<_>>()).to_string(),
+    }
 }
