@@ -358,7 +358,7 @@ fn hostile_numbers_do_not_verify() {
     ] {
         let text = nest(&buffers, &body);
         let nest: LoopNest = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
-        nest.buffers.iter().for_each(|b| assert!(b.len() > 0));
+        nest.buffers.iter().for_each(|b| assert_ne!(b.len(), 0));
         let error = nest.verify().expect_err(&text);
         let mut memory = vec![0.0; 64];
         assert_eq!(nest.interpret(&mut [&mut memory]), Err(error.into()));
