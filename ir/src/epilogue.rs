@@ -63,7 +63,7 @@ impl Mask {
 
     /// The mask of these dimensions, counted from 0; `None` from [`MAX_DIMS`](Self::MAX_DIMS) on.
     pub fn of(dims: impl IntoIterator<Item = usize>) -> Option<Self> {
-        dims.into_iter().try_fold(0, |bits, d| (d < Self::MAX_DIMS).then_some(bits | 1 << d)).map(Self)
+        dims.into_iter().try_fold(0, |bits, d| (d < Self::MAX_DIMS).then(|| bits | 1 << d)).map(Self)
     }
 
     /// Whether dimension `dim` is in it.

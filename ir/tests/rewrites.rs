@@ -320,7 +320,10 @@ fn rewrites_refuse_what_they_do_not_fit() {
     assert!(prepacked(in_n.clone(), 1, Side::Rhs, 5, shape).is_err());
     assert!(prepacked(in_n.clone(), 0, Side::Rhs, 4, shape).is_err(), "blocks of 5 are no panels of 4");
     assert!(prepacked(nest.clone(), 0, Side::Rhs, 5, shape).is_err(), "10 columns are no panel of 5");
-    assert!(prepacked(tiled(&[("k", 6), ("n", 5)]).unwrap(), 0, Side::Rhs, 5, four).is_err(), "groups are cut");
+    for kc in [1, 6] {
+        let cut = tiled(&[("k", kc), ("n", 5)]).unwrap();
+        assert!(prepacked(cut, 0, Side::Rhs, 5, four).is_err(), "groups are cut");
+    }
     assert!(prepacked(pack(in_n.clone(), 0, &spec).unwrap(), 0, Side::Lhs, 6, shape).is_err(), "behind scratch");
 
     let tensorized = tensorize(split_tails(in_n).unwrap()).unwrap();
@@ -358,7 +361,7 @@ fn hostile_numbers_do_not_verify() {
     ] {
         let text = nest(&buffers, &body);
         let nest: LoopNest = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
-        nest.buffers.iter().for_each(|b| assert!(b.len() > 0));
+        nest.buffers.iter().for_each(|b| assert_ne!(b.len(), 0));
         let error = nest.verify().expect_err(&text);
         let mut memory = vec![0.0; 64];
         assert_eq!(nest.interpret(&mut [&mut memory]), Err(error.into()));

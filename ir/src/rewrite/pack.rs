@@ -197,7 +197,7 @@ pub fn prepacked(
     let blocked = found
         .path
         .iter()
-        .any(|l| l.step > 1 && access.index[deep_dim].coefficient(l.var) != 0 && l.step % shape.interleave != 0);
+        .any(|l| l.var != k && access.index[deep_dim].coefficient(l.var) != 0 && l.step % shape.interleave != 0);
     if blocked {
         return refuse("prepacked", "blocks of K end inside groups of neighbours");
     }

@@ -5,7 +5,7 @@
 
 use kiln_ir::{Op, Operand, PostOp, Problem, Role};
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::select;
 
 /// Integers from -3 to 3 that repeat at no round period: a sum of 24 products stays below 256, exact even in bf16.
 pub fn integers(len: u64, salt: u64) -> Vec<f32> {
@@ -138,7 +138,7 @@ fn shapes() -> impl Strategy<Value = (String, [usize; 3])> {
 /// Problems whose sums are exact for [`operands`]. An order of dimensions that no kernel takes is replaced by the plain one.
 pub fn problems() -> impl Strategy<Value = Problem> {
     let dtypes = select(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][..]);
-    (shapes(), dtypes, any::<bool>(), any::<Index>()).prop_flat_map(|((shape, ranks), dtypes, accumulate, _)| {
+    (shapes(), dtypes, any::<bool>()).prop_flat_map(|((shape, ranks), dtypes, accumulate)| {
         let tags = (tag(ranks[0]), tag(ranks[1]), tag(ranks[2]));
         let post = prop::collection::vec(post_op(ranks[2]), 0..5);
         (tags, post).prop_map(move |((stag, wtag, dtag), post)| {
@@ -146,9 +146,8 @@ pub fn problems() -> impl Strategy<Value = Problem> {
             let beta = u8::from(accumulate);
             let post: String = post.iter().map(|op| format!(" +{op}")).collect();
             let text = |tags: &[String]| format!("{op} {dtypes} {shape} beta={beta} {}{post}", tags.join(" "));
-            let (s, w, d) = (format!("stag={stag}"), format!("wtag={wtag}"), format!("dtag={dtag}"));
-            let factors = [s, w];
-            let tries = [&[&factors[..], &[d.clone()]].concat()[..], &factors, &[d], &[]].map(text);
+            let all = [format!("stag={stag}"), format!("wtag={wtag}"), format!("dtag={dtag}")];
+            let tries = [&all, &all[..2], &all[2..], &[]].map(text);
             let made = tries.iter().map(|t| t.parse::<Problem>()).reduce(|first, next| first.or(next));
             made.unwrap().unwrap_or_else(|e| panic!("{}: {e}", tries[3]))
         })
