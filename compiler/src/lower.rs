@@ -6,7 +6,7 @@ use kiln_ir::rewrite::{
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
 use crate::microkernel::build::epilogue::add_spills;
-use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
+use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
 use crate::target::VectorUnit;
 
 /// Lowers `problem` by `schedule`; `seen` is called with each rewrite's name and result.
@@ -63,7 +63,8 @@ fn tile_loops(schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
     let parallel = |t: TileLoop| TileLoop { parallel: schedule.parallel != Parallel::None, ..t };
     let (n0, n1) = (TileLoop::new("n", r.nc), TileLoop::new("n", r.nr));
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
-    let k0 = TileLoop::new("k", r.kc);
+    // Blocks begin where groups of neighbours do, also the only one.
+    let k0 = TileLoop::new("k", r.kc.next_multiple_of(forms::interleave(schedule.form)));
     match (schedule.parallel, r.rhs, r.order) {
         (Parallel::M, _, Order::NM) => vec![parallel(m0), n0, k0, n1, m1],
         (Parallel::M, _, Order::MN) => vec![parallel(m0), n0, k0, m1, n1],

@@ -101,8 +101,8 @@ fn spec(t: &Tile) -> TileSpec {
 
 /// Each micro-kernel with what its tiles ask for, which differ only in place.
 fn with_specs(a: &Artifact) -> Vec<(&MicroKernel, TileSpec)> {
-    // The checker knows products of columns in lanes.
-    if a.choice().schedule.form != Form::Outer {
+    // The checker knows products of columns in lanes, and biases of columns.
+    if a.choice().schedule.form != Form::Outer || Contraction::of(a.problem()).swapped {
         return vec![];
     }
     let mut all = vec![];

@@ -368,7 +368,7 @@ impl Generator {
                 if self.rng.one_in(2) { Op::Narrow { d, a, b, t } } else { Op::NarrowPairs { d, a, b, t } }
             }
             _ => {
-                let f = self.rng.pick(&[Permute::ZipLow, Permute::ZipHigh, Permute::UzpEven, Permute::UzpOdd]);
+                let f = self.rng.pick(&Permute::ALL.iter().map(|(_, f)| *f).collect::<Vec<_>>());
                 Op::Permute { f, bits: self.rng.pick(&[16, 32, 64]), d, a, b }
             }
         }
