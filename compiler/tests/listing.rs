@@ -121,7 +121,7 @@ fn artifacts(target: &str) -> Vec<Artifact> {
     let forced = SCHEDULES
         .iter()
         .filter(|(_, on, _)| *on == target)
-        .map(|(problem, _, schedule)| make(problem, &Options { schedule: Some(schedule.parse().unwrap()) }));
+        .map(|(problem, _, schedule)| make(problem, &Options { schedule: Some(schedule.parse().unwrap()), ..Options::default() }));
     chosen.chain(forced).collect()
 }
 

@@ -79,7 +79,9 @@ impl Contraction {
             .epilogue()
             .ops()
             .iter()
-            .map(|op| (*op, op.has_operand().then(|| view(tensors.next().expect("an operand per post-op that has one")))))
+            .map(|op| {
+                (*op, op.has_operand().then(|| view(tensors.next().expect("an operand per post-op that has one"))))
+            })
             .collect();
         let [m, n, k] = problem.extents();
         let mut all = Self {
@@ -129,8 +131,8 @@ impl Contraction {
 
     fn remove_batch(&mut self, axis: usize) {
         self.batch.remove(axis);
-        for v in self.views() {
-            v.batch.remove(axis);
+        for view in self.views() {
+            view.batch.remove(axis);
         }
     }
 
@@ -201,8 +203,10 @@ pub fn build(problem: &str, c: &Contraction) -> LoopNest {
     let mut buffers: Vec<Option<Buffer>> = vec![None; c.arguments.len()];
     let mut access = |view: &View, [row, col]: [(Var, u64); 2], whole: bool| {
         // Axes that the tensor lacks are no dimensions; a factor or the result always has its own two.
-        let outer = batch.iter().zip(&c.batch).zip(&view.batch).map(|((v, e), s)| (*v, *e, *s)).filter(|(_, _, s)| *s != 0);
-        let inner = [(row.0, row.1, view.row), (col.0, col.1, view.col)].into_iter().filter(|(_, _, s)| whole || *s != 0);
+        let outer =
+            batch.iter().zip(&c.batch).zip(&view.batch).map(|((v, e), s)| (*v, *e, *s)).filter(|(_, _, s)| *s != 0);
+        let inner =
+            [(row.0, row.1, view.row), (col.0, col.1, view.col)].into_iter().filter(|(_, _, s)| whole || *s != 0);
         let dims: Vec<(Var, u64, u64)> = outer.chain(inner).collect();
         let (name, dtype, kind) = c.arguments[view.argument].clone();
         buffers[view.argument] = Some(Buffer {

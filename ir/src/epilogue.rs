@@ -222,7 +222,11 @@ impl PostOp {
             PostOp::Sigmoid => sigmoid(c),
             PostOp::Tanh => c.tanh(),
             PostOp::HardSwish => {
-                if c == f64::NEG_INFINITY { -0.0 } else { c * hard_sigmoid() }
+                if c == f64::NEG_INFINITY {
+                    -0.0
+                } else {
+                    c * hard_sigmoid()
+                }
             }
             PostOp::HardSigmoid => hard_sigmoid(),
             PostOp::Exp => c.exp(),
@@ -304,7 +308,8 @@ impl FromStr for PostOp {
         let arguments: Vec<&str> = parts.collect();
         let number = |text: &str| text.parse::<Number>().map_err(|()| unknown("finite numbers as arguments"));
         let mask = |text: &str| {
-            text.parse::<Mask>().map_err(|()| unknown("dimensions of the result in order, such as `ab`, after the colon"))
+            text.parse::<Mask>()
+                .map_err(|()| unknown("dimensions of the result in order, such as `ab`, after the colon"))
         };
         match (name, &arguments[..]) {
             ("bias", ["row"]) => Ok(PostOp::BiasRow),
@@ -362,7 +367,11 @@ impl Epilogue {
         let mut words: Vec<String> = vec![];
         for part in text.split('+') {
             match words.last_mut() {
-                Some(last) if last.ends_with(['e', 'E']) && part.starts_with(|c: char| c.is_ascii_digit()) && last.contains(':') => {
+                Some(last)
+                    if last.ends_with(['e', 'E'])
+                        && part.starts_with(|c: char| c.is_ascii_digit())
+                        && last.contains(':') =>
+                {
                     *last += "+";
                     *last += part;
                 }
@@ -423,7 +432,10 @@ mod tests {
         let all = "bias+bias:row+bias:ab+add:ab+mul:b+scale:0.125+shift:-2+relu+leaky_relu:0.01+clamp:0:6+gelu_erf+gelu_tanh+\
                    silu+sigmoid+tanh+hardswish+hardsigmoid+exp+square+sqrt+abs";
         assert_eq!(chain(all), format!("+{all}"));
-        assert_eq!(chain("logistic+swish+clip:-1:1+linear:2:3+relu6"), "+sigmoid+silu+clamp:-1:1+scale:2+shift:3+clamp:0:6");
+        assert_eq!(
+            chain("logistic+swish+clip:-1:1+linear:2:3+relu6"),
+            "+sigmoid+silu+clamp:-1:1+scale:2+shift:3+clamp:0:6"
+        );
         assert_eq!(chain("scale:1e+3+relu"), "+scale:1000+relu");
         assert_eq!(chain("shift:-0"), "+shift:0");
     }

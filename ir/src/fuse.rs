@@ -1,11 +1,11 @@
 //! Fusion: a tensor function as a list of kernels.
 //!
-//! Each kernel is a matmul with the operations after it that kernels apply while the result is in registers: the add
-//! of a bias, then a relu. An operation joins the kernel of its operand if nothing else reads that operand, since
+//! Each kernel is a matmul with the operations after it that kernels apply while the result is in registers: adds of
+//! biases and relus, in any order. An operation joins the kernel of its operand if nothing else reads that operand, since
 //! a fused operand is never stored. Operations that the result does not depend on are left out.
 
 use crate::dtype::DType;
-use crate::epilogue::{Epilogue, EpilogueError, PostOp};
+use crate::epilogue::{Epilogue, EpilogueError, Mask, PostOp};
 use crate::func::{Def, Func, TensorOp, TensorType, ValueId};
 use crate::problem::{Problem, ProblemError};
 
@@ -18,8 +18,8 @@ pub struct Fused {
     pub lhs: ValueId,
     /// Right operand.
     pub rhs: ValueId,
-    /// The bias, an argument of the function, if the problem has one.
-    pub bias: Option<ValueId>,
+    /// The biases, arguments of the function, in the order that the problem's post-ops read them.
+    pub post: Vec<ValueId>,
     /// The result.
     pub dst: ValueId,
 }
@@ -57,7 +57,7 @@ pub enum FuseError {
     },
 }
 
-const SUPPORTED: &str = "a kernel is a `matmul`, then at most one `add` of a bias, then at most one `relu`";
+const SUPPORTED: &str = "a kernel is a `matmul`, then any number of `add`s of a bias and of `relu`s";
 
 fn list(kernels: &[(String, Problem)]) -> String {
     kernels
@@ -97,9 +97,9 @@ pub enum Unfusable {
         /// The value added.
         value: String,
     },
-    /// Post-ops come in an order that kernels do not apply.
+    /// The post-ops with it are no chain that a kernel applies.
     #[error(transparent)]
-    Order(#[from] EpilogueError),
+    Epilogue(#[from] EpilogueError),
 }
 
 /// The kernels of a function, each after those whose results it reads. Empty if the function returns an argument.
@@ -146,31 +146,30 @@ struct Kernel {
     matmul: ValueId,
     lhs: ValueId,
     rhs: ValueId,
-    bias: Option<ValueId>,
-    post: Vec<PostOp>,
+    ops: Vec<PostOp>,
+    post: Vec<ValueId>,
     dst: ValueId,
 }
 
 impl Kernel {
-    /// Appends a post-op whose result is `dst`.
-    fn extend(&mut self, op: PostOp, dst: ValueId) -> Result<(), EpilogueError> {
-        let post: Vec<_> = self.post.iter().copied().chain([op]).collect();
-        Epilogue::new(post.iter().copied())?;
-        (self.post, self.dst) = (post, dst);
+    /// Appends a post-op whose result is `dst`, with the value it reads.
+    fn extend(&mut self, op: PostOp, read: Option<ValueId>, dst: ValueId) -> Result<(), EpilogueError> {
+        Epilogue::new(self.ops.iter().copied().chain([op]))?;
+        self.ops.push(op);
+        self.post.extend(read);
+        self.dst = dst;
         Ok(())
     }
 
     fn finish(self, func: &Func) -> Result<Fused, FuseError> {
         let (lhs, rhs) = (&func.value(self.lhs).ty, &func.value(self.rhs).ty);
-        // Problems built by shape are in f32; this stops compiling when there is a dtype to pass on.
-        let _: DType = lhs.dtype();
-        let problem = Problem::matmul(lhs.shape()[0], lhs.shape()[1], rhs.shape()[1]).epilogue(self.post).build();
-        let problem = problem.map_err(|cause| FuseError::Problem {
+        let problem = Problem::matmul(lhs.shape()[0], lhs.shape()[1], rhs.shape()[1]).dtypes(lhs.dtype());
+        let problem = problem.epilogue(self.ops).build().map_err(|cause| FuseError::Problem {
             value: self.matmul,
             statement: func.statement(self.matmul),
             cause,
         })?;
-        Ok(Fused { problem, lhs: self.lhs, rhs: self.rhs, bias: self.bias, dst: self.dst })
+        Ok(Fused { problem, lhs: self.lhs, rhs: self.rhs, post: self.post, dst: self.dst })
     }
 }
 
@@ -183,7 +182,7 @@ struct Fuser<'a> {
 
 impl Fuser<'_> {
     fn start(&mut self, matmul: ValueId, lhs: ValueId, rhs: ValueId) -> Result<(), Unfusable> {
-        self.kernels.push(Kernel { matmul, lhs, rhs, bias: None, post: vec![], dst: matmul });
+        self.kernels.push(Kernel { matmul, lhs, rhs, ops: vec![], post: vec![], dst: matmul });
         Ok(())
     }
 
@@ -207,15 +206,16 @@ impl Fuser<'_> {
         if value.def != Def::Argument {
             return Err(Unfusable::ComputedBias { value: value.to_string() });
         }
-        self.kernels[kernel].extend(PostOp::Bias, id)?;
-        self.kernels[kernel].bias = Some(bias);
-        Ok(())
+        // A bias is f32; what is added in the type of the result is an operand of `add`.
+        let columns = || Mask::of([1]).map(PostOp::Add);
+        let op = if value.ty.dtype() == DType::F32 { None } else { columns() }.unwrap_or(PostOp::Bias);
+        Ok(self.kernels[kernel].extend(op, Some(bias), id)?)
     }
 
     fn relu(&mut self, id: ValueId, operand: ValueId) -> Result<(), Unfusable> {
         let kernel = self.kernel_of(operand).ok_or(Unfusable::NoKernel)?;
         self.check_read_once(operand)?;
-        Ok(self.kernels[kernel].extend(PostOp::Relu, id)?)
+        Ok(self.kernels[kernel].extend(PostOp::Relu, None, id)?)
     }
 
     /// The kernel whose result a value is.

@@ -17,7 +17,7 @@
 //!
 //! // Its loops: naive, then in register tiles of 2x3, the last of which has one row.
 //! let naive = op::build(&problem);
-//! let tiled = tile(fuse_loops(naive)?, 0, &[TileLoop::new("m", 2)])?;
+//! let tiled = tile(fuse_loops(naive)?, 0, &[TileLoop::new("m", 2)], false)?;
 //! let nest = tensorize(split_tails(tiled)?)?;
 //! nest.verify()?;
 //! assert_eq!(nest.to_string().parse::<LoopNest>()?.to_string(), nest.to_string());
@@ -49,5 +49,5 @@ pub use dtype::DType;
 pub use epilogue::{Epilogue, PostOp};
 pub use func::Func;
 pub use nest::LoopNest;
-pub use reference::{Reference, Sums};
 pub use problem::{DTypes, MathMode, Op, Operand, Problem, ProblemError, Role};
+pub use reference::{Reference, Sums};

@@ -237,7 +237,9 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProblemError {
     /// Not enough words.
-    #[error("`{text}` lacks its {missing}: expected `OP DTYPES DESCRIPTOR [ATTRIBUTE...] [+POSTOP...]`, for example `{EXAMPLE}`")]
+    #[error(
+        "`{text}` lacks its {missing}: expected `OP DTYPES DESCRIPTOR [ATTRIBUTE...] [+POSTOP...]`, for example `{EXAMPLE}`"
+    )]
     Incomplete {
         /// What was given.
         text: String,
@@ -382,7 +384,11 @@ impl Problem {
                 let has = self.post_dims(n);
                 let place = |d: usize| has.iter().position(|h| *h == d);
                 let own = |dims: &[usize]| dims.iter().filter_map(|d| place(*d)).collect();
-                Axes { batch: all.batch.iter().map(|d| d.and_then(place)).collect(), row: own(&all.row), col: own(&all.col) }
+                Axes {
+                    batch: all.batch.iter().map(|d| d.and_then(place)).collect(),
+                    row: own(&all.row),
+                    col: own(&all.col),
+                }
             }
             _ => self.op.axes(role),
         }
@@ -442,7 +448,8 @@ impl Problem {
         let result = self.op.shape(Role::Dst);
         for (n, op) in (0..).zip(self.epilogue.operands()) {
             let dims = self.post_dims(n);
-            let before = all.iter().filter(|o| o.name.trim_end_matches(|c: char| c.is_ascii_digit()) == op.name()).count();
+            let before =
+                all.iter().filter(|o| o.name.trim_end_matches(|c: char| c.is_ascii_digit()) == op.name()).count();
             let name = if before == 0 { op.name().into() } else { format!("{}{}", op.name(), before + 1) };
             let order: String = self.tags[2]
                 .order()
@@ -494,17 +501,21 @@ impl Problem {
         operands.truncate(2);
         for (at, o) in operands.iter().enumerate() {
             let (axes, strides) = (self.op.axes(o.role), o.strides());
-            let sums = if o.role == Role::Lhs { &axes.col } else { &axes.row };
+            let mut sums = if o.role == Role::Lhs { axes.col } else { axes.row };
+            sums.retain(|d| o.shape[*d] > 1);
             if sums.windows(2).any(|w| strides[w[0]] != strides[w[1]] * o.shape[w[1]]) {
-                return tag_error(at, "the dimensions that are summed over must be in their own order, next to one another");
+                return tag_error(
+                    at,
+                    "the dimensions that are summed over must be in their own order, next to one another",
+                );
             }
         }
         // Vectors are along rows or columns of the result.
         let axes = self.op.axes(Role::Dst);
         let shape = self.op.shape(Role::Dst);
         let innermost = self.tags[2].order().rfind(|d| shape[*d] > 1);
-        let is_matrix = axes.row.iter().chain(&axes.col).any(|d| shape[*d] > 1);
-        if is_matrix && innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
+        let [m, n, _] = self.extents();
+        if (m > 1 || n > 1) && innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
             return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
         }
         Ok(self)
@@ -693,7 +704,10 @@ mod tests {
             ("matmul f32 2x3:3x4", "matmul f32 2x3:3x4"),
             ("  matmul  f32:f32:f32 128x768:768x3072 +bias +relu ", "matmul f32 128x768:768x3072 +bias+relu"),
             ("matmul f32 2x3:3x4 stag=ab fpmath=strict beta=0 +relu", "matmul f32 2x3:3x4 +relu"),
-            ("matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125", "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125"),
+            (
+                "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125",
+                "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125",
+            ),
             ("ip f32 ic3oc4 fpmath=BF16 beta=1 +bias+add:ab", "ip f32 mb2ic3oc4 beta=1 fpmath=bf16 +bias+add:ab"),
             ("matmul f32 12x128x64:12x64x128_n\"QK\"", "matmul f32 12x128x64:12x64x128"),
             ("ip bf16 mb1_ic512_ih7_oc1000 stag=abx", "ip bf16 mb1ic512ih7oc1000"),
@@ -731,7 +745,8 @@ mod tests {
     #[test]
     fn operands_are_named_shaped_and_typed() {
         let p: Problem = "matmul bf16 5x2x3:5x3x4 dtag=acb +bias+add:abc+bias:row+mul:b".parse().unwrap();
-        let all: Vec<_> = p.operands().iter().map(|o| (o.name.clone(), o.dtype, o.shape.clone(), o.strides())).collect();
+        let all: Vec<_> =
+            p.operands().iter().map(|o| (o.name.clone(), o.dtype, o.shape.clone(), o.strides())).collect();
         let expected = [
             ("lhs", DType::Bf16, vec![5, 2, 3], vec![6, 3, 1]),
             ("rhs", DType::Bf16, vec![5, 3, 4], vec![12, 4, 1]),

@@ -144,14 +144,15 @@ impl Problem {
             let at: usize = index.iter().zip(&strides).map(|(i, s)| (i * s) as usize).sum();
             let mut tensors = tensors.iter();
             for op in ops {
-                let operand = op.has_operand().then(|| tensors.next().expect("one per post-op")).map_or(0.0, |(v, s)| {
-                    let at: usize = index.iter().zip(s).map(|(i, s)| *i as usize * s).sum();
-                    f64::from(v[at])
-                });
+                let operand =
+                    op.has_operand().then(|| tensors.next().expect("one per post-op")).map_or(0.0, |(v, s)| {
+                        let at: usize = index.iter().zip(s).map(|(i, s)| *i as usize * s).sum();
+                        f64::from(v[at])
+                    });
                 (value[at], bound[at]) = step(*op, value[at], bound[at], operand);
             }
             if dst.dtype == DType::Bf16 {
-                bound[at] = if bound[at] == 0.0 { 0.0 } else { bound[at] + value[at].abs() * BF16 };
+                bound[at] = if bound[at] == 0.0 { 0.0 } else { bound[at] + (value[at].abs() + bound[at]) * BF16 };
             }
             if bound[at] == 0.0 {
                 value[at] = dst.dtype.round(value[at] as f32).into();

@@ -1,9 +1,10 @@
 //! Tensor functions from outside: text, errors, meaning and fusion.
 
+use kiln_ir::epilogue::EpilogueError;
 use kiln_ir::func::{Def, Func, FuncError, FuncErrorKind, InterpretError, Mismatch, TensorOp, TensorType, TypeError};
-use kiln_ir::fuse::{FuseError, Unfusable, fuse, fuse_single};
+use kiln_ir::fuse::{FuseError, Fused, Unfusable, fuse, fuse_single};
 use kiln_ir::text::Pos;
-use kiln_ir::{DType, Problem};
+use kiln_ir::{DType, Problem, Sums};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -124,7 +125,7 @@ fn syntax_errors_point_at_the_token() {
         ("func @0()", "1:6: `0` is not a name: expected a letter or `_`, then letters, digits, `_` or `.`"),
         ("func @f(%0: f32[])", "1:9: `0` is not a name: expected a letter or `_`, then letters, digits, `_` or `.`"),
         ("func @f(%a: f32[], %a: f32[])", "1:20: %a is defined again: it was defined at 1:9"),
-        ("func @f(%a: f33[])", "1:13: unknown dtype `f33`: expected f32"),
+        ("func @f(%a: f33[])", "1:13: unknown dtype `f33`: expected f32 or bf16"),
         ("func @f(%a: f32[2x])", "1:19: expected a dimension, found `]`"),
         ("func @f(%a: f32[-2])", "1:17: expected a dimension, found `-`"),
         ("func @f(%a: f32[2x0])", "1:13: f32[2x0]: dimension 1 is zero: every dimension must be at least 1"),
@@ -164,7 +165,7 @@ fn linear_is_one_kernel() {
     let f = parse(LINEAR);
     let fused = fuse_single(&f).unwrap();
     assert_eq!(fused.problem.to_string(), "matmul f32 128x768:768x3072 +bias+relu");
-    let names = [fused.lhs, fused.rhs, fused.bias.unwrap(), fused.dst].map(|id| f.value(id).name.clone());
+    let names = [fused.lhs, fused.rhs, fused.post[0], fused.dst].map(|id| f.value(id).name.clone());
     assert_eq!(names, ["x", "w", "b", "2"]);
 }
 
@@ -174,9 +175,35 @@ fn what_fuses_into_one_kernel() {
         ("%0 = matmul %x, %w\nreturn %0", "matmul f32 4x3:3x5"),
         ("%0 = matmul %x, %w\n%1 = relu %0\nreturn %1", "matmul f32 4x3:3x5 +relu"),
         ("%0 = matmul %x, %w\n%1 = add %b, %0\nreturn %1", "matmul f32 4x3:3x5 +bias"),
+        ("%0 = matmul %x, %w\n%1 = relu %0\n%2 = add %1, %b\nreturn %2", "matmul f32 4x3:3x5 +relu+bias"),
+        ("%0 = matmul %x, %w\n%1 = add %0, %b\n%2 = add %b, %1\nreturn %2", "matmul f32 4x3:3x5 +bias+bias"),
         ("%0 = matmul %x, %w\n%1 = relu %0\n%2 = add %1, %r\nreturn %0", "matmul f32 4x3:3x5"),
     ] {
         assert_eq!(fuse_single(&parse(&body(lines, "f32[4x5]"))).unwrap().problem.to_string(), problem);
+    }
+}
+
+#[test]
+fn tensors_of_bf16_make_a_kernel_of_bf16() {
+    let text = "\
+func @half(%x: bf16[4x3], %w: bf16[3x5], %b: bf16[5], %c: f32[5]) -> bf16[4x5] {
+  %0 = matmul %x, %w
+  %1 = relu %0
+  %2 = add %1, %b
+  return %2
+}
+";
+    let f = parse(text);
+    assert_eq!(f.to_string(), text);
+    let fused = fuse_single(&f).unwrap();
+    // What is added is bf16 as well, and a bias would be f32.
+    assert_eq!(fused.problem.to_string(), "matmul bf16 4x3:3x5 +relu+add:b");
+    let arguments = small_integers(&f, 1);
+    assert_eq!(reference(&fused, &arguments), interpret(&f, &arguments));
+    let types: Vec<_> = fused.problem.operands().iter().map(|o| o.dtype).collect();
+    assert_eq!(types, [DType::Bf16; 4]);
+    for mixed in [text.replace("add %1, %b", "add %1, %c"), text.replace("%w: bf16", "%w: f32")] {
+        assert!(error(&mixed).to_string().ends_with("operands must have one dtype"));
     }
 }
 
@@ -191,10 +218,13 @@ fn unfusable(lines: &str) -> (String, Unfusable) {
 fn what_does_not_fuse_is_named() {
     let matmul = |rest: &str| unfusable(&format!("%h = matmul %x, %w\n{rest}"));
     let shared = |reads| Unfusable::Shared { value: "%h".into(), reads };
-    let (statement, cause) = matmul("%1 = relu %h\n%2 = add %1, %b\nreturn %2");
-    assert_eq!(statement, "%1 = add %0, %b");
-    assert!(matches!(cause, Unfusable::Order(_)));
-    assert!(matches!(matmul("%1 = add %h, %b\n%2 = add %1, %b\nreturn %2").1, Unfusable::Order(_)));
+    let relus = |n: usize| {
+        (1..=n).map(|i| format!("%r{i} = relu {}\n", if i == 1 { "%h".into() } else { format!("%r{}", i - 1) }))
+    };
+    let (statement, cause) = matmul(&format!("{}return %r33", relus(33).collect::<String>()));
+    assert_eq!(statement, "%r33 = relu %r32");
+    assert_eq!(cause, Unfusable::Epilogue(EpilogueError::TooLong(33)));
+    assert_eq!(cause.to_string(), "33 post-ops: at most 32 can follow one another");
     assert_eq!(
         matmul("%1 = add %h, %r\nreturn %1").1,
         Unfusable::NotABias { value: "%r".into(), ty: ty(&[4, 5]), n: 5 }
@@ -210,7 +240,7 @@ fn what_does_not_fuse_is_named() {
     assert_eq!(
         message,
         "no kernel applies `%0 = relu %r`: none of its operands is the result of a matmul; a kernel is a `matmul`, \
-         then at most one `add` of a bias, then at most one `relu`"
+         then any number of `add`s of a bias and of `relu`s"
     );
     let computed = parse(
         "func @f(%x: f32[4x3], %w: f32[3x5], %v: f32[1x3]) -> f32[4x5] {
@@ -234,14 +264,21 @@ fn several_kernels_are_listed() {
     assert_eq!(fuse_single(&none).unwrap_err().to_string(), "@id is 0 kernels, expected one");
 }
 
+/// The result of a kernel of integers, whose operands are among `values`.
+fn reference(kernel: &Fused, values: &[Vec<f32>]) -> Vec<f64> {
+    let unread = vec![f32::NAN; kernel.problem.operands().last().unwrap().len() as usize];
+    let ids = [kernel.lhs, kernel.rhs].into_iter().chain(kernel.post.iter().copied());
+    let operands: Vec<&[f32]> = ids.map(|id| &values[id.index()][..]).chain([&unread[..]]).collect();
+    kernel.problem.reference(&operands, Sums::Exact).value
+}
+
 /// Evaluates the kernels of `func` in order, each result rounded to f32 as in the buffer between two kernels. None if
 /// that could lose digits of an integer.
 fn run_kernels(func: &Func, arguments: &[Vec<f32>]) -> Result<Option<Vec<f64>>, FuseError> {
     let mut values: Vec<Vec<f32>> = arguments.to_vec();
     values.resize(func.values().len(), vec![]);
     for kernel in fuse(func)? {
-        let bias = kernel.bias.map_or(&[][..], |b| &values[b.index()]);
-        let dst = kernel.problem.reference_f64(&values[kernel.lhs.index()], &values[kernel.rhs.index()], bias);
+        let dst = reference(&kernel, &values);
         if dst.iter().any(|x| x.abs() > f64::from(1 << f32::MANTISSA_DIGITS)) {
             return Ok(None);
         }
@@ -364,19 +401,16 @@ proptest! {
     fn a_fused_layer_means_the_same(
         (m, k) in (1u64..8, 1u64..8),
         one in layer(),
-        data in proptest::collection::vec(-4f32..4.0, 128),
+        seed: u32,
     ) {
         let f = layers(m, k, &[one]);
-        let mut next = data.iter().copied().cycle();
-        let arguments = arguments(&f, || next.next().unwrap());
+        let arguments = small_integers(&f, seed);
         let fused = fuse_single(&f).unwrap();
         let (n, bias, _, relu) = one;
         let builder = Problem::matmul(m, k, n);
         let builder = if bias.is_some() { builder.bias() } else { builder };
         prop_assert_eq!(&fused.problem, &(if relu { builder.relu() } else { builder }).build().unwrap());
-        let bias = fused.bias.map_or(&[][..], |b| &arguments[b.index()]);
-        let reference = fused.problem.reference_f64(&arguments[fused.lhs.index()], &arguments[fused.rhs.index()], bias);
-        prop_assert_eq!(reference, interpret(&f, &arguments));
+        prop_assert_eq!(reference(&fused, &arguments), interpret(&f, &arguments));
     }
 
     #[test]

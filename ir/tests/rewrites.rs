@@ -1,53 +1,95 @@
-//! Every rewrite keeps the meaning: after each step the interpreter gives the scalar reference's result, on small integers,
-//! where every partial sum is exact and the order of additions cannot matter.
+//! Every rewrite keeps the meaning: after each step the interpreter gives the result from first principles, on small
+//! integers, where every partial sum is exact and the order of additions cannot matter.
 
-use kiln_ir::rewrite::{PackSpec, TileLoop, fuse_loops, pack, partition, split_tails, tensorize, tile};
-use kiln_ir::{LoopNest, Problem, op};
+mod common;
+
+use common::{meaning, operands, problems};
+use kiln_ir::nest::BufferKind;
+use kiln_ir::rewrite::{
+    PackSpec, PanelShape, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
+};
+use kiln_ir::{Contraction, DType, LoopNest, Problem, op};
 use proptest::prelude::*;
-
-/// Small integers that repeat at no round period.
-fn integers(len: u64, salt: u64) -> Vec<f32> {
-    (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7 & 15) as f32 - 8.0).collect()
-}
+use proptest::sample::select;
 
 struct Case {
-    lhs: Vec<f32>,
-    rhs: Vec<f32>,
-    bias: Vec<f32>,
-    want: Vec<f64>,
+    contraction: Contraction,
+    dst: usize,
+    dtype: DType,
+    arguments: Vec<Vec<f32>>,
+    weights: Vec<f32>,
+    want: Vec<f32>,
 }
 
 impl Case {
     fn new(p: &Problem) -> Self {
-        let len = |role: &str| p.operands().iter().find(|o| o.role.name() == role).map_or(0, |o| o.len());
-        let (lhs, rhs, bias) = (integers(len("lhs"), 1), integers(len("rhs"), 2), integers(len("bias"), 3));
-        let want = p.reference_f64(&lhs, &rhs, &bias);
-        Self { lhs, rhs, bias, want }
+        let mut arguments = operands(p);
+        let want = meaning(p, &arguments);
+        let contraction = Contraction::of(p);
+        let dst = arguments.len() - 1;
+        if !p.accumulates() {
+            arguments[dst].fill(f32::NAN);
+        }
+        let weights = arguments[contraction.rhs.argument].clone();
+        Self { dst, dtype: p.dtypes().dst, arguments, weights, want, contraction }
     }
 
-    fn check(&mut self, step: &str, nest: &LoopNest) {
+    fn check(&self, step: &str, nest: &LoopNest) {
         nest.verify().unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
-        let mut dst = vec![f32::NAN; self.want.len()];
-        {
-            let mut args: Vec<&mut [f32]> = vec![&mut self.lhs, &mut self.rhs];
-            if !self.bias.is_empty() {
-                args.push(&mut self.bias);
+        let mut memory = self.arguments.clone();
+        let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+        nest.interpret(&mut args).unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
+        for (i, (got, want)) in memory[self.dst].iter().zip(&self.want).enumerate() {
+            // Before there are tiles, a nest is in f32.
+            assert_eq!(self.dtype.round(*got), *want, "element {i} after {step}\n{nest}");
+        }
+        let text = nest.to_string();
+        let again = text.parse::<LoopNest>().unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
+        assert_eq!(again.to_string(), text);
+        assert_eq!(again.verify(), Ok(()));
+    }
+
+    /// The panels of columns `start..end` of the right operand, as `prepacked` documents them. What no element is in is NaN.
+    fn panels(&self, [start, end]: [u64; 2], width: u64, shape: PanelShape) -> Vec<f32> {
+        let c = &self.contraction;
+        let distance = shape.distance(c.k, width);
+        let per_batch = (end - start).div_ceil(width) * distance;
+        let own: Vec<(u64, u64)> =
+            c.batch.iter().copied().zip(c.rhs.batch.iter().copied()).filter(|b| b.1 > 0).collect();
+        let batches = common::indices(&own.iter().map(|b| b.0).collect::<Vec<_>>());
+        let mut all = vec![f32::NAN; (batches.len() as u64 * per_batch) as usize];
+        for (b, index) in batches.iter().enumerate() {
+            let from: u64 = index.iter().zip(&own).map(|(i, (_, stride))| i * stride).sum();
+            for (k, n) in (0..c.k).flat_map(|k| (start..end).map(move |n| (k, n))) {
+                let (panel, column) = ((n - start) / width, (n - start) % width);
+                let i = shape.interleave;
+                let at = b as u64 * per_batch + panel * distance + k / i * i * shape.pitch + column * i + k % i;
+                all[at as usize] = shape.dtype.round(self.weights[(from + k * c.rhs.row + n * c.rhs.col) as usize]);
             }
-            args.push(&mut dst);
-            nest.interpret(&mut args).unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
         }
-        for (i, (got, want)) in dst.iter().zip(&self.want).enumerate() {
-            assert_eq!(f64::from(*got), *want, "element {i} after {step}\n{nest}");
-        }
-        assert_eq!(nest.to_string().parse::<LoopNest>().as_ref().map(ToString::to_string), Ok(nest.to_string()));
+        all
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum RhsPack {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rhs {
     InPlace,
-    Panel,
-    Block,
+    PackedAt(&'static str),
+    Prepacked,
+}
+
+/// Panels: what the pitch is beyond the tile, and how many steps of K are neighbours.
+#[derive(Clone, Copy, Debug)]
+struct Panels {
+    spare: u64,
+    interleave: u64,
+    dtype: DType,
+}
+
+impl Panels {
+    fn shape(self, width: u64) -> PanelShape {
+        PanelShape { pitch: width + self.spare, interleave: self.interleave, dtype: self.dtype }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -56,98 +98,192 @@ struct Plan {
     nr: u64,
     mc: u64,
     nc: u64,
-    kc: u64,
-    rhs: RhsPack,
-    lhs: bool,
-    rows_inside: bool,
-    parallel_m: bool,
-    cut_n: u64,
-    cut_m: u64,
+    kc: Option<u64>,
+    order: usize,
+    parallel_batch: bool,
+    rhs: Rhs,
+    rhs_panels: Panels,
+    lhs: Option<&'static str>,
+    lhs_panels: Panels,
+    cuts: [u64; 2],
+}
+
+/// Loops over blocks, outermost first; K only where it is blocked. The first is parallel.
+const ORDERS: [[&str; 5]; 5] = [
+    ["n", "k", "n", "m", "m"],
+    ["n", "k", "m", "n", "m"],
+    ["n", "k", "m", "m", "n"],
+    ["m", "n", "k", "n", "m"],
+    ["m", "n", "k", "m", "n"],
+];
+
+fn panels() -> impl Strategy<Value = Panels> {
+    (0u64..4, select(&[1u64, 1, 2, 4][..]), select(DType::ALL)).prop_map(|(spare, interleave, dtype)| Panels {
+        spare,
+        interleave,
+        dtype,
+    })
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
+    let rhs = select(&[Rhs::InPlace, Rhs::PackedAt("n1"), Rhs::PackedAt("k0"), Rhs::Prepacked, Rhs::Prepacked][..]);
+    let lhs = prop::option::of(select(&["m0", "m1", "k0"][..]));
     (
-        (1u64..7, 1u64..9, 1u64..4, 1u64..4, 1u64..12),
-        prop_oneof![Just(RhsPack::InPlace), Just(RhsPack::Panel), Just(RhsPack::Block)],
-        any::<[bool; 3]>(),
-        (0u64..20, 0u64..20),
+        (1u64..7, 1u64..9, 1u64..4, 1u64..4, prop::option::of(1u64..12)),
+        (0..ORDERS.len(), any::<bool>()),
+        (rhs, panels(), lhs, panels()),
+        [0u64..20, 0u64..20],
     )
-        .prop_map(|((mr, nr, mb, nb, kc), rhs, [lhs, rows_inside, parallel_m], (cut_n, cut_m))| Plan {
-            mr,
-            nr,
-            mc: mr * mb,
-            nc: nr * nb,
-            kc,
-            rhs,
-            lhs,
-            rows_inside,
-            parallel_m,
-            cut_n,
-            cut_m,
+        .prop_map(|((mr, nr, mb, nb, kc), (order, parallel_batch), (rhs, rhs_panels, lhs, lhs_panels), cuts)| {
+            let mut group = 1;
+            if rhs != Rhs::InPlace {
+                group = rhs_panels.interleave;
+            }
+            if lhs.is_some() {
+                group = group.max(lhs_panels.interleave);
+            }
+            let kc = kc.map(|kc| kc.next_multiple_of(group));
+            let (mc, nc) = (mr * mb, nr * nb);
+            Plan { mr, nr, mc, nc, kc, order, parallel_batch, rhs, rhs_panels, lhs, lhs_panels, cuts }
         })
 }
 
-fn lower(problem: &Problem, plan: &Plan, mut seen: impl FnMut(&str, &LoopNest)) {
-    let kiln_ir::Op::Matmul(shape) = problem.op();
-    let mut nest = op::build(problem);
-    seen("build", &nest);
-    nest = fuse_loops(nest).unwrap();
-    seen("fuse_loops", &nest);
-    let mut regions = 1;
-    for (axis, cut, total) in [("n", plan.cut_n, shape.n), ("m", plan.cut_m, shape.m)] {
-        if cut > 0 && cut < total {
-            nest = partition(nest, 0, axis, &[cut]).unwrap();
-            regions += 1;
-            seen("partition", &nest);
+impl Plan {
+    fn loops(&self) -> Vec<TileLoop> {
+        let mut seen = vec![];
+        let mut loops = vec![];
+        for axis in ORDERS[self.order] {
+            let inner = seen.contains(&axis);
+            seen.push(axis);
+            let step = match (axis, inner) {
+                ("m", false) => self.mc,
+                ("m", true) => self.mr,
+                ("n", false) => self.nc,
+                ("n", true) => self.nr,
+                _ => match self.kc {
+                    Some(kc) => kc,
+                    None => continue,
+                },
+            };
+            loops.push(TileLoop { parallel: loops.is_empty(), ..TileLoop::new(axis, step) });
+        }
+        loops
+    }
+
+    /// The loop to pack in: blocks of K must not be inside.
+    fn host(&self, wanted: &'static str, outermost: &'static str) -> &'static str {
+        let k_inside = wanted == "m0" && ORDERS[self.order][0] == "m";
+        match self.kc {
+            Some(_) if k_inside => "k0",
+            None if wanted == "k0" => outermost,
+            _ => wanted,
         }
     }
-    for r in 0..regions {
-        let (n0, k0, m0) = (TileLoop::new("n", plan.nc), TileLoop::new("k", plan.kc), TileLoop::new("m", plan.mc));
-        let (n1, m1) = (TileLoop::new("n", plan.nr), TileLoop::new("m", plan.mr));
-        let parallel = |t: TileLoop| TileLoop { parallel: true, ..t };
-        let (loops, at_rhs, at_lhs) = match plan.rhs {
-            RhsPack::Panel => (vec![parallel(n0), k0, n1, m0, m1], "n1", "m0"),
-            _ if plan.parallel_m && plan.rows_inside => (vec![parallel(m0), n0, k0, n1, m1], "k0", "k0"),
-            _ if plan.parallel_m => (vec![parallel(m0), n0, k0, m1, n1], "k0", "k0"),
-            _ if plan.rows_inside => (vec![parallel(n0), k0, m0, n1, m1], "k0", "m0"),
-            _ => (vec![parallel(n0), k0, m0, m1, n1], "k0", "m0"),
-        };
-        nest = tile(nest, r, &loops).unwrap();
-        seen("tile", &nest);
-        if !matches!(plan.rhs, RhsPack::InPlace) {
-            let spec = PackSpec { operand: "rhs", panel: format!("rhs_panel{r}"), at: at_rhs.into(), pitch: plan.nr };
-            nest = pack(nest, r, &spec).unwrap();
-            seen("pack rhs", &nest);
+}
+
+fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
+    let mut nest = op::build(problem);
+    case.check("build", &nest);
+    nest = fuse_loops(nest).unwrap();
+    case.check("fuse_loops", &nest);
+    let (m, n) = (case.contraction.m, case.contraction.n);
+    // Columns of each region.
+    let mut regions = vec![[0, n]];
+    let [cut_n, cut_m] = plan.cuts;
+    if cut_n > 0 && cut_n < n {
+        nest = partition(nest, 0, "n", &[cut_n]).unwrap();
+        case.check("partition of n", &nest);
+        regions = vec![[0, cut_n], [cut_n, n]];
+    }
+    if cut_m > 0 && cut_m < m {
+        nest = partition(nest, 0, "m", &[cut_m]).unwrap();
+        case.check("partition of m", &nest);
+        regions.insert(0, regions[0]);
+    }
+    for r in 0..regions.len() {
+        nest = tile(nest, r, &plan.loops(), plan.parallel_batch).unwrap();
+        case.check("tile", &nest);
+    }
+    if plan.rhs == Rhs::Prepacked {
+        let shape = plan.rhs_panels.shape(plan.nr);
+        for (r, columns) in regions.iter().enumerate().rev() {
+            nest = prepacked(nest, r, Side::Rhs, plan.nr, shape).unwrap();
+            let panels = case.panels(*columns, plan.nr, shape);
+            if r == 0 {
+                let rhs = case.contraction.rhs.argument;
+                case.arguments[rhs] = panels;
+            } else {
+                case.arguments.push(panels);
+            }
+            case.check("prepacked", &nest);
         }
-        if plan.lhs {
-            let spec =
-                PackSpec { operand: "lhs", panel: format!("lhs_panel{r}"), at: at_lhs.into(), pitch: plan.kc + 3 };
+    }
+    for r in 0..regions.len() {
+        if let Rhs::PackedAt(at) = plan.rhs {
+            let (at, shape) = (plan.host(at, "n0").into(), plan.rhs_panels.shape(plan.nr));
+            let spec = PackSpec { side: Side::Rhs, panel: format!("rhs_panel{r}"), at, shape };
             nest = pack(nest, r, &spec).unwrap();
-            seen("pack lhs", &nest);
+            case.check("pack rhs", &nest);
+        }
+        if let Some(at) = plan.lhs {
+            let (at, shape) = (plan.host(at, "m0").into(), plan.lhs_panels.shape(plan.mr));
+            let spec = PackSpec { side: Side::Lhs, panel: format!("lhs_panel{r}"), at, shape };
+            nest = pack(nest, r, &spec).unwrap();
+            case.check("pack lhs", &nest);
         }
     }
     nest = split_tails(nest).unwrap();
-    seen("split_tails", &nest);
+    case.check("split_tails", &nest);
     nest = tensorize(nest).unwrap();
-    seen("tensorize", &nest);
+    case.check("tensorize", &nest);
     let left = nest.to_string().lines().any(|l| l.contains(" * ") && !l.trim_start().starts_with("tile "));
     assert!(!left, "everything is in tiles:\n{nest}");
+    let arguments = nest.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
+    assert_eq!(arguments, case.arguments.len());
 }
 
 proptest! {
     // A test of its own has no `lib.rs` above it to keep failures beside; a failure prints its case.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
     #[test]
-    fn every_step_equals_the_reference(
-        (m, k, n) in (1u64..24, 1u64..24, 1u64..24),
-        epilogue in any::<[bool; 2]>(),
+    fn every_step_equals_the_meaning(p in problems(), plan in plans()) {
+        lower(&mut Case::new(&p), &p, &plan);
+    }
+
+    #[test]
+    fn mutated_text_is_refused_or_verified_or_run(
+        p in problems(),
         plan in plans(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3usize, "[-+*0-9kmn ,\\[\\]]{0,2}|0000000000000|interleave 3"), 1..4),
     ) {
-        let b = Problem::matmul(m, k, n);
-        let b = if epilogue[0] { b.bias() } else { b };
-        let p = (if epilogue[1] { b.relu() } else { b }).build().unwrap();
-        let mut case = Case::new(&p);
-        lower(&p, &plan, |step, nest| case.check(step, nest));
+        let nest = tile(fuse_loops(op::build(&p)).unwrap(), 0, &plan.loops(), false).unwrap();
+        let spec = PackSpec { side: Side::Rhs, panel: "p".into(), at: "n1".into(), shape: plan.rhs_panels.shape(plan.nr) };
+        let nest = pack(nest, 0, &spec).unwrap();
+        let nest = tensorize(split_tails(nest.clone()).unwrap()).unwrap_or(nest);
+        let mut text: Vec<char> = nest.to_string().chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(text.len());
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        if let Ok(nest) = text.into_iter().collect::<String>().parse::<LoopNest>() {
+            prop_assert_eq!(nest.to_string().parse::<LoopNest>().map(|n| n.to_string()), Ok(nest.to_string()));
+            let _ = nest.buffers.iter().map(|b| b.len()).max();
+            let _ = fuse_loops(nest.clone());
+            let _ = tile(nest.clone(), 0, &plan.loops(), true).map(|n| n.verify());
+            let _ = pack(nest.clone(), 0, &spec).map(|n| n.verify());
+            let _ = prepacked(nest.clone(), 0, Side::Rhs, plan.nr, spec.shape).map(|n| n.verify());
+            let _ = split_tails(nest.clone()).and_then(tensorize).map(|n| n.verify());
+            // Mutation can make loops long; those are not run.
+            let elements: u64 = nest.buffers.iter().fold(0, |sum, b| sum.saturating_add(b.len()));
+            let long = nest.to_string().contains("00000");
+            if nest.verify().is_ok() && elements < 1 << 20 && !long {
+                let arguments = nest.buffers.iter().filter(|b| b.kind != BufferKind::Scratch);
+                let mut memory: Vec<Vec<f32>> = arguments.map(|b| vec![1.0; b.len() as usize]).collect();
+                let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+                prop_assert_eq!(nest.interpret(&mut args), Ok(()), "{}", nest);
+            }
+        }
     }
 }
 
@@ -155,17 +291,84 @@ proptest! {
 fn rewrites_refuse_what_they_do_not_fit() {
     let p: Problem = "matmul f32 6x8:8x10".parse().unwrap();
     let nest = fuse_loops(op::build(&p)).unwrap();
-    assert!(tile(nest.clone(), 1, &[]).is_err());
-    assert!(tile(nest.clone(), 0, &[TileLoop::new("q", 2)]).is_err());
-    assert!(tile(nest.clone(), 0, &[TileLoop::new("m", 0)]).is_err());
-    assert!(tile(nest.clone(), 0, &[TileLoop::new("m", 4), TileLoop::new("m", 3)]).is_err());
-    assert!(tile(nest.clone(), 0, &[TileLoop::new("k", 4), TileLoop::new("k", 2)]).is_err());
+    let tiled = |loops: &[(&'static str, u64)]| {
+        let loops: Vec<_> = loops.iter().map(|(axis, step)| TileLoop::new(axis, *step)).collect();
+        tile(nest.clone(), 0, &loops, false)
+    };
+    assert!(tile(nest.clone(), 1, &[], false).is_err());
+    for loops in [&[("q", 2)][..], &[("m", 0)], &[("m", 4), ("m", 3)], &[("k", 4), ("k", 2)]] {
+        assert!(tiled(loops).is_err(), "{loops:?}");
+    }
     assert!(partition(nest.clone(), 0, "n", &[10]).is_err());
     assert!(partition(nest.clone(), 0, "n", &[4, 2]).is_err());
-    let spec = PackSpec { operand: "rhs", panel: "p".into(), at: "n0".into(), pitch: 4 };
+
+    let shape = PanelShape { pitch: 5, interleave: 1, dtype: DType::F32 };
+    let spec = PackSpec { side: Side::Rhs, panel: "p".into(), at: "n0".into(), shape };
     assert!(pack(nest.clone(), 0, &spec).is_err());
-    let tiled = tile(nest, 0, &[TileLoop::new("n", 5)]).unwrap();
-    assert!(pack(tiled.clone(), 0, &spec).is_err(), "the pitch is smaller than the run");
-    let tensorized = tensorize(split_tails(tiled).unwrap()).unwrap();
+    let in_n = tiled(&[("n", 5)]).unwrap();
+    let with = |shape| PackSpec { shape, ..spec.clone() };
+    assert!(pack(in_n.clone(), 0, &spec).is_ok());
+    assert!(
+        pack(in_n.clone(), 0, &with(PanelShape { pitch: 4, ..shape })).is_err(),
+        "the pitch is smaller than the run"
+    );
+    assert!(pack(in_n.clone(), 0, &with(PanelShape { interleave: 0, ..shape })).is_err());
+    assert!(pack(tiled(&[("n", 5), ("k", 4)]).unwrap(), 0, &spec).is_err(), "blocks of K lie inside");
+
+    let four = PanelShape { interleave: 4, ..shape };
+    assert!(prepacked(in_n.clone(), 0, Side::Rhs, 5, four).is_ok());
+    assert!(prepacked(in_n.clone(), 1, Side::Rhs, 5, shape).is_err());
+    assert!(prepacked(in_n.clone(), 0, Side::Rhs, 4, shape).is_err(), "blocks of 5 are no panels of 4");
+    assert!(prepacked(nest.clone(), 0, Side::Rhs, 5, shape).is_err(), "10 columns are no panel of 5");
+    assert!(prepacked(tiled(&[("k", 6), ("n", 5)]).unwrap(), 0, Side::Rhs, 5, four).is_err(), "groups are cut");
+    assert!(prepacked(pack(in_n.clone(), 0, &spec).unwrap(), 0, Side::Lhs, 6, shape).is_err(), "behind scratch");
+
+    let tensorized = tensorize(split_tails(in_n).unwrap()).unwrap();
     assert!(fuse_loops(tensorized).is_err());
+}
+
+#[test]
+fn hostile_numbers_do_not_verify() {
+    let huge = u64::MAX.to_string();
+    let nest = |buffers: &str, body: &str| format!("nest \"\" {{ out d f32 [8, 8] strides [8, 1] {buffers} {body} }}");
+    let max40 = 1u64 << 40;
+    for (buffers, body) in [
+        (format!("in a f32 [{max40}, {max40}] strides [{max40}, {max40}]"), String::new()),
+        (format!("in a f32 [{huge}] strides [{huge}]"), String::new()),
+        (format!("in a f32 [8, 8] strides [8, 1] interleave {huge}"), String::new()),
+        ("in a f32 [8, 8] strides [8, 1] interleave 0".into(), String::new()),
+        ("in a f32 [8] strides [1] interleave 4".into(), String::new()),
+        (String::new(), format!("for i in 0..{huge} {{ d[0, 0] = 0 }}")),
+        (String::new(), format!("for i in 0..8 step {huge} {{ d[i, 0] = 0 }}")),
+        (
+            String::new(),
+            format!("for i in 0..{max40} {{ for j in 0..min({huge}, {max40} - {max40}*i) {{ d[j, 0] = 0 }} }}"),
+        ),
+        (String::new(), format!("tile {huge}x{huge}x{huge} d[0, 0] (8, 1) = d[0, 0] (8, 1) * d[0, 0] (8, 1)")),
+        (String::new(), format!("tile 2x2x2 d[0, 0] ({huge}, 1) = d[0, 0] (8, 1) * d[0, 0] (8, 1)")),
+        (String::new(), format!("pack d[0, 0] (8, 1) = d[0, 0] (8, 1) x {huge} x {huge} pitch {huge}")),
+        (
+            "scratch p f32 [8, 8] strides [8, 4] interleave 4".into(),
+            format!("pack p[0, 0] (8, 4) = d[0, 0] (8, 1) x 4 x 4 pitch {huge}"),
+        ),
+        (
+            "scratch p f32 [8, 8] strides [8, 4] interleave 4".into(),
+            "pack p[2, 0] (8, 4) = d[0, 0] (8, 1) x 4 x 4 pitch 8".into(),
+        ),
+    ] {
+        let text = nest(&buffers, &body);
+        let nest: LoopNest = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        nest.buffers.iter().for_each(|b| assert!(b.len() > 0));
+        let error = nest.verify().expect_err(&text);
+        let mut memory = vec![0.0; 64];
+        assert_eq!(nest.interpret(&mut [&mut memory]), Err(error.into()));
+    }
+    // Sums of numbers that are each within the limit.
+    assert!(nest("", &format!("d[{}, 0] = 0", vec![max40.to_string(); 3].join(" + "))).parse::<LoopNest>().is_err());
+    // Every loop ends at a rest: the bound must not try both limits of each.
+    let names: Vec<String> = (0..50).map(|i| format!("i{i}")).collect();
+    let mut deep = String::from("for i0 in 0..2 { ");
+    names.windows(2).for_each(|w| deep += &format!("for {} in 0..min(2, 3 - {}) {{ ", w[1], w[0]));
+    deep += &format!("d[{}, 0] = 0 {}", names.join(" + "), "}".repeat(50));
+    assert!(nest("", &deep).parse::<LoopNest>().unwrap().verify().is_err());
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod bless;
 mod check;
+mod errors;
 mod hashes;
 mod links;
 mod mca;
@@ -31,6 +32,8 @@ enum Task {
     Bench(bench::Args),
     /// Models the K loops of a problem's micro-kernels with llvm-mca.
     Mca(mca::Args),
+    /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
+    Errors(errors::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Hashes => hashes::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Mca(args) => mca::run(&args),
+        Task::Errors(args) => errors::run(&args).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,9 @@ pub struct Args {
     /// What to compile for.
     #[arg(long, default_value = "neoverse-v1")]
     target: Target,
+    /// The right operand is constant and packed before calls.
+    #[arg(long)]
+    packed: bool,
     /// The core whose model is asked; by default the target's own or its nearest relative.
     #[arg(long)]
     mcpu: Option<String>,
@@ -45,7 +48,8 @@ pub fn run(args: &Args) -> Result {
     };
     // Whose pipes are counted: the modelled core's where it is one of ours (`znver3` is not a target, but `x86-64-v3` is one).
     let modelled = mcpu.parse().unwrap_or_else(|_| target.clone());
-    let artifact = compile(problem, target, &Options::default())?;
+    let options = Options { constant_weights: args.packed, ..Options::default() };
+    let artifact = compile(problem, target, &options)?;
     let mut loops = listing::multiplying_loops(&artifact.listing(false));
     if loops.is_empty() {
         return Err("the listing has no loop with a vector multiply-add".into());

@@ -71,7 +71,7 @@ pub struct EmitError {
 /// How a micro-kernel receives its pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arguments {
-    /// A C function of one pointer per parameter.
+    /// A C function of one pointer per parameter. On AArch64, of at most [`a64::REGISTER_PARAMS`].
     Registers,
     /// A C function of one pointer, to the pointers: a nest of a single tile needs no driver, its micro-kernel is the entry.
     Block,

@@ -55,14 +55,14 @@ pub(crate) fn listing(artifact: &Artifact, bytes: bool) -> String {
     out
 }
 
-/// A function that is not linked, as assembler source that assembles to its bytes.
-pub fn function_listing(f: &Function, target: &Target) -> String {
+/// A function that is not linked, as assembler source that assembles to its bytes; with `bytes`, each line shows them.
+pub fn function_listing(f: &Function, target: &Target, bytes: bool) -> String {
     let (comment, syntax) = syntax(target);
     let (range, notes) = (0..f.bytes.len(), f.notes.clone());
     let symbol = Symbol { name: f.name.clone(), range, code_len: f.code_len, notes };
     let mut out = format!("        {syntax}\n        .text\n");
     let code = Code { arch: target.arch, image: &f.bytes, symbols: std::slice::from_ref(&symbol) };
-    function(&mut out, &code, &symbol, comment, false);
+    function(&mut out, &code, &symbol, comment, bytes);
     out
 }
 

@@ -27,7 +27,7 @@ pub const BOUNDS: [(PostOp, Bound); 6] = [
     (PostOp::Exp, Bound::Ulps(4.0)),
     (PostOp::Sigmoid, Bound::Ulps(4.0)),
     (PostOp::Tanh, Bound::Ulps(4.0)),
-    (PostOp::Silu, Bound::Ulps(6.0)),
+    (PostOp::Silu, Bound::OfArgument(2e-7)),
     (PostOp::GeluErf, Bound::OfArgument(2e-7)),
     (PostOp::GeluTanh, Bound::OfArgument(2e-7)),
 ];
@@ -48,16 +48,22 @@ const TWO_LN_2_HIGH: f32 = 1.3862305;
 const TWO_LN_2_LOW: f32 = 6.389237e-05;
 /// `exp(r / 2)` for `|r| <= ln 2`.
 const EXP_HALF: [f32; 6] = [1.0, 0.49999985, 0.12499786, 0.020834561, 0.002618663, 0.0002590543];
+/// The same, with one term more.
+const EXP_HALF_EXACT: [f32; 7] = [1.0, 0.5, 0.124999985, 0.020833151, 0.0026042678, 0.00026152172, 2.1592508e-05];
 /// `2^r` for `|r| <= 1 / 2`.
+#[expect(clippy::approx_constant, reason = "fitted, which ln 2 is not")]
 const EXP2: [f32; 6] = [1.0, 0.693147, 0.24022247, 0.05550711, 0.009671294, 0.001326957];
 /// The logarithm to base 2 of the normal distribution, up to 0.
-const LOG2_PHI: [f32; 8] = [-1.0, 1.1511089, -0.45916414, 0.052667066, 0.007363643, 0.0004072542, -5.7633264e-05, -8.8534625e-06];
+const LOG2_PHI: [f32; 8] =
+    [-1.0, 1.1511089, -0.45916414, 0.052667066, 0.007363643, 0.0004072542, -5.7633264e-05, -8.8534625e-06];
 /// `2 sqrt(2 / pi) log2(e)` times 1 and 0.044715.
 const GELU_TANH: [f32; 2] = [2.3022082, 0.10294324];
-/// `tanh(x) = x P(x^2) / Q(x^2)`.
-const TANH_P: [f32; 5] = [1.0, 0.13382687, 0.0034974692, 2.0636491e-05, 1.33859865e-08];
-/// Denominator.
-const TANH_Q: [f32; 5] = [1.0, 0.46716008, 0.025884373, 0.00032885573, 7.79079e-07];
+/// `((exp(2 r) - 1) / 2 - r) / r^2` for `|r| <= ln 2 / 4`.
+const TANH: [f32; 5] = [1.0, 0.6666619, 0.33333483, 0.13385837, 0.044474814];
+/// `2 / ln 2`.
+const TWO_LOG2_E: f32 = 2.88539;
+/// `ln 2 / 2`.
+const HALF_LN_2: f32 = 0.3465736;
 
 /// From here on (and below its negative) exponentials are infinite, and zero.
 const EXP_MAX: f32 = 89.0;
@@ -66,7 +72,7 @@ const EXP_MIN: f32 = -104.0;
 const SILU_MIN: f32 = -109.0;
 /// `32 ln 2`, the single-precision one: from here on sigmoids are 1, and the root of the exponential is 2^16 exactly.
 const SIGMOID_MAX: f32 = 16.0 * TWO_LN_2;
-/// From here on the tangent is 1, as is its approximation.
+/// From here on the tangent is 1, as is its approximation. (That of -0 is +0.)
 const TANH_MAX: f32 = 9.02;
 /// Below, the normal distribution is taken for 0; [`LOG2_PHI`] is `-PHI_ZERO` there, rounded to an integer.
 const PHI_MIN: f32 = -8.0;
@@ -135,15 +141,24 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
         PostOp::Tanh => {
             let x = b.with(Min, TANH_MAX, c);
             let x = b.with(Max, -TANH_MAX, x);
-            let x2 = b.binary(Mul, x, x);
-            let x4 = b.binary(Mul, x2, x2);
-            let p = polynomial(b, &TANH_P, x2, x4);
-            let q = polynomial(b, &TANH_Q, x2, x4);
-            let p = b.binary(Mul, x, p);
-            b.binary(Div, p, q)
+            // e / (e + 1), where e = expm1(2 x) / 2 = 2^n expm1(2 r) / 2 + (2^n - 1) / 2 keeps its precision near 0.
+            let (round, factor) = (b.constant(ROUND + BIAS), b.constant(TWO_LOG2_E));
+            let t = b.fma(round, factor, x);
+            let n = b.binary(Binary::Sub, t, round);
+            let part = b.constant(-HALF_LN_2);
+            let r = b.fma(x, part, n);
+            let s = b.step(Step::Shift(Shift::Left, t, 23));
+            let r2 = b.binary(Mul, r, r);
+            let p = polynomial(b, &TANH, r, r2);
+            let p = b.fma(r, p, r2);
+            let (minus_half, half) = (b.constant(-0.5), b.constant(0.5));
+            let e = b.fma(minus_half, half, s);
+            let e = b.fma(e, s, p);
+            let d = b.with(Add, 1.0, e);
+            b.binary(Div, e, d)
         }
         PostOp::GeluErf => {
-            // max(c, 0) - |c| Phi(-|c|), without cancellation: where Phi is large, it is the factor of the lesser term.
+            // max(c, 0) - |c| Phi(-|c|): Phi is 1/2 at most, and with it the absolute error is small.
             let sign = b.step(Step::Const(SIGN));
             let x = b.binary(Binary::Or, sign, c);
             let x = b.with(Max, PHI_MIN, x);
@@ -190,7 +205,10 @@ fn exp_half(b: &mut Builder, x: Val, exact: bool) -> Val {
     }
     let s = b.step(Step::Shift(Shift::Left, t, 23));
     let r2 = b.binary(Binary::Mul, r, r);
-    let p = polynomial(b, &EXP_HALF, r, r2);
+    // The constant term last, for one rounding in the last place and not two: a square doubles its error.
+    let (one, terms) = (b.constant(1.0), if exact { &EXP_HALF_EXACT[1..] } else { &EXP_HALF[1..] });
+    let p = polynomial(b, terms, r, r2);
+    let p = b.fma(one, r, p);
     b.binary(Binary::Mul, p, s)
 }
 

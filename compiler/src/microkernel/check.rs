@@ -245,7 +245,7 @@ impl Checker<'_> {
         let byte = |offset: i64, step: i64| i128::from(offset) + i128::from(trip) * i128::from(step);
         let spec = self.spec;
         let (d, value) = match *op {
-            Op::Zero { d } => (d, Value::Zero),
+            Op::Zero { d } | Op::Const { d, bits: 0 } => (d, Value::Zero),
             Op::Load { d, src, lanes } => {
                 self.exist(lanes >= 1 && u32::from(lanes) <= self.mk.lanes)?;
                 (d, self.load(Loaded { param: src.param, byte: byte(src.offset, src.step) }, lanes, Value::Vector))

@@ -8,6 +8,7 @@
 //! `param + offset + trip * step` with constants, and every parameter says which [`Region`] behind its pointer may be
 //! touched, so that [`verify`](MicroKernel::verify) can prove that each access stays inside.
 
+pub mod accuracy;
 pub mod approx;
 pub mod bf16;
 pub mod build;

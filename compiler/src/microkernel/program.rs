@@ -259,7 +259,8 @@ impl Program {
         let mut live = usize::from(self.steps.contains(&Step::Input));
         let mut most = live;
         for (i, step) in self.steps.iter().enumerate() {
-            let mut dying: Vec<Val> = step.uses().filter(|v| held((*v).0.into()) && last[usize::from(v.0)] == i).collect();
+            let mut dying: Vec<Val> =
+                step.uses().filter(|v| held(usize::from(v.0)) && last[usize::from(v.0)] == i).collect();
             dying.sort();
             dying.dedup();
             live -= dying.len();

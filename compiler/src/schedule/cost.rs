@@ -98,7 +98,14 @@ impl fmt::Display for Prediction {
 }
 
 /// Cycles of one step of K of a `rows x columns` tile with operands in the first-level cache, and what bounds it.
-fn step(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> (f64, Bound) {
+fn step(
+    c: &Contraction,
+    form: Form,
+    unit: &VectorUnit,
+    target: &Target,
+    [rows, columns]: [u64; 2],
+    lhs: LhsAccess,
+) -> (f64, Bound) {
     let lanes = f64::from(unit.lanes);
     let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
     let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
@@ -120,7 +127,13 @@ fn step(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: u
         }
         Form::Mmla => {
             let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
-            (pairs * halves / 4.0, (pairs + halves) / 4.0, 0.0)
+            // Rows in place are put together from two loads by operations that share the products' pipes.
+            let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
+                (LhsAccess::Block, _) => (pairs / 4.0, 0.0),
+                (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
+                (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
+            };
+            (pairs * halves / 4.0 + arranged, row_loads + halves / 4.0, 0.0)
         }
     };
     // An accumulator is added to once a step, or once in as many steps as an instruction takes.
@@ -192,7 +205,7 @@ fn region(
             continue;
         }
         let calls = (count * strips) as f64;
-        let (per_step, mut bound) = step(c, form, unit, target, rows, r.nr);
+        let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
         let compute = per_step * c.k as f64;
         let fetch = if with_memory { fetch_per_step(c, form, r, rows, lanes, target) } else { Fetch::default() };
         let memory = (fetch.near + fetch.far) * c.k as f64;

@@ -86,7 +86,7 @@ fn unspecified(mk: &MicroKernel) -> Vec<Vec<bool>> {
     let mut kinds = Kinds::new();
     let mut run = |op: &Op, trip: u64| {
         let dtype = |p: kiln_compiler::microkernel::P| mk.params[usize::from(p.0)].dtype;
-        if kinds.step(op, dtype).is_none() {
+        if kinds.step(op).is_none() {
             return;
         }
         let mut mark = |dst: Addr, elements: u16, open: bool| {

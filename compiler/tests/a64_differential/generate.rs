@@ -71,7 +71,7 @@ impl Kinds {
     }
 
     /// Accounts for `op`, unless it reads what is not written or shows bits that are not specified.
-    pub fn step(&mut self, op: &Op, dtype: impl Fn(P) -> DType) -> Option<()> {
+    pub fn step(&mut self, op: &Op) -> Option<()> {
         use Kind::*;
         let words = |v| self.of(v).filter(|k| *k != Halves);
         let halves = |v| self.of(v).filter(|k| *k != Words);
@@ -86,21 +86,22 @@ impl Kinds {
         let result = match *op {
             Op::Zero { .. } | Op::Const { .. } | Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } => Exact,
             Op::LoadRaw { .. } | Op::LoadRawQuad { .. } => Exact,
-            Op::Store { s, dst, .. } => {
-                let _ = dtype(dst.param);
-                words(s)?
-            }
+            Op::Store { s, .. } => words(s)?,
             Op::StoreRaw { s, .. } => halves(s)?,
             Op::Fma { d, a, b } | Op::FmaLane { d, a, b, .. } => {
-                (words(d)?, words(a)?, words(b)?);
+                words(d)?;
+                words(a)?;
+                words(b)?;
                 Words
             }
             Op::Binary { f: Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor, a, b, .. } => {
-                (exact(a)?, exact(b)?);
+                exact(a)?;
+                exact(b)?;
                 Exact
             }
             Op::Binary { a, b, .. } | Op::PairAdd { a, b, .. } => {
-                (words(a)?, words(b)?);
+                words(a)?;
+                words(b)?;
                 Words
             }
             Op::Unary { f: Unary::Move, a, .. } => self.of(a)?,
@@ -112,11 +113,14 @@ impl Kinds {
             Op::Shift { a, .. } => exact(a)?,
             // Whatever NaN goes in, the default NaN comes out.
             Op::Mmla { d, a, b } | Op::Dot2 { d, a, b } | Op::Dot2Lane { d, a, b, .. } => {
-                (words(d)?, halves(a)?, halves(b)?);
+                words(d)?;
+                halves(a)?;
+                halves(b)?;
                 Exact
             }
             Op::Narrow { a, b, .. } | Op::NarrowPairs { a, b, .. } => {
-                (words(a)?, words(b)?);
+                words(a)?;
+                words(b)?;
                 Halves
             }
             Op::Permute { bits: 16, a, b, .. } => join(halves(a)?, halves(b)?)?,
@@ -204,8 +208,7 @@ impl Generator {
     }
 
     fn push(&mut self, body: &mut Vec<Stmt>, op: Op, must: bool) {
-        let dtype = |p: P| self.params[usize::from(p.0)].dtype;
-        match self.kinds.step(&op, dtype) {
+        match self.kinds.step(&op) {
             Some(()) => body.push(Stmt::Inst(Inst { op, why: String::new() })),
             None => assert!(!must),
         }
@@ -216,12 +219,10 @@ impl Generator {
         let vector = 4 * i64::from(self.machine.lanes);
         let steps = [0, 4, vector, 16, -vector].map(|s| if self.rng.one_in(6) { 4 * s } else { s });
         let mut body: Vec<Op> = (0..1 + self.rng.below(70)).map(|_| self.op(trips, &steps)).collect();
-        let dtypes: Vec<DType> = self.params.iter().map(|p| p.dtype).collect();
-        let dtype = |p: P| dtypes[usize::from(p.0)];
         // What is invalid in some trip is left out, which can make more so.
         loop {
             let mut kinds = self.kinds.clone();
-            let bad = (0..trips).find_map(|_| body.iter().position(|op| kinds.step(op, dtype).is_none()));
+            let bad = (0..trips).find_map(|_| body.iter().position(|op| kinds.step(op).is_none()));
             match bad {
                 Some(bad) => _ = body.remove(bad),
                 None => {

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use assembler::Assembler;
 use execute::{difference, run};
 use generate::{Generator, Set};
+use kiln_compiler::function_listing;
 use kiln_compiler::emit::{self, Arguments, Function};
 use kiln_compiler::microkernel::{Binary, MicroKernel, Op, Stmt};
 use kiln_compiler::target::{Arch, Target, VectorIsa};
@@ -168,7 +169,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
 /// The line of `f`'s listing for its byte `at`.
 fn line_of(f: &Function, at: usize) -> String {
     let mut end = 0;
-    let listing = f.listing(Arch::X86_64, true);
+    let listing = function_listing(&f, &"x86-64-v3".parse().unwrap(), true);
     let mut lines = listing.lines().filter_map(|l| Some((l, l.strip_suffix(']')?.rsplit_once(" [")?.1)));
     let found = lines.find(|(_, bytes)| {
         end += bytes.split(' ').count();
@@ -190,7 +191,7 @@ fn listings_assemble_to_the_code() {
         for assembler in Assembler::all(Arch::X86_64) {
             let (mut lines, mut raw) = (0, BTreeSet::new());
             for (n, f) in functions.iter().enumerate() {
-                let listing = f.listing(Arch::X86_64, false);
+                let listing = function_listing(&f, &"x86-64-v3".parse().unwrap(), false);
                 let code = assembler.assemble(&format!("native-{isa}-{n}"), &listing);
                 if let Some(at) = (0..f.bytes.len()).find(|&i| code.get(i) != Some(&f.bytes[i])) {
                     let (line, theirs) = (line_of(f, at), &code[at.min(code.len())..(at + 16).min(code.len())]);
@@ -201,6 +202,23 @@ fn listings_assemble_to_the_code() {
                 raw.extend(listing.lines().filter(is_raw).map(str::to_owned));
             }
             assert!(raw.len() * 20 <= lines, "{isa}: {} of {lines} lines are bytes: {raw:#?}", raw.len());
+        }
+    }
+}
+
+/// NEON comes out of the same emitter as FMA128. It is not executed here, but all of it must be emitted, without constants
+/// behind the code, and listed.
+#[test]
+fn neon_is_emitted_and_listed() {
+    let target: Target = "neoverse-n1".parse().unwrap();
+    let assemblers = Assembler::all(Arch::Aarch64);
+    for seed in 0..300 {
+        let mk = Generator::new(seed).kernel(VectorIsa::Neon);
+        let f = emit::micro_kernel(&mk, &target, Arguments::Block).unwrap_or_else(|e| panic!("{e}\n{mk}"));
+        let listing = f.listing(Arch::Aarch64, false);
+        for a in &assemblers {
+            let code = a.assemble(&format!("native-neon-{seed}"), &listing);
+            assert!(code.starts_with(&f.bytes), "{} of\n{listing}", a.command);
         }
     }
 }

@@ -43,6 +43,25 @@ impl Affine {
         }
     }
 
+    /// Adds `factor * other`; `None` where that leaves the range of i64, and then `self` is of no use.
+    pub fn checked_add(&mut self, other: &Affine, factor: i64) -> Option<()> {
+        self.constant = self.constant.checked_add(other.constant.checked_mul(factor)?)?;
+        for &(var, c) in &other.terms {
+            let (old, added) = (self.coefficient(var), c.checked_mul(factor)?);
+            old.checked_add(added)?;
+            self.add_term(var, added);
+        }
+        Some(())
+    }
+
+    /// [`substitute`](Self::substitute) where it stays in the range of i64.
+    pub fn checked_substitute(mut self, var: Var, value: &Affine) -> Option<Self> {
+        let c = self.coefficient(var);
+        self.terms.retain(|t| t.0 != var);
+        self.checked_add(value, c)?;
+        Some(self)
+    }
+
     /// Replaces `var` by `value`.
     pub fn substitute(&mut self, var: Var, value: &Affine) {
         let c = self.coefficient(var);

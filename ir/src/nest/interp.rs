@@ -1,11 +1,14 @@
 //! The interpreter: what a loop nest means.
 
-use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile};
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, VerifyError};
 use crate::dtype::DType;
 
 /// A nest that cannot be executed on the given arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InterpError {
+    /// The nest is not well-formed.
+    #[error(transparent)]
+    Malformed(#[from] VerifyError),
     /// The number of slices differs from the number of argument buffers.
     #[error("{given} argument(s) given, the nest has {wanted}")]
     Arguments {
@@ -45,6 +48,7 @@ impl LoopNest {
     /// Executes the nest in f32 on one slice per argument buffer, in order. Every multiply-add is fused. Scratch memory
     /// starts as NaN, so that reading it before writing it shows.
     pub fn interpret(&self, args: &mut [&mut [f32]]) -> Result<(), InterpError> {
+        self.verify()?;
         let wanted = self.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
         if args.len() != wanted {
             return Err(InterpError::Arguments { given: args.len(), wanted });

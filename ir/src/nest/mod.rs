@@ -81,23 +81,21 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Elements from the first to one past the last addressed.
+    /// Elements from the first to one past the last addressed; `u64::MAX` where that is beyond what verifies.
     pub fn len(&self) -> u64 {
-        let last: Vec<u64> = self.dims.iter().map(|d| d.extent - 1).collect();
+        let last: Vec<u64> = self.dims.iter().map(|d| d.extent.saturating_sub(1)).collect();
         // Where groups of neighbours end inside the buffer, its last group is whole.
-        1 + self.offset(&last) + self.last_interleaved().map_or(0, |i| self.interleave - 1 - last[i] % self.interleave)
+        let rest = self.last_interleaved().map_or(0, |i| self.interleave - 1 - last[i] % self.interleave);
+        self.offset(&last).saturating_add(rest).saturating_add(1)
     }
 
-    /// The element at `index`, one index per dimension.
+    /// The element at `index`, one index per dimension; `u64::MAX` where that is beyond what verifies.
     pub fn offset(&self, index: &[u64]) -> u64 {
-        let plain: u64 = index.iter().zip(&self.dims).map(|(i, d)| i * d.stride).sum();
-        match self.last_interleaved() {
-            None => plain,
-            Some(at) => {
-                let inside = index[at] % self.interleave;
-                plain - inside * self.dims[at].stride + inside
-            }
-        }
+        let grouped = self.last_interleaved();
+        index.iter().zip(&self.dims).enumerate().fold(0u64, |sum, (at, (i, d))| {
+            let inside = if grouped == Some(at) { i % self.interleave } else { 0 };
+            sum.saturating_add((i - inside).saturating_mul(d.stride)).saturating_add(inside)
+        })
     }
 
     /// Which dimension has neighbours in groups.

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::verify::LIMIT;
 use super::{
     Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Pack, Stmt, Tile, Var,
 };
@@ -84,7 +85,11 @@ impl<'a> Parser<'a> {
         if extents.len() != strides.len() || extents.contains(&0) {
             return self.fail("expected as many strides as extents, and no extent of 0");
         }
-        let interleave = if self.text.eat_keyword("interleave") { self.text.number("a number of neighbours")? } else { 1 };
+        let interleave =
+            if self.text.eat_keyword("interleave") { self.text.number("a number of neighbours")? } else { 1 };
+        if self.nest.buffers.len() > usize::from(u16::MAX) / 2 {
+            return self.fail("too many buffers");
+        }
         let dims = extents.into_iter().zip(strides).map(|(extent, stride)| Dim { extent, stride }).collect();
         self.nest.buffers.push(Buffer { name, dtype, kind, dims, interleave });
         Ok(())
@@ -261,24 +266,29 @@ impl<'a> Parser<'a> {
 
     /// `NUMBER`, `VAR` or `NUMBER*VAR`.
     fn term(&mut self, out: &mut Affine, negative: bool) -> Result<()> {
-        let sign = if negative { -1 } else { 1 };
-        let at_number = self.text.at(|c| c.is_ascii_digit());
-        if !at_number {
-            let var = self.var()?;
-            out.add_term(var, sign);
-            return Ok(());
+        let mut number = 1;
+        let mut has_var = true;
+        if self.text.at(|c| c.is_ascii_digit()) {
+            number = self.text.number("a number")?;
+            has_var = self.text.eat("*");
         }
-        let number = self.text.number("a number")?;
-        let Some(number) = i64::try_from(number).ok().filter(|n| *n <= 1 << 40) else {
+        let var = if has_var { Some(self.var()?) } else { None };
+        let small = |sum: i64| sum.unsigned_abs() <= LIMIT;
+        let Some(number) = i64::try_from(number).ok().filter(|n| small(*n)) else {
             return self.fail("the number is beyond 2^40");
         };
-        if self.text.eat("*") {
-            let var = self.var()?;
-            out.add_term(var, sign * number);
-        } else {
-            out.constant += sign * number;
-        }
-        Ok(())
+        let number = if negative { -number } else { number };
+        let sum = match var {
+            Some(var) => {
+                out.add_term(var, number);
+                out.coefficient(var)
+            }
+            None => {
+                out.constant += number;
+                out.constant
+            }
+        };
+        if small(sum) { Ok(()) } else { self.fail("the number is beyond 2^40") }
     }
 
     fn var(&mut self) -> Result<Var> {

@@ -28,6 +28,9 @@ pub enum VerifyError {
         /// What it must stay below.
         extent: u64,
     },
+    /// A number from which no address can follow.
+    #[error("{0}: a number is beyond 2^40, or an index beyond 2^63")]
+    TooLarge(String),
     /// An input is written.
     #[error("input `{0}` is written")]
     WritesInput(String),
@@ -48,6 +51,12 @@ struct Bound {
     last: Option<Affine>,
 }
 
+/// The most that a number of a nest, or a buffer's length, may be.
+pub(super) const LIMIT: u64 = 1 << 40;
+
+/// Variables of which both limits are followed up in one bound: each doubles the work.
+const MAX_SPLITS: u32 = 12;
+
 struct Verifier<'a> {
     nest: &'a LoopNest,
     scope: Vec<Bound>,
@@ -62,11 +71,14 @@ impl LoopNest {
             if self.buffers[..i].iter().any(|o| o.name == b.name) {
                 return fail("its name is taken");
             }
-            if b.dims.iter().any(|d| d.extent == 0 || d.extent > 1 << 40 || d.stride > 1 << 40) {
+            if b.dims.iter().any(|d| d.extent == 0 || d.extent > LIMIT || d.stride > LIMIT) {
                 return fail("an extent is zero or a dimension is beyond 2^40");
             }
             if b.interleave == 0 || (b.interleave > 1 && b.dims.len() < 2) {
                 return fail("only the last dimension but one can be interleaved");
+            }
+            if b.interleave > LIMIT || b.len() > LIMIT {
+                return fail("it has more than 2^40 elements");
             }
             if seen_scratch && b.kind != BufferKind::Scratch {
                 return fail("arguments come before scratch");
@@ -95,6 +107,9 @@ impl Verifier<'_> {
                 let (end, rest) = self.extent(&l.extent, || format!("loop `{}`", self.name(l.var)))?;
                 if l.step == 0 {
                     return Err(VerifyError::Extent(format!("loop `{}`", self.name(l.var))));
+                }
+                if l.step > LIMIT {
+                    return Err(VerifyError::TooLarge(format!("loop `{}`", self.name(l.var))));
                 }
                 let max = (end - 1) / l.step as i64 * l.step as i64;
                 let last = rest.map(|rest| self.last(rest, l.step as i64));
@@ -181,52 +196,58 @@ impl Verifier<'_> {
 
     /// The greatest value of an extent, and the rest that limits it.
     fn extent(&self, e: &Extent, what: impl Fn() -> String) -> Result<(i64, Option<Affine>), VerifyError> {
+        let limited = |n: u64| if n > LIMIT { Err(VerifyError::TooLarge(what())) } else { Ok(n as i64) };
         let (end, rest) = match e {
-            Extent::Const(n) => (i64::try_from(*n).unwrap_or(0), None),
+            Extent::Const(n) => (limited(*n)?, None),
             Extent::Min { tile, rest } => {
-                rest.terms().iter().try_for_each(|t| self.in_scope(t.0))?;
-                (self.high(rest).min(i64::try_from(*tile).unwrap_or(0)), Some(rest.clone()))
+                let (_, high) = self.range(rest, &what)?;
+                (high.min(limited(*tile)?), Some(rest.clone()))
             }
         };
         if end < 1 { Err(VerifyError::Extent(what())) } else { Ok((end, rest)) }
     }
 
-    /// The last multiple of `step` below `rest`, or a bound of it: exact when `rest` is itself a multiple.
+    /// The last multiple of `step` below `rest`, or a bound of it: exact when what `rest` subtracts are multiples.
     fn last(&self, mut rest: Affine, step: i64) -> Affine {
-        let unit = |v: Var| self.scope.iter().find(|b| b.var == v).map_or(1, |b| b.step);
-        let exact = rest.constant % step == 0 && rest.terms().iter().all(|&(v, c)| c * unit(v) % step == 0);
-        rest.constant -= if exact { step } else { 1 };
+        rest.constant -= 1;
+        if self.varies_by(&rest, step) {
+            rest.constant = rest.constant.div_euclid(step) * step;
+        }
         rest
     }
 
-    /// An upper bound of `a`. Innermost variables go first; one that is limited by a rest is replaced by whichever of its
-    /// two limits gives the smaller bound, since the rest may cancel against outer variables.
-    fn high(&self, a: &Affine) -> i64 {
-        self.high_with(&[], a)
-    }
-
-    /// [`high`](Self::high) with more variables, which are inside all others.
-    fn high_with(&self, inner: &[Bound], a: &Affine) -> i64 {
-        let bounds = inner.iter().rev().chain(self.scope.iter().rev());
-        let Some(b) = { bounds }.find(|b| a.coefficient(b.var) != 0) else { return a.constant };
-        let mut by_max = a.clone();
-        let c = a.coefficient(b.var);
-        by_max.substitute(b.var, &Affine::constant(if c > 0 { b.max } else { 0 }));
-        let high = self.high_with(inner, &by_max);
-        match &b.last {
-            Some(last) if c > 0 => {
-                let mut by_rest = a.clone();
-                by_rest.substitute(b.var, last);
-                high.min(self.high_with(inner, &by_rest))
-            }
-            _ => high,
+    /// A lower and an upper bound of an expression as written, whose numbers must be within the limit.
+    fn range(&self, a: &Affine, what: impl Fn() -> String) -> Result<(i64, i64), VerifyError> {
+        a.terms().iter().try_for_each(|t| self.in_scope(t.0))?;
+        let mut numbers = a.terms().iter().map(|t| t.1).chain([a.constant]);
+        if numbers.any(|n| n.unsigned_abs() > LIMIT) {
+            return Err(VerifyError::TooLarge(what()));
         }
+        let mut negated = Affine::default();
+        let low = negated.checked_add(a, -1).and_then(|()| self.high(&[], &negated, MAX_SPLITS)?.checked_neg());
+        let high = self.high(&[], a, MAX_SPLITS);
+        low.zip(high).ok_or_else(|| VerifyError::TooLarge(what()))
     }
 
-    fn low(&self, a: &Affine) -> i64 {
-        let mut negated = Affine::constant(-a.constant);
-        a.terms().iter().for_each(|&(v, c)| negated.add_term(v, -c));
-        -self.high(&negated)
+    /// An upper bound of `a`, which may have variables `inner` inside those in scope; `None` beyond the range of i64.
+    /// Innermost variables go first; one that is limited by a rest is replaced by whichever of its two limits gives the
+    /// smaller bound, since the rest may cancel against outer variables. After `splits` such choices only the constant
+    /// limit counts.
+    fn high(&self, inner: &[Bound], a: &Affine, splits: u32) -> Option<i64> {
+        let bounds = inner.iter().rev().chain(self.scope.iter().rev());
+        let Some(b) = { bounds }.find(|b| a.coefficient(b.var) != 0) else { return Some(a.constant) };
+        let c = a.coefficient(b.var);
+        let last = b.last.as_ref().filter(|_| c > 0 && splits > 0);
+        let splits = splits - u32::from(last.is_some());
+        let limit = Affine::constant(if c > 0 { b.max } else { 0 });
+        let high = self.high(inner, &a.clone().checked_substitute(b.var, &limit)?, splits)?;
+        match last {
+            Some(last) => {
+                let by_rest = self.high(inner, &a.clone().checked_substitute(b.var, last)?, splits)?;
+                Some(high.min(by_rest))
+            }
+            None => Some(high),
+        }
     }
 
     fn write(&self, a: &Access) -> Result<(), VerifyError> {
@@ -244,8 +265,7 @@ impl Verifier<'_> {
             return Err(VerifyError::Rank(b.name.clone()));
         }
         for (dim, (index, d)) in a.index.iter().zip(&b.dims).enumerate() {
-            index.terms().iter().try_for_each(|t| self.in_scope(t.0))?;
-            let (low, high) = (self.low(index), self.high(index));
+            let (low, high) = self.range(index, || format!("access to `{}`", b.name))?;
             if low < 0 || high >= d.extent as i64 {
                 return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: d.extent });
             }
@@ -262,13 +282,16 @@ impl Verifier<'_> {
     fn limited_matrix(&self, m: &Matrix, axes: [(u64, Option<Affine>); 2]) -> Result<(), VerifyError> {
         self.access(&m.at)?;
         let b = self.buffer(&m.at);
+        let too_large = || VerifyError::TooLarge(format!("access to `{}`", b.name));
         // Groups of neighbours are whole: what is addressed ends with the last group.
         let (strides, past) = match b.last_interleaved() {
             Some(at) => {
-                if m.at.index[at].terms().iter().any(|t| t.1 % b.interleave as i64 != 0)
-                    || m.at.index[at].constant % b.interleave as i64 != 0
-                {
-                    return Err(VerifyError::Buffer(b.name.clone(), "an interleaved panel is addressed inside a group"));
+                let (index, group) = (&m.at.index[at], b.interleave as i64);
+                if index.constant % group != 0 || !self.varies_by(index, group) {
+                    return Err(VerifyError::Buffer(
+                        b.name.clone(),
+                        "an interleaved panel is addressed inside a group",
+                    ));
                 }
                 ([b.dims[at].stride, b.dims[at + 1].stride], b.interleave - 1)
             }
@@ -276,27 +299,31 @@ impl Verifier<'_> {
         };
         let mut offset = Affine::constant(past as i64);
         for (index, d) in m.at.index.iter().zip(&b.dims) {
-            offset.constant += index.constant * d.stride as i64;
-            index.terms().iter().for_each(|&(v, c)| offset.add_term(v, c * d.stride as i64));
+            offset.checked_add(index, d.stride as i64).ok_or_else(too_large)?;
         }
         let mut scope = vec![];
         for (i, ((extent, rest), stride)) in axes.into_iter().zip(strides).enumerate() {
-            let groups = if i == 0 { b.interleave.max(1) } else { 1 };
-            let last = (extent - 1) / groups * groups;
-            match rest {
-                None => offset.constant += (last * stride) as i64,
-                Some(rest) => {
-                    let var = Var(u16::MAX - i as u16);
-                    offset.add_term(var, stride as i64);
-                    scope.push(Bound { var, step: 1, max: last as i64, last: Some(rest) });
-                }
+            if extent > LIMIT || stride > LIMIT {
+                return Err(too_large());
             }
+            let groups = if i == 0 { b.interleave } else { 1 };
+            // The stride is that of whole groups: inside the last one, `past` counts.
+            let last = ((extent - 1) / groups * groups) as i64;
+            let var = Var(u16::MAX - i as u16);
+            offset.add_term(var, stride as i64);
+            scope.push(Bound { var, step: 1, max: last, last: rest });
         }
-        let high = self.high_with(&scope, &offset);
+        let high = self.high(&scope, &offset, MAX_SPLITS).ok_or_else(too_large)?;
         if high >= b.len() as i64 {
             let (dim, low) = (b.dims.len(), high);
             return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: b.len() });
         }
         Ok(())
+    }
+
+    /// Whether values of `a` are multiples of `step` apart.
+    fn varies_by(&self, a: &Affine, step: i64) -> bool {
+        let unit = |v: Var| self.scope.iter().find(|b| b.var == v).map_or(1, |b| b.step);
+        a.terms().iter().all(|&(v, c)| c.checked_mul(unit(v)).is_some_and(|m| m % step == 0))
     }
 }

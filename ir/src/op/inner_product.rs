@@ -45,7 +45,9 @@ impl InnerProduct {
             let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, after) = after.split_at(digits);
             let Some(at) = NAMES.iter().position(|n| *n == name) else {
-                return Err(fail(format!("`{name}` names no dimension: expected mb, ic, oc, id, ih or iw and a number each")));
+                return Err(fail(format!(
+                    "`{name}` names no dimension: expected mb, ic, oc, id, ih or iw and a number each"
+                )));
             };
             if values[at].replace(dim(number, descriptor)?).is_some() {
                 return Err(fail(format!("`{name}` is given twice")));
@@ -134,7 +136,8 @@ mod tests {
             ("ic1", "`oc` is missing"),
             ("ic1oc2kh3", "`kh`"),
             ("ic1ic2oc3", "twice"),
-            ("icoc3", "`` is not a dimension"),
+            ("icoc3", "`icoc` names no dimension"),
+            ("ic_oc3", "`` is not a dimension"),
             ("ic99999999999999999999oc3", "too large"),
             ("", "missing"),
         ] {

@@ -33,7 +33,9 @@ impl Matmul {
     pub fn batched(self, lhs: &[u64], rhs: &[u64]) -> Result<Self, ProblemError> {
         let fail = |why: String| ProblemError::Descriptor { word: format!("{lhs:?}:{rhs:?}"), why };
         if lhs.len() != rhs.len() || lhs.len() > MAX_BATCH {
-            return Err(fail(format!("expected the same number of batch dimensions on both sides, at most {MAX_BATCH}")));
+            return Err(fail(format!(
+                "expected the same number of batch dimensions on both sides, at most {MAX_BATCH}"
+            )));
         }
         if let Some((a, b)) = lhs.iter().zip(rhs).find(|(a, b)| a != b && **a != 1 && **b != 1) {
             return Err(fail(format!("batch dimensions {a} and {b} do not broadcast: expected equal ones, or a 1")));

@@ -86,8 +86,15 @@ fn existing_var(nest: &LoopNest, rewrite: &'static str, name: &str) -> Result<Va
 }
 
 /// Elements between neighbours along `var` of a buffer accessed so.
-fn strides(buffer: &Buffer, a: &Access, var: Var) -> u64 {
-    a.index.iter().zip(&buffer.dims).map(|(i, d)| i.coefficient(var) as u64 * d.stride).sum()
+fn stride(rewrite: &'static str, buffer: &Buffer, a: &Access, var: Var) -> Result<u64, RewriteError> {
+    let along =
+        a.index.iter().zip(&buffer.dims).try_fold(0u64, |sum, (i, d)| {
+            sum.checked_add(u64::try_from(i.coefficient(var)).ok()?.checked_mul(d.stride)?)
+        });
+    match along {
+        Some(stride) => Ok(stride),
+        None => refuse(rewrite, format!("`{}` is not read forwards", buffer.name)),
+    }
 }
 
 impl Extent {

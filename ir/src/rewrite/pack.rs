@@ -1,4 +1,4 @@
-use super::{RewriteError, existing_var, find_loop, refuse, strides};
+use super::{RewriteError, existing_var, find_loop, refuse, stride};
 use crate::dtype::DType;
 use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Matrix, Pack, Stmt, Var};
 
@@ -37,6 +37,15 @@ impl PanelShape {
     /// that the place of a panel is affine in the index of its first row or column.
     pub fn distance(&self, k: u64, width: u64) -> u64 {
         (k.next_multiple_of(self.interleave) * self.pitch).next_multiple_of(width)
+    }
+
+    /// Refuses what is no panel of `width` rows or columns.
+    fn check(&self, rewrite: &'static str, width: u64) -> Result<(), RewriteError> {
+        match self {
+            _ if width == 0 || self.interleave == 0 => refuse(rewrite, "a panel is empty"),
+            _ if self.pitch < width => refuse(rewrite, "the pitch is smaller than a tile"),
+            _ => Ok(()),
+        }
     }
 
     /// The dimensions of a panel: K and the width.
@@ -119,28 +128,29 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
         found.path.iter().filter(along).map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
     };
     let (blocks, k_blocks) = (inside(wide_dim, width), inside(deep_dim, k));
+    if blocks.iter().any(|l| l.step == 0) {
+        return refuse("pack", "a loop has no end");
+    }
     if !k_blocks.is_empty() {
         return refuse("pack", "blocks of K lie inside the loop");
     }
-    if spec.shape.pitch < wide.extent.full() {
-        return refuse("pack", "the pitch is smaller than a tile");
-    }
+    spec.shape.check("pack", wide.extent.full())?;
 
     let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
     let distance = spec.shape.distance(deep.extent.full(), step);
     let mut dims: Vec<Dim> = blocks
         .iter()
-        .map(|l| Dim { extent: (l.extent.full() - 1) / l.step * l.step + 1, stride: distance / step })
+        .map(|l| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step })
         .collect();
     dims.extend(spec.shape.dims(deep.extent.full()));
     let id = BufferId(nest.buffers.len() as u16);
     let vars = blocks.iter().map(|l| l.var).chain([k, width]);
     let panel = Access { buffer: id, index: vars.map(Affine::from).collect() };
     let source = &buffers[access.buffer.0 as usize];
-    let strides_of = |var| strides(source, &access, var);
+    let along = |var| stride("pack", source, &access, var);
     let mut copy = Stmt::Pack(Box::new(Pack {
         dst: Matrix { at: first(&panel, &[k, width]), row: spec.shape.pitch, col: spec.shape.interleave },
-        src: Matrix { at: first(&access, &[k, width]), row: strides_of(k), col: strides_of(width) },
+        src: Matrix { at: first(&access, &[k, width]), row: along(k)?, col: along(width)? },
         k: deep.extent.clone(),
         width: wide.extent.clone(),
         pitch: spec.shape.pitch,
@@ -162,7 +172,7 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
 
 /// Redirects a region to panels that were packed before the call, each of `width` columns and all of K, one batch after
 /// another. The first region's panels take the place of the factor among the arguments; those of others become arguments
-/// behind all.
+/// behind all. So regions go last to first, and before anything is packed into scratch memory.
 pub fn prepacked(
     mut nest: LoopNest,
     region: usize,
@@ -176,20 +186,39 @@ pub fn prepacked(
     let access = found.access.clone();
     let (wide_dim, deep_dim) = (found.dim(point)?, found.dim(k)?);
     let old = nest.buffers[access.buffer.0 as usize].clone();
+    shape.check("prepacked", width)?;
     // The factor's columns that the region covers: where its own index begins, and what its loops add up to.
     let mut columns = access.index[wide_dim].clone();
     let start = std::mem::take(&mut columns.constant) as u64;
-    let top = found.path.iter().find(|l| columns.coefficient(l.var) != 0);
-    let covered = top.map_or(1, |l| l.extent.full().max(width));
-    let covered = covered.min(old.dims[wide_dim].extent - start);
+    let mut loops = found.path.iter().filter(|l| columns.coefficient(l.var) != 0);
+    if loops.clone().any(|l| if l.var == point { l.extent.full() > width } else { l.step % width != 0 }) {
+        return refuse("prepacked", format!("the region is not in blocks of {width}"));
+    }
+    let blocked = found
+        .path
+        .iter()
+        .any(|l| l.step > 1 && access.index[deep_dim].coefficient(l.var) != 0 && l.step % shape.interleave != 0);
+    if blocked {
+        return refuse("prepacked", "blocks of K end inside groups of neighbours");
+    }
+    if nest.buffers.iter().any(|b| b.kind == BufferKind::Scratch) {
+        return refuse("prepacked", "something is packed into scratch memory already");
+    }
+    let covered = loops.next().map_or(1, |l| l.extent.full().max(width));
+    let covered = covered.min(old.dims[wide_dim].extent.saturating_sub(start)).max(1);
     let distance = shape.distance(old.dims[deep_dim].extent, width);
     let panels = covered.div_ceil(width);
     columns.substitute(point, &Affine::constant(0));
     let (mut dims, mut index) = (vec![], vec![]);
     let mut per_batch = panels * distance;
-    for (d, i) in old.dims.iter().zip(&access.index).enumerate().rev().filter_map(|(at, x)| {
-        (at != wide_dim && at != deep_dim).then_some(x)
-    }) {
+    for (d, i) in old
+        .dims
+        .iter()
+        .zip(&access.index)
+        .enumerate()
+        .rev()
+        .filter_map(|(at, x)| (at != wide_dim && at != deep_dim).then_some(x))
+    {
         dims.insert(0, Dim { extent: d.extent, stride: per_batch });
         index.insert(0, i.clone());
         per_batch *= d.extent;
@@ -235,7 +264,6 @@ fn redirect(body: &mut [Stmt], side: Side, from: &Access, to: &Access) {
     }
 }
 
-/// Extents of a copy as they are when nothing is cut off.
 impl Pack {
     /// Whether either extent depends on `var`.
     pub(super) fn depends_on(&self, var: Var) -> bool {

@@ -54,6 +54,9 @@ impl Splitter {
 
     fn split(&mut self, l: Loop, out: &mut Vec<Stmt>) -> Result<(), RewriteError> {
         let extent = self.extent(&l.extent)?;
+        if extent == 0 || l.step == 0 {
+            return refuse("split_tails", "a loop has no iterations or no end");
+        }
         let full = extent / l.step * l.step;
         let tail_matters = full != extent && l.body.iter().any(|s| depends(s, l.var));
         // Iterations [from, to) in steps form one piece.

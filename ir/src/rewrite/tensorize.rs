@@ -1,4 +1,4 @@
-use super::{RewriteError, refuse, strides};
+use super::{RewriteError, refuse, stride};
 use crate::nest::{Access, Affine, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 
 /// Turns each innermost `for m { for n { [dst = 0]; for k { dst += lhs * rhs }; post-ops } }` of constant extents into a
@@ -31,7 +31,8 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
     let vars = [m.var, n.var, k.var];
     let matrix = |a: &Access, row: Var, col: Var| {
         let buffer = &nest.buffers[a.buffer.0 as usize];
-        Matrix { at: origin(a, &vars), row: strides(buffer, a, row), col: strides(buffer, a, col) }
+        let along = |var| stride("tensorize", buffer, a, var);
+        Ok(Matrix { at: origin(a, &vars), row: along(row)?, col: along(col)? })
     };
     // An interleaved panel has K first on either side.
     let lhs_is_panel = nest.buffers[lhs.buffer.0 as usize].interleave > 1;
@@ -39,9 +40,9 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         m: constant(m)?,
         n: constant(n)?,
         k: constant(k)?,
-        dst: matrix(dst, m.var, n.var),
-        lhs: if lhs_is_panel { matrix(lhs, k.var, m.var) } else { matrix(lhs, m.var, k.var) },
-        rhs: matrix(rhs, k.var, n.var),
+        dst: matrix(dst, m.var, n.var)?,
+        lhs: if lhs_is_panel { matrix(lhs, k.var, m.var)? } else { matrix(lhs, m.var, k.var)? },
+        rhs: matrix(rhs, k.var, n.var)?,
         init: Init::Load,
         post: vec![],
         spill: None,
@@ -50,7 +51,7 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         match s {
             Stmt::Zero { dst: d } if d == dst => tile.init = Init::Zero,
             Stmt::Post { op, dst: d, operand } if d == dst => {
-                tile.post.push((*op, operand.as_ref().map(|a| matrix(a, m.var, n.var))));
+                tile.post.push((*op, operand.as_ref().map(|a| matrix(a, m.var, n.var)).transpose()?));
             }
             Stmt::Loop(l) if std::ptr::eq(l, k) => {}
             _ => return refuse("tensorize", "the innermost loops hold more than a contraction"),

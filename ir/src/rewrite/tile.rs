@@ -74,7 +74,7 @@ pub fn tile(
         Some(&(var, _)) if !stmts.is_empty() => vec![Stmt::If { var, value, body: stmts.to_vec() }],
         _ => stmts.to_vec(),
     };
-    let last_k = blocks[2].first().map_or(0, |&(_, step)| (axes[2].extent.full() - 1) / step * step);
+    let last_k = blocks[2].first().map_or(0, |&(_, step)| axes[2].extent.full().saturating_sub(1) / step * step);
     let point = |a: usize, body: Vec<Stmt>| -> Result<Stmt, RewriteError> {
         Ok(Stmt::Loop(Loop {
             var: axes[a].var,
@@ -103,6 +103,9 @@ pub fn tile(
 fn block_extent(axis: &Loop, blocks: &[(Var, u64)]) -> Result<Extent, RewriteError> {
     let Extent::Const(total) = axis.extent else { return refuse("tile", "the region is already tiled") };
     let Some(&(_, step)) = blocks.last() else { return Ok(Extent::Const(total)) };
+    if total == 0 {
+        return refuse("tile", "a loop has no iterations");
+    }
     if total % step == 0 {
         return Ok(Extent::Const(step));
     }

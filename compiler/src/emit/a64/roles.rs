@@ -39,11 +39,11 @@ impl Roles {
     /// The roles in a function of `params` parameters, with or without a pool of constants; `None` if it has too many
     /// parameters.
     pub fn new(params: usize, pool: bool) -> Option<Roles> {
-        match params {
-            0..=REGISTER_PARAMS => Some(Roles { homes: params as u8, block: false, pool }),
-            ..=MAX_PARAMS => Some(Roles { homes: HOMES, block: true, pool }),
-            _ => None,
+        if params > MAX_PARAMS {
+            return None;
         }
+        let block = params > REGISTER_PARAMS;
+        Some(Roles { homes: if block { HOMES } else { params as u8 }, block, pool })
     }
 
     /// The register that holds `param`'s pointer throughout, if one does.

@@ -228,7 +228,9 @@ impl<'a> Assigner<'a> {
         let v = self.program.result();
         match self.places.get(usize::from(v.0)) {
             Some(Place::Register(r) | Place::Resident(r)) if *r == result => {}
-            Some(Place::Register(r) | Place::Resident(r)) => self.ops.push(Op::Unary { f: Unary::Move, d: result, a: *r }),
+            Some(Place::Register(r) | Place::Resident(r)) => {
+                self.ops.push(Op::Unary { f: Unary::Move, d: result, a: *r })
+            }
             _ => self.ops.push(Op::Const { d: result, bits: self.bits(v)? }),
         }
         Some(self.ops)

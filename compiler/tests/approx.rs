@@ -1,0 +1,198 @@
+//! Post-ops against their meaning: accuracy, special values, and programs with registers assigned against programs.
+
+use kiln_compiler::microkernel::accuracy::{BLOCK, Meter, boundaries};
+use kiln_compiler::microkernel::approx::BOUNDS;
+use kiln_compiler::microkernel::program::{Builder, Program, Step, Val, assign};
+use kiln_compiler::microkernel::{
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Shift, Stmt, Unary, V,
+};
+use kiln_compiler::target::VectorIsa;
+use kiln_ir::{DType, Epilogue, PostOp};
+use proptest::prelude::*;
+
+#[test]
+fn approximations_keep_their_bounds() {
+    let all: Vec<u32> = (0..u32::MAX).step_by(4099).chain(boundaries()).collect();
+    for (op, bound) in BOUNDS {
+        let mut meter = Meter::new(op);
+        for chunk in all.chunks(BLOCK) {
+            let arguments = std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(0));
+            let errors = meter.measure(&arguments);
+            assert!(errors.within(bound), "{op}: {errors:?}, expected {bound:?}");
+        }
+    }
+}
+
+#[test]
+fn bf16_results_are_nearly_rounded_correctly() {
+    for (op, _) in BOUNDS {
+        let errors = Meter::new(op).measure_bf16();
+        let whole = matches!(op, PostOp::GeluErf | PostOp::GeluTanh);
+        assert!(errors.ulps.is_finite() && (whole || errors.ulps <= 0.51), "{op}: {errors:?}");
+        assert!(!whole || errors.of_argument <= 1.0 / 256.0, "{op}: {errors:?}");
+    }
+}
+
+#[test]
+fn exact_post_ops_are_exact() {
+    let chain = |text: &str| Epilogue::parse(text).unwrap()[0];
+    let ops =
+        ["relu", "leaky_relu:0.1", "leaky_relu:3", "leaky_relu:-2", "clamp:-1:6", "square", "sqrt", "abs", "scale:0.3"];
+    for op in ops.into_iter().chain(["shift:0.7", "hardsigmoid", "hardswish", "bias", "mul:a"]).map(chain) {
+        let program = Program::of(&[op]);
+        let hard = matches!(op, PostOp::HardSigmoid | PostOp::HardSwish);
+        for x in (0..u32::MAX).step_by(65_521).chain(boundaries()).map(f32::from_bits) {
+            let (got, expected) = (program.eval(x, &[1.5]), op.apply_f32(x, 1.5));
+            let close =
+                if hard { (got - expected).abs() <= 2.0 * f32::EPSILON * expected.abs() } else { got == expected };
+            assert!(
+                close || got == expected || (got.is_nan() && expected.is_nan()),
+                "{op}({x:e}): {got:e}, not {expected:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn limits() {
+    let eval = |op, x| Program::of(&[op]).eval(x, &[]);
+    let inf = f32::INFINITY;
+    for op in PostOp::plain().filter(|op| !op.has_operand()) {
+        for nan in [0x7fc0_0000, 0xffc0_0000, 0x7fc0_01ff, 0x7fff_ffff, 0xffd5_5555] {
+            assert!(eval(op, f32::from_bits(nan)).is_nan(), "{op}");
+        }
+    }
+    for op in [PostOp::GeluErf, PostOp::GeluTanh, PostOp::Silu, PostOp::HardSwish] {
+        assert_eq!((eval(op, inf), eval(op, -inf), eval(op, f32::MAX)), (inf, 0.0, f32::MAX), "{op}");
+        assert_eq!((eval(op, 0.0), eval(op, f32::MIN)), (0.0, 0.0), "{op}");
+    }
+    assert_eq!((eval(PostOp::Exp, inf), eval(PostOp::Exp, -inf), eval(PostOp::Exp, 0.0)), (inf, 0.0, 1.0));
+    assert_eq!((eval(PostOp::Sigmoid, inf), eval(PostOp::Sigmoid, -inf), eval(PostOp::Sigmoid, 0.0)), (1.0, 0.0, 0.5));
+    assert_eq!((eval(PostOp::Tanh, inf), eval(PostOp::Tanh, -inf), eval(PostOp::Tanh, -0.0)), (1.0, -1.0, 0.0));
+    assert_eq!((eval(PostOp::HardSigmoid, inf), eval(PostOp::HardSigmoid, -inf)), (1.0, 0.0));
+}
+
+const LANES: u32 = 8;
+
+/// Runs `ops` in a micro-kernel that loads `input` into `from` and stores `to`; `resident` are set before, and must be kept.
+fn run(ops: &[Op], from: V, to: V, resident: &[(u32, V)], data: &[[f32; 8]]) -> [f32; 8] {
+    let region = |rows: u64| Region { rows, row_bytes: 32, row_stride: 32 };
+    let param = |name: &str, rows, access| Param { name: name.into(), dtype: DType::F32, access, region: region(rows) };
+    let inst = |op: Op| Stmt::Inst(Inst { op, why: String::new() });
+    let addr = |p, offset| Addr { param: P(p), offset, step: 0 };
+    let mut body = vec![Op::Load { d: from, src: addr(0, 0), lanes: LANES as u16 }];
+    body.extend(resident.iter().map(|(bits, d)| Op::Const { d: *d, bits: *bits }));
+    body.extend(ops);
+    body.push(Op::Store { s: to, dst: addr(1, 0), lanes: LANES as u16 });
+    for (i, (_, s)) in resident.iter().enumerate() {
+        body.push(Op::Store { s: *s, dst: addr(1, 32 * (1 + i as i64)), lanes: LANES as u16 });
+    }
+    let kernel = MicroKernel {
+        name: "uk".into(),
+        isa: VectorIsa::Avx2,
+        lanes: LANES,
+        registers: 64,
+        params: vec![
+            param("src", data.len() as u64, Access::Read),
+            param("dst", 1 + resident.len() as u64, Access::ReadWrite),
+        ],
+        body: body.into_iter().map(inst).collect(),
+    };
+    kernel.verify().unwrap();
+    let mut src = data.concat();
+    let mut dst = vec![0.0; 8 * (1 + resident.len())];
+    kernel.interpret_f32(&mut [&mut src, &mut dst]).unwrap();
+    for (i, (bits, _)) in resident.iter().enumerate() {
+        assert!(dst[8 * (1 + i)..][..8].iter().all(|v| v.to_bits() == *bits), "a resident constant was overwritten");
+    }
+    dst[..8].try_into().unwrap()
+}
+
+/// Checks every budget from the least, with `residents` of the constants in registers.
+fn check(program: &Program, residents: usize, same: bool) {
+    let data: Vec<[f32; 8]> =
+        (0..5).map(|row| std::array::from_fn(|l| (l as f32 - 3.3) * (row as f32 + 0.7))).collect();
+    let (from, to) = (V(1), if same { V(1) } else { V(2) });
+    let least = program.min_registers();
+    let resident: Vec<(u32, V)> =
+        program.constants().into_iter().take(residents).enumerate().map(|(i, c)| (c, V(40 + i as u8))).collect();
+    for budget in least.saturating_sub(1)..least + 6 {
+        let free: Vec<V> = (0..budget).map(|i| V(10 + i as u8)).collect();
+        let find = |step: Step| match step {
+            Step::Const(bits) => resident.iter().find(|r| r.0 == bits).map(|r| r.1),
+            _ => None,
+        };
+        let mut load = |i: u8, d| Op::Load {
+            d,
+            src: Addr { param: P(0), offset: 32 * (1 + i64::from(i)), step: 0 },
+            lanes: LANES as u16,
+        };
+        let ops = assign(program, from, to, &free, &find, &mut load);
+        assert!(ops.is_some() || budget < least, "{budget} registers do not do, {least} did: {program:?}");
+        let Some(ops) = ops else { continue };
+        assert!(!same || budget >= least || residents > 0);
+        let got = run(&ops, from, to, &resident, &data);
+        for l in 0..8 {
+            let operands: Vec<f32> = data[1..].iter().map(|row| row[l]).collect();
+            let expected = program.eval(data[0][l], &operands);
+            let equal = got[l].to_bits() == expected.to_bits() || (got[l].is_nan() && expected.is_nan());
+            assert!(equal, "{}, not {expected}, with {budget}: {program:?}\n{ops:?}", got[l]);
+        }
+    }
+}
+
+#[test]
+fn post_ops_with_registers_assigned() {
+    let all = "bias+bias:row+mul:ab+add:b+scale:0.125+shift:-2+relu+leaky_relu:0.01+clamp:0:6+gelu_erf+gelu_tanh+silu+sigmoid+\
+               tanh+hardswish+hardsigmoid+exp+square+sqrt+abs";
+    let all = Epilogue::parse(all).unwrap();
+    for chain in all.chunks(1).chain(all.windows(2)).chain([&all[..]]) {
+        let program = Program::of(chain);
+        for residents in [0, 1, 3, 20] {
+            check(&program, residents, true);
+            check(&program, residents, false);
+        }
+        if let [op] = chain {
+            let (ops, constants) = (program.ops(), program.constants().len());
+            println!(
+                "{op}: {ops} ops, {constants} constants, {} temporaries, {} registers",
+                program.temporaries(),
+                program.min_registers()
+            );
+        }
+    }
+}
+
+/// Random programs: each step reads earlier ones, recent ones more often.
+fn programs() -> impl Strategy<Value = Program> {
+    prop::collection::vec((0u8..16, any::<[u16; 3]>()), 1..40).prop_map(|seeds| {
+        let mut b = Builder::default();
+        let mut values = vec![b.step(Step::Input)];
+        for (kind, picks) in seeds {
+            let pick = |i: usize| -> Val {
+                let back = if picks[i] & 1 == 0 { values.len().min(3) } else { values.len() };
+                values[values.len() - 1 - usize::from(picks[i] >> 1) % back]
+            };
+            let step = match kind {
+                0 => Step::Operand((picks[0] % 4) as u8),
+                1..4 => Step::Const(f32::from(picks[0] % 5).to_bits()),
+                4..8 => Step::Binary(Binary::ALL[usize::from(picks[2]) % Binary::ALL.len()].1, pick(0), pick(1)),
+                8 => Step::Unary(Unary::ALL[usize::from(picks[2]) % Unary::ALL.len()].1, pick(0)),
+                9 => Step::Shift(Shift::ALL[usize::from(picks[2]) % 2].1, pick(0), 1 + (picks[1] % 31) as u8),
+                _ => Step::Fma { acc: pick(0), a: pick(1), b: pick(2) },
+            };
+            values.push(b.step(step));
+        }
+        let result = values[values.len() - 1];
+        b.finish(result)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_programs_with_registers_assigned(program in programs(), residents in 0usize..4, same in any::<bool>()) {
+        check(&program, residents, same);
+    }
+}

@@ -1,0 +1,161 @@
+//! Problems at random with data that make every sum exact, and what they mean from first principles: nothing here uses
+//! the axes, contractions or references of the crate.
+
+#![allow(dead_code, reason = "each test has a part of it")]
+
+use kiln_ir::{Op, Operand, PostOp, Problem, Role};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// Integers from -3 to 3 that repeat at no round period: a sum of 24 products stays below 256, exact even in bf16.
+pub fn integers(len: u64, salt: u64) -> Vec<f32> {
+    (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7) as f32 % 7.0 - 3.0).collect()
+}
+
+/// Integers for each operand, in order.
+pub fn operands(p: &Problem) -> Vec<Vec<f32>> {
+    p.operands().iter().zip(1..).map(|(o, salt)| integers(o.len(), salt)).collect()
+}
+
+/// Every index of a tensor, last dimension fastest.
+pub fn indices(shape: &[u64]) -> Vec<Vec<u64>> {
+    shape.iter().fold(vec![vec![]], |all, extent| {
+        all.iter().flat_map(|index| (0..*extent).map(|i| [&index[..], &[i]].concat())).collect()
+    })
+}
+
+/// Where an element is; dimensions of 1 stretch.
+pub fn offset(o: &Operand, index: &[u64]) -> usize {
+    let parts = index.iter().zip(&o.shape).zip(o.strides());
+    parts.map(|((i, extent), stride)| if *extent == 1 { 0 } else { i * stride }).sum::<u64>() as usize
+}
+
+/// Pairs of elements of lhs and rhs that are multiplied for an element of the result.
+fn terms(op: Op, [lhs, rhs]: [&Operand; 2], dst: &[u64]) -> Vec<(usize, usize)> {
+    match op {
+        Op::Matmul(shape) => {
+            let (batch, [m, n]) = (&dst[..dst.len() - 2], [dst[dst.len() - 2], dst[dst.len() - 1]]);
+            let at = |o, row, col| offset(o, &[batch, &[row, col]].concat());
+            (0..shape.k).map(|k| (at(lhs, m, k), at(rhs, k, n))).collect()
+        }
+        Op::InnerProduct(_) => {
+            let at = |o: &Operand, outer, inner: &[u64]| offset(o, &[&[outer], inner].concat());
+            indices(&lhs.shape[1..]).iter().map(|i| (at(lhs, dst[0], i), at(rhs, dst[1], i))).collect()
+        }
+    }
+}
+
+/// The dimensions of the result that the tensor of a post-op has.
+fn dims(op: PostOp, rank: usize) -> Vec<usize> {
+    match op {
+        PostOp::Bias => vec![rank - 1],
+        PostOp::BiasRow => vec![rank - 2],
+        PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) => mask.dims().collect(),
+        _ => vec![],
+    }
+}
+
+/// The result in the order of `dst` in memory, rounded to its type; `values` are integers.
+pub fn meaning(p: &Problem, values: &[Vec<f32>]) -> Vec<f32> {
+    let all = p.operands();
+    let dst = all.last().unwrap();
+    let mut result = vec![f32::NAN; dst.len() as usize];
+    for index in indices(&dst.shape) {
+        let at = offset(dst, &index);
+        let old = if p.accumulates() { values.last().unwrap()[at] as i64 } else { 0 };
+        let terms = terms(p.op(), [&all[0], &all[1]], &index);
+        let sum = terms.iter().fold(old, |sum, (l, r)| sum + values[0][*l] as i64 * values[1][*r] as i64);
+        let mut c = sum as f64;
+        let mut tensors = (2..).zip(&all[2..]);
+        for op in p.epilogue().ops() {
+            let mut operand = || {
+                let (argument, o) = tensors.next().unwrap();
+                let own: Vec<u64> = dims(*op, dst.shape.len()).iter().map(|d| index[*d]).collect();
+                f64::from(values[argument][offset(o, &own)])
+            };
+            c = match op {
+                PostOp::Bias | PostOp::BiasRow | PostOp::BiasMask(_) | PostOp::Add(_) => c + operand(),
+                PostOp::Mul(_) => c * operand(),
+                PostOp::Scale(a) => c * f64::from(a.get()),
+                PostOp::Shift(b) => c + f64::from(b.get()),
+                PostOp::Relu => c.max(0.0),
+                PostOp::LeakyRelu(a) => {
+                    if c > 0.0 {
+                        c
+                    } else {
+                        c * f64::from(a.get())
+                    }
+                }
+                PostOp::Clamp(low, high) => c.max(low.get().into()).min(high.get().into()),
+                PostOp::Abs => c.abs(),
+                other => panic!("{other} is not exact"),
+            };
+        }
+        assert_eq!(f64::from(c as f32), c, "{p}: the data are too large to be exact");
+        result[at] = dst.dtype.round(c as f32);
+    }
+    result
+}
+
+/// Those that read at most a bias.
+const PLAIN: &[&str] =
+    &["bias", "bias:row", "relu", "abs", "clamp:-4:5.5", "shift:-1.5", "scale:0.5", "scale:-2", "leaky_relu:0.25"];
+
+/// Post-ops that are exact on small integers, for a result of `rank` dimensions.
+fn post_op(rank: usize) -> impl Strategy<Value = String> {
+    let mask = (1u8..1 << rank)
+        .prop_map(|bits| (0..6).filter(|d| bits >> d & 1 == 1).map(|d| char::from(b'a' + d)).collect::<String>());
+    prop_oneof![
+        select(PLAIN).prop_map(str::to_owned),
+        (select(&["bias", "add", "mul"][..]), mask).prop_map(|(op, mask)| format!("{op}:{mask}")),
+    ]
+}
+
+/// A tag of `rank` dimensions, plain in one of two.
+fn tag(rank: usize) -> impl Strategy<Value = String> {
+    let letters: String = ('a'..='f').take(rank).collect();
+    let any = Just(letters.chars().collect::<Vec<_>>()).prop_shuffle().prop_map(|tag| tag.into_iter().collect());
+    prop_oneof![Just(letters), any]
+}
+
+fn shapes() -> impl Strategy<Value = (String, [usize; 3])> {
+    let batch = prop::collection::vec((1u64..4, 0..4), 0..3);
+    let matmul = (batch, 1u64..14, 1u64..14, 1u64..14).prop_map(|(batch, m, k, n)| {
+        let side = |broadcast: i32, row: u64, col: u64| {
+            let batch = batch.iter().map(|(extent, b)| format!("{}x", if *b == broadcast { 1 } else { *extent }));
+            format!("{}{row}x{col}", batch.collect::<String>())
+        };
+        (format!("{}:{}", side(1, m, k), side(2, k, n)), [batch.len() + 2; 3])
+    });
+    let ip = (1u64..8, 1u64..7, 1u64..9, prop::collection::vec(1u64..3, 0..3)).prop_map(|(mb, ic, oc, space)| {
+        let names = ["ih", "iw"][2 - space.len()..].iter().zip(&space);
+        let space_text: String = names.map(|(name, extent)| format!("{name}{extent}")).collect();
+        (format!("mb{mb}ic{ic}{space_text}oc{oc}"), [2 + space.len(), 2 + space.len(), 2])
+    });
+    prop_oneof![4 => matmul, 1 => ip]
+}
+
+/// Problems whose sums are exact for [`operands`]. An order of dimensions that no kernel takes is replaced by the plain one.
+pub fn problems() -> impl Strategy<Value = Problem> {
+    let dtypes = select(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][..]);
+    (shapes(), dtypes, any::<bool>(), any::<Index>()).prop_flat_map(|((shape, ranks), dtypes, accumulate, _)| {
+        let tags = (tag(ranks[0]), tag(ranks[1]), tag(ranks[2]));
+        let post = prop::collection::vec(post_op(ranks[2]), 0..5);
+        (tags, post).prop_map(move |((stag, wtag, dtag), post)| {
+            let op = if shape.starts_with("mb") { "ip" } else { "matmul" };
+            let beta = u8::from(accumulate);
+            let post: String = post.iter().map(|op| format!(" +{op}")).collect();
+            let text = |tags: &[String]| format!("{op} {dtypes} {shape} beta={beta} {}{post}", tags.join(" "));
+            let (s, w, d) = (format!("stag={stag}"), format!("wtag={wtag}"), format!("dtag={dtag}"));
+            let factors = [s, w];
+            let tries = [&[&factors[..], &[d.clone()]].concat()[..], &factors, &[d], &[]].map(text);
+            let made = tries.iter().map(|t| t.parse::<Problem>()).reduce(|first, next| first.or(next));
+            made.unwrap().unwrap_or_else(|e| panic!("{}: {e}", tries[3]))
+        })
+    })
+}
+
+/// The operand of a role.
+pub fn operand(p: &Problem, role: Role) -> Operand {
+    p.operands().into_iter().find(|o| o.role == role).unwrap()
+}
