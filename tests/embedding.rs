@@ -447,7 +447,7 @@ fn the_math_mode_is_a_default_for_f32() {
         words.push(std::env::current_exe().unwrap().to_str().unwrap().into());
         let mut command = std::process::Command::new(&words[0]);
         command.args(&words[1..]).args(["--exact", "the_math_mode_is_a_default_for_f32"]).env(CHILD, expected);
-        NAMES.iter().zip(values).for_each(|(name, value)| drop(command.env(name, value)));
+        command.envs(NAMES.iter().zip(values));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stdout));
     }

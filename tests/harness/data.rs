@@ -436,6 +436,9 @@ fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
 
 /// A value known up to `bound`, stored as bf16.
 fn rounded_to_bf16(value: f64, bound: f64) -> (f64, f64) {
+    if bound.is_infinite() {
+        return (value, bound);
+    }
     if bound == 0.0 {
         return (f64::from(bf16::from_f32(value as f32)), 0.0);
     }
