@@ -363,11 +363,8 @@ fn apply(op: PostOp, c: f64, error: f64, operand: f64) -> (f64, f64) {
     let f = |c: f64| formula(op, c, operand);
     let value = f(c);
     let rounds = f64::from(value as f32) != value;
-    let is_arithmetic = match op {
-        PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu | PostOp::Sigmoid | PostOp::Tanh | PostOp::Exp => false,
-        PostOp::HardSwish | PostOp::HardSigmoid => false,
-        _ => true,
-    };
+    use PostOp::{Exp, GeluErf, GeluTanh, HardSigmoid, HardSwish, Sigmoid, Silu, Tanh};
+    let is_arithmetic = !matches!(op, GeluErf | GeluTanh | Silu | Sigmoid | Tanh | Exp | HardSwish | HardSigmoid);
     // On either side of zero there is a root on the one and none on the other.
     if op == PostOp::Sqrt && error > 0.0 && c - error < 0.0 && c + error >= 0.0 {
         return (value, f64::INFINITY);
