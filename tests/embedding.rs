@@ -3,8 +3,8 @@
 use std::sync::{Arc, Barrier};
 
 use kiln_compiler::schedule::Schedule;
-use kiln_runtime::{Args, Kernel, Options, Problem, Runtime, RuntimeError};
-use kiln_tests::data::{Data, Random};
+use kiln_runtime::{Args, Kernel, MathMode, Options, PackedWeights, Problem, Runtime, RuntimeError, bf16};
+use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::targets;
 
 fn problem(text: &str) -> Problem {
@@ -12,15 +12,16 @@ fn problem(text: &str) -> Problem {
 }
 
 /// The result for `data` on the runtime's threads.
-fn run(kernel: &Kernel, data: &Data) -> Vec<f32> {
-    let mut dst = vec![f32::NAN; kernel.problem().operands().last().unwrap().len() as usize];
-    kernel.run(arguments(data, &mut dst)).unwrap();
+fn run(kernel: &Kernel, data: &Data) -> Values {
+    let mut dst = data.before.clone();
+    kernel.run(data.args(&mut dst)).unwrap();
     dst
 }
 
-fn arguments<'a>(data: &'a Data, dst: &'a mut [f32]) -> Args<'a> {
-    let args = Args::new(&data.lhs, &data.rhs, dst);
-    if data.bias.is_empty() { args } else { args.bias(&data.bias) }
+#[track_caller]
+fn assert_right(kernel: &Kernel, data: &Data) {
+    let wrong = data.wrong(&run(kernel, data));
+    assert!(wrong.is_none(), "{}: {}", kernel.problem(), wrong.unwrap());
 }
 
 #[test]
@@ -31,6 +32,7 @@ fn everything_shared_is_send_and_sync() {
     shared::<Arc<Kernel>>();
     shared::<RuntimeError>();
     shared::<Options>();
+    shared::<PackedWeights>();
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn a_kernel_in_use_survives_its_eviction() {
             let kernel = runtime.kernel(&problem).unwrap();
             // Others evict it meanwhile.
             std::thread::yield_now();
-            assert_eq!(run(&kernel, &data), data.exact(), "{problem}");
+            assert_right(&kernel, &data);
         }
     };
     std::thread::scope(|s| (0..THREADS).for_each(|t| drop(s.spawn(move || work(t)))));
@@ -85,7 +87,7 @@ fn a_kernel_in_use_survives_its_eviction() {
         runtime.kernel(&problem(&format!("matmul f32 7x4:4x{n}"))).unwrap();
     }
     let data = Data::integers(first.problem(), 1);
-    assert_eq!(run(&first, &data), data.exact());
+    assert_right(&first, &data);
     let live = runtime.stats().code.live;
     let resident = first.resident_bytes();
     drop(first);
@@ -139,7 +141,7 @@ fn hits_and_misses_are_counted() {
     let again = runtime.kernel(&a).unwrap();
     assert!(Arc::ptr_eq(&first, &again));
     // Options are part of the key; their absence and an explicit default are the same.
-    let forced = Options { schedule: Some(first.schedule().clone()) };
+    let forced = Options { schedule: Some(first.schedule().clone()), ..Options::default() };
     let other = runtime.kernel_with(&a, &forced).unwrap();
     assert!(!Arc::ptr_eq(&first, &other));
     assert!(Arc::ptr_eq(&first, &runtime.kernel_with(&a, &Options::default()).unwrap()));
@@ -183,7 +185,7 @@ fn wrong_arguments_are_named_and_nothing_is_written() {
     }
     let mut dst = [7.0f32; 15];
     let surplus = without.run(Args::new(&lhs[..12], &rhs[..20], &mut dst).bias(&bias[..5])).unwrap_err();
-    assert!(matches!(surplus, RuntimeError::Argument { name: "bias", .. }), "{surplus}");
+    assert!(matches!(&surplus, RuntimeError::Argument { name, .. } if name == "bias"), "{surplus}");
     assert!(surplus.to_string().contains("`bias`") && surplus.to_string().contains("none"), "{surplus}");
     without.run(Args::new(&lhs[..12], &rhs[..20], &mut dst)).unwrap();
     assert_eq!(dst, [4.0; 15]);
@@ -198,7 +200,7 @@ fn wrong_settings_are_errors() {
     let runtime = Runtime::builder().threads(1).build().unwrap();
     let foreign: Schedule =
         "sve parallel=n; n 0..9 tile 1x9 mc=1 nc=9 kc=99 unroll=4 order=nm lhs=inplace rhs=inplace".parse().unwrap();
-    let options = Options { schedule: Some(foreign) };
+    let options = Options { schedule: Some(foreign), ..Options::default() };
     let e = runtime.kernel_with(&problem("matmul f32 1x2:2x9"), &options).unwrap_err();
     assert!(matches!(e, RuntimeError::Compile(_)), "{e}");
     // A failure is not cached as a kernel.
@@ -221,16 +223,12 @@ fn any_number_of_threads_gives_the_same_bits() {
             let kernel = runtime.kernel(&problem).unwrap();
             assert!(kernel.tasks() > 1, "{problem} has one task");
             results.push(run(&kernel, &data));
-            let mut serial = vec![f32::NAN; results[0].len()];
-            kernel.run_serial(arguments(&data, &mut serial)).unwrap();
+            let mut serial = data.before.clone();
+            kernel.run_serial(data.args(&mut serial)).unwrap();
             results.push(serial);
         }
-        let bits = |v: &Vec<f32>| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert!(results.iter().all(|r| bits(r) == bits(&results[0])), "{problem}");
-        let (value, bound) = data.bounded();
-        for (found, (value, bound)) in results[0].iter().zip(value.iter().zip(&bound)) {
-            assert!((f64::from(*found) - value).abs() <= *bound, "{problem}: {found} instead of {value}");
-        }
+        assert!(results.iter().all(|r| r.bytes() == results[0].bytes()), "{problem}");
+        assert_eq!(data.wrong(&results[0]), None, "{problem}");
     }
 }
 
@@ -241,7 +239,7 @@ fn one_kernel_serves_many_threads_at_once() {
     let kernel = runtime.kernel(&problem).unwrap();
     let work = |seed: u64| {
         let data = Data::integers(&problem, seed);
-        (0..3).for_each(|_| assert_eq!(run(&kernel, &data), data.exact()));
+        (0..3).for_each(|_| assert_right(&kernel, &data));
     };
     let work = &work;
     std::thread::scope(|s| (0..4).for_each(|seed| drop(s.spawn(move || work(seed)))));
@@ -259,20 +257,198 @@ fn runtimes_are_independent() {
     assert_eq!((a.stats().kernels.entries, b.stats().kernels.entries), (0, 1));
     // Kernels outlive the runtimes they came from.
     drop((a, b));
-    kernels.iter().for_each(|k| assert_eq!(run(k, &data), data.exact()));
+    kernels.iter().for_each(|k| assert_right(k, &data));
 }
 
 #[test]
 fn the_unchecked_call_computes_the_same() {
     let runtime = Runtime::builder().threads(1).build().unwrap();
-    for text in ["matmul f32 5x6:6x7 +bias+relu", LARGE[0]] {
-        let kernel = runtime.kernel(&problem(text)).unwrap();
-        let data = Data::integers(kernel.problem(), 3);
-        let exact = data.exact();
-        let mut dst = vec![f32::NAN; exact.len()];
-        let inputs = [&data.lhs, &data.rhs, &data.bias].map(|v| v.as_ptr().cast_mut().cast::<u8>());
-        // SAFETY: lhs, rhs, bias and dst in operand order, each as long as `Data` makes it, none overlapping.
-        unsafe { kernel.run_unchecked(&[inputs[0], inputs[1], inputs[2], dst.as_mut_ptr().cast()]) }.unwrap();
-        assert_eq!(dst, exact, "{text}");
+    let packed = Options { constant_weights: true, ..Options::default() };
+    for text in ["matmul f32 5x6:6x7 +bias+relu", LARGE[0], "ip bf16 mb9ic33oc65 beta=1 +bias+add:ab"] {
+        for options in [&Options::default(), &packed] {
+            let kernel = runtime.kernel_with(&problem(text), options).unwrap();
+            let data = Data::integers(kernel.problem(), 3);
+            let weights = kernel.weights_layout().map(|_| kernel.pack_weights(data.inputs[1].input()).unwrap());
+            let mut dst = data.before.clone();
+            let pointers =
+                kernel.pointers(data.args_with(weights.as_ref().map_or(data.inputs[1].input(), Into::into), &mut dst));
+            // SAFETY: the kernel checked these pointers to tensors that are still there, on this thread.
+            unsafe { kernel.run_unchecked(pointers.unwrap().as_slice()) }.unwrap();
+            assert_eq!(data.wrong(&dst), None, "{text}");
+        }
+    }
+}
+
+/// A kernel of packed weights: enough rows that packing pays on every target.
+fn packing(runtime: &Runtime, text: &str) -> Arc<Kernel> {
+    let options = Options { constant_weights: true, ..Options::default() };
+    let kernel = runtime.kernel_with(&problem(text), &options).unwrap();
+    assert!(kernel.weights_layout().is_some(), "{kernel:?} reads weights in place");
+    kernel
+}
+
+#[test]
+fn packed_weights_are_shared_by_threads_and_counted() {
+    let runtime = Runtime::builder().threads(2).build().unwrap();
+    let kernel = packing(&runtime, "ip f32 mb64ic200oc300 +bias");
+    let data = Data::integers(kernel.problem(), 4);
+    let weights = kernel.pack_weights(data.inputs[1].input()).unwrap();
+    assert_eq!((weights.layout(), weights.bytes()), (kernel.weights_layout().unwrap(), weights.as_bytes().len()));
+    assert!(weights.bytes() >= 200 * 300 * 2 && weights.as_bytes().as_ptr().addr().is_multiple_of(64));
+    assert_eq!(runtime.stats().packed_bytes, weights.bytes());
+    let work = |weights: PackedWeights| {
+        let mut dst = data.before.clone();
+        kernel.run(data.args_with((&weights).into(), &mut dst)).unwrap();
+        assert_eq!(data.wrong(&dst), None);
+    };
+    let work = &work;
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            let weights = weights.clone();
+            s.spawn(move || work(weights));
+        }
+    });
+    let other = kernel.pack_weights(data.inputs[1].input()).unwrap();
+    assert_eq!(runtime.stats().packed_bytes, 2 * weights.bytes(), "clones share their memory");
+    let bytes = weights.bytes();
+    drop(weights);
+    runtime.clear();
+    assert_eq!(runtime.stats().packed_bytes, bytes);
+    // Weights outlive the kernel and the runtime they came from.
+    drop((runtime, kernel));
+    drop(other);
+}
+
+#[test]
+fn packed_weights_serve_every_kernel_of_their_layout_and_no_other() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let kernels = [64, 128, 256].map(|mb| packing(&runtime, &format!("ip f32 mb{mb}ic128oc96")));
+    let data = Data::integers(kernels[0].problem(), 5);
+    let weights = kernels[0].pack_weights(data.inputs[1].input()).unwrap();
+    for kernel in &kernels {
+        let own = Data::integers(kernel.problem(), 6);
+        let mut own_data = own.clone();
+        own_data.inputs[1] = data.inputs[1].clone();
+        let mut dst = own_data.before.clone();
+        let result = kernel.run(own_data.args_with((&weights).into(), &mut dst));
+        if kernel.weights_layout() == Some(weights.layout()) {
+            result.unwrap();
+            assert_eq!(own_data.wrong(&dst), None, "{kernel:?}");
+        } else {
+            assert!(matches!(result, Err(RuntimeError::Weights { .. })), "{kernel:?}: {result:?}");
+        }
+    }
+
+    let other = packing(&runtime, "ip f32 mb64ic128oc97");
+    let data = Data::integers(other.problem(), 7);
+    let mut dst = data.before.clone();
+    let e = other.run(data.args_with((&weights).into(), &mut dst)).unwrap_err();
+    let RuntimeError::Weights { expected, got } = &e else { panic!("{e}") };
+    assert!(expected.contains("128x97") && got.contains("128x96") && e.to_string().contains("pack_weights"), "{e}");
+    assert_eq!(dst.bytes(), data.before.bytes(), "nothing was written");
+}
+
+#[test]
+fn weights_must_be_packed_for_those_who_want_it_and_not_for_others() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let text = "ip f32 mb64ic128oc96";
+    let (packed, plain) = (packing(&runtime, text), runtime.kernel(&problem(text)).unwrap());
+    assert!(!Arc::ptr_eq(&packed, &plain), "the option is part of the key");
+    let data = Data::integers(plain.problem(), 8);
+    let weights = packed.pack_weights(data.inputs[1].input()).unwrap();
+    let mut dst = data.before.clone();
+    let e = packed.run(data.args(&mut dst)).unwrap_err();
+    assert!(matches!(&e, RuntimeError::Weights { got, .. } if got.contains("not packed")), "{e}");
+    let e = plain.run(data.args_with((&weights).into(), &mut dst)).unwrap_err();
+    assert!(matches!(&e, RuntimeError::Argument { name, got, .. } if name == "rhs" && got.contains("packed")), "{e}");
+    let e = plain.pack_weights(data.inputs[1].input()).unwrap_err();
+    assert!(matches!(&e, RuntimeError::NotPacked { .. }) && e.to_string().contains("constant_weights"), "{e}");
+    for (weights, got) in [(&[1.0f32; 5][..], "5 of f32"), (&[], "0 of f32")] {
+        let e = packed.pack_weights(weights).unwrap_err();
+        assert!(
+            matches!(&e, RuntimeError::Argument { name, .. } if name == "rhs") && e.to_string().contains(got),
+            "{e}"
+        );
+    }
+    assert!(packed.pack_weights(&weights).is_err() && packed.pack_weights(&vec![bf16::ONE; 128 * 96]).is_err());
+}
+
+#[test]
+fn bf16_tensors_are_arguments_and_types_are_checked() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let kernel = runtime.kernel(&problem("matmul bf16:bf16:f32 2x3:3x4 +bias+add:ab")).unwrap();
+    let (lhs, rhs) = ([bf16::ONE; 6], vec![bf16::from_f32(2.0); 12]);
+    let (bias, add, mut dst) = ([1.0; 4], vec![0.5; 8], vec![f32::NAN; 8]);
+    kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).operand(&add)).unwrap();
+    assert_eq!(dst, [7.5; 8]);
+
+    let narrow = runtime.kernel(&problem("matmul bf16 2x3:3x4")).unwrap();
+    let mut out = [bf16::NAN; 8];
+    narrow.run(Args::new(&lhs, &rhs, &mut out)).unwrap();
+    assert_eq!(out, [bf16::from_f32(6.0); 8]);
+    let e = narrow.run(Args::new(&lhs, &rhs, &mut dst)).unwrap_err().to_string();
+    assert!(e.contains("`dst`") && e.contains("8 elements of bf16") && e.contains("8 of f32"), "{e}");
+    let e = kernel.run(Args::new(&[1.0f32; 6], &rhs, &mut dst).bias(&bias).operand(&add)).unwrap_err().to_string();
+    assert!(e.contains("`lhs`") && e.contains("6 elements of bf16") && e.contains("6 of f32"), "{e}");
+    let e = kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).bias(&add)).unwrap_err().to_string();
+    assert!(e.contains("`add`") && e.contains("Args::operand"), "{e}");
+}
+
+#[test]
+fn what_dst_holds_is_read_only_where_it_is_added_to() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    for dtypes in ["f32", "bf16"] {
+        // One block of K, and sums long enough for several.
+        for shape in ["3x4:4x5", "7x3000:3000x9"] {
+            for beta in ["", " beta=1"] {
+                let problem = problem(&format!("matmul {dtypes} {shape}{beta} +relu"));
+                assert_right(&runtime.kernel(&problem).unwrap(), &Data::integers(&problem, 9));
+            }
+        }
+    }
+}
+
+/// The environment is the process's: what is tested with it runs in a process of its own, this test once more.
+#[test]
+fn the_math_mode_is_a_default_for_f32() {
+    const CHILD: &str = "KILN_TEST_FPMATH";
+    if let Ok(expected) = std::env::var(CHILD) {
+        let found = match Runtime::builder().threads(1).build() {
+            Ok(runtime) => runtime.fpmath().to_string(),
+            Err(e) => e.to_string(),
+        };
+        assert_eq!(found, expected);
+        return;
+    }
+    let runtime = Runtime::builder().threads(1).fpmath(MathMode::Bf16).build().unwrap();
+    let text = |p: &str| runtime.kernel(&problem(p)).unwrap().problem().to_string();
+    assert_eq!(text("matmul f32 5x6:6x7 +relu"), "matmul f32 5x6:6x7 fpmath=bf16 +relu");
+    assert_eq!(text("matmul f32 5x6:6x7 fpmath=any"), "matmul f32 5x6:6x7 fpmath=any");
+    assert_eq!(text("matmul bf16 5x6:6x7"), "matmul bf16 5x6:6x7");
+    // The same kernel under both names.
+    let compilations = runtime.stats().kernels.compilations;
+    assert_eq!(text("matmul f32 5x6:6x7 fpmath=bf16 +relu"), text("matmul f32 5x6:6x7 +relu"));
+    assert_eq!(runtime.stats().kernels.compilations, compilations);
+    let data = Data::reals(&problem("matmul f32 5x6:6x7 fpmath=bf16 +relu"), 3);
+    assert_right(&runtime.kernel(&problem("matmul f32 5x6:6x7 +relu")).unwrap(), &data);
+
+    const NAMES: [&str; 3] = ["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
+    let mistake = "ONEDNN_DEFAULT_FPMATH_MODE=`fast`: expected strict, bf16 or any";
+    for (values, expected) in [
+        (["", "", ""], "strict"),
+        (["BF16", "", ""], "bf16"),
+        (["", "Any", "BF16"], "any"),
+        (["", "", "bf16"], "bf16"),
+        (["strict", "any", "fast"], "strict"),
+        (["", "fast", "any"], mistake),
+    ] {
+        let mut words: Vec<String> =
+            std::env::var("KILN_TEST_RUNNER").unwrap_or_default().split_whitespace().map(Into::into).collect();
+        words.push(std::env::current_exe().unwrap().to_str().unwrap().into());
+        let mut command = std::process::Command::new(&words[0]);
+        command.args(&words[1..]).args(["--exact", "the_math_mode_is_a_default_for_f32"]).env(CHILD, expected);
+        command.envs(NAMES.iter().zip(values));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
 }

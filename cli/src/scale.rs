@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn batches_and_inner_products_too() {
         let text = scaled("matmul bf16 96x12x200x64:96x1x64x130 wtag=abdc beta=1 +bias+add:ad", 100_000);
-        assert_eq!(text, "matmul bf16 3x3x8x64:3x1x64x2 wtag=abdc beta=1 +bias+add:ad");
+        assert_eq!(text, "matmul bf16 12x6x8x64:12x1x64x2 wtag=abdc beta=1 +bias+add:ad");
         assert_eq!(scaled("matmul f32 300x5x6:300x6x7", 1), "matmul f32 3x5x6:3x6x7");
         assert_eq!(scaled("ip f32 mb128ic768oc3072 fpmath=bf16", 1 << 19), "ip f32 mb128ic64oc64 fpmath=bf16");
         assert_eq!(scaled("ip f32 mb1ic512ih7oc1000", 100_000), "ip f32 mb1ic64ih7oc40");

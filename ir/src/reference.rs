@@ -109,7 +109,8 @@ impl Problem {
     fn gamma(&self, k: usize) -> f64 {
         let DTypes { src, weights, .. } = self.dtypes();
         let is_bf16 = src == DType::Bf16 && weights == DType::Bf16;
-        let factors = if self.math().allows_bf16() && !is_bf16 { 1.01 * BF16 } else { 0.0 };
+        let rounded = [src, weights].into_iter().filter(|d| *d == DType::F32 && self.math().allows_bf16()).count();
+        let factors = 1.01 * BF16 * rounded as f64;
         let u = if is_bf16 || self.math().allows_bf16() { 2.0 * U } else { U };
         let nu = (k + 2) as f64 * 2.0 * u;
         // Beyond 2^23 terms the formula says nothing; n u alone still holds (Jeannerod and Rump, "Improved error bounds for

@@ -79,8 +79,9 @@ impl Checker {
             let pointers = kernel.pointers(data.args_with(packed.into(), &mut dst)).map_err(|e| e.to_string())?;
             let (base, copy) = (packed.as_bytes().as_ptr().addr(), arguments[1]);
             let moved = |p: &*mut u8| copy.wrapping_add(p.addr() - base);
-            arguments[1] = moved(&pointers.as_slice()[1]);
-            arguments.extend(pointers.as_slice()[operands.len()..].iter().map(moved));
+            let (own, further) = pointers.as_slice().split_at(operands.len());
+            arguments[1] = moved(&own[1]);
+            arguments.extend(further.iter().map(moved));
         }
         let scratch_at = scratch.place(kernel.scratch_bytes(), at).as_mut_ptr();
         for &(begin, end) in tasks {

@@ -200,13 +200,13 @@ impl Data {
     /// `gamma(n) = n u / (1 - n u)` (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with `u = 2^-24`
     /// and n one rounding per multiply-add and one for what the result held or a bias that sums begin with. It holds for every
     /// order of the additions. Dot products of BF16 instructions round to odd, twice as far, and may round products and sums of
-    /// pairs apart. Factors that may be rounded to bf16 are off by 2^-9 each.
+    /// pairs apart. Factors that may be rounded to bf16 are off by 2^-8 each.
     fn relative_error(&self, k: usize) -> f64 {
         let dtypes = self.problem.dtypes();
         let allows = self.problem.math().allows_bf16();
         let is_bf16 = dtypes.src == DType::Bf16 && dtypes.weights == DType::Bf16;
         let nu = (k + 2) as f64 * 0.5f64.powi(24) * if is_bf16 || allows { 4.0 } else { 1.0 };
-        let factors = if allows && !is_bf16 { 2.01 * 0.5f64.powi(9) } else { 0.0 };
+        let factors = if allows && !is_bf16 { 2.01 * 0.5f64.powi(8) } else { 0.0 };
         nu / (1.0 - nu) + factors
     }
 
@@ -363,11 +363,12 @@ fn apply(op: PostOp, c: f64, error: f64, operand: f64) -> (f64, f64) {
     let f = |c: f64| formula(op, c, operand);
     let value = f(c);
     let rounds = f64::from(value as f32) != value;
-    let is_arithmetic = match op {
-        PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu | PostOp::Sigmoid | PostOp::Tanh | PostOp::Exp => false,
-        PostOp::HardSwish | PostOp::HardSigmoid => false,
-        _ => true,
-    };
+    use PostOp::{Exp, GeluErf, GeluTanh, HardSigmoid, HardSwish, Sigmoid, Silu, Tanh};
+    let is_arithmetic = !matches!(op, GeluErf | GeluTanh | Silu | Sigmoid | Tanh | Exp | HardSwish | HardSigmoid);
+    // On either side of zero there is a root on the one and none on the other.
+    if op == PostOp::Sqrt && error > 0.0 && c - error < 0.0 && c + error >= 0.0 {
+        return (value, f64::INFINITY);
+    }
     if value.is_nan() || (c.is_infinite() && error == 0.0) {
         return (value, 0.0);
     }
@@ -379,7 +380,6 @@ fn apply(op: PostOp, c: f64, error: f64, operand: f64) -> (f64, f64) {
     let moved = match op {
         PostOp::GeluErf | PostOp::GeluTanh | PostOp::Silu => 1.2 * error,
         PostOp::HardSwish => 1.5 * error,
-        PostOp::Sqrt if c - error < 0.0 => f64::INFINITY,
         _ => ends[0].max(ends[1]),
     };
     let own = match op {
@@ -433,9 +433,12 @@ fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
 
 /// A value known up to `bound`, stored as bf16.
 fn rounded_to_bf16(value: f64, bound: f64) -> (f64, f64) {
+    if bound.is_infinite() {
+        return (value, bound);
+    }
     if bound == 0.0 {
         return (f64::from(bf16::from_f32(value as f32)), 0.0);
     }
-    let bound = bound + (value.abs() + bound) * 1.01 * 0.5f64.powi(9) + f64::from(f32::MIN_POSITIVE);
+    let bound = bound + (value.abs() + bound) * 0.5f64.powi(8) + f64::from(f32::MIN_POSITIVE);
     if value.abs() + bound > 0.995 * MAX { (value, f64::INFINITY) } else { (value, bound) }
 }

@@ -15,14 +15,31 @@ fn problem_strings() {
         ("conv f32 2x3:3x4", &["`conv`", "expected matmul"]),
         ("matmul f16 2x3:3x4", &["`f16`", "expected f32"]),
         ("matmul f32 2x3", &["2x3", "MxK:KxN"]),
-        ("matmul f32 2x3x4:4x5", &["2x3x4", "a matrix has 2"]),
+        ("matmul f32 2x3x4:4x5", &["2x3x4", "lhs has 3 dimension(s) and rhs 2"]),
+        ("matmul f32 2x3x4:5x4x5", &["2 and 5 do not broadcast"]),
+        ("matmul f32 1x1x1x1x1x2x3:1x1x1x1x1x3x4", &["7 dimension(s)", "2 to 6"]),
         ("matmul f32 2x3:4x5", &["K=3", "K=4"]),
-        ("matmul f32 0x3:3x4", &["dimension M is zero"]),
+        ("matmul f32 0x3:3x4", &["lhs", "is zero"]),
+        ("matmul f32 0x5x3:0x3x4", &["is zero"]),
+        ("ip f32 mb0ic3oc4", &["is zero"]),
+        ("ip f32 mb2ic3", &["`oc` is missing"]),
+        ("ip f32 mb2ic3kh3oc4", &["`kh`"]),
         ("matmul f32 -2x3:3x4", &["`-2` is not a dimension"]),
         ("matmul f32 99999999999999999999x3:3x4", &["too large"]),
         ("matmul f32 4294967296x4294967296:4294967296x4", &["too large"]),
-        ("matmul f32 2x3:3x4 +gelu", &["`+gelu`", "+bias or +relu"]),
-        ("matmul f32 2x3:3x4 +relu+bias", &["`bias` cannot follow `relu`"]),
+        ("matmul f32 2x3:3x4 +gelu", &["`+gelu`", "gelu_erf"]),
+        ("matmul f32 2x3:3x4 +add", &["`+add`", "add:MASK"]),
+        ("matmul f32 2x3:3x4 +add:ba", &["in order"]),
+        ("matmul f32 2x3:3x4 +mul:abc", &["dimension `c`", "2 dimensions"]),
+        ("matmul f32 2x3:3x4 +scale:nan", &["finite"]),
+        ("matmul f32 2x3:3x4 +clamp:2:1", &["LO not above HI"]),
+        ("matmul bf16:f32:f32 2x3:3x4", &["bf16:f32:f32", "not supported together"]),
+        ("matmul f32:bf16 2x3:3x4", &["f32:bf16"]),
+        ("matmul f32 2x3:3x4 wtag=bc", &["wtag=bc", "such as `ab`"]),
+        ("matmul f32 2x3x4:2x4x5 dtag=bca", &["dtag=bca", "batch dimension is innermost"]),
+        ("ip f32 mb2ic3ih4oc5 stag=axb", &["stag=acdb", "summed over"]),
+        ("matmul f32 2x3:3x4 beta=0.5", &["`beta=0.5`", "beta=0 or 1"]),
+        ("matmul f32 2x3:3x4 fpmath=tf32", &["`fpmath=tf32`", "strict, bf16 or any"]),
         ("matmul f32 2x3:3x4 fast", &["`fast`"]),
         ("\u{fffd}\u{0}", &["unknown operation"]),
     ] {
@@ -86,6 +103,11 @@ fn option_values() {
     kiln(&["run", SMALL, "--repeat", "0"]).refuses(&["--repeat"]);
     kiln(&["run", SMALL, "--seed", "x"]).refuses(&["--seed"]);
     kiln(&["verify", SMALL, "--max-macs", "0"]).refuses(&["--max-macs"]);
+    kiln(&["run", SMALL, "--operand", "bias"]).refuses(&["--operand", "mul=scales.npy"]);
+    kiln(&["verify", "--op", "conv", "2x3:3x4"]).refuses(&["--op", "matmul"]);
+    kiln(&["verify", "--op", "matmul", "--dtypes", "f16", "2x3:3x4"]).refuses(&["--dtypes", "expected f32"]);
+    kiln(&["verify", "--dtypes", "bf16", "2x3:3x4"]).refuses(&["--op"]);
+    kiln(&["bench", "--worker", "1", "--packed"]).refuses(&["cannot be used with"]);
     kiln(&["dump", SMALL, "--stage", "sched"]).refuses(&["unknown stage `sched`", "asm", "all"]);
     for subcommand in SUBCOMMANDS {
         kiln(&[subcommand, SMALL, "--target", "z80"]).refuses(&["unknown target `z80`", "neoverse-v1"]);
@@ -111,7 +133,7 @@ fn a_target_that_cannot_run_here_offers_dump() {
 
 #[test]
 fn the_environment() {
-    for (name, value) in [("KILN_MAX_CPU_ISA", "mmx"), ("KILN_CACHE_CAPACITY", "many")] {
+    for (name, value) in [("KILN_MAX_CPU_ISA", "mmx"), ("KILN_CACHE_CAPACITY", "many"), ("KILN_FPMATH_MODE", "fast")] {
         let output = command().env(name, value).args(["verify", SMALL]).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");

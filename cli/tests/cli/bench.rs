@@ -22,6 +22,7 @@ fn prints_and_writes_its_figures() {
         let value = report[figure].as_f64().unwrap();
         assert!(value.is_finite() && value > 0.0, "{figure}: {value}");
     }
+    kiln(&["bench", "ip bf16 mb64ic128oc96", "--packed", "--min-ms", "1"]).exits(0).says("  weights    packed, ");
     kiln(&["bench", SMALL, "--min-ms", "1", "--json", "/nonexistent/f.json"]).refuses(&["/nonexistent/f.json"]);
 }
 
@@ -31,9 +32,10 @@ fn fill(i: u64, seed: u64) -> f64 {
     ((x >> 7 & 15) as f64 - 8.0) / 8.0
 }
 
-/// The checksum of `C = A B` with all sums exact.
-fn checksum(m: u64, n: u64, k: u64) -> f64 {
-    let element = |i, j| (0..k).map(|l| fill(i * k + l, 1) * fill(l * n + j, 2)).sum::<f64>();
+/// The checksum of `C = A B`, of `A B^T` for `ip`, with all sums exact.
+fn checksum(op: &str, m: u64, n: u64, k: u64) -> f64 {
+    let weight = |l, j| if op == "ip" { fill(j * k + l, 2) } else { fill(l * n + j, 2) };
+    let element = |i, j| (0..k).map(|l| fill(i * k + l, 1) * weight(l, j)).sum::<f64>();
     (0..m * n).map(|c| element(c / n, c % n) * (c % 61 + 1) as f64).sum()
 }
 
@@ -51,7 +53,7 @@ fn dialogue(threads: &str) {
     };
 
     assert!(ask("run 1000").starts_with("no "));
-    for (op, m, n, k) in [("gemm", 5, 7, 3), ("linear", 64, 96, 32), ("gemm", 1, 1, 1)] {
+    for (op, m, n, k) in [("gemm", 5, 7, 3), ("linear", 64, 96, 32), ("ip", 64, 96, 32), ("gemm", 1, 1, 1)] {
         let answer = ask(&format!("prep {op} {m} {n} {k}"));
         let fields = answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{answer}"));
         let fields: Vec<(&str, f64)> =
@@ -63,7 +65,7 @@ fn dialogue(threads: &str) {
             "{answer}"
         );
         assert!(fields[0].1 > 0.0 && fields[2].1 > 0.0 && fields[4].1 > 0.0, "{answer}");
-        assert_eq!(fields[6].1, checksum(m, n, k), "{answer}");
+        assert_eq!(fields[6].1, checksum(op, m, n, k), "{answer}");
 
         let answer = ask("run 200000");
         let numbers: Vec<i64> = answer.split(' ').map(|n| n.parse().unwrap()).collect();
@@ -76,6 +78,7 @@ fn dialogue(threads: &str) {
     // What could not be prepared left nothing behind, and the worker goes on.
     assert!(ask("run 1").starts_with("no "));
     assert!(ask("prep gemm 2 2 2").starts_with("ok "));
+    assert!(ask("prep ip_bias_gelu 3 4 5").starts_with("ok "));
     writeln!(input, "quit").unwrap();
     assert!(child.wait().unwrap().success());
 }

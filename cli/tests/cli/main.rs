@@ -98,10 +98,25 @@ fn help_names_every_subcommand_and_option() {
     let help = kiln(&["--help"]).exits(0);
     help.says("run").says("dump").says("verify").says("bench").says("Exit status");
     for (subcommand, options) in [
-        ("run", &["--lhs", "--rhs", "--bias", "--residual", "--dst", "--seed", "--threads", "--repeat", "--mark"][..]),
+        (
+            "run",
+            &[
+                "--lhs",
+                "--rhs",
+                "--bias",
+                "--residual",
+                "--operand",
+                "--packed",
+                "--dst",
+                "--seed",
+                "--threads",
+                "--repeat",
+                "--mark",
+            ][..],
+        ),
         ("dump", &["--target", "--stage", "--bytes"]),
-        ("verify", &["--seed", "--threads", "--max-macs"]),
-        ("bench", &["--json", "--threads", "--worker", "--min-ms"]),
+        ("verify", &["--seed", "--threads", "--max-macs", "--op", "--dtypes", "--attributes", "--packed"]),
+        ("bench", &["--json", "--threads", "--worker", "--min-ms", "--packed"]),
     ] {
         let mut help = kiln(&[subcommand, "--help"]).exits(0).says("--batch").says("--target");
         for option in options {

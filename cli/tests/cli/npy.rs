@@ -59,6 +59,50 @@ fn operands_are_read_and_the_result_is_written() {
 }
 
 #[test]
+fn every_operand_is_read_in_memory_order_and_bf16_is_written_as_f32() {
+    let files = Files::good();
+    let [lhs, rhs, bias, dst] = ["lhs.npy", "rhs.npy", "bias.npy", "dst.npy"].map(|n| files.path(n));
+    // RHS read as the transpose of a 2x3 matrix; its rows are the columns.
+    files.put("transposed.npy", &npy_bytes("<f4", "False", "(2, 3)", &[1.0, 0.0, 2.0, 0.0, 1.0, -2.0]));
+    files.put("add.npy", &npy_bytes("<f4", "False", "(2, 2)", &[1.0, 2.0, 3.0, 4.0]));
+    files.put("mul.npy", &npy_bytes("<f4", "False", "(2,)", &[2.0, 0.5]));
+    files.put("before.npy", &npy_bytes("<f4", "False", "(2, 2)", &[100.0, 200.0, 300.0, 400.0]));
+    let problem = "matmul bf16 2x3:3x2 wtag=ba beta=1 +bias+add:ab+mul:a";
+    let (mul, before) = (format!("mul={}", files.path("mul.npy")), format!("dst={}", files.path("before.npy")));
+    let transposed = files.path("transposed.npy");
+    let residual = files.path("add.npy");
+    kiln(&[
+        "run",
+        problem,
+        "--lhs",
+        &lhs,
+        "--rhs",
+        &transposed,
+        "--bias",
+        &bias,
+        "--residual",
+        &residual,
+        "--operand",
+        &mul,
+        "--operand",
+        &before,
+        "--dst",
+        &dst,
+    ])
+    .exits(0)
+    .says("PASSED");
+    // ((A W + before + bias + add) * mul, rounded to bf16) of [17, 16, 9.5, 20] = A W + bias.
+    assert_eq!(read_2x2(Path::new(&dst)), [236.0, 436.0, 156.0, 212.0]);
+
+    let bits: Vec<u8> = LHS.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect();
+    let raw = [npy_bytes("<u2", "False", "(2, 3)", &[]), bits].concat();
+    files.put("raw.npy", &raw);
+    let args = ["run", "matmul bf16:bf16:f32 2x3:3x2", "--rhs", &rhs, "--dst", &dst, "--lhs"];
+    kiln(&[&args[..], &[&files.path("raw.npy")]].concat()).exits(0);
+    assert_eq!(read_2x2(Path::new(&dst)), [7.0, -4.0, -0.5, 0.0]);
+}
+
+#[test]
 fn missing_operands_come_from_the_seed() {
     let files = Files::good();
     let result = |seed: &str, name: &str| {
@@ -119,7 +163,10 @@ fn files_must_suit_the_problem() {
     let files = Files::good();
     let [lhs, bias] = ["lhs.npy", "bias.npy"].map(|n| files.path(n));
     kiln(&["run", "matmul f32 2x3:3x2", "--bias", &bias]).refuses(&["--bias", "no bias operand", "add `+bias`"]);
-    kiln(&["run", PROBLEM, "--residual", &lhs]).refuses(&["--residual", "no residual operand", "+bias and +relu"]);
+    kiln(&["run", PROBLEM, "--residual", &lhs]).refuses(&["--residual", "no add operand", "+add:MASK"]);
+    let named = |name: &str| kiln(&["run", PROBLEM, "--operand", &format!("{name}={lhs}")]);
+    named("mul").refuses(&["--operand mul", "no mul operand", "it has lhs, rhs, bias"]);
+    named("dst").refuses(&["--operand dst", "beta=1"]);
     fs::write(files.path("list"), format!("{PROBLEM}\n{PROBLEM}\n")).unwrap();
     kiln(&["run", "--batch", &files.path("list"), "--lhs", &lhs]).refuses(&["--lhs is for one problem", "2"]);
 }

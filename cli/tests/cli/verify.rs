@@ -15,6 +15,29 @@ fn one_line_a_problem_then_the_totals() {
 }
 
 #[test]
+fn every_kind_of_problem() {
+    let list = "matmul bf16 3x7x13:1x13x17 +bias+silu\nip f32 mb5ic9ih3oc11 beta=1 +mul:ab\n\
+                matmul f32:bf16:f32 2x4x8:2x8x6 dtag=acb +add:abc\nmatmul f32 9x33:33x20 fpmath=bf16 +gelu_tanh\n";
+    kiln_with_input(&["verify", "-"], list).exits(0).says("passed:4 failed:0");
+    kiln_with_input(&["verify", "-", "--packed", "--threads", "2"], list).exits(0).says("passed:4 failed:0");
+}
+
+#[test]
+fn batch_files_of_benchdnn() {
+    let list = "--reset --dt=f32\n# attention\n3x12x8:3x8x12_n\"bert scores\"\n2x3:3x4\nip f32 mb2ic3oc4\n";
+    let args = ["verify", "-", "--op", "matmul", "--dtypes", "bf16", "--attributes", "beta=1 +relu"];
+    let outcome = kiln_with_input(&args, list).exits(0);
+    assert!(outcome.stderr.contains("standard input:1: skipped `--reset --dt=f32`"), "{outcome:?}");
+    outcome
+        .says("PASSED: matmul bf16 3x12x8:3x8x12 beta=1 +relu @")
+        .says("PASSED: matmul bf16 2x3:3x4 beta=1 +relu @")
+        .says("PASSED: ip f32 mb2ic3oc4 @")
+        .says("tests:3 passed:3");
+    let text = ["verify", "--op", "ip", "ic30oc40n\"last layer\"", "--max-macs", "100000"];
+    kiln(&text).exits(0).says("PASSED: ip f32 mb2ic30oc40 @");
+}
+
+#[test]
 fn what_has_no_kernel_is_counted_and_fails() {
     // Rows too long for the constants in addresses.
     let list = "matmul f32 2x1:1x16777217\nmatmul f32 2x3:3x4\n";
