@@ -131,13 +131,18 @@ impl PackedLayout {
                     let to = (batch * r.panels() + panel) * distance;
                     let width = r.width.min(r.end - first);
                     let from = from + first * view.col;
-                    self.panel(&r.shape, width, |k, c| weights.get((from + k * view.row + c * view.col) as usize), |at, v| {
-                        let at = offset as usize + (to + at) as usize * r.shape.dtype.bytes();
-                        match r.shape.dtype {
-                            DType::F32 => out[at..at + 4].copy_from_slice(&v.to_le_bytes()),
-                            DType::Bf16 => out[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
-                        }
-                    });
+                    self.panel(
+                        &r.shape,
+                        width,
+                        |k, c| weights.get((from + k * view.row + c * view.col) as usize),
+                        |at, v| {
+                            let at = offset as usize + (to + at) as usize * r.shape.dtype.bytes();
+                            match r.shape.dtype {
+                                DType::F32 => out[at..at + 4].copy_from_slice(&v.to_le_bytes()),
+                                DType::Bf16 => out[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
+                            }
+                        },
+                    );
                 }
             }
         }

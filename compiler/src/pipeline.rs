@@ -152,7 +152,11 @@ enum KernelKey {
         spill: Option<u64>,
         how: How,
     },
-    Pack { extents: [u64; 3], src: (BufferShape, u64, u64), dst: BufferShape },
+    Pack {
+        extents: [u64; 3],
+        src: (BufferShape, u64, u64),
+        dst: BufferShape,
+    },
 }
 
 /// What a micro-kernel knows of a buffer.

@@ -175,12 +175,12 @@ fn no_k_loop_touches_the_stack() {
         for kernel in a.micro_kernels() {
             let bodies =
                 kernel.body.iter().filter_map(|s| if let MicroStmt::Loop { body, .. } = s { Some(body) } else { None });
-            let fmas: Vec<usize> = bodies
-                .map(|b| b.iter().filter(|i| i.op.macs_per_quad() > 0).count())
-                .collect();
+            let fmas: Vec<usize> = bodies.map(|b| b.iter().filter(|i| i.op.macs_per_quad() > 0).count()).collect();
             let loops = loops(&listing, &kernel.name);
             // The loops are the micro-kernel's own, so that none escapes the search for spills.
-            let multiplies = |l: &Vec<&str>| l.iter().filter(|i| ["fmla", "vfmadd", "bfmmla", "bfdot"].iter().any(|m| i.contains(m))).count();
+            let multiplies = |l: &Vec<&str>| {
+                l.iter().filter(|i| ["fmla", "vfmadd", "bfmmla", "bfdot"].iter().any(|m| i.contains(m))).count()
+            };
             assert_eq!(
                 loops.iter().map(multiplies).collect::<Vec<_>>(),
                 fmas,

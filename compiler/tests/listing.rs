@@ -118,10 +118,9 @@ fn artifacts(target: &str) -> Vec<Artifact> {
         compile(&problem, &t, options).unwrap_or_else(|e| panic!("{e}"))
     };
     let chosen = PROBLEMS.iter().map(|p| make(p, &Options::default()));
-    let forced = SCHEDULES
-        .iter()
-        .filter(|(_, on, _)| *on == target)
-        .map(|(problem, _, schedule)| make(problem, &Options { schedule: Some(schedule.parse().unwrap()), ..Options::default() }));
+    let forced = SCHEDULES.iter().filter(|(_, on, _)| *on == target).map(|(problem, _, schedule)| {
+        make(problem, &Options { schedule: Some(schedule.parse().unwrap()), ..Options::default() })
+    });
     chosen.chain(forced).collect()
 }
 

@@ -19,7 +19,9 @@ pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), Strin
         Form::Dot if is_unit(c.lhs.col, c.k) && is_unit(c.rhs.row, c.k) => Ok(()),
         Form::Dot => Err("sums in lanes need both factors contiguous along K".into()),
         Form::Mmla if !unit.bf16 => Err(format!("{} has no BFMMLA here", unit.isa)),
-        Form::Mmla if unit.lanes > MMLA_LANES => Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes)),
+        Form::Mmla if unit.lanes > MMLA_LANES => {
+            Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes))
+        }
         Form::Mmla if !bf16_factors(c) => Err("f32 factors may not be rounded to bf16".into()),
         Form::Mmla => Ok(()),
     }

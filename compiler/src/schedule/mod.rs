@@ -191,7 +191,9 @@ impl Schedule {
                 return fail("a panel is packed for all rows: order=nm, and not parallel=m".into());
             }
             if r.rhs == RhsAccess::Packed && c.swapped {
-                return fail("the weights are the left factor here, and only the right one is packed before calls".into());
+                return fail(
+                    "the weights are the left factor here, and only the right one is packed before calls".into(),
+                );
             }
             if (r.rhs == RhsAccess::Packed) != (self.regions[0].rhs == RhsAccess::Packed) {
                 return fail("packed weights are packed for all regions".into());

@@ -258,10 +258,16 @@ fn fewer_tasks(c: &Contraction, mut s: Schedule, target: &Target) -> Schedule {
     if s.form != Form::Mmla || !s.regions.iter().any(repacks) {
         return s;
     }
-    let whole = |s: &Schedule| s.regions.iter().all(|r| if s.parallel == Parallel::M { r.mc >= c.m } else { r.nc >= r.end - r.start });
+    let whole = |s: &Schedule| {
+        s.regions.iter().all(|r| if s.parallel == Parallel::M { r.mc >= c.m } else { r.nc >= r.end - r.start })
+    };
     while !whole(&s) {
         let Some(p) = predict(c, &s, target) else { return s };
-        let tasks = s.regions.iter().map(|r| if s.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { (r.end - r.start).div_ceil(r.nc) }).max();
+        let tasks = s
+            .regions
+            .iter()
+            .map(|r| if s.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { (r.end - r.start).div_ceil(r.nc) })
+            .max();
         let tasks = tasks.unwrap_or(1) as f64;
         if p.pack * (tasks - 1.0) / tasks <= REPACKING * p.cycles {
             return s;

@@ -19,12 +19,16 @@ pub struct ScheduleParseError {
 /// Words and the values they stand for; both directions read the same list.
 type Words<T> = &'static [(&'static str, T)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
-const PARALLEL: Words<Parallel> = 
+const PARALLEL: Words<Parallel> =
     &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("batch", Parallel::Batch)];
 const FORMS: Words<Form> = &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla)];
 const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
-const RHS: Words<RhsAccess> =
-    &[("inplace", RhsAccess::InPlace), ("panel", RhsAccess::Panel), ("block", RhsAccess::Block), ("packed", RhsAccess::Packed)];
+const RHS: Words<RhsAccess> = &[
+    ("inplace", RhsAccess::InPlace),
+    ("panel", RhsAccess::Panel),
+    ("block", RhsAccess::Block),
+    ("packed", RhsAccess::Packed),
+];
 
 fn name<T: PartialEq>(words: Words<T>, value: &T) -> &'static str {
     words.iter().find(|(_, v)| v == value).map_or("?", |(n, _)| n)

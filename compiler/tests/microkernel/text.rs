@@ -1,6 +1,8 @@
 //! The text form is a faithful one.
 
-use kiln_compiler::microkernel::{Binary, Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V, parse::ParseError};
+use kiln_compiler::microkernel::{
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, V, parse::ParseError,
+};
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 use proptest::prelude::*;

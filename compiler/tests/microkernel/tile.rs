@@ -1,7 +1,7 @@
 //! The tile checker accepts what computes the tile, and nothing else.
 
 use kiln_compiler::microkernel::check::{CheckError, DstSpec, Fault, LhsSpec, TileSpec, check_tile};
-use kiln_compiler::microkernel::{Binary, Addr, Inst, MicroKernel, Op, P, Stmt, V};
+use kiln_compiler::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Stmt, V};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -254,11 +254,13 @@ impl Mutation {
                 2 => *lanes = (self.value % 9).into(),
                 _ => change_addr(dst),
             },
-            Op::Fma { d, a, b } | Op::Binary { f: Binary::Add, d, a, b } | Op::Binary { f: Binary::Max, d, a, b } => match self.kind {
-                0..=2 => *d = register,
-                3 | 4 => *a = register,
-                _ => *b = register,
-            },
+            Op::Fma { d, a, b } | Op::Binary { f: Binary::Add, d, a, b } | Op::Binary { f: Binary::Max, d, a, b } => {
+                match self.kind {
+                    0..=2 => *d = register,
+                    3 | 4 => *a = register,
+                    _ => *b = register,
+                }
+            }
             Op::FmaLane { d, a, b, lane } => match self.kind {
                 0 | 1 => *d = register,
                 2 | 3 => *a = register,

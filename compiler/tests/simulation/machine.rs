@@ -108,12 +108,8 @@ impl Machine<'_> {
     /// The byte of an element in its buffer, as drivers compute it: linear in the indices.
     fn byte(&self, a: &Access) -> usize {
         let b = &self.a.nest().buffers[usize::from(a.buffer.0)];
-        let at: i64 = a
-            .index
-            .iter()
-            .zip(&b.dims)
-            .map(|(i, d)| i.eval(|v| self.vars[usize::from(v.0)]) * d.stride as i64)
-            .sum();
+        let at: i64 =
+            a.index.iter().zip(&b.dims).map(|(i, d)| i.eval(|v| self.vars[usize::from(v.0)]) * d.stride as i64).sum();
         at as usize * b.dtype.bytes()
     }
 

@@ -26,7 +26,18 @@ const TARGETS: [&str; 11] = [
 /// Problems of every kind, small enough to be interpreted.
 fn problems() -> Vec<String> {
     let mut all = vec![];
-    let shapes = [(1, 1, 1), (1, 9, 1), (1, 70, 37), (2, 3, 4), (3, 17, 9), (5, 64, 16), (13, 31, 17), (17, 40, 50), (37, 5, 1), (24, 130, 33)];
+    let shapes = [
+        (1, 1, 1),
+        (1, 9, 1),
+        (1, 70, 37),
+        (2, 3, 4),
+        (3, 17, 9),
+        (5, 64, 16),
+        (13, 31, 17),
+        (17, 40, 50),
+        (37, 5, 1),
+        (24, 130, 33),
+    ];
     for (i, (m, k, n)) in shapes.into_iter().enumerate() {
         let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
         for (j, dtypes) in dtypes.into_iter().enumerate() {
@@ -115,7 +126,11 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
     for (i, (got, (want, bound))) in got.iter().zip(want.value.iter().zip(&want.bound)).enumerate() {
         let right = if *bound == 0.0 { f64::from(*got) == *want } else { (f64::from(*got) - want).abs() <= *bound };
         if !right {
-            return Err(format!("dst[{i}] is {got} instead of {want} +- {bound}\n{}\n{}", a.choice().schedule, a.nest()));
+            return Err(format!(
+                "dst[{i}] is {got} instead of {want} +- {bound}\n{}\n{}",
+                a.choice().schedule,
+                a.nest()
+            ));
         }
     }
     Ok(a.packed_layout().is_some())
@@ -137,7 +152,9 @@ fn every_artifact_computes_its_problem() {
                         let result = std::panic::catch_unwind(|| check(problem, &target.parse().unwrap(), constant));
                         match result.unwrap_or_else(|_| Err("panicked".into())) {
                             Ok(p) => drop(packed.fetch_add(usize::from(p), Ordering::Relaxed)),
-                            Err(e) => failures.lock().unwrap().push(format!("{problem} @{target} constant={constant}: {e}")),
+                            Err(e) => {
+                                failures.lock().unwrap().push(format!("{problem} @{target} constant={constant}: {e}"))
+                            }
                         }
                     }
                 }

@@ -126,7 +126,8 @@ impl Builder<'_> {
         }
         let spilled = plan.spill.then(|| free.pop()).flatten();
         // The constants used most stay; the rest are loaded for each vector.
-        let constants: Vec<(u32, V)> = program.constants().into_iter().take(plan.resident).zip(take(&mut free, plan.resident)).collect();
+        let constants: Vec<(u32, V)> =
+            program.constants().into_iter().take(plan.resident).zip(take(&mut free, plan.resident)).collect();
         for &(bits, d) in &constants {
             self.push(Op::Const { d, bits }, format!("{}", f32::from_bits(bits)));
         }
@@ -137,7 +138,8 @@ impl Builder<'_> {
         // Tensors without rows are loaded once for all rows of a vector, where there is room.
         let shared: Vec<usize> = (0..operands.len()).filter(|n| self.rows > 1 && operands[*n].1.row == 0).collect();
         let room = free.len().saturating_sub(program.min_registers());
-        let held: Vec<(usize, V)> = shared.iter().take(room).copied().zip(take(&mut free, shared.len().min(room))).collect();
+        let held: Vec<(usize, V)> =
+            shared.iter().take(room).copied().zip(take(&mut free, shared.len().min(room))).collect();
         for j in 0..self.vectors {
             for &(n, d) in &held {
                 let op = self.load_operand(&operands[n], 0, j, d);

@@ -145,12 +145,8 @@ impl Builder<'_> {
 
     fn params(&self) -> Vec<Param> {
         let (t, lanes) = (self.tile, self.lanes);
-        let param = |m: &Matrix, name: &str, access, region| Param {
-            name: name.into(),
-            dtype: self.dtype(m),
-            access,
-            region,
-        };
+        let param =
+            |m: &Matrix, name: &str, access, region| Param { name: name.into(), dtype: self.dtype(m), access, region };
         let bytes = |m: &Matrix| self.dtype(m).bytes() as u64;
         // A panel for BFMMLA: groups of steps, each a run of four times the width.
         let panel = |m: &Matrix, width: u64| region(t.k.div_ceil(4), 4 * width, 4 * m.row, bytes(m));

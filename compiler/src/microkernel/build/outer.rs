@@ -131,7 +131,10 @@ impl Builder<'_> {
                         out.extend((0..self.vectors).map(|j| load(q, j, j)));
                         for i in 0..self.rows {
                             let b = plan.row(i);
-                            out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why: format!("lhs[{i}, {}]", k(q)) });
+                            out.push(Inst {
+                                op: Op::Broadcast { d: b, src: lhs(i, q) },
+                                why: format!("lhs[{i}, {}]", k(q)),
+                            });
                             for j in 0..self.vectors {
                                 let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
                                 out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
