@@ -16,16 +16,22 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots")
 }
 
-fn problems() -> Vec<Problem> {
+/// The problems, and whether their weights are constant: a line that ends with `packed`.
+fn problems() -> Vec<(Problem, bool)> {
     let cases = include_str!("cases/matmul.txt");
     let lines = cases.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    lines.map(|l| l.parse().unwrap_or_else(|e| panic!("cases/matmul.txt: `{l}`: {e}"))).collect()
+    lines
+        .map(|l| {
+            let (text, packed) = l.strip_suffix(" packed").map_or((l, false), |text| (text, true));
+            (text.parse().unwrap_or_else(|e| panic!("cases/matmul.txt: `{l}`: {e}")), packed)
+        })
+        .collect()
 }
 
 /// A file name that reads like the problem.
-fn name(problem: &Problem, target: &str) -> String {
+fn name((problem, packed): &(Problem, bool), target: &str) -> String {
     let text = problem.to_string().replace(" +", "+").replace([' ', ':'], "_");
-    format!("{text}@{target}")
+    format!("{text}{}@{target}", if *packed { "_packed" } else { "" })
 }
 
 /// All stages where they are short enough to read, else what the schedule decided and the first K loop.
@@ -68,7 +74,8 @@ fn stages() {
         for target in TARGETS {
             let parsed: Target = target.parse().unwrap();
             for problem in problems() {
-                let artifact = compile(&problem, &parsed, &Options::default()).unwrap();
+                let options = Options { constant_weights: problem.1, ..Options::default() };
+                let artifact = compile(&problem.0, &parsed, &options).unwrap();
                 insta::assert_snapshot!(name(&problem, target), content(&artifact));
             }
         }
@@ -93,5 +100,5 @@ fn every_snapshot_is_referred_to() {
 
 #[test]
 fn the_list_is_of_readable_size() {
-    assert!((20..=35).contains(&problems().len()), "about 25 problems, each of which shows something");
+    assert!((20..=45).contains(&problems().len()), "about 35 problems, each of which shows something");
 }

@@ -147,7 +147,7 @@ enum KernelKey {
     Tile {
         size: [u64; 3],
         factors: [(BufferShape, u64, u64); 3],
-        post: Vec<(PostOp, Option<(BufferId, u64, u64)>)>,
+        post: Vec<(PostOp, Option<Tensor>)>,
         init: Init,
         spill: Option<u64>,
         how: How,
@@ -158,6 +158,9 @@ enum KernelKey {
         dst: BufferShape,
     },
 }
+
+/// A tensor that a post-op reads, and its strides.
+type Tensor = (BufferId, u64, u64);
 
 /// What a micro-kernel knows of a buffer.
 #[derive(PartialEq, Eq, Hash)]

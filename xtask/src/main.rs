@@ -31,7 +31,7 @@ enum Task {
     /// Measures the problems whose speed we watch.
     Bench(bench::Args),
     /// Models the K loops of a problem's micro-kernels with llvm-mca.
-    Mca(mca::Args),
+    Mca(Box<mca::Args>),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
     Errors(errors::Args),
 }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Task::Hashes => hashes::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Mca(args) => mca::run(&args),
-        Task::Errors(args) => errors::run(&args).map_err(Into::into),
+        Task::Errors(args) => errors::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -117,8 +117,9 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
             let end = offsets.get(r + 1).copied().unwrap_or(total);
             packed[offsets[r] as usize..end as usize].to_vec()
         };
-        memory[1] = region(0);
-        memory.extend(a.packed_arguments().into_iter().map(region));
+        let mut regions = std::iter::once(0).chain(a.packed_arguments()).map(region);
+        memory[1].clone_from(&regions.next().expect("a layout has a region"));
+        memory.extend(regions);
     }
     machine::run(&a, &mut memory)?;
     let dst = &operands[operands.len() - 1];
