@@ -1,6 +1,6 @@
 //! The builder: from a register tile to its vector program, the same for every instruction set.
 //!
-//! A tile is computed in one of three [forms](Form), a file each: [`outer`], [`dot`] and [`mmla`]. Each leaves the sums as
+//! A tile is computed in one of three [forms](Form), a file each: `outer`, `dot` and `mmla`. Each leaves the sums as
 //! vectors of a row's columns; [`epilogue`] applies the post-ops and stores them. [`pack`] copies factors into panels.
 //!
 //! Register plan, from `v0` up: the operands of the products, then the accumulators. By-element instructions may reach only

@@ -16,7 +16,7 @@ const DST: P = P(1);
 /// Steps of K that are neighbours in the panel.
 const GROUP: u64 = 4;
 
-/// Builds the copy `pack`, whose extents are constant and whose panel interleaves [`GROUP`] steps.
+/// Builds the copy `pack`, whose extents are constant and whose panel interleaves `GROUP` steps.
 pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> Result<MicroKernel, BuildError> {
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else {
         return Err(BuildError::Layout("a copy of varying extent"));
