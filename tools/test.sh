@@ -10,7 +10,7 @@ export CI=1
 core=neoverse-v1
 # and the test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
-executing=(verify)
+executing=(verify epilogues)
 # The targets that tests/verify.rs must find on each, all of them and no others.
 declare -A targets=(
     [native]=x86-64-v3,x86-64-v3-avx2,x86-64-v3-fma128
@@ -37,6 +37,8 @@ stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
         mca "matmul f32 512x512:512x512" --target $target --at-least 98
+    stage "BFMMLA K loop on $target" cargo run --locked --quiet --release --package xtask -- \
+        mca "ip f32 mb128ic768oc3072 fpmath=bf16" --packed --target $target --at-least 98
 done
 
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
