@@ -147,7 +147,8 @@ fn plain(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: 
         kc: c.k,
         unroll: unroll(form, unit, mr, nr),
         order: Order::NM,
-        lhs: LhsAccess::InPlace,
+        // Putting blocks for BFMMLA together in place would rank tiles by that; whether to pack is decided later.
+        lhs: if form == Form::Mmla { LhsAccess::Block } else { LhsAccess::InPlace },
         rhs: RhsAccess::InPlace,
     };
     let main = c.n / columns * columns;
