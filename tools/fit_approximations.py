@@ -75,8 +75,8 @@ show("HALF_LOG2_E", [float(log2e / 2)])
 
 # Arguments that round to 0 are a little more than half a step away from it at most.
 half = f32(0.3471) * 2
-for name, degree in (("EXP_HALF", 5), ("EXP_HALF_EXACT", 6)):
-    show(name, *polynomial(lambda x: mp.exp(x / 2), -half, half, degree, lambda x: np.exp(-x / 2), [1.0]))
+show("EXP", *polynomial(mp.exp, -half, half, 7, lambda x: np.exp(-x), [1.0]))
+show("EXP_HALF", *polynomial(lambda x: mp.exp(x / 2), -half, half, 5, lambda x: np.exp(-x / 2), [1.0]))
 show("EXP2", *polynomial(lambda x: mp.mpf(2) ** x, -0.5, 0.5, 5, lambda x: 2.0**-x, [1.0]))
 
 

@@ -102,14 +102,16 @@ impl Meter {
     }
 }
 
-/// Bit patterns that are worth a look whatever the function: around zeros, powers of two, the limits of the post-ops'
-/// ranges, infinities and NaN.
-pub fn boundaries() -> impl Iterator<Item = u32> {
+/// A sample of all bit patterns: every 4099th, more of those between 1/16 and 128, where functions bend, and those where
+/// something changes: around zeros, powers of two, the limits of the post-ops' ranges, infinities and NaN.
+pub fn sample() -> impl Iterator<Item = u32> {
+    let signs = |bits: u32| [bits, bits | 1 << 31];
+    let bends = (0.0625f32.to_bits()..128f32.to_bits()).step_by(127).flat_map(signs);
     let powers = (0..=255u32).map(|e| e << 23);
     let limits =
         [0.5, 1.5, 3.0, 5.0, 5.5, 6.0, 8.0, 9.0, 9.02, 10.0, 10.03, 16.6, 22.18071, 87.3, 88.0, 88.72284, 89.0];
     let more = [102.0, 103.0, 103.97, 104.0, 106.0, 108.0, 109.0, f32::MAX];
-    powers.chain(limits.into_iter().chain(more).map(f32::to_bits)).flat_map(|bits| {
-        (-64..=64).flat_map(move |d| [0, 1 << 31].map(|sign| bits.saturating_add_signed(d) & (u32::MAX >> 1) | sign))
-    })
+    let around = powers.chain(limits.into_iter().chain(more).map(f32::to_bits));
+    let around = around.flat_map(|bits| (-64..=64).map(move |d| bits.saturating_add_signed(d) & (u32::MAX >> 1)));
+    (0..u32::MAX).step_by(4099).chain(bends).chain(around.flat_map(signs))
 }

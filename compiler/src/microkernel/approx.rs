@@ -48,8 +48,8 @@ const TWO_LN_2_HIGH: f32 = 1.3862305;
 const TWO_LN_2_LOW: f32 = 6.389237e-05;
 /// `exp(r / 2)` for `|r| <= ln 2`.
 const EXP_HALF: [f32; 6] = [1.0, 0.49999985, 0.12499786, 0.020834561, 0.002618663, 0.0002590543];
-/// The same, with one term more.
-const EXP_HALF_EXACT: [f32; 7] = [1.0, 0.5, 0.124999985, 0.020833151, 0.0026042678, 0.00026152172, 2.1592508e-05];
+/// `exp(r)` for `|r| <= ln 2`.
+const EXP: [f32; 8] = [1.0, 1.0, 0.50000036, 0.16666616, 0.041661203, 0.008335982, 0.0014105422, 0.00019627131];
 /// `2^r` for `|r| <= 1 / 2`.
 #[expect(clippy::approx_constant, reason = "fitted, which ln 2 is not")]
 const EXP2: [f32; 6] = [1.0, 0.693147, 0.24022247, 0.05550711, 0.009671294, 0.001326957];
@@ -115,14 +115,12 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
         PostOp::Exp => {
             let x = b.with(Min, EXP_MAX, c);
             let x = b.with(Max, EXP_MIN, x);
-            let root = exp_half(b, x, true);
-            b.binary(Mul, root, root)
+            exp(b, x)
         }
         PostOp::Sigmoid => {
             let x = b.with(Min, SIGMOID_MAX, c);
             let x = b.with(Max, EXP_MIN, x);
-            let root = exp_half(b, x, true);
-            let e = b.binary(Mul, root, root);
+            let e = exp(b, x);
             let d = b.with(Add, 1.0, e);
             b.binary(Div, e, d)
         }
@@ -130,7 +128,7 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
             // Bounded below, so that the product is 0 and not NaN at minus infinity.
             let c = b.with(Max, SILU_MIN, c);
             let x = b.with(Min, SIGMOID_MAX, c);
-            let root = exp_half(b, x, false);
+            let root = exp_half(b, x);
             let one = b.constant(1.0);
             let d = b.fma(one, root, root);
             let q = b.binary(Div, root, d);
@@ -191,25 +189,40 @@ fn hard_sigmoid(b: &mut Builder, c: Val) -> Val {
     b.with(Binary::Mul, 1.0 / 6.0, s)
 }
 
-/// `exp(x / 2)` for `x` between [`SILU_MIN`] and [`EXP_MAX`]: its square rounds once where it is subnormal. If not
-/// `exact`, the relative error grows with `x`, up to 2^-21.
-fn exp_half(b: &mut Builder, x: Val, exact: bool) -> Val {
-    let round = b.constant(ROUND + BIAS);
-    let factor = b.constant(HALF_LOG2_E);
+/// `exp(x)` for `x` between [`EXP_MIN`] and [`EXP_MAX`].
+fn exp(b: &mut Builder, x: Val) -> Val {
+    let (r, s) = reduce(b, x, &[-TWO_LN_2_HIGH, -TWO_LN_2_LOW]);
+    let p = one_plus(b, &EXP[1..], r);
+    // 2^n by halves: it may be infinite or subnormal where the result is neither, and rounds once where that is subnormal.
+    let p = b.binary(Binary::Mul, p, s);
+    b.binary(Binary::Mul, p, s)
+}
+
+/// `exp(x / 2)` for `x` between [`SILU_MIN`] and [`SIGMOID_MAX`]. The relative error grows with `x`, up to 2^-22.
+fn exp_half(b: &mut Builder, x: Val) -> Val {
+    let (r, s) = reduce(b, x, &[-TWO_LN_2]);
+    let p = one_plus(b, &EXP_HALF[1..], r);
+    b.binary(Binary::Mul, p, s)
+}
+
+/// `r` and `2^n`, where `x = 2 n ln 2 + r` and `r` is nearly between `-ln 2` and `ln 2`. The sum of `parts` is `-2 ln 2`.
+fn reduce(b: &mut Builder, x: Val, parts: &[f32]) -> (Val, Val) {
+    let (round, factor) = (b.constant(ROUND + BIAS), b.constant(HALF_LOG2_E));
     let t = b.fma(round, factor, x);
     let n = b.binary(Binary::Sub, t, round);
-    let mut r = x;
-    for part in if exact { &[-TWO_LN_2_HIGH, -TWO_LN_2_LOW][..] } else { &[-TWO_LN_2][..] } {
+    let r = parts.iter().fold(x, |r, part| {
         let part = b.constant(*part);
-        r = b.fma(r, part, n);
-    }
-    let s = b.step(Step::Shift(Shift::Left, t, 23));
-    let r2 = b.binary(Binary::Mul, r, r);
-    // The constant term last, for one rounding in the last place and not two: a square doubles its error.
-    let (one, terms) = (b.constant(1.0), if exact { &EXP_HALF_EXACT[1..] } else { &EXP_HALF[1..] });
-    let p = polynomial(b, terms, r, r2);
-    let p = b.fma(one, r, p);
-    b.binary(Binary::Mul, p, s)
+        b.fma(r, part, n)
+    });
+    (r, b.step(Step::Shift(Shift::Left, t, 23)))
+}
+
+/// The polynomial with a constant term of 1, which is added last: one rounding in the last place and not two.
+fn one_plus(b: &mut Builder, coefficients: &[f32], x: Val) -> Val {
+    let x2 = b.binary(Binary::Mul, x, x);
+    let p = polynomial(b, coefficients, x, x2);
+    let one = b.constant(1.0);
+    b.fma(one, x, p)
 }
 
 /// `2^v` for `v > -zero - 1/2` that is not too large; 0 where `v` rounds to `-zero`. `scale` is `2^(127 - zero)`.
