@@ -15,7 +15,7 @@ const HEADER: &str = "\
 <!-- Generated: cargo xtask errors > docs/accuracy.md -->
 
 Post-ops that are not listed are exact: one correctly rounded operation, or a few in the obvious order (`hardsigmoid`,
-`hardswish`: within 2 units in the last place). Those below are approximations, the same operations in the same order for
+`hardswish`: relative error below 2^-22). Those below are approximations, the same operations in the same order for
 every target and element type, so that results do not depend on the target. Their errors are measured against double
 precision";
 
