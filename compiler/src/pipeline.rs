@@ -128,7 +128,7 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
             target: Box::new(target.clone()),
         });
     }
-    let prediction = cost::predict(c, schedule, target).ok_or_else(|| CompileError::Unsupported {
+    let prediction = cost::Model::of(c, target).predict(schedule).ok_or_else(|| CompileError::Unsupported {
         what: format!("the vector unit {}", schedule.isa),
         target: Box::new(target.clone()),
     })?;

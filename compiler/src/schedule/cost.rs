@@ -152,34 +152,55 @@ fn step(
     .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
 }
 
-/// Predicted cycles of `schedule` if every operand were in the first-level cache: what ranks register tiles.
-pub fn predict_in_cache(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<f64> {
-    weigh(c, schedule, target, false).map(|p| p.cycles)
+/// The model of one contraction on one target.
+#[derive(Clone, Debug)]
+pub struct Model<'a> {
+    c: &'a Contraction,
+    target: &'a Target,
+    post: Option<epilogue::Cost>,
 }
 
-/// Predicted cycles of `schedule`.
-pub fn predict(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<Prediction> {
-    weigh(c, schedule, target, true)
-}
-
-fn weigh(c: &Contraction, schedule: &Schedule, target: &Target, with_memory: bool) -> Option<Prediction> {
-    let unit = target.unit(schedule.isa)?;
-    let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
-    let mut longest = 0.0;
-    let batch = c.batch.iter().product::<u64>() as f64;
-    for r in &schedule.regions {
-        let mut p = region(c, schedule.form, r, unit, target, with_memory);
-        p.pack = packing(c, schedule, r, Memory::of(c, target));
-        total.kernel += batch * p.kernel;
-        total.overhead += batch * p.overhead;
-        total.pack += batch * p.pack;
-        if p.kernel > longest {
-            longest = p.kernel;
-            total.bound = p.bound;
-        }
+impl<'a> Model<'a> {
+    /// What does not depend on the schedule is found out here.
+    pub fn of(c: &'a Contraction, target: &'a Target) -> Self {
+        Self { c, target, post: epilogue::Cost::of(c) }
     }
-    total.cycles = total.kernel + total.overhead + total.pack;
-    Some(total)
+
+    /// The same without post-ops.
+    pub fn bare(&self) -> Self {
+        Self { post: None, ..self.clone() }
+    }
+
+    /// Predicted cycles of `schedule` if every operand were in the first-level cache: what ranks register tiles.
+    pub fn predict_in_cache(&self, schedule: &Schedule) -> Option<f64> {
+        self.weigh(schedule, false).map(|p| p.cycles)
+    }
+
+    /// Predicted cycles of `schedule`; `None` if the target lacks its vector unit.
+    pub fn predict(&self, schedule: &Schedule) -> Option<Prediction> {
+        self.weigh(schedule, true)
+    }
+
+    fn weigh(&self, schedule: &Schedule, with_memory: bool) -> Option<Prediction> {
+        let Self { c, target, post } = *self;
+        let unit = target.unit(schedule.isa)?;
+        let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
+        let mut longest = 0.0;
+        let batch = c.batch.iter().product::<u64>() as f64;
+        for r in &schedule.regions {
+            let mut p = region(c, schedule.form, r, unit, target, post, with_memory);
+            p.pack = packing(c, schedule, r, Memory::of(c, target));
+            total.kernel += batch * p.kernel;
+            total.overhead += batch * p.overhead;
+            total.pack += batch * p.pack;
+            if p.kernel > longest {
+                longest = p.kernel;
+                total.bound = p.bound;
+            }
+        }
+        total.cycles = total.kernel + total.overhead + total.pack;
+        Some(total)
+    }
 }
 
 fn region(
@@ -188,6 +209,7 @@ fn region(
     r: &Region,
     unit: &VectorUnit,
     target: &Target,
+    post: Option<epilogue::Cost>,
     with_memory: bool,
 ) -> Prediction {
     let lanes = u64::from(unit.lanes);
@@ -225,7 +247,8 @@ fn region(
         let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
         let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
         let accumulators = rows * vectors;
-        let post = epilogue::cost(c, unit, accumulators) * accumulators as f64 / f64::from(unit.fma_pipes);
+        let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
+        let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
         // What turns accumulators into vectors of columns.
         let arrange = match form {
             Form::Outer => 0.0,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use kiln_ir::{Contraction, DType};
 
-use super::cost::{Prediction, predict, predict_in_cache};
+use super::cost::{Model, Prediction};
 use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
 use crate::target::{Multiplier, Target, VectorUnit};
 
@@ -45,6 +45,7 @@ pub struct Choice {
 
 /// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls.
 pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
+    let model = &Model::of(c, target);
     let mut tiles: Vec<(Schedule, f64)> = vec![];
     for unit in &target.units {
         for form in [Form::Outer, Form::Dot, Form::Mmla] {
@@ -52,8 +53,8 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
                 continue;
             }
             for (rows, columns) in register_tiles(form, unit, c) {
-                let schedule = plain(c, form, unit, target, rows, columns);
-                let cost = predict_in_cache(c, &schedule, target);
+                let schedule = plain(c, form, unit, model, rows, columns);
+                let cost = model.predict_in_cache(&schedule);
                 tiles.extend(cost.map(|cost| (schedule, cost)));
             }
         }
@@ -64,9 +65,9 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     let mut kept = Kept::default();
     for (tile, _) in &tiles {
         if kept.is_worth_trying(tile) {
-            for schedule in blockings(c, tile, target, constant) {
+            for schedule in blockings(c, tile, target, model, constant) {
                 if schedule.verify(c, target).is_ok() {
-                    let cost = predict(c, &schedule, target);
+                    let cost = model.predict(&schedule);
                     weighed.extend(cost.map(|cost| (schedule, cost)));
                 }
             }
@@ -135,7 +136,7 @@ fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
 }
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
-fn plain(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: u64, columns: u64) -> Schedule {
+fn plain(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, rows: u64, columns: u64) -> Schedule {
     let parallel = parallel_axis(c, form, rows, columns);
     let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
         start,
@@ -162,8 +163,7 @@ fn plain(c: &Contraction, form: Form, unit: &VectorUnit, target: &Target, rows: 
                 parallel: Parallel::N,
                 regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
             };
-            let bare = Contraction { post: vec![], ..c.clone() };
-            predict_in_cache(&bare, &one, target).unwrap_or(f64::INFINITY)
+            model.bare().predict_in_cache(&one).unwrap_or(f64::INFINITY)
         };
         let best = (1..=max_rows(form, unit, left, c.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
         regions.push(region(main, c.n, best.unwrap_or(1), left));
@@ -205,7 +205,7 @@ fn blocks(extent: u64, tile: u64) -> u64 {
 }
 
 /// The same tiles with every way of blocking and packing.
-fn blockings(c: &Contraction, tile: &Schedule, target: &Target, constant: bool) -> Vec<Schedule> {
+fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_>, constant: bool) -> Vec<Schedule> {
     let mut out = vec![];
     let mut k_blocks = vec![c.k];
     // Blocks of K add to the result in memory.
@@ -243,14 +243,14 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, constant: bool) 
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
-            out.push(fewer_tasks(c, s, target));
+            out.push(fewer_tasks(c, s, model));
         }
     }
     out
 }
 
 /// Tasks that each pack the same again are made larger until that costs little.
-fn fewer_tasks(c: &Contraction, mut s: Schedule, target: &Target) -> Schedule {
+fn fewer_tasks(c: &Contraction, mut s: Schedule, model: &Model<'_>) -> Schedule {
     let repacks = |r: &Region| match s.parallel {
         Parallel::M => matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block),
         Parallel::N => r.lhs == LhsAccess::Block,
@@ -263,7 +263,7 @@ fn fewer_tasks(c: &Contraction, mut s: Schedule, target: &Target) -> Schedule {
         s.regions.iter().all(|r| if s.parallel == Parallel::M { r.mc >= c.m } else { r.nc >= r.end - r.start })
     };
     while !whole(&s) {
-        let Some(p) = predict(c, &s, target) else { return s };
+        let Some(p) = model.predict(&s) else { return s };
         let tasks = s
             .regions
             .iter()

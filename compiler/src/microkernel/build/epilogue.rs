@@ -25,29 +25,61 @@ struct Plan {
     extra: usize,
 }
 
-/// The better way for `sums` vectors; `None` if there is none.
-fn plan(unit: &VectorUnit, sums: u64, program: &Program) -> Option<Plan> {
-    let registers = usize::from(unit.registers);
-    let constants = program.constants().len();
-    let with = |free: usize, spill: bool| {
-        let resident = free.checked_sub(program.min_registers())?.min(constants);
-        Some(Plan { spill, resident, extra: constants - resident + if spill { 2 } else { 0 } })
-    };
-    let in_registers = registers.checked_sub(sums as usize).and_then(|free| with(free, false));
-    let spilled = with(registers - 1, true);
-    [in_registers, spilled].into_iter().flatten().min_by_key(|p| p.extra)
+/// What a program asks of registers, measured once.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    /// With every constant loaded where it is used.
+    registers: usize,
+    constants: usize,
 }
 
-/// Operations on each vector of a result with this epilogue, if the tile has so many vectors.
-pub fn cost(c: &Contraction, unit: &VectorUnit, sums: u64) -> f64 {
-    let chain: Vec<PostOp> = c.post.iter().map(|(op, _)| *op).collect();
-    if chain.is_empty() {
-        return 0.0;
+impl Demand {
+    fn of(program: &Program) -> Self {
+        Self { registers: program.min_registers(), constants: program.constants().len() }
     }
-    let program = Program::of(&chain);
-    let extra = plan(unit, sums, &program).map_or(0, |p| p.extra);
-    let operands = c.post.iter().filter(|(_, v)| v.is_some()).count();
-    (program.ops() + extra + operands) as f64
+
+    /// The better way for `sums` vectors; `None` if there is none.
+    fn plan(self, unit: &VectorUnit, sums: u64) -> Option<Plan> {
+        let registers = usize::from(unit.registers);
+        let with = |free: usize, spill: bool| {
+            let resident = free.checked_sub(self.registers)?.min(self.constants);
+            Some(Plan { spill, resident, extra: self.constants - resident + if spill { 2 } else { 0 } })
+        };
+        let in_registers = registers.checked_sub(sums as usize).and_then(|free| with(free, false));
+        let spilled = with(registers - 1, true);
+        [in_registers, spilled].into_iter().flatten().min_by_key(|p| p.extra)
+    }
+}
+
+/// The better way for `sums` vectors; `None` if there is none.
+fn plan(unit: &VectorUnit, sums: u64, program: &Program) -> Option<Plan> {
+    Demand::of(program).plan(unit, sums)
+}
+
+/// What the epilogue of a contraction costs, whatever the schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    demand: Demand,
+    operations: usize,
+}
+
+impl Cost {
+    /// `None` if there is nothing to do.
+    pub fn of(c: &Contraction) -> Option<Self> {
+        let chain: Vec<PostOp> = c.post.iter().map(|(op, _)| *op).collect();
+        if chain.is_empty() {
+            return None;
+        }
+        let program = Program::of(&chain);
+        let operands = c.post.iter().filter(|(_, v)| v.is_some()).count();
+        Some(Self { demand: Demand::of(&program), operations: program.ops() + operands })
+    }
+
+    /// Operations on each vector of the result, if the tile has `sums` of them.
+    pub fn per_vector(self, unit: &VectorUnit, sums: u64) -> f64 {
+        let extra = self.demand.plan(unit, sums).map_or(0, |p| p.extra);
+        (self.operations + extra) as f64
+    }
 }
 
 fn chain(tile: &Tile) -> Vec<PostOp> {
