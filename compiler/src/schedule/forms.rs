@@ -10,7 +10,7 @@ use crate::target::{Multiplier, VectorUnit};
 
 /// The most f32 lanes with which BFMMLA micro-kernels are built: packing transposes as many rows as a vector has groups of
 /// four bf16, in registers.
-const MMLA_LANES: u32 = 16;
+const MMLA_LANES: u32 = 32;
 
 /// Whether a contraction can be computed in this form at all, and why not.
 pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
