@@ -237,7 +237,8 @@ impl Target {
             "armv8" => a64(vec![neon(2, 4, 2)], false, kib(32, 4), kib(512, 8), 3),
             "neoverse-n1" => a64(vec![neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4),
             "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], true, kib(64, 4), kib(1024, 8), 8),
-            "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 8),
+            // Six micro-operations per cycle, as LLVM's scheduling model has it.
+            "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 6),
             "x86-64-v3" => Target {
                 core,
                 modifiers: vec![],

@@ -142,11 +142,13 @@ fn step(
         Form::Dot => lanes * if forms::dot_pairs(c, unit) { 2.0 } else { 1.0 },
         Form::Mmla => 4.0,
     };
+    // The loop's own instructions, by steps of its body.
+    let of_loop = if form == Form::Dot { 0.5 / per_product } else { 0.5 };
     [
         (products / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
         (LATENCY_SLACK * f64::from(unit.fma_latency) / per_product, Bound::Latency),
-        ((products + loads + others + 0.5 / per_product) / f64::from(target.dispatch), Bound::Issue),
+        ((products + loads + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
     .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
