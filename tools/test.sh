@@ -10,7 +10,7 @@ export CI=1
 core=neoverse-v1
 # and the test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
-executing=(verify epilogues)
+executing=(verify epilogues a64_differential)
 # The targets that tests/verify.rs must find on each, all of them and no others.
 declare -A targets=(
     [native]=x86-64-v3,x86-64-v3-avx2,x86-64-v3-fma128
