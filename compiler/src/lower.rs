@@ -1,4 +1,7 @@
-//! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another.
+//! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another. Windows are cut into
+//! tiles in one step.
+
+mod window;
 
 use kiln_ir::rewrite::{
     PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
@@ -19,6 +22,14 @@ pub fn lower(
     let c = Contraction::of(problem);
     let mut nest = contraction::build(&problem.to_string(), &c);
     seen("build", &nest);
+    if let Some(w) = &c.window {
+        nest = window::lower(&problem.to_string(), &c, w, schedule, unit);
+        seen("window", &nest);
+        if add_spills(&mut nest, schedule.form, unit) {
+            seen("spill", &nest);
+        }
+        return Ok(nest);
+    }
     nest = fuse_loops(nest)?;
     seen("fuse_loops", &nest);
     if let [_, rest @ ..] = &schedule.regions[..]

@@ -1,7 +1,7 @@
 //! Weights packed before the calls: the layout that a kernel reads, and the packing itself.
 //!
 //! For each region of columns, and in it for each batch, panels follow one another. A panel holds `width` columns over all
-//! of K: element `(k, c)` is at `k / interleave * interleave * pitch + c * interleave + k % interleave`. What a panel has
+//! of K, tap by tap of a window, each tap's steps filled up to a multiple of `interleave`: element `(k, c)` is at `k / interleave * interleave * pitch + c * interleave + k % interleave`. What a panel has
 //! beyond its columns and beyond K is 0.
 
 use half::bf16;
@@ -35,8 +35,10 @@ impl PanelRegion {
 /// [packed](Self::pack) bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackedLayout {
-    /// Steps of K.
+    /// Steps of K of a tap, or of all there are without a window.
     pub k: u64,
+    /// Taps of a window; each begins a group of neighbouring steps.
+    pub taps: u64,
     /// Columns.
     pub n: u64,
     /// Extents of the weights' own batch axes.
@@ -76,13 +78,19 @@ impl PackedLayout {
             .map(|r| PanelRegion { start: r.start, end: r.end, width: r.nr, shape: schedule.rhs_panel(c, r, unit) })
             .collect();
         let batch = c.batch.iter().zip(&c.rhs.batch).filter(|(_, s)| **s != 0).map(|(e, _)| *e).collect();
-        Some(Self { k: c.k, n: c.n, batch, regions })
+        let (taps, k) = c.taps(1);
+        Some(Self { k, taps, n: c.n, batch, regions })
+    }
+
+    /// Elements from one panel of a region to the next.
+    fn distance(&self, r: &PanelRegion) -> u64 {
+        r.shape.distance(self.taps * self.k.next_multiple_of(r.shape.interleave), r.width)
     }
 
     /// Elements of each region, in order.
     pub fn region_elements(&self) -> impl Iterator<Item = u64> {
         let batch: u64 = self.batch.iter().product();
-        self.regions.iter().map(move |r| batch * r.panels() * r.shape.distance(self.k, r.width))
+        self.regions.iter().map(move |r| batch * r.panels() * self.distance(r))
     }
 
     /// The type of packed elements.
@@ -110,16 +118,16 @@ impl PackedLayout {
         self.region_offsets().1
     }
 
-    /// Packs `weights`, which `view` (the contraction's `rhs`) says how to find, into `out` of [`bytes`](Self::bytes) bytes.
+    /// Packs `weights`, which `view` (the contraction's `rhs`) and the elements between `taps` say how to find, into `out` of [`bytes`](Self::bytes) bytes.
     ///
     /// # Panics
     /// If a slice is shorter than the view or the layout says.
-    pub fn pack(&self, view: &View, weights: Weights<'_>, out: &mut [u8]) {
+    pub fn pack(&self, view: &View, taps: u64, weights: Weights<'_>, out: &mut [u8]) {
         out.fill(0);
         let strides: Vec<u64> = view.batch.iter().copied().filter(|s| *s != 0).collect();
         let (offsets, _) = self.region_offsets();
         for (r, offset) in self.regions.iter().zip(offsets) {
-            let distance = r.shape.distance(self.k, r.width);
+            let distance = self.distance(r);
             for batch in 0..self.batch.iter().product::<u64>() {
                 let (mut index, mut from) = (batch, 0);
                 for (extent, stride) in self.batch.iter().zip(&strides).rev() {
@@ -134,7 +142,7 @@ impl PackedLayout {
                     self.panel(
                         &r.shape,
                         width,
-                        |k, c| weights.get((from + k * view.row + c * view.col) as usize),
+                        |tap, k, c| weights.get((from + tap * taps + k * view.row + c * view.col) as usize),
                         |at, v| {
                             let at = offset as usize + (to + at) as usize * r.shape.dtype.bytes();
                             match r.shape.dtype {
@@ -148,11 +156,14 @@ impl PackedLayout {
         }
     }
 
-    fn panel(&self, shape: &PanelShape, width: u64, get: impl Fn(u64, u64) -> f32, mut put: impl FnMut(u64, f32)) {
+    fn panel(&self, shape: &PanelShape, width: u64, get: impl Fn(u64, u64, u64) -> f32, mut put: impl FnMut(u64, f32)) {
         let group = shape.interleave;
-        for k in 0..self.k {
-            let row = k / group * group * shape.pitch + k % group;
-            (0..width).for_each(|c| put(row + c * group, get(k, c)));
+        for tap in 0..self.taps {
+            for k in 0..self.k {
+                let step = tap * self.k.next_multiple_of(group) + k;
+                let row = step / group * group * shape.pitch + step % group;
+                (0..width).for_each(|c| put(row + c * group, get(tap, k, c)));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile};
+use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow};
 use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError};
 
 use crate::artifact::{Artifact, Parts};
@@ -106,6 +106,15 @@ fn notes(c: &Contraction, schedule: &Schedule, target: &Target) -> Vec<String> {
 }
 
 fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
+    if let Some(w) = &c.window {
+        // What a tile spans: its taps, and rows that may be anywhere in a small image.
+        let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 64 * a.stride).min(a.input) * a.lhs);
+        let bytes = (reach.max().unwrap_or(0).max(c.lhs.col)).saturating_mul(c.lhs.dtype.bytes() as u64);
+        if bytes > MAX_ROW_BYTES {
+            let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_ROW_BYTES})");
+            return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
+        }
+    }
     for (view, rows) in [(&c.lhs, c.m), (&c.rhs, c.k), (&c.dst, c.m)] {
         let bytes = view.dtype.bytes() as u64;
         let distance = if rows > 1 { view.row.max(view.col) } else { 0 };
@@ -150,10 +159,12 @@ enum KernelKey {
         post: Vec<(PostOp, Option<Tensor>)>,
         init: Init,
         spill: Option<u64>,
+        window: Option<Box<TileWindow>>,
         how: How,
     },
     Pack {
-        extents: [u64; 3],
+        /// K, width, what is filled of it, and the panel's own.
+        extents: [u64; 4],
         src: (BufferShape, u64, u64),
         dst: BufferShape,
     },
@@ -186,7 +197,11 @@ impl Plan<'_> {
     /// How a tile is computed. A region's variables start from 0, so the constant tells which region a tile is in.
     fn how(&self, t: &Tile) -> How {
         let column = t.dst.at.index.last().map_or(0, |i| i.constant as u64);
-        let region = self.schedule.regions.iter().find(|r| column < r.end);
+        let region = match t.window {
+            // What is read is a panel in every region, and loops are alike.
+            Some(_) => self.schedule.regions.first(),
+            None => self.schedule.regions.iter().find(|r| column < r.end),
+        };
         How {
             form: self.schedule.form,
             unroll: region.map_or(1, |r| r.unroll),
@@ -202,6 +217,7 @@ impl Plan<'_> {
             post: t.post.iter().map(|(op, m)| (*op, m.as_ref().map(|m| (m.at.buffer, m.row, m.col)))).collect(),
             init: t.init,
             spill: t.spill.as_ref().map(|(_, len)| *len),
+            window: t.window.clone(),
             how: self.how(t),
         }
     }
@@ -211,7 +227,7 @@ impl Plan<'_> {
         let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else { return None };
         let (dst, ..) = described(self.nest, &p.dst);
         let src = described(self.nest, &p.src);
-        (dst.interleave > 1).then_some(KernelKey::Pack { extents: [*k, *width, p.pitch], src, dst })
+        (dst.interleave > 1).then_some(KernelKey::Pack { extents: [*k, *width, p.pitch, p.dst.row], src, dst })
     }
 
     fn collect(&mut self, body: &[Stmt], unit: &VectorUnit) -> Result<(), BuildError> {

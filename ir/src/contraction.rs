@@ -11,7 +11,8 @@
 use crate::dtype::DType;
 use crate::epilogue::PostOp;
 use crate::nest::{Access, Affine, Buffer, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
-use crate::problem::{MathMode, Operand, Problem, Role};
+use crate::problem::{MathMode, Op, Operand, Problem, Role};
+use crate::window::{self, Window};
 
 /// How an argument is seen by a contraction: elements between neighbours along its axes, 0 along those it lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,23 +56,19 @@ pub struct Contraction {
     pub math: MathMode,
     /// The problem's right operand, the weights, is this contraction's left.
     pub swapped: bool,
+    /// How rows and steps of K find the elements of lhs, if not by a stride each.
+    pub window: Option<Window>,
 }
 
 impl Contraction {
     /// The contraction that a problem is.
     pub fn of(problem: &Problem) -> Self {
+        if let Op::Convolution(conv) = problem.op() {
+            let mut all = window::contraction(problem, &conv);
+            all.normalise_window();
+            return all;
+        }
         let operands = problem.operands();
-        let arguments = operands
-            .iter()
-            .map(|o| {
-                let kind = match (o.role, problem.accumulates()) {
-                    (Role::Dst, true) => BufferKind::InOut,
-                    (Role::Dst, false) => BufferKind::Out,
-                    _ => BufferKind::In,
-                };
-                (o.name.clone(), o.dtype, kind)
-            })
-            .collect();
         let view = |argument: usize| view(problem, &operands[argument], argument);
         let dst = operands.len() - 1;
         let mut tensors = 2..dst;
@@ -85,7 +82,7 @@ impl Contraction {
             .collect();
         let [m, n, k] = problem.extents();
         let mut all = Self {
-            arguments,
+            arguments: arguments(problem),
             batch: problem.batch(),
             m,
             n,
@@ -97,14 +94,30 @@ impl Contraction {
             accumulate: problem.accumulates(),
             math: problem.math(),
             swapped: false,
+            window: None,
         };
         all.normalise();
         all
     }
 
-    /// Multiply-adds.
+    /// Multiply-adds: those of taps on the input, where there is a window.
     pub fn macs(&self) -> u64 {
-        self.batch.iter().product::<u64>() * self.m * self.n * self.k
+        let per_column = match &self.window {
+            Some(w) => w.taps_inside() * w.channels,
+            None => self.m * self.k,
+        };
+        self.batch.iter().product::<u64>() * per_column * self.n
+    }
+
+    /// Elements of rhs between taps; 0 without a window.
+    pub fn rhs_tap(&self) -> u64 {
+        self.window.as_ref().map_or(0, |w| w.rhs_tap)
+    }
+
+    /// Taps and the steps of K of each: those of panels that interleave so many steps, in which each tap's are whole groups.
+    pub fn taps(&self, interleave: u64) -> (u64, u64) {
+        let (taps, channels) = self.window.as_ref().map_or((1, self.k), |w| (w.taps(), w.channels));
+        (taps, channels.next_multiple_of(interleave))
     }
 
     /// Every view of the result's axes, and those of the factors.
@@ -127,6 +140,48 @@ impl Contraction {
             self.dst.col = 1;
         }
         self.fold_into_rows();
+    }
+
+    /// Windows that are none become strides, and so do images that continue each other become rows.
+    fn normalise_window(&mut self) {
+        for axis in (0..self.batch.len()).rev().filter(|a| self.batch[*a] == 1).collect::<Vec<_>>() {
+            self.remove_batch(axis);
+        }
+        self.fold_images();
+        let Some(window) = &mut self.window else { return };
+        window.axes.retain(|a| a.output > 1 || a.kernel > 1 || a.pad != 0);
+        if let Some(row) = window.row_stride() {
+            self.lhs.row = row;
+            self.window = None;
+            return self.normalise();
+        }
+        if window.channels == 1 && !window.depthwise {
+            // Taps of a row of the kernel are then steps of K like channels.
+            self.lhs.col = window.axes.last().map_or(1, |a| a.dilation * a.lhs);
+        }
+        if self.n == 1 {
+            self.dst.col = 1;
+        }
+        self.merge_batch();
+    }
+
+    /// The images of the innermost batch axis are an axis of the pixels where they continue each other in the result.
+    fn fold_images(&mut self) {
+        let Some(axis) = self.batch.len().checked_sub(1) else { return };
+        let (m, images) = (self.m, self.batch[axis]);
+        let continues = |v: &View| (m == 1 && v.row == 0) || v.batch[axis] == m * v.row;
+        let post = self.post.iter().filter_map(|(_, v)| v.as_ref()).all(continues);
+        if self.rhs.batch[axis] != 0 || !continues(&self.dst) || !post {
+            return;
+        }
+        let Some(window) = &mut self.window else { return };
+        window.axes.insert(0, window::images(images, self.lhs.batch[axis]));
+        if m == 1 {
+            self.dst.row = self.dst.batch[axis];
+            self.post.iter_mut().filter_map(|(_, v)| v.as_mut()).for_each(|v| v.row = v.batch[axis]);
+        }
+        self.m *= images;
+        self.remove_batch(axis);
     }
 
     fn remove_batch(&mut self, axis: usize) {
@@ -176,6 +231,16 @@ impl Contraction {
     }
 }
 
+/// Name, type and kind of each argument.
+pub(crate) fn arguments(problem: &Problem) -> Vec<(String, DType, BufferKind)> {
+    let kind = |role| match (role, problem.accumulates()) {
+        (Role::Dst, true) => BufferKind::InOut,
+        (Role::Dst, false) => BufferKind::Out,
+        _ => BufferKind::In,
+    };
+    problem.operands().into_iter().map(|o| (o.name, o.dtype, kind(o.role))).collect()
+}
+
 /// An operand as its operation's axes see it.
 fn view(problem: &Problem, operand: &Operand, argument: usize) -> View {
     let axes = problem.axes(operand.role);
@@ -196,6 +261,9 @@ fn view(problem: &Problem, operand: &Operand, argument: usize) -> View {
 
 /// The naive nest: clear, contract, then each post-op over the whole result.
 pub fn build(problem: &str, c: &Contraction) -> LoopNest {
+    if let Some(window) = &c.window {
+        return window::build(problem, c, window);
+    }
     let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
     let [m, n, k] = ["m", "n", "k"].map(|v| nest.var(v));
     let batch: Vec<Var> = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();

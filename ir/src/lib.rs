@@ -43,6 +43,7 @@ pub mod problem;
 pub mod reference;
 pub mod rewrite;
 pub mod text;
+pub mod window;
 
 pub use contraction::Contraction;
 pub use dtype::DType;
@@ -51,3 +52,4 @@ pub use func::Func;
 pub use nest::LoopNest;
 pub use problem::{DTypes, MathMode, Op, Operand, Problem, ProblemError, Role};
 pub use reference::{Reference, Sums};
+pub use window::Window;

@@ -9,11 +9,13 @@
 //! matmul f32 128x768:768x3072 +bias+relu
 //! matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
 //! ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
+//! conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
 //! ```
 //!
 //! DTYPES is one type for source, weights and destination, or `src:weights:dst`. Tags give the order of dimensions in memory
 //! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags, `beta=0`, `fpmath=strict`. With
-//! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read.
+//! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read. A convolution's source and destination
+//! are `axb`, channels innermost, unless a tag says `abx`; there are no other orders for them, and weights are plain.
 //!
 //! Operands of post-ops are dense tensors of the dimensions their mask names, in the order that `dtag` has them in memory.
 //! Biases are f32, the operands of `add` and `mul` have the type of `dst`.
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::{DType, UnknownDType};
 use crate::epilogue::{Epilogue, EpilogueError, PostOp, UnknownPostOp};
 use crate::layout::Tag;
-use crate::op::{Axes, InnerProduct, Matmul};
+use crate::op::{Axes, Convolution, InnerProduct, Matmul};
 
 /// Which arithmetic may stand in for the problem's own: a permission, as oneDNN's fpmath mode is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,6 +77,8 @@ pub enum Op {
     Matmul(Matmul),
     /// Inner product.
     InnerProduct(InnerProduct),
+    /// Convolution.
+    Convolution(Convolution),
 }
 
 /// Dispatch to the operation's own file: an operation is a line here and one in `parse`.
@@ -83,12 +87,15 @@ macro_rules! per_op {
         match $op {
             Op::Matmul($shape) => $body,
             Op::InnerProduct($shape) => $body,
+            Op::Convolution($shape) => $body,
         }
     };
 }
 
 /// The words of operations.
-pub const OPS: &str = "matmul or ip";
+pub const NAMES: [&str; 3] = ["matmul", "ip", "conv"];
+/// The same for messages.
+pub const OPS: &str = "matmul, ip or conv";
 
 impl Op {
     /// The word in problem strings.
@@ -96,6 +103,7 @@ impl Op {
         match self {
             Op::Matmul(_) => "matmul",
             Op::InnerProduct(_) => "ip",
+            Op::Convolution(_) => "conv",
         }
     }
 
@@ -103,6 +111,7 @@ impl Op {
         match name {
             "matmul" => Matmul::parse(descriptor).map(Op::Matmul),
             "ip" => InnerProduct::parse(descriptor).map(Op::InnerProduct),
+            "conv" => Convolution::parse(descriptor).map(Op::Convolution),
             other => Err(ProblemError::UnknownOp(other.into())),
         }
     }
@@ -115,6 +124,13 @@ impl Op {
     /// The axes of an operand.
     pub fn axes(&self, role: Role) -> Axes {
         per_op!(self, s => s.axes(role))
+    }
+
+    /// The order in memory of an operand whose tag is not given.
+    pub fn tag(&self, role: Role) -> Tag {
+        let rank = self.shape(role).len();
+        let channels_last = matches!(self, Op::Convolution(_)) && role != Role::Rhs;
+        channels_last.then(|| Tag::parse("axb", rank)).flatten().unwrap_or(Tag::plain(rank))
     }
 }
 
@@ -315,6 +331,14 @@ pub enum ProblemError {
         /// The last of them.
         last: char,
     },
+    /// A post-op's tensor has dimensions that no kernel broadcasts.
+    #[error("`+{op}`: {why}")]
+    Broadcast {
+        /// The post-op.
+        op: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The post-ops do not form a chain that kernels apply.
     #[error(transparent)]
     Epilogue(#[from] EpilogueError),
@@ -328,6 +352,8 @@ pub const MAX_ELEMENTS: u64 = 1 << 33;
 /// The roles that have a tag, with its name.
 const TAGGED: [(Role, &str); 3] = [(Role::Lhs, "stag"), (Role::Rhs, "wtag"), (Role::Dst, "dtag")];
 
+const CONV_TAGS: &str = "a convolution reads and writes `axb`, channels innermost, or `abx`, channels first";
+
 impl Problem {
     /// A matrix product of `m x k` by `k x n` in f32, without an epilogue.
     pub fn matmul(m: u64, k: u64, n: u64) -> Builder {
@@ -337,6 +363,11 @@ impl Problem {
     /// An inner product in f32, without an epilogue: weights are `oc x ic`.
     pub fn inner_product(mb: u64, ic: u64, oc: u64) -> Builder {
         Builder::new(Op::InnerProduct(InnerProduct::new(mb, ic, oc)))
+    }
+
+    /// A convolution in f32, channels last, without an epilogue.
+    pub fn convolution(shape: Convolution) -> Builder {
+        Builder::new(Op::Convolution(shape))
     }
 
     /// The operation and its shape.
@@ -395,7 +426,7 @@ impl Problem {
     }
 
     /// The dimensions of the result that the tensor of the n-th post-op with one has.
-    fn post_dims(&self, n: u8) -> Vec<usize> {
+    pub fn post_dims(&self, n: u8) -> Vec<usize> {
         let Axes { row, col, .. } = self.op.axes(Role::Dst);
         match self.epilogue.operands().nth(n.into()) {
             Some(PostOp::Bias) => col,
@@ -405,14 +436,20 @@ impl Problem {
         }
     }
 
-    /// Extents of the batch axes.
+    /// Extents of the batch axes; groups and images of a convolution.
     pub fn batch(&self) -> Vec<u64> {
+        if let Op::Convolution(shape) = self.op {
+            return shape.batch().into();
+        }
         let shape = self.op.shape(Role::Dst);
         self.op.axes(Role::Dst).batch.iter().map(|d| d.map_or(1, |d| shape[d])).collect()
     }
 
-    /// M, N and K.
+    /// M, N and K; of a convolution the pixels of an image of the result, and output channels and products in a sum of a group.
     pub fn extents(&self) -> [u64; 3] {
+        if let Op::Convolution(shape) = self.op {
+            return shape.extents();
+        }
         let extent = |role, dims: &dyn Fn(&Axes) -> Vec<usize>| {
             let shape = self.op.shape(role);
             dims(&self.op.axes(role)).iter().map(|d| shape[*d]).product::<u64>()
@@ -424,7 +461,7 @@ impl Problem {
         ]
     }
 
-    /// Multiply-adds of the contraction.
+    /// Multiply-adds of the contraction, a convolution's with padding included.
     pub fn macs(&self) -> u64 {
         self.batch().iter().chain(&self.extents()).product()
     }
@@ -479,6 +516,9 @@ impl Problem {
                 return Err(ProblemError::Mask { op: op.to_string(), dim, rank, last });
             }
         }
+        if let Op::Convolution(_) = self.op {
+            self.validate_broadcast()?;
+        }
         let mut operands = self.operands();
         for o in &operands {
             let text = || o.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
@@ -497,6 +537,18 @@ impl Problem {
         let tag_error = |at: usize, why: &str| {
             Err(ProblemError::Tag { name: TAGGED[at].1, tag: self.tags[at].to_string(), why: why.into() })
         };
+        if let Op::Convolution(_) = self.op {
+            let is = |at: usize, words: &[&str]| {
+                let rank = self.op.shape(TAGGED[at].0).len();
+                words.iter().any(|word| Tag::parse(word, rank) == Some(self.tags[at]))
+            };
+            return match () {
+                () if !is(0, &["axb", "abx"]) => tag_error(0, CONV_TAGS),
+                () if !is(1, &["abx"]) => tag_error(1, "weights of a convolution have the plain order, `abx`"),
+                () if !is(2, &["axb", "abx"]) => tag_error(2, CONV_TAGS),
+                () => Ok(self),
+            };
+        }
         // Sums over several dimensions must run over one in memory, in both factors alike.
         operands.truncate(2);
         for (at, o) in operands.iter().enumerate() {
@@ -519,6 +571,25 @@ impl Problem {
             return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
         }
         Ok(self)
+    }
+
+    /// Whether kernels of a convolution can read the tensors of post-ops: pixels are one axis.
+    fn validate_broadcast(&self) -> Result<(), ProblemError> {
+        let shape = self.op.shape(Role::Dst);
+        let space: Vec<usize> = (2..shape.len()).filter(|d| shape[*d] > 1).collect();
+        for (n, op) in (0..).zip(self.epilogue.operands()) {
+            let fail = |why: String| Err(ProblemError::Broadcast { op: op.to_string(), why });
+            if op == PostOp::BiasRow {
+                return fail("a convolution has no rows: expected bias, one per output channel, or bias:MASK".into());
+            }
+            let dims = self.post_dims(n);
+            let named = space.iter().filter(|d| dims.contains(d)).count();
+            if named != 0 && named != space.len() {
+                let all: String = space.iter().map(|d| char::from(b'a' + *d as u8)).collect();
+                return fail(format!("expected all of the spatial dimensions `{all}` in the mask, or none"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -592,7 +663,7 @@ impl Builder {
         if !DTypes::ALL.contains(&self.dtypes) {
             return Err(ProblemError::MixedDTypes(self.dtypes.to_string()));
         }
-        let mut tags = TAGGED.map(|(role, _)| Tag::plain(self.op.shape(role).len()));
+        let mut tags = TAGGED.map(|(role, _)| self.op.tag(role));
         for (role, word) in &self.tags {
             let at = TAGGED.iter().position(|(r, _)| r == role);
             let rank = self.op.shape(*role).len();
@@ -621,8 +692,12 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.op.name(), self.dtypes)?;
         per_op!(self.op, s => s.fmt(f))?;
-        for (tag, (_, name)) in self.tags.iter().zip(TAGGED).filter(|(tag, _)| !tag.is_plain()) {
-            write!(f, " {name}={tag}")?;
+        for (tag, (role, name)) in self.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.op.tag(*role)) {
+            match self.op {
+                // Of two orders, the one that is not the default.
+                Op::Convolution(_) if role != Role::Rhs && tag.is_plain() => write!(f, " {name}=abx")?,
+                _ => write!(f, " {name}={tag}")?,
+            }
         }
         if self.accumulate {
             f.write_str(" beta=1")?;
@@ -644,7 +719,7 @@ impl FromStr for Problem {
         let mut words = s.split_whitespace();
         let mut next = |missing| words.next().ok_or(ProblemError::Incomplete { text: s.trim().into(), missing });
         let name = next("operation")?;
-        if !matches!(name, "matmul" | "ip") {
+        if !NAMES.contains(&name) {
             return Err(ProblemError::UnknownOp(name.into()));
         }
         let dtypes: DTypes = next("dtypes")?.parse()?;
@@ -788,7 +863,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_or_refused(s in "(matmul |ip )?((bf16|f32) )?[0-9x: +a-z=_]{0,40}") {
+        fn any_text_is_parsed_or_refused(s in "(matmul |ip |conv )?((bf16|f32) )?[0-9x: +a-z=_-]{0,40}") {
             if let Ok(p) = s.parse::<Problem>() {
                 prop_assert_eq!(p.to_string().parse::<Problem>().unwrap(), p);
             }

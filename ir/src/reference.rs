@@ -6,9 +6,12 @@
 //! large, because they are to odd, and each factor that is not bf16 already may be rounded to it. A post-op moves its
 //! argument's error by its slope and adds its own. Where no step rounds, the bound is 0.
 
+mod convolution;
+
 use crate::dtype::DType;
 use crate::epilogue::PostOp;
-use crate::problem::{DTypes, Problem, Role};
+use crate::op::Convolution;
+use crate::problem::{DTypes, Op, Problem, Role};
 
 /// A result in the order of `dst` in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +44,10 @@ impl Problem {
     /// # Panics
     /// If there are other than [`operands`](Self::operands), or a slice is shorter.
     pub fn reference(&self, values: &[&[f32]], sums: Sums) -> Reference {
-        let (value, bound) = self.sums(values, sums);
+        let (value, bound) = match self.op() {
+            Op::Convolution(shape) => self.sums_of_taps(&shape, values, sums),
+            _ => self.sums(values, sums),
+        };
         self.epilogue_of(value, bound, values)
     }
 
@@ -105,6 +111,23 @@ impl Problem {
         (value, bound)
     }
 
+    /// [`sums`](Self::sums) of a convolution.
+    fn sums_of_taps(&self, shape: &Convolution, values: &[&[f32]], sums: Sums) -> (Vec<f64>, Vec<f64>) {
+        let [.., k] = self.extents().map(|e| e as usize);
+        let gamma = self.gamma(k);
+        let len = shape.shape(Role::Dst).iter().product::<u64>() as usize;
+        let (mut value, mut bound) = (vec![0.0f64; len], vec![0.0f64; len]);
+        let old = values.last().filter(|_| self.accumulates());
+        convolution::sums(self, shape, values, |at, sum, size| {
+            let old = old.map_or(0.0, |old| f64::from(old[at]));
+            value[at] = sum + old;
+            if sums == Sums::Rounded {
+                bound[at] = gamma * (size + old.abs()) + k as f64 * f64::from(f32::MIN_POSITIVE);
+            }
+        });
+        (value, bound)
+    }
+
     /// The relative error of a sum of `k` products.
     fn gamma(&self, k: usize) -> f64 {
         let DTypes { src, weights, .. } = self.dtypes();
@@ -124,19 +147,14 @@ impl Problem {
         let strides = dst.strides();
         let ops = self.epilogue().ops();
         // For each tensor: its strides by dimension of the result, 0 where it lacks one.
-        let axes = self.axes(Role::Dst);
         let tensors: Vec<(&[f32], Vec<usize>)> = operands
             .iter()
             .zip(values)
-            .filter(|(o, _)| matches!(o.role, Role::Post(_)))
-            .map(|(o, v)| {
-                let (own, own_strides) = (self.axes(o.role), o.strides());
+            .filter_map(|(o, v)| {
+                let Role::Post(n) = o.role else { return None };
                 let mut by_dim = vec![0; dst.shape.len()];
-                let pairs = axes.batch.iter().zip(&own.batch).filter_map(|(d, o)| Some(((*d)?, (*o)?)));
-                let inner = [(&axes.row, &own.row), (&axes.col, &own.col)];
-                let inner = inner.into_iter().filter_map(|(d, o)| Some((*d.first()?, *o.first()?)));
-                pairs.chain(inner).for_each(|(d, o)| by_dim[d] = own_strides[o] as usize);
-                (*v, by_dim)
+                self.post_dims(n).into_iter().zip(o.strides()).for_each(|(d, s)| by_dim[d] = s as usize);
+                Some((*v, by_dim))
             })
             .collect();
         let mut index = vec![0u64; dst.shape.len()];

@@ -42,6 +42,7 @@ pub struct Kernel {
     signature: Signature,
     /// How packing finds the weights.
     rhs: View,
+    rhs_tap: u64,
     schedule: Schedule,
     notes: Vec<String>,
     code: LoadedCode,
@@ -62,7 +63,8 @@ impl Kernel {
     ) -> Result<Self, RuntimeError> {
         let start = Instant::now();
         let artifact = compile(problem, target, options)?;
-        let rhs = Contraction::of(problem).rhs;
+        let contraction = Contraction::of(problem);
+        let (rhs_tap, rhs) = (contraction.rhs_tap(), contraction.rhs);
         if artifact.packed_layout().is_some() && rhs.argument != 1 {
             // The columns of a transposed product are rows of the source, which is another in each call.
             let cause = "a layout of packed weights, and the columns are not the weights".into();
@@ -83,6 +85,7 @@ impl Kernel {
                 artifact.packed_arguments(),
             ),
             rhs,
+            rhs_tap,
             schedule: choice.schedule.clone(),
             notes: artifact.notes().to_vec(),
             scratch_bytes: artifact.scratch_bytes() as usize,
@@ -132,7 +135,7 @@ impl Kernel {
             Input::Bf16(v) => Weights::Bf16(v),
             Input::Packed(_) => unreachable!("checked: packed weights are refused"),
         };
-        PackedWeights::pack(layout, &self.rhs, values, &self.shared.packed)
+        PackedWeights::pack(layout, &self.rhs, self.rhs_tap, values, &self.shared.packed)
     }
 
     /// Bytes of machine code.

@@ -26,11 +26,12 @@ struct Packed {
 }
 
 impl PackedWeights {
-    /// Packs `weights`, which `view` says how to find, and adds the bytes to `counter` for as long as they are kept. Slices are
+    /// Packs `weights`, which `view` and the elements between `taps` say how to find, and adds the bytes to `counter` for as long as they are kept. Slices are
     /// as long as the view says.
     pub(crate) fn pack(
         layout: &Arc<PackedLayout>,
         view: &View,
+        taps: u64,
         weights: Weights<'_>,
         counter: &Arc<AtomicUsize>,
     ) -> Result<Self, RuntimeError> {
@@ -38,7 +39,7 @@ impl PackedWeights {
         let shape =
             Layout::from_size_align(bytes, MIN_ALIGN).map_err(|_| ScratchError::Layout { bytes, align: MIN_ALIGN })?;
         let mut buffer = Buffer::allocate(shape).ok_or(ScratchError::OutOfMemory { bytes })?;
-        layout.pack(view, weights, buffer.bytes_mut());
+        layout.pack(view, taps, weights, buffer.bytes_mut());
         counter.fetch_add(bytes, Ordering::Relaxed);
         Ok(Self(Arc::new(Packed { layout: layout.clone(), buffer, bytes, counter: counter.clone() })))
     }

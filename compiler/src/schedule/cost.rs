@@ -8,9 +8,9 @@
 
 use std::fmt;
 
-use kiln_ir::{Contraction, DType};
+use kiln_ir::{Contraction, DType, Window};
 
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms, rows};
 use crate::microkernel::build::epilogue;
 use crate::target::{Cache, Multiplier, Target, VectorUnit};
 
@@ -125,6 +125,8 @@ fn step(
             let widen = if pairs { 0.0 } else { r * is_bf16(c.lhs.dtype) + columns as f64 * is_bf16(c.rhs.dtype) };
             (r * columns as f64 / per, (r + columns as f64) / per, widen / per)
         }
+        // Taps along a line share what they read.
+        Form::Depthwise => (r * v, v + r * v * 0.5, v * is_bf16(c.lhs.dtype) * r * 0.5 + v * is_bf16(c.rhs.dtype)),
         Form::Mmla => {
             let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
             // Rows in place are put together from two loads by operations that share the products' pipes.
@@ -138,7 +140,7 @@ fn step(
     };
     // An accumulator is added to once a step, or once in as many steps as an instruction takes.
     let per_product = match form {
-        Form::Outer => 1.0,
+        Form::Outer | Form::Depthwise => 1.0,
         Form::Dot => lanes * if forms::dot_pairs(c, unit) { 2.0 } else { 1.0 },
         Form::Mmla => 4.0,
     };
@@ -190,8 +192,11 @@ impl<'a> Model<'a> {
         let mut longest = 0.0;
         let batch = c.batch.iter().product::<u64>() as f64;
         for r in &schedule.regions {
-            let mut p = region(c, schedule.form, r, unit, target, post, with_memory);
+            let mut p = region(c, schedule, r, unit, target, post, with_memory);
             p.pack = packing(c, schedule, r, Memory::of(c, target));
+            if let Some(w) = &c.window {
+                p.pack += strips(c, w, schedule, r, target);
+            }
             total.kernel += batch * p.kernel;
             total.overhead += batch * p.overhead;
             total.pack += batch * p.pack;
@@ -207,38 +212,54 @@ impl<'a> Model<'a> {
 
 fn region(
     c: &Contraction,
-    form: Form,
+    schedule: &Schedule,
     r: &Region,
     unit: &VectorUnit,
     target: &Target,
     post: Option<epilogue::Cost>,
     with_memory: bool,
 ) -> Prediction {
+    let form = schedule.form;
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
     let width = r.end - r.start;
     let strips = width / r.nr;
     let blocks_k = c.k.div_ceil(r.kc);
+    // Steps of K of a row: of a window, those whose taps are on the input, on average.
+    let k = match &c.window {
+        Some(w) => {
+            let channels = w.channels.next_multiple_of(forms::interleave(form)) as f64;
+            w.taps_inside() as f64 / w.pixels() as f64 * channels
+        }
+        None => c.k as f64,
+    };
     let mut p = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut most = 0.0;
     // Every block of rows has whole tiles and perhaps a smaller one; so has the last block.
     let (whole, rest) = (c.m / r.mc, c.m % r.mc);
-    let heights = [(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)];
+    let heights = match &c.window {
+        Some(w) => rows::heights(w, form, schedule.rows, r.mr),
+        None => vec![(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)],
+    };
     for (rows, count) in heights {
         if rows == 0 || count == 0 {
             continue;
         }
         let calls = (count * strips) as f64;
         let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
-        let compute = per_step * c.k as f64;
-        let fetch = if with_memory { fetch_per_step(c, form, r, rows, lanes, target) } else { Fetch::default() };
-        let memory = (fetch.near + fetch.far) * c.k as f64;
+        let compute = per_step * k;
+        let fetch = match &c.window {
+            _ if !with_memory => Fetch::default(),
+            Some(w) => window_fetch(c, w, schedule, r, rows, lanes, target),
+            None => fetch_per_step(c, form, r, rows, lanes, target),
+        };
+        let memory = (fetch.near + fetch.far) * k;
         let overlap = per_step / (per_step + fetch.near + fetch.far);
         let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
         if memory > compute {
             bound = Bound::Memory;
         }
-        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * c.k as f64);
+        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * k);
         if kernel > most {
             most = kernel;
             p.bound = bound;
@@ -253,7 +274,7 @@ fn region(
         let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
         // What turns accumulators into vectors of columns.
         let arrange = match form {
-            Form::Outer => 0.0,
+            Form::Outer | Form::Depthwise => 0.0,
             Form::Dot => 3.0 * (rows * r.nr) as f64,
             Form::Mmla => accumulators as f64 / f64::from(unit.fma_pipes.min(2)),
         };
@@ -343,6 +364,115 @@ fn fetch_per_step(c: &Contraction, form: Form, r: &Region, rows: u64, lanes: u64
     fetch
 }
 
+/// Elements of the source that a window's block of `outputs` along the block axis reads, and the lines of them.
+fn block_inputs(w: &Window, outputs: u64) -> (u64, u64) {
+    let block = rows::block_axis(w);
+    let extent = |i: usize| {
+        let a = &w.axes[i];
+        let most = (outputs.max(1) - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
+        if i == block && i + 1 < w.axes.len() { most.min(a.input) } else { a.input }
+    };
+    let lines = (0..w.axes.len() - 1).map(extent).product::<u64>();
+    (lines * extent(w.axes.len() - 1), lines)
+}
+
+/// [`fetch_per_step`] of a window: neighbouring rows and taps read the same inputs, so that what a tile fetches of the source is
+/// its share of what there is.
+fn window_fetch(
+    c: &Contraction,
+    w: &Window,
+    schedule: &Schedule,
+    r: &Region,
+    rows: u64,
+    lanes: u64,
+    target: &Target,
+) -> Fetch {
+    let form = schedule.form;
+    let width = r.nr.next_multiple_of(lanes);
+    let panel_bytes = |dtype: DType| if form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
+    let (lhs_bytes, rhs_bytes) = (panel_bytes(c.lhs.dtype), panel_bytes(c.rhs.dtype));
+    let memory = Memory::of(c, target);
+    let mut fetch = Fetch::default();
+    let outputs = r.mc / rows::block_pixels(w).max(1);
+    let (inputs, _) = block_inputs(w, outputs);
+    let columns = if w.depthwise { r.nc } else { 1 };
+    // Of a block of K, what a block of rows reads, and what a tile does.
+    let share = r.kc as f64 / c.k as f64;
+    let of_block = (inputs * w.channels * columns * lhs_bytes) as f64 * share.max(1.0 / w.taps() as f64);
+    let per_step = (of_block * rows as f64 / r.mc.max(1) as f64 / r.kc as f64).min((rows * lhs_bytes * columns) as f64);
+    let of_tile = per_step * r.kc as f64;
+    let again = (r.nc / r.nr) as f64;
+    let fits = |bytes: f64| {
+        if bytes <= target.l1d.bytes as f64 / 2.0 {
+            Rate::L1
+        } else if bytes <= target.l2.bytes as f64 / 2.0 {
+            Rate::Near(1.0 / L2_BANDWIDTH)
+        } else {
+            Memory::Beyond.rate(1 << 20, 1)
+        }
+    };
+    let mut add = |bytes: f64, rate: Rate, times: f64| match rate {
+        Rate::L1 => {}
+        Rate::Near(cost) => fetch.near += bytes * cost * times,
+        Rate::Far(cost) => fetch.far += bytes * cost * times,
+    };
+    let first = if r.lhs == LhsAccess::Block { fits(of_block) } else { memory.rate(1 << 20, 1) };
+    let (source_again, weights_again) = match r.order {
+        Order::NM => (fits(of_block), fits((r.kc * width * rhs_bytes) as f64)),
+        Order::MN => (fits(of_tile), fits((r.kc * r.nc * rhs_bytes) as f64)),
+    };
+    add(per_step, first, 1.0 / again);
+    add(per_step, source_again, 1.0 - 1.0 / again);
+    let tiles = (r.mc / rows.max(1)).max(1) as f64;
+    let weights = (width * rhs_bytes) as f64;
+    let packed = if r.rhs == RhsAccess::Packed { memory.rate(1 << 20, 1) } else { Rate::L1 };
+    add(weights, packed, 1.0 / tiles);
+    add(weights, weights_again, 1.0 - 1.0 / tiles);
+    fetch
+}
+
+/// What a window's copies cost: of the source into strips, of blocks of weights, and of a result that is computed elsewhere, for
+/// one product of a batch.
+fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: &Target) -> f64 {
+    let memory = Memory::of(c, target);
+    let copied = |elements: f64, dtype: DType, per_element: f64| {
+        let bytes = dtype.bytes() as f64;
+        let fetch = match memory.rate(1 << 20, 1) {
+            Rate::L1 => 0.0,
+            Rate::Near(cost) | Rate::Far(cost) => bytes * cost,
+        };
+        elements * per_element.max(fetch)
+    };
+    let width = r.end - r.start;
+    let outputs = r.mc / rows::block_pixels(w).max(1);
+    let block = &w.axes[rows::block_axis(w)];
+    let blocks = block.output.div_ceil(outputs.max(1)) as f64;
+    // Blocks of columns that each copy the source again.
+    let again = if schedule.parallel == Parallel::M && !w.depthwise { 1 } else { width.div_ceil(r.nc) } as f64;
+    let mut total = 0.0;
+    if r.lhs == LhsAccess::Block {
+        let inputs = block_inputs(w, outputs).0 as f64 * blocks;
+        let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
+        let cost = if schedule.form == Form::Mmla { COPY_REARRANGED / 8.0 } else { COPY_ELEMENT };
+        total += copied(elements * again, c.lhs.dtype, cost);
+    }
+    if forms::transposes_result(c) {
+        let elements = (c.m * width) as f64;
+        let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).count() as f64;
+        total += elements * COPY_ELEMENT * (1.0 + operands + if c.accumulate { 1.0 } else { 0.0 });
+    }
+    if scratch_is_large(c, w, schedule, r, target) {
+        total *= 4.0;
+        total += 1e9;
+    }
+    total
+}
+
+/// Whether a thread's scratch memory would be more than the second-level cache.
+fn scratch_is_large(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: &Target) -> bool {
+    rows::scratch_bytes(schedule, r, c, w) > target.l2.bytes
+}
+
 /// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.
 #[derive(Clone, Copy, PartialEq)]
 enum Memory {
@@ -354,7 +484,14 @@ enum Memory {
 impl Memory {
     fn of(c: &Contraction, target: &Target) -> Self {
         let bytes = |rows: u64, cols: u64, dtype: DType| rows * cols * dtype.bytes() as u64;
-        let bytes = bytes(c.m, c.k, c.lhs.dtype) + bytes(c.k, c.n, c.rhs.dtype) + bytes(c.m, c.n, c.dst.dtype);
+        let source = match &c.window {
+            Some(w) => {
+                let columns = if w.depthwise { c.n } else { 1 };
+                bytes(w.axes.iter().map(|a| a.input).product(), w.channels * columns, c.lhs.dtype)
+            }
+            None => bytes(c.m, c.k, c.lhs.dtype),
+        };
+        let bytes = source + bytes(c.k, c.n, c.rhs.dtype) + bytes(c.m, c.n, c.dst.dtype);
         match bytes.saturating_mul(c.batch.iter().product()) {
             b if b <= target.l1d.bytes * 3 / 4 => Memory::L1,
             b if b <= target.l2.bytes * 3 / 4 => Memory::L2,
@@ -432,6 +569,7 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
     };
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,
+        LhsAccess::Block if c.window.is_some() => 0.0,
         LhsAccess::Block => {
             let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1);
             runs * width.div_ceil(r.nc) as f64

@@ -3,7 +3,7 @@
 
 use kiln_ir::contraction::View;
 use kiln_ir::rewrite::PanelShape;
-use kiln_ir::{Contraction, DType};
+use kiln_ir::{Contraction, DType, Window};
 
 use super::{Form, LhsAccess, Region, RhsAccess};
 use crate::target::{Multiplier, VectorUnit};
@@ -14,8 +14,12 @@ const MMLA_LANES: u32 = 32;
 
 /// Whether a contraction can be computed in this form at all, and why not.
 pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
+    if (form == Form::Depthwise) != c.window.as_ref().is_some_and(|w| w.depthwise) {
+        return Err("depthwise is the form of convolutions with a channel per group, and their only one".into());
+    }
     match form {
-        Form::Outer => Ok(()),
+        Form::Outer | Form::Depthwise => Ok(()),
+        Form::Dot if c.window.is_some() => Err("sums in lanes are of matrices".into()),
         Form::Dot if is_unit(c.lhs.col, c.k) && is_unit(c.rhs.row, c.k) => Ok(()),
         Form::Dot => Err("sums in lanes need both factors contiguous along K".into()),
         Form::Mmla if !unit.bf16 => Err(format!("{} has no BFMMLA here", unit.isa)),
@@ -23,8 +27,21 @@ pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), Strin
             Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes))
         }
         Form::Mmla if !bf16_factors(c) => Err("f32 factors may not be rounded to bf16".into()),
+        Form::Mmla if c.window.as_ref().is_some_and(|w| !copies_lines(c, w)) => {
+            Err("packing to BFMMLA needs channels or pixels that are neighbours".into())
+        }
         Form::Mmla => Ok(()),
     }
+}
+
+/// Whether lines of a window's source can be copied for BFMMLA.
+fn copies_lines(c: &Contraction, w: &Window) -> bool {
+    c.lhs.col == 1 || w.axes.last().is_some_and(|a| a.stride * a.lhs == 1)
+}
+
+/// Whether a result whose columns are not neighbours is computed elsewhere and copied.
+pub fn transposes_result(c: &Contraction) -> bool {
+    c.window.is_some() && c.dst.col != 1
 }
 
 /// Whether the factors are bf16 or may be rounded to it.
@@ -39,6 +56,16 @@ fn is_unit(stride: u64, extent: u64) -> bool {
 
 /// Whether a region may read its operands so.
 pub fn check_access(form: Form, c: &Contraction, unit: &VectorUnit, r: &Region) -> Result<(), String> {
+    if c.window.is_some() {
+        let neighbours = is_unit(c.rhs.row, c.taps(1).1) || is_unit(c.rhs.col, r.nr);
+        return match form {
+            Form::Mmla if r.lhs == LhsAccess::InPlace => Err("BFMMLA reads these rows packed".into()),
+            Form::Mmla if r.rhs == RhsAccess::Block && !neighbours => {
+                Err("weights that are neighbours along neither axis are packed before calls".into())
+            }
+            _ => Ok(()),
+        };
+    }
     match form {
         Form::Dot if r.lhs != LhsAccess::InPlace || r.rhs != RhsAccess::InPlace => {
             Err("sums in lanes read both factors in place".into())
@@ -69,7 +96,7 @@ pub fn interleave(form: Form) -> u64 {
 pub fn panel(form: Form, dtype: DType, width: u64, lanes: u64) -> PanelShape {
     match form {
         Form::Mmla => PanelShape { pitch: width.next_multiple_of(lanes / 2), interleave: 4, dtype: DType::Bf16 },
-        Form::Outer | Form::Dot => PanelShape { pitch: width.next_multiple_of(lanes), interleave: 1, dtype },
+        Form::Outer | Form::Dot | Form::Depthwise => PanelShape { pitch: width.next_multiple_of(lanes), interleave: 1, dtype },
     }
 }
 
@@ -77,7 +104,7 @@ pub fn panel(form: Form, dtype: DType, width: u64, lanes: u64) -> PanelShape {
 pub fn unroll_group(form: Form, unit: &VectorUnit) -> u64 {
     match (form, unit.multiplier) {
         (Form::Outer, Multiplier::Lane { .. }) => 4,
-        (Form::Outer, Multiplier::Broadcast) => 1,
+        (Form::Outer, Multiplier::Broadcast) | (Form::Depthwise, _) => 1,
         // Eight steps of a row are one load.
         (Form::Mmla, _) => 8,
         (Form::Dot, _) => 2 * u64::from(unit.lanes),
@@ -92,6 +119,8 @@ pub fn registers_needed(form: Form, unit: &VectorUnit, rows: u64, columns: u64, 
         (Form::Outer, Multiplier::Lane { .. }) => rows * vectors + rows + 1,
         (Form::Outer, Multiplier::Broadcast) => rows * vectors + vectors + 1,
         (Form::Dot, _) => rows * columns + rows + 1,
+        // A tap's weights and two vectors of the source.
+        (Form::Depthwise, _) => rows * vectors + 3,
         (Form::Mmla, _) => {
             let pairs = rows.div_ceil(2);
             // In place, a block is put together from two rows, eight steps at a time.
@@ -106,7 +135,7 @@ pub fn registers_needed(form: Form, unit: &VectorUnit, rows: u64, columns: u64, 
 pub fn granularity(form: Form, unit: &VectorUnit, c: &Contraction) -> (u64, u64, u64) {
     let lanes = u64::from(unit.lanes);
     match form {
-        Form::Outer => (1, 1, lanes),
+        Form::Outer | Form::Depthwise => (1, 1, lanes),
         Form::Dot => (1, lanes * if dot_pairs(c, unit) { 2 } else { 1 }, 1),
         Form::Mmla => (2, 4, lanes / 2),
     }

@@ -10,6 +10,7 @@
 
 pub mod cost;
 pub mod forms;
+pub mod rows;
 mod search;
 mod text;
 
@@ -30,6 +31,17 @@ pub enum Form {
     Dot,
     /// BFMMLA: 2x4 by 4x2 in each 128 bits.
     Mmla,
+    /// Columns in lanes of both factors: each column has a channel of its own.
+    Depthwise,
+}
+
+/// How the pixels of a window become the rows of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// Tiles end where lines do: tiles of a line, and lines, are alike but at the borders.
+    Line,
+    /// All pixels follow one another, and each tile is on its own. Without a window, rows always do.
+    Flat,
 }
 
 /// Where a micro-kernel reads the row operand.
@@ -110,6 +122,8 @@ pub struct Schedule {
     pub isa: VectorIsa,
     /// What its micro-kernels do.
     pub form: Form,
+    /// The rows of a window.
+    pub rows: Rows,
     /// The parallel axis.
     pub parallel: Parallel,
     /// Regions, ascending, covering all columns.
@@ -160,14 +174,18 @@ impl Schedule {
             if width % r.nr != 0 || r.nc % r.nr != 0 || r.nc > width {
                 return fail(format!("nr={} must divide nc={} and the region's {width} columns", r.nr, r.nc));
             }
-            if r.mr > r.mc || r.mc > c.m || (r.mc % r.mr != 0 && r.mc != c.m) {
+            if let Some(w) = &c.window {
+                if let Err(why) = rows::check(self, r, c, w) {
+                    return fail(why);
+                }
+            } else if r.mr > r.mc || r.mc > c.m || (r.mc % r.mr != 0 && r.mc != c.m) {
                 return fail(format!("mc={} must be a multiple of mr={} or all {} rows", r.mc, r.mr, c.m));
             }
             if r.kc > c.k {
                 return fail(format!("kc={} is more than K={}", r.kc, c.k));
             }
             if r.kc < c.k {
-                if c.dst.dtype != DType::F32 {
+                if c.dst.dtype != DType::F32 && !(c.window.is_some() && forms::transposes_result(c)) {
                     return fail("blocks of K add to an f32 result, and it is bf16".into());
                 }
                 if r.kc % forms::interleave(self.form) != 0 {
@@ -180,6 +198,9 @@ impl Schedule {
                     "a {}x{} tile needs {needed} registers, {} has {}",
                     r.mr, r.nr, unit.isa, unit.registers
                 ));
+            }
+            if self.rows == Rows::Line && c.window.is_none() {
+                return fail("rows=line is of convolutions".into());
             }
             if let Multiplier::Lane { max_reg } = unit.multiplier
                 && self.form == Form::Outer
@@ -224,13 +245,19 @@ impl Schedule {
     pub fn wasted_macs(&self, c: &Contraction, target: &Target) -> u64 {
         let Some(unit) = target.unit(self.isa) else { return 0 };
         let (rows, k, columns) = forms::granularity(self.form, unit, c);
+        let batch: u64 = c.batch.iter().product();
+        if let Some(w) = &c.window {
+            let row_taps = rows::row_taps(w, self.form, self.regions.iter().map(|r| (r.mr, r.end - r.start, r.nr)));
+            let steps = w.channels.next_multiple_of(k);
+            let columns = |(taps, width, nr): (u64, u64, u64)| taps * (width / nr * nr.next_multiple_of(columns));
+            return (row_taps.map(columns).sum::<u64>() * steps * batch).saturating_sub(c.macs());
+        }
         let waste = |r: &Region| {
             let strips = (r.end - r.start) / r.nr;
             let tails = c.m / r.mc * (r.mc % r.mr).next_multiple_of(rows) + (c.m % r.mc % r.mr).next_multiple_of(rows);
             let whole = (c.m / r.mc * (r.mc / r.mr) + c.m % r.mc / r.mr) * r.mr.next_multiple_of(rows);
             (whole + tails) * r.nr.next_multiple_of(columns) * strips * c.k.next_multiple_of(k)
         };
-        let batch: u64 = c.batch.iter().product();
         (self.regions.iter().map(waste).sum::<u64>() * batch).saturating_sub(c.macs())
     }
 }

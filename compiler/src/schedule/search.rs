@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use kiln_ir::{Contraction, DType};
+use kiln_ir::{Contraction, DType, Window};
 
 use super::cost::{Model, Prediction};
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
 use crate::target::{Multiplier, Target, VectorUnit};
+use kiln_ir::nest::MAX_WINDOW_ROWS;
 
 /// Register tiles that cache blocks are tried for.
 const TILES_KEPT: usize = 4;
@@ -48,14 +49,17 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     let model = &Model::of(c, target);
     let mut tiles: Vec<(Schedule, f64)> = vec![];
     for unit in &target.units {
-        for form in [Form::Outer, Form::Dot, Form::Mmla] {
+        for form in [Form::Outer, Form::Dot, Form::Mmla, Form::Depthwise] {
             if forms::check(form, c, unit).is_err() || (form == Form::Dot && c.m > DOT_ROWS) {
                 continue;
             }
-            for (rows, columns) in register_tiles(form, unit, c) {
-                let schedule = plain(c, form, unit, model, rows, columns);
-                let cost = model.predict_in_cache(&schedule);
-                tiles.extend(cost.map(|cost| (schedule, cost)));
+            let modes: &[Rows] = if c.window.is_some() { &[Rows::Line, Rows::Flat] } else { &[Rows::Flat] };
+            for &mode in modes {
+                for (rows, columns) in register_tiles(form, unit, c, mode) {
+                    let schedule = plain(c, form, unit, model, mode, [rows, columns]);
+                    let cost = model.predict_in_cache(&schedule);
+                    tiles.extend(cost.map(|cost| (schedule, cost)));
+                }
             }
         }
     }
@@ -65,7 +69,11 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     let mut kept = Kept::default();
     for (tile, _) in &tiles {
         if kept.is_worth_trying(tile) {
-            for schedule in blockings(c, tile, target, model, constant) {
+            let all = match &c.window {
+                Some(w) => window_blockings(c, w, tile, target, constant),
+                None => blockings(c, tile, target, model, constant),
+            };
+            for schedule in all {
                 if schedule.verify(c, target).is_ok() {
                     let cost = model.predict(&schedule);
                     weighed.extend(cost.map(|cost| (schedule, cost)));
@@ -83,14 +91,14 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
 #[derive(Default)]
-struct Kept(Vec<(Form, usize)>);
+struct Kept(Vec<((Form, Rows), usize)>);
 
 impl Kept {
     fn is_worth_trying(&mut self, s: &Schedule) -> bool {
-        let slot = match self.0.iter().position(|(form, _)| *form == s.form) {
+        let slot = match self.0.iter().position(|(kind, _)| *kind == (s.form, s.rows)) {
             Some(slot) => slot,
             None => {
-                self.0.push((s.form, 0));
+                self.0.push(((s.form, s.rows), 0));
                 self.0.len() - 1
             }
         };
@@ -100,12 +108,13 @@ impl Kept {
 }
 
 /// Tiles that fit in the registers: rows by columns, columns in whole vectors unless the problem has fewer.
-fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction) -> Vec<(u64, u64)> {
+fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction, mode: Rows) -> Vec<(u64, u64)> {
     let lanes = u64::from(unit.lanes);
     let mut tiles = vec![];
+    let rows = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
     // Sums in lanes have a register per element; others a vector.
     let (column_step, row_step) = match form {
-        Form::Outer => (lanes, 1),
+        Form::Outer | Form::Depthwise => (lanes, 1),
         Form::Dot => (2, 1),
         Form::Mmla => (lanes, 2),
     };
@@ -114,8 +123,8 @@ fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction) -> Vec<(u64, u
         if !fits(form, unit, 1, columns) {
             break;
         }
-        let most = max_rows(form, unit, columns, c.m);
-        tiles.extend((1..=most).filter(|r| r % row_step == 0 || *r == c.m).map(|rows| (rows, columns)));
+        let most = max_rows(form, unit, columns, rows);
+        tiles.extend((1..=most).filter(|r| r % row_step == 0 || *r == rows).map(|rows| (rows, columns)));
         if columns == c.n {
             break;
         }
@@ -136,8 +145,15 @@ fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
 }
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
-fn plain(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, rows: u64, columns: u64) -> Schedule {
-    let parallel = parallel_axis(c, form, rows, columns);
+fn plain(
+    c: &Contraction,
+    form: Form,
+    unit: &VectorUnit,
+    model: &Model<'_>,
+    mode: Rows,
+    [rows, columns]: [u64; 2],
+) -> Schedule {
+    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
     let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
         start,
         end,
@@ -160,15 +176,27 @@ fn plain(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, rows
             let one = Schedule {
                 isa: unit.isa,
                 form,
+                rows: mode,
                 parallel: Parallel::N,
                 regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
             };
             model.bare().predict_in_cache(&one).unwrap_or(f64::INFINITY)
         };
-        let best = (1..=max_rows(form, unit, left, c.m)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+        // Tiles of a window are as high as the others at most: lines are cut alike.
+        let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
+        let best = (1..=max_rows(form, unit, left, most)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
         regions.push(region(main, c.n, best.unwrap_or(1), left));
     }
-    Schedule { isa: unit.isa, form, parallel, regions }
+    Schedule { isa: unit.isa, form, rows: mode, parallel, regions }
+}
+
+/// The most rows that a window's tile may have.
+fn max_line_rows(c: &Contraction, mode: Rows) -> u64 {
+    let line = match &c.window {
+        Some(w) if mode == Rows::Line => w.axes.last().map_or(1, |a| a.output),
+        _ => c.m,
+    };
+    line.min(MAX_WINDOW_ROWS)
 }
 
 /// Steps of K in a loop body: enough that the loop's own instructions do not count.
@@ -247,6 +275,96 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
         }
     }
     out
+}
+
+/// A window's tiles with every way of blocking: rows or columns as tasks, blocks of K that the first-level cache holds.
+fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Target, constant: bool) -> Vec<Schedule> {
+    let mut out = vec![];
+    let mut k_blocks = vec![c.k];
+    if c.dst.dtype == DType::F32 || forms::transposes_result(c) {
+        k_blocks.extend(window_k_blocks(w, c.k));
+    }
+    k_blocks.dedup();
+    let lines = w.axes[rows::block_axis(w)].output;
+    let can_block = tile.rows == Rows::Line && rows::block_axis(w) + 1 < w.axes.len();
+    let pixels = rows::block_pixels(w);
+    let tasks = c.macs() >= PARALLEL_MACS;
+    let batch = c.batch.iter().product::<u64>();
+    let is_unit = c.lhs.col == 1 || w.channels == 1;
+    let sources: &[LhsAccess] = match tile.form {
+        Form::Mmla => &[LhsAccess::Block],
+        Form::Depthwise if c.lhs.col != 1 => &[LhsAccess::Block],
+        Form::Outer if !is_unit => &[LhsAccess::Block, LhsAccess::InPlace],
+        _ => &[LhsAccess::InPlace],
+    };
+    let copies = |lhs: LhsAccess| lhs == LhsAccess::Block || forms::transposes_result(c);
+    for &kc in &k_blocks {
+        for &lhs in sources {
+            for parallel in [Parallel::M, Parallel::N, Parallel::Batch, Parallel::None] {
+                let possible = match parallel {
+                    Parallel::None => !tasks,
+                    Parallel::Batch => tasks && batch >= 2,
+                    Parallel::M => tasks && can_block && lines > 1,
+                    Parallel::N => tasks,
+                };
+                if !possible || (tasks && parallel == Parallel::None) {
+                    continue;
+                }
+                // Outputs of a block along the block axis.
+                let mut sizes = vec![lines];
+                if can_block && (parallel == Parallel::M || copies(lhs)) {
+                    sizes = vec![lines.div_ceil(TASKS), lines.div_ceil(2 * TASKS), lines.div_ceil(4 * TASKS), 1];
+                    if parallel != Parallel::M {
+                        sizes.insert(0, lines);
+                        sizes.insert(1, lines.div_ceil(2));
+                    }
+                    sizes.dedup();
+                }
+                for size in sizes {
+                    for order in [Order::NM, Order::MN] {
+                        let mut s = tile.clone();
+                        s.parallel = parallel;
+                        for r in &mut s.regions {
+                            let width = r.end - r.start;
+                            r.kc = kc;
+                            r.lhs = lhs;
+                            r.order = order;
+                            r.rhs = if constant { RhsAccess::Packed } else { RhsAccess::Block };
+                            r.mc = if size >= lines { c.m } else { size * pixels };
+                            r.nc = if parallel == Parallel::N { blocks(width, r.nr) } else { width };
+                            if !constant || forms::transposes_result(c) {
+                                // What is packed, or copied afterwards, stays in the second-level cache.
+                                let per = if constant { 4 * r.mc } else { 4 * r.kc };
+                                let most = (target.l2.bytes / 4 / per.max(1)).max(r.nr) / r.nr * r.nr;
+                                r.nc = r.nc.min(most);
+                            }
+                        }
+                        out.push(s);
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Lengths of blocks of K: whole taps, or parts of one.
+fn window_k_blocks(w: &Window, k: u64) -> Vec<u64> {
+    let mut all = vec![];
+    for target in [1024, 512, 256] {
+        let kc = if w.channels > target {
+            even_blocks(w.channels, target)
+        } else {
+            let taps = (target / w.channels).max(1);
+            // Whole lines of the kernel keep steps together.
+            let line = w.axes.last().map_or(1, |a| a.kernel);
+            (if taps > line { taps / line * line } else { taps }) * w.channels
+        };
+        if kc < k {
+            all.push(kc);
+        }
+    }
+    all
 }
 
 /// Tasks that each pack the same again are made larger until that costs little.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule};
 use crate::target::VectorIsa;
 
 /// A text that is not a schedule.
@@ -21,7 +21,9 @@ type Words<T> = &'static [(&'static str, T)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
 const PARALLEL: Words<Parallel> =
     &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("batch", Parallel::Batch)];
-const FORMS: Words<Form> = &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla)];
+const FORMS: Words<Form> =
+    &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla), ("depthwise", Form::Depthwise)];
+const ROWS: Words<Rows> = &[("line", Rows::Line), ("flat", Rows::Flat)];
 const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
 const RHS: Words<RhsAccess> = &[
     ("inplace", RhsAccess::InPlace),
@@ -46,6 +48,9 @@ impl fmt::Display for Schedule {
         self.isa.fmt(f)?;
         if self.form != Form::Outer {
             write!(f, "/{}", name(FORMS, &self.form))?;
+        }
+        if self.rows != Rows::Flat {
+            write!(f, " rows={}", name(ROWS, &self.rows))?;
         }
         write!(f, " parallel={}", name(PARALLEL, &self.parallel))?;
         self.regions.iter().try_for_each(|r| write!(f, "; {r}"))
@@ -141,14 +146,23 @@ impl FromStr for Schedule {
             word: word.into(),
             expected: "neon, sve, avx2 or fma128, perhaps with a form, as sve/mmla",
         })?;
-        let form = value(FORMS, form, "outer, dot or mmla")?;
-        let parallel = value(PARALLEL, head.keyed("parallel")?, "none, m, n or batch")?;
+        let form = value(FORMS, form, "outer, dot, mmla or depthwise")?;
+        let mut word = head.next("parallel")?;
+        let rows = match word.strip_prefix("rows=") {
+            Some(rows) => {
+                word = head.next("parallel")?;
+                value(ROWS, rows, "line or flat")?
+            }
+            None => Rows::Flat,
+        };
+        let word = word.strip_prefix("parallel=").ok_or(ScheduleParseError { word: word.into(), expected: "parallel" })?;
+        let parallel = value(PARALLEL, word, "none, m, n or batch")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {
             return Err(ScheduleParseError { word: s.into(), expected: "at least one region after `;`" });
         }
-        Ok(Schedule { isa, form, parallel, regions })
+        Ok(Schedule { isa, form, rows, parallel, regions })
     }
 }
 
@@ -160,6 +174,8 @@ mod tests {
     fn round_trips() {
         let text = "avx2 parallel=n; n 0..48 tile 6x16 mc=126 nc=16 kc=256 unroll=4 order=nm lhs=inplace rhs=panel; \
                     n 48..53 tile 12x5 mc=128 nc=5 kc=256 unroll=4 order=mn lhs=block rhs=inplace";
+        assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
+        let text = text.replace("avx2 parallel", "avx2/depthwise rows=line parallel");
         assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
     }
 

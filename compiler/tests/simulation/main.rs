@@ -79,6 +79,57 @@ fn problems() -> Vec<String> {
     all
 }
 
+/// Convolutions of every kind: borders on every side, strides, dilations, groups, one to three axes, either layout.
+fn convolutions() -> Vec<String> {
+    let shapes = [
+        "mb1ic3ih9oc5kh3ph1",
+        "mb2ic16ih7oc16kh3ph1",
+        "mb1ic8ih13iw21oc24kh3ph1",
+        "mb1ic3ih23oc20kh7sh2ph3",
+        "mb2ic20ih14oc33kh1sh2ph0",
+        "mb2ic12ih6oc9kh1ph0",
+        "mb1ic5ih12oc7kh5ph2dh1",
+        "mb1ic4ih4oc8oh7kh3ph5",
+        "mb1ic6ih10iw9oc6oh7ow9kh2kw3ph0pw2sh1sw1",
+        "g3mb2ic15ih8oc12kh3ph1",
+        "g8mb1ic8ih10oc16kh3ph1",
+        "g13mb2ic13ih9oc13kh3ph1",
+        "g21mb1ic21ih11oc21kh3ph1sh2",
+        "g16mb1ic16iw30oc16kw5pw2",
+        "mb2ic7iw40oc18kw3pw1",
+        "mb1ic6iw1ow100oc4kw3pw100",
+        "mb1ic4id5ih6iw7oc9kd3kh3kw3pd1ph1pw1",
+        "mb2ic3id4ih5iw4oc5kd2kh1kw3pd0ph0pw1sd2sh1sw2",
+        "g5mb1ic5id4ih5iw6oc5kd3kh3kw3pd1ph1pw1",
+        "mb3ic40ih3oc10kh3ph0",
+        "mb1ic1ih12oc16kh4ph1sh2",
+        "mb1ic70ih6iw15oc40kh3ph1",
+        "mb1ic64ih14oc64kh1ph1sh1",
+        "mb1ic9ih7iw8oc1kh3ph1",
+    ];
+    let mut all = vec![];
+    for (i, shape) in shapes.into_iter().enumerate() {
+        for j in 0..4 {
+            let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][(i + j) % 4];
+            let tags = ["", " stag=abx dtag=abx", " stag=abx", " dtag=abx"][(i / 2 + j) % 4];
+            let rank = if shape.contains("id") { 5 } else if shape.contains("ih") { 4 } else { 3 };
+            let whole = &"abcde"[..rank];
+            let post = [
+                String::new(),
+                " +bias+relu".into(),
+                format!(" beta=1 +bias+add:{whole}+relu"),
+                format!(" +mul:b+add:{}+scale:0.5+add:ab", &whole[2..]),
+                format!(" beta=1 +add:{whole}"),
+            ];
+            let post = &post[(2 * i + j) % 5];
+            let (math, rest) = (["", " fpmath=bf16", " fpmath=any"][(i + 2 * j) % 3], post.trim_start_matches(" beta=1"));
+            let beta = if rest.len() < post.len() { " beta=1" } else { "" };
+            all.push(format!("conv {dtypes} {shape}{tags}{beta}{math}{rest}"));
+        }
+    }
+    all
+}
+
 /// Small integers that repeat at no round period.
 fn integers(len: u64, salt: u64) -> Vec<f32> {
     (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7 & 7) as f32 - 4.0).collect()
@@ -101,7 +152,7 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
     let want = problem.reference(&slices, Sums::Exact);
     let mut memory: Vec<Vec<u8>> = operands.iter().zip(&values).map(|(o, v)| machine::bytes(o.dtype, v)).collect();
     if let Some(layout) = a.packed_layout() {
-        let view = Contraction::of(problem).rhs;
+        let c = Contraction::of(problem);
         let mut packed = vec![0; layout.bytes() as usize];
         let halves: Vec<half::bf16>;
         let weights = match operands[1].dtype {
@@ -111,7 +162,7 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
                 kiln_compiler::packed::Weights::Bf16(&halves)
             }
         };
-        layout.pack(&view, weights, &mut packed);
+        layout.pack(&c.rhs, c.rhs_tap(), weights, &mut packed);
         let (offsets, total) = layout.region_offsets();
         let region = |r: usize| {
             let end = offsets.get(r + 1).copied().unwrap_or(total);
@@ -139,8 +190,17 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
 
 #[test]
 fn every_artifact_computes_its_problem() {
+    compute(&problems());
+}
+
+#[test]
+fn every_artifact_computes_its_convolution() {
+    compute(&convolutions());
+}
+
+fn compute(problems: &[String]) {
     let emulated = std::env::var_os("KILN_TEST_RUNNER").is_some();
-    let problems: Vec<Problem> = problems().iter().map(|t| t.parse().unwrap_or_else(|e| panic!("{t}: {e}"))).collect();
+    let problems: Vec<Problem> = problems.iter().map(|t| t.parse().unwrap_or_else(|e| panic!("{t}: {e}"))).collect();
     let work: Vec<(&Problem, &str)> = problems.iter().flat_map(|p| TARGETS.map(|t| (p, t))).collect();
     let work: Vec<_> = work.into_iter().step_by(if emulated { 37 } else { 1 }).collect();
     let (next, packed) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -163,7 +223,7 @@ fn every_artifact_computes_its_problem() {
         }
     });
     let failures = failures.into_inner().unwrap();
-    let shown = failures.iter().take(6).map(String::as_str).collect::<Vec<_>>().join("\n");
+    let shown = failures.iter().take(600).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(failures.is_empty(), "{} of {} failed:\n{shown}", failures.len(), 2 * work.len());
     assert!(packed.into_inner() > work.len() / 10, "few kernels take packed weights");
 }

@@ -1,6 +1,6 @@
 //! The interpreter: what a loop nest means.
 
-use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, VerifyError};
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError};
 use crate::dtype::DType;
 
 /// A nest that cannot be executed on the given arguments.
@@ -88,6 +88,11 @@ impl Machine<'_, '_> {
                     self.run(body)?;
                 }
             }
+            Stmt::Inside { index, extent, body } => {
+                if (0..*extent as i64).contains(&self.value(index)) {
+                    self.run(body)?;
+                }
+            }
             Stmt::Zero { dst } => *self.at(dst)? = 0.0,
             Stmt::MulAdd { dst, lhs, rhs } => {
                 let (a, b) = (*self.at(lhs)?, *self.at(rhs)?);
@@ -112,11 +117,9 @@ impl Machine<'_, '_> {
                     Init::Zero => 0.0,
                     Init::Load => *self.element(&t.dst, i, j)?,
                 };
-                for p in 0..t.k {
-                    // A panel has K first, as rhs has.
-                    let a = if self.is_panel(&t.lhs) { self.element(&t.lhs, p, i) } else { self.element(&t.lhs, i, p) };
-                    let (a, b) = (*a?, *self.element(&t.rhs, p, j)?);
-                    c = a.mul_add(b, c);
+                match &t.window {
+                    Some(w) => c = self.window(t, w, (i, j), c)?,
+                    None => c = self.sum(t, (i, j), c)?,
                 }
                 for (op, operand) in &t.post {
                     let x = operand.as_ref().map_or(Ok(0.0), |m| self.element(m, i, j).copied())?;
@@ -127,6 +130,39 @@ impl Machine<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn sum(&mut self, t: &Tile, (i, j): (u64, u64), mut c: f32) -> Result<f32, InterpError> {
+        for p in 0..t.k {
+            // A panel has K first, as rhs has.
+            let a = if self.is_panel(&t.lhs) { self.element(&t.lhs, p, i) } else { self.element(&t.lhs, i, p) };
+            let (a, b) = (*a?, *self.element(&t.rhs, p, j)?);
+            c = a.mul_add(b, c);
+        }
+        Ok(c)
+    }
+
+    fn window(&mut self, t: &Tile, w: &TileWindow, (i, j): (u64, u64), mut c: f32) -> Result<f32, InterpError> {
+        let b = &self.nest.buffers[t.lhs.at.buffer.0 as usize];
+        let first = b.offset(&self.index(&t.lhs.at)?) as i64 + w.rows[i as usize];
+        let (group, len) = (b.interleave, b.len() as i64);
+        for run in w.runs.iter().filter(|r| r.rows >> i & 1 == 1) {
+            for p in 0..run.len {
+                let step = match (w.columns, group) {
+                    (true, _) => j * t.lhs.col,
+                    (_, 1) => p * t.lhs.col,
+                    (_, group) => p / group * group * t.lhs.row + p % group,
+                };
+                let at = first + run.lhs + step as i64;
+                if at < 0 || at >= len {
+                    let name = self.nest.buffers[t.lhs.at.buffer.0 as usize].name.clone();
+                    return Err(InterpError::OutOfBounds { name, index: vec![at] });
+                }
+                let a = *self.memory(&t.lhs.at, at as usize);
+                c = a.mul_add(*self.element(&t.rhs, run.rhs + p, j)?, c);
+            }
+        }
+        Ok(c)
     }
 
     fn pack(&mut self, p: &Pack) -> Result<(), InterpError> {

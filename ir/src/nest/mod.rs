@@ -188,7 +188,39 @@ pub struct Tile {
     pub post: Vec<(PostOp, Option<Matrix>)>,
     /// Memory of the tile's own for its sums, so many f32, where post-ops need all registers.
     pub spill: Option<(Access, u64)>,
+    /// How rows find the elements of lhs, if not by a stride.
+    pub window: Option<Box<TileWindow>>,
 }
+
+/// The rows of a tile that are pixels of a window: `dst[i, j]` sums over the runs that have row `i`, and over `p` below the
+/// run's length, `lhs[rows[i] + run.lhs + p] * rhs[run.rhs + p, j]`. The step of `p` in lhs is its stride along columns; in an
+/// interleaved panel, that of the panel's K.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TileWindow {
+    /// Elements from lhs's first to each row's.
+    pub rows: Vec<i64>,
+    /// Steps of K that are evenly apart in lhs, ascending in rhs.
+    pub runs: Vec<Run>,
+    /// lhs has a column for each of the tile's, and steps of K have no place of their own: `lhs[rows[i] + run.lhs, j]`, and
+    /// runs are one step long.
+    pub columns: bool,
+}
+
+/// Steps of K of a [`TileWindow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// Elements from a row's first to the run's.
+    pub lhs: i64,
+    /// First step in rhs.
+    pub rhs: u64,
+    /// Steps.
+    pub len: u64,
+    /// The rows that have them, as bits, row 0 the lowest.
+    pub rows: u64,
+}
+
+/// The most rows a tile with a window may have.
+pub const MAX_WINDOW_ROWS: u64 = 64;
 
 /// A copy of part of a factor into a panel: `dst[p, w] = src[p, w]` for `p` below `k` and `w` below `width`, converted to
 /// the panel's type. What lies between `k` and the next multiple of the panel's interleave, and between `width` and
@@ -218,6 +250,15 @@ pub enum Stmt {
         var: Var,
         /// Compared with.
         value: u64,
+        /// Executed in order.
+        body: Vec<Stmt>,
+    },
+    /// Executed when `0 <= index < extent`.
+    Inside {
+        /// What is compared.
+        index: Affine,
+        /// Limit.
+        extent: u64,
         /// Executed in order.
         body: Vec<Stmt>,
     },
@@ -296,6 +337,10 @@ impl Stmt {
                 l.body.iter_mut().for_each(|s| s.for_each_affine(f));
             }
             Stmt::If { body, .. } => body.iter_mut().for_each(|s| s.for_each_affine(f)),
+            Stmt::Inside { index, body, .. } => {
+                f(index);
+                body.iter_mut().for_each(|s| s.for_each_affine(f));
+            }
             Stmt::Zero { dst } => access(dst, f),
             Stmt::MulAdd { dst, lhs, rhs } => [dst, lhs, rhs].into_iter().for_each(|a| access(a, f)),
             Stmt::Post { dst, operand, .. } => {

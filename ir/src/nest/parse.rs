@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use super::verify::LIMIT;
 use super::{
-    Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Pack, Stmt, Tile, Var,
+    Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Init, Loop, LoopNest, Matrix, Pack, Run, Stmt, Tile,
+    TileWindow, Var,
 };
 use crate::epilogue::PostOp;
 use crate::text::{Cursor, Pos, SyntaxError};
@@ -132,6 +133,14 @@ impl<'a> Parser<'a> {
             self.text.expect("{")?;
             return Ok(Stmt::If { var, value, body: self.statements()? });
         }
+        if self.text.eat_keyword("inside") {
+            let index = self.affine()?;
+            self.text.expect("in")?;
+            self.text.expect("0..")?;
+            let extent = self.text.number("an extent")?;
+            self.text.expect("{")?;
+            return Ok(Stmt::Inside { index, extent, body: self.statements()? });
+        }
         if self.text.eat_keyword("pack") {
             return Ok(Stmt::Pack(Box::new(self.pack()?)));
         }
@@ -179,6 +188,7 @@ impl<'a> Parser<'a> {
         let lhs = self.matrix()?;
         self.text.expect("*")?;
         let rhs = self.matrix()?;
+        let window = if self.text.eat_keyword("window") { Some(Box::new(self.window()?)) } else { None };
         let mut post = vec![];
         while self.text.eat_keyword("post") {
             let op = self.post_op()?;
@@ -191,7 +201,39 @@ impl<'a> Parser<'a> {
         } else {
             None
         };
-        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, spill })
+        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, spill, window })
+    }
+
+    fn window(&mut self) -> Result<TileWindow> {
+        let columns = self.text.eat_keyword("columns");
+        self.text.expect("(")?;
+        let mut rows = vec![self.signed()?];
+        while self.text.eat(",") {
+            rows.push(self.signed()?);
+        }
+        self.text.expect(")")?;
+        let mut runs = vec![];
+        while self.text.eat_keyword("run") {
+            self.text.expect("(")?;
+            let lhs = self.signed()?;
+            self.text.expect(",")?;
+            let rhs = self.text.number("a step of K")?;
+            self.text.expect(")")?;
+            self.text.expect("x")?;
+            let len = self.text.number("a number of steps")?;
+            self.text.expect("rows")?;
+            runs.push(Run { lhs, rhs, len, rows: self.text.number("rows as bits")? });
+        }
+        Ok(TileWindow { rows, runs, columns })
+    }
+
+    fn signed(&mut self) -> Result<i64> {
+        let negative = self.text.eat("-");
+        let number = self.text.number("a number")?;
+        match i64::try_from(number).ok().filter(|n| n.unsigned_abs() <= LIMIT) {
+            Some(n) => Ok(if negative { -n } else { n }),
+            None => self.fail("the number is beyond 2^40"),
+        }
     }
 
     fn pack(&mut self) -> Result<Pack> {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Stmt};
+use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Run, Stmt};
 
 impl Display for LoopNest {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -50,6 +50,10 @@ impl LoopNest {
                 write!(f, "if {} == {value}", self.vars[var.0 as usize])?;
                 block(f, body)
             }
+            Stmt::Inside { index, extent, body } => {
+                write!(f, "inside {} in 0..{extent}", self.affine(index))?;
+                block(f, body)
+            }
             Stmt::Zero { dst } => writeln!(f, "{} = 0", self.access(dst)),
             Stmt::MulAdd { dst, lhs, rhs } => {
                 writeln!(f, "{} += {} * {}", self.access(dst), self.access(lhs), self.access(rhs))
@@ -80,6 +84,13 @@ impl LoopNest {
                     self.matrix(&t.lhs),
                     self.matrix(&t.rhs)
                 )?;
+                if let Some(w) = &t.window {
+                    let rows = w.rows.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+                    write!(f, " window{} ({rows})", if w.columns { " columns" } else { "" })?;
+                    for Run { lhs, rhs, len, rows } in &w.runs {
+                        write!(f, " run ({lhs}, {rhs}) x {len} rows {rows}")?;
+                    }
+                }
                 for (op, operand) in &t.post {
                     write!(f, " post {op}")?;
                     if let Some(m) = operand {

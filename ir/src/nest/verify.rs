@@ -1,6 +1,8 @@
 //! The verifier: what every well-formed nest satisfies.
 
-use super::{Access, Affine, Buffer, BufferKind, Extent, LoopNest, Matrix, Pack, Stmt, Tile, Var};
+use super::{
+    Access, Affine, Buffer, BufferKind, Extent, LoopNest, MAX_WINDOW_ROWS, Matrix, Pack, Stmt, Tile, TileWindow, Var,
+};
 
 /// A rule that a nest breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +62,8 @@ const MAX_SPLITS: u32 = 12;
 struct Verifier<'a> {
     nest: &'a LoopNest,
     scope: Vec<Bound>,
+    /// Expressions that are known to be at least 0 and below a limit.
+    inside: Vec<(Affine, u64)>,
 }
 
 impl LoopNest {
@@ -85,7 +89,7 @@ impl LoopNest {
             }
             seen_scratch |= b.kind == BufferKind::Scratch;
         }
-        Verifier { nest: self, scope: vec![] }.body(&self.body)
+        Verifier { nest: self, scope: vec![], inside: vec![] }.body(&self.body)
     }
 }
 
@@ -122,6 +126,13 @@ impl Verifier<'_> {
                 self.in_scope(*var)?;
                 self.body(body)
             }
+            Stmt::Inside { index, extent, body } => {
+                self.range(index, || "condition".into())?;
+                self.inside.push((index.clone(), *extent));
+                self.body(body)?;
+                self.inside.pop();
+                Ok(())
+            }
             Stmt::Zero { dst } => self.write(dst),
             Stmt::MulAdd { dst, lhs, rhs } => {
                 self.write(dst)?;
@@ -139,17 +150,19 @@ impl Verifier<'_> {
     }
 
     fn tile(&self, t: &Tile) -> Result<(), VerifyError> {
-        if t.m == 0 || t.n == 0 || t.k == 0 {
+        if t.m == 0 || t.n == 0 || (t.k == 0 && t.window.is_none()) {
             return Err(VerifyError::Extent("tile".into()));
         }
         self.write(&t.dst.at)?;
         self.matrix(&t.dst, t.m, t.n)?;
-        if self.buffer(&t.lhs.at).interleave > 1 {
+        if let Some(w) = &t.window {
+            self.window(t, w)?;
+        } else if self.buffer(&t.lhs.at).interleave > 1 {
             self.matrix(&t.lhs, t.k, t.m)?;
         } else {
             self.matrix(&t.lhs, t.m, t.k)?;
         }
-        self.matrix(&t.rhs, t.k, t.n)?;
+        self.matrix(&t.rhs, t.k.max(1), t.n)?;
         if let Some((a, len)) = &t.spill {
             self.write(a)?;
             self.matrix(&Matrix { at: a.clone(), row: 0, col: 1 }, 1, *len)?;
@@ -158,6 +171,61 @@ impl Verifier<'_> {
             self.has_operand(*op, operand.is_some())?;
             operand.iter().try_for_each(|m| self.matrix(m, t.m, t.n))
         })
+    }
+
+    /// Every element of lhs that a run of a row reads is in the buffer.
+    fn window(&self, t: &Tile, w: &TileWindow) -> Result<(), VerifyError> {
+        self.access(&t.lhs.at)?;
+        let b = self.buffer(&t.lhs.at);
+        let fail = |why| Err(VerifyError::Buffer(b.name.clone(), why));
+        if t.m > MAX_WINDOW_ROWS || w.rows.len() as u64 != t.m {
+            return fail("a window has as many offsets as its tile has rows, and at most 64");
+        }
+        let too_large = || VerifyError::TooLarge(format!("window of `{}`", b.name));
+        let numbers = w.runs.iter().flat_map(|r| [r.lhs.unsigned_abs(), r.rhs, r.len]);
+        let numbers = numbers.chain(w.rows.iter().map(|r| r.unsigned_abs())).chain([t.lhs.row, t.lhs.col, t.n]);
+        if numbers.into_iter().any(|n| n > LIMIT) {
+            return Err(too_large());
+        }
+        let mut end = 0;
+        let (mut low, mut high) = (0i128, 0i128);
+        for run in &w.runs {
+            if run.len == 0 || run.rows == 0 || (t.m < 64 && run.rows >> t.m != 0) {
+                return fail("a run has no steps, no rows, or rows that the tile lacks");
+            }
+            if run.rhs < end || run.rhs + run.len > t.k {
+                return fail("runs are not ascending steps of the tile's K");
+            }
+            if b.interleave > 1 && (w.columns || run.rhs % b.interleave != 0) {
+                return fail("a run begins inside a group of an interleaved panel");
+            }
+            if w.columns && run.len != 1 {
+                return fail("a window with columns has runs of one step");
+            }
+            end = run.rhs + run.len;
+            let (steps, past) = match (w.columns, b.interleave) {
+                (true, _) => (i128::from(t.n - 1) * i128::from(t.lhs.col), 0),
+                (_, 1) => (i128::from(run.len - 1) * i128::from(t.lhs.col), 0),
+                (_, g) => (i128::from((run.len - 1) / g * g) * i128::from(t.lhs.row), i128::from(g - 1)),
+            };
+            for (_, row) in w.rows.iter().enumerate().filter(|(i, _)| run.rows >> i & 1 == 1) {
+                let first = i128::from(*row) + i128::from(run.lhs);
+                low = low.min(first);
+                high = high.max(first + steps + past);
+            }
+        }
+        let mut offset = Affine::default();
+        for (index, d) in t.lhs.at.index.iter().zip(&b.dims) {
+            offset.checked_add(index, d.stride as i64).ok_or_else(too_large)?;
+        }
+        let last = self.high(&[], &offset, MAX_SPLITS).ok_or_else(too_large)?;
+        let high = i128::from(last) + high;
+        if low < 0 || high >= i128::from(b.len()) {
+            let clamp = |n: i128| n.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            let (dim, low, high) = (b.dims.len(), clamp(low), clamp(high));
+            return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: b.len() });
+        }
+        Ok(())
     }
 
     /// The greatest extents of a copy stay inside both sides.
@@ -266,7 +334,8 @@ impl Verifier<'_> {
         }
         for (dim, (index, d)) in a.index.iter().zip(&b.dims).enumerate() {
             let (low, high) = self.range(index, || format!("access to `{}`", b.name))?;
-            if low < 0 || high >= d.extent as i64 {
+            let known = self.inside.iter().any(|(a, extent)| a == index && *extent <= d.extent);
+            if !known && (low < 0 || high >= d.extent as i64) {
                 return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: d.extent });
             }
         }

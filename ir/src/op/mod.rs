@@ -1,8 +1,10 @@
 //! Operations: one file each, with the shape rule and the index maps.
 
+pub mod convolution;
 pub mod inner_product;
 pub mod matmul;
 
+pub use convolution::{Convolution, Spatial};
 pub use inner_product::InnerProduct;
 pub use matmul::Matmul;
 

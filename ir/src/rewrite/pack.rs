@@ -49,7 +49,7 @@ impl PanelShape {
     }
 
     /// The dimensions of a panel: K and the width.
-    fn dims(&self, k: u64) -> [Dim; 2] {
+    pub fn dims(&self, k: u64) -> [Dim; 2] {
         let steps = k.next_multiple_of(self.interleave);
         [Dim { extent: steps, stride: self.pitch }, Dim { extent: self.pitch, stride: self.interleave }]
     }

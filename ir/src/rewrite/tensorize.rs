@@ -46,6 +46,7 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         init: Init::Load,
         post: vec![],
         spill: None,
+        window: None,
     };
     for s in &n.body {
         match s {

@@ -20,7 +20,7 @@ impl Builder<'_> {
         let others = rows + rows * columns;
         let spare = (u64::from(self.unit.registers) - others).min(columns.max(2));
         let col = move |nth: u64| V((others + nth % spare) as u8);
-        self.contract(self.how.unroll, |b, from, count, advance| b.dot_steps(&acc, &col, from, count, advance));
+        self.contract(self.how.unroll, |b, _, from, count, advance| b.dot_steps(&acc, &col, from, count, advance));
         self.results = (0..rows).flat_map(|i| self.reduce(i, &acc)).collect();
         self.free = self.free_besides(&self.results);
         if self.tile.init == Init::Load {

@@ -5,9 +5,9 @@
 //! are separated into vectors of columns.
 
 use kiln_ir::DType;
-use kiln_ir::nest::Init;
+use kiln_ir::nest::{Init, Run};
 
-use super::{Builder, LHS, RHS, step_name};
+use super::{Builder, LHS, RHS, has, step_name};
 use crate::microkernel::{Addr, Inst, Op, Permute, V};
 
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl Builder<'_> {
         let mut plan = Plan { pairs, halves, in_place, col_regs: 0 };
         plan.col_regs = (u64::from(self.unit.registers) - plan.row_regs() - pairs * halves).min(halves.max(2)).min(4);
         self.mmla_init(plan);
-        self.contract(self.how.unroll, |b, from, count, advance| b.mmla_steps(plan, from, count, advance));
+        self.contract(self.how.unroll, |b, run, from, count, advance| b.mmla_steps(plan, run, from, count, advance));
         self.separate(plan);
     }
 
@@ -81,18 +81,20 @@ impl Builder<'_> {
         }
     }
 
-    fn mmla_steps(&self, plan: Plan, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+    fn mmla_steps(&self, plan: Plan, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let (l, r) = (&self.tile.lhs, &self.tile.rhs);
         // Panels: K first.
         let rhs = |p: u64, h: u64| Addr {
             param: RHS,
-            offset: (2 * (p * r.row + h * 2 * self.lanes)) as i64,
+            offset: (2 * ((run.rhs + p) * r.row + h * 2 * self.lanes)) as i64,
             step: (2 * step * r.row) as i64,
         };
-        let lhs_panel = |p: u64, i: u64| Addr {
+        let is_window = self.tile.window.is_some();
+        // By pair in a panel, by row of a window.
+        let lhs_panel = |p: u64, i: u64, row: u64| Addr {
             param: LHS,
-            offset: (2 * (p * l.row + 8 * i)) as i64,
+            offset: 2 * ((p * l.row) as i64 + if is_window { self.row_start(run, row) } else { 8 * i as i64 }),
             step: (2 * step * l.row) as i64,
         };
         let (mut out, mut loads) = (vec![], 0);
@@ -101,8 +103,23 @@ impl Builder<'_> {
             let upper = (p - from) % 8 == 4;
             if !plan.in_place {
                 for i in 0..plan.pairs {
-                    let op = Op::LoadRawQuad { d: plan.row(i, false), src: lhs_panel(p, i), elements: 8 };
-                    out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+4]", 2 * i) });
+                    let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+4]", 2 * i) });
+                    let d = plan.row(i, false);
+                    let [first, second] = [2 * i, 2 * i + 1];
+                    let has = |row: u64| row < self.rows && has(run.rows, row);
+                    let quad = |row: u64, elements: u16| Op::LoadRawQuad { d, src: lhs_panel(p, i, row), elements };
+                    match (!is_window || has(first), !is_window || has(second)) {
+                        (true, true) => push(quad(first, 8)),
+                        (true, false) => push(quad(first, 4)),
+                        (false, true) => {
+                            // Zeros in the place of the first row.
+                            let zero = plan.col(loads);
+                            push(Op::Zero { d: zero });
+                            push(quad(second, 4));
+                            push(Op::Permute { f: Permute::TrnEven, bits: 64, d, a: zero, b: d });
+                        }
+                        (false, false) => {}
+                    }
                 }
             } else if !upper {
                 self.rows_in_place(plan, p, (from + count - p).min(8), step, &k, &mut out);
@@ -112,7 +129,7 @@ impl Builder<'_> {
                 loads += 1;
                 let op = Op::LoadRaw { d: b, src: rhs(p, h), elements: 2 * self.lanes as u16 };
                 out.push(Inst { op, why: format!("rhs[{k}..+4, {}..]", h * self.lanes / 2) });
-                for i in 0..plan.pairs {
+                for i in (0..plan.pairs).filter(|i| !is_window || run.rows >> (2 * i) & 3 != 0) {
                     let op = Op::Mmla { d: plan.acc(i, h), a: plan.row(i, upper), b };
                     out.push(Inst { op, why: format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2) });
                 }

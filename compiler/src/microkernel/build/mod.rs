@@ -1,11 +1,12 @@
 //! The builder: from a register tile to its vector program, the same for every instruction set.
 //!
-//! A tile is computed in one of three [forms](Form), a file each: `outer`, `dot` and `mmla`. Each leaves the sums as
+//! A tile is computed in one of four [forms](Form), a file each: `outer`, `dot`, `mmla` and `depthwise`. Each leaves the sums as
 //! vectors of a row's columns; [`epilogue`] applies the post-ops and stores them. [`pack`] copies factors into panels.
 //!
 //! Register plan, from `v0` up: the operands of the products, then the accumulators. By-element instructions may reach only
 //! low registers, so the row operand comes first.
 
+mod depthwise;
 mod dot;
 pub mod epilogue;
 mod mmla;
@@ -13,7 +14,7 @@ mod outer;
 pub mod pack;
 
 use kiln_ir::DType;
-use kiln_ir::nest::{Init, LoopNest, Matrix, Tile};
+use kiln_ir::nest::{Init, LoopNest, Matrix, Run, Tile, TileWindow};
 
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::schedule::{Form, LhsAccess, forms};
@@ -106,6 +107,7 @@ pub fn build(
         Form::Outer => b.outer()?,
         Form::Dot => b.dot(),
         Form::Mmla => b.mmla(),
+        Form::Depthwise => b.depthwise()?,
     }
     b.epilogue()?;
     Ok(MicroKernel {
@@ -149,8 +151,11 @@ impl Builder<'_> {
             |m: &Matrix, name: &str, access, region| Param { name: name.into(), dtype: self.dtype(m), access, region };
         let bytes = |m: &Matrix| self.dtype(m).bytes() as u64;
         // A panel for BFMMLA: groups of steps, each a run of four times the width.
-        let panel = |m: &Matrix, width: u64| region(t.k.div_ceil(4), 4 * width, 4 * m.row, bytes(m));
-        let lhs = if self.is_interleaved(&t.lhs) {
+        let k = t.k.max(1);
+        let panel = |m: &Matrix, width: u64| region(k.div_ceil(4), 4 * width, 4 * m.row, bytes(m));
+        let lhs = if let Some(w) = &t.window {
+            region(1, self.window_span(w), 0, bytes(&t.lhs))
+        } else if self.is_interleaved(&t.lhs) {
             panel(&t.lhs, t.m.next_multiple_of(2))
         } else {
             matrix_region(t.m, t.k, &t.lhs, bytes(&t.lhs))
@@ -159,7 +164,7 @@ impl Builder<'_> {
             panel(&t.rhs, t.n.next_multiple_of(lanes / 2))
         } else {
             let cols = if self.padded() { self.vectors * lanes } else { t.n };
-            matrix_region(t.k, cols, &t.rhs, bytes(&t.rhs))
+            matrix_region(k, cols, &t.rhs, bytes(&t.rhs))
         };
         let mut all = vec![param(&t.lhs, "lhs", Access::Read, lhs), param(&t.rhs, "rhs", Access::Read, rhs)];
         for m in t.post.iter().filter_map(|(_, m)| m.as_ref()) {
@@ -178,6 +183,42 @@ impl Builder<'_> {
         };
         all.push(param(&t.dst, "dst", access, region(t.m, t.n, t.dst.row, bytes(&t.dst))));
         all
+    }
+
+    /// Elements from the first of lhs to one past the last that the tile reads.
+    fn window_span(&self, w: &TileWindow) -> u64 {
+        let (l, groups) = (&self.tile.lhs, self.is_interleaved(&self.tile.lhs));
+        let reach = |run: &Run, row: i64| {
+            let steps = match (w.columns, groups) {
+                (true, _) => (self.tile.n - 1) * l.col,
+                (_, false) => (run.len - 1) * l.col,
+                (_, true) => (run.len - 1) / 4 * 4 * l.row + 3,
+            };
+            (row + run.lhs + 1).max(0) as u64 + steps
+        };
+        let rows = |run: &Run| (0..self.rows).filter(|i| has(run.rows, *i)).map(|i| w.rows[i as usize]).max();
+        w.runs.iter().filter_map(|run| Some(reach(run, rows(run)?))).max().unwrap_or(1)
+    }
+
+    /// The steps of K in runs: one of all rows, or those of a window.
+    fn runs(&self) -> Vec<Run> {
+        match &self.tile.window {
+            Some(w) => w.runs.clone(),
+            None => vec![Run { lhs: 0, rhs: 0, len: self.tile.k, rows: u64::MAX }],
+        }
+    }
+
+    /// The rows of a run.
+    fn rows_of(&self, run: Run) -> impl Iterator<Item = u64> {
+        (0..self.rows).filter(move |i| *i >= 64 || has(run.rows, *i))
+    }
+
+    /// Elements from the first of lhs to a run's first step of a row.
+    fn row_start(&self, run: Run, row: u64) -> i64 {
+        match &self.tile.window {
+            Some(w) => w.rows[row as usize] + run.lhs,
+            None => (row * self.tile.lhs.row) as i64,
+        }
     }
 
     /// Whether whole vectors of the right factor may be loaded.
@@ -211,25 +252,33 @@ impl Builder<'_> {
         Addr { param: self.dst(), offset: (bytes * (i * self.tile.dst.row + j * self.lanes)) as i64, step: 0 }
     }
 
-    /// The K loop, of `unroll` steps an iteration, and the steps that are left, as `steps` makes them from a first step, a
-    /// count, and the steps an iteration advances if in a loop.
-    fn contract(&mut self, unroll: u64, steps: impl Fn(&Self, u64, u64, Option<u64>) -> Vec<Inst>) {
-        let k = self.tile.k;
-        let trips = k / unroll;
-        if trips > 1 {
-            let body = steps(self, 0, unroll, Some(unroll));
-            let why = format!("k in 0..{} step {unroll}", trips * unroll);
-            self.body.push(Stmt::Loop { trips, why, body });
+    /// The K loop of each run, of `unroll` steps an iteration, and the steps that are left, as `steps` makes them from a first
+    /// step, a count, and the steps an iteration advances if in a loop.
+    fn contract(&mut self, unroll: u64, steps: impl Fn(&Self, Run, u64, u64, Option<u64>) -> Vec<Inst>) {
+        for run in self.runs() {
+            let k = run.len;
+            let trips = k / unroll;
+            if trips > 1 {
+                let body = steps(self, run, 0, unroll, Some(unroll));
+                let first = run.rhs;
+                let why = format!("k in {first}..{} step {unroll}", first + trips * unroll);
+                self.body.push(Stmt::Loop { trips, why, body });
+            }
+            let done = if trips > 1 { trips * unroll } else { 0 };
+            let rest = steps(self, run, done, k - done, None);
+            self.body.extend(rest.into_iter().map(Stmt::Inst));
         }
-        let done = if trips > 1 { trips * unroll } else { 0 };
-        let rest = steps(self, done, k - done, None);
-        self.body.extend(rest.into_iter().map(Stmt::Inst));
     }
 
     /// Registers that neither operands nor results are in.
     fn free_besides(&self, results: &[V]) -> Vec<V> {
         (0..self.unit.registers).map(V).filter(|v| !results.contains(v)).collect()
     }
+}
+
+/// Whether a set of rows has one.
+fn has(rows: u64, row: u64) -> bool {
+    rows >> row & 1 == 1
 }
 
 /// A step of K in words: relative in a loop.
@@ -253,10 +302,12 @@ enum RowOperand {
 }
 
 impl RowOperand {
-    fn of(unit: &VectorUnit, lhs: &Matrix, rows: u64, k: u64) -> Self {
+    fn of(unit: &VectorUnit, tile: &Tile) -> Self {
+        let (lhs, rows, k) = (&tile.lhs, tile.m, tile.k);
         match unit.multiplier {
             Multiplier::Broadcast => RowOperand::Broadcast,
             Multiplier::Lane { .. } if lhs.col == 1 || k == 1 => RowOperand::LanesAlongK,
+            Multiplier::Lane { .. } if tile.window.is_some() => RowOperand::Broadcast,
             Multiplier::Lane { .. } if lhs.row == 1 || rows == 1 => RowOperand::LanesAlongM,
             Multiplier::Lane { .. } => RowOperand::Broadcast,
         }

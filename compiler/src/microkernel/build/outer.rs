@@ -1,6 +1,6 @@
 //! Outer products: columns in lanes, times scalars of the rows.
 
-use kiln_ir::nest::Init;
+use kiln_ir::nest::{Init, Run};
 
 use super::{BuildError, Builder, LHS, RHS, RowOperand, step_name};
 use crate::microkernel::{Addr, Inst, Op, V};
@@ -38,7 +38,7 @@ impl Builder<'_> {
         if self.tile.rhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of rhs are not contiguous"));
         }
-        let operand = RowOperand::of(self.unit, &self.tile.lhs, rows, self.tile.k);
+        let operand = RowOperand::of(self.unit, self.tile);
         let spare = u64::from(self.unit.registers) - rows * vectors;
         let (row_regs, col_regs) = match operand {
             RowOperand::LanesAlongK => (rows, (spare - rows).min(vectors.max(2))),
@@ -63,25 +63,25 @@ impl Builder<'_> {
                 self.push(op, format!("c[{i}, {}]", self.columns(j)));
             }
         }
-        self.contract(self.how.unroll, |b, from, count, advance| b.outer_steps(plan, from, count, advance));
+        self.contract(self.how.unroll, |b, run, from, count, advance| b.outer_steps(plan, run, from, count, advance));
         self.results = (0..rows).flat_map(|i| (0..vectors).map(move |j| plan.acc(i, j))).collect();
         self.free = self.free_besides(&self.results);
         Ok(())
     }
 
-    fn outer_steps(&self, plan: Plan, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+    fn outer_steps(&self, plan: Plan, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let mut out = vec![];
         let (lhs_bytes, rhs_bytes) = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype.bytes() as u64).into();
         let (l, r) = (&self.tile.lhs, &self.tile.rhs);
         let lhs = |i: u64, p: u64| Addr {
             param: LHS,
-            offset: (lhs_bytes * (i * l.row + p * l.col)) as i64,
+            offset: lhs_bytes as i64 * (self.row_start(run, i) + (p * l.col) as i64),
             step: (lhs_bytes * step * l.col) as i64,
         };
         let rhs = |p: u64, j: u64| Addr {
             param: RHS,
-            offset: (rhs_bytes * (p * r.row + j * self.lanes)) as i64,
+            offset: (rhs_bytes * ((run.rhs + p) * r.row + j * self.lanes)) as i64,
             step: (rhs_bytes * step * r.row) as i64,
         };
         let k = |p: u64| step_name(advance, p);
@@ -98,7 +98,7 @@ impl Builder<'_> {
                 RowOperand::LanesAlongM | RowOperand::Broadcast => 1,
             };
             if plan.operand == RowOperand::LanesAlongK {
-                for i in 0..self.rows {
+                for i in self.rows_of(run) {
                     let op = Op::LoadLanes { d: plan.row(i), src: lhs(i, p), count: group as u8 };
                     out.push(Inst { op, why: format!("lhs[{i}, {}..+{group}]", k(p)) });
                 }
@@ -117,7 +117,7 @@ impl Builder<'_> {
                             out.push(load(q, j, loads));
                             let a = plan.col(loads);
                             loads += 1;
-                            for i in 0..self.rows {
+                            for i in self.rows_of(run) {
                                 let (b, lane) = match plan.operand {
                                     RowOperand::LanesAlongK => (plan.row(i), q - p),
                                     _ => (plan.row(i / LANES), i % LANES),
@@ -129,7 +129,7 @@ impl Builder<'_> {
                     }
                     RowOperand::Broadcast if u64::from(plan.col_regs) >= self.vectors => {
                         out.extend((0..self.vectors).map(|j| load(q, j, j)));
-                        for i in 0..self.rows {
+                        for i in self.rows_of(run) {
                             let b = plan.row(i);
                             out.push(Inst {
                                 op: Op::Broadcast { d: b, src: lhs(i, q) },
@@ -144,7 +144,7 @@ impl Builder<'_> {
                     RowOperand::Broadcast => {
                         for j in 0..self.vectors {
                             out.push(load(q, j, j));
-                            for i in 0..self.rows {
+                            for i in self.rows_of(run) {
                                 let b = plan.row(i);
                                 let why = format!("lhs[{i}, {}]", k(q));
                                 out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });

@@ -35,7 +35,7 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
             name: "dst".into(),
             dtype: DType::Bf16,
             access: Access::Write,
-            region: region(1, groups * GROUP * pack.pitch, 0, 2),
+            region: region(1, (groups - 1) * GROUP * pack.dst.row + GROUP * pack.pitch, 0, 2),
         },
     ];
     let b = Packer {
@@ -43,6 +43,7 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         k: *k,
         width: *width,
         pitch: pack.pitch,
+        step: pack.dst.row,
         src,
         k_stride: pack.src.row,
         width_stride: pack.src.col,
@@ -75,7 +76,10 @@ struct Packer {
     lanes: u64,
     k: u64,
     width: u64,
+    /// Columns that are filled.
     pitch: u64,
+    /// Columns from a group of steps to the next.
+    step: u64,
     src: DType,
     k_stride: u64,
     width_stride: u64,
@@ -112,8 +116,8 @@ impl Packer {
     fn dst_addr(&self, p: u64, w: u64, advance: Option<u64>) -> Addr {
         Addr {
             param: DST,
-            offset: (2 * (p * self.pitch + w * GROUP)) as i64,
-            step: (2 * advance.unwrap_or(0) * self.pitch) as i64,
+            offset: (2 * (p * self.step + w * GROUP)) as i64,
+            step: (2 * advance.unwrap_or(0) * self.step) as i64,
         }
     }
 

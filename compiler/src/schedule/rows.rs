@@ -1,0 +1,173 @@
+//! How the pixels of a window are cut into rows of tiles: the facts that legality, costs and lowering share.
+
+use std::ops::Range;
+
+use kiln_ir::nest::MAX_WINDOW_ROWS;
+use kiln_ir::{Contraction, Window};
+
+use super::{Form, LhsAccess, Region, RhsAccess, Rows, Schedule};
+
+/// The most tiles that are statements of their own: more only makes code larger.
+const MAX_FLAT_TILES: u64 = 64;
+
+/// Cuts `extent` into as few tiles of at most `most` as there can be, as even as multiples of `unit` allow: a short last tile
+/// would have too few sums to keep the multiply-add pipes busy.
+pub fn even(extent: u64, most: u64, unit: u64) -> Vec<Range<u64>> {
+    let most = (most / unit * unit).max(1);
+    let units = extent.div_ceil(unit);
+    let tiles = extent.div_ceil(most).max(1);
+    let mut start = 0;
+    (0..tiles)
+        .map(|i| {
+            let size = (units / tiles + u64::from(i < units % tiles)) * unit;
+            let tile = start..(start + size).min(extent);
+            start = tile.end;
+            tile
+        })
+        .collect()
+}
+
+/// The multiple of rows that a form's tiles have, but for the last.
+pub fn granularity(form: Form) -> u64 {
+    if form == Form::Mmla { 2 } else { 1 }
+}
+
+/// The axis whose blocks are row blocks: the outermost that has more than one output.
+pub fn block_axis(w: &Window) -> usize {
+    w.axes.iter().position(|a| a.output > 1).unwrap_or(0)
+}
+
+/// Pixels of one output along the block axis.
+pub fn block_pixels(w: &Window) -> u64 {
+    w.axes[block_axis(w) + 1..].iter().map(|a| a.output).product()
+}
+
+/// Heights of the tiles, with how many there are of each: of all pixels.
+pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> Vec<(u64, u64)> {
+    let (extent, times) = match rows {
+        Rows::Flat => (w.pixels(), 1),
+        Rows::Line => {
+            let line = w.axes.last().map_or(1, |a| a.output);
+            (line, w.pixels() / line)
+        }
+    };
+    let mut all: Vec<(u64, u64)> = vec![];
+    for tile in even(extent, mr, granularity(form)) {
+        let height = tile.end - tile.start;
+        match all.iter_mut().find(|(h, _)| *h == height) {
+            Some((_, count)) => *count += times,
+            None => all.push((height, times)),
+        }
+    }
+    all
+}
+
+/// Pairs of rows and taps that tiles compute, per region of `(mr, width, nr)`: each tap of a pair of rows counts for both where
+/// rows come in pairs.
+pub fn row_taps(
+    w: &Window,
+    form: Form,
+    regions: impl Iterator<Item = (u64, u64, u64)>,
+) -> impl Iterator<Item = (u64, u64, u64)> {
+    let last = *w.axes.last().expect("a window has an axis");
+    let unit = granularity(form);
+    let outer: u64 = w.axes[..w.axes.len() - 1].iter().map(|a| (0..a.output).map(|o| a.taps(o)).map(|t| t.end - t.start).sum::<u64>()).product();
+    let inside = w.taps_inside();
+    regions.map(move |(mr, width, nr)| {
+        let pair = |rows: Range<u64>| {
+            let taps = |o| last.taps(o);
+            let any = (0..last.kernel).filter(|t| rows.clone().any(|o| taps(o).contains(t))).count();
+            unit * any as u64
+        };
+        let taps = match unit {
+            1 => inside,
+            _ => {
+                let tiles = even(last.output, mr, unit);
+                let pairs = tiles.into_iter().flat_map(|t| t.clone().step_by(2).map(move |o| o..(o + 2).min(t.end)));
+                outer * pairs.map(pair).sum::<u64>()
+            }
+        };
+        (taps, width, nr)
+    })
+}
+
+/// Whether a region's rows suit a window.
+pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<(), String> {
+    let line = w.axes.last().map_or(1, |a| a.output);
+    if r.mr > MAX_WINDOW_ROWS {
+        return Err(format!("mr={} is more than the {MAX_WINDOW_ROWS} rows of a window's tile", r.mr));
+    }
+    if s.rows == Rows::Flat {
+        if r.mr > c.m || r.mc != c.m || c.m.div_ceil(r.mr) > MAX_FLAT_TILES {
+            return Err(format!("rows=flat is of all {} rows in at most {MAX_FLAT_TILES} tiles", c.m));
+        }
+        if granularity(s.form) > 1 {
+            return Err("rows in pairs end with the line: rows=line".into());
+        }
+    } else if r.mr > line {
+        return Err(format!("mr={} is more than a line of {line} pixels", r.mr));
+    } else if r.mc != c.m && (r.mc > c.m || r.mc % block_pixels(w) != 0 || block_axis(w) + 1 == w.axes.len()) {
+        return Err(format!("mc={} must be a multiple of {} pixels or all {}", r.mc, block_pixels(w), c.m));
+    }
+    if matches!(r.rhs, RhsAccess::InPlace | RhsAccess::Panel) {
+        return Err("the weights of a convolution are read packed: rhs=packed or rhs=block".into());
+    }
+    let is_unit = c.lhs.col == 1 || w.channels == 1;
+    match (s.form, r.lhs) {
+        (Form::Dot, _) => Err("sums in lanes are of matrices".into()),
+        (Form::Outer, LhsAccess::Block) if is_unit => Err("channels that are neighbours are read in place".into()),
+        (Form::Depthwise, LhsAccess::InPlace) if c.lhs.col != 1 => Err("columns must be neighbours".into()),
+        (Form::Depthwise, LhsAccess::Block) if c.lhs.col == 1 => Err("columns that are neighbours are read in place".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of scratch memory that a region takes: strips of the source and the result, and blocks of weights.
+pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u64 {
+    let bytes = |d: kiln_ir::DType| d.bytes() as u64;
+    let (block, pixels) = (block_axis(w), block_pixels(w));
+    let lines = (r.mc / pixels).max(1);
+    let mut total = 0;
+    if r.lhs == LhsAccess::Block {
+        let inputs: u64 = w
+            .axes
+            .iter()
+            .enumerate()
+            .map(|(i, a)| {
+                let most = (lines - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
+                if i == block && i + 1 < w.axes.len() { most.min(a.input) } else { a.input }
+            })
+            .product();
+        let element = if s.form == Form::Mmla { 2 } else { bytes(c.lhs.dtype) };
+        total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
+    }
+    if super::forms::transposes_result(c) {
+        let post: u64 = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).map(|v| bytes(v.dtype)).sum();
+        total += r.mc * r.nc * (4 + post);
+    }
+    if r.rhs == RhsAccess::Block {
+        total += r.kc.min(c.k) * r.nc * if s.form == Form::Mmla { 2 } else { bytes(c.rhs.dtype) };
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_even() {
+        let sizes = |extent, most, unit| even(extent, most, unit).iter().map(|t| t.end - t.start).collect::<Vec<_>>();
+        assert_eq!(sizes(56, 6, 1), [6, 6, 6, 6, 6, 6, 5, 5, 5, 5]);
+        assert_eq!(sizes(56, 10, 2), [10, 10, 10, 10, 8, 8]);
+        assert_eq!(sizes(7, 10, 2), [7]);
+        assert_eq!(sizes(7, 4, 2), [4, 3]);
+        assert_eq!(sizes(1, 6, 1), [1]);
+        for (extent, most, unit) in (1..40).flat_map(|e| (1..9).flat_map(move |m| [(e, m, 1), (e, 2 * m, 2)])) {
+            let tiles = even(extent, most, unit);
+            assert!(tiles.iter().all(|t| t.end > t.start && t.end - t.start <= most), "{extent} {most} {unit}");
+            assert!(tiles.windows(2).all(|t| t[0].end == t[1].start && t[0].end % unit == 0));
+            assert_eq!((tiles[0].start, tiles[tiles.len() - 1].end), (0, extent));
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Windows: the index map of a convolution's left factor.
+//!
+//! A windowed contraction has rows that are output pixels and steps of K that are taps of a kernel, each over all channels. Row
+//! `o` and tap `t` meet at input `o * stride + t * dilation - pad` along each axis, and the product exists where that input
+//! does: what lies on the padding is never computed. Rows and taps are numbered with the last axis fastest; step `k` of K is
+//! channel `k % channels` of tap `k / channels`.
+
+use std::ops::Range;
+
+use crate::contraction::{self, Contraction, View};
+use crate::nest::{Access, Affine, Buffer, BufferId, Dim, Extent, Loop, LoopNest, Stmt, Var};
+use crate::op::Convolution;
+use crate::problem::{Operand, Problem, Role};
+
+/// One axis of the pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Axis {
+    /// Output extent.
+    pub output: u64,
+    /// Input extent.
+    pub input: u64,
+    /// Taps.
+    pub kernel: u64,
+    /// Input pixels from one output to the next.
+    pub stride: u64,
+    /// Input pixels from one tap to the next.
+    pub dilation: u64,
+    /// Padding in front of the input; negative where the first inputs have no tap.
+    pub pad: i64,
+    /// Elements of the left factor between neighbouring inputs.
+    pub lhs: u64,
+}
+
+impl Axis {
+    /// The input that an output's tap reads, if it exists.
+    pub fn input_at(&self, output: u64, tap: u64) -> i64 {
+        (output * self.stride + tap * self.dilation) as i64 - self.pad
+    }
+
+    /// The taps of an output that are on the input.
+    pub fn taps(&self, output: u64) -> Range<u64> {
+        let first = self.input_at(output, 0);
+        let below = |limit: i64| {
+            // Taps whose input is below the limit.
+            let room = limit - first;
+            if room <= 0 { 0 } else { (room as u64).div_ceil(self.dilation).min(self.kernel) }
+        };
+        let (start, end) = (below(0), below(self.input as i64));
+        start..end.max(start)
+    }
+
+    /// Outputs in runs that have the same taps.
+    pub fn runs(&self, outputs: Range<u64>) -> Vec<(Range<u64>, Range<u64>)> {
+        let mut runs: Vec<(Range<u64>, Range<u64>)> = vec![];
+        for o in outputs {
+            let taps = self.taps(o);
+            match runs.last_mut() {
+                Some((run, same)) if *same == taps => run.end = o + 1,
+                _ => runs.push((o..o + 1, taps)),
+            }
+        }
+        runs
+    }
+
+    /// Taps on the input, over all outputs.
+    fn taps_inside(&self) -> u64 {
+        (0..self.output).map(|o| self.taps(o)).map(|t| t.end - t.start).sum()
+    }
+}
+
+/// The index map of a left factor. See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The axes of the pixels, outermost first; at least one.
+    pub axes: Vec<Axis>,
+    /// Channels: steps of K of each tap.
+    pub channels: u64,
+    /// Elements of the right factor between taps.
+    pub rhs_tap: u64,
+    /// Each column has a channel of its own: the left factor has columns, and `channels` is 1.
+    pub depthwise: bool,
+}
+
+impl Window {
+    /// Taps of the kernel.
+    pub fn taps(&self) -> u64 {
+        self.axes.iter().map(|a| a.kernel).product()
+    }
+
+    /// Pixels of the result.
+    pub fn pixels(&self) -> u64 {
+        self.axes.iter().map(|a| a.output).product()
+    }
+
+    /// Pairs of a pixel and a tap that is on the input.
+    pub fn taps_inside(&self) -> u64 {
+        self.axes.iter().map(Axis::taps_inside).product()
+    }
+
+    /// The output along each axis of pixel `m`.
+    pub fn position(&self, mut m: u64) -> Vec<u64> {
+        let mut at: Vec<u64> = self
+            .axes
+            .iter()
+            .rev()
+            .map(|a| {
+                let o = m % a.output;
+                m /= a.output;
+                o
+            })
+            .collect();
+        at.reverse();
+        at
+    }
+
+    /// Whether every tap of every pixel is on the input.
+    pub fn is_inside(&self) -> bool {
+        self.taps_inside() == self.pixels() * self.taps()
+    }
+
+    /// The distance of the rows in the left factor, if it is the same for all and there is a single tap.
+    pub(crate) fn row_stride(&self) -> Option<u64> {
+        if self.taps() != 1 || self.depthwise || self.axes.iter().any(|a| a.pad != 0) || !self.is_inside() {
+            return None;
+        }
+        let mut uniform: Option<(u64, u64)> = None;
+        for a in self.axes.iter().rev().filter(|a| a.output > 1) {
+            let step = a.stride * a.lhs;
+            match uniform {
+                None => uniform = Some((step, a.output)),
+                Some((row, below)) if step == row * below => uniform = Some((row, below * a.output)),
+                Some(_) => return None,
+            }
+        }
+        Some(uniform.map_or(0, |(row, _)| row))
+    }
+}
+
+/// Images as the outermost axis of the pixels.
+pub(crate) fn images(count: u64, lhs: u64) -> Axis {
+    Axis { output: count, input: count, kernel: 1, stride: 1, dilation: 1, pad: 0, lhs }
+}
+
+/// A convolution as a windowed contraction, before it is normalised: batch axes are groups and images.
+pub(crate) fn contraction(problem: &Problem, conv: &Convolution) -> Contraction {
+    let operands = problem.operands();
+    let taps: u64 = conv.space().iter().map(|s| s.kernel).product();
+    let pixels: u64 = conv.space().iter().map(|s| s.output).product();
+    let (ic, oc) = (conv.ic / conv.g, conv.oc / conv.g);
+    let depthwise = conv.g > 1 && ic == 1 && oc == 1;
+    let source = operands[0].strides();
+    let axes = conv
+        .space()
+        .iter()
+        .zip(&source[2..])
+        .map(|(s, &lhs)| Axis {
+            output: s.output,
+            input: s.input,
+            kernel: s.kernel,
+            stride: s.stride,
+            dilation: s.dilation,
+            pad: s.pad,
+            lhs,
+        })
+        .collect();
+    let (batch, n) = if depthwise { (vec![conv.mb], conv.g) } else { (vec![conv.g, conv.mb], oc) };
+    let view = |argument: usize, groups: u64, images: u64, row: u64, col: u64| View {
+        argument,
+        dtype: operands[argument].dtype,
+        batch: if depthwise { vec![images] } else { vec![groups, images] },
+        row,
+        col,
+    };
+    // A tensor of the result's dimensions, or of some of them.
+    let result = |argument: usize| {
+        let operand: &Operand = &operands[argument];
+        let strides = operand.strides();
+        let dims = match operand.role {
+            Role::Post(n) => problem.post_dims(n),
+            _ => (0..operand.shape.len()).collect(),
+        };
+        let stride = |dim: usize| dims.iter().position(|d| *d == dim).map_or(0, |at| strides[at]);
+        let pixel = dims.iter().zip(&operand.shape).zip(&strides).filter(|((d, e), _)| **d >= 2 && **e > 1);
+        let row = pixel.map(|(_, s)| *s).min().unwrap_or(0);
+        view(argument, oc * stride(1), stride(0), row, stride(1))
+    };
+    let dst = operands.len() - 1;
+    let mut tensors = 2..dst;
+    let post = problem
+        .epilogue()
+        .ops()
+        .iter()
+        .map(|op| (*op, op.has_operand().then(|| result(tensors.next().expect("an operand per post-op that has one")))))
+        .collect();
+    let rhs = if depthwise { view(1, 0, 0, 1, taps) } else { view(1, oc * ic * taps, 0, taps, ic * taps) };
+    Contraction {
+        arguments: contraction::arguments(problem),
+        batch,
+        m: pixels,
+        n,
+        k: taps * ic,
+        lhs: view(0, ic * source[1], source[0], 0, source[1]),
+        rhs,
+        dst: result(dst),
+        post,
+        accumulate: problem.accumulates(),
+        math: problem.math(),
+        swapped: false,
+        window: Some(Window { axes, channels: ic, rhs_tap: 1, depthwise }),
+    }
+}
+
+/// The naive nest: for every element of the result, clear it, add what each tap on the input gives, apply the post-ops.
+pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest {
+    let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
+    let batch: Vec<Var> = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
+    let axes = 0..window.axes.len();
+    let outputs: Vec<Var> = axes.clone().map(|i| nest.var(&format!("o{i}"))).collect();
+    let n = nest.var("n");
+    let taps: Vec<Var> = axes.map(|i| nest.var(&format!("t{i}"))).collect();
+    let channel = nest.var("c");
+    // Numbered with the last axis fastest.
+    let linear = |vars: &[Var], extent: fn(&Axis) -> u64| {
+        let mut index = Affine::default();
+        let mut scale = 1;
+        for (v, a) in vars.iter().zip(&window.axes).rev() {
+            index.add_term(*v, scale as i64);
+            scale *= extent(a);
+        }
+        index
+    };
+    let inputs: Vec<Affine> = window
+        .axes
+        .iter()
+        .zip(outputs.iter().zip(&taps))
+        .map(|(a, (o, t))| {
+            let mut index = Affine::constant(-a.pad);
+            index.add_term(*o, a.stride as i64);
+            index.add_term(*t, a.dilation as i64);
+            index
+        })
+        .collect();
+    let mut buffers: Vec<Option<Buffer>> = vec![None; c.arguments.len()];
+    let mut access = |view: &View, inner: Vec<(Affine, u64, u64)>| {
+        let outer = batch.iter().zip(&c.batch).zip(&view.batch);
+        let outer = outer.filter(|(_, s)| **s != 0).map(|((v, e), s)| (Affine::from(*v), *e, *s));
+        let dims: Vec<(Affine, u64, u64)> = outer.chain(inner).collect();
+        let (name, dtype, kind) = c.arguments[view.argument].clone();
+        buffers[view.argument] = Some(Buffer {
+            name,
+            dtype,
+            kind,
+            dims: dims.iter().map(|&(_, extent, stride)| Dim { extent, stride }).collect(),
+            interleave: 1,
+        });
+        Access { buffer: BufferId(view.argument as u16), index: dims.into_iter().map(|d| d.0).collect() }
+    };
+    let (pixel, tap) = (linear(&outputs, |a| a.output), linear(&taps, |a| a.kernel));
+    let dst = access(&c.dst, vec![(pixel.clone(), c.m, c.dst.row), (n.into(), c.n, c.dst.col)]);
+    let mut source: Vec<_> = inputs.iter().zip(&window.axes).map(|(i, a)| (i.clone(), a.input, a.lhs)).collect();
+    source.push(match window.depthwise {
+        true => (n.into(), c.n, c.lhs.col),
+        false => (channel.into(), window.channels, c.lhs.col),
+    });
+    let lhs = access(&c.lhs, source);
+    let weights = vec![
+        (tap, window.taps(), window.rhs_tap),
+        (channel.into(), window.channels, c.rhs.row),
+        (n.into(), c.n, c.rhs.col),
+    ];
+    let rhs = access(&c.rhs, weights);
+    let over = |var, extent, body| {
+        Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body })
+    };
+    let mut sum = over(channel, window.channels, vec![Stmt::MulAdd { dst: dst.clone(), lhs, rhs }]);
+    for ((a, index), t) in window.axes.iter().zip(inputs).zip(&taps).rev() {
+        sum = over(*t, a.kernel, vec![Stmt::Inside { index, extent: a.input, body: vec![sum] }]);
+    }
+    let mut body = vec![];
+    if !c.accumulate {
+        body.push(Stmt::Zero { dst: dst.clone() });
+    }
+    body.push(sum);
+    for (op, operand) in &c.post {
+        let operand = operand.as_ref().map(|v| {
+            let inner = [(pixel.clone(), c.m, v.row), (n.into(), c.n, v.col)];
+            access(v, inner.into_iter().filter(|(.., s)| *s != 0).collect())
+        });
+        body.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
+    }
+    let loops = batch.iter().zip(c.batch.iter().copied());
+    let loops = loops.chain(outputs.iter().zip(window.axes.iter().map(|a| a.output))).chain([(&n, c.n)]);
+    nest.body = loops.collect::<Vec<_>>().into_iter().rev().fold(body, |body, (v, e)| vec![over(*v, e, body)]);
+    nest.buffers = buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect();
+    nest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(output: u64, input: u64, kernel: u64, stride: u64, dilation: u64, pad: i64) -> Axis {
+        Axis { output, input, kernel, stride, dilation, pad, lhs: 1 }
+    }
+
+    #[test]
+    fn taps_are_those_whose_input_exists() {
+        for a in [
+            axis(56, 56, 3, 1, 1, 1),
+            axis(112, 224, 7, 2, 1, 3),
+            axis(100, 1, 3, 1, 1, 100),
+            axis(18, 55, 30, 3, 3, 29),
+            axis(5, 9, 2, 2, 1, -1),
+            axis(4, 2, 3, 1, 5, 6),
+        ] {
+            for o in 0..a.output {
+                let expected: Vec<u64> =
+                    (0..a.kernel).filter(|t| (0..a.input as i64).contains(&a.input_at(o, *t))).collect();
+                assert_eq!(a.taps(o).collect::<Vec<_>>(), expected, "{a:?} at {o}");
+            }
+            let runs = a.runs(0..a.output);
+            assert!(runs.iter().all(|(run, taps)| run.clone().all(|o| a.taps(o) == *taps)));
+            assert_eq!(runs.iter().map(|(r, _)| r.end - r.start).sum::<u64>(), a.output);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_tap_may_be_evenly_apart() {
+        let window = |axes: Vec<Axis>| Window { axes, channels: 8, rhs_tap: 1, depthwise: false };
+        let plain = |output, input, stride, lhs| Axis { lhs, ..axis(output, input, 1, stride, 1, 0) };
+        assert_eq!(window(vec![plain(4, 4, 1, 40), plain(5, 5, 1, 8)]).row_stride(), Some(8));
+        assert_eq!(window(vec![plain(2, 4, 2, 40), plain(3, 5, 2, 8)]).row_stride(), None);
+        assert_eq!(window(vec![plain(3, 5, 2, 8)]).row_stride(), Some(16));
+        assert_eq!(window(vec![axis(4, 4, 3, 1, 1, 1)]).row_stride(), None);
+    }
+}
