@@ -32,6 +32,7 @@ struct Dims {
 impl Dims {
     fn of(problem: &Problem) -> Self {
         match problem.op() {
+            kiln_ir::Op::Convolution(_) => Self { is_ip: false, batch: vec![], matrix: vec![] },
             Op::Matmul(shape) => {
                 let [lhs, rhs] = [Role::Lhs, Role::Rhs].map(|role| shape.shape(role));
                 let all = shape.batch();

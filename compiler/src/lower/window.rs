@@ -80,10 +80,22 @@ struct Source {
 
 #[derive(Clone, Copy)]
 struct LinePanel {
-    /// Pixels of a line and residue.
+    /// Pixels of a line and residue, with a zero behind them.
     pitch: u64,
     /// Elements from one residue to the next.
     residue: u64,
+    /// What is before the first pixel of a line is zero too: the end of the line before.
+    halo: bool,
+}
+
+impl LinePanel {
+    /// Pixels in front of the first line: one that is only there to have a zero after it.
+    const FRONT: u64 = 2;
+
+    /// Where pixel 0 of a line is.
+    fn first(&self) -> u64 {
+        if self.halo { Self::FRONT } else { 0 }
+    }
 }
 
 /// Blocks of outputs along the block axis that are alike.
@@ -331,8 +343,11 @@ impl Lowering<'_> {
             return None;
         }
         let last = self.strip_extents(blocks)[self.w.axes.len() - 1];
-        let pitch = last.div_ceil(self.w.axes[self.w.axes.len() - 1].stride);
-        Some(LinePanel { pitch, residue: self.channels * pitch })
+        let outer = &self.w.axes[..rows::block_axis(self.w).min(self.w.axes.len() - 1)];
+        // Lines that some blocks lack would leave gaps between others.
+        let halo = outer.iter().all(|a| a.input == 1);
+        let pitch = last.div_ceil(self.w.axes[self.w.axes.len() - 1].stride) + u64::from(halo);
+        Some(LinePanel { pitch, residue: self.channels * pitch, halo })
     }
 
     /// Scratch memory for the source of a block, if it is copied.
@@ -349,7 +364,7 @@ impl Lowering<'_> {
                 let dims = vec![
                     Dim { extent: residues, stride: p.residue },
                     Dim { extent: self.channels, stride: p.pitch },
-                    Dim { extent: p.pitch, stride: self.interleave },
+                    Dim { extent: p.pitch + p.first(), stride: self.interleave },
                 ];
                 (dims, residues * p.residue)
             }
@@ -563,34 +578,43 @@ impl Lowering<'_> {
         };
         match s.source.panel {
             Some(p) => {
-                let used: Vec<u64> = (0..last.stride.min(last.input))
-                    .filter(|r| {
-                        (0..last.kernel).any(|t| {
-                            ((t * last.dilation) as i64 - last.pad).rem_euclid(last.stride as i64) == *r as i64
-                        })
-                    })
-                    .collect();
-                for residue in used {
+                let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
+                    Stmt::Pack(Box::new(Pack {
+                        dst: Matrix {
+                            at: Access { buffer: s.source.buffer, index: to },
+                            row: p.pitch,
+                            col: self.interleave,
+                        },
+                        src: Matrix {
+                            at: source(self, x as i64, Affine::default()),
+                            row: self.c.lhs.col,
+                            col: last.stride * last.lhs,
+                        },
+                        k: Extent::Const(k),
+                        width: Extent::Const(width),
+                        pitch,
+                    }))
+                };
+                if p.halo {
+                    let first = vec![Affine::default(); outer.len() + 3];
+                    let at: Vec<Affine> = s.source.start.clone();
+                    let mut from = self.batch_index(&self.c.lhs);
+                    from.extend(at);
+                    from.push(Affine::default());
+                    let Stmt::Pack(mut front) = copy(first, 0, 1, 1, LinePanel::FRONT) else { unreachable!("a copy") };
+                    front.src.at.index = from;
+                    out.push(Stmt::Pack(front));
+                }
+                let every = last.kernel > 1 || last.pad != 0;
+                let residues = if every { last.stride.min(last.input) } else { 1 };
+                for residue in 0..residues {
                     let pixels = (last.input - residue).div_ceil(last.stride);
                     for from in (0..pixels).step_by(COPY_PIXELS as usize) {
                         let width = (pixels - from).min(COPY_PIXELS);
                         let mut to = index.clone();
-                        to.extend([residue, 0, from].map(|i| Affine::constant(i as i64)));
-                        body.push(Stmt::Pack(Box::new(Pack {
-                            dst: Matrix {
-                                at: Access { buffer: s.source.buffer, index: to },
-                                row: p.pitch,
-                                col: self.interleave,
-                            },
-                            src: Matrix {
-                                at: source(self, (residue + from * last.stride) as i64, Affine::default()),
-                                row: self.c.lhs.col,
-                                col: last.stride * last.lhs,
-                            },
-                            k: Extent::Const(self.w.channels),
-                            width: Extent::Const(width),
-                            pitch: width,
-                        })));
+                        to.extend([residue, 0, p.first() + from].map(|i| Affine::constant(i as i64)));
+                        let pitch = if p.halo && from + width == pixels { p.pitch - from } else { width };
+                        body.push(copy(to, residue + from * last.stride, self.w.channels, width, pitch));
                     }
                 }
             }
@@ -816,7 +840,8 @@ impl Lowering<'_> {
                 // By residue: the place is that of the output, moved by the tap.
                 let moved = (taps[i] * a.dilation) as i64 - a.pad;
                 let residue = moved.rem_euclid(a.stride as i64);
-                let pixel = plus(&base[i], outputs[i] as i64 + moved.div_euclid(a.stride as i64));
+                let first = source.panel.map_or(0, |p| p.first()) as i64;
+                let pixel = plus(&base[i], first + outputs[i] as i64 + moved.div_euclid(a.stride as i64));
                 index.extend([Affine::constant(residue), Affine::constant(channel as i64), pixel]);
                 continue;
             }
@@ -854,7 +879,12 @@ impl Lowering<'_> {
                 rest /= a.kernel;
             }
             let exists = |row: &Vec<Range<u64>>| row.iter().zip(&tap).all(|(range, t)| range.contains(t));
-            let mask = p.taps.iter().enumerate().fold(0u64, |mask, (i, row)| mask | u64::from(exists(row)) << i);
+            let mut mask = p.taps.iter().enumerate().fold(0u64, |mask, (i, row)| mask | u64::from(exists(row)) << i);
+            if s.source.panel.is_some_and(|p| p.halo) {
+                // The other row of a pair reads the zero beside the line.
+                let pairs = mask | (mask & 0x5555_5555_5555_5555) << 1 | (mask >> 1) & 0x5555_5555_5555_5555;
+                mask = if rows.len() < 64 { pairs & ((1 << rows.len()) - 1) } else { pairs };
+            }
             let begin = number * self.channels;
             let from = s.k.start.max(begin) - begin;
             let to = (s.k.end - begin).min(w.channels);
