@@ -106,11 +106,16 @@ fn prepare<'a>(
     mut words: impl Iterator<Item = &'a str>,
 ) -> Result<(Prepared, String), Refusal> {
     let op = words.next().unwrap_or_default();
-    if !matches!(op, "gemm" | "linear" | "ip" | "ip_bias_gelu") {
+    if !matches!(op, "gemm" | "linear" | "ip" | "ip_bias_gelu" | "conv" | "convp" | "convn") {
         return Err(Refusal::Operation(op.into()));
     }
     let words: Vec<&str> = words.collect();
     let dims: Option<Vec<u64>> = words.iter().map(|w| w.parse().ok()).collect();
+    if let (true, Some(&[n, c, h, w, o, kh, kw, s, p, g])) = (op.starts_with("conv"), dims.as_deref()) {
+        let tags = if op == "convp" { "stag=abx dtag=abx" } else { "" };
+        let text = format!("conv f32 g{g}mb{n}ic{c}ih{h}iw{w}oc{o}kh{kh}kw{kw}sh{s}sw{s}ph{p}pw{p} {tags}");
+        return ready(runtime, counters, text.parse().map_err(Error::from)?, true);
+    }
     let Some(&[m, n, k]) = dims.as_deref() else { return Err(Refusal::Numbers(words.join(" "), "M N K")) };
     let problem = match op {
         "ip" => Problem::inner_product(m, k, n),
@@ -118,8 +123,16 @@ fn prepare<'a>(
         _ => Problem::matmul(m, k, n),
     };
     let problem = problem.build().map_err(Error::from)?;
-    let options = Options { constant_weights: op != "gemm", ..Options::default() };
+    ready(runtime, counters, problem, op != "gemm")
+}
 
+fn ready(
+    runtime: &Runtime,
+    counters: &mut Counters,
+    problem: Problem,
+    constant_weights: bool,
+) -> Result<(Prepared, String), Refusal> {
+    let options = Options { constant_weights, ..Options::default() };
     let mut lap = Lap::start(&mut counters.all);
     let mut tensors = Tensors::zeros(&problem)?;
     for (tensor, seed) in tensors.inputs.iter_mut().zip(1..) {
