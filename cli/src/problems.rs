@@ -23,8 +23,9 @@ pub struct ProblemArgs {
 /// What completes a line that is a descriptor and no more, as in batch files of benchdnn.
 #[derive(Debug, clap::Args)]
 pub struct BareArgs {
-    /// The operation of bare descriptors, such as `12x128x64:12x64x128n"scores"` or `mb2ic3oc4`: matmul or ip
-    #[arg(long, value_name = "OP", value_parser = ["matmul", "ip"])]
+    /// The operation of bare descriptors, such as `12x128x64:12x64x128n"scores"`, `mb2ic3oc4` or
+    /// `ic16ih14oc32kh3`: matmul, ip or conv
+    #[arg(long, value_name = "OP", value_parser = kiln_ir::problem::NAMES)]
     op: Option<String>,
     /// The element types of bare descriptors: f32, bf16, or SRC:WEIGHTS:DST
     #[arg(long, value_name = "DTYPES", default_value = "f32", requires = "op")]
@@ -46,8 +47,8 @@ impl BareArgs {
         let first = line.split_whitespace().next().unwrap_or_default();
         match &self.op {
             // A name may have spaces in it; the parser does without the name.
-            Some(op) if !matches!(first, "matmul" | "ip") => {
-                let descriptor = line.split("n\"").next().unwrap_or_default().trim_end_matches('_');
+            Some(op) if !kiln_ir::problem::NAMES.contains(&first) => {
+                let descriptor = line.split("n\"").next().unwrap_or_default().trim_end_matches('_').trim_end();
                 Ok(format!("{op} {} {descriptor} {}", self.dtypes, self.attributes).parse()?)
             }
             _ => Ok(line.parse()?),

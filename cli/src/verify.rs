@@ -11,7 +11,7 @@ use crate::check::{compare, index};
 use crate::data::Integers;
 use crate::error::Error;
 use crate::problems::{BareArgs, ProblemArgs};
-use crate::scale::scale;
+use crate::scale::{cut_batch, scale};
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
 
@@ -40,6 +40,9 @@ pub struct VerifyArgs {
     /// Halve the largest dimensions of larger problems, keeping them modulo 64, and batches: for emulators
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_macs: Option<u64>,
+    /// Cut larger batches to N: images, rows of inner products, the outermost dimension of batched products
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_mb: Option<u64>,
     /// The weights are constant: pack them before the call, where kernels read them so, which must then refuse others
     #[arg(long)]
     packed: bool,
@@ -69,9 +72,13 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Verdict, Error>
     let target = runtime.target();
     let mut totals = Totals::default();
     for original in &problems {
-        let problem = match args.max_macs {
-            Some(max_macs) => scale(original, max_macs)?,
+        let cut = match args.max_mb {
+            Some(images) => cut_batch(original, images)?,
             None => original.clone(),
+        };
+        let problem = match args.max_macs {
+            Some(max_macs) => scale(&cut, max_macs)?,
+            None => cut,
         };
         let from = if problem == *original { String::new() } else { format!(" (scaled from {original})") };
         totals.tests += 1;
