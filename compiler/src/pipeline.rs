@@ -108,10 +108,11 @@ fn notes(c: &Contraction, schedule: &Schedule, target: &Target) -> Vec<String> {
 fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
     if let Some(w) = &c.window {
         // What a tile spans: its taps, and rows that may be anywhere in a small image.
-        let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 64 * a.stride).min(a.input) * a.lhs);
+        const MAX_WINDOW_BYTES: u64 = 1 << 30;
+        let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 63 * a.stride).min(a.input - 1) * a.lhs);
         let bytes = (reach.max().unwrap_or(0).max(c.lhs.col)).saturating_mul(c.lhs.dtype.bytes() as u64);
-        if bytes > MAX_ROW_BYTES {
-            let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_ROW_BYTES})");
+        if bytes > MAX_WINDOW_BYTES {
+            let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_WINDOW_BYTES})");
             return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
         }
     }

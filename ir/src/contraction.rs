@@ -149,7 +149,11 @@ impl Contraction {
         }
         self.fold_images();
         let Some(window) = &mut self.window else { return };
+        let last = window.axes.last().copied();
         window.axes.retain(|a| a.output > 1 || a.kernel > 1 || a.pad != 0);
+        if window.axes.is_empty() {
+            window.axes.extend(last);
+        }
         if let Some(row) = window.row_stride() {
             self.lhs.row = row;
             self.window = None;

@@ -348,10 +348,13 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
     out
 }
 
+/// The most blocks of K that a window has: each has statements of its own.
+const MAX_WINDOW_K_BLOCKS: u64 = 64;
+
 /// Lengths of blocks of K: whole taps, or parts of one.
 fn window_k_blocks(w: &Window, k: u64) -> Vec<u64> {
     let mut all = vec![];
-    for target in [1024, 512, 256] {
+    for target in [1024, 512, 256].map(|t| t.max(k / MAX_WINDOW_K_BLOCKS)) {
         let kc = if w.channels > target {
             even_blocks(w.channels, target)
         } else {
