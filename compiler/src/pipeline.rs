@@ -116,7 +116,9 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
             return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
         }
     }
-    for (view, rows) in [(&c.lhs, c.m), (&c.rhs, c.k), (&c.dst, c.m)] {
+    // The factors of a window are copied, or spanned as above.
+    let views = if c.window.is_some() { &[(&c.dst, c.m)][..] } else { &[(&c.dst, c.m), (&c.lhs, c.m), (&c.rhs, c.k)] };
+    for &(view, rows) in views {
         let bytes = view.dtype.bytes() as u64;
         let distance = if rows > 1 { view.row.max(view.col) } else { 0 };
         if distance * bytes > MAX_ROW_BYTES {
