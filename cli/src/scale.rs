@@ -43,7 +43,10 @@ pub fn scale(problem: &Problem, max_macs: u64) -> Result<Problem, ProblemError> 
 /// The dimensions of a problem that can change.
 enum Dims {
     /// Extent of each batch axis, and whether lhs and rhs have it; M, K and N.
-    Matmul { batch: Vec<(u64, [bool; 2])>, matrix: [u64; 3] },
+    Matmul {
+        batch: Vec<(u64, [bool; 2])>,
+        matrix: [u64; 3],
+    },
     /// The batch, the channels and space.
     InnerProduct(Vec<u64>),
     Conv(Convolution),

@@ -166,8 +166,8 @@ enum KernelKey {
         how: How,
     },
     Pack {
-        /// K, width, what is filled of it, and the panel's own.
-        extents: [u64; 4],
+        /// K, width, what is filled of it, and the strides of the panel.
+        extents: [u64; 5],
         src: (BufferShape, u64, u64),
         dst: BufferShape,
     },
@@ -192,6 +192,7 @@ fn described(nest: &LoopNest, m: &Matrix) -> (BufferShape, u64, u64) {
 struct Plan<'a> {
     nest: &'a LoopNest,
     schedule: &'a Schedule,
+    unit: &'a VectorUnit,
     kernels: Vec<MicroKernel>,
     keys: HashMap<KernelKey, usize>,
 }
@@ -230,14 +231,16 @@ impl Plan<'_> {
         let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else { return None };
         let (dst, ..) = described(self.nest, &p.dst);
         let src = described(self.nest, &p.src);
-        (dst.interleave > 1).then_some(KernelKey::Pack { extents: [*k, *width, p.pitch, p.dst.row], src, dst })
+        let by_kernel = dst.interleave > 1 || build::transpose::is_needed(self.nest, p, self.unit);
+        by_kernel.then_some(KernelKey::Pack { extents: [*k, *width, p.pitch, p.dst.row, p.dst.col], src, dst })
     }
 
-    fn collect(&mut self, body: &[Stmt], unit: &VectorUnit) -> Result<(), BuildError> {
+    fn collect(&mut self, body: &[Stmt]) -> Result<(), BuildError> {
+        let unit = self.unit;
         for s in body {
             let number = self.kernels.len();
             match s {
-                Stmt::Loop(l) => self.collect(&l.body, unit)?,
+                Stmt::Loop(l) => self.collect(&l.body)?,
                 Stmt::Tile(t) => {
                     let how = self.how(t);
                     if let Entry::Vacant(entry) = self.keys.entry(Plan::tile_key(self, t)) {
@@ -288,9 +291,9 @@ impl driver::Callees for Plan<'_> {
 }
 
 /// The distinct micro-kernels of a nest.
-fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &VectorUnit) -> Result<Plan<'a>, BuildError> {
-    let mut plan = Plan { nest, schedule, kernels: vec![], keys: HashMap::new() };
-    plan.collect(&nest.body, unit)?;
+fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &'a VectorUnit) -> Result<Plan<'a>, BuildError> {
+    let mut plan = Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new() };
+    plan.collect(&nest.body)?;
     Ok(plan)
 }
 

@@ -269,9 +269,8 @@ pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest
         (n.into(), c.n, c.rhs.col),
     ];
     let rhs = access(&c.rhs, weights);
-    let over = |var, extent, body| {
-        Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body })
-    };
+    let over =
+        |var, extent, body| Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body });
     let mut sum = over(channel, window.channels, vec![Stmt::MulAdd { dst: dst.clone(), lhs, rhs }]);
     for ((a, index), t) in window.axes.iter().zip(inputs).zip(&taps).rev() {
         sum = over(*t, a.kernel, vec![Stmt::Inside { index, extent: a.input, body: vec![sum] }]);

@@ -22,6 +22,8 @@ use crate::target::VectorUnit;
 
 /// Pixels of a line that one copy into a panel for BFMMLA takes: it is unrolled over them.
 const COPY_PIXELS: u64 = 64;
+/// The width of one transposing copy, which is unrolled over it too.
+const COPY_WIDTH: u64 = 32;
 
 /// The nest of `c`, whose window is `w`.
 pub fn lower(problem: &str, c: &Contraction, w: &Window, schedule: &Schedule, unit: &VectorUnit) -> LoopNest {
@@ -214,11 +216,13 @@ impl Lowering<'_> {
                 let r = &regions[i];
                 let shape = self.shape(r);
                 let steps = self.k_block(r);
-                let mut dims =
-                    vec![Dim { extent: r.nc - r.nr + 1, stride: shape.distance(steps, r.nr) / r.nr }];
+                let mut dims = vec![Dim { extent: r.nc - r.nr + 1, stride: shape.distance(steps, r.nr) / r.nr }];
                 dims.extend(shape.dims(steps));
                 let name = format!("rhs_panel{i}");
-                Weights::Block { panel: self.buffer(name, shape.dtype, BufferKind::Scratch, dims, shape.interleave), shape }
+                Weights::Block {
+                    panel: self.buffer(name, shape.dtype, BufferKind::Scratch, dims, shape.interleave),
+                    shape,
+                }
             }
         });
         weights.collect()
@@ -335,7 +339,12 @@ impl Lowering<'_> {
         let at = rows::block_axis(self.w);
         let block = |b: &Blocks| self.inputs(&self.w.axes[at], &(b.start..b.start + b.len));
         let most = blocks.iter().map(block).map(|r| r.end - r.start).max().unwrap_or(1).max(1);
-        self.w.axes.iter().enumerate().map(|(i, a)| if i == at && i + 1 < self.w.axes.len() { most } else { a.input }).collect()
+        self.w
+            .axes
+            .iter()
+            .enumerate()
+            .map(|(i, a)| if i == at && i + 1 < self.w.axes.len() { most } else { a.input })
+            .collect()
     }
 
     fn line_panel(&self, r: &Region, blocks: &[Blocks]) -> Option<LinePanel> {
@@ -389,12 +398,8 @@ impl Lowering<'_> {
         let pixels = blocks.iter().map(|b| b.len).max().unwrap_or(1) * rows::block_pixels(self.w);
         let dims = || vec![Dim { extent: pixels, stride: r.nc }, Dim { extent: r.nc, stride: 1 }];
         let dst = self.buffer(format!("dst_strip{number}"), DType::F32, BufferKind::Scratch, dims(), 1);
-        let post: Vec<Option<DType>> = self
-            .c
-            .post
-            .iter()
-            .map(|(_, v)| v.as_ref().filter(|v| v.col > 1).map(|v| v.dtype))
-            .collect();
+        let post: Vec<Option<DType>> =
+            self.c.post.iter().map(|(_, v)| v.as_ref().filter(|v| v.col > 1).map(|v| v.dtype)).collect();
         let post = post
             .into_iter()
             .enumerate()
@@ -567,8 +572,11 @@ impl Lowering<'_> {
             return;
         }
         let vars: Vec<Var> = (0..outer.len()).map(|i| self.nest.var(&format!("x{i}"))).collect();
-        let index: Vec<Affine> =
-            vars.iter().zip(&extents).map(|(v, e)| if *e == 1 { Affine::default() } else { Affine::from(*v) }).collect();
+        let index: Vec<Affine> = vars
+            .iter()
+            .zip(&extents)
+            .map(|(v, e)| if *e == 1 { Affine::default() } else { Affine::from(*v) })
+            .collect();
         let mut body = vec![];
         let source = |l: &Self, x: i64, channel: Affine| {
             let mut all = l.batch_index(&l.c.lhs);
@@ -623,7 +631,7 @@ impl Lowering<'_> {
                 to.extend([Affine::default(), Affine::default()]);
                 let (first, width) =
                     if self.w.depthwise { (s.n0.clone(), s.columns) } else { (Affine::default(), self.w.channels) };
-                body.push(Stmt::Pack(Box::new(Pack {
+                let copy = Pack {
                     dst: Matrix {
                         at: Access { buffer: s.source.buffer, index: to },
                         row: *s.source.axes.last().expect("a window has an axis") as u64,
@@ -633,7 +641,8 @@ impl Lowering<'_> {
                     k: Extent::Const(last.input),
                     width: Extent::Const(width),
                     pitch: width,
-                })));
+                };
+                body.extend(self.in_widths(copy, width, [1, 1]));
             }
         }
         out.extend(vars.iter().zip(&extents).rev().fold(body, |body, (v, e)| match e {
@@ -643,7 +652,7 @@ impl Lowering<'_> {
     }
 
     /// Copies a block of a tensor that has pixels for neighbours into scratch memory, where columns are, or back.
-    fn transpose(&self, s: &Scope<'_>, view: &View, buffer: BufferId, back: bool, out: &mut Vec<Stmt>) {
+    fn transpose(&mut self, s: &Scope<'_>, view: &View, buffer: BufferId, back: bool, out: &mut Vec<Stmt>) {
         let pitch = s.scratch.as_ref().map_or(1, |t| t.pitch);
         let block = rows::block_pixels(self.w);
         let mut pixel = Affine::default();
@@ -651,24 +660,57 @@ impl Lowering<'_> {
         let tensor = Access { buffer: BufferId(view.argument as u16), index: self.tensor_index(view, &pixel, &s.n0) };
         let scratch = Access { buffer, index: vec![Affine::default(); 2] };
         let pixels = (s.first.end - s.first.start) * block;
-        let copy = match back {
-            false => Pack {
-                dst: Matrix { at: scratch, row: pitch, col: 1 },
-                src: Matrix { at: tensor, row: view.row, col: view.col },
-                k: Extent::Const(pixels),
-                width: Extent::Const(s.columns),
-                pitch: s.columns,
-            },
+        let (copy, width, dims) = match back {
+            false => (
+                Pack {
+                    dst: Matrix { at: scratch, row: pitch, col: 1 },
+                    src: Matrix { at: tensor, row: view.row, col: view.col },
+                    k: Extent::Const(pixels),
+                    width: Extent::Const(s.columns),
+                    pitch: s.columns,
+                },
+                s.columns,
+                [1, 1],
+            ),
             // Runs of pixels are neighbours in the tensor.
-            true => Pack {
-                dst: Matrix { at: tensor, row: view.col, col: view.row },
-                src: Matrix { at: scratch, row: 1, col: pitch },
-                k: Extent::Const(s.columns),
-                width: Extent::Const(pixels),
-                pitch: pixels,
-            },
+            true => (
+                Pack {
+                    dst: Matrix { at: tensor, row: view.col, col: view.row },
+                    src: Matrix { at: scratch, row: 1, col: pitch },
+                    k: Extent::Const(s.columns),
+                    width: Extent::Const(pixels),
+                    pitch: pixels,
+                },
+                pixels,
+                [2, 2],
+            ),
         };
-        out.push(Stmt::Pack(Box::new(copy)));
+        out.extend(self.in_widths(copy, width, dims));
+    }
+
+    /// A copy in pieces of [`COPY_WIDTH`]. The width is along the last dimension but `dims - 1` of destination and source.
+    fn in_widths(&mut self, copy: Pack, width: u64, dims: [usize; 2]) -> Vec<Stmt> {
+        let var = self.nest.var("w");
+        let piece = |from: Affine, width: u64| {
+            let mut copy = copy.clone();
+            for (m, dim) in [(&mut copy.dst, dims[0]), (&mut copy.src, dims[1])] {
+                let at = m.at.index.len() - dim;
+                m.at.index[at] = sum(&m.at.index[at], &from, 1);
+            }
+            (copy.width, copy.pitch) = (Extent::Const(width), width);
+            Stmt::Pack(Box::new(copy))
+        };
+        let (count, rest) = (width / COPY_WIDTH, width % COPY_WIDTH);
+        let mut out = vec![];
+        match count {
+            0 => {}
+            1 => out.push(piece(Affine::default(), COPY_WIDTH)),
+            _ => out.push(over(var, count, COPY_WIDTH, vec![piece(Affine::from(var), COPY_WIDTH)])),
+        }
+        if rest > 0 {
+            out.push(piece(Affine::constant((count * COPY_WIDTH) as i64), rest));
+        }
+        out
     }
 
     /// Indices of a tensor like the result, or of one that lacks some of its axes.
@@ -725,15 +767,23 @@ impl Lowering<'_> {
         };
         // Positions are counted from the block's first.
         let relative = |o: u64| (o - range.start) as i64;
-        let from = if axis == rows::block_axis(self.w) && axis + 1 < self.w.axes.len() { from } else { Affine::constant(range.start as i64) };
+        let from = if axis == rows::block_axis(self.w) && axis + 1 < self.w.axes.len() {
+            from
+        } else {
+            Affine::constant(range.start as i64)
+        };
         if axis + 1 == self.w.axes.len() {
-            return self.line(s, n1, base, taps, var).into_iter().map(|(tile, repeat)| {
-                let tile = finish(tile);
-                match repeat {
-                    Some((count, step)) => over(var, count, step, vec![tile]),
-                    None => tile,
-                }
-            }).collect();
+            return self
+                .line(s, n1, base, taps, var)
+                .into_iter()
+                .map(|(tile, repeat)| {
+                    let tile = finish(tile);
+                    match repeat {
+                        Some((count, step)) => over(var, count, step, vec![tile]),
+                        None => tile,
+                    }
+                })
+                .collect();
         }
         let mut out = vec![];
         for (run, own) in a.runs(range.clone()) {
@@ -862,11 +912,8 @@ impl Lowering<'_> {
     fn tile(&self, s: &Scope<'_>, n1: &Affine, p: &Pixels) -> Stmt {
         let (w, r) = (self.w, s.region);
         let axes = w.axes.len();
-        let rows: Vec<i64> = p
-            .offsets
-            .iter()
-            .map(|o| (0..axes).map(|i| self.row_offset(&s.source, i, o[i])).sum())
-            .collect();
+        let rows: Vec<i64> =
+            p.offsets.iter().map(|o| (0..axes).map(|i| self.row_offset(&s.source, i, o[i])).sum()).collect();
         // Runs of steps, each with its first element's tap, channel and row: the first of all is where lhs begins.
         let mut runs: Vec<Run> = vec![];
         let mut origin: Option<(i64, Vec<u64>, u64, usize)> = None;
@@ -918,9 +965,7 @@ impl Lowering<'_> {
         }
         let k0 = runs.first().map_or(s.k.start, |r| r.rhs);
         let (least, origin) = match origin {
-            Some((least, tap, channel, row)) => {
-                (least, self.element(s, &p.base, &p.offsets[row], &tap, channel))
-            }
+            Some((least, tap, channel, row)) => (least, self.element(s, &p.base, &p.offsets[row], &tap, channel)),
             None => {
                 let ranks = self.nest.buffers[usize::from(s.source.buffer.0)].dims.len();
                 let mut index = s.source.batch.clone();
@@ -951,16 +996,11 @@ impl Lowering<'_> {
         let column = sum(&s.n0, n1, 1);
         let block_pixel = |pixel: &Affine| sum(pixel, &s.block, -(rows::block_pixels(w) as i64));
         let result = |view: &View, scratch: Option<(BufferId, u64)>| match scratch {
-            Some((buffer, pitch)) => Matrix {
-                at: Access { buffer, index: vec![block_pixel(&pixel), n1.clone()] },
-                row: pitch,
-                col: 1,
-            },
+            Some((buffer, pitch)) => {
+                Matrix { at: Access { buffer, index: vec![block_pixel(&pixel), n1.clone()] }, row: pitch, col: 1 }
+            }
             None => Matrix {
-                at: Access {
-                    buffer: BufferId(view.argument as u16),
-                    index: self.tensor_index(view, &pixel, &column),
-                },
+                at: Access { buffer: BufferId(view.argument as u16), index: self.tensor_index(view, &pixel, &column) },
                 row: view.row,
                 col: view.col,
             },
@@ -998,11 +1038,7 @@ impl Lowering<'_> {
             k,
             dst: result(&self.c.dst, scratch.map(|t| (t.dst, t.pitch))),
             lhs: Matrix { at: lhs, row: lhs_row, col: lhs_col },
-            rhs: Matrix {
-                at: Access { buffer, index: rhs_index },
-                row: shape.pitch,
-                col: shape.interleave,
-            },
+            rhs: Matrix { at: Access { buffer, index: rhs_index }, row: shape.pitch, col: shape.interleave },
             init: if s.is_first && !self.c.accumulate { Init::Zero } else { Init::Load },
             post,
             spill: None,

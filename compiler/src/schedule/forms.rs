@@ -96,7 +96,9 @@ pub fn interleave(form: Form) -> u64 {
 pub fn panel(form: Form, dtype: DType, width: u64, lanes: u64) -> PanelShape {
     match form {
         Form::Mmla => PanelShape { pitch: width.next_multiple_of(lanes / 2), interleave: 4, dtype: DType::Bf16 },
-        Form::Outer | Form::Dot | Form::Depthwise => PanelShape { pitch: width.next_multiple_of(lanes), interleave: 1, dtype },
+        Form::Outer | Form::Dot | Form::Depthwise => {
+            PanelShape { pitch: width.next_multiple_of(lanes), interleave: 1, dtype }
+        }
     }
 }
 

@@ -71,7 +71,10 @@ pub fn row_taps(
 ) -> impl Iterator<Item = (u64, u64, u64)> {
     let last = *w.axes.last().expect("a window has an axis");
     let unit = granularity(form);
-    let outer: u64 = w.axes[..w.axes.len() - 1].iter().map(|a| (0..a.output).map(|o| a.taps(o)).map(|t| t.end - t.start).sum::<u64>()).product();
+    let outer: u64 = w.axes[..w.axes.len() - 1]
+        .iter()
+        .map(|a| (0..a.output).map(|o| a.taps(o)).map(|t| t.end - t.start).sum::<u64>())
+        .product();
     let inside = w.taps_inside();
     regions.map(move |(mr, width, nr)| {
         let pair = |rows: Range<u64>| {
@@ -117,7 +120,9 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
         (Form::Dot, _) => Err("sums in lanes are of matrices".into()),
         (Form::Outer, LhsAccess::Block) if is_unit => Err("channels that are neighbours are read in place".into()),
         (Form::Depthwise, LhsAccess::InPlace) if c.lhs.col != 1 => Err("columns must be neighbours".into()),
-        (Form::Depthwise, LhsAccess::Block) if c.lhs.col == 1 => Err("columns that are neighbours are read in place".into()),
+        (Form::Depthwise, LhsAccess::Block) if c.lhs.col == 1 => {
+            Err("columns that are neighbours are read in place".into())
+        }
         _ => Ok(()),
     }
 }
@@ -142,7 +147,8 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
         total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
     }
     if super::forms::transposes_result(c) {
-        let post: u64 = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).map(|v| bytes(v.dtype)).sum();
+        let post: u64 =
+            c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).map(|v| bytes(v.dtype)).sum();
         total += r.mc * r.nc * (4 + post);
     }
     if r.rhs == RhsAccess::Block {

@@ -155,7 +155,8 @@ impl FromStr for Schedule {
             }
             None => Rows::Flat,
         };
-        let word = word.strip_prefix("parallel=").ok_or(ScheduleParseError { word: word.into(), expected: "parallel" })?;
+        let word =
+            word.strip_prefix("parallel=").ok_or(ScheduleParseError { word: word.into(), expected: "parallel" })?;
         let parallel = value(PARALLEL, word, "none, m, n or batch")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;

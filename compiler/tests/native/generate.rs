@@ -13,7 +13,8 @@ use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 
 /// Those that x86 has: TRN is for BFMMLA's operands.
-const PERMUTATIONS: [Permute; 4] = [Permute::ZipLow, Permute::ZipHigh, Permute::UzpEven, Permute::UzpOdd];
+const PERMUTATIONS: [Permute; 6] =
+    [Permute::ZipLow, Permute::ZipHigh, Permute::UzpEven, Permute::UzpOdd, Permute::TrnEven, Permute::TrnOdd];
 
 use super::values::Random;
 

@@ -112,7 +112,13 @@ fn convolutions() -> Vec<String> {
         for j in 0..4 {
             let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][(i + j) % 4];
             let tags = ["", " stag=abx dtag=abx", " stag=abx", " dtag=abx"][(i / 2 + j) % 4];
-            let rank = if shape.contains("id") { 5 } else if shape.contains("ih") { 4 } else { 3 };
+            let rank = if shape.contains("id") {
+                5
+            } else if shape.contains("ih") {
+                4
+            } else {
+                3
+            };
             let whole = &"abcde"[..rank];
             let post = [
                 String::new(),
@@ -122,7 +128,8 @@ fn convolutions() -> Vec<String> {
                 format!(" beta=1 +add:{whole}"),
             ];
             let post = &post[(2 * i + j) % 5];
-            let (math, rest) = (["", " fpmath=bf16", " fpmath=any"][(i + 2 * j) % 3], post.trim_start_matches(" beta=1"));
+            let (math, rest) =
+                (["", " fpmath=bf16", " fpmath=any"][(i + 2 * j) % 3], post.trim_start_matches(" beta=1"));
             let beta = if rest.len() < post.len() { " beta=1" } else { "" };
             all.push(format!("conv {dtypes} {shape}{tags}{beta}{math}{rest}"));
         }

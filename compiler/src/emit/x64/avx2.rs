@@ -44,6 +44,8 @@ const REGISTERS: u8 = 16;
 const LOOP_ALIGN: usize = 32;
 /// Immediate of `vcmpps`: true if either operand is NaN.
 const UNORDERED: u32 = 3;
+/// `vblendps`: the odd words from the second operand.
+const ODD_WORDS: u32 = 0b1010_1010;
 /// Immediate of `vpermpd` and `vpermq`: quadwords 0, 2, 1 and 3, which undoes what working by halves did.
 const INTERLEAVE_HALVES: u32 = 0b11_01_10_00;
 /// Immediate of `vshufps`: the even elements of both sources.
@@ -349,7 +351,16 @@ impl Emitter<'_> {
                 return self.lanewise(if f == Permute::TrnOdd { high } else { low }, d, a, b);
             }
             Permute::TrnEven | Permute::TrnOdd => {
-                return Err(error(self.mk, format!("no permutation {f:?} of {bits} bits")));
+                // Words are moved inside their pair, then blended.
+                return self.with_temporaries(&[d, a, b], demand, |e, [t]| {
+                    let blend = Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8;
+                    if f == Permute::TrnEven {
+                        e.put(Instruction::with2(Code::VEX_Vmovsldup_ymm_ymmm256, ymm(t), ymm(b)))?;
+                        return e.put(Instruction::with4(blend, ymm(d), ymm(a), ymm(t), ODD_WORDS));
+                    }
+                    e.put(Instruction::with2(Code::VEX_Vmovshdup_ymm_ymmm256, ymm(t), ymm(a)))?;
+                    e.put(Instruction::with4(blend, ymm(d), ymm(t), ymm(b), ODD_WORDS))
+                });
             }
             Permute::UzpEven | Permute::UzpOdd => {
                 let odd = f == Permute::UzpOdd;

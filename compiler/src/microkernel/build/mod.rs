@@ -12,6 +12,7 @@ pub mod epilogue;
 mod mmla;
 mod outer;
 pub mod pack;
+pub mod transpose;
 
 use kiln_ir::DType;
 use kiln_ir::nest::{Init, LoopNest, Matrix, Run, Tile, TileWindow};

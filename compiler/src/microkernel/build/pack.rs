@@ -1,12 +1,13 @@
 //! Copies of factors into panels for BFMMLA: four steps of K of a row or column are neighbours, rounded to bf16 on the way.
 //!
 //! Rows that lie along K are transposed by groups of four steps, in registers: as many rows at once as a vector has groups.
-//! Rows that lie across K are interleaved four at a time. What a panel has beyond them is 0.
+//! Rows that lie across K are interleaved four at a time. What a panel has beyond them is 0. Copies that interleave nothing are in
+//! [`transpose`](super::transpose).
 
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Pack};
 
-use super::{BuildError, matrix_region, region, step_name};
+use super::{BuildError, matrix_region, region, step_name, transpose};
 use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Permute, Stmt, V};
 use crate::target::VectorUnit;
 
@@ -16,8 +17,11 @@ const DST: P = P(1);
 /// Steps of K that are neighbours in the panel.
 const GROUP: u64 = 4;
 
-/// Builds the copy `pack`, whose extents are constant and whose panel interleaves `GROUP` steps.
+/// Builds the copy `pack`, whose extents are constant and whose panel interleaves `GROUP` steps or none.
 pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> Result<MicroKernel, BuildError> {
+    if nest.buffers[pack.dst.at.buffer.0 as usize].interleave == 1 {
+        return transpose::build(name, nest, pack, unit);
+    }
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else {
         return Err(BuildError::Layout("a copy of varying extent"));
     };

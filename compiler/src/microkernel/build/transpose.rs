@@ -1,0 +1,150 @@
+//! Copies whose source and destination are contiguous along different axes, and copies that convert.
+//!
+//! Blocks of 4x4 are transposed in registers, in their first four lanes whatever the vector length: permutations by pairs of
+//! elements and then by pairs of pairs are what every instruction set has. A copy is unrolled over its width and loops over K.
+//! What is contiguous along neither axis, and must be converted, goes element by element.
+
+use kiln_ir::DType;
+use kiln_ir::nest::{Extent, LoopNest, Matrix, Pack};
+
+use super::{BuildError, matrix_region, step_name};
+use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Permute, Stmt, V};
+use crate::target::{VectorIsa, VectorUnit};
+
+const SRC: P = P(0);
+const DST: P = P(1);
+
+/// Rows and columns of a block.
+const BLOCK: u64 = 4;
+
+/// The widest copy that is one micro-kernel: it is unrolled so far.
+pub const MAX_WIDTH: u64 = 128;
+
+/// Whether the copy is a micro-kernel of this module; others the driver makes.
+pub fn is_needed(nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> bool {
+    let dtype = |m: &Matrix| nest.buffers[m.at.buffer.0 as usize].dtype;
+    let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else { return false };
+    let transposes = transposes(pack, unit) && pack.src.col != 1 && *k > 1 && *width > 1;
+    (transposes && *width <= MAX_WIDTH) || dtype(&pack.src) != dtype(&pack.dst)
+}
+
+/// Whether blocks can be transposed: Cranelift, which writes kernels of 128 bits for x86, keeps the masks of shuffles behind code.
+fn transposes(pack: &Pack, unit: &VectorUnit) -> bool {
+    pack.src.row == 1 && pack.dst.col == 1 && unit.isa != VectorIsa::Fma128
+}
+
+/// Builds the copy `pack`, whose extents are constant.
+pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> Result<MicroKernel, BuildError> {
+    let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else {
+        return Err(BuildError::Layout("a copy of varying extent"));
+    };
+    let param = |m: &Matrix, name: &str, access| {
+        let dtype: DType = nest.buffers[m.at.buffer.0 as usize].dtype;
+        let region = matrix_region(*k, *width, m, dtype.bytes() as u64);
+        Param { name: name.into(), dtype, access, region }
+    };
+    let params = vec![param(&pack.src, "src", Access::Read), param(&pack.dst, "dst", Access::Write)];
+    let c = Copier { src: (params[0].dtype, &pack.src), dst: (params[1].dtype, &pack.dst), width: *width };
+    let transposes = transposes(pack, unit);
+    let along = !transposes && (pack.src.col == 1 || *width == 1) && (pack.dst.col == 1 || *width == 1);
+    // Steps of K that an iteration copies.
+    let chunk = if transposes { BLOCK } else { 1 };
+    let steps = |from: u64, count: u64, advance: Option<u64>| match () {
+        () if transposes => c.blocks(from, count, advance),
+        () if along => c.vectors(from, u64::from(unit.lanes), advance),
+        () => c.elements(from, advance),
+    };
+    let mut body = vec![];
+    let trips = k / chunk;
+    if trips > 1 {
+        let why = format!("k in 0..{} step {chunk}", trips * chunk);
+        body.push(Stmt::Loop { trips, why, body: steps(0, chunk, Some(chunk)) });
+    }
+    let mut done = if trips > 1 { trips * chunk } else { 0 };
+    while done < *k {
+        let count = (k - done).min(chunk);
+        body.extend(steps(done, count, None).into_iter().map(Stmt::Inst));
+        done += count;
+    }
+    Ok(MicroKernel { name, isa: unit.isa, lanes: unit.lanes, registers: unit.registers, params, body })
+}
+
+struct Copier<'a> {
+    src: (DType, &'a Matrix),
+    dst: (DType, &'a Matrix),
+    width: u64,
+}
+
+impl Copier<'_> {
+    /// Element `(p, w)` of a side.
+    fn addr(&self, param: P, p: u64, w: u64, advance: Option<u64>) -> Addr {
+        let (dtype, m) = if param == SRC { self.src } else { self.dst };
+        let bytes = dtype.bytes() as u64;
+        Addr {
+            param,
+            offset: (bytes * (p * m.row + w * m.col)) as i64,
+            step: (bytes * advance.unwrap_or(0) * m.row) as i64,
+        }
+    }
+
+    /// `count` steps of K, at most a block's, of the whole width.
+    fn blocks(&self, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+        let mut out = vec![];
+        let k = step_name(advance, from);
+        for (n, w) in (0..self.width).step_by(BLOCK as usize).enumerate() {
+            // Two sets of registers, so that a block need not wait for the one before.
+            let first = (n % 2) as u8 * 7;
+            let columns = (self.width - w).min(BLOCK);
+            let why = format!("{k}..+{count}, {w}..+{columns}");
+            let mut push = |op| out.push(Inst { op, why: why.clone() });
+            let row = |i: u64| V(first + i.min(columns - 1) as u8);
+            for i in 0..columns {
+                push(Op::Load { d: row(i), src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
+            }
+            // Pairs of columns by steps: even and odd steps of the first two, of the last two.
+            let [e0, e1, e2] = [4, 5, 6].map(|v| V(first + v));
+            let mut permute = |f, bits, d, a, b| push(Op::Permute { f, bits, d, a, b });
+            permute(Permute::TrnEven, 32, e0, row(0), row(1));
+            permute(Permute::TrnEven, 32, e1, row(2), row(3));
+            // The odd steps take the place of the columns that are done.
+            permute(Permute::TrnOdd, 32, e2, row(0), row(1));
+            let o1 = V(first + 3);
+            permute(Permute::TrnOdd, 32, o1, row(2), row(3));
+            let (o0, results) = (e2, [0, 1, 2].map(|v| V(first + v)));
+            permute(Permute::TrnEven, 64, results[0], e0, e1);
+            permute(Permute::TrnOdd, 64, results[2], e0, e1);
+            permute(Permute::TrnEven, 64, results[1], o0, o1);
+            permute(Permute::TrnOdd, 64, o1, o0, o1);
+            for (p, s) in (0..count).zip([results[0], results[1], results[2], o1]) {
+                push(Op::Store { s, dst: self.addr(DST, from + p, w, advance), lanes: columns as u16 });
+            }
+        }
+        out
+    }
+
+    /// One step of K, vectors along the width.
+    fn vectors(&self, p: u64, lanes: u64, advance: Option<u64>) -> Vec<Inst> {
+        let mut out = vec![];
+        for (n, w) in (0..self.width).step_by(lanes as usize).enumerate() {
+            let (d, count) = (V((n % 8) as u8), (self.width - w).min(lanes) as u16);
+            let why = format!("{}, {w}..+{count}", step_name(advance, p));
+            let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: count };
+            let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: count };
+            out.extend([load, store].map(|op| Inst { op, why: why.clone() }));
+        }
+        out
+    }
+
+    /// One step of K, element by element.
+    fn elements(&self, p: u64, advance: Option<u64>) -> Vec<Inst> {
+        let mut out = vec![];
+        for w in 0..self.width {
+            let d = V((w % 8) as u8);
+            let why = format!("{}, {w}", step_name(advance, p));
+            let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: 1 };
+            let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: 1 };
+            out.extend([load, store].map(|op| Inst { op, why: why.clone() }));
+        }
+        out
+    }
+}
