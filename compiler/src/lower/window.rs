@@ -78,6 +78,8 @@ struct Source {
     panel: Option<LinePanel>,
     /// The place of the argument's batch.
     batch: Vec<Affine>,
+    /// It is a copy in scratch memory.
+    is_copy: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -254,7 +256,7 @@ impl Lowering<'_> {
                 1 => Affine::constant((r.start + from) as i64),
                 _ => plus(&Affine::from(column_var), (r.start + from) as i64),
             };
-            let source = l.source(&r, &block, &n0, strip, line, b);
+            let source = l.source(&block, strip, line, b);
             let scope = Scope {
                 region: &r,
                 weights,
@@ -276,12 +278,17 @@ impl Lowering<'_> {
         };
         if m_outside {
             for b in &blocks {
-                let inner: Vec<Stmt> = columns
-                    .iter()
-                    .flat_map(|cols| {
+                let mut inner = vec![];
+                if !self.w.depthwise {
+                    // Once for all columns.
+                    inner = self.copy_once(&r, b, strip, line, block_var);
+                }
+                let inner: Vec<Stmt> = inner
+                    .into_iter()
+                    .chain(columns.iter().flat_map(|cols| {
                         let stmts = emit(self, b, cols);
                         loops(cols.2, column_var, cols.1, false, stmts)
-                    })
+                    }))
                     .collect();
                 body.extend(loops(b.count, block_var, b.len, parallel, inner));
             }
@@ -298,6 +305,27 @@ impl Lowering<'_> {
             }
         }
         body
+    }
+
+    /// The copy of a block's source that all of its columns read.
+    fn copy_once(
+        &mut self,
+        r: &Region,
+        b: &Blocks,
+        strip: Option<BufferId>,
+        line: Option<LinePanel>,
+        block_var: Var,
+    ) -> Vec<Stmt> {
+        let mut out = vec![];
+        if strip.is_some() {
+            let block = match b.count {
+                1 => Affine::constant(b.start as i64),
+                _ => plus(&Affine::from(block_var), b.start as i64),
+            };
+            let source = self.source(&block, strip, line, b);
+            self.copy_in(&source, &(b.start..b.start + b.len), (&Affine::default(), r.nc), &mut out);
+        }
+        out
     }
 
     /// Blocks of lines, neighbours that are alike together.
@@ -336,15 +364,8 @@ impl Lowering<'_> {
 
     /// Inputs of each axis that a block reads, at most: the strip that is copied.
     fn strip_extents(&self, blocks: &[Blocks]) -> Vec<u64> {
-        let at = rows::block_axis(self.w);
-        let block = |b: &Blocks| self.inputs(&self.w.axes[at], &(b.start..b.start + b.len));
-        let most = blocks.iter().map(block).map(|r| r.end - r.start).max().unwrap_or(1).max(1);
-        self.w
-            .axes
-            .iter()
-            .enumerate()
-            .map(|(i, a)| if i == at && i + 1 < self.w.axes.len() { most } else { a.input })
-            .collect()
+        let most = blocks.iter().map(|b| b.len).max().unwrap_or(1);
+        (0..self.w.axes.len()).map(|i| rows::strip_extent(self.w, i, most)).collect()
     }
 
     fn line_panel(&self, r: &Region, blocks: &[Blocks]) -> Option<LinePanel> {
@@ -417,15 +438,7 @@ impl Lowering<'_> {
         has.map(|(v, _)| Affine::from(*v)).collect()
     }
 
-    fn source(
-        &self,
-        r: &Region,
-        block: &Affine,
-        n0: &Affine,
-        strip: Option<BufferId>,
-        panel: Option<LinePanel>,
-        b: &Blocks,
-    ) -> Source {
+    fn source(&self, block: &Affine, strip: Option<BufferId>, panel: Option<LinePanel>, b: &Blocks) -> Source {
         let axes = self.w.axes.len();
         match strip {
             None => Source {
@@ -435,6 +448,7 @@ impl Lowering<'_> {
                 col: self.c.lhs.col,
                 panel: None,
                 batch: self.batch_index(&self.c.lhs),
+                is_copy: false,
             },
             Some(buffer) => {
                 let dims = &self.nest.buffers[usize::from(buffer.0)].dims;
@@ -443,6 +457,9 @@ impl Lowering<'_> {
                     .map(|i| {
                         if i != at || i + 1 == axes {
                             return Affine::default();
+                        }
+                        if rows::is_compact(self.w, i) {
+                            return block.clone();
                         }
                         // Blocks that are alike begin at the same distance from their first output's input.
                         let axis = &self.w.axes[i];
@@ -453,7 +470,6 @@ impl Lowering<'_> {
                         start
                     })
                     .collect();
-                let _ = (r, n0);
                 Source {
                     buffer,
                     axes: dims[..axes].iter().map(|d| d.stride as i64).collect(),
@@ -461,6 +477,7 @@ impl Lowering<'_> {
                     col: 1,
                     panel,
                     batch: vec![],
+                    is_copy: true,
                 }
             }
         }
@@ -469,8 +486,8 @@ impl Lowering<'_> {
     /// A block of rows and columns: what is copied in, its blocks of K, what is copied out.
     fn block(&mut self, mut s: Scope<'_>) -> Vec<Stmt> {
         let mut out = vec![];
-        if s.region.lhs == LhsAccess::Block {
-            self.copy_in(&s, &mut out);
+        if s.region.lhs == LhsAccess::Block && (self.w.depthwise || self.schedule.parallel != Parallel::M) {
+            self.copy_in(&s.source, &s.first, (&s.n0, s.columns), &mut out);
         }
         if let Some(t) = &s.scratch {
             if self.c.accumulate {
@@ -557,14 +574,19 @@ impl Lowering<'_> {
     }
 
     /// Copies the source of a block into its strip.
-    fn copy_in(&mut self, s: &Scope<'_>, out: &mut Vec<Stmt>) {
+    fn copy_in(&mut self, from: &Source, first: &Range<u64>, columns: (&Affine, u64), out: &mut Vec<Stmt>) {
         let at = rows::block_axis(self.w);
         let (last, outer) = self.w.axes.split_last().expect("a window has an axis");
         let extents: Vec<u64> = outer
             .iter()
             .enumerate()
             .map(|(i, a)| {
-                let inputs = if i == at { self.inputs(a, &s.first) } else { 0..a.input };
+                let inputs = match (i == at, rows::is_compact(self.w, i)) {
+                    (true, true) => first.clone(),
+                    (false, true) => 0..a.output,
+                    (true, false) => self.inputs(a, first),
+                    (false, false) => 0..a.input,
+                };
                 inputs.end - inputs.start
             })
             .collect();
@@ -580,16 +602,18 @@ impl Lowering<'_> {
         let mut body = vec![];
         let source = |l: &Self, x: i64, channel: Affine| {
             let mut all = l.batch_index(&l.c.lhs);
-            all.extend(index.iter().zip(&s.source.start).map(|(i, start)| sum(i, start, 1)));
+            let scale = |i: usize| if rows::is_compact(l.w, i) { l.w.axes[i].stride as i64 } else { 1 };
+            let place = index.iter().zip(&from.start).enumerate();
+            all.extend(place.map(|(i, (x, start))| sum(&Affine::default(), &sum(x, start, 1), scale(i))));
             all.extend([Affine::constant(x), channel]);
             Access { buffer: BufferId(l.c.lhs.argument as u16), index: all }
         };
-        match s.source.panel {
+        match from.panel {
             Some(p) => {
                 let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
                     Stmt::Pack(Box::new(Pack {
                         dst: Matrix {
-                            at: Access { buffer: s.source.buffer, index: to },
+                            at: Access { buffer: from.buffer, index: to },
                             row: p.pitch,
                             col: self.interleave,
                         },
@@ -605,36 +629,41 @@ impl Lowering<'_> {
                 };
                 if p.halo {
                     let first = vec![Affine::default(); outer.len() + 3];
-                    let at: Vec<Affine> = s.source.start.clone();
-                    let mut from = self.batch_index(&self.c.lhs);
-                    from.extend(at);
-                    from.push(Affine::default());
+                    let scale = |i: usize| if rows::is_compact(self.w, i) { self.w.axes[i].stride as i64 } else { 1 };
+                    let starts = from.start.iter().enumerate();
+                    let at: Vec<Affine> = starts.map(|(i, a)| sum(&Affine::default(), a, scale(i))).collect();
+                    let mut any = self.batch_index(&self.c.lhs);
+                    any.extend(at);
+                    any.push(Affine::default());
                     let Stmt::Pack(mut front) = copy(first, 0, 1, 1, LinePanel::FRONT) else { unreachable!("a copy") };
-                    front.src.at.index = from;
+                    front.src.at.index = any;
                     out.push(Stmt::Pack(front));
                 }
                 let every = last.kernel > 1 || last.pad != 0;
                 let residues = if every { last.stride.min(last.input) } else { 1 };
                 for residue in 0..residues {
                     let pixels = (last.input - residue).div_ceil(last.stride);
-                    for from in (0..pixels).step_by(COPY_PIXELS as usize) {
-                        let width = (pixels - from).min(COPY_PIXELS);
+                    for pixel in (0..pixels).step_by(COPY_PIXELS as usize) {
+                        let width = (pixels - pixel).min(COPY_PIXELS);
                         let mut to = index.clone();
-                        to.extend([residue, 0, p.first() + from].map(|i| Affine::constant(i as i64)));
-                        let pitch = if p.halo && from + width == pixels { p.pitch - from } else { width };
-                        body.push(copy(to, residue + from * last.stride, self.w.channels, width, pitch));
+                        to.extend([residue, 0, p.first() + pixel].map(|i| Affine::constant(i as i64)));
+                        let pitch = if p.halo && pixel + width == pixels { p.pitch - pixel } else { width };
+                        body.push(copy(to, residue + pixel * last.stride, self.w.channels, width, pitch));
                     }
                 }
             }
             None => {
                 let mut to = index.clone();
                 to.extend([Affine::default(), Affine::default()]);
-                let (first, width) =
-                    if self.w.depthwise { (s.n0.clone(), s.columns) } else { (Affine::default(), self.w.channels) };
+                let (first, width) = if self.w.depthwise {
+                    (columns.0.clone(), columns.1)
+                } else {
+                    (Affine::default(), self.w.channels)
+                };
                 let copy = Pack {
                     dst: Matrix {
-                        at: Access { buffer: s.source.buffer, index: to },
-                        row: *s.source.axes.last().expect("a window has an axis") as u64,
+                        at: Access { buffer: from.buffer, index: to },
+                        row: *from.axes.last().expect("a window has an axis") as u64,
                         col: 1,
                     },
                     src: Matrix { at: source(self, 0, first), row: last.lhs, col: self.c.lhs.col },
@@ -875,6 +904,7 @@ impl Lowering<'_> {
         let output = output as i64;
         match source.panel {
             Some(_) if axis + 1 == self.w.axes.len() => output * self.interleave as i64,
+            _ if source.is_copy && rows::is_compact(self.w, axis) => output * source.axes[axis],
             _ => output * a.stride as i64 * source.axes[axis],
         }
     }
@@ -893,6 +923,10 @@ impl Lowering<'_> {
                 let first = source.panel.map_or(0, |p| p.first()) as i64;
                 let pixel = plus(&base[i], first + outputs[i] as i64 + moved.div_euclid(a.stride as i64));
                 index.extend([Affine::constant(residue), Affine::constant(channel as i64), pixel]);
+                continue;
+            }
+            if source.is_copy && rows::is_compact(self.w, i) {
+                index.push(sum(&plus(&base[i], outputs[i] as i64), &source.start[i], -1));
                 continue;
             }
             let mut at = Affine::constant(offset);

@@ -35,8 +35,8 @@ const COPY_RUN: f64 = 2.0;
 const COPY_RUN_FAR: f64 = 12.0;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
-/// Cycles per element that is copied alone, from a run across the panel's.
-const COPY_ELEMENT: f64 = 1.2;
+/// Cycles per element of runs across the panel's, which are transposed by blocks.
+const COPY_ELEMENT: f64 = 0.6;
 /// Cycles per 16 bytes of a panel that is rearranged for BFMMLA.
 const COPY_REARRANGED: f64 = 2.0;
 /// Share of the time to fetch from the second-level cache that computing does not hide, when it takes as long; less in
@@ -364,16 +364,9 @@ fn fetch_per_step(c: &Contraction, form: Form, r: &Region, rows: u64, lanes: u64
     fetch
 }
 
-/// Elements of the source that a window's block of `outputs` along the block axis reads, and the lines of them.
-fn block_inputs(w: &Window, outputs: u64) -> (u64, u64) {
-    let block = rows::block_axis(w);
-    let extent = |i: usize| {
-        let a = &w.axes[i];
-        let most = (outputs.max(1) - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
-        if i == block && i + 1 < w.axes.len() { most.min(a.input) } else { a.input }
-    };
-    let lines = (0..w.axes.len() - 1).map(extent).product::<u64>();
-    (lines * extent(w.axes.len() - 1), lines)
+/// Pixels of the source that a window's block of `outputs` along the block axis reads.
+fn block_inputs(w: &Window, outputs: u64) -> u64 {
+    (0..w.axes.len()).map(|i| rows::strip_extent(w, i, outputs)).product()
 }
 
 /// [`fetch_per_step`] of a window: neighbouring rows and taps read the same inputs, so that what a tile fetches of the source is
@@ -394,7 +387,7 @@ fn window_fetch(
     let memory = Memory::of(c, target);
     let mut fetch = Fetch::default();
     let outputs = r.mc / rows::block_pixels(w).max(1);
-    let (inputs, _) = block_inputs(w, outputs);
+    let inputs = block_inputs(w, outputs);
     let columns = if w.depthwise { r.nc } else { 1 };
     // Of a block of K, what a block of rows reads, and what a tile does.
     let share = r.kc as f64 / c.k as f64;
@@ -423,6 +416,15 @@ fn window_fetch(
     };
     add(per_step, first, 1.0 / again);
     add(per_step, source_again, 1.0 - 1.0 / again);
+    if r.lhs == LhsAccess::InPlace && c.lhs.col > 1 && w.channels > 1 {
+        // Each channel is in lines of its own, which come again and again unless all of them stay.
+        let run = w.axes.last().map_or(1, |a| (rows - 1) * a.stride + (a.kernel - 1) * a.dilation + 1);
+        let lines = (run * lhs_bytes).div_ceil(u64::from(target.line)) + 1;
+        let channels = w.channels.min(r.kc);
+        if !strided_fits(target.l1d, target.line, channels, run, c.lhs.col, lhs_bytes) {
+            add((lines * u64::from(target.line)) as f64, Rate::Near(1.0 / L2_BANDWIDTH), 1.0);
+        }
+    }
     let tiles = (r.mc / rows.max(1)).max(1) as f64;
     let weights = (width * rhs_bytes) as f64;
     let packed = if r.rhs == RhsAccess::Packed { memory.rate(1 << 20, 1) } else { Rate::L1 };
@@ -451,7 +453,7 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: 
     let again = if schedule.parallel == Parallel::M && !w.depthwise { 1 } else { width.div_ceil(r.nc) } as f64;
     let mut total = 0.0;
     if r.lhs == LhsAccess::Block {
-        let inputs = block_inputs(w, outputs).0 as f64 * blocks;
+        let inputs = block_inputs(w, outputs) as f64 * blocks;
         let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
         let cost = if schedule.form == Form::Mmla { COPY_REARRANGED / 8.0 } else { COPY_ELEMENT };
         total += copied(elements * again, c.lhs.dtype, cost);

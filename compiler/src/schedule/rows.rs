@@ -42,6 +42,24 @@ pub fn block_pixels(w: &Window) -> u64 {
     w.axes[block_axis(w) + 1..].iter().map(|a| a.output).product()
 }
 
+/// Whether a copy of the source takes only the inputs along an axis that outputs read: those of single taps.
+pub fn is_compact(w: &Window, axis: usize) -> bool {
+    let a = &w.axes[axis];
+    axis + 1 < w.axes.len() && a.kernel == 1 && a.pad == 0 && a.stride > 1
+}
+
+/// Inputs along an axis that a copy for `outputs` of the block axis takes, at most.
+pub fn strip_extent(w: &Window, axis: usize, outputs: u64) -> u64 {
+    let a = &w.axes[axis];
+    let blocked = axis == block_axis(w) && axis + 1 < w.axes.len();
+    match (blocked, is_compact(w, axis)) {
+        (true, true) => outputs.min(a.output),
+        (false, true) => a.output,
+        (true, false) => ((outputs.max(1) - 1) * a.stride + (a.kernel - 1) * a.dilation + 1).min(a.input),
+        (false, false) => a.input,
+    }
+}
+
 /// Heights of the tiles, with how many there are of each: of all pixels.
 pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> Vec<(u64, u64)> {
     let (extent, times) = match rows {
@@ -130,19 +148,10 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
 /// Bytes of scratch memory that a region takes: strips of the source and the result, and blocks of weights.
 pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u64 {
     let bytes = |d: kiln_ir::DType| d.bytes() as u64;
-    let (block, pixels) = (block_axis(w), block_pixels(w));
-    let lines = (r.mc / pixels).max(1);
+    let lines = (r.mc / block_pixels(w)).max(1);
     let mut total = 0;
     if r.lhs == LhsAccess::Block {
-        let inputs: u64 = w
-            .axes
-            .iter()
-            .enumerate()
-            .map(|(i, a)| {
-                let most = (lines - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
-                if i == block && i + 1 < w.axes.len() { most.min(a.input) } else { a.input }
-            })
-            .product();
+        let inputs: u64 = (0..w.axes.len()).map(|i| strip_extent(w, i, lines)).product();
         let element = if s.form == Form::Mmla { 2 } else { bytes(c.lhs.dtype) };
         total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
     }

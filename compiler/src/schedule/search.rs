@@ -320,7 +320,10 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     }
                     sizes.dedup();
                 }
-                for size in sizes {
+                // Tasks of columns that each copy the source should be few.
+                let copies_again = lhs == LhsAccess::Block && !w.depthwise && parallel == Parallel::N;
+                let tasks: &[u64] = if copies_again { &[TASKS, TASKS / 2, TASKS / 4] } else { &[TASKS] };
+                for (size, tasks) in sizes.into_iter().flat_map(|size| tasks.iter().map(move |t| (size, *t))) {
                     for order in [Order::NM, Order::MN] {
                         let mut s = tile.clone();
                         s.parallel = parallel;
@@ -331,7 +334,8 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                             r.order = order;
                             r.rhs = if constant { RhsAccess::Packed } else { RhsAccess::Block };
                             r.mc = if size >= lines { c.m } else { size * pixels };
-                            r.nc = if parallel == Parallel::N { blocks(width, r.nr) } else { width };
+                            let strips = (width / r.nr).div_ceil(tasks).max(1);
+                            r.nc = if parallel == Parallel::N { strips * r.nr } else { width };
                             if !constant || forms::transposes_result(c) {
                                 // What is packed, or copied afterwards, stays in the second-level cache.
                                 let per = if constant { 4 * r.mc } else { 4 * r.kc };
