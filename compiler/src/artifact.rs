@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use kiln_ir::{LoopNest, Operand, Problem};
+use kiln_ir::{Contraction, LoopNest, Operand, Problem};
 
 use crate::emit::clif::driver;
 use crate::emit::{Function, Note};
@@ -38,6 +38,7 @@ pub struct Symbol {
 pub struct Artifact {
     problem: Problem,
     target: Target,
+    contraction: Contraction,
     choice: Choice,
     nest: LoopNest,
     kernels: Vec<MicroKernel>,
@@ -50,6 +51,7 @@ pub struct Artifact {
 
 /// What the stages made of a problem.
 pub(crate) struct Parts {
+    pub(crate) contraction: Contraction,
     pub choice: Choice,
     pub nest: LoopNest,
     pub kernels: Vec<MicroKernel>,
@@ -120,8 +122,13 @@ impl Artifact {
             .zip(ranges)
             .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
             .collect();
-        let Parts { choice, nest, kernels, calls, layout, notes } = parts;
-        Self { problem, target, choice, nest, kernels, calls, layout, notes, symbols, image }
+        let Parts { contraction, choice, nest, kernels, calls, layout, notes } = parts;
+        Self { problem, target, contraction, choice, nest, kernels, calls, layout, notes, symbols, image }
+    }
+
+    /// What the problem is computed as.
+    pub fn contraction(&self) -> &Contraction {
+        &self.contraction
     }
 
     /// How the kernel expects its right operand packed; `None` if it reads it where it is.
@@ -231,7 +238,7 @@ impl Artifact {
     fn lowering(&self) -> String {
         let Some(unit) = self.target.unit(self.choice.schedule.isa) else { return String::new() };
         let (mut out, mut before) = (String::new(), String::new());
-        let lowered = lower(&self.problem, &self.choice.schedule, unit, |name, nest| {
+        let lowered = lower(&self.problem, &self.contraction, &self.choice.schedule, unit, |name, nest| {
             let text = nest.to_string();
             out += &if text == before {
                 format!("after {name}: (unchanged)\n\n")

@@ -12,18 +12,18 @@ use crate::microkernel::build::epilogue::add_spills;
 use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
 use crate::target::VectorUnit;
 
-/// Lowers `problem` by `schedule`; `seen` is called with each rewrite's name and result.
+/// Lowers `problem`, computed as `c`, by `schedule`; `seen` is called with each rewrite's name and result.
 pub fn lower(
     problem: &Problem,
+    c: &Contraction,
     schedule: &Schedule,
     unit: &VectorUnit,
     mut seen: impl FnMut(&'static str, &LoopNest),
 ) -> Result<LoopNest, RewriteError> {
-    let c = Contraction::of(problem);
-    let mut nest = contraction::build(&problem.to_string(), &c);
+    let mut nest = contraction::build(&problem.to_string(), c);
     seen("build", &nest);
     if let Some(w) = &c.window {
-        nest = window::lower(&problem.to_string(), &c, w, schedule, unit);
+        nest = window::lower(&problem.to_string(), c, w, schedule, unit);
         seen("window", &nest);
         if add_spills(&mut nest, schedule.form, unit) {
             seen("spill", &nest);
@@ -45,14 +45,14 @@ pub fn lower(
     seen("tile", &nest);
     // The first region last: its panels take the place of the factor that the others are redirected from.
     for (i, r) in schedule.regions.iter().enumerate().rev().filter(|(_, r)| r.rhs == RhsAccess::Packed) {
-        nest = prepacked(nest, i, Side::Rhs, r.nr, schedule.rhs_panel(&c, r, unit))?;
+        nest = prepacked(nest, i, Side::Rhs, r.nr, schedule.rhs_panel(c, r, unit))?;
         if i == 0 {
             seen("prepacked", &nest);
         }
     }
     let mut packed = false;
     for (i, r) in schedule.regions.iter().enumerate() {
-        for spec in packs(&c, schedule, r, i, unit) {
+        for spec in packs(c, schedule, r, i, unit) {
             nest = pack(nest, i, &spec)?;
             packed = true;
         }

@@ -67,11 +67,9 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
             cause,
         }
     };
-    let c = Contraction::of(problem);
-    check_rows(&c, target)?;
-    let choice = choose(&c, target, options)?;
+    let (c, choice) = choose_way(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
-    let nest = lower(problem, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
+    let nest = lower(problem, &c, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
     let plan = vectorize(&nest, &choice.schedule, &unit).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &plan.kernels {
@@ -84,7 +82,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let mut calls = vec![];
     plan.calls(&nest.body, &mut calls);
     let kernels = plan.kernels;
-    let parts = Parts { choice, nest, kernels, calls, layout, notes };
+    let parts = Parts { contraction: c, choice, nest, kernels, calls, layout, notes };
     Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
 
@@ -128,6 +126,28 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
         }
     }
     Ok(())
+}
+
+/// The way to compute the problem that is predicted to be fastest, or the first that there is a way for at all.
+fn choose_way(problem: &Problem, target: &Target, options: &Options) -> Result<(Contraction, Choice), CompileError> {
+    let mut best: Option<(Contraction, Choice)> = None;
+    let mut failed = None;
+    for c in Contraction::ways(problem) {
+        match check_rows(&c, target).and_then(|()| choose(&c, target, options)) {
+            Ok(choice) => {
+                let is_better = |(_, b): &(_, Choice)| choice.prediction.cycles < b.prediction.cycles;
+                if best.as_ref().is_none_or(is_better) {
+                    best = Some((c, choice));
+                }
+            }
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    match (best, failed) {
+        (Some(best), _) => Ok(best),
+        (None, Some(e)) => Err(e),
+        (None, None) => unreachable!("there is a way"),
+    }
 }
 
 /// The schedule: the caller's, checked, or the cost model's.

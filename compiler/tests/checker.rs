@@ -102,7 +102,7 @@ fn spec(t: &Tile) -> TileSpec {
 /// Each micro-kernel with what its tiles ask for, which differ only in place.
 fn with_specs(a: &Artifact) -> Vec<(&MicroKernel, TileSpec)> {
     // The checker knows products of columns in lanes, and biases of columns.
-    if a.choice().schedule.form != Form::Outer || Contraction::of(a.problem()).swapped {
+    if a.choice().schedule.form != Form::Outer || a.contraction().swapped {
         return vec![];
     }
     let mut all = vec![];
@@ -220,7 +220,7 @@ fn texts_parse_back() {
 #[test]
 fn artifacts_repeat() {
     for_each_artifact(|a| {
-        let c = Contraction::of(a.problem());
+        let c = a.contraction();
         for (schedule, _) in &a.choice().candidates {
             schedule.verify(&c, a.target()).unwrap_or_else(|e| panic!("{}: {e}", name(a)));
         }

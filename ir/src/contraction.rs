@@ -65,7 +65,7 @@ impl Contraction {
     pub fn of(problem: &Problem) -> Self {
         if let Op::Convolution(conv) = problem.op() {
             let mut all = window::contraction(problem, &conv);
-            all.normalise_window();
+            all.normalise_window(false);
             return all;
         }
         let operands = problem.operands();
@@ -98,6 +98,19 @@ impl Contraction {
         };
         all.normalise();
         all
+    }
+
+    /// The contractions that a problem can be computed as, the [first](Self::of) that of most shapes: a convolution of single taps
+    /// whose result has pixels for neighbours is a product with pixels for columns, or one with pixels for rows whose result is
+    /// then transposed.
+    pub fn ways(problem: &Problem) -> Vec<Self> {
+        let first = Self::of(problem);
+        if let (Op::Convolution(conv), true) = (problem.op(), first.swapped) {
+            let mut other = window::contraction(problem, &conv);
+            other.normalise_window(true);
+            return vec![first, other];
+        }
+        vec![first]
     }
 
     /// Multiply-adds: those of taps on the input, where there is a window.
@@ -142,8 +155,8 @@ impl Contraction {
         self.fold_into_rows();
     }
 
-    /// Windows that are none become strides, and so do images that continue each other become rows.
-    fn normalise_window(&mut self) {
+    /// Windows that are none become strides, unless they are to be kept, and images that continue each other become rows.
+    fn normalise_window(&mut self, keep: bool) {
         for axis in (0..self.batch.len()).rev().filter(|a| self.batch[*a] == 1).collect::<Vec<_>>() {
             self.remove_batch(axis);
         }
@@ -154,7 +167,7 @@ impl Contraction {
         if window.axes.is_empty() {
             window.axes.extend(last);
         }
-        if let Some(row) = window.row_stride() {
+        if let (Some(row), false) = (window.row_stride(), keep) {
             self.lhs.row = row;
             self.window = None;
             return self.normalise();

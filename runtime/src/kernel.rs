@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Target, compile};
+use kiln_ir::Problem;
 use kiln_ir::contraction::View;
-use kiln_ir::{Contraction, Problem};
 
 use crate::args::{Args, Divided, Input, Pointers, Signature};
 use crate::code_memory::{CodePool, LoadedCode};
@@ -63,8 +63,8 @@ impl Kernel {
     ) -> Result<Self, RuntimeError> {
         let start = Instant::now();
         let artifact = compile(problem, target, options)?;
-        let contraction = Contraction::of(problem);
-        let (rhs_tap, rhs) = (contraction.rhs_tap(), contraction.rhs);
+        let contraction = artifact.contraction();
+        let (rhs_tap, rhs) = (contraction.rhs_tap(), contraction.rhs.clone());
         if artifact.packed_layout().is_some() && rhs.argument != 1 {
             // The columns of a transposed product are rows of the source, which is another in each call.
             let cause = "a layout of packed weights, and the columns are not the weights".into();

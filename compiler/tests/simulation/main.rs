@@ -159,7 +159,7 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
     let want = problem.reference(&slices, Sums::Exact);
     let mut memory: Vec<Vec<u8>> = operands.iter().zip(&values).map(|(o, v)| machine::bytes(o.dtype, v)).collect();
     if let Some(layout) = a.packed_layout() {
-        let c = Contraction::of(problem);
+        let c = a.contraction();
         let mut packed = vec![0; layout.bytes() as usize];
         let halves: Vec<half::bf16>;
         let weights = match operands[1].dtype {
