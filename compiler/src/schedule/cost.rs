@@ -126,7 +126,14 @@ fn step(
             (r * columns as f64 / per, (r + columns as f64) / per, widen / per)
         }
         // Taps along a line share what they read.
-        Form::Depthwise => (r * v, v + r * v * 0.5, v * is_bf16(c.lhs.dtype) * r * 0.5 + v * is_bf16(c.rhs.dtype)),
+        Form::Depthwise => {
+            let last = c.window.as_ref().and_then(|w| w.axes.last());
+            let inputs = last.map_or(r, |a| {
+                let (kernel, apart) = (a.kernel as f64, (a.stride.min(a.kernel * a.dilation)) as f64);
+                ((r - 1.0) * apart + kernel).min(r * kernel) / kernel
+            });
+            (r * v, v + inputs * v, inputs * v * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype))
+        }
         Form::Mmla => {
             let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
             // Rows in place are put together from two loads by operations that share the products' pipes.
@@ -149,7 +156,11 @@ fn step(
     [
         (products / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
-        (LATENCY_SLACK * f64::from(unit.fma_latency) / per_product, Bound::Latency),
+        // Straight-line code of one tile overlaps with that of the next.
+        (
+            if form == Form::Depthwise { 0.0 } else { LATENCY_SLACK * f64::from(unit.fma_latency) / per_product },
+            Bound::Latency,
+        ),
         ((products + loads + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
@@ -423,6 +434,19 @@ fn window_fetch(
         let channels = w.channels.min(r.kc);
         if !strided_fits(target.l1d, target.line, channels, run, c.lhs.col, lhs_bytes) {
             add((lines * u64::from(target.line)) as f64, Rate::Near(1.0 / L2_BANDWIDTH), 1.0);
+        }
+    }
+    if w.depthwise && r.lhs == LhsAccess::InPlace {
+        // A tile's vectors take parts of lines, and those of the next columns the rest, if they stay so long.
+        let (run, line) = (r.nr * lhs_bytes, u64::from(target.line));
+        let pixel = w.axes.last().map_or(1, |a| a.lhs);
+        let pixels = rows * w.axes[..w.axes.len() - 1].iter().map(|a| a.kernel).product::<u64>();
+        if run < line && !strided_fits(target.l1d, target.line, pixels, r.nr, pixel, lhs_bytes) {
+            add(
+                (rows * (line - run)) as f64 / w.axes.last().map_or(1, |a| a.kernel) as f64,
+                Rate::Near(1.0 / L2_BANDWIDTH),
+                1.0,
+            );
         }
     }
     let tiles = (r.mc / rows.max(1)).max(1) as f64;

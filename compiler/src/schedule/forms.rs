@@ -121,8 +121,8 @@ pub fn registers_needed(form: Form, unit: &VectorUnit, rows: u64, columns: u64, 
         (Form::Outer, Multiplier::Lane { .. }) => rows * vectors + rows + 1,
         (Form::Outer, Multiplier::Broadcast) => rows * vectors + vectors + 1,
         (Form::Dot, _) => rows * columns + rows + 1,
-        // A tap's weights and two vectors of the source.
-        (Form::Depthwise, _) => rows * vectors + 3,
+        // The weights of a few taps and two vectors of the source.
+        (Form::Depthwise, _) => rows * vectors + 5,
         (Form::Mmla, _) => {
             let pairs = rows.div_ceil(2);
             // In place, a block is put together from two rows, eight steps at a time.

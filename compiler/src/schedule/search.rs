@@ -325,6 +325,11 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                 let tasks: &[u64] = if copies_again { &[TASKS, TASKS / 2, TASKS / 4] } else { &[TASKS] };
                 for (size, tasks) in sizes.into_iter().flat_map(|size| tasks.iter().map(move |t| (size, *t))) {
                     for order in [Order::NM, Order::MN] {
+                        // Columns of a pixel are neighbours in both factors: other orders read and write parts of lines.
+                        let whole_pixels = order == Order::MN && (parallel != Parallel::N || !can_block);
+                        if w.depthwise && !whole_pixels {
+                            continue;
+                        }
                         let mut s = tile.clone();
                         s.parallel = parallel;
                         for r in &mut s.regions {

@@ -11,7 +11,22 @@ use super::{BuildError, Builder, LHS, RHS};
 use crate::microkernel::{Addr, Inst, Op, V};
 
 /// The most taps whose weights are held.
-const HELD: u64 = 4;
+const HELD: u64 = 5;
+
+/// Runs in groups of at most so many that are evenly apart, as the taps of a line of the kernel are.
+fn lines(runs: &[Run], most: usize) -> Vec<&[Run]> {
+    let mut groups = vec![];
+    let mut rest = runs;
+    while let [first, others @ ..] = rest {
+        let apart = others.first().map_or(0, |second| second.lhs - first.lhs);
+        let even = |i: usize| rest[i].lhs - rest[i - 1].lhs == apart;
+        let len = (1..rest.len().min(most)).take_while(|i| even(*i)).count() + 1;
+        let (group, left) = rest.split_at(len);
+        groups.push(group);
+        rest = left;
+    }
+    groups
+}
 
 impl Builder<'_> {
     pub(super) fn depthwise(&mut self) -> Result<(), BuildError> {
@@ -38,7 +53,7 @@ impl Builder<'_> {
         let runs = self.runs();
         let mut loads = 0;
         for j in 0..vectors {
-            for taps in runs.chunks(held as usize) {
+            for taps in lines(&runs, held as usize) {
                 let insts = self.taps(taps, j, &acc, &weight, &input, &mut loads);
                 self.body.extend(insts.into_iter().map(crate::microkernel::Stmt::Inst));
             }
