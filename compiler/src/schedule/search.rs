@@ -223,6 +223,8 @@ fn parallel_axis(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parall
     match (c.n / columns, c.m.div_ceil(rows)) {
         (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::M,
         (strips, tiles) if strips < TASKS && tiles > strips => Parallel::M,
+        // Columns that are not cut for the sake of tasks would be a single one.
+        (_, tiles) if c.n < 2 * TASK_COLUMNS && tiles >= TASKS => Parallel::M,
         _ => Parallel::N,
     }
 }

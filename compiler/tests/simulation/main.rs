@@ -6,7 +6,7 @@ mod machine;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_compiler::{Options, Target, compile};
-use kiln_ir::{Contraction, DType, Problem, Role, Sums};
+use kiln_ir::{DType, Problem, Role, Sums};
 
 /// Every vector unit, with and without BF16, several vector lengths.
 const TARGETS: [&str; 11] = [
