@@ -44,6 +44,32 @@ fn every_legal_combination_is_forced() {
 }
 
 #[test]
+fn every_kind_of_convolution_is_there() {
+    let all: Vec<String> =
+        shapes::convolutions(true).iter().map(|(p, o)| format!("{p} packed={}", o.constant_weights)).collect();
+    for word in [
+        "stag=abx",
+        "dtag=abx",
+        "beta=1",
+        "bf16:bf16:f32",
+        "f32:bf16",
+        "fpmath=bf16",
+        "packed=true",
+        "packed=false",
+        "conv f32 g",
+        "id",
+        "sh2",
+        "sw3",
+        "dh1",
+        "ph2",
+        "+add:cd",
+        "+bias+add:abcd+relu",
+    ] {
+        assert!(all.iter().filter(|text| text.contains(word)).count() >= 3, "{word}");
+    }
+}
+
+#[test]
 fn every_kind_is_there() {
     let all: Vec<String> =
         shapes::kinds(true).iter().map(|(p, o)| format!("{p} packed={}", o.constant_weights)).collect();

@@ -3,6 +3,7 @@
 //! Nothing here comes from Kiln but the description of a problem: which operand has which shape and strides. Places are computed
 //! from those, sums of integers in integers, and post-ops by formulas of this file.
 
+use kiln_ir::op::Convolution;
 use kiln_ir::{DType, Op, Operand, PostOp, Problem, Role};
 use kiln_runtime::{Args, Input, bf16};
 
@@ -157,8 +158,10 @@ impl Data {
     pub fn expected(&self) -> Expected {
         let dst = self.operands.last().expect("a problem has a result");
         let mut all = Expected { value: vec![0.0; dst.len() as usize], bound: vec![0.0; dst.len() as usize] };
-        let places = Places::of(&self.problem, &self.operands);
-        self.sums(&places, &mut all);
+        match self.problem.op() {
+            Op::Convolution(shape) => self.taps(&shape, &mut all),
+            _ => self.sums(&Places::of(&self.problem, &self.operands), &mut all),
+        }
         self.post_ops(dst, &mut all);
         if dst.dtype == DType::Bf16 {
             all.value.iter_mut().zip(&mut all.bound).for_each(|(v, e)| (*v, *e) = rounded_to_bf16(*v, *e));
@@ -195,6 +198,48 @@ impl Data {
         }
     }
 
+    /// Sums of a convolution by its definition: an element of the result after the other, a tap after the other.
+    fn taps(&self, shape: &Convolution, all: &mut Expected) {
+        let (lhs, rhs, before) = (self.inputs[0].to_f32(), self.inputs[1].to_f32(), self.before.to_f32());
+        let [source, weights, dst] = [&self.operands[0], &self.operands[1], &self.operands[self.operands.len() - 1]];
+        let [from, by, to] = [source, weights, dst].map(Operand::strides);
+        let grouped = usize::from(shape.g > 1);
+        let (ic, oc) = (shape.ic / shape.g, shape.oc / shape.g);
+        let kernel: Vec<u64> = shape.space().iter().map(|s| s.kernel).collect();
+        let relative = self.relative_error(places_k(&self.problem));
+        for_each_index(&dst.shape, |index| {
+            let (image, channel) = (index[0], index[1]);
+            let group = channel / oc;
+            let at: u64 = index.iter().zip(&to).map(|(i, s)| i * s).sum();
+            let (mut sum, mut size, mut terms) = (0.0, 0.0, 0);
+            for_each_index(&kernel, |tap| {
+                let mut place = image * from[0] + group * ic * from[1];
+                let mut weight = if grouped == 1 { group * by[0] + channel % oc * by[1] } else { channel * by[0] };
+                for (d, s) in shape.space().iter().enumerate() {
+                    let input = (index[2 + d] * s.stride + tap[d] * s.dilation) as i64 - s.pad;
+                    if input < 0 || input >= s.input as i64 {
+                        return;
+                    }
+                    place += input as u64 * from[2 + d];
+                    weight += tap[d] * by[grouped + 2 + d];
+                }
+                for c in 0..ic {
+                    let [a, b] = [lhs[(place + c * from[1]) as usize], rhs[(weight + c * by[grouped + 1]) as usize]];
+                    let product = f64::from(a) * f64::from(b);
+                    sum += product;
+                    size += product.abs();
+                    terms += 1;
+                }
+            });
+            let at = at as usize;
+            let old = if self.problem.accumulates() { f64::from(before[at]) } else { 0.0 };
+            all.value[at] = sum + old;
+            if !self.are_integers {
+                all.bound[at] = relative * (size + old.abs()) + f64::from(terms) * f64::from(f32::MIN_POSITIVE);
+            }
+        });
+    }
+
     /// How far a sum may be from its value, relative to the magnitudes of all its terms.
     ///
     /// `gamma(n) = n u / (1 - n u)` (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with `u = 2^-24`
@@ -214,12 +259,13 @@ impl Data {
         let rank = dst.shape.len();
         let strides = dst.strides();
         let is_ip = matches!(self.problem.op(), Op::InnerProduct(_));
+        let columns = if matches!(self.problem.op(), Op::Convolution(_)) { 1 } else { rank - 1 };
         let mut tensors = self.operands.iter().zip(&self.inputs).skip(2);
         // A bias that sums begin with is one of their terms.
         let first_terms = self.relative_error(places_k(&self.problem));
         for (number, op) in self.problem.epilogue().ops().iter().enumerate() {
             let dims: Vec<usize> = match op {
-                PostOp::Bias => vec![rank - 1],
+                PostOp::Bias => vec![columns],
                 PostOp::BiasRow => vec![if is_ip { 0 } else { rank - 2 }],
                 PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) => mask.dims().collect(),
                 _ => vec![],
@@ -272,7 +318,7 @@ impl Places {
         let side = |o: &Operand, row: Vec<usize>, col: Vec<usize>| Side {
             batch: match problem.op() {
                 Op::Matmul(_) => batch(o, &dst.shape[..dst.shape.len() - 2]),
-                Op::InnerProduct(_) => vec![0],
+                Op::InnerProduct(_) | Op::Convolution(_) => vec![0],
             },
             row: offsets(o, &row),
             col: offsets(o, &col),
@@ -290,6 +336,7 @@ impl Places {
                 let (lhs, rhs) = (side(lhs, vec![0], sums.clone()), side(rhs, sums, vec![0]));
                 Self { lhs, rhs, dst: side(dst, vec![0], vec![1]) }
             }
+            Op::Convolution(_) => unreachable!("its taps are no axis"),
         }
     }
 }

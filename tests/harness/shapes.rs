@@ -74,6 +74,7 @@ pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
         .collect();
     all.extend(forced(target));
     all.extend(kinds(emulated));
+    all.extend(convolutions(emulated));
     let mut seen = HashSet::new();
     all.retain(|work| seen.insert(work.clone()));
     all.sort_by_key(|(p, _)| std::cmp::Reverse(p.macs()));
@@ -260,17 +261,81 @@ pub fn kinds(emulated: bool) -> Vec<Work> {
     work
 }
 
+/// Convolutions: one to three axes, groups, depthwise, strides, dilations, padding that is uneven, wider than the kernel or
+/// negative, either order in memory on either side, types, arithmetic modes, post-ops, weights packed before and not.
+pub fn convolutions(emulated: bool) -> Vec<Work> {
+    const DTYPES: [&str; 4] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+    let mut random = Random(97);
+    let mut work = vec![];
+    let mut refused = 0;
+    let count = if emulated { 160 } else { 600 };
+    while work.len() < count {
+        let i = work.len();
+        let rank = [2, 2, 1, 2, 3][i % 5];
+        let letters = &["d", "h", "w"][3 - rank..];
+        let mut space = String::new();
+        for letter in letters {
+            let most = [40, 17, 8][rank - 1];
+            let (input, kernel) = (1 + random.below(most), 1 + random.below(if rank == 3 { 3 } else { 5 }));
+            let (stride, dilation) = (1 + random.below(3), random.below(3) / 2 + random.below(2) * random.below(2));
+            space += &format!("i{letter}{input}k{letter}{kernel}s{letter}{stride}d{letter}{dilation}");
+            let pad = random.below(kernel + 2) as i64 - i64::from(random.below(8) == 0);
+            match random.below(4) {
+                // Behind is then whatever the outputs need.
+                0 => space += &format!("p{letter}{pad}o{letter}{}", 1 + random.below(input.div_ceil(stride) + 2)),
+                1 => space += &format!("o{letter}{}", input.div_ceil(stride)),
+                _ => space += &format!("p{letter}{pad}"),
+            }
+        }
+        let widths = [1, 2, 3, 4, 7, 8, 9, 12, 16, 17, 24, 33, 64, 70];
+        let [ic, oc] = [(); 2].map(|()| *random.pick(&widths));
+        let (g, ic, oc) = match random.below(6) {
+            0 => (*random.pick(&widths), 1, 1),
+            1 => (1 + random.below(4), ic.min(9), oc.min(17)),
+            _ => (1, ic, oc),
+        };
+        let shape = format!("g{g}mb{}ic{}oc{}{space}", 1 + random.below(3), g * ic, g * oc);
+        let mut tag = |name: &str| if random.below(3) == 0 { format!(" {name}=abx") } else { String::new() };
+        let tags = tag("stag") + &tag("dtag");
+        let beta = if random.below(4) == 0 { " beta=1" } else { "" };
+        let math = ["", "", " fpmath=bf16", " fpmath=any"][i / 4 % 4];
+        let whole = &"abcde"[..2 + rank];
+        let post = match random.below(6) {
+            0 => String::new(),
+            1 => " +bias".into(),
+            2 => " +bias+relu".into(),
+            3 => format!(" +bias+add:{whole}+relu"),
+            4 => format!(" +mul:b+add:{}", &whole[2..]),
+            _ => format!(" +add:a+add:{whole}"),
+        };
+        let text = format!("conv {} {shape}{tags}{beta}{math}{post}", DTYPES[i % 4]);
+        // A kernel may not fit into its input.
+        let Ok(problem) = text.parse::<Problem>() else {
+            refused += 1;
+            assert!(refused < 10 * count, "{text} and many others are refused");
+            continue;
+        };
+        if problem.macs() <= 1 << 20 {
+            let constant_weights = random.below(3) != 0;
+            work.push((problem, Options { constant_weights, ..Options::default() }));
+        }
+    }
+    work
+}
+
 /// A chain of up to six post-ops, any of all, on a small problem.
 pub fn random_chain(random: &mut Random) -> Work {
     let [m, k, n] = [20, 24, 40].map(|most| 1 + random.below(most));
     let dtypes = *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"]);
-    let (shape, rank) = match random.below(4) {
+    let (shape, rank) = match random.below(5) {
+        4 => (format!("conv {dtypes} mb2ic{k}ih5iw{m}oc{n}kh3kw2ph1pw1"), 4),
         0 => (format!("matmul {dtypes} 3x{m}x{k}:3x{k}x{n}"), 3),
         1 => (format!("ip {dtypes} mb{m}ic{k}oc{n}"), 2),
         _ => (format!("matmul {dtypes} {m}x{k}:{k}x{n}"), 2),
     };
     let dtag = match (random.below(4), rank) {
         (0, 2) => " dtag=ba",
+        (0, 4) => " dtag=abx",
         (0, _) => " dtag=acb",
         _ => "",
     };
@@ -284,13 +349,19 @@ pub fn random_chain(random: &mut Random) -> Work {
 fn random_post_op(random: &mut Random, rank: usize) -> String {
     const NUMBERS: [&str; 6] = ["0.5", "-0.25", "1", "2", "0.1", "-3"];
     let mask: String = ('a'..).take(rank).filter(|_| random.below(2) == 0).collect();
+    // The pixels of an image are one axis.
+    let spatial = ["c", "d"].iter().filter(|d| mask.contains(**d)).count();
+    let mask = if rank == 4 && spatial == 1 { mask.replace(['c', 'd'], "") + "cd" } else { mask };
     let mask = if mask.is_empty() { "b".to_owned() } else { mask };
     let number = *random.pick(&NUMBERS);
     match random.below(9) {
         0 => format!("bias:{mask}"),
         1 => format!("add:{mask}"),
         2 => format!("mul:{mask}"),
-        3 => random.pick(&["bias", "bias:row", "clamp:-1:0.75", "clamp:0:6"]).to_string(),
+        3 => {
+            let word = random.pick(&["bias", "bias:row", "clamp:-1:0.75", "clamp:0:6"]);
+            (if rank == 4 { word.replace(":row", "") } else { word.to_string() }).to_owned()
+        }
         4 => format!("{}:{number}", random.pick(&["scale", "shift", "leaky_relu"])),
         _ => random.pick(&PostOp::plain().collect::<Vec<_>>()).to_string(),
     }
