@@ -786,6 +786,11 @@ mod tests {
             ("ip f32 ic3oc4 fpmath=BF16 beta=1 +bias+add:ab", "ip f32 mb2ic3oc4 beta=1 fpmath=bf16 +bias+add:ab"),
             ("matmul f32 12x128x64:12x64x128_n\"QK\"", "matmul f32 12x128x64:12x64x128"),
             ("ip bf16 mb1_ic512_ih7_oc1000 stag=abx", "ip bf16 mb1ic512ih7oc1000"),
+            (
+                "conv f32 mb1_ic64_ih56_oc64_kh3_ph1 stag=axb dtag=acdb +bias+add:abcd+relu",
+                "conv f32 mb1ic64ih56oc64kh3ph1 +bias+add:abcd+relu",
+            ),
+            ("conv bf16 ic8iw9oc8kw3 dtag=abx stag=abc", "conv bf16 mb2ic8iw9oc8kw3 stag=abx dtag=abx"),
         ] {
             assert_eq!(text.parse::<Problem>().unwrap().to_string(), canonical);
         }
@@ -815,6 +820,13 @@ mod tests {
         assert!(err("matmul f32 2x3x4:2x4x5 dtag=bca").contains("batch dimension is innermost"));
         assert!(err("matmul f32 2x3:3x4 beta=2").contains("beta=0 or 1"));
         assert!(err("ip f32 mb2ic3ih4oc5 stag=axb").contains("summed over"));
+        assert!(err("conv f32 ic3ih4oc5kh3 stag=bacd").contains("`axb`"));
+        assert!(err("conv f32 ic3ih4oc5kh3 dtag=adcb").contains("`axb`"));
+        assert!(err("conv f32 ic3ih4oc5kh3 wtag=bacd").contains("plain order"));
+        assert!(err("conv f32 ic3ih4oc5kh3 +bias:row").contains("no rows"));
+        assert!(err("conv f32 ic3ih4oc5kh3 +add:abc").contains("spatial dimensions `cd`"));
+        assert!(err("conv f32 ic3ih4oc5kh3 +add:abcde").contains("dimension `e`"));
+        assert!(err("conv f32 mb9999999ic9999999ih9999oc5kh3").contains("too large"));
     }
 
     #[test]

@@ -373,3 +373,114 @@ impl fmt::Display for Convolution {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        Convolution::parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
+    }
+
+    fn why(text: &str) -> String {
+        Convolution::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn descriptors_are_read_as_benchdnn_writes_them() {
+        for (text, expected) in [
+            ("mb1_ic64_ih56_oc64_kh3_ph1", "mb1ic64ih56oc64kh3ph1"),
+            ("mb1ic64ih56oc64oh56kh3ph1n\"3x3\"", "mb1ic64ih56oc64kh3ph1"),
+            ("ic16oc32ih7kh1_n\"a name\"", "mb2ic16ih7oc32kh1"),
+            ("g32mb1ic32ih112oc32oh112kh3ph1dh0", "g32mb1ic32ih112oc32kh3ph1"),
+            // Padding from the output.
+            ("mb1ic3ih224oc64oh112kh7sh2", "mb1ic3ih224oc64oh112kh7sh2"),
+            // Padding behind that differs.
+            ("mb1ic16oc16_ih16kh3ph1oh15_iw16kw3pw0ow15", "mb1ic16ih16iw16oc16oh15ow15kh3kw3ph1pw0"),
+            ("ic16oc16_iw1kw3ow100pw100", "mb2ic16iw1oc16ow100kw3pw100"),
+            // A width that is given has its own stride.
+            ("mb1_g16ic16oc16_ih15oh7kh6sh2ph3_iw10ow10kw3", "g16mb1ic16ih15iw10oc16oh7ow10kh6kw3sh2ph3"),
+        ] {
+            let shape = Convolution::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape, "{text}: {shape}");
+            assert_eq!(Convolution::parse(expected).unwrap(), shape, "{text}: {shape}");
+        }
+        assert_eq!(canonical("mb1_ic64_ih56_oc64_oh56_kh3_ph1_sh1_dh0"), "mb1ic64ih56oc64kh3ph1");
+        let stem = Convolution::parse("mb1ic3ih224oc64oh112kh7sh2").unwrap();
+        assert_eq!((stem.space().len(), stem.space()[1].pad, stem.space()[1].pad_behind()), (2, 2, 3));
+        let wide = Convolution::parse("mb1_g16ic16oc16_ih15oh7kh6sh2ph3_iw10ow10kw3").unwrap();
+        assert_eq!([wide.space()[1].stride, wide.space()[1].output], [1, 10]);
+        assert_eq!(wide.space()[1].pad, 1);
+    }
+
+    #[test]
+    fn operands_have_the_shapes_of_pytorch() {
+        let shape = Convolution::parse("g2mb3ic4ih5iw6oc8kh3ph1kw1").unwrap();
+        assert_eq!(shape.shape(Role::Lhs), [3, 4, 5, 6]);
+        assert_eq!(shape.shape(Role::Rhs), [2, 4, 2, 3, 1]);
+        assert_eq!(shape.shape(Role::Dst), [3, 8, 5, 6]);
+        assert_eq!(shape.extents(), [30, 4, 6]);
+        let one = Convolution::parse("mb3ic4iw5oc8kw3").unwrap();
+        assert_eq!((one.shape(Role::Rhs), one.shape(Role::Dst)), (vec![8, 4, 3], vec![3, 8, 3]));
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        for (text, word) in [
+            ("ic3oc4", "`ih` is missing"),
+            ("ih5kh3oc4", "`ic` is missing"),
+            ("ic3ih5oc4", "`kh` is missing"),
+            ("ic3ih5oc4kh3xh1", "`xh` names nothing"),
+            ("ic3ih5oc4khx", "expected"),
+            ("ic3ic3ih5oc4kh3", "`ic` is given twice"),
+            ("g2ic3ih5oc4kh3", "no multiple of g"),
+            ("ic3ih5oc4kh9", "does not fit"),
+            ("ic3ih5oc4kh3sh0", "`sh` is zero"),
+            ("ic3ih0oc4kh1", "zero"),
+            ("ic3ih5oc4oh0kh1", "`oh` is zero"),
+            ("ic3ih9999999oc4kh1", "too large"),
+            ("ic3ih5oc4kh3ph99999999999999999999", "too large"),
+            ("ic3iw5oc4kw3ph1", "`ph` is given and `ih` is not"),
+            ("ic99999999999999999999ih5oc4kh3", "too large"),
+        ] {
+            assert!(why(text).contains(word), "{text}: {}", why(text));
+        }
+    }
+
+    #[test]
+    fn outputs_of_a_tap_and_taps_of_an_output_agree() {
+        let s = Spatial::new(9, 3).stride(2).dilation(2).pad(3);
+        for tap in 0..s.kernel {
+            let expected: Vec<u64> = (0..s.output).filter(|o| s.source(*o, tap).is_some()).collect();
+            assert_eq!(s.outputs(tap).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(
+            (g, ic, oc, mb) in (1u64..4, 1u64..20, 1u64..20, 1u64..4),
+            space in prop::collection::vec((1u64..20, 1u64..6, 1u64..4, 1u64..4, -3i64..7, 0u64..30), 1..4),
+        ) {
+            let space: Vec<Spatial> = space
+                .into_iter()
+                .map(|(input, kernel, stride, dilation, pad, output)| {
+                    let s = Spatial::new(input, kernel).stride(stride).dilation(dilation).pad(pad);
+                    if output > 0 { Spatial { output, ..s } } else { s }
+                })
+                .collect();
+            if let Ok(shape) = Convolution::new(mb, g * ic, g * oc, &space).and_then(|s| s.groups(g)) {
+                prop_assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape);
+            }
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "(g2|mb1|ic4|oc6|ih9|iw5|kh3|kw1|sh2|ph1|dh1|oh5|_|-1|[a-z0-9]){0,12}") {
+            if let Ok(shape) = Convolution::parse(&text) {
+                prop_assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape);
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test has a part of it")]
 
+use kiln_ir::op::convolution::Spatial;
 use kiln_ir::{Op, Operand, PostOp, Problem, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -42,12 +43,42 @@ fn terms(op: Op, [lhs, rhs]: [&Operand; 2], dst: &[u64]) -> Vec<(usize, usize)> 
             let at = |o: &Operand, outer, inner: &[u64]| offset(o, &[&[outer], inner].concat());
             indices(&lhs.shape[1..]).iter().map(|i| (at(lhs, dst[0], i), at(rhs, dst[1], i))).collect()
         }
+        Op::Convolution(shape) => {
+            let (image, channel) = (dst[0], dst[1]);
+            let (inputs, outputs) = (shape.ic / shape.g, shape.oc / shape.g);
+            let group = channel / outputs;
+            let kernel: Vec<u64> = shape.space().iter().map(|s| s.kernel).collect();
+            let mut terms = vec![];
+            for tap in indices(&kernel) {
+                let place = |(i, s): (usize, &Spatial)| {
+                    let at = (dst[2 + i] * s.stride + tap[i] * s.dilation) as i64 - s.pad;
+                    (0..s.input as i64).contains(&at).then_some(at as u64)
+                };
+                let Some(input) = shape.space().iter().enumerate().map(place).collect::<Option<Vec<u64>>>() else {
+                    continue;
+                };
+                for c in 0..inputs {
+                    let left = [&[image, group * inputs + c], &input[..]].concat();
+                    let right = match shape.g {
+                        1 => [&[channel, c], &tap[..]].concat(),
+                        _ => [&[group, channel % outputs, c], &tap[..]].concat(),
+                    };
+                    // Dimensions of 1 do not stretch here: an index beyond them is never formed.
+                    let element = |o: &Operand, index: &[u64]| -> usize {
+                        index.iter().zip(o.strides()).map(|(i, s)| i * s).sum::<u64>() as usize
+                    };
+                    terms.push((element(lhs, &left), element(rhs, &right)));
+                }
+            }
+            terms
+        }
     }
 }
 
 /// The dimensions of the result that the tensor of a post-op has.
-fn dims(op: PostOp, rank: usize) -> Vec<usize> {
+fn dims(problem: Op, op: PostOp, rank: usize) -> Vec<usize> {
     match op {
+        PostOp::Bias if matches!(problem, Op::Convolution(_)) => vec![1],
         PostOp::Bias => vec![rank - 1],
         PostOp::BiasRow => vec![rank - 2],
         PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) => mask.dims().collect(),
@@ -70,7 +101,7 @@ pub fn meaning(p: &Problem, values: &[Vec<f32>]) -> Vec<f32> {
         for op in p.epilogue().ops() {
             let mut operand = || {
                 let (argument, o) = tensors.next().unwrap();
-                let own: Vec<u64> = dims(*op, dst.shape.len()).iter().map(|d| index[*d]).collect();
+                let own: Vec<u64> = dims(p.op(), *op, dst.shape.len()).iter().map(|d| index[*d]).collect();
                 f64::from(values[argument][offset(o, &own)])
             };
             c = match op {
@@ -152,6 +183,43 @@ pub fn problems() -> impl Strategy<Value = Problem> {
             made.unwrap().unwrap_or_else(|e| panic!("{}: {e}", tries[3]))
         })
     })
+}
+
+/// Convolutions whose sums are exact for [`operands`].
+pub fn convolutions() -> impl Strategy<Value = Problem> {
+    let dtypes = select(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][..]);
+    let axis = (1u64..9, 1u64..4, 1u64..4, 0u64..3, -1i64..5, 0u64..6);
+    let channels = (1u64..4, 1u64..4, 1u64..4, 1u64..3);
+    let post = select(
+        &[
+            "",
+            " +bias",
+            " +bias+relu",
+            " +add:WHOLE",
+            " +mul:b+add:PIXELS",
+            " +add:a+bias:ab",
+            " +shift:-1.5+add:aPIXELS",
+        ][..],
+    );
+    let tags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (dtypes, channels, prop::collection::vec(axis, 1..4), tags, post)
+        .prop_map(|(dtypes, (g, ic, oc, mb), axes, (first, last, beta), post)| {
+            let mut space = String::new();
+            for (letter, (i, k, s, d, p, o)) in ["d", "h", "w"][3 - axes.len()..].iter().zip(&axes) {
+                space += &format!("i{letter}{i}k{letter}{k}s{letter}{s}d{letter}{d}p{letter}{p}");
+                if *o > 0 {
+                    space += &format!("o{letter}{o}");
+                }
+            }
+            let whole = &"abcde"[..2 + axes.len()];
+            let post = post.replace("WHOLE", whole).replace("PIXELS", &whole[2..]);
+            let tag = |name: &str, given: bool| if given { format!(" {name}=abx") } else { String::new() };
+            let beta = if beta { " beta=1" } else { "" };
+            let shape = format!("g{g}mb{mb}ic{}oc{}{space}", g * ic, g * oc);
+            format!("conv {dtypes} {shape}{}{}{beta}{post}", tag("stag", first), tag("dtag", last))
+        })
+        // A kernel may not fit into its input.
+        .prop_filter_map("no output", |text| text.parse().ok())
 }
 
 /// The operand of a role.
