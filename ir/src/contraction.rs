@@ -167,6 +167,12 @@ impl Contraction {
         if window.axes.is_empty() {
             window.axes.extend(last);
         }
+        if let (Some((row, taps)), false) = (window.whole_images(self.lhs.col), keep) {
+            // Every tap is read once, in the order that both factors have it.
+            (self.lhs.row, self.lhs.col, self.rhs.row) = (row, 1, 1);
+            (self.k, self.window) = (window.channels * taps, None);
+            return self.normalise();
+        }
         if let (Some(row), false) = (window.row_stride(), keep) {
             self.lhs.row = row;
             self.window = None;

@@ -118,6 +118,23 @@ impl Window {
         self.taps_inside() == self.pixels() * self.taps()
     }
 
+    /// The distance of the rows in the left factor, and the taps, if a kernel is as large as its image and both factors have a
+    /// channel's taps as neighbours, channel after channel.
+    pub(crate) fn whole_images(&self, channel: u64) -> Option<(u64, u64)> {
+        let (images, axes) = match self.axes.split_first() {
+            Some((a, rest)) if a.output > 1 && a.kernel == 1 && a.pad == 0 && a.stride == 1 => (a.lhs, rest),
+            _ => (0, &self.axes[..]),
+        };
+        let mut taps = 1;
+        for a in axes.iter().rev() {
+            if a.output != 1 || a.kernel != a.input || a.pad != 0 || a.dilation != 1 || a.lhs != taps {
+                return None;
+            }
+            taps *= a.kernel;
+        }
+        (taps > 1 && channel == taps && self.rhs_tap == 1 && !self.depthwise).then_some((images, taps))
+    }
+
     /// The distance of the rows in the left factor, if it is the same for all and there is a single tap.
     pub(crate) fn row_stride(&self) -> Option<u64> {
         if self.taps() != 1 || self.depthwise || self.axes.iter().any(|a| a.pad != 0) || !self.is_inside() {

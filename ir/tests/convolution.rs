@@ -59,6 +59,13 @@ fn windows_that_are_none_are_strides() {
     assert_eq!((c.batch.clone(), [c.m, c.n, c.k]), (vec![2], [9, 30, 8]));
     // Every second pixel of one line is evenly apart, of several it is not.
     assert_eq!(of("conv f32 mb1ic8iw9oc9kw1sw2").lhs.row, 16);
+    // A kernel as large as the image is a row of weights, where channels come first.
+    let c = of("conv f32 mb3ic8ih5iw6oc9kh5kw6 stag=abx");
+    assert_eq!(
+        (c.window.is_none(), [c.m, c.n, c.k], [c.lhs.row, c.lhs.col, c.rhs.row]),
+        (true, [3, 9, 240], [240, 1, 1])
+    );
+    assert!(of("conv f32 mb3ic8ih5iw6oc9kh5kw6").window.is_some());
     assert!(of("conv f32 mb1ic8ih9oc9kh1sh2").window.is_some());
     assert!(of("conv f32 mb1ic8ih9oc9kh1ph1").window.is_some());
 }
