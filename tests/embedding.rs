@@ -3,7 +3,9 @@
 use std::sync::{Arc, Barrier};
 
 use kiln_compiler::schedule::Schedule;
-use kiln_runtime::{Args, Kernel, MathMode, Options, PackedWeights, Problem, Runtime, RuntimeError, bf16};
+use kiln_runtime::{
+    Args, Convolution, Kernel, MathMode, Options, PackedWeights, Problem, Runtime, RuntimeError, Spatial, bf16,
+};
 use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::targets;
 
@@ -451,4 +453,28 @@ fn the_math_mode_is_a_default_for_f32() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+#[test]
+fn a_convolution_is_built_packed_and_called() {
+    let side = Spatial::new(14, 3).pad(1);
+    let shape = Convolution::new(2, 24, 40, &[side, side]).unwrap();
+    let built = Problem::convolution(shape).bias().relu().build().unwrap();
+    assert_eq!(built.to_string(), "conv f32 mb2ic24ih14oc40kh3ph1 +bias+relu");
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let kernel = packing(&runtime, &built.to_string());
+    let data = Data::integers(&built, 11);
+    let weights = kernel.pack_weights(data.inputs[1].input()).unwrap();
+    let mut dst = data.before.clone();
+    kernel.run(data.args_with((&weights).into(), &mut dst)).unwrap();
+    assert_eq!(data.wrong(&dst), None);
+    // Weights that are not packed are refused, and those of other taps.
+    let e = kernel.run(data.args(&mut dst)).unwrap_err();
+    assert!(matches!(e, RuntimeError::Weights { .. }), "{e}");
+    let other = packing(&runtime, "conv f32 mb2ic24ih14oc40kh5ph2 +bias+relu");
+    let data = Data::integers(other.problem(), 12);
+    let mut dst = data.before.clone();
+    let e = other.run(data.args_with((&weights).into(), &mut dst)).unwrap_err();
+    assert!(matches!(e, RuntimeError::Weights { .. }), "{e}");
+    assert_eq!(dst.bytes(), data.before.bytes(), "nothing was written");
 }

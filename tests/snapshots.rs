@@ -1,4 +1,4 @@
-//! Every stage of the problems in `cases/matmul.txt`, one snapshot per problem and target.
+//! Every stage of the problems in `cases/problems.txt`, one snapshot per problem and target.
 //!
 //! `INSTA_UPDATE=always KILN_BLESS=1` accepts the present output and removes snapshots that nothing refers to.
 
@@ -18,12 +18,12 @@ fn folder() -> PathBuf {
 
 /// The problems, and whether their weights are constant: a line that ends with `packed`.
 fn problems() -> Vec<(Problem, bool)> {
-    let cases = include_str!("cases/matmul.txt");
+    let cases = include_str!("cases/problems.txt");
     let lines = cases.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
     lines
         .map(|l| {
             let (text, packed) = l.strip_suffix(" packed").map_or((l, false), |text| (text, true));
-            (text.parse().unwrap_or_else(|e| panic!("cases/matmul.txt: `{l}`: {e}")), packed)
+            (text.parse().unwrap_or_else(|e| panic!("cases/problems.txt: `{l}`: {e}")), packed)
         })
         .collect()
 }
@@ -94,7 +94,7 @@ fn every_snapshot_is_referred_to() {
     if std::env::var_os("KILN_BLESS").is_some() {
         stale.iter().for_each(|f| std::fs::remove_file(folder().join(f)).unwrap());
     } else {
-        assert!(stale.is_empty(), "no problem in cases/matmul.txt refers to {stale:?}");
+        assert!(stale.is_empty(), "no problem in cases/problems.txt refers to {stale:?}");
     }
 }
 

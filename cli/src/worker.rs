@@ -7,9 +7,10 @@
 //! | `run NS` | `CALLS NS USER_CYCLES ALL_CYCLES` after at least NS nanoseconds of calls |
 //! | `quit` | |
 //!
-//! Operations, all in f32: `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
+//! Operations, all in f32: `conv N C H W O KH KW STRIDE PAD GROUPS`, weights packed in advance, source and result with channels
+//! innermost, as `convn`, or first, as `convp`; `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
 //! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top. Operand number i
-//! is filled as the protocol says from seed i, as it lies in memory. `create` is making operands and kernel, and packing,
+//! is filled as the protocol says from seed i, in row-major order, that of NCHW for a convolution. `create` is making operands and kernel, and packing,
 //! `first` the first call, `again` finding the kernel once more, `sum` the sum of
 //! `C[i] * (i % 61 + 1)`. Cycles are -1 where they are not counted. One thread calls without checks.
 
@@ -17,7 +18,7 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_ir::{PostOp, Problem};
+use kiln_ir::{Operand, PostOp, Problem};
 use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::counter::Cycles;
@@ -44,7 +45,7 @@ impl Counters {
 enum Refusal {
     #[error("unknown command `{0}`: expected prep, run or quit")]
     Command(String),
-    #[error("operation `{0}` is not here: expected gemm, linear, ip or ip_bias_gelu")]
+    #[error("operation `{0}` is not here: expected gemm, linear, ip, ip_bias_gelu, conv, convn or convp")]
     Operation(String),
     #[error("`{0}`: expected {1}")]
     Numbers(String, &'static str),
@@ -116,6 +117,9 @@ fn prepare<'a>(
         let text = format!("conv f32 g{g}mb{n}ic{c}ih{h}iw{w}oc{o}kh{kh}kw{kw}sh{s}sw{s}ph{p}pw{p} {tags}");
         return ready(runtime, counters, text.parse().map_err(Error::from)?, true);
     }
+    if op.starts_with("conv") {
+        return Err(Refusal::Numbers(words.join(" "), "N C H W O KH KW STRIDE PAD GROUPS"));
+    }
     let Some(&[m, n, k]) = dims.as_deref() else { return Err(Refusal::Numbers(words.join(" "), "M N K")) };
     let problem = match op {
         "ip" => Problem::inner_product(m, k, n),
@@ -136,7 +140,10 @@ fn ready(
     let mut lap = Lap::start(&mut counters.all);
     let mut tensors = Tensors::zeros(&problem)?;
     for (tensor, seed) in tensors.inputs.iter_mut().zip(1..) {
-        tensor.values.fill_from(data::eighths(seed));
+        let places = places(&tensor.operand);
+        let mut values = vec![0.0; places.len()];
+        places.iter().zip(data::eighths(seed)).for_each(|(at, v)| values[*at] = v);
+        tensor.values.fill_from(values.into_iter());
     }
     let kernel = runtime.kernel_with(&problem, &options)?;
     tensors.pack(&kernel)?;
@@ -146,7 +153,8 @@ fn ready(
     runtime.kernel_with(&problem, &options)?;
     let again = lap.next();
     let dst = tensors.dst.values.to_f32();
-    let sum: f64 = dst.iter().enumerate().map(|(i, v)| f64::from(*v) * (i % 61 + 1) as f64).sum();
+    let places = places(&tensors.dst.operand);
+    let sum: f64 = places.iter().enumerate().map(|(i, at)| f64::from(dst[*at]) * (i % 61 + 1) as f64).sum();
 
     let mut answer = String::from("ok");
     for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again)] {
@@ -154,6 +162,14 @@ fn ready(
     }
     drop(dst);
     Ok((Prepared { kernel, tensors }, format!("{answer} sum={sum:?}")))
+}
+
+/// Where each element of a tensor is in memory, the last dimension fastest.
+fn places(operand: &Operand) -> Vec<usize> {
+    let strides = operand.strides();
+    operand.shape.iter().zip(strides).fold(vec![0], |all, (extent, stride)| {
+        all.iter().flat_map(|at| (0..*extent).map(move |i| at + (i * stride) as usize)).collect()
+    })
 }
 
 /// Time and cycles, part by part.

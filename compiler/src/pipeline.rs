@@ -67,10 +67,11 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
             cause,
         }
     };
-    let (c, choice) = choose_way(problem, target, options)?;
+    let (c, mut choice) = choose_way(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
     let nest = lower(problem, &c, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
+    choice.scratch_bytes = driver::scratch_layout(&nest).1;
     let plan = vectorize(&nest, &choice.schedule, &unit).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &plan.kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
@@ -164,13 +165,8 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
         what: format!("the vector unit {}", schedule.isa),
         target: Box::new(target.clone()),
     })?;
-    Ok(Choice {
-        schedule: schedule.clone(),
-        prediction,
-        candidates: vec![(schedule.clone(), prediction)],
-        wasted_macs: schedule.wasted_macs(c, target),
-        macs: c.macs(),
-    })
+    let wasted = schedule.wasted_macs(c, target);
+    Ok(Choice::new(c, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], wasted))
 }
 
 /// What distinguishes micro-kernels: a tile or a copy without its place.

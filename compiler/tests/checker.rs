@@ -12,7 +12,7 @@ use kiln_compiler::schedule::{Form, Schedule};
 use kiln_compiler::target::VectorIsa;
 use kiln_compiler::{Artifact, Options, Target, compile};
 use kiln_ir::nest::{Init, Stmt, Tile};
-use kiln_ir::{Contraction, LoopNest, PostOp, Problem};
+use kiln_ir::{LoopNest, PostOp, Problem};
 
 /// Every vector unit, several vector lengths, and units that have a core to themselves.
 const TARGETS: [&str; 10] = [

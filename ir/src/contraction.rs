@@ -122,6 +122,29 @@ impl Contraction {
         self.batch.iter().product::<u64>() * per_column * self.n
     }
 
+    /// Bytes of all operands: what has to be moved at least once.
+    pub fn operand_bytes(&self) -> u64 {
+        let bytes = |v: &View, elements: u64| {
+            let batch: u64 = self.batch.iter().zip(&v.batch).filter(|(_, s)| **s != 0).map(|(e, _)| *e).product();
+            batch * elements * v.dtype.bytes() as u64
+        };
+        let lhs = match &self.window {
+            Some(w) => {
+                let columns = if w.depthwise { self.n } else { w.channels };
+                w.axes.iter().map(|a| a.input).product::<u64>() * columns
+            }
+            None => self.m * self.k,
+        };
+        let post = self.post.iter().filter_map(|(_, v)| v.as_ref());
+        let post = post.map(|v| {
+            bytes(v, [(v.row, self.m), (v.col, self.n)].map(|(s, e)| if s == 0 { 1 } else { e }).iter().product())
+        });
+        bytes(&self.lhs, lhs)
+            + bytes(&self.rhs, self.k * self.n)
+            + bytes(&self.dst, self.m * self.n)
+            + post.sum::<u64>()
+    }
+
     /// Elements of rhs between taps; 0 without a window.
     pub fn rhs_tap(&self) -> u64 {
         self.window.as_ref().map_or(0, |w| w.rhs_tap)

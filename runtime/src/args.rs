@@ -284,7 +284,8 @@ pub(crate) fn describe(layout: &PackedLayout) -> String {
     });
     let batch = layout.batch.iter().map(|b| format!("{b} x ")).collect::<String>();
     let regions = regions.collect::<Vec<_>>().join(", ");
-    format!("{} weights of {batch}{}x{} packed with columns {regions}", layout.dtype(), layout.k, layout.n)
+    let taps = if layout.taps > 1 { format!("{} taps of ", layout.taps) } else { String::new() };
+    format!("{} weights of {batch}{taps}{}x{} packed with columns {regions}", layout.dtype(), layout.k, layout.n)
 }
 
 #[cold]

@@ -170,8 +170,8 @@ impl Kernel {
     }
 
     /// Computes `dst`. Arguments are checked once, here; large problems are divided among the runtime's threads, with the
-    /// same result bit for bit. A divided call allocates a few words per thread; no other call allocates, once there is
-    /// scratch memory. After an error `dst` may be partly written.
+    /// same result bit for bit. No call allocates once there is scratch memory, but for the queue of the threads that a divided
+    /// call is handed to, which grows now and then. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         let pointers = args.pointers(&self.signature)?;
         check_thread(&self.target)?;

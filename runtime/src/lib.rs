@@ -68,6 +68,7 @@ pub use half::bf16;
 pub use kernel::{Entry, Kernel};
 pub use kiln_compiler::packed::PackedLayout;
 pub use kiln_compiler::{Options, Target};
+pub use kiln_ir::op::{Convolution, convolution::Spatial};
 pub use kiln_ir::{MathMode, Problem};
 pub use runtime::{Runtime, RuntimeBuilder, Stats};
 pub use scratch::{ScratchError, ScratchStats};

@@ -42,6 +42,10 @@ pub struct Choice {
     pub wasted_macs: u64,
     /// Multiply-adds of the problem.
     pub macs: u64,
+    /// Bytes of its operands.
+    pub operand_bytes: u64,
+    /// Bytes of scratch memory that operands are copied to.
+    pub scratch_bytes: u64,
 }
 
 /// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls.
@@ -86,7 +90,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed[0].clone();
     let wasted_macs = schedule.wasted_macs(c, target);
-    Choice { schedule, prediction, candidates: weighed, wasted_macs, macs: c.macs() }
+    Choice::new(c, schedule, prediction, weighed, wasted_macs)
 }
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
@@ -423,12 +427,32 @@ fn even_blocks(total: u64, target: u64) -> u64 {
     total.div_ceil(total.div_ceil(target)).next_multiple_of(4).min(total)
 }
 
+impl Choice {
+    /// A schedule of `c` with what explains it. What it takes of scratch memory is known when it is lowered.
+    pub(crate) fn new(
+        c: &Contraction,
+        schedule: Schedule,
+        prediction: Prediction,
+        candidates: Vec<(Schedule, Prediction)>,
+        wasted_macs: u64,
+    ) -> Self {
+        let (macs, operand_bytes) = (c.macs(), c.operand_bytes());
+        Self { schedule, prediction, candidates, wasted_macs, macs, operand_bytes, scratch_bytes: 0 }
+    }
+}
+
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "schedule  {}", self.schedule)?;
         writeln!(f, "predicted {}", self.prediction)?;
         let share = 100.0 * self.wasted_macs as f64 / self.macs as f64;
         writeln!(f, "wasted    {} multiply-adds of {} ({share:.1} %)", self.wasted_macs, self.macs)?;
+        let (moved, scratch) = (self.operand_bytes, self.scratch_bytes);
+        let each = self.macs as f64 / moved as f64;
+        writeln!(
+            f,
+            "moved     {moved} bytes of operands at least, {each:.1} multiply-adds a byte; {scratch} bytes of scratch memory"
+        )?;
         for (s, p) in &self.candidates {
             writeln!(f, "weighed   {:>12.0} cycles  {s}", p.cycles)?;
         }

@@ -20,12 +20,13 @@ const BLOCK: u64 = 4;
 /// The widest copy that is one micro-kernel: it is unrolled so far.
 pub const MAX_WIDTH: u64 = 128;
 
-/// Whether the copy is a micro-kernel of this module; others the driver makes.
+/// Whether the copy is a micro-kernel of this module; others, of one type into what is contiguous, the driver makes.
 pub fn is_needed(nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> bool {
     let dtype = |m: &Matrix| nest.buffers[m.at.buffer.0 as usize].dtype;
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else { return false };
     let transposes = transposes(pack, unit) && pack.src.col != 1 && *k > 1 && *width > 1;
-    (transposes && *width <= MAX_WIDTH) || dtype(&pack.src) != dtype(&pack.dst)
+    let scatters = pack.dst.col != 1 && *width > 1;
+    (transposes && *width <= MAX_WIDTH) || scatters || dtype(&pack.src) != dtype(&pack.dst)
 }
 
 /// Whether blocks can be transposed: Cranelift, which writes kernels of 128 bits for x86, keeps the masks of shuffles behind code.
