@@ -269,6 +269,11 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             let mut s = tile.clone();
             for r in &mut s.regions {
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
+                if lhs == block {
+                    // Rows whose block takes half of the second-level cache.
+                    let most = (target.l2.bytes / 2 / (2 * kc)).max(r.mr) / r.mr * r.mr;
+                    r.mc = if most < r.mc { most } else { r.mc };
+                }
                 if order == Order::MN {
                     // Columns whose block of rhs takes half of the second-level cache.
                     let bytes = if tile.form == Form::Mmla { 2 } else { c.rhs.dtype.bytes() as u64 };
@@ -277,10 +282,22 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
-            out.push(fewer_tasks(c, s, model));
+            let fits = |s: &Schedule| packed_rows_bytes(c, s) <= target.l2.bytes / 8 * 7;
+            let larger = fewer_tasks(c, s.clone(), model);
+            out.extend([larger, s].into_iter().find(fits));
         }
     }
     out
+}
+
+/// Bytes of scratch memory that packed rows take: those of a block, or all where panels of columns are packed inside of it.
+fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
+    let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel) {
+        (LhsAccess::InPlace, ..) => 0,
+        (_, RhsAccess::Panel, Parallel::N | Parallel::None | Parallel::Batch) => 2 * c.m * r.kc,
+        _ => 2 * r.mc * r.kc,
+    };
+    s.regions.iter().map(bytes).sum()
 }
 
 /// A window's tiles with every way of blocking: rows or columns as tasks, blocks of K that the first-level cache holds.
