@@ -100,5 +100,5 @@ fn every_snapshot_is_referred_to() {
 
 #[test]
 fn the_list_is_of_readable_size() {
-    assert!((20..=45).contains(&problems().len()), "about 35 problems, each of which shows something");
+    assert!((20..55).contains(&problems().len()), "about 45 problems, each of which shows something");
 }

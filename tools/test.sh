@@ -40,6 +40,10 @@ for target in neoverse-v1 neoverse-v1-sve; do
     stage "BFMMLA K loop on $target" cargo run --locked --quiet --release --package xtask -- \
         mca "ip f32 mb128ic768oc3072 fpmath=bf16" --packed --target $target --at-least 98
 done
+for conv in "mb1ic64ih56oc64kh3ph1" "mb1ic64ih56oc256kh1" "mb1ic64ih56oc64kh3ph1 fpmath=bf16" "mb1ic64ih56oc256kh1 fpmath=bf16"; do
+    stage "K loops of $conv" cargo run --locked --quiet --release --package xtask -- \
+        mca "conv f32 $conv" --packed --target neoverse-v1 --at-least 97
+done
 
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
 . "$KILN_A64/env.sh"

@@ -7,12 +7,13 @@
 //! | `run NS` | `CALLS NS USER_CYCLES ALL_CYCLES` after at least NS nanoseconds of calls |
 //! | `quit` | |
 //!
-//! Operations, all in f32: `conv N C H W O KH KW STRIDE PAD GROUPS`, weights packed in advance, source and result with channels
-//! innermost, as `convn`, or first, as `convp`; `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
-//! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top. Operand number i
-//! is filled as the protocol says from seed i, in row-major order, that of NCHW for a convolution. `create` is making operands and kernel, and packing,
-//! `first` the first call, `again` finding the kernel once more, `sum` the sum of
-//! `C[i] * (i % 61 + 1)`. Cycles are -1 where they are not counted. One thread calls without checks.
+//! Operations, all in f32: `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
+//! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top;
+//! `conv N C H W O KH KW STRIDE PAD GROUPS`, weights packed in advance, source and result with channels innermost, as `convn`,
+//! or first, as `convp`. Operand number i is filled as the protocol says from seed i, in row-major order, that of NCHW for a
+//! convolution. `create` is making operands and kernel, and packing, `first` the first call, `again` finding the kernel once
+//! more, `sum` the sum of `C[i] * (i % 61 + 1)` in the same order. Cycles are -1 where they are not counted. One thread calls
+//! without checks.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;

@@ -12,7 +12,7 @@ fn problem_strings() {
         ("", &["lacks its operation"][..]),
         ("matmul", &["lacks its dtypes"]),
         ("matmul f32", &["lacks its descriptor"]),
-        ("conv f32 2x3:3x4", &["`conv`", "expected matmul"]),
+        ("pool f32 2x3:3x4", &["`pool`", "expected matmul"]),
         ("matmul f16 2x3:3x4", &["`f16`", "expected f32"]),
         ("matmul f32 2x3", &["2x3", "MxK:KxN"]),
         ("matmul f32 2x3x4:4x5", &["2x3x4", "lhs has 3 dimension(s) and rhs 2"]),
@@ -104,7 +104,7 @@ fn option_values() {
     kiln(&["run", SMALL, "--seed", "x"]).refuses(&["--seed"]);
     kiln(&["verify", SMALL, "--max-macs", "0"]).refuses(&["--max-macs"]);
     kiln(&["run", SMALL, "--operand", "bias"]).refuses(&["--operand", "mul=scales.npy"]);
-    kiln(&["verify", "--op", "conv", "2x3:3x4"]).refuses(&["--op", "matmul"]);
+    kiln(&["verify", "--op", "pool", "2x3:3x4"]).refuses(&["--op", "matmul"]);
     kiln(&["verify", "--op", "matmul", "--dtypes", "f16", "2x3:3x4"]).refuses(&["--dtypes", "expected f32"]);
     kiln(&["verify", "--dtypes", "bf16", "2x3:3x4"]).refuses(&["--op"]);
     kiln(&["bench", "--worker", "1", "--packed"]).refuses(&["cannot be used with"]);

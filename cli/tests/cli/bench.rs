@@ -39,6 +39,26 @@ fn checksum(op: &str, m: u64, n: u64, k: u64) -> f64 {
     (0..m * n).map(|c| element(c / n, c % n) * (c % 61 + 1) as f64).sum()
 }
 
+/// The checksum of a convolution of one image in NCHW order, three by three taps, stride 2 and padding 1, in two groups.
+fn convolution_checksum(channels: u64, size: u64, outputs: u64) -> f64 {
+    let (inputs, side) = (channels / 2, (size - 1) / 2 + 1);
+    let source = |c: u64, y: i64, x: i64| match (u64::try_from(y), u64::try_from(x)) {
+        (Ok(y), Ok(x)) if y < size && x < size => fill((c * size + y) * size + x, 1),
+        _ => 0.0,
+    };
+    let element = |o: u64, y: u64, x: u64| {
+        let taps = (0..inputs).flat_map(|c| (0..9).map(move |t| (c, t / 3, t % 3)));
+        taps.map(|(c, v, u)| {
+            let group = o / (outputs / 2);
+            let at = |base: u64, tap: u64| (2 * base + tap) as i64 - 1;
+            source(group * inputs + c, at(y, v), at(x, u)) * fill(((o * inputs + c) * 3 + v) * 3 + u, 2)
+        })
+        .sum::<f64>()
+    };
+    let pixels = side * side;
+    (0..outputs * pixels).map(|i| element(i / pixels, i % pixels / side, i % side) * (i % 61 + 1) as f64).sum()
+}
+
 fn dialogue(threads: &str) {
     let mut command = command();
     command.args(["bench", "--worker", threads]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -71,6 +91,12 @@ fn dialogue(threads: &str) {
         let numbers: Vec<i64> = answer.split(' ').map(|n| n.parse().unwrap()).collect();
         let [calls, ns, user, all] = numbers[..] else { panic!("{answer}") };
         assert!(calls >= 1 && ns >= 200_000 && user >= -1 && all >= -1, "{answer}");
+    }
+    for op in ["conv", "convn", "convp"] {
+        let answer = ask(&format!("prep {op} 1 6 9 9 10 3 3 2 1 2"));
+        let sum: f64 = answer.split("sum=").nth(1).unwrap_or_else(|| panic!("{answer}")).parse().unwrap();
+        assert_eq!(sum, convolution_checksum(6, 9, 10), "{op}");
+        assert_eq!(ask("run 1000").split(' ').count(), 4);
     }
     for line in ["prep conv 1 2 3", "prep", "prep gemm 1 2", "prep gemm 1 2 x", "prep gemm 0 1 1", "run", "hello"] {
         assert!(ask(line).starts_with("no "), "{line}");

@@ -62,3 +62,18 @@ fn large_problems_are_scaled() {
     let text = kiln(&["verify", SMALL, "--max-macs", "1000000"]).exits(0).stdout;
     assert!(!text.contains("scaled"), "{text}");
 }
+
+#[test]
+fn convolutions_come_bare_cut_and_scaled() {
+    let list = "ic16ih9oc24oh9kh3ph1_n\"a 3x3\"\n--skip\ng8mb7ic8iw40oc8kw5pw2 # depthwise\n";
+    let file = std::env::temp_dir().join(format!("kiln-conv-{}.txt", std::process::id()));
+    std::fs::write(&file, list).unwrap();
+    let path = file.display().to_string();
+    let attributes = "stag=abx dtag=abx +bias+relu";
+    kiln(&["verify", "--op", "conv", "--max-mb", "2", "--packed", "--attributes", attributes, "--batch", &path])
+        .exits(0)
+        .says("PASSED: conv f32 mb2ic16ih9oc24kh3ph1 stag=abx dtag=abx +bias+relu @")
+        .says("(scaled from conv f32 g8mb7ic8iw40oc8kw5pw2 stag=abx dtag=abx +bias+relu)")
+        .says("tests:2 passed:2 failed:0 unimplemented:0");
+    std::fs::remove_file(file).unwrap();
+}

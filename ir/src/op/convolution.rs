@@ -1,6 +1,7 @@
-//! Convolution: `dst[mb, oc, o..] = sum over ic and taps t.. of src[mb, ic, o * stride + t * dilation - pad ..] * weights[oc, ic, t..]`
-//! in one to three spatial dimensions, source outside its extents being zero. Weights are as PyTorch stores them; with groups, the
-//! output channels of a group see the input channels of that group only.
+//! Convolution: `dst[mb, oc, o..]` is the sum over `ic` and taps `t..` of
+//! `src[mb, ic, o * stride + t * dilation - pad ..] * weights[oc, ic, t..]`, in one to three spatial dimensions, source outside its
+//! extents being zero. Weights are as PyTorch stores them; with groups, the output channels of a group see the input channels of
+//! that group only.
 
 use std::fmt;
 use std::ops::Range;
@@ -180,8 +181,8 @@ impl Convolution {
     /// Parses benchdnn's descriptor, `g32mb1ic64ih56oc64kh3ph1n"name"`, in any order, underscores optional, `mb` 2 unless given.
     ///
     /// A spatial dimension of which nothing is given is like the next higher one; the highest is the first with an input or a
-    /// kernel. Of one that is given in part, the input is copied from the next higher one, and a kernel with its stride,
-    /// dilation and padding; other strides and dilations are 1 and 0. The output follows from a padding that is as large
+    /// kernel. Of one that lacks its input or its kernel, what else is missing but the output is copied from the next higher one
+    /// too; otherwise strides and dilations are 1 and 0. The output follows from a padding that is as large
     /// behind, 0 unless given, and the padding from the output where only that is given; with both, the padding behind is what
     /// the output needs.
     pub fn parse(descriptor: &str) -> Result<Self, ProblemError> {
@@ -320,18 +321,17 @@ fn complete(given: [Option<i64>; 6], above: Option<Spatial>, letter: char) -> Re
     if let Some(above) = above.filter(|_| given == [None; 6]) {
         return Ok(above);
     }
-    let window = above.filter(|_| kernel.is_none());
-    let size = above.filter(|_| input.is_none());
+    let like = above.filter(|_| kernel.is_none() || input.is_none());
     let own = |v: Option<i64>| v.map(i64::unsigned_abs);
     let missing = |kind: char| format!("`{kind}{letter}` is missing: expected for example `{EXAMPLE}`");
-    let pad = pad.or(window.map(|w| w.pad));
-    let output = own(output).or(size.filter(|_| pad.is_none()).map(|s| s.output));
+    let pad = pad.or(like.map(|a| a.pad));
+    let output = own(output);
     let all = Spatial {
-        input: own(input).or(size.map(|s| s.input)).ok_or_else(|| missing('i'))?,
+        input: own(input).or(like.map(|a| a.input)).ok_or_else(|| missing('i'))?,
         output: output.unwrap_or_default(),
-        kernel: own(kernel).or(window.map(|w| w.kernel)).ok_or_else(|| missing('k'))?,
-        stride: own(stride).or(window.map(|w| w.stride)).unwrap_or(1),
-        dilation: own(dilation).map(|d| d + 1).or(window.map(|w| w.dilation)).unwrap_or(1),
+        kernel: own(kernel).or(like.map(|a| a.kernel)).ok_or_else(|| missing('k'))?,
+        stride: own(stride).or(like.map(|a| a.stride)).unwrap_or(1),
+        dilation: own(dilation).map(|d| d + 1).or(like.map(|a| a.dilation)).unwrap_or(1),
         pad: pad.unwrap_or_default(),
     };
     match (output, pad) {
@@ -400,6 +400,8 @@ mod tests {
             // Padding behind that differs.
             ("mb1ic16oc16_ih16kh3ph1oh15_iw16kw3pw0ow15", "mb1ic16ih16iw16oc16oh15ow15kh3kw3ph1pw0"),
             ("ic16oc16_iw1kw3ow100pw100", "mb2ic16iw1oc16ow100kw3pw100"),
+            // A width that is not given is a height with another kernel.
+            ("ic1ih9oc1kh5sh2ph2kw3", "mb2ic1ih9iw9oc1ow6kh5kw3sh2sw2ph2pw2"),
             // A width that is given has its own stride.
             ("mb1_g16ic16oc16_ih15oh7kh6sh2ph3_iw10ow10kw3", "g16mb1ic16ih15iw10oc16oh7ow10kh6kw3sh2ph3"),
         ] {

@@ -315,8 +315,6 @@ impl Emitter<'_> {
                     (32, Permute::ZipHigh) => [2, 6, 3, 7],
                     (32, Permute::UzpEven) => [0, 2, 4, 6],
                     (32, Permute::UzpOdd) => [1, 3, 5, 7],
-                    (32, Permute::TrnEven) => [0, 4, 2, 6],
-                    (32, Permute::TrnOdd) => [1, 5, 3, 7],
                     (64, Permute::ZipLow | Permute::UzpEven | Permute::TrnEven) => [0, 1, 4, 5],
                     (64, Permute::ZipHigh | Permute::UzpOdd | Permute::TrnOdd) => [2, 3, 6, 7],
                     _ => return Err(self.refuse(&inst.op)),
