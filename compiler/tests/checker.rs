@@ -222,7 +222,7 @@ fn artifacts_repeat() {
     for_each_artifact(|a| {
         let c = a.contraction();
         for (schedule, _) in &a.choice().candidates {
-            schedule.verify(&c, a.target()).unwrap_or_else(|e| panic!("{}: {e}", name(a)));
+            schedule.verify(c, a.target()).unwrap_or_else(|e| panic!("{}: {e}", name(a)));
         }
         let again = compile(a.problem(), a.target(), &Options::default()).unwrap();
         assert_eq!(again.image(), a.image(), "{}", name(a));

@@ -530,7 +530,7 @@ impl Lowering<'_> {
         if whole.start > whole.end {
             pieces.push((piece(s.k.start / self.channels, s.k.start % self.channels, s.k.end % self.channels), 1));
         } else {
-            if s.k.start % self.channels != 0 {
+            if !s.k.start.is_multiple_of(self.channels) {
                 let tap = s.k.start / self.channels;
                 pieces.push((piece(tap, s.k.start % self.channels, self.channels), 1));
             }
@@ -539,7 +539,7 @@ impl Lowering<'_> {
                 let index = if count == 1 { Affine::default() } else { Affine::from(tap_var) };
                 pieces.push(((plus(&index, whole.start as i64), 0, taps), count));
             }
-            if s.k.end % self.channels != 0 {
+            if !s.k.end.is_multiple_of(self.channels) {
                 pieces.push((piece(s.k.end / self.channels, 0, s.k.end % self.channels), 1));
             }
         }

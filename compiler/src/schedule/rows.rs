@@ -127,7 +127,8 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
         }
     } else if r.mr > line {
         return Err(format!("mr={} is more than a line of {line} pixels", r.mr));
-    } else if r.mc != c.m && (r.mc > c.m || r.mc % block_pixels(w) != 0 || block_axis(w) + 1 == w.axes.len()) {
+    } else if r.mc != c.m && (r.mc > c.m || !r.mc.is_multiple_of(block_pixels(w)) || block_axis(w) + 1 == w.axes.len())
+    {
         return Err(format!("mc={} must be a multiple of {} pixels or all {}", r.mc, block_pixels(w), c.m));
     }
     if matches!(r.rhs, RhsAccess::InPlace | RhsAccess::Panel) {
