@@ -2,7 +2,7 @@
 //!
 //! Rows that lie along K are transposed by groups of four steps, in registers: as many rows at once as a vector has groups.
 //! Rows that lie across K are interleaved four at a time. What a panel has beyond them is 0. Copies that interleave nothing are in
-//! [`transpose`](super::transpose).
+//! [`transpose`].
 
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Pack};
