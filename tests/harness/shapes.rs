@@ -268,7 +268,7 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
     let mut random = Random(97);
     let mut work = vec![];
     let mut refused = 0;
-    let count = if emulated { 160 } else { 600 };
+    let count = if emulated { 240 } else { 600 };
     while work.len() < count {
         let i = work.len();
         let rank = [2, 2, 1, 2, 3][i % 5];
