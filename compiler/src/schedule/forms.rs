@@ -74,6 +74,13 @@ pub fn check_access(form: Form, c: &Contraction, unit: &VectorUnit, r: &Region) 
             Err("columns that are not contiguous must be packed".into())
         }
         Form::Mmla if r.rhs == RhsAccess::InPlace => Err("BFMMLA reads packed columns".into()),
+        // What is copied into blocks has neighbours along one of its axes.
+        Form::Mmla if r.rhs != RhsAccess::Packed && !is_unit(c.rhs.row, c.k) && !is_unit(c.rhs.col, r.nr) => {
+            Err("columns that are neighbours along neither axis are packed before calls".into())
+        }
+        Form::Mmla if r.lhs == LhsAccess::Block && !is_unit(c.lhs.row, c.m) && !is_unit(c.lhs.col, c.k) => {
+            Err("rows that are neighbours along neither axis cannot be packed for BFMMLA".into())
+        }
         Form::Mmla if r.lhs == LhsAccess::InPlace && !mmla_in_place(&c.lhs, c.k, unit) => {
             Err("BFMMLA reads these rows packed".into())
         }

@@ -72,6 +72,8 @@ fn problems() -> Vec<String> {
             "ip f32 mb3ic5ih3oc7 +bias+relu",
             "ip bf16 mb2ic5id2oc7 wtag=abcde",
             "matmul f32 40x300:300x40 +bias",
+            "matmul f32 3x40x30:3x30x40 stag=bca fpmath=bf16",
+            "matmul bf16 3x40x30:3x30x40 stag=bca wtag=bca",
             "matmul f32 9x1100:1100x20 beta=1 +relu",
         ]
         .map(str::to_owned),
@@ -106,6 +108,7 @@ fn convolutions() -> Vec<String> {
         "mb1ic70ih6iw15oc40kh3ph1",
         "mb1ic64ih14oc64kh1ph1sh1",
         "mb1ic9ih7iw8oc1kh3ph1",
+        "mb1ic4iw34oc24kw1sw2",
     ];
     let mut all = vec![];
     for (i, shape) in shapes.into_iter().enumerate() {
