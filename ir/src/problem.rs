@@ -20,6 +20,9 @@
 //! Operands of post-ops are dense tensors of the dimensions their mask names, in the order that `dtag` has them in memory.
 //! Biases are f32, the operands of `add` and `mul` have the type of `dst`.
 
+mod builder;
+mod text;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +32,8 @@ use crate::dtype::{DType, UnknownDType};
 use crate::epilogue::{Epilogue, EpilogueError, PostOp, UnknownPostOp};
 use crate::layout::Tag;
 use crate::op::{Axes, Convolution, InnerProduct, Matmul};
+
+pub use builder::Builder;
 
 /// Which arithmetic may stand in for the problem's own: a permission, as oneDNN's fpmath mode is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -105,6 +110,11 @@ impl Op {
             Op::InnerProduct(_) => "ip",
             Op::Convolution(_) => "conv",
         }
+    }
+
+    /// The shape as benchdnn writes it.
+    fn descriptor(&self) -> &dyn fmt::Display {
+        per_op!(self, s => s)
     }
 
     fn parse(name: &str, descriptor: &str) -> Result<Self, ProblemError> {
@@ -590,164 +600,6 @@ impl Problem {
             }
         }
         Ok(())
-    }
-}
-
-/// Makes a [`Problem`] step by step.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    op: Op,
-    dtypes: DTypes,
-    /// Name and tag as given.
-    tags: Vec<(Role, String)>,
-    accumulate: bool,
-    math: MathMode,
-    post: Vec<PostOp>,
-}
-
-impl Builder {
-    /// Plain f32 without an epilogue.
-    pub fn new(op: Op) -> Self {
-        Self {
-            op,
-            dtypes: DTypes::all(DType::F32),
-            tags: vec![],
-            accumulate: false,
-            math: MathMode::Strict,
-            post: vec![],
-        }
-    }
-
-    /// Element types: one for all, or three.
-    pub fn dtypes(mut self, dtypes: impl Into<DTypes>) -> Self {
-        self.dtypes = dtypes.into();
-        self
-    }
-
-    /// The order of dimensions in memory of lhs, rhs or dst, as a tag such as `acb`.
-    pub fn tag(mut self, role: Role, tag: &str) -> Self {
-        self.tags.push((role, tag.into()));
-        self
-    }
-
-    /// Add the result to what `dst` holds.
-    pub fn accumulate(mut self) -> Self {
-        self.accumulate = true;
-        self
-    }
-
-    /// The arithmetic allowed.
-    pub fn math(mut self, math: MathMode) -> Self {
-        self.math = math;
-        self
-    }
-
-    /// Appends a per-column bias.
-    pub fn bias(self) -> Self {
-        self.epilogue([PostOp::Bias])
-    }
-
-    /// Appends `max(c, 0)`.
-    pub fn relu(self) -> Self {
-        self.epilogue([PostOp::Relu])
-    }
-
-    /// Appends post-ops in order.
-    pub fn epilogue(mut self, ops: impl IntoIterator<Item = PostOp>) -> Self {
-        self.post.extend(ops);
-        self
-    }
-
-    /// Checks the whole and makes the problem.
-    pub fn build(self) -> Result<Problem, ProblemError> {
-        if !DTypes::ALL.contains(&self.dtypes) {
-            return Err(ProblemError::MixedDTypes(self.dtypes.to_string()));
-        }
-        let mut tags = TAGGED.map(|(role, _)| self.op.tag(role));
-        for (role, word) in &self.tags {
-            let at = TAGGED.iter().position(|(r, _)| r == role);
-            let rank = self.op.shape(*role).len();
-            let tag = at.and_then(|at| Tag::parse(word, rank).map(|tag| (at, tag)));
-            let Some((at, tag)) = tag else {
-                let name = at.map_or("tag", |at| TAGGED[at].1);
-                let example = Tag::plain(rank);
-                let why = format!("expected an order of {rank} dimensions, such as `{example}`");
-                return Err(ProblemError::Tag { name, tag: word.clone(), why });
-            };
-            tags[at] = tag;
-        }
-        Problem {
-            op: self.op,
-            dtypes: self.dtypes,
-            tags,
-            accumulate: self.accumulate,
-            math: self.math,
-            epilogue: Epilogue::new(self.post)?,
-        }
-        .validate()
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.op.name(), self.dtypes)?;
-        per_op!(self.op, s => s.fmt(f))?;
-        for (tag, (role, name)) in self.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.op.tag(*role)) {
-            match self.op {
-                // Of two orders, the one that is not the default.
-                Op::Convolution(_) if role != Role::Rhs && tag.is_plain() => write!(f, " {name}=abx")?,
-                _ => write!(f, " {name}={tag}")?,
-            }
-        }
-        if self.accumulate {
-            f.write_str(" beta=1")?;
-        }
-        if self.math != MathMode::Strict {
-            write!(f, " fpmath={}", self.math)?;
-        }
-        if !self.epilogue.ops().is_empty() {
-            write!(f, " {}", self.epilogue)?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Problem {
-    type Err = ProblemError;
-
-    fn from_str(s: &str) -> Result<Self, ProblemError> {
-        let mut words = s.split_whitespace();
-        let mut next = |missing| words.next().ok_or(ProblemError::Incomplete { text: s.trim().into(), missing });
-        let name = next("operation")?;
-        if !NAMES.contains(&name) {
-            return Err(ProblemError::UnknownOp(name.into()));
-        }
-        let dtypes: DTypes = next("dtypes")?.parse()?;
-        let mut builder = Builder::new(Op::parse(name, next("descriptor")?)?).dtypes(dtypes);
-        for word in words {
-            builder = match word.strip_prefix('+') {
-                Some(chain) => builder.epilogue(Epilogue::parse(chain)?),
-                None => attribute(builder, word)?,
-            };
-        }
-        builder.build()
-    }
-}
-
-fn attribute(builder: Builder, word: &str) -> Result<Builder, ProblemError> {
-    let unknown = || ProblemError::UnknownWord {
-        word: word.into(),
-        expected: "stag=TAG, wtag=TAG, dtag=TAG, beta=0 or 1, fpmath=strict, bf16 or any, or post-ops such as +bias+relu",
-    };
-    let (key, value) = word.split_once('=').ok_or_else(unknown)?;
-    match (key, value) {
-        ("beta", "0") => Ok(builder),
-        ("beta", "1") => Ok(builder.accumulate()),
-        ("fpmath", mode) => Ok(builder.math(mode.parse().map_err(|_| unknown())?)),
-        _ => match TAGGED.iter().find(|(_, name)| *name == key) {
-            Some((role, _)) => Ok(builder.tag(*role, value)),
-            None => Err(unknown()),
-        },
     }
 }
 
