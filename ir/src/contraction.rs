@@ -10,7 +10,7 @@
 
 use crate::dtype::DType;
 use crate::epilogue::PostOp;
-use crate::nest::{Access, Affine, Buffer, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
+use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
 use crate::problem::{MathMode, Op, Operand, Problem, Role};
 use crate::window::{self, Window};
 
@@ -312,41 +312,21 @@ pub fn build(problem: &str, c: &Contraction) -> LoopNest {
     }
     let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
     let [m, n, k] = ["m", "n", "k"].map(|v| nest.var(v));
-    let batch: Vec<Var> = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
-    let extents = [c.m, c.n, c.k];
-    let mut buffers: Vec<Option<Buffer>> = vec![None; c.arguments.len()];
+    let mut operands = Operands::new(c, &mut nest);
     let mut access = |view: &View, [row, col]: [(Var, u64); 2], whole: bool| {
         // Axes that the tensor lacks are no dimensions; a factor or the result always has its own two.
-        let outer =
-            batch.iter().zip(&c.batch).zip(&view.batch).map(|((v, e), s)| (*v, *e, *s)).filter(|(_, _, s)| *s != 0);
-        let inner =
-            [(row.0, row.1, view.row), (col.0, col.1, view.col)].into_iter().filter(|(_, _, s)| whole || *s != 0);
-        let dims: Vec<(Var, u64, u64)> = outer.chain(inner).collect();
-        let (name, dtype, kind) = c.arguments[view.argument].clone();
-        buffers[view.argument] = Some(Buffer {
-            name,
-            dtype,
-            kind,
-            dims: dims.iter().map(|&(_, extent, stride)| Dim { extent, stride }).collect(),
-            interleave: 1,
-        });
-        Access {
-            buffer: crate::nest::BufferId(view.argument as u16),
-            index: dims.iter().map(|(v, ..)| Affine::from(*v)).collect(),
-        }
+        let inner = [(row.0.into(), row.1, view.row), (col.0.into(), col.1, view.col)];
+        operands.access(view, inner.into_iter().filter(|(_, _, s)| whole || *s != 0))
     };
-    let (rows, cols, sums) = ((m, extents[0]), (n, extents[1]), (k, extents[2]));
+    let (rows, cols, sums) = ((m, c.m), (n, c.n), (k, c.k));
     let dst = access(&c.dst, [rows, cols], true);
     let (lhs, rhs) = (access(&c.lhs, [rows, sums], true), access(&c.rhs, [sums, cols], true));
-    let over = |var, extent, body| {
-        Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body: vec![body] })
-    };
     let contract = Stmt::MulAdd { dst: dst.clone(), lhs, rhs };
     let mut steps = vec![];
     if !c.accumulate {
         steps.push(Stmt::Zero { dst: dst.clone() });
     }
-    steps.push(over(k, c.k, contract));
+    steps.push(over(k, c.k, vec![contract]));
     for (op, operand) in &c.post {
         let operand = operand.as_ref().map(|v| access(v, [rows, cols], false));
         steps.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
@@ -354,10 +334,45 @@ pub fn build(problem: &str, c: &Contraction) -> LoopNest {
     nest.body = steps
         .into_iter()
         .map(|s| {
-            let inner = over(m, c.m, over(n, c.n, s));
-            batch.iter().zip(&c.batch).rev().fold(inner, |body, (v, e)| over(*v, *e, body))
+            let inner = over(m, c.m, vec![over(n, c.n, vec![s])]);
+            operands.batch.iter().zip(&c.batch).rev().fold(inner, |body, (v, e)| over(*v, *e, vec![body]))
         })
         .collect();
-    nest.buffers = buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect();
+    nest.buffers = operands.buffers();
     nest
+}
+
+/// `for var in 0..extent`.
+pub(crate) fn over(var: Var, extent: u64, body: Vec<Stmt>) -> Stmt {
+    Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body })
+}
+
+/// The arguments of a naive nest, as buffers that have the dimensions they are accessed by.
+pub(crate) struct Operands<'a> {
+    c: &'a Contraction,
+    /// The variables of the batch axes.
+    pub(crate) batch: Vec<Var>,
+    buffers: Vec<Option<Buffer>>,
+}
+
+impl<'a> Operands<'a> {
+    pub(crate) fn new(c: &'a Contraction, nest: &mut LoopNest) -> Self {
+        let batch = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
+        Self { c, batch, buffers: vec![None; c.arguments.len()] }
+    }
+
+    /// The element of an argument by the batch axes that it has and then by `inner`: index, extent and stride of each dimension.
+    pub(crate) fn access(&mut self, view: &View, inner: impl IntoIterator<Item = (Affine, u64, u64)>) -> Access {
+        let outer = self.batch.iter().zip(&self.c.batch).zip(&view.batch).filter(|(_, s)| **s != 0);
+        let outer = outer.map(|((v, e), s)| (Affine::from(*v), *e, *s));
+        let dims: Vec<(Affine, u64, u64)> = outer.chain(inner).collect();
+        let (name, dtype, kind) = self.c.arguments[view.argument].clone();
+        let extents = dims.iter().map(|&(_, extent, stride)| Dim { extent, stride }).collect();
+        self.buffers[view.argument] = Some(Buffer { name, dtype, kind, dims: extents, interleave: 1 });
+        Access { buffer: BufferId(view.argument as u16), index: dims.into_iter().map(|d| d.0).collect() }
+    }
+
+    pub(crate) fn buffers(self) -> Vec<Buffer> {
+        self.buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect()
+    }
 }

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use crate::contraction::{self, Contraction, View};
-use crate::nest::{Access, Affine, Buffer, BufferId, Dim, Extent, Loop, LoopNest, Stmt, Var};
+use crate::contraction::{self, Contraction, Operands, View, over};
+use crate::nest::{Affine, LoopNest, Stmt, Var};
 use crate::op::Convolution;
 use crate::problem::{Operand, Problem, Role};
 
@@ -230,7 +230,7 @@ pub(crate) fn contraction(problem: &Problem, conv: &Convolution) -> Contraction 
 /// The naive nest: for every element of the result, clear it, add what each tap on the input gives, apply the post-ops.
 pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest {
     let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
-    let batch: Vec<Var> = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
+    let mut operands = Operands::new(c, &mut nest);
     let axes = 0..window.axes.len();
     let outputs: Vec<Var> = axes.clone().map(|i| nest.var(&format!("o{i}"))).collect();
     let n = nest.var("n");
@@ -257,21 +257,7 @@ pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest
             index
         })
         .collect();
-    let mut buffers: Vec<Option<Buffer>> = vec![None; c.arguments.len()];
-    let mut access = |view: &View, inner: Vec<(Affine, u64, u64)>| {
-        let outer = batch.iter().zip(&c.batch).zip(&view.batch);
-        let outer = outer.filter(|(_, s)| **s != 0).map(|((v, e), s)| (Affine::from(*v), *e, *s));
-        let dims: Vec<(Affine, u64, u64)> = outer.chain(inner).collect();
-        let (name, dtype, kind) = c.arguments[view.argument].clone();
-        buffers[view.argument] = Some(Buffer {
-            name,
-            dtype,
-            kind,
-            dims: dims.iter().map(|&(_, extent, stride)| Dim { extent, stride }).collect(),
-            interleave: 1,
-        });
-        Access { buffer: BufferId(view.argument as u16), index: dims.into_iter().map(|d| d.0).collect() }
-    };
+    let mut access = |view: &View, inner: Vec<(Affine, u64, u64)>| operands.access(view, inner);
     let (pixel, tap) = (linear(&outputs, |a| a.output), linear(&taps, |a| a.kernel));
     let dst = access(&c.dst, vec![(pixel.clone(), c.m, c.dst.row), (n.into(), c.n, c.dst.col)]);
     let mut source: Vec<_> = inputs.iter().zip(&window.axes).map(|(i, a)| (i.clone(), a.input, a.lhs)).collect();
@@ -286,8 +272,6 @@ pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest
         (n.into(), c.n, c.rhs.col),
     ];
     let rhs = access(&c.rhs, weights);
-    let over =
-        |var, extent, body| Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body });
     let mut sum = over(channel, window.channels, vec![Stmt::MulAdd { dst: dst.clone(), lhs, rhs }]);
     for ((a, index), t) in window.axes.iter().zip(inputs).zip(&taps).rev() {
         sum = over(*t, a.kernel, vec![Stmt::Inside { index, extent: a.input, body: vec![sum] }]);
@@ -304,10 +288,11 @@ pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest
         });
         body.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
     }
-    let loops = batch.iter().zip(c.batch.iter().copied());
-    let loops = loops.chain(outputs.iter().zip(window.axes.iter().map(|a| a.output))).chain([(&n, c.n)]);
-    nest.body = loops.collect::<Vec<_>>().into_iter().rev().fold(body, |body, (v, e)| vec![over(*v, e, body)]);
-    nest.buffers = buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect();
+    let batch = operands.batch.iter().zip(c.batch.iter().copied());
+    let pixels = outputs.iter().zip(window.axes.iter().map(|a| a.output));
+    let loops: Vec<(&Var, u64)> = batch.chain(pixels).chain([(&n, c.n)]).collect();
+    nest.body = loops.into_iter().rev().fold(body, |body, (v, e)| vec![over(*v, e, body)]);
+    nest.buffers = operands.buffers();
     nest
 }
 
