@@ -1,0 +1,346 @@
+//! The copies around tiles: strips of the source, blocks of weights, and results that are computed elsewhere.
+
+use std::ops::Range;
+
+use kiln_ir::DType;
+use kiln_ir::contraction::View;
+use kiln_ir::nest::{Access, Affine, BufferId, BufferKind, Dim, Extent, Matrix, Pack, Stmt, Var};
+use kiln_ir::rewrite::PanelShape;
+
+use super::{Blocks, Lowering, Scope, Source, over, plus, sum};
+use crate::schedule::{LhsAccess, Region, forms, rows};
+
+/// Pixels of a line that one copy into a panel for BFMMLA takes: it is unrolled over them.
+const COPY_PIXELS: u64 = 64;
+/// The width of one transposing copy, which is unrolled over it too.
+const COPY_WIDTH: u64 = 32;
+
+/// Lines of a strip for BFMMLA: groups of channels, in each the pixels of one residue of the last axis after another.
+#[derive(Clone, Copy)]
+pub(super) struct LinePanel {
+    /// Pixels of a line and residue, with a zero behind them.
+    pub(super) pitch: u64,
+    /// Elements from one residue to the next.
+    pub(super) residue: u64,
+    /// What is before the first pixel of a line is zero too: the end of the line before.
+    pub(super) halo: bool,
+}
+
+impl LinePanel {
+    /// Pixels in front of the first line: one that is only there to have a zero after it.
+    const FRONT: u64 = 2;
+
+    /// Where pixel 0 of a line is.
+    pub(super) fn first(&self) -> u64 {
+        if self.halo { Self::FRONT } else { 0 }
+    }
+}
+
+/// A block of the result, and of operands laid out like it, with columns for neighbours.
+#[derive(Clone)]
+pub(super) struct Transposed {
+    pub(super) dst: BufferId,
+    pub(super) post: Vec<Option<BufferId>>,
+    pub(super) pitch: u64,
+}
+
+impl Lowering<'_> {
+    /// Inputs of each axis that a block reads, at most: the strip that is copied.
+    fn strip_extents(&self, blocks: &[Blocks]) -> Vec<u64> {
+        let most = blocks.iter().map(|b| b.len).max().unwrap_or(1);
+        (0..self.w.axes.len()).map(|i| rows::strip_extent(self.w, i, most)).collect()
+    }
+
+    pub(super) fn line_panel(&self, r: &Region, blocks: &[Blocks]) -> Option<LinePanel> {
+        if r.lhs != LhsAccess::Block || self.interleave == 1 {
+            return None;
+        }
+        let last = self.strip_extents(blocks)[self.w.axes.len() - 1];
+        let outer = &self.w.axes[..rows::block_axis(self.w).min(self.w.axes.len() - 1)];
+        // Lines that some blocks lack would leave gaps between others.
+        let halo = outer.iter().all(|a| a.input == 1);
+        let pitch = last.div_ceil(self.w.axes[self.w.axes.len() - 1].stride) + u64::from(halo);
+        Some(LinePanel { pitch, residue: self.channels * pitch, halo })
+    }
+
+    /// Scratch memory for the source of a block, if it is copied.
+    pub(super) fn strip(
+        &mut self,
+        number: usize,
+        r: &Region,
+        blocks: &[Blocks],
+        line: Option<LinePanel>,
+    ) -> Option<BufferId> {
+        if r.lhs != LhsAccess::Block {
+            return None;
+        }
+        let extents = self.strip_extents(blocks);
+        let (last, outer) = extents.split_last().expect("a window has an axis");
+        let channels = if self.w.depthwise { r.nc } else { self.channels };
+        let (mut dims, mut per) = match line {
+            Some(p) => {
+                let residues = self.w.axes[outer.len()].stride;
+                let dims = vec![
+                    Dim { extent: residues, stride: p.residue },
+                    Dim { extent: self.channels, stride: p.pitch },
+                    Dim { extent: p.pitch + p.first(), stride: self.interleave },
+                ];
+                (dims, residues * p.residue)
+            }
+            None => {
+                let dims = vec![Dim { extent: *last, stride: channels }, Dim { extent: channels, stride: 1 }];
+                (dims, last * channels)
+            }
+        };
+        for extent in outer.iter().rev() {
+            dims.insert(0, Dim { extent: *extent, stride: per });
+            per *= extent;
+        }
+        let dtype = if line.is_some() { DType::Bf16 } else { self.c.lhs.dtype };
+        Some(self.buffer(format!("lhs_strip{number}"), dtype, BufferKind::Scratch, dims, self.interleave))
+    }
+
+    /// Scratch memory for a result whose columns are not neighbours, and for operands laid out like it.
+    pub(super) fn transposed(&mut self, number: usize, r: &Region, blocks: &[Blocks]) -> Option<Transposed> {
+        if !forms::transposes_result(self.c) {
+            return None;
+        }
+        let pixels = blocks.iter().map(|b| b.len).max().unwrap_or(1) * rows::block_pixels(self.w);
+        let dims = || vec![Dim { extent: pixels, stride: r.nc }, Dim { extent: r.nc, stride: 1 }];
+        let dst = self.buffer(format!("dst_strip{number}"), DType::F32, BufferKind::Scratch, dims(), 1);
+        let post: Vec<Option<DType>> =
+            self.c.post.iter().map(|(_, v)| v.as_ref().filter(|v| forms::is_transposed(v)).map(|v| v.dtype)).collect();
+        let post = post
+            .into_iter()
+            .enumerate()
+            .map(|(i, dtype)| {
+                let dtype = dtype?;
+                Some(self.buffer(format!("post_strip{number}_{i}"), dtype, BufferKind::Scratch, dims(), 1))
+            })
+            .collect();
+        Some(Transposed { dst, post, pitch: r.nc })
+    }
+
+    /// Copies the weights of a block of K and columns into panels.
+    pub(super) fn pack_weights(&mut self, s: &Scope<'_>, panel: BufferId, shape: PanelShape, out: &mut Vec<Stmt>) {
+        let (column, tap_var) = (self.nest.var("n1"), self.nest.var("t"));
+        let nr = s.region.nr;
+        let taps = self.w.channels;
+        // Pieces of taps: whole ones in a loop.
+        let whole = s.k.start.div_ceil(self.channels)..s.k.end / self.channels;
+        let mut pieces = vec![];
+        let piece = |tap: u64, from: u64, to: u64| (Affine::constant(tap as i64), from, to.min(taps));
+        if whole.start > whole.end {
+            pieces.push((piece(s.k.start / self.channels, s.k.start % self.channels, s.k.end % self.channels), 1));
+        } else {
+            if !s.k.start.is_multiple_of(self.channels) {
+                let tap = s.k.start / self.channels;
+                pieces.push((piece(tap, s.k.start % self.channels, self.channels), 1));
+            }
+            if !whole.is_empty() {
+                let count = whole.end - whole.start;
+                let index = if count == 1 { Affine::default() } else { Affine::from(tap_var) };
+                pieces.push(((plus(&index, whole.start as i64), 0, taps), count));
+            }
+            if !s.k.end.is_multiple_of(self.channels) {
+                pieces.push((piece(s.k.end / self.channels, 0, s.k.end % self.channels), 1));
+            }
+        }
+        let columns = if s.columns == nr { Affine::default() } else { Affine::from(column) };
+        let mut body = vec![];
+        for ((tap, from, to), count) in pieces.into_iter().filter(|((_, from, to), _)| from < to) {
+            let k = sum(&Affine::constant(from as i64 - s.k.start as i64), &tap, self.channels as i64);
+            let mut source = self.batch_index(&self.c.rhs);
+            source.extend([tap, Affine::constant(from as i64), sum(&s.n0, &columns, 1)]);
+            let copy = Stmt::Pack(Box::new(Pack {
+                dst: Matrix {
+                    at: Access { buffer: panel, index: vec![columns.clone(), k, Affine::default()] },
+                    row: shape.pitch,
+                    col: shape.interleave,
+                },
+                src: Matrix {
+                    at: Access { buffer: BufferId(self.c.rhs.argument as u16), index: source },
+                    row: self.c.rhs.row,
+                    col: self.c.rhs.col,
+                },
+                k: Extent::Const(to - from),
+                width: Extent::Const(nr),
+                pitch: shape.pitch,
+            }));
+            body.push(if count == 1 { copy } else { over(tap_var, count, 1, vec![copy]) });
+        }
+        match s.columns / nr {
+            1 => out.extend(body),
+            count => out.push(over(column, count, nr, body)),
+        }
+    }
+
+    /// The input along an axis that is at index `at` of a strip.
+    fn input(&self, from: &Source, axis: usize, at: &Affine) -> Affine {
+        let scale = if rows::is_compact(self.w, axis) { self.w.axes[axis].stride } else { 1 };
+        sum(&Affine::default(), &sum(at, &from.start[axis], 1), scale as i64)
+    }
+
+    /// Copies the source of a block into its strip.
+    pub(super) fn copy_in(&mut self, from: &Source, first: &Range<u64>, columns: (&Affine, u64), out: &mut Vec<Stmt>) {
+        let at = rows::block_axis(self.w);
+        let (last, outer) = self.w.axes.split_last().expect("a window has an axis");
+        let extents: Vec<u64> = outer
+            .iter()
+            .enumerate()
+            .map(|(i, a)| {
+                let inputs = match (i == at, rows::is_compact(self.w, i)) {
+                    (true, true) => first.clone(),
+                    (false, true) => 0..a.output,
+                    (true, false) => self.inputs(a, first),
+                    (false, false) => 0..a.input,
+                };
+                inputs.end - inputs.start
+            })
+            .collect();
+        if extents.contains(&0) {
+            return;
+        }
+        let vars: Vec<Var> = (0..outer.len()).map(|i| self.nest.var(&format!("x{i}"))).collect();
+        let index: Vec<Affine> = vars
+            .iter()
+            .zip(&extents)
+            .map(|(v, e)| if *e == 1 { Affine::default() } else { Affine::from(*v) })
+            .collect();
+        let mut body = vec![];
+        let source = |l: &Self, x: i64, channel: Affine| {
+            let mut all = l.batch_index(&l.c.lhs);
+            all.extend((0..index.len()).map(|i| l.input(from, i, &index[i])));
+            all.extend([Affine::constant(x), channel]);
+            Access { buffer: BufferId(l.c.lhs.argument as u16), index: all }
+        };
+        match from.panel {
+            Some(p) => {
+                let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
+                    Stmt::Pack(Box::new(Pack {
+                        dst: Matrix {
+                            at: Access { buffer: from.buffer, index: to },
+                            row: p.pitch,
+                            col: self.interleave,
+                        },
+                        src: Matrix {
+                            at: source(self, x as i64, Affine::default()),
+                            row: self.c.lhs.col,
+                            col: last.stride * last.lhs,
+                        },
+                        k: Extent::Const(k),
+                        width: Extent::Const(width),
+                        pitch,
+                    }))
+                };
+                if p.halo {
+                    let first = vec![Affine::default(); outer.len() + 3];
+                    let mut any = self.batch_index(&self.c.lhs);
+                    any.extend((0..=outer.len()).map(|i| self.input(from, i, &Affine::default())));
+                    any.push(Affine::default());
+                    let Stmt::Pack(mut front) = copy(first, 0, 1, 1, LinePanel::FRONT) else { unreachable!("a copy") };
+                    front.src.at.index = any;
+                    out.push(Stmt::Pack(front));
+                }
+                let every = last.kernel > 1 || last.pad != 0;
+                let residues = if every { last.stride.min(last.input) } else { 1 };
+                for residue in 0..residues {
+                    let pixels = (last.input - residue).div_ceil(last.stride);
+                    for pixel in (0..pixels).step_by(COPY_PIXELS as usize) {
+                        let width = (pixels - pixel).min(COPY_PIXELS);
+                        let mut to = index.clone();
+                        to.extend([residue, 0, p.first() + pixel].map(|i| Affine::constant(i as i64)));
+                        let pitch = if p.halo && pixel + width == pixels { p.pitch - pixel } else { width };
+                        body.push(copy(to, residue + pixel * last.stride, self.w.channels, width, pitch));
+                    }
+                }
+            }
+            None => {
+                let mut to = index.clone();
+                to.extend([Affine::default(), Affine::default()]);
+                let (first, width) = if self.w.depthwise {
+                    (columns.0.clone(), columns.1)
+                } else {
+                    (Affine::default(), self.w.channels)
+                };
+                let copy = Pack {
+                    dst: Matrix {
+                        at: Access { buffer: from.buffer, index: to },
+                        row: *from.axes.last().expect("a window has an axis") as u64,
+                        col: 1,
+                    },
+                    src: Matrix { at: source(self, 0, first), row: last.lhs, col: self.c.lhs.col },
+                    k: Extent::Const(last.input),
+                    width: Extent::Const(width),
+                    pitch: width,
+                };
+                body.extend(self.in_widths(copy, width, [1, 1]));
+            }
+        }
+        out.extend(vars.iter().zip(&extents).rev().fold(body, |body, (v, e)| match e {
+            1 => body,
+            _ => vec![over(*v, *e, 1, body)],
+        }));
+    }
+
+    /// Copies a block of a tensor that has pixels for neighbours into scratch memory, where columns are, or back.
+    pub(super) fn transpose(&mut self, s: &Scope<'_>, view: &View, buffer: BufferId, back: bool, out: &mut Vec<Stmt>) {
+        let pitch = s.scratch.as_ref().map_or(1, |t| t.pitch);
+        let block = rows::block_pixels(self.w);
+        let pixel = sum(&Affine::default(), &s.block, block as i64);
+        let tensor = Access { buffer: BufferId(view.argument as u16), index: self.tensor_index(view, &pixel, &s.n0) };
+        let scratch = Access { buffer, index: vec![Affine::default(); 2] };
+        let pixels = (s.first.end - s.first.start) * block;
+        let (copy, width, dims) = match back {
+            false => (
+                Pack {
+                    dst: Matrix { at: scratch, row: pitch, col: 1 },
+                    src: Matrix { at: tensor, row: view.row, col: view.col },
+                    k: Extent::Const(pixels),
+                    width: Extent::Const(s.columns),
+                    pitch: s.columns,
+                },
+                s.columns,
+                [1, 1],
+            ),
+            // Runs of pixels are neighbours in the tensor.
+            true => (
+                Pack {
+                    dst: Matrix { at: tensor, row: view.col, col: view.row },
+                    src: Matrix { at: scratch, row: 1, col: pitch },
+                    k: Extent::Const(s.columns),
+                    width: Extent::Const(pixels),
+                    pitch: pixels,
+                },
+                pixels,
+                [2, 2],
+            ),
+        };
+        out.extend(self.in_widths(copy, width, dims));
+    }
+
+    /// A copy in pieces of [`COPY_WIDTH`]. The width is along the last dimension but `dims - 1` of destination and source.
+    fn in_widths(&mut self, copy: Pack, width: u64, dims: [usize; 2]) -> Vec<Stmt> {
+        let var = self.nest.var("w");
+        let piece = |from: Affine, width: u64| {
+            let mut copy = copy.clone();
+            for (m, dim) in [(&mut copy.dst, dims[0]), (&mut copy.src, dims[1])] {
+                let at = m.at.index.len() - dim;
+                m.at.index[at] = sum(&m.at.index[at], &from, 1);
+            }
+            (copy.width, copy.pitch) = (Extent::Const(width), width);
+            Stmt::Pack(Box::new(copy))
+        };
+        let (count, rest) = (width / COPY_WIDTH, width % COPY_WIDTH);
+        let mut out = vec![];
+        match count {
+            0 => {}
+            1 => out.push(piece(Affine::default(), COPY_WIDTH)),
+            _ => out.push(over(var, count, COPY_WIDTH, vec![piece(Affine::from(var), COPY_WIDTH)])),
+        }
+        if rest > 0 {
+            out.push(piece(Affine::constant((count * COPY_WIDTH) as i64), rest));
+        }
+        out
+    }
+}
