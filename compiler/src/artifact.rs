@@ -225,7 +225,7 @@ impl Artifact {
                 out += &self.notes.iter().map(|n| format!("note      {n}\n")).collect::<String>();
                 out + &format!("scratch   {} bytes\ntasks     {}\n", self.scratch_bytes(), self.tasks())
             }
-            Stage::Schedule => self.choice.to_string(),
+            Stage::Schedule => format!("{}scratch   {} bytes a thread\n", self.choice, self.scratch_bytes()),
             Stage::Lowering => self.lowering(),
             Stage::Nest => self.nest.to_string(),
             Stage::MicroKernel => {

@@ -13,7 +13,7 @@ use crate::lower::lower;
 use crate::microkernel::MicroKernel;
 use crate::microkernel::build::{self, BuildError, How};
 use crate::packed::PackedLayout;
-use crate::schedule::{Choice, Form, RhsAccess, Schedule, ScheduleError, cost, forms, search};
+use crate::schedule::{Choice, Form, RhsAccess, Schedule, ScheduleError, cost, forms, rows, search};
 use crate::target::{Target, VectorUnit};
 
 /// What a caller may choose. Part of the identity of what is compiled.
@@ -67,11 +67,10 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
             cause,
         }
     };
-    let (c, mut choice) = choose_way(problem, target, options)?;
+    let (c, choice) = choose_way(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
     let nest = lower(problem, &c, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
-    choice.scratch_bytes = driver::scratch_layout(&nest).1;
     let plan = vectorize(&nest, &choice.schedule, &unit).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &plan.kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
@@ -108,10 +107,17 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
     if let Some(w) = &c.window {
         // What a tile spans: its taps, and rows that may be anywhere in a small image.
         const MAX_WINDOW_BYTES: u64 = 1 << 30;
+        // Each run is a loop or two: so many take about a gigabyte while they are built.
+        const MAX_WINDOW_RUNS: u64 = 1 << 21;
         let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 63 * a.stride).min(a.input - 1) * a.lhs);
         let bytes = (reach.max().unwrap_or(0).max(c.lhs.col)).saturating_mul(c.lhs.dtype.bytes() as u64);
         if bytes > MAX_WINDOW_BYTES {
             let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_WINDOW_BYTES})");
+            return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
+        }
+        let runs = rows::distinct_runs(w);
+        if runs > MAX_WINDOW_RUNS {
+            let what = format!("a kernel of {} taps with so many borders that its code has {runs} parts", w.taps());
             return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
         }
     }

@@ -153,3 +153,11 @@ fn more_than_memory() {
     let problem = "matmul f32 90000x90000:90000x90000";
     kiln(&["run", problem]).refuses(&["needs 226800000000 bytes"]);
 }
+
+#[test]
+fn kernels_that_would_be_too_much_code() {
+    // Two hundred lines at either border, each with other taps.
+    let huge = "conv f32 mb1ic16ih900oc16kh400ph200";
+    kiln(&["dump", huge, "--target", "neoverse-v1"]).refuses(&["160000 taps", "not supported on neoverse-v1"]);
+    kiln(&["verify", huge]).says("UNIMPLEMENTED: ").says("160000 taps");
+}

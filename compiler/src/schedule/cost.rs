@@ -484,20 +484,10 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: 
     }
     if forms::transposes_result(c) {
         let elements = (c.m * width) as f64;
-        let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).count() as f64;
+        let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| forms::is_transposed(v)).count() as f64;
         total += elements * COPY_ELEMENT * (1.0 + operands + if c.accumulate { 1.0 } else { 0.0 });
     }
-    if scratch_is_large(c, w, schedule, target) {
-        total *= 4.0;
-        total += 1e9;
-    }
     total
-}
-
-/// Whether a thread's scratch memory would be more than the second-level cache, which also holds what is read.
-fn scratch_is_large(c: &Contraction, w: &Window, schedule: &Schedule, target: &Target) -> bool {
-    let all = schedule.regions.iter().map(|r| rows::scratch_bytes(schedule, r, c, w)).sum::<u64>();
-    all > target.l2.bytes / 8 * 7
 }
 
 /// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.

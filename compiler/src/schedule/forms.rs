@@ -44,6 +44,11 @@ pub fn transposes_result(c: &Contraction) -> bool {
     c.window.is_some() && c.dst.col != 1
 }
 
+/// Whether a tensor like such a result has pixels for neighbours.
+pub fn is_transposed(v: &View) -> bool {
+    v.col > 1
+}
+
 /// Whether the factors are bf16 or may be rounded to it.
 pub fn bf16_factors(c: &Contraction) -> bool {
     c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16)

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use kiln_ir::nest::MAX_WINDOW_ROWS;
+use kiln_ir::window::Axis;
 use kiln_ir::{Contraction, Window};
 
-use super::{Form, LhsAccess, Region, RhsAccess, Rows, Schedule};
+use super::{Form, LhsAccess, Region, RhsAccess, Rows, Schedule, forms};
 
 /// The most tiles that are statements of their own: more only makes code larger.
 const MAX_FLAT_TILES: u64 = 64;
@@ -112,6 +113,17 @@ pub fn row_taps(
     })
 }
 
+/// About as many runs of steps as the tiles of a window have, over all that differ: what its code grows with.
+pub fn distinct_runs(w: &Window) -> u64 {
+    let (last, outer) = w.axes.split_last().expect("a window has an axis");
+    let taps = |a: &Axis| a.runs(0..a.output).into_iter().map(|(_, taps)| taps.end - taps.start).sum::<u64>();
+    let classes = last.runs(0..last.output).len() as u64;
+    // Taps of a line that continue each other are one run, in a tile at a border a few.
+    let continues = !w.depthwise && (w.channels == 1 || last.dilation == 1);
+    let per_line = if continues { 2 * classes } else { taps(last) };
+    outer.iter().map(taps).fold(per_line, u64::saturating_mul)
+}
+
 /// Whether a region's rows suit a window.
 pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<(), String> {
     let line = w.axes.last().map_or(1, |a| a.output);
@@ -156,9 +168,14 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
         let element = if s.form == Form::Mmla { 2 } else { bytes(c.lhs.dtype) };
         total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
     }
-    if super::forms::transposes_result(c) {
-        let post: u64 =
-            c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| v.col > 1).map(|v| bytes(v.dtype)).sum();
+    if forms::transposes_result(c) {
+        let post: u64 = c
+            .post
+            .iter()
+            .filter_map(|(_, v)| v.as_ref())
+            .filter(|v| forms::is_transposed(v))
+            .map(|v| bytes(v.dtype))
+            .sum();
         total += r.mc * r.nc * (4 + post);
     }
     if r.rhs == RhsAccess::Block {

@@ -44,8 +44,6 @@ pub struct Choice {
     pub macs: u64,
     /// Bytes of its operands.
     pub operand_bytes: u64,
-    /// Bytes of scratch memory that operands are copied to.
-    pub scratch_bytes: u64,
 }
 
 /// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls.
@@ -84,6 +82,13 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
                 }
             }
         }
+    }
+    if let Some(w) = &c.window {
+        // A line or a plane may be too large for any.
+        let scratch = |s: &Schedule| s.regions.iter().map(|r| rows::scratch_bytes(s, r, c, w)).sum::<u64>();
+        let fits = |(s, _): &(Schedule, _)| scratch(s) <= most_scratch(target);
+        let some_fit = weighed.iter().any(fits);
+        weighed.retain(|s| !some_fit || fits(s));
     }
     weighed.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
     weighed.dedup_by(|a, b| a.0 == b.0);
@@ -282,7 +287,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
-            let fits = |s: &Schedule| packed_rows_bytes(c, s) <= target.l2.bytes / 8 * 7;
+            let fits = |s: &Schedule| packed_rows_bytes(c, s) <= most_scratch(target);
             let larger = fewer_tasks(c, s.clone(), model);
             out.extend([larger, s].into_iter().find(fits));
         }
@@ -380,6 +385,11 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
     out
 }
 
+/// Scratch memory that a thread may take: the second-level cache also holds what is read.
+fn most_scratch(target: &Target) -> u64 {
+    target.l2.bytes / 8 * 7
+}
+
 /// The most blocks of K that a window has: each has statements of its own.
 const MAX_WINDOW_K_BLOCKS: u64 = 64;
 
@@ -445,7 +455,7 @@ fn even_blocks(total: u64, target: u64) -> u64 {
 }
 
 impl Choice {
-    /// A schedule of `c` with what explains it. What it takes of scratch memory is known when it is lowered.
+    /// A schedule of `c` with what explains it.
     pub(crate) fn new(
         c: &Contraction,
         schedule: Schedule,
@@ -454,7 +464,7 @@ impl Choice {
         wasted_macs: u64,
     ) -> Self {
         let (macs, operand_bytes) = (c.macs(), c.operand_bytes());
-        Self { schedule, prediction, candidates, wasted_macs, macs, operand_bytes, scratch_bytes: 0 }
+        Self { schedule, prediction, candidates, wasted_macs, macs, operand_bytes }
     }
 }
 
@@ -464,12 +474,8 @@ impl fmt::Display for Choice {
         writeln!(f, "predicted {}", self.prediction)?;
         let share = 100.0 * self.wasted_macs as f64 / self.macs as f64;
         writeln!(f, "wasted    {} multiply-adds of {} ({share:.1} %)", self.wasted_macs, self.macs)?;
-        let (moved, scratch) = (self.operand_bytes, self.scratch_bytes);
-        let each = self.macs as f64 / moved as f64;
-        writeln!(
-            f,
-            "moved     {moved} bytes of operands at least, {each:.1} multiply-adds a byte; {scratch} bytes of scratch memory"
-        )?;
+        let (moved, each) = (self.operand_bytes, self.macs as f64 / self.operand_bytes as f64);
+        writeln!(f, "moved     {moved} bytes of operands at least, {each:.1} multiply-adds a byte")?;
         for (s, p) in &self.candidates {
             writeln!(f, "weighed   {:>12.0} cycles  {s}", p.cycles)?;
         }
