@@ -5,12 +5,12 @@
 
 use std::fmt;
 
+use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::{Contraction, DType, Window};
 
 use super::cost::{Model, Prediction};
 use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
 use crate::target::{Multiplier, Target, VectorUnit};
-use kiln_ir::nest::MAX_WINDOW_ROWS;
 
 /// Register tiles that cache blocks are tried for.
 const TILES_KEPT: usize = 4;
@@ -335,7 +335,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     Parallel::M => tasks && can_block && lines > 1,
                     Parallel::N => tasks,
                 };
-                if !possible || (tasks && parallel == Parallel::None) {
+                if !possible {
                     continue;
                 }
                 // Outputs of a block along the block axis.

@@ -209,9 +209,9 @@ impl Builder<'_> {
         }
     }
 
-    /// The rows of a run.
+    /// The rows of a run: registers hold sums of fewer than 64.
     fn rows_of(&self, run: Run) -> impl Iterator<Item = u64> {
-        (0..self.rows).filter(move |i| *i >= 64 || has(run.rows, *i))
+        (0..self.rows).filter(move |i| has(run.rows, *i))
     }
 
     /// Elements from the first of lhs to a run's first step of a row.
