@@ -22,9 +22,12 @@
 
 mod builder;
 mod text;
+mod validate;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -247,16 +250,30 @@ impl FromStr for DTypes {
     }
 }
 
-/// An operation on concrete shapes with its epilogue. See the [module](self).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// An operation on concrete shapes with its epilogue. See the [module](self). A clone shares the definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    shared: Arc<Definition>,
+    math: MathMode,
+}
+
+/// All of a problem but its math mode.
+#[derive(Debug, PartialEq, Eq)]
+struct Definition {
+    /// Of the fields below, and compared before them: kernels are looked up by problem at each call.
+    hash: u64,
     op: Op,
     dtypes: DTypes,
     /// Of lhs, rhs and dst.
     tags: [Tag; 3],
     accumulate: bool,
-    math: MathMode,
     epilogue: Epilogue,
+}
+
+impl Hash for Problem {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.fingerprint(self.math));
+    }
 }
 
 /// A problem that is malformed. Always the caller's to mend; the message says how.
@@ -362,8 +379,6 @@ pub const MAX_ELEMENTS: u64 = 1 << 33;
 /// The roles that have a tag, with its name.
 const TAGGED: [(Role, &str); 3] = [(Role::Lhs, "stag"), (Role::Rhs, "wtag"), (Role::Dst, "dtag")];
 
-const CONV_TAGS: &str = "a convolution reads and writes `axb`, channels innermost, or `abx`, channels first";
-
 impl Problem {
     /// A matrix product of `m x k` by `k x n` in f32, without an epilogue.
     pub fn matmul(m: u64, k: u64, n: u64) -> Builder {
@@ -382,12 +397,12 @@ impl Problem {
 
     /// The operation and its shape.
     pub fn op(&self) -> Op {
-        self.op
+        self.shared.op
     }
 
     /// The element types of source, weights and destination.
     pub fn dtypes(&self) -> DTypes {
-        self.dtypes
+        self.shared.dtypes
     }
 
     /// The arithmetic asked for.
@@ -397,23 +412,36 @@ impl Problem {
 
     /// The same problem with other arithmetic allowed.
     pub fn with_math(&self, math: MathMode) -> Self {
-        Self { math, ..self.clone() }
+        Self { shared: self.shared.clone(), math }
+    }
+
+    /// Whether the two are the same but for their math modes.
+    #[inline]
+    pub fn is_but_for_math(&self, other: &Problem) -> bool {
+        self.shared == other.shared
+    }
+
+    /// A hash of the problem with `math` in place of its own mode: that of `self.with_math(math)`, and as its [`Hash`]. Made
+    /// when the problem is, so it costs nothing. Not the same in every version of Kiln.
+    #[inline]
+    pub fn fingerprint(&self, math: MathMode) -> u64 {
+        self.shared.hash ^ (math as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The order of dimensions in memory of lhs, rhs or dst.
     pub fn tag(&self, role: Role) -> Tag {
         let at = TAGGED.iter().position(|(r, _)| *r == role).unwrap_or(2);
-        self.tags[at]
+        self.shared.tags[at]
     }
 
     /// Whether the result is added to what `dst` holds.
     pub fn accumulates(&self) -> bool {
-        self.accumulate
+        self.shared.accumulate
     }
 
     /// The post-ops.
     pub fn epilogue(&self) -> &Epilogue {
-        &self.epilogue
+        &self.shared.epilogue
     }
 
     /// The axes of an operand as dimensions of its shape.
@@ -421,7 +449,7 @@ impl Problem {
         match role {
             Role::Post(n) => {
                 // Dimensions of the operand are those of the result that its mask names, renumbered.
-                let all = self.op.axes(Role::Dst);
+                let all = self.shared.op.axes(Role::Dst);
                 let has = self.post_dims(n);
                 let place = |d: usize| has.iter().position(|h| *h == d);
                 let own = |dims: &[usize]| dims.iter().filter_map(|d| place(*d)).collect();
@@ -431,14 +459,14 @@ impl Problem {
                     col: own(&all.col),
                 }
             }
-            _ => self.op.axes(role),
+            _ => self.shared.op.axes(role),
         }
     }
 
     /// The dimensions of the result that the tensor of the n-th post-op with one has.
     pub fn post_dims(&self, n: u8) -> Vec<usize> {
-        let Axes { row, col, .. } = self.op.axes(Role::Dst);
-        match self.epilogue.operands().nth(n.into()) {
+        let Axes { row, col, .. } = self.shared.op.axes(Role::Dst);
+        match self.shared.epilogue.operands().nth(n.into()) {
             Some(PostOp::Bias) => col,
             Some(PostOp::BiasRow) => row,
             Some(PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask)) => mask.dims().collect(),
@@ -448,21 +476,21 @@ impl Problem {
 
     /// Extents of the batch axes; groups and images of a convolution.
     pub fn batch(&self) -> Vec<u64> {
-        if let Op::Convolution(shape) = self.op {
+        if let Op::Convolution(shape) = self.shared.op {
             return shape.batch().into();
         }
-        let shape = self.op.shape(Role::Dst);
-        self.op.axes(Role::Dst).batch.iter().map(|d| d.map_or(1, |d| shape[d])).collect()
+        let shape = self.shared.op.shape(Role::Dst);
+        self.shared.op.axes(Role::Dst).batch.iter().map(|d| d.map_or(1, |d| shape[d])).collect()
     }
 
     /// M, N and K; of a convolution the pixels of an image of the result, and output channels and products in a sum of a group.
     pub fn extents(&self) -> [u64; 3] {
-        if let Op::Convolution(shape) = self.op {
+        if let Op::Convolution(shape) = self.shared.op {
             return shape.extents();
         }
         let extent = |role, dims: &dyn Fn(&Axes) -> Vec<usize>| {
-            let shape = self.op.shape(role);
-            dims(&self.op.axes(role)).iter().map(|d| shape[*d]).product::<u64>()
+            let shape = self.shared.op.shape(role);
+            dims(&self.shared.op.axes(role)).iter().map(|d| shape[*d]).product::<u64>()
         };
         [
             extent(Role::Dst, &|a| a.row.clone()),
@@ -483,22 +511,22 @@ impl Problem {
 
     /// The tensors a kernel is called with, in argument order: lhs, rhs, those of post-ops in their order, dst.
     pub fn operands(&self) -> Vec<Operand> {
-        let DTypes { src, weights, dst } = self.dtypes;
+        let DTypes { src, weights, dst } = self.shared.dtypes;
         let factor = |role, name: &str, dtype| Operand {
             role,
             name: name.into(),
             dtype,
-            shape: self.op.shape(role),
+            shape: self.shared.op.shape(role),
             tag: self.tag(role),
         };
         let mut all = vec![factor(Role::Lhs, "lhs", src), factor(Role::Rhs, "rhs", weights)];
-        let result = self.op.shape(Role::Dst);
-        for (n, op) in (0..).zip(self.epilogue.operands()) {
+        let result = self.shared.op.shape(Role::Dst);
+        for (n, op) in (0..).zip(self.shared.epilogue.operands()) {
             let dims = self.post_dims(n);
             let before =
                 all.iter().filter(|o| o.name.trim_end_matches(|c: char| c.is_ascii_digit()) == op.name()).count();
             let name = if before == 0 { op.name().into() } else { format!("{}{}", op.name(), before + 1) };
-            let order: String = self.tags[2]
+            let order: String = self.shared.tags[2]
                 .order()
                 .filter_map(|d| dims.iter().position(|h| *h == d))
                 .map(|d| char::from(b'a' + d as u8))
@@ -513,93 +541,6 @@ impl Problem {
         }
         all.push(factor(Role::Dst, "dst", dst));
         all
-    }
-
-    fn validate(self) -> Result<Self, ProblemError> {
-        let rank = self.op.shape(Role::Dst).len();
-        for op in self.epilogue.operands() {
-            if let PostOp::BiasMask(mask) | PostOp::Add(mask) | PostOp::Mul(mask) = op
-                && let Some(dim) = mask.dims().find(|d| *d >= rank)
-            {
-                let letter = |d: usize| char::from(b'a' + d as u8);
-                let (dim, last) = (letter(dim), letter(rank - 1));
-                return Err(ProblemError::Mask { op: op.to_string(), dim, rank, last });
-            }
-        }
-        if let Op::Convolution(_) = self.op {
-            self.validate_broadcast()?;
-        }
-        let mut operands = self.operands();
-        for o in &operands {
-            let text = || o.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
-            if o.shape.contains(&0) {
-                return Err(ProblemError::ZeroDim(format!("a dimension of {} ({})", o.name, text())));
-            }
-            let elements = o.shape.iter().try_fold(1u64, |all, d| all.checked_mul(*d));
-            if elements.is_none_or(|e| e > MAX_ELEMENTS) {
-                return Err(ProblemError::TooLarge { what: format!("{} of {}", o.name, text()) });
-            }
-        }
-        let work = self.batch().iter().chain(&self.extents()).try_fold(2u64, |all, d| all.checked_mul(*d));
-        if work.is_none() {
-            return Err(ProblemError::TooLarge { what: format!("the work of {self}") });
-        }
-        let tag_error = |at: usize, why: &str| {
-            Err(ProblemError::Tag { name: TAGGED[at].1, tag: self.tags[at].to_string(), why: why.into() })
-        };
-        if let Op::Convolution(_) = self.op {
-            let is = |at: usize, words: &[&str]| {
-                let rank = self.op.shape(TAGGED[at].0).len();
-                words.iter().any(|word| Tag::parse(word, rank) == Some(self.tags[at]))
-            };
-            return match () {
-                () if !is(0, &["axb", "abx"]) => tag_error(0, CONV_TAGS),
-                () if !is(1, &["abx"]) => tag_error(1, "weights of a convolution have the plain order, `abx`"),
-                () if !is(2, &["axb", "abx"]) => tag_error(2, CONV_TAGS),
-                () => Ok(self),
-            };
-        }
-        // Sums over several dimensions must run over one in memory, in both factors alike.
-        operands.truncate(2);
-        for (at, o) in operands.iter().enumerate() {
-            let (axes, strides) = (self.op.axes(o.role), o.strides());
-            let mut sums = if o.role == Role::Lhs { axes.col } else { axes.row };
-            sums.retain(|d| o.shape[*d] > 1);
-            if sums.windows(2).any(|w| strides[w[0]] != strides[w[1]] * o.shape[w[1]]) {
-                return tag_error(
-                    at,
-                    "the dimensions that are summed over must be in their own order, next to one another",
-                );
-            }
-        }
-        // Vectors are along rows or columns of the result.
-        let axes = self.op.axes(Role::Dst);
-        let shape = self.op.shape(Role::Dst);
-        let innermost = self.tags[2].order().rfind(|d| shape[*d] > 1);
-        let [m, n, _] = self.extents();
-        if (m > 1 || n > 1) && innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
-            return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
-        }
-        Ok(self)
-    }
-
-    /// Whether kernels of a convolution can read the tensors of post-ops: pixels are one axis.
-    fn validate_broadcast(&self) -> Result<(), ProblemError> {
-        let shape = self.op.shape(Role::Dst);
-        let space: Vec<usize> = (2..shape.len()).filter(|d| shape[*d] > 1).collect();
-        for (n, op) in (0..).zip(self.epilogue.operands()) {
-            let fail = |why: String| Err(ProblemError::Broadcast { op: op.to_string(), why });
-            if op == PostOp::BiasRow {
-                return fail("a convolution has no rows: expected bias, one per output channel, or bias:MASK".into());
-            }
-            let dims = self.post_dims(n);
-            let named = space.iter().filter(|d| dims.contains(d)).count();
-            if named != 0 && named != space.len() {
-                let all: String = space.iter().map(|d| char::from(b'a' + *d as u8)).collect();
-                return fail(format!("expected all of the spatial dimensions `{all}` in the mask, or none"));
-            }
-        }
-        Ok(())
     }
 }
 

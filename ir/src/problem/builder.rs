@@ -1,6 +1,9 @@
 //! Making a problem step by step.
 
-use super::{DTypes, MathMode, Op, Problem, ProblemError, Role, TAGGED};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::{DTypes, Definition, MathMode, Op, Problem, ProblemError, Role, TAGGED};
 use crate::dtype::DType;
 use crate::epilogue::{Epilogue, PostOp};
 use crate::layout::Tag;
@@ -88,14 +91,12 @@ impl Builder {
             };
             tags[at] = tag;
         }
-        Problem {
-            op: self.op,
-            dtypes: self.dtypes,
-            tags,
-            accumulate: self.accumulate,
-            math: self.math,
-            epilogue: Epilogue::new(self.post)?,
-        }
-        .validate()
+        let Builder { op, dtypes, accumulate, math, post, .. } = self;
+        let epilogue = Epilogue::new(post)?;
+        // The same for all builds of one version, unlike that of a table with keys of its own.
+        let mut hasher = DefaultHasher::new();
+        (op, dtypes, tags, accumulate, &epilogue).hash(&mut hasher);
+        let definition = Definition { hash: hasher.finish(), op, dtypes, tags, accumulate, epilogue };
+        Problem { shared: Arc::new(definition), math }.validate()
     }
 }

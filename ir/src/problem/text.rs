@@ -8,22 +8,22 @@ use crate::epilogue::Epilogue;
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.op.name(), self.dtypes, self.op.descriptor())?;
-        for (tag, (role, name)) in self.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.op.tag(*role)) {
-            match self.op {
+        write!(f, "{} {} {}", self.shared.op.name(), self.shared.dtypes, self.shared.op.descriptor())?;
+        for (tag, (role, name)) in self.shared.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.shared.op.tag(*role)) {
+            match self.shared.op {
                 // Of two orders, the one that is not the default.
                 Op::Convolution(_) if role != Role::Rhs && tag.is_plain() => write!(f, " {name}=abx")?,
                 _ => write!(f, " {name}={tag}")?,
             }
         }
-        if self.accumulate {
+        if self.shared.accumulate {
             f.write_str(" beta=1")?;
         }
         if self.math != MathMode::Strict {
             write!(f, " fpmath={}", self.math)?;
         }
-        if !self.epilogue.ops().is_empty() {
-            write!(f, " {}", self.epilogue)?;
+        if !self.shared.epilogue.ops().is_empty() {
+            write!(f, " {}", self.shared.epilogue)?;
         }
         Ok(())
     }

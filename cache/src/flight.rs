@@ -1,17 +1,18 @@
 //! A computation that one thread makes and any number wait for.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::ThreadId;
+use std::sync::PoisonError;
+
+use crate::sync::{Arc, Condvar, Mutex, ThreadId, lock, thread};
 
 /// What a flight ended with.
 pub(super) enum Landing<V, E> {
     /// The maker returned.
-    Result(Result<Arc<V>, E>),
+    Result(Result<V, E>),
     /// The maker panicked; nobody has a result.
     Abandoned,
 }
 
-impl<V, E: Clone> Clone for Landing<V, E> {
+impl<V: Clone, E: Clone> Clone for Landing<V, E> {
     fn clone(&self) -> Self {
         match self {
             Landing::Result(result) => Landing::Result(result.clone()),
@@ -28,22 +29,22 @@ pub(super) struct Flight<V, E> {
     landed: Condvar,
 }
 
-impl<V, E: Clone> Flight<V, E> {
+impl<V: Clone, E: Clone> Flight<V, E> {
     /// A flight that the calling thread makes.
     pub(super) fn start() -> Arc<Self> {
-        let maker = std::thread::current().id();
+        let maker = thread::current().id();
         Arc::new(Flight { maker, landing: Mutex::new(None), landed: Condvar::new() })
     }
 
     /// Wakes all that wait.
     pub(super) fn land(&self, landing: Landing<V, E>) {
-        *self.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
+        *lock(&self.landing) = Some(landing);
         self.landed.notify_all();
     }
 
     /// Blocks until the flight has landed.
     pub(super) fn wait(&self) -> Landing<V, E> {
-        let mut landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut landing = lock(&self.landing);
         loop {
             if let Some(landing) = &*landing {
                 return landing.clone();

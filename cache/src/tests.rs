@@ -1,14 +1,27 @@
 use std::convert::Infallible;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::sync::Ordering;
+
+impl Replicate for u32 {
+    fn replicate(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Replicate for Arc<T> {
+    fn replicate(&self) -> Self {
+        self.clone()
+    }
+}
 
 type Numbers = Cache<u32, u32, String>;
 
 fn numbers(entries: usize) -> Numbers {
-    Cache::new(Capacity::entries(entries))
+    Cache::new(Config::entries(entries))
 }
 
 /// The value of `key`, ten times the key, and whether it was made for this call.
@@ -22,11 +35,11 @@ fn ask(cache: &Numbers, key: u32) -> (u32, bool) {
             Ok(key * 10)
         },
     );
-    (*value.unwrap(), made)
+    (value.unwrap(), made)
 }
 
 #[test]
-fn the_least_recently_used_leaves() {
+fn the_oldest_leaves_unless_it_was_used() {
     let cache = numbers(2);
     assert_eq!([1, 2, 1, 3].map(|key| ask(&cache, key)), [(10, true), (20, true), (10, false), (30, true)]);
     assert_eq!([1, 2].map(|key| ask(&cache, key)), [(10, false), (20, true)]);
@@ -35,10 +48,92 @@ fn the_least_recently_used_leaves() {
     assert_eq!((stats.entries, stats.bytes), (2, 200));
 }
 
+/// However many were used, an eviction looks at a bounded number.
+#[test]
+fn second_chances_are_bounded() {
+    const ENTRIES: u32 = 1_000;
+    let cache = numbers(ENTRIES as usize);
+    (0..ENTRIES).for_each(|key| assert!(ask(&cache, key).1));
+    (0..ENTRIES).for_each(|key| assert!(!ask(&cache, key).1));
+    ask(&cache, ENTRIES);
+    let gone: Vec<u32> = (0..ENTRIES).filter(|key| cache.get(key).is_none()).collect();
+    assert_eq!(gone, [SECOND_CHANCES as u32]);
+}
+
+/// A hit by each thread fills its stripe; an eviction empties all of them.
+#[test]
+fn what_leaves_the_store_leaves_every_stripe() {
+    let cache: Cache<u32, Arc<u32>, Infallible> = Cache::new(Config { stripes: 4, ..Config::entries(1) });
+    let ask = |key| cache.get_or_try_insert_with(&key, |_| 1, || Ok(Arc::new(key))).unwrap();
+    let first = ask(1);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_eq!(*cache.get(&1).unwrap(), 1));
+        }
+    });
+    assert_eq!(cache.stats().hits, 16);
+    assert!(Arc::strong_count(&first) > 4, "the store, the stripes and this test have one each");
+    ask(2);
+    assert_eq!(Arc::strong_count(&first), 1);
+    assert!(cache.get(&1).is_none());
+}
+
+#[test]
+fn what_is_pinned_stays() {
+    let cache = numbers(2);
+    assert!(!cache.pin(&1));
+    ask(&cache, 1);
+    assert!(cache.pin(&1) && cache.pin(&1));
+    (2..10).for_each(|key| assert!(ask(&cache, key).1));
+    assert!(!ask(&cache, 1).1);
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.pinned, stats.bytes, stats.evictions), (2, 1, 200, 7));
+    ask(&cache, 2);
+    cache.pin(&2);
+    assert!(ask(&cache, 3).1 && ask(&cache, 3).1, "there is no room beside what is pinned");
+    assert!(cache.unpin(&1) && !cache.unpin(&7));
+    assert!(ask(&cache, 3).1 && ask(&cache, 1).1 && !ask(&cache, 2).1);
+    cache.clear();
+    assert_eq!((cache.stats().entries, cache.stats().pinned, cache.stats().bytes), (0, 0, 0));
+}
+
+#[test]
+fn a_failure_is_the_answer_for_a_while() {
+    let pause = Duration::from_millis(40);
+    let cache: Numbers = Cache::new(Config { retry_after: pause, ..Config::entries(4) });
+    let tries = AtomicUsize::new(0);
+    let fail = || {
+        tries.fetch_add(1, Ordering::Relaxed);
+        Err("no".to_owned())
+    };
+    let start = Instant::now();
+    let answers: Vec<_> = (0..100).map(|_| cache.get_or_try_insert_with(&1, |_| 1, fail)).collect();
+    assert!(answers.iter().all(|answer| *answer == Err("no".to_owned())));
+    if start.elapsed() < pause {
+        assert_eq!(tries.load(Ordering::Relaxed), 1);
+        assert_eq!((cache.stats().compilations, cache.stats().refusals, cache.stats().entries), (1, 99, 0));
+    }
+    std::thread::sleep(pause);
+    assert_eq!(ask(&cache, 1), (10, true), "tried again");
+    for key in 10..10 + 2 * FAILURES as u32 {
+        assert!(cache.get_or_try_insert_with(&key, |_| 1, fail).is_err());
+    }
+    assert_eq!(cache.lock().failures.len(), FAILURES);
+}
+
+#[test]
+fn one_value_can_be_removed() {
+    let cache = numbers(4);
+    ask(&cache, 1);
+    assert!(!cache.remove_if(&1, |value| *value == 7) && !cache.remove_if(&2, |_| true));
+    assert!(cache.remove_if(&1, |value| *value == 10));
+    assert_eq!((cache.stats().entries, cache.stats().bytes, ask(&cache, 1).1), (0, 0, true));
+}
+
 #[test]
 fn bytes_are_bounded_and_values_above_the_bound_are_not_stored() {
-    let cache: Cache<u32, u32, Infallible> = Cache::new(Capacity { entries: 100, bytes: 1_000 });
-    let ask = |key, size| *cache.get_or_try_insert_with(&key, |_| size as usize, || Ok(size)).unwrap();
+    let cache: Cache<u32, u32, Infallible> = Cache::new(Config { bytes: 1_000, ..Config::entries(100) });
+    let ask = |key, size| cache.get_or_try_insert_with(&key, |_| size as usize, || Ok(size)).unwrap();
     (0..10).for_each(|key| assert_eq!(ask(key, 100), 100));
     assert_eq!((cache.stats().entries, cache.stats().bytes), (10, 1_000));
     ask(10, 250);
@@ -52,12 +147,12 @@ fn bytes_are_bounded_and_values_above_the_bound_are_not_stored() {
 #[test]
 fn threads_racing_for_a_key_make_it_once() {
     const THREADS: usize = 8;
-    let cache = numbers(10);
+    let cache: Cache<u32, Arc<u32>, String> = Cache::new(Config::entries(10));
     let (made, start) = (AtomicUsize::new(0), Barrier::new(THREADS));
     let make = || {
         made.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(30));
-        Ok(5)
+        Ok(Arc::new(5))
     };
     let values: Vec<_> = std::thread::scope(|scope| {
         let ask = || {
@@ -105,8 +200,8 @@ fn values_in_use_survive_eviction_and_clear() {
         }
     }
     let drops = AtomicUsize::new(0);
-    let cache: Cache<u32, Counted, Infallible> = Cache::new(Capacity::entries(1));
-    let ask = |key| cache.get_or_try_insert_with(&key, |_| 1, || Ok(Counted(&drops))).unwrap();
+    let cache: Cache<u32, Arc<Counted>, Infallible> = Cache::new(Config::entries(1));
+    let ask = |key| cache.get_or_try_insert_with(&key, |_| 1, || Ok(Arc::new(Counted(&drops)))).unwrap();
     let held = ask(1);
     ask(2);
     assert_eq!(drops.load(Ordering::Relaxed), 0, "evicted, and still held");
@@ -120,7 +215,7 @@ fn values_in_use_survive_eviction_and_clear() {
 /// Dropping a value may use the cache: values are dropped outside the lock.
 #[test]
 fn values_may_use_the_cache_while_they_are_dropped() {
-    struct Asks(std::sync::Weak<Cache<u32, Asks, Infallible>>);
+    struct Asks(std::sync::Weak<Cache<u32, Arc<Asks>, Infallible>>);
     impl Drop for Asks {
         fn drop(&mut self) {
             if let Some(cache) = self.0.upgrade() {
@@ -128,9 +223,9 @@ fn values_may_use_the_cache_while_they_are_dropped() {
             }
         }
     }
-    let cache = Arc::new(Cache::new(Capacity::entries(1)));
+    let cache = Arc::new(Cache::new(Config::entries(1)));
     for key in 0..3 {
-        cache.get_or_try_insert_with(&key, |_| 1, || Ok(Asks(Arc::downgrade(&cache)))).unwrap();
+        cache.get_or_try_insert_with(&key, |_| 1, || Ok(Arc::new(Asks(Arc::downgrade(&cache))))).unwrap();
     }
     cache.clear();
     assert_eq!(cache.stats().evictions, 2);
@@ -145,7 +240,7 @@ fn capacity_zero_stores_nothing() {
 }
 
 /// A maker that has been joined by one waiter, and then ends as `end` says. What the waiter's own maker would return is 7.
-fn maker_and_waiter(end: impl FnOnce() -> Result<u32, String> + Send) -> (bool, Result<Arc<u32>, String>, Numbers) {
+fn maker_and_waiter(end: impl FnOnce() -> Result<u32, String> + Send) -> (bool, Result<u32, String>, Numbers) {
     let cache = numbers(4);
     let (started, wait_for_start) = channel();
     let cache_ref = &cache;
@@ -182,7 +277,7 @@ fn errors_reach_all_that_wait_and_are_not_stored() {
 fn after_a_panic_a_waiter_makes_the_value() {
     let (panicked, waited, cache) = maker_and_waiter(|| panic!("expected by the test"));
     assert!(panicked);
-    assert_eq!(waited.map(|value| *value), Ok(7));
+    assert_eq!(waited, Ok(7));
     assert_eq!((cache.stats().waits, cache.stats().compilations), (0, 2));
     assert_eq!(ask(&cache, 1), (7, false));
 }
@@ -199,7 +294,7 @@ fn makers_may_ask_for_other_keys_and_for_their_own() {
             Ok(inner.0 + own.0)
         },
     );
-    assert_eq!(*value.unwrap(), 30);
+    assert_eq!(value.unwrap(), 30);
     assert_eq!(ask(&cache, 1), (30, false));
 }
 
@@ -214,13 +309,13 @@ fn makers_that_would_wait_for_each_other_do_not() {
             |_| 1,
             || {
                 both_make.wait();
-                Ok(own + *cache.get_or_try_insert_with(&other, |_| 1, || Ok(1_000))?)
+                Ok(own + cache.get_or_try_insert_with(&other, |_| 1, || Ok(1_000))?)
             },
         )
     };
     let (one, two) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| *make(1, 2).unwrap());
-        let two = scope.spawn(|| *make(2, 1).unwrap());
+        let one = scope.spawn(|| make(1, 2).unwrap());
+        let two = scope.spawn(|| make(2, 1).unwrap());
         (one.join().unwrap(), two.join().unwrap())
     });
     // The second to ask makes the other's value itself; the first gets what the second made of it.
@@ -261,10 +356,10 @@ fn kernel_key(i: u64) -> KernelKey {
 
 #[test]
 fn keys_can_be_borrowed() {
-    let cache: Cache<KernelKey, u64, Infallible> = Cache::new(Capacity::entries(8));
+    let cache: Cache<KernelKey, u32, Infallible> = Cache::new(Config::entries(8));
     cache.get_or_try_insert_with(&kernel_key(1), |_| 1, || Ok(11)).unwrap();
     let mut key = KernelKeyRef { shape: [1, 768, 3072, 1], epilogue: &[1, 2], target: "neoverse-v1", options: 3 };
-    assert_eq!(cache.get(&key).as_deref(), Some(&11));
+    assert_eq!(cache.get(&key), Some(11));
     key.target = "neoverse-v2";
     assert_eq!(cache.get(&key), None);
     assert_eq!((cache.stats().hits, cache.stats().misses), (1, 1));
