@@ -38,6 +38,7 @@ pub struct Symbol {
 pub struct Artifact {
     problem: Problem,
     target: Target,
+    way: usize,
     contraction: Contraction,
     choice: Choice,
     nest: LoopNest,
@@ -51,6 +52,7 @@ pub struct Artifact {
 
 /// What the stages made of a problem.
 pub(crate) struct Parts {
+    pub(crate) way: usize,
     pub(crate) contraction: Contraction,
     pub choice: Choice,
     pub nest: LoopNest,
@@ -122,8 +124,13 @@ impl Artifact {
             .zip(ranges)
             .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
             .collect();
-        let Parts { contraction, choice, nest, kernels, calls, layout, notes } = parts;
-        Self { problem, target, contraction, choice, nest, kernels, calls, layout, notes, symbols, image }
+        let Parts { way, contraction, choice, nest, kernels, calls, layout, notes } = parts;
+        Self { problem, target, way, contraction, choice, nest, kernels, calls, layout, notes, symbols, image }
+    }
+
+    /// Which of [`Contraction::ways`] it is computed in.
+    pub fn way(&self) -> usize {
+        self.way
     }
 
     /// What the problem is computed as.
@@ -134,13 +141,6 @@ impl Artifact {
     /// How the kernel expects its right operand packed; `None` if it reads it where it is.
     pub fn packed_layout(&self) -> Option<&PackedLayout> {
         self.layout.as_ref()
-    }
-
-    /// The regions of packed weights that are arguments behind the problem's own, in order. The first region is in the place
-    /// of the right operand.
-    pub fn packed_arguments(&self) -> Vec<usize> {
-        let regions = self.layout.as_ref().map_or(0, |l| l.regions.len());
-        (1..regions).rev().collect()
     }
 
     /// What a person should know: paths that the target or the shape rules out, and why.

@@ -28,6 +28,7 @@ mod link;
 mod listing;
 pub mod lower;
 pub mod microkernel;
+pub mod package;
 pub mod packed;
 mod pipeline;
 pub mod schedule;
@@ -35,5 +36,10 @@ pub mod target;
 
 pub use artifact::{Artifact, Stage};
 pub use listing::function_listing;
+pub use package::Package;
 pub use pipeline::{CompileError, Options, compile};
 pub use target::Target;
+
+/// The version of this compiler, which changes with everything that code depends on: the crate's version and a hash of its
+/// sources. Code of another version is not to be relied on.
+pub const VERSION: &str = env!("KILN_COMPILER_VERSION");

@@ -93,6 +93,11 @@ impl PackedLayout {
         self.regions.iter().map(move |r| batch * r.panels() * self.distance(r))
     }
 
+    /// The regions that are arguments behind the problem's own, in order. The first region is in the place of the right operand.
+    pub fn further_arguments(&self) -> Vec<usize> {
+        (1..self.regions.len()).rev().collect()
+    }
+
     /// The type of packed elements.
     pub fn dtype(&self) -> DType {
         self.regions.first().map_or(DType::F32, |r| r.shape.dtype)

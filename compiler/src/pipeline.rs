@@ -67,7 +67,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
             cause,
         }
     };
-    let (c, choice) = choose_way(problem, target, options)?;
+    let (way, c, choice) = choose_way(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
     let nest = lower(problem, &c, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
     nest.verify().map_err(|e| internal("nest")(e.into()))?;
@@ -82,7 +82,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let mut calls = vec![];
     plan.calls(&nest.body, &mut calls);
     let kernels = plan.kernels;
-    let parts = Parts { contraction: c, choice, nest, kernels, calls, layout, notes };
+    let parts = Parts { way, contraction: c, choice, nest, kernels, calls, layout, notes };
     Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
 
@@ -136,15 +136,19 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
 }
 
 /// The way to compute the problem that is predicted to be fastest, or the first that there is a way for at all.
-fn choose_way(problem: &Problem, target: &Target, options: &Options) -> Result<(Contraction, Choice), CompileError> {
-    let mut best: Option<(Contraction, Choice)> = None;
+fn choose_way(
+    problem: &Problem,
+    target: &Target,
+    options: &Options,
+) -> Result<(usize, Contraction, Choice), CompileError> {
+    let mut best: Option<(usize, Contraction, Choice)> = None;
     let mut failed = None;
-    for c in Contraction::ways(problem) {
+    for (way, c) in Contraction::ways(problem).into_iter().enumerate() {
         match check_rows(&c, target).and_then(|()| choose(&c, target, options)) {
             Ok(choice) => {
-                let is_better = |(_, b): &(_, Choice)| choice.prediction.cycles < b.prediction.cycles;
+                let is_better = |(_, _, b): &(_, _, Choice)| choice.prediction.cycles < b.prediction.cycles;
                 if best.as_ref().is_none_or(is_better) {
-                    best = Some((c, choice));
+                    best = Some((way, c, choice));
                 }
             }
             Err(e) => failed = failed.or(Some(e)),
@@ -172,7 +176,7 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
         target: Box::new(target.clone()),
     })?;
     let wasted = schedule.wasted_macs(c, target);
-    Ok(Choice::new(c, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], wasted))
+    Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], wasted))
 }
 
 /// What distinguishes micro-kernels: a tile or a copy without its place.

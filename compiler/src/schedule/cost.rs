@@ -97,6 +97,22 @@ impl fmt::Display for Prediction {
     }
 }
 
+/// Cycles that no schedule can do without: the products on the pipes of the target's widest arithmetic, or every operand moved
+/// once from behind the second-level cache, whichever takes longer (the roofline).
+pub fn bound(c: &Contraction, target: &Target) -> f64 {
+    let has_bf16 = c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16);
+    let rate = |u: &VectorUnit| {
+        // BFMMLA makes 16 products in 128 bits, where FMLA makes 4.
+        let wider = if u.bf16 && has_bf16 { 4 } else { 1 };
+        u64::from(u.lanes * u.fma_pipes * wider)
+    };
+    let products = target.units.iter().map(rate).max().unwrap_or(1);
+    let bytes = c.operand_bytes();
+    // What fits in the second-level cache may be there already.
+    let moved = if bytes > target.l2.bytes { bytes as f64 / L3_BANDWIDTH } else { bytes as f64 / L2_BANDWIDTH };
+    (c.macs() as f64 / products as f64).max(moved)
+}
+
 /// Cycles of one step of K of a `rows x columns` tile with operands in the first-level cache, and what bounds it.
 fn step(
     c: &Contraction,

@@ -8,7 +8,7 @@ use std::fmt;
 use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::{Contraction, DType, Window};
 
-use super::cost::{Model, Prediction};
+use super::cost::{self, Model, Prediction};
 use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
 use crate::target::{Multiplier, Target, VectorUnit};
 
@@ -36,6 +36,8 @@ pub struct Choice {
     pub schedule: Schedule,
     /// Its cost.
     pub prediction: Prediction,
+    /// What no schedule could be faster than, by the target's data.
+    pub bound_cycles: f64,
     /// The cheapest few, cheapest first, the chosen one among them.
     pub candidates: Vec<(Schedule, Prediction)>,
     /// Lanes computed in vain, in multiply-adds.
@@ -95,7 +97,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed[0].clone();
     let wasted_macs = schedule.wasted_macs(c, target);
-    Choice::new(c, schedule, prediction, weighed, wasted_macs)
+    Choice::new(c, target, schedule, prediction, weighed, wasted_macs)
 }
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
@@ -458,13 +460,14 @@ impl Choice {
     /// A schedule of `c` with what explains it.
     pub(crate) fn new(
         c: &Contraction,
+        target: &Target,
         schedule: Schedule,
         prediction: Prediction,
         candidates: Vec<(Schedule, Prediction)>,
         wasted_macs: u64,
     ) -> Self {
-        let (macs, operand_bytes) = (c.macs(), c.operand_bytes());
-        Self { schedule, prediction, candidates, wasted_macs, macs, operand_bytes }
+        let (macs, operand_bytes, bound_cycles) = (c.macs(), c.operand_bytes(), cost::bound(c, target));
+        Self { schedule, prediction, bound_cycles, candidates, wasted_macs, macs, operand_bytes }
     }
 }
 
@@ -472,6 +475,8 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "schedule  {}", self.schedule)?;
         writeln!(f, "predicted {}", self.prediction)?;
+        let fraction = 100.0 * self.bound_cycles / self.prediction.cycles;
+        writeln!(f, "bound     {:.0} cycles, {fraction:.0} % of it predicted", self.bound_cycles)?;
         let share = 100.0 * self.wasted_macs as f64 / self.macs as f64;
         writeln!(f, "wasted    {} multiply-adds of {} ({share:.1} %)", self.wasted_macs, self.macs)?;
         let (moved, each) = (self.operand_bytes, self.macs as f64 / self.operand_bytes as f64);

@@ -1,0 +1,171 @@
+//! Packages: machine code with what its caller has to know, and nothing of how it came about.
+//!
+//! What a problem, target and schedule imply is not stored but derived again: a package from a file cannot contradict itself.
+
+use kiln_ir::{Contraction, Problem};
+
+use crate::artifact::Artifact;
+use crate::packed::PackedLayout;
+use crate::pipeline::Options;
+use crate::schedule::{Schedule, ScheduleError};
+use crate::target::Target;
+
+/// Code for one problem and target, ready to be published.
+#[derive(Clone, Debug)]
+pub struct Package {
+    facts: Facts,
+    contraction: Contraction,
+    layout: Option<PackedLayout>,
+    image: Vec<u8>,
+}
+
+/// What a [`Package`] cannot derive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// What it computes.
+    pub problem: Problem,
+    /// What it is compiled for.
+    pub target: Target,
+    /// What was asked for.
+    pub options: Options,
+    /// Which of [`Contraction::ways`] it computes.
+    pub way: usize,
+    /// How.
+    pub schedule: Schedule,
+    /// Predicted cycles on one thread.
+    pub cycles: f64,
+    /// The least cycles that the target allows, see [`bound`](crate::schedule::cost::bound).
+    pub bound: f64,
+    /// What keeps it from the bound, in words.
+    pub limit: String,
+    /// Temporary memory of each concurrent call, in bytes.
+    pub scratch_bytes: u64,
+    /// Independent tasks.
+    pub tasks: u64,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Facts that cannot be those of code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// There are fewer ways to compute the problem.
+    #[error("`{problem}` cannot be computed in way {way}")]
+    Way {
+        /// The problem.
+        problem: Box<Problem>,
+        /// The way.
+        way: usize,
+    },
+    /// The schedule is not one of the problem on the target.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A number that no compilation gives.
+    #[error("{0}")]
+    Number(&'static str),
+}
+
+impl Package {
+    /// Puts facts and code together, which once were one package.
+    pub fn new(facts: Facts, image: Vec<u8>) -> Result<Self, PackageError> {
+        let no_way = || PackageError::Way { problem: Box::new(facts.problem.clone()), way: facts.way };
+        let contraction = Contraction::ways(&facts.problem).into_iter().nth(facts.way).ok_or_else(no_way)?;
+        facts.schedule.verify(&contraction, &facts.target)?;
+        if image.is_empty() || facts.tasks == 0 {
+            return Err(PackageError::Number("there is no code, or nothing for it to do"));
+        }
+        if !(facts.cycles.is_finite() && facts.bound.is_finite()) || isize::try_from(facts.scratch_bytes).is_err() {
+            return Err(PackageError::Number("predicted cycles or scratch memory are beyond all measure"));
+        }
+        let layout = PackedLayout::of(&contraction, &facts.schedule, &facts.target);
+        if layout.is_some() && !facts.options.constant_weights {
+            return Err(PackageError::Number("weights are packed that are not constant"));
+        }
+        Ok(Self { facts, contraction, layout, image })
+    }
+
+    /// What was compiled, without the stages that led to it.
+    pub fn of(artifact: &Artifact, options: &Options) -> Self {
+        let choice = artifact.choice();
+        let facts = Facts {
+            problem: artifact.problem().clone(),
+            target: artifact.target().clone(),
+            options: options.clone(),
+            way: artifact.way(),
+            schedule: choice.schedule.clone(),
+            cycles: choice.prediction.cycles,
+            bound: choice.bound_cycles,
+            limit: choice.prediction.bound.to_string(),
+            scratch_bytes: artifact.scratch_bytes(),
+            tasks: artifact.tasks(),
+            notes: artifact.notes().to_vec(),
+        };
+        let (contraction, layout) = (artifact.contraction().clone(), artifact.packed_layout().cloned());
+        Self { facts, contraction, layout, image: artifact.image().to_vec() }
+    }
+
+    /// What is not derived.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the problem is computed as.
+    pub fn contraction(&self) -> &Contraction {
+        &self.contraction
+    }
+
+    /// How the code expects its right operand packed; `None` if it reads it where it is.
+    pub fn packed_layout(&self) -> Option<&PackedLayout> {
+        self.layout.as_ref()
+    }
+
+    /// Position-independent machine code, to be aligned to 64 bytes. Its entry is [`Artifact`]'s.
+    pub fn image(&self) -> &[u8] {
+        &self.image
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile;
+
+    fn package(problem: &str, constant_weights: bool) -> Package {
+        let options = Options { constant_weights, ..Options::default() };
+        let artifact = compile(&problem.parse().unwrap(), &"neoverse-v1".parse().unwrap(), &options).unwrap();
+        Package::of(&artifact, &options)
+    }
+
+    #[test]
+    fn derives_what_the_artifact_has() {
+        for (problem, constant) in [
+            ("ip f32 mb7ic64oc96 +bias", true),
+            ("matmul f32 5x6:6x7", false),
+            ("conv f32 mb1ic16ih9oc24kh3ph1 fpmath=bf16", true),
+            ("conv f32 mb1ic16ih9oc24kh1 stag=abx dtag=abx", true),
+        ] {
+            let package = package(problem, constant);
+            let again = Package::new(package.facts().clone(), package.image().to_vec()).unwrap();
+            assert_eq!(again.packed_layout(), package.packed_layout(), "{problem}");
+            assert_eq!(again.contraction(), package.contraction(), "{problem}");
+            assert_eq!(again.facts(), package.facts());
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let package = package("ip f32 mb7ic64oc96", true);
+        let with = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = package.facts().clone();
+            change(&mut facts);
+            Package::new(facts, package.image().to_vec()).unwrap_err().to_string()
+        };
+        assert!(with(&|f| f.way = 3).contains("way 3"));
+        assert!(with(&|f| f.problem = "ip f32 mb7ic64oc97".parse().unwrap()).contains("columns"));
+        assert!(with(&|f| f.target = "neoverse-n1".parse().unwrap()).contains("neoverse-n1"));
+        assert!(with(&|f| f.tasks = 0).contains("nothing"));
+        assert!(with(&|f| f.scratch_bytes = u64::MAX).contains("scratch"));
+        assert!(with(&|f| f.options.constant_weights = false).contains("not constant"));
+        assert!(Package::new(package.facts().clone(), vec![]).is_err());
+    }
+}
