@@ -55,6 +55,8 @@ pub mod cpu;
 mod error;
 mod kernel;
 pub mod probe;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing records kernels yet"))]
+mod profile;
 mod runtime;
 mod scratch;
 mod threads;
