@@ -53,7 +53,7 @@ fn threads_that_race_for_a_kernel_compile_it_once() {
             let threads: Vec<_> = (0..THREADS).map(|_| s.spawn(ask)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
-        assert!(kernels.iter().all(|k| Arc::ptr_eq(k, &kernels[0])), "all threads have the same kernel");
+        assert!(kernels.iter().all(|k| *k == kernels[0]), "all threads have the same kernel");
         let stats = runtime.stats().kernels;
         assert_eq!(stats.compilations, round);
         assert_eq!(stats.hits + stats.misses, round * THREADS as u64);
@@ -141,12 +141,12 @@ fn hits_and_misses_are_counted() {
     let a = problem("matmul f32 6x7:7x8");
     let first = runtime.kernel(&a).unwrap();
     let again = runtime.kernel(&a).unwrap();
-    assert!(Arc::ptr_eq(&first, &again));
+    assert!(first == again);
     // Options are part of the key; their absence and an explicit default are the same.
     let forced = Options { schedule: Some(first.schedule().clone()), ..Options::default() };
     let other = runtime.kernel_with(&a, &forced).unwrap();
-    assert!(!Arc::ptr_eq(&first, &other));
-    assert!(Arc::ptr_eq(&first, &runtime.kernel_with(&a, &Options::default()).unwrap()));
+    assert!(first != other);
+    assert!(first == runtime.kernel_with(&a, &Options::default()).unwrap());
     let stats = runtime.stats().kernels;
     assert_eq!((stats.hits, stats.misses, stats.compilations, stats.entries), (2, 2, 2, 2));
     assert_eq!((stats.evictions, stats.waits), (0, 0));
@@ -254,7 +254,7 @@ fn runtimes_are_independent() {
     let a = Runtime::builder().threads(1).build().unwrap();
     let b = Runtime::builder().threads(2).cache_capacity(1).build().unwrap();
     let kernels = [a.kernel(&problem).unwrap(), b.kernel(&problem).unwrap()];
-    assert!(!Arc::ptr_eq(&kernels[0], &kernels[1]));
+    assert!(kernels[0] != kernels[1]);
     a.clear();
     assert_eq!((a.stats().kernels.entries, b.stats().kernels.entries), (0, 1));
     // Kernels outlive the runtimes they came from.
@@ -355,7 +355,7 @@ fn weights_must_be_packed_for_those_who_want_it_and_not_for_others() {
     let runtime = Runtime::builder().threads(1).build().unwrap();
     let text = "ip f32 mb64ic128oc96";
     let (packed, plain) = (packing(&runtime, text), runtime.kernel(&problem(text)).unwrap());
-    assert!(!Arc::ptr_eq(&packed, &plain), "the option is part of the key");
+    assert!(packed != plain, "the option is part of the key");
     let data = Data::integers(plain.problem(), 8);
     let weights = packed.pack_weights(data.inputs[1].input()).unwrap();
     let mut dst = data.before.clone();

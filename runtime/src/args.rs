@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use half::bf16;
 use kiln_compiler::packed::PackedLayout;
-use kiln_ir::{DType, Operand, Problem, Role};
+use kiln_ir::{DType, Problem, Role};
 
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
@@ -204,15 +204,11 @@ struct Packed {
 }
 
 impl Signature {
-    /// Of a kernel for `problem` that reads its weights in `layout`, the pointers of the regions `further` behind the others.
-    pub(crate) fn new(
-        problem: &Problem,
-        operands: &[Operand],
-        layout: Option<&PackedLayout>,
-        further: Vec<usize>,
-    ) -> Self {
+    /// Of a kernel for `problem` that reads its weights in `layout`.
+    pub(crate) fn new(problem: &Problem, layout: Option<&PackedLayout>) -> Self {
         let posts: Vec<_> = problem.epilogue().operands().collect();
-        let slots = operands
+        let slots = problem
+            .operands()
             .iter()
             .map(|o| Slot {
                 role: o.role,
@@ -224,7 +220,7 @@ impl Signature {
             .collect();
         let packed = layout.map(|layout| {
             let (offsets, _) = layout.region_offsets();
-            Packed { layout: Arc::new(layout.clone()), offsets, further }
+            Packed { layout: Arc::new(layout.clone()), offsets, further: layout.further_arguments() }
         });
         Self { slots, packed }
     }
@@ -386,7 +382,7 @@ mod tests {
 
     fn name_of(problem: &str, args: Args<'_>) -> String {
         let problem: Problem = problem.parse().unwrap();
-        match args.pointers(&Signature::new(&problem, &problem.operands(), None, vec![])) {
+        match args.pointers(&Signature::new(&problem, None)) {
             Ok(pointers) => format!("{} pointers", pointers.as_slice().len()),
             Err(RuntimeError::Argument { name, .. }) => name,
             Err(e) => panic!("{e}"),

@@ -1,34 +1,28 @@
 //! Executable memory: pages from a pool, writable while code is copied in, then executable, never both.
 //!
 //! A [`CodePool`] maps memory in chunks of [`CHUNK`] bytes and hands out runs of pages. All code of a process lies in few
-//! mappings, no kernel costs an `mmap`, and what dropped kernels leave is used again. [`PoolMemory`] is the pool seen as
-//! Cranelift's memory provider, for one module. [`LoadedCode`] is one position-independent image in a module of its own;
-//! dropping it returns its pages.
+//! mappings, no kernel costs an `mmap`, and what dropped kernels leave is used again. [`LoadedCode`] is one position-independent
+//! image in pages of its own; dropping it returns them.
 //!
 //! Invariants, and where they are upheld:
 //! - A page is never writable and executable: `PageRun::protect` is the only place that changes access, and knows no such
 //!   [`Access`].
 //! - Free pages are writable, not executable: a stale pointer into them faults (`CodePool::release`).
 //! - A run holds nothing but traps when it is handed out, so stray jumps behind the code fault (`CodePool::take`).
-//! - Code is published to instruction fetch before anyone can call it (`PoolMemory::finalize`).
+//! - Code is published to instruction fetch before anyone can call it (`LoadedCode::publish`).
 
 mod coherence;
 mod free_runs;
 mod loaded;
-mod provider;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cranelift_codegen::isa::TargetIsa;
-use cranelift_codegen::settings;
-
 use coherence::Synchronisation;
 use free_runs::FreeRuns;
 pub use loaded::LoadedCode;
-pub use provider::PoolMemory;
 
 /// Bytes mapped at a time; larger requests get a chunk of their own. The size of a huge page on x86-64 and 4 KiB AArch64.
 pub const CHUNK: usize = 2 << 20;
@@ -70,28 +64,9 @@ pub enum CodeMemoryError {
         /// The limit of the pool.
         limit: usize,
     },
-    /// The alignment is not a power of two up to the page size.
-    #[error("code cannot be aligned to {align} bytes: expected a power of two up to the page size, {page}")]
-    Alignment {
-        /// The alignment asked for.
-        align: u64,
-        /// Bytes in a page.
-        page: usize,
-    },
     /// There is no code.
     #[error("an empty image cannot be loaded")]
     Empty,
-    /// Cranelift has no back end for this machine.
-    #[error("no code generator for {arch}: {reason}")]
-    Isa {
-        /// Rust's name of the architecture.
-        arch: &'static str,
-        /// Cranelift's answer.
-        reason: String,
-    },
-    /// Cranelift's module refused the image.
-    #[error("cannot load code: {0}")]
-    Module(#[source] Box<cranelift_module::ModuleError>),
 }
 
 /// What pages can be used for.
@@ -99,22 +74,15 @@ pub enum CodeMemoryError {
 pub enum Access {
     /// Reading and writing.
     Write,
-    /// Reading.
-    Read,
     /// Reading and executing.
     Execute,
-    /// Reading and executing, with indirect branches only to landing pads (AArch64 BTI).
-    ExecuteGuarded,
 }
 
 impl Access {
     fn flags(self) -> libc::c_int {
-        const PROT_BTI: libc::c_int = 0x10;
         match self {
             Access::Write => libc::PROT_READ | libc::PROT_WRITE,
-            Access::Read => libc::PROT_READ,
             Access::Execute => libc::PROT_READ | libc::PROT_EXEC,
-            Access::ExecuteGuarded => libc::PROT_READ | libc::PROT_EXEC | PROT_BTI,
         }
     }
 }
@@ -123,8 +91,7 @@ impl std::fmt::Display for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Access::Write => "writable",
-            Access::Read => "read-only",
-            Access::Execute | Access::ExecuteGuarded => "executable",
+            Access::Execute => "executable",
         })
     }
 }
@@ -142,7 +109,6 @@ pub struct CodeStats {
 
 /// Pages for code, shared by all kernels of a runtime.
 pub struct CodePool {
-    isa: Arc<dyn TargetIsa>,
     page: usize,
     limit: usize,
     synchronisation: Synchronisation,
@@ -224,11 +190,6 @@ impl CodePool {
 
     /// A pool that refuses code when more than `limit` bytes would be in use.
     pub fn with_limit(limit: usize) -> Result<Arc<CodePool>, CodeMemoryError> {
-        let arch = std::env::consts::ARCH;
-        let isa = cranelift_codegen::isa::lookup_by_name(&format!("{arch}-unknown-linux-gnu"))
-            .map_err(|e| e.to_string())
-            .and_then(|builder| builder.finish(settings::Flags::new(settings::builder())).map_err(|e| e.to_string()))
-            .map_err(|reason| CodeMemoryError::Isa { arch, reason })?;
         // SAFETY: sysconf reads a constant of the system.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         // Linux always knows its page size; 64 KiB is a multiple of every page size it has.
@@ -237,7 +198,7 @@ impl CodePool {
         if synchronisation == Synchronisation::OnCall {
             tracing::info!("membarrier(SYNC_CORE) is not available: every kernel call executes an ISB");
         }
-        Ok(Arc::new(CodePool { isa, page, limit, synchronisation, state: Mutex::default() }))
+        Ok(Arc::new(CodePool { page, limit, synchronisation, state: Mutex::default() }))
     }
 
     /// How much memory the pool has, now.
@@ -248,14 +209,6 @@ impl CodePool {
     /// Bytes in a page: what memory is handed out in multiples of.
     pub fn page_size(&self) -> usize {
         self.page
-    }
-
-    /// `align` if runs of pages can satisfy it.
-    fn alignment(&self, align: u64) -> Result<usize, CodeMemoryError> {
-        usize::try_from(align)
-            .ok()
-            .filter(|align| align.is_power_of_two() && *align <= self.page)
-            .ok_or(CodeMemoryError::Alignment { align, page: self.page })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -68,7 +68,54 @@ pub enum RuntimeError {
     /// There is no memory for packed panels or weights.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
-    /// The thread pool could not be made.
+    /// Packed weights would take more memory than they may.
+    #[error(
+        "{requested} bytes of packed weights exceed the limit of {limit} bytes, of which {live} are in use: drop some, raise \
+         `RuntimeBuilder::packed_limit`, or compile without `Options::constant_weights`"
+    )]
+    PackedLimit {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes in use.
+        live: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The kernel is predicted to be slower than [`strict`](crate::RuntimeBuilder::strict) allows.
+    #[error(
+        "`{problem}` is predicted to reach {:.0} % of what this target allows, below the {:.0} % asked for; it is bound by {limit}",
+        100.0 * predicted,
+        100.0 * least
+    )]
+    BelowBound {
+        /// The problem.
+        problem: Box<Problem>,
+        /// The predicted fraction of the bound.
+        predicted: f64,
+        /// The least fraction asked for.
+        least: f64,
+        /// What bounds the kernel, in words.
+        limit: String,
+    },
+    /// A family cannot be.
+    #[error("`{pattern}`: {why}")]
+    Family {
+        /// The problem with a free dimension.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A setting of the builder is no such setting.
+    #[error("{what}: got `{got}`, expected {expected}")]
+    Setting {
+        /// The builder's method.
+        what: &'static str,
+        /// What it was called with.
+        got: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The threads could not be made or did not do their work.
     #[error("cannot use {threads} thread(s): {why}")]
     Threads {
         /// How many were asked for.

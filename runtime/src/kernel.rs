@@ -2,22 +2,27 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use kiln_cache::Replicate;
+use kiln_compiler::package::Facts;
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_compiler::schedule::Schedule;
-use kiln_compiler::{CompileError, Options, Target, compile};
+use kiln_compiler::{CompileError, Options, Package, Target, compile};
 use kiln_ir::Problem;
 use kiln_ir::contraction::View;
 
 use crate::args::{Args, Divided, Input, Pointers, Signature};
 use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
+use crate::dump::CodeDump;
 use crate::error::RuntimeError;
+use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchPool};
 use crate::threads::Threads;
-use crate::weights::PackedWeights;
+use crate::verbose::Verbose;
+use crate::weights::{PackedBudget, PackedWeights, Registration};
 
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
 /// of tasks to execute.
@@ -31,168 +36,214 @@ pub(crate) struct Shared {
     pub(crate) code: Arc<CodePool>,
     pub(crate) scratch: ScratchPool,
     pub(crate) threads: Threads,
-    /// Bytes of packed weights alive.
-    pub(crate) packed: Arc<AtomicUsize>,
+    /// Packed weights alive.
+    pub(crate) packed: Arc<PackedBudget>,
+    /// Kernels that came from files.
+    pub(crate) unpacked: AtomicU64,
+    pub(crate) verbose: Option<Verbose>,
+    pub(crate) profile: Profile,
+    pub(crate) dump: Option<CodeDump>,
 }
 
-/// A compiled problem in executable memory. Its code lives as long as the kernel.
-pub struct Kernel {
-    problem: Problem,
-    target: Target,
+/// A compiled problem in executable memory. Its code lives as long as a handle to it.
+///
+/// This is a handle: two that are [equal](PartialEq) are of one kernel. A runtime gives its threads handles of their own, since
+/// counting the users of one would make them wait for each other.
+pub struct Kernel(Arc<Body>);
+
+/// What handles share.
+struct Body {
+    facts: Facts,
     signature: Signature,
     /// How packing finds the weights.
     rhs: View,
     rhs_tap: u64,
-    schedule: Schedule,
-    notes: Vec<String>,
     code: LoadedCode,
-    scratch_bytes: usize,
-    tasks: u64,
     parallel: bool,
     compile_time: Duration,
     shared: Arc<Shared>,
 }
 
+/// A handle as the kernel cache keeps it.
+#[derive(Clone)]
+pub(crate) struct Handle(pub(crate) Arc<Kernel>);
+
+impl Replicate for Handle {
+    fn replicate(&self) -> Self {
+        Handle(Arc::new(Kernel(self.0.0.clone())))
+    }
+}
+
 impl Kernel {
-    /// Compiles and publishes.
-    pub(crate) fn new(
-        problem: &Problem,
-        target: &Target,
-        options: &Options,
-        shared: Arc<Shared>,
-    ) -> Result<Self, RuntimeError> {
-        let start = Instant::now();
+    /// Compiles.
+    pub(crate) fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<Package, RuntimeError> {
         let artifact = compile(problem, target, options)?;
-        let contraction = artifact.contraction();
-        let (rhs_tap, rhs) = (contraction.rhs_tap(), contraction.rhs.clone());
-        if artifact.packed_layout().is_some() && rhs.argument != 1 {
+        if artifact.packed_layout().is_some() && artifact.contraction().rhs.argument != 1 {
             // The columns of a transposed product are rows of the source, which is another in each call.
             let cause = "a layout of packed weights, and the columns are not the weights".into();
             return Err(CompileError::Internal { stage: "packing", problem: Box::new(problem.clone()), cause }.into());
         }
-        let name = format!("kiln {problem} @{target}");
-        let code = LoadedCode::publish(&shared.code, artifact.image(), &name, 64)?;
-        let compile_time = start.elapsed();
-        let choice = artifact.choice();
-        tracing::debug!(%problem, %target, schedule = %choice.schedule, bytes = code.bytes(), ?compile_time, "compiled");
-        Ok(Self {
-            problem: problem.clone(),
-            target: target.clone(),
-            signature: Signature::new(
-                problem,
-                &artifact.arguments(),
-                artifact.packed_layout(),
-                artifact.packed_arguments(),
-            ),
-            rhs,
-            rhs_tap,
-            schedule: choice.schedule.clone(),
-            notes: artifact.notes().to_vec(),
-            scratch_bytes: artifact.scratch_bytes() as usize,
-            tasks: artifact.tasks(),
-            parallel: choice.prediction.cycles >= PARALLEL_CYCLES,
+        Ok(Package::of(&artifact, options))
+    }
+
+    /// Publishes code whose making began at `start`.
+    pub(crate) fn publish(package: &Package, shared: Arc<Shared>, start: Instant) -> Result<Self, RuntimeError> {
+        let facts = package.facts();
+        let code = LoadedCode::publish(&shared.code, package.image())?;
+        let name = || format!("kiln {} @{}", facts.problem, facts.target);
+        shared.profile.record_with(name, code.entry(), package.image());
+        if let Some(dump) = &shared.dump {
+            dump.write(package);
+        }
+        let (contraction, layout) = (package.contraction(), package.packed_layout());
+        let body = Body {
+            signature: Signature::new(&facts.problem, layout),
+            rhs: contraction.rhs.clone(),
+            rhs_tap: contraction.rhs_tap(),
+            parallel: facts.cycles >= PARALLEL_CYCLES,
+            facts: facts.clone(),
             code,
-            compile_time,
+            compile_time: start.elapsed(),
             shared,
-        })
+        };
+        Ok(Kernel(Arc::new(body)))
     }
 
     /// What it computes.
     pub fn problem(&self) -> &Problem {
-        &self.problem
+        &self.0.facts.problem
     }
 
     /// What it was compiled for.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.0.facts.target
     }
 
     /// How it computes.
     pub fn schedule(&self) -> &Schedule {
-        &self.schedule
+        &self.0.facts.schedule
     }
 
     /// What to know about how it computes, in words: instructions that the target lacks, settings without effect.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        &self.0.facts.notes
+    }
+
+    /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
+    pub fn predicted_fraction(&self) -> f64 {
+        self.0.facts.bound / self.0.facts.cycles
     }
 
     /// Where it expects each element of its weights; `None` if it reads them in place, as an operand like any other.
     pub fn weights_layout(&self) -> Option<&PackedLayout> {
-        self.signature.layout().map(|layout| &**layout)
+        self.0.signature.layout().map(|layout| &**layout)
+    }
+
+    pub(crate) fn shared_layout(&self) -> Option<&Arc<PackedLayout>> {
+        self.0.signature.layout()
     }
 
     /// Packs weights, given as the problem's right operand, for this kernel and all of equal
     /// [layout](Self::weights_layout).
     pub fn pack_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PackedWeights, RuntimeError> {
-        let weights = weights.into();
-        let Some(layout) = self.signature.layout() else {
-            return Err(RuntimeError::NotPacked { problem: Box::new(self.problem.clone()) });
+        self.pack_registered(weights.into(), None)
+    }
+
+    pub(crate) fn pack_registered(
+        &self,
+        weights: Input<'_>,
+        registration: Option<Registration>,
+    ) -> Result<PackedWeights, RuntimeError> {
+        let body = &*self.0;
+        let Some(layout) = body.signature.layout() else {
+            return Err(RuntimeError::NotPacked { problem: Box::new(self.problem().clone()) });
         };
-        self.signature.check_weights(weights)?;
+        body.signature.check_weights(weights)?;
         let values = match weights {
             Input::F32(v) => Weights::F32(v),
             Input::Bf16(v) => Weights::Bf16(v),
             Input::Packed(_) => unreachable!("checked: packed weights are refused"),
         };
-        PackedWeights::pack(layout, &self.rhs, self.rhs_tap, values, &self.shared.packed)
+        PackedWeights::pack(layout, &body.rhs, body.rhs_tap, values, &body.shared.packed, registration)
     }
 
     /// Bytes of machine code.
     pub fn code_bytes(&self) -> usize {
-        self.code.bytes()
+        self.0.code.bytes()
     }
 
     /// Bytes of executable memory: whole pages.
     pub fn resident_bytes(&self) -> usize {
-        self.code.resident_bytes()
+        self.0.code.resident_bytes()
     }
 
-    /// How long compiling and publishing took.
+    /// How long compiling, or reading from a pack, and publishing took.
     pub fn compile_time(&self) -> Duration {
-        self.compile_time
+        self.0.compile_time
     }
 
     /// Independent tasks that a call may be divided into.
     pub fn tasks(&self) -> u64 {
-        self.tasks
+        self.0.facts.tasks
     }
 
     /// Temporary memory of each thread in a call, in bytes.
     pub fn scratch_bytes(&self) -> usize {
-        self.scratch_bytes
+        self.0.facts.scratch_bytes as usize
     }
 
     /// The machine code itself. Valid while the kernel lives; ask for it on the thread that calls it.
     pub fn entry(&self) -> Entry {
         // SAFETY: the image starts with a function of this signature (kiln_compiler::Artifact), loaded at `code.entry()`.
-        unsafe { std::mem::transmute::<*const u8, Entry>(self.code.entry()) }
+        unsafe { std::mem::transmute::<*const u8, Entry>(self.0.code.entry()) }
     }
 
     /// Computes `dst`. Arguments are checked once, here; large problems are divided among the runtime's threads, with the
     /// same result bit for bit. No call allocates once there is scratch memory, but for the queue of the threads that a divided
     /// call is handed to, which grows now and then. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
-        let pointers = args.pointers(&self.signature)?;
-        check_thread(&self.target)?;
-        if !self.parallel || self.tasks == 1 {
-            return self.tasks_on_this_thread(&pointers, 0, self.tasks);
-        }
-        let divided = Divided(&pointers);
-        self.shared.threads.each(self.tasks, &|begin, end| self.tasks_on_this_thread(divided.pointers(), begin, end))
+        self.told(args, |pointers| {
+            if !self.0.parallel || self.tasks() == 1 {
+                return self.tasks_on_this_thread(pointers, 0, self.tasks());
+            }
+            let divided = Divided(pointers);
+            self.0.shared.threads.each(self.tasks(), &|begin, end| {
+                // Threads of others may have another vector length.
+                check_thread(self.target())?;
+                self.tasks_on_this_thread(divided.pointers(), begin, end)
+            })
+        })
     }
 
     /// [`run`](Self::run) on the calling thread alone.
     pub fn run_serial(&self, args: Args<'_>) -> Result<(), RuntimeError> {
-        let pointers = args.pointers(&self.signature)?;
-        check_thread(&self.target)?;
-        self.tasks_on_this_thread(&pointers, 0, self.tasks)
+        self.told(args, |pointers| self.tasks_on_this_thread(pointers, 0, self.tasks()))
+    }
+
+    /// Checks the arguments and makes the call `run`, with a line about it if these are asked for.
+    #[inline]
+    fn told(
+        &self,
+        args: Args<'_>,
+        run: impl FnOnce(&Pointers<'_>) -> Result<(), RuntimeError>,
+    ) -> Result<(), RuntimeError> {
+        let pointers = args.pointers(&self.0.signature)?;
+        check_thread(self.target())?;
+        match &self.0.shared.verbose {
+            Some(verbose) if verbose.exec => {
+                let start = Instant::now();
+                run(&pointers)?;
+                verbose.primitive("exec", self.problem(), self.schedule(), start.elapsed());
+                Ok(())
+            }
+            _ => run(&pointers),
+        }
     }
 
     /// Checks the arguments and gives the pointers that [`run_unchecked`](Self::run_unchecked) takes. Fails where
     /// [`run`](Self::run) would.
     pub fn pointers<'a>(&self, args: Args<'a>) -> Result<Pointers<'a>, RuntimeError> {
-        args.pointers(&self.signature)
+        args.pointers(&self.0.signature)
     }
 
     /// Computes `dst` on the calling thread, without checks. Fails only for want of scratch memory.
@@ -206,12 +257,12 @@ impl Kernel {
     pub unsafe fn run_unchecked(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let call = |scratch| {
             // SAFETY: the caller answers for the arguments; scratch is as long and as aligned as the artifact says.
-            unsafe { self.entry()(arguments.as_ptr(), scratch, 0, self.tasks) }
+            unsafe { self.entry()(arguments.as_ptr(), scratch, 0, self.tasks()) }
         };
-        if self.scratch_bytes == 0 {
+        if self.scratch_bytes() == 0 {
             call(std::ptr::null_mut());
         } else {
-            call(self.shared.scratch.take(self.scratch_bytes, MIN_ALIGN)?.as_mut_ptr());
+            call(self.0.shared.scratch.take(self.scratch_bytes(), MIN_ALIGN)?.as_mut_ptr());
         }
         Ok(())
     }
@@ -223,10 +274,10 @@ impl Kernel {
             // that of the thread that built the runtime, which is the target's.
             unsafe { self.entry()(arguments.as_slice().as_ptr(), scratch, begin, end) }
         };
-        if self.scratch_bytes == 0 {
+        if self.scratch_bytes() == 0 {
             call(std::ptr::null_mut());
         } else {
-            call(self.shared.scratch.take(self.scratch_bytes, MIN_ALIGN)?.as_mut_ptr());
+            call(self.0.shared.scratch.take(self.scratch_bytes(), MIN_ALIGN)?.as_mut_ptr());
         }
         Ok(())
     }
@@ -234,6 +285,14 @@ impl Kernel {
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kernel({} @{}: {})", self.problem, self.target, self.schedule)
+        write!(f, "Kernel({} @{}: {})", self.problem(), self.target(), self.schedule())
     }
 }
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Kernel {}

@@ -45,33 +45,46 @@
 //! |---|---|
 //! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `default` |
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
+//! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
+//! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes |
 //! | `OMP_NUM_THREADS` | threads that large problems are divided among |
 //! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of f32 problems that do not ask for one |
+//! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several: what lines are written about |
+//! | `KILN_JIT_DUMP`, else `ONEDNN_JIT_DUMP`, else `DNNL_JIT_DUMP` | `1` or a directory: where code and listings of kernels are written |
+//! | `KILN_JIT_PROFILE`, else `ONEDNN_JIT_PROFILE`, else `DNNL_JIT_PROFILE` | 2: a perf map, 4: a jitdump (below `JITDUMPDIR`, else `HOME`), 6: both |
 
 mod args;
-mod cache;
+mod background;
+mod builder;
 mod code_memory;
 pub mod cpu;
+mod dump;
+mod environment;
 mod error;
 mod kernel;
+mod key;
+pub mod pack;
 pub mod probe;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing records kernels yet"))]
 mod profile;
 mod runtime;
 mod scratch;
 mod threads;
+mod verbose;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers};
-pub use cache::CacheStats;
+pub use builder::RuntimeBuilder;
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
 pub use half::bf16;
 pub use kernel::{Entry, Kernel};
+pub use kiln_cache::CacheStats;
 pub use kiln_compiler::packed::PackedLayout;
-pub use kiln_compiler::{Options, Target};
+pub use kiln_compiler::{Options, Package, Target};
 pub use kiln_ir::op::{Convolution, convolution::Spatial};
 pub use kiln_ir::{MathMode, Problem};
-pub use runtime::{Runtime, RuntimeBuilder, Stats};
+pub use pack::{Pack, PackError};
+pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};
-pub use weights::PackedWeights;
+pub use threads::Executor;
+pub use weights::{PackedWeights, WeightsId};

@@ -34,7 +34,7 @@ impl Probe {
         let function = emit::micro_kernel(&mk, target, Arguments::Registers).map_err(|e| {
             kiln_compiler::CompileError::Unsupported { what: e.to_string(), target: Box::new(target.clone()) }
         })?;
-        let code = LoadedCode::publish(&CodePool::new()?, &function.bytes, "kiln probe", 64)?;
+        let code = LoadedCode::publish(&CodePool::new()?, &function.bytes)?;
         Ok(Self { code, sink: vec![0.0; 64], flops })
     }
 

@@ -69,6 +69,13 @@ impl Profile {
 
     /// Tells perf that `code` lies at `address`. Call it before the code is executed: samples taken earlier are not
     /// attributed to it.
+    pub(crate) fn record_with(&self, name: impl FnOnce() -> String, address: *const u8, code: &[u8]) {
+        if !self.outputs.is_empty() {
+            self.record(&name(), address, code);
+        }
+    }
+
+    /// The same with the name at hand.
     pub(crate) fn record(&self, name: &str, address: *const u8, code: &[u8]) {
         if self.outputs.is_empty() {
             return;

@@ -1,202 +1,86 @@
 //! The runtime: a target, a kernel cache and threads.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use hashbrown::Equivalent;
-use kiln_compiler::{Options, Target};
+use kiln_cache::{Cache, CacheStats};
+use kiln_compiler::{Options, Package, Target};
 use kiln_ir::{DType, MathMode, Problem};
 
-use crate::cache::{Cache, CacheStats, Capacity};
-use crate::code_memory::{CodePool, CodeStats};
-use crate::cpu;
+use crate::args::Input;
+use crate::background::Background;
+use crate::builder::RuntimeBuilder;
+use crate::code_memory::CodeStats;
 use crate::error::RuntimeError;
-use crate::kernel::{Kernel, Shared};
-use crate::scratch::{Retain, ScratchPool, ScratchStats};
-use crate::threads::Threads;
+use crate::kernel::{Handle, Kernel, Shared};
+use crate::key::{Key, KeyRef};
+use crate::pack::{DiskCache, Pack, PackError};
+use crate::scratch::ScratchStats;
+use crate::weights::{PackedCache, PackedWeights, WeightsId};
 
-/// Entries the kernel cache keeps unless told otherwise; oneDNN's default as well.
-const DEFAULT_CAPACITY: usize = 1024;
-/// Scratch memory kept between calls.
-const SCRATCH: Retain = Retain { buffers: 64, bytes: 256 << 20 };
+/// Compiles problems once and keeps their kernels. Independent of any other runtime in the process; shared by threads. A
+/// clone is the same runtime.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
 
-/// Compiles problems once and keeps their kernels. Independent of any other runtime in the process; shared by threads.
-pub struct Runtime {
-    target: Target,
-    fpmath: MathMode,
-    cache: Cache<Key, Kernel, RuntimeError>,
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) target: Target,
+    pub(crate) fpmath: MathMode,
+    pub(crate) least_fraction: f64,
+    pub(crate) cache: Cache<Key, Handle, RuntimeError>,
+    pub(crate) packs: Vec<(PathBuf, PackStatus)>,
+    pub(crate) disk: Option<DiskCache>,
+    pub(crate) weights: PackedCache,
+    pub(crate) background: Background,
+    pub(crate) shared: Arc<Shared>,
 }
 
-/// What a kernel is cached under. The target is the runtime's, the same for all entries. Thread count, values and pointers
-/// are not part of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    problem: Problem,
-    options: Options,
-}
-
-/// [`Key`] by reference, so that a hit clones nothing.
-struct KeyRef<'a> {
-    problem: &'a Problem,
-    options: &'a Options,
-}
-
-impl Hash for KeyRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // In the order of `Key`'s fields, as its derived hash.
-        self.problem.hash(state);
-        self.options.hash(state);
-    }
-}
-
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        *self.problem == key.problem && *self.options == key.options
-    }
-}
+/// A pack in use, or why it is not.
+pub type PackStatus = Result<Arc<Pack>, PackError>;
 
 /// Counters of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// The kernel cache: hits, misses, evictions, bytes, compile time.
+    /// The kernel cache: hits, misses, evictions, bytes, compile time. Kernels from packs count as compiled.
     pub kernels: CacheStats,
+    /// Kernels that came from packs or the cache directory.
+    pub unpacked: u64,
     /// Executable memory.
     pub code: CodeStats,
     /// Scratch memory kept for calls.
     pub scratch: ScratchStats,
-    /// Bytes of [`PackedWeights`](crate::PackedWeights) that kernels of this runtime made and that are alive.
+    /// Bytes of [`PackedWeights`] that kernels of this runtime made and that are alive.
     pub packed_bytes: usize,
 }
 
-/// Settings of a [`Runtime`]. What is not set comes from the environment, then from a default.
-#[derive(Clone, Debug, Default)]
-pub struct RuntimeBuilder {
-    target: Option<Target>,
-    entries: Option<usize>,
-    bytes: Option<usize>,
-    threads: Option<usize>,
-    fpmath: Option<MathMode>,
+/// How far [`Runtime::warm`] has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Problems done.
+    pub done: usize,
+    /// Of so many.
+    pub of: usize,
+    /// The one just done.
+    pub problem: &'a Problem,
+    /// Its error, if it has no kernel.
+    pub error: Option<&'a RuntimeError>,
 }
 
-impl RuntimeBuilder {
-    /// Compile for `target` instead of what is detected, which `KILN_MAX_CPU_ISA` limits. The machine must be able to run
-    /// it; the variable does not apply.
-    pub fn target(mut self, target: Target) -> Self {
-        self.target = Some(target);
-        self
-    }
-
-    /// Kernels the cache keeps; 0 disables it. From the environment: `KILN_CACHE_CAPACITY`,
-    /// `ONEDNN_PRIMITIVE_CACHE_CAPACITY` or `LRU_CACHE_CAPACITY`; else 1024.
-    pub fn cache_capacity(mut self, entries: usize) -> Self {
-        self.entries = Some(entries);
-        self
-    }
-
-    /// Bytes of executable memory that cached kernels may occupy; unlimited unless set.
-    pub fn cache_bytes(mut self, bytes: usize) -> Self {
-        self.bytes = Some(bytes);
-        self
-    }
-
-    /// Threads that large problems are divided among, at least 1. From the environment: `OMP_NUM_THREADS`; else as many as
-    /// the process may use.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads);
-        self
-    }
-
-    /// The arithmetic of problems with f32 source that do not ask for one: a default, so a problem's own `fpmath` wins. A
-    /// problem that says `fpmath=strict` is one that does not ask. From the environment: `KILN_FPMATH_MODE`,
-    /// `ONEDNN_DEFAULT_FPMATH_MODE` or `DNNL_DEFAULT_FPMATH_MODE`; else strict. Accepted, without effect, on a target that
-    /// has no BF16 instructions.
-    pub fn fpmath(mut self, mode: MathMode) -> Self {
-        self.fpmath = Some(mode);
-        self
-    }
-
-    /// Checks the settings and makes the runtime.
-    pub fn build(self) -> Result<Runtime, RuntimeError> {
-        let host = cpu::detect()?;
-        let target = match self.target {
-            Some(t) => {
-                cpu::supports(&host, &t)?;
-                t
-            }
-            None => match variable("KILN_MAX_CPU_ISA") {
-                Some(limit) => cpu::limit(&host, &limit)?,
-                None => host,
-            },
-        };
-        let capacity = |set: Option<usize>| match set {
-            Some(n) => Ok(n),
-            None => number(&["KILN_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"], 0)
-                .map(|n| n.unwrap_or(DEFAULT_CAPACITY)),
-        };
-        let threads = match self.threads {
-            Some(n) => n,
-            None => number(&["OMP_NUM_THREADS"], 1)?
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        };
-        let fpmath = match self.fpmath {
-            Some(mode) => mode,
-            None => math_mode(&["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"])?,
-        };
-        if fpmath.allows_bf16() && !target.bf16 {
-            tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
-        }
-        let shared = Shared {
-            code: CodePool::new()?,
-            scratch: ScratchPool::new(SCRATCH),
-            threads: Threads::new(threads)?,
-            packed: Arc::new(AtomicUsize::new(0)),
-        };
-        let capacity = Capacity::entries(capacity(self.entries)?);
-        let capacity = Capacity { bytes: self.bytes.unwrap_or(capacity.bytes), ..capacity };
-        Ok(Runtime { target, fpmath, cache: Cache::new(capacity), shared: Arc::new(shared) })
-    }
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.trim().is_empty())
-}
-
-/// The first of `names` that is set, as a number of at least `least`.
-fn number(names: &[&'static str], least: usize) -> Result<Option<usize>, RuntimeError> {
-    for &name in names {
-        if let Some(value) = variable(name) {
-            // A list, as OpenMP allows for nested regions, begins with the outermost.
-            return match value.split(',').next().unwrap_or_default().trim().parse() {
-                Ok(n) if n >= least => Ok(Some(n)),
-                _ => {
-                    let expected = if least == 0 { "a number of kernels" } else { "a number of threads, at least 1" };
-                    Err(RuntimeError::Environment { name, value, expected })
-                }
-            };
-        }
-    }
-    Ok(None)
-}
-
-/// The first of `names` that is set, as a math mode; strict without any.
-fn math_mode(names: &[&'static str]) -> Result<MathMode, RuntimeError> {
-    let set = names.iter().find_map(|&name| variable(name).map(|value| (name, value)));
-    let Some((name, value)) = set else { return Ok(MathMode::Strict) };
-    let expected = "strict, bf16 or any";
-    value.trim().parse().map_err(|_| RuntimeError::Environment { name, value, expected })
-}
-
-impl fmt::Debug for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Runtime(@{}, {:?})", self.target, self.stats())
-    }
+/// Where a kernel came from.
+enum Origin {
+    Compiler,
+    Pack,
+    Disk,
 }
 
 impl Runtime {
+    pub(crate) fn assemble(inner: Inner) -> Self {
+        Runtime(Arc::new(inner))
+    }
+
     /// A runtime with settings.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
@@ -204,58 +88,228 @@ impl Runtime {
 
     /// What kernels are compiled for.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.0.target
     }
 
     /// Threads that large problems are divided among.
     pub fn threads(&self) -> usize {
-        self.shared.threads.count()
+        self.0.shared.threads.count()
     }
 
     /// The arithmetic of f32 problems that do not ask for one.
     pub fn fpmath(&self) -> MathMode {
-        self.fpmath
+        self.0.fpmath
     }
 
-    /// The kernel of a problem: cached, or compiled now. Threads that ask for the same problem at once share one
+    /// The packs that the runtime was built with, and whether it uses them.
+    pub fn packs(&self) -> impl Iterator<Item = (&Path, &PackStatus)> {
+        self.0.packs.iter().map(|(path, status)| (&**path, status))
+    }
+
+    /// The kernel of a problem: cached, from a pack, or compiled now. Threads that ask for the same problem at once share one
     /// compilation. The kernel's own [problem](Kernel::problem) has the runtime's [`fpmath`](Self::fpmath) where that applies.
+    ///
+    /// A problem that cannot be compiled is refused with the same error for a second, without trying again.
+    #[inline]
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
         static DEFAULT: Options = Options { schedule: None, constant_weights: false };
         self.kernel_with(problem, &DEFAULT)
     }
 
     /// [`kernel`](Self::kernel) with compiler options, which are part of what it is cached under.
+    #[inline]
     pub fn kernel_with(&self, problem: &Problem, options: &Options) -> Result<Arc<Kernel>, RuntimeError> {
-        let problem = &*self.with_default_math(problem);
-        if let Some(kernel) = self.cache.get(&KeyRef { problem, options }) {
-            return Ok(kernel);
+        let key = self.key(problem, options);
+        match self.0.cache.get(&key) {
+            Some(handle) => Ok(handle.0),
+            None => self.make(&key.to_key()),
         }
-        let key = Key { problem: problem.clone(), options: options.clone() };
-        let make = || Kernel::new(problem, &self.target, options, self.shared.clone());
-        self.cache.get_or_try_insert_with(&key, Kernel::resident_bytes, make)
     }
 
-    fn with_default_math<'a>(&self, problem: &'a Problem) -> Cow<'a, Problem> {
+    /// The kernel of a problem if it is in the cache.
+    #[inline]
+    pub fn cached(&self, problem: &Problem, options: &Options) -> Option<Arc<Kernel>> {
+        self.0.cache.get(&self.key(problem, options)).map(|handle| handle.0)
+    }
+
+    fn key<'a>(&self, problem: &'a Problem, options: &'a Options) -> KeyRef<'a> {
         let asks = problem.math() != MathMode::Strict || problem.dtypes().src != DType::F32;
-        if asks || self.fpmath == MathMode::Strict {
-            return Cow::Borrowed(problem);
+        let math = if asks { problem.math() } else { self.0.fpmath };
+        KeyRef { problem, math, options }
+    }
+
+    #[cold]
+    fn make(&self, key: &Key) -> Result<Arc<Kernel>, RuntimeError> {
+        let size = |handle: &Handle| handle.0.resident_bytes();
+        self.0.cache.get_or_try_insert_with(key, size, || self.publish(key)).map(|handle| handle.0)
+    }
+
+    /// Gets the kernel from a pack, the cache directory or the compiler.
+    fn publish(&self, key: &Key) -> Result<Handle, RuntimeError> {
+        let (start, verbose) = (Instant::now(), self.0.shared.verbose.as_ref());
+        let made = self.package(key).and_then(|(package, origin)| {
+            self.check_fraction(&package)?;
+            Ok((Kernel::publish(&package, self.0.shared.clone(), start)?, origin))
+        });
+        match made {
+            Ok((kernel, origin)) => {
+                if !matches!(origin, Origin::Compiler) {
+                    self.0.shared.unpacked.fetch_add(1, Ordering::Relaxed);
+                }
+                let (problem, schedule, bytes) = (kernel.problem(), kernel.schedule(), kernel.code_bytes());
+                let (origin, time) = (origin.word(), start.elapsed());
+                tracing::debug!(%problem, target = %self.0.target, %schedule, bytes, origin, ?time, "kernel made");
+                if let Some(verbose) = verbose.filter(|v| v.create) {
+                    verbose.primitive(&format!("create:{origin}"), problem, schedule, time);
+                }
+                if let Some(verbose) = verbose.filter(|v| v.dispatch) {
+                    kernel.notes().iter().for_each(|note| verbose.reason(problem, note));
+                }
+                Ok(Handle(Arc::new(kernel)))
+            }
+            Err(error) => {
+                tracing::debug!(problem = %key.problem, target = %self.0.target, %error, "no kernel");
+                if let Some(verbose) = verbose.filter(|v| v.error) {
+                    verbose.failure(&key.problem, &error);
+                }
+                Err(error)
+            }
         }
-        Cow::Owned(problem.with_math(self.fpmath))
+    }
+
+    fn package(&self, key: &Key) -> Result<(Package, Origin), RuntimeError> {
+        for (path, status) in &self.0.packs {
+            match status.as_ref().ok().and_then(|pack| pack.get(key)) {
+                Some(Ok(package)) => return Ok((package, Origin::Pack)),
+                Some(Err(error)) => {
+                    tracing::warn!(path = %path.display(), %error, "a kernel of a pack is not used");
+                }
+                None => {}
+            }
+        }
+        let Some(disk) = &self.0.disk else {
+            return Ok((Kernel::compile(&key.problem, &self.0.target, &key.options)?, Origin::Compiler));
+        };
+        if let Some(package) = disk.get(key) {
+            return Ok((package, Origin::Disk));
+        }
+        let package = Kernel::compile(&key.problem, &self.0.target, &key.options)?;
+        disk.put(key, &package);
+        Ok((package, Origin::Compiler))
+    }
+
+    fn check_fraction(&self, package: &Package) -> Result<(), RuntimeError> {
+        let facts = package.facts();
+        let predicted = facts.bound / facts.cycles;
+        if predicted >= self.0.least_fraction {
+            return Ok(());
+        }
+        Err(RuntimeError::BelowBound {
+            problem: Box::new(facts.problem.clone()),
+            predicted,
+            least: self.0.least_fraction,
+            limit: facts.limit.clone(),
+        })
+    }
+
+    /// Compiles problems before they are needed, on as many threads as the runtime has, and tells of each as it is done. Gives
+    /// the errors with the places of their problems. Kernels that the cache has no room for are lost again.
+    pub fn warm(
+        &self,
+        requests: &[(Problem, Options)],
+        progress: impl Fn(Progress<'_>) + Sync,
+    ) -> Vec<(usize, RuntimeError)> {
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(0));
+        let errors = Mutex::new(vec![]);
+        let work = || {
+            while let Some((at, (problem, options))) = {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                requests.get(at).map(|request| (at, request))
+            } {
+                let error = self.kernel_with(problem, options).err();
+                {
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    *done += 1;
+                    progress(Progress { done: *done, of: requests.len(), problem, error: error.as_ref() });
+                }
+                errors.lock().unwrap_or_else(PoisonError::into_inner).extend(error.map(|e| (at, e)));
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..self.threads().min(requests.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+        errors.sort_by_key(|(at, _)| *at);
+        errors
+    }
+
+    /// The kernel of a problem, which from now on stays in the cache until it is [unpinned](Self::unpin) or all are
+    /// [cleared](Self::clear). It counts towards the capacity.
+    pub fn pin(&self, problem: &Problem, options: &Options) -> Result<Arc<Kernel>, RuntimeError> {
+        let kernel = self.kernel_with(problem, options)?;
+        self.0.cache.pin(&self.key(problem, options));
+        Ok(kernel)
+    }
+
+    /// Lets a pinned kernel leave the cache again; `false` if it is not there.
+    pub fn unpin(&self, problem: &Problem, options: &Options) -> bool {
+        self.0.cache.unpin(&self.key(problem, options))
+    }
+
+    /// Weights packed for a kernel and all others with the same layout: those of before, if somebody still has them, else packed
+    /// now. Threads that ask for the same at once share one packing. They are freed when the last user drops them.
+    ///
+    /// `id` says which weights these are: the caller answers for the same number being the same values, or takes
+    /// [their hash](WeightsId::of). The values are not looked at where the id is known.
+    pub fn packed_weights<'a>(
+        &self,
+        kernel: &Kernel,
+        id: WeightsId,
+        weights: impl Into<Input<'a>>,
+    ) -> Result<PackedWeights, RuntimeError> {
+        self.0.weights.get(kernel, id, weights.into())
     }
 
     /// Counters, each part read at one moment.
     pub fn stats(&self) -> Stats {
         Stats {
-            kernels: self.cache.stats(),
-            code: self.shared.code.stats(),
-            scratch: self.shared.scratch.stats(),
-            packed_bytes: self.shared.packed.load(Ordering::Relaxed),
+            kernels: self.0.cache.stats(),
+            unpacked: self.0.shared.unpacked.load(Ordering::Relaxed),
+            code: self.0.shared.code.stats(),
+            scratch: self.0.shared.scratch.stats(),
+            packed_bytes: self.0.shared.packed.bytes(),
         }
     }
 
     /// Forgets all kernels and frees scratch memory; what is in use stays alive with its users.
     pub fn clear(&self) {
-        self.cache.clear();
-        self.shared.scratch.clear();
+        self.0.cache.clear();
+        self.0.shared.scratch.clear();
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Runtime(inner)
+    }
+}
+
+impl Origin {
+    /// As in oneDNN's verbose lines.
+    fn word(&self) -> &'static str {
+        match self {
+            Origin::Compiler => "cache_miss",
+            Origin::Pack => "from_pack",
+            Origin::Disk => "from_cache_dir",
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runtime(@{}, {:?})", self.0.target, self.stats())
     }
 }

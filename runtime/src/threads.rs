@@ -1,5 +1,7 @@
 //! The threads that a call is divided among.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::RuntimeError;
@@ -7,26 +9,81 @@ use crate::error::RuntimeError;
 /// Pieces per thread: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
 
-/// A fixed set of threads, made once; the calling thread waits inside it.
-#[derive(Debug)]
+/// Threads of the program that embeds Kiln.
+pub trait Executor: Send + Sync {
+    /// How many threads calls may be divided among, at least 1. The same at each call.
+    fn threads(&self) -> usize;
+
+    /// Calls `work` once with each number below `count`, on any threads, the calling one perhaps among them, at once or one
+    /// after the other, and returns when all calls have returned. The calling thread may itself be one of the executor's, in a
+    /// call of this method too: it must not wait for a thread that waits for it.
+    ///
+    /// A panic of `work` is to be passed on, or the call of the kernel returns an error.
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+/// A closure that [runs](Executor::run) work on so many threads.
+impl<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync> Executor for (usize, F) {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.1(count, work);
+    }
+}
+
+/// Where the threads come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// So many of the runtime's own.
+    Own(usize),
+    /// A pool that others use as well.
+    Rayon(Arc<rayon::ThreadPool>),
+    /// Something else that runs work.
+    Executor(Arc<dyn Executor>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Own(count) => write!(f, "Own({count})"),
+            Source::Rayon(pool) => write!(f, "Rayon({})", pool.current_num_threads()),
+            Source::Executor(executor) => write!(f, "Executor({})", executor.threads()),
+        }
+    }
+}
+
+/// A fixed set of threads; the calling thread waits for them.
 pub(crate) struct Threads {
     count: usize,
-    pool: Option<rayon::ThreadPool>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The calling thread.
+    None,
+    Rayon(Arc<rayon::ThreadPool>),
+    Executor(Arc<dyn Executor>),
 }
 
 impl Threads {
-    /// `count` threads; none are started for 1.
-    pub(crate) fn new(count: usize) -> Result<Self, RuntimeError> {
-        let fail = |why: String| RuntimeError::Threads { threads: count, why };
-        let pool = match count {
-            0 => return Err(fail("at least 1 is needed".into())),
-            1 => None,
-            _ => {
+    /// Threads of `source`. Own ones are started now; none for a single one.
+    pub(crate) fn new(source: Source) -> Result<Self, RuntimeError> {
+        let fail = |threads, why: String| RuntimeError::Threads { threads, why };
+        let (count, kind) = match source {
+            Source::Own(count @ ..=1) => (count, Kind::None),
+            Source::Own(count) => {
                 let named = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("kiln-{i}"));
-                Some(named.build().map_err(|e| fail(e.to_string()))?)
+                (count, Kind::Rayon(Arc::new(named.build().map_err(|e| fail(count, e.to_string()))?)))
             }
+            Source::Rayon(pool) => (pool.current_num_threads(), Kind::Rayon(pool)),
+            Source::Executor(executor) => (executor.threads(), Kind::Executor(executor)),
         };
-        Ok(Self { count, pool })
+        if count == 0 {
+            return Err(fail(count, "at least 1 is needed".into()));
+        }
+        Ok(Self { count, kind })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -39,7 +96,6 @@ impl Threads {
         tasks: u64,
         work: &(dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync),
     ) -> Result<(), RuntimeError> {
-        let Some(pool) = &self.pool else { return work(0, tasks) };
         let piece = tasks.div_ceil(self.count as u64 * PIECES);
         let next = AtomicU64::new(0);
         let drain = || {
@@ -51,7 +107,32 @@ impl Threads {
                 work(begin, (begin + piece).min(tasks))?;
             }
         };
-        pool.install(|| spread(self.count, &drain))
+        match &self.kind {
+            _ if self.count == 1 => work(0, tasks),
+            Kind::None => work(0, tasks),
+            Kind::Rayon(pool) => pool.install(|| spread(self.count, &drain)),
+            Kind::Executor(executor) => {
+                let (done, error) = (AtomicU64::new(0), std::sync::Mutex::new(None));
+                executor.run(self.count, &|_| {
+                    match drain() {
+                        Ok(()) => {}
+                        Err(e) => *error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e),
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+                if let Some(e) = error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                    return Err(e);
+                }
+                // The tasks are all given out by the first call that returned, but one that panicked may have had some.
+                match done.into_inner() {
+                    all if all == self.count as u64 => Ok(()),
+                    some => Err(RuntimeError::Threads {
+                        threads: self.count,
+                        why: format!("the executor finished {some} of as many calls; the result is not complete"),
+                    }),
+                }
+            }
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 use std::collections::VecDeque;
 
-use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
-
 use super::*;
 
 /// Machine code of a function that returns `value`.
@@ -19,7 +17,7 @@ fn returns(value: u16) -> Vec<u8> {
 }
 
 fn load(pool: &Arc<CodePool>, value: u16) -> LoadedCode {
-    LoadedCode::publish(pool, &returns(value), "returns", 64).unwrap()
+    LoadedCode::publish(pool, &returns(value)).unwrap()
 }
 
 fn call(code: &LoadedCode) -> u32 {
@@ -125,38 +123,15 @@ fn code_can_be_synchronised_on_call() {
 #[test]
 fn pages_are_never_writable_and_executable() {
     let pool = CodePool::new().unwrap();
-    let mut memory = PoolMemory::new(Arc::clone(&pool));
-    let at = |memory: &mut PoolMemory, kind| memory.allocate(8, 16, kind).unwrap().cast_const();
-    let code = at(&mut memory, JITMemoryKind::Executable);
-    let constants = at(&mut memory, JITMemoryKind::ReadOnly);
-    let variables = at(&mut memory, JITMemoryKind::Writable);
-    let all = [code, constants, variables];
-    assert_eq!(all.map(access), ["rw-p", "rw-p", "rw-p"]);
-    memory.finalize(BranchProtection::None).unwrap();
-    assert_eq!(all.map(access), ["r-xp", "r--p", "rw-p"]);
-    // SAFETY: nothing was called.
-    unsafe { memory.free_memory() };
-    assert_eq!(all.map(access), ["rw-p", "rw-p", "rw-p"]);
+    let code = load(&pool, 3);
+    let address = code.entry();
+    assert_eq!(access(address), "r-xp");
+    let fresh = pool.take(1).unwrap();
+    assert_eq!(access(fresh.base.as_ptr()), "rw-p");
+    pool.release(fresh);
+    drop(code);
+    assert_eq!(access(address), "rw-p", "a stale pointer faults");
     assert_eq!(pool.stats().live, 0);
-}
-
-#[test]
-fn functions_of_a_module_share_pages_until_they_are_finalized() {
-    let pool = CodePool::new().unwrap();
-    let mut memory = PoolMemory::new(Arc::clone(&pool));
-    let page = pool.page_size();
-    let mut allocate = |size, align| memory.allocate(size, align, JITMemoryKind::Executable).unwrap().addr();
-    let first = allocate(10, 16);
-    assert_eq!(allocate(10, 64), first + 64);
-    assert_eq!(allocate(page - 74, 1), first + 74);
-    let next = allocate(1, 1);
-    assert_ne!(next / page, first / page);
-    assert_eq!(pool.stats().live, 2 * page);
-    memory.finalize(BranchProtection::BTI).unwrap();
-    let after = memory.allocate(1, 1, JITMemoryKind::Executable).unwrap();
-    assert_eq!((access(after), pool.stats().live), ("rw-p".to_owned(), 3 * page));
-    // SAFETY: nothing was called.
-    unsafe { memory.free_memory() };
 }
 
 #[test]
@@ -174,33 +149,17 @@ fn reused_pages_hold_traps_behind_the_code() {
 }
 
 #[test]
-fn dropped_modules_leak_only_what_was_finalized() {
-    let pool = CodePool::new().unwrap();
-    let weak = Arc::downgrade(&pool);
-    let mut memory = PoolMemory::new(Arc::clone(&pool));
-    memory.allocate(8, 8, JITMemoryKind::Executable).unwrap();
-    drop(memory);
-    assert_eq!(pool.stats().live, 0);
-    let mut memory = PoolMemory::new(Arc::clone(&pool));
-    let code = memory.allocate(8, 8, JITMemoryKind::Executable).unwrap();
-    memory.finalize(BranchProtection::None).unwrap();
-    drop((memory, pool));
-    assert_eq!(access(code), "r-xp");
-    assert!(weak.upgrade().is_some_and(|pool| pool.stats().live == pool.page_size()));
-}
-
-#[test]
 fn large_images_get_chunks_that_are_unmapped_again() {
     let pool = CodePool::new().unwrap();
     let mut image = returns(11);
     image.resize(2 * CHUNK + 5, TRAP);
-    let large = LoadedCode::publish(&pool, &image, "large", 64).unwrap();
+    let large = LoadedCode::publish(&pool, &image).unwrap();
     let small = load(&pool, 12);
     assert_eq!((call(&large), call(&small)), (11, 12));
     assert_eq!(pool.stats().reserved, 3 * CHUNK);
     assert_eq!(large.resident_bytes(), 2 * CHUNK + pool.page_size());
     drop(small);
-    let other = LoadedCode::publish(&pool, &image, "large", 64).unwrap();
+    let other = LoadedCode::publish(&pool, &image).unwrap();
     assert_eq!(pool.stats().reserved, 6 * CHUNK);
     drop(large);
     drop(other);
@@ -210,13 +169,10 @@ fn large_images_get_chunks_that_are_unmapped_again() {
 #[test]
 fn errors_say_what_was_attempted() {
     let pool = CodePool::with_limit(8 * 64 * 1024).unwrap();
-    let publish = |bytes: usize, align| LoadedCode::publish(&pool, &vec![TRAP; bytes], "e", align).unwrap_err();
-    assert!(matches!(publish(0, 1), CodeMemoryError::Empty));
-    assert!(matches!(publish(1, 3), CodeMemoryError::Alignment { align: 3, .. }));
-    assert!(matches!(publish(1, 0), CodeMemoryError::Alignment { align: 0, .. }));
-    assert!(matches!(publish(1, 1 << 40), CodeMemoryError::Alignment { .. }));
+    let publish = |bytes: usize| LoadedCode::publish(&pool, &vec![TRAP; bytes]).unwrap_err();
+    assert!(matches!(publish(0), CodeMemoryError::Empty));
     let kept = load(&pool, 1);
-    let e = publish(8 * 64 * 1024, 1);
+    let e = publish(8 * 64 * 1024);
     assert!(matches!(e, CodeMemoryError::Limit { live, .. } if live == kept.resident_bytes()), "{e}");
     assert!(e.to_string().contains("limit of 524288 bytes"), "{e}");
     assert_eq!(pool.stats().live, kept.resident_bytes(), "failures leave nothing behind");

@@ -1,0 +1,40 @@
+//! A thread that compiles what nobody waits for.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError, Weak};
+
+use crate::runtime::Inner;
+
+/// Work for the thread. It gets the runtime, if there still is one.
+type Job = Box<dyn FnOnce(&std::sync::Arc<Inner>) + Send>;
+
+/// Started when first needed; ends with the runtime.
+#[derive(Default)]
+pub(crate) struct Background(Mutex<Option<Sender<Job>>>);
+
+impl Background {
+    /// Does `job` some time. Jobs are done one after the other; after the runtime is dropped they are forgotten. Where no thread
+    /// can be started nothing is done.
+    pub(crate) fn submit(&self, runtime: Weak<Inner>, job: Job) {
+        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.is_none() {
+            let (send, receive) = channel::<Job>();
+            // Nothing but the channel is held while it waits, so that the runtime can go, and the channel with it.
+            let work = move || {
+                for job in receive {
+                    let Some(runtime) = runtime.upgrade() else { return };
+                    // A panic is of this job alone.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&runtime)));
+                }
+            };
+            match std::thread::Builder::new().name("kiln-background".into()).spawn(work) {
+                Ok(_) => *sender = Some(send),
+                Err(error) => return tracing::warn!(%error, "no thread to compile in the background"),
+            }
+        }
+        if let Some(send) = &*sender {
+            // The other end lives as long as the runtime.
+            let _ = send.send(job);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Settings of a runtime.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use kiln_cache::{Cache, Config};
+use kiln_compiler::Target;
+use kiln_ir::MathMode;
+
+use crate::code_memory::CodePool;
+use crate::cpu;
+use crate::dump::CodeDump;
+use crate::environment as env;
+use crate::error::RuntimeError;
+use crate::kernel::Shared;
+use crate::pack::{DiskCache, Pack};
+use crate::profile::{self, Profile};
+use crate::runtime::{PackStatus, Runtime};
+use crate::scratch::{Retain, ScratchPool};
+use crate::threads::{Executor, Source, Threads};
+use crate::verbose::{self, Sink, Verbose};
+use crate::weights::{PackedBudget, PackedCache};
+
+/// Entries the kernel cache keeps unless told otherwise; oneDNN's default as well.
+const DEFAULT_CAPACITY: usize = 1024;
+/// Scratch memory kept between calls.
+const SCRATCH: Retain = Retain { buffers: 64, bytes: 256 << 20 };
+/// How long a problem that could not be compiled is refused without trying again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of files that a cache directory may hold unless told otherwise.
+const DISK_BYTES: u64 = 256 << 20;
+
+/// Settings of a [`Runtime`]. What is not set comes from the environment, then from a default.
+#[derive(Clone, Default)]
+pub struct RuntimeBuilder {
+    target: Option<Target>,
+    entries: Option<usize>,
+    bytes: Option<usize>,
+    code_limit: Option<usize>,
+    packed_limit: Option<usize>,
+    threads: Option<Source>,
+    fpmath: Option<MathMode>,
+    least_fraction: Option<f64>,
+    packs: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
+    cache_dir_bytes: Option<u64>,
+    verbose: Option<String>,
+    sink: Option<Sink>,
+    jit_dump: Option<PathBuf>,
+    jit_profile: Option<u32>,
+}
+
+impl std::fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuntimeBuilder")
+            .field("target", &self.target)
+            .field("entries", &self.entries)
+            .field("bytes", &self.bytes)
+            .field("threads", &self.threads)
+            .field("packs", &self.packs)
+            .field("cache_dir", &self.cache_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RuntimeBuilder {
+    /// Compile for `target` instead of what is detected, which `KILN_MAX_CPU_ISA` limits. The machine must be able to run
+    /// it; the variable does not apply.
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// Kernels the cache keeps; 0 disables it. From the environment: `KILN_CACHE_CAPACITY`,
+    /// `ONEDNN_PRIMITIVE_CACHE_CAPACITY` or `LRU_CACHE_CAPACITY`; else 1024.
+    pub fn cache_capacity(mut self, entries: usize) -> Self {
+        self.entries = Some(entries);
+        self
+    }
+
+    /// Bytes of executable memory that cached kernels may occupy, in whole pages. From the environment: `KILN_CACHE_BYTES`;
+    /// unlimited unless set.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
+
+    /// Bytes of executable memory that kernels may occupy together, cached or not: what would take more is an error. Unlimited
+    /// unless set.
+    pub fn code_limit(mut self, bytes: usize) -> Self {
+        self.code_limit = Some(bytes);
+        self
+    }
+
+    /// Bytes that [`PackedWeights`](crate::PackedWeights) may occupy together: packing more is an error. Unlimited unless set.
+    pub fn packed_limit(mut self, bytes: usize) -> Self {
+        self.packed_limit = Some(bytes);
+        self
+    }
+
+    /// Threads that large problems are divided among, at least 1, of the runtime's own. From the environment:
+    /// `OMP_NUM_THREADS`; else as many as the process may use.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(Source::Own(threads));
+        self
+    }
+
+    /// Divides large problems among the threads of `pool`, which others may use as well.
+    pub fn rayon_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
+        self.threads = Some(Source::Rayon(pool));
+        self
+    }
+
+    /// Divides large problems among threads of the embedding program: an [`Executor`], or a pair of their number and a closure
+    /// that runs work on them.
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.threads = Some(Source::Executor(executor));
+        self
+    }
+
+    /// The arithmetic of problems with f32 source that do not ask for one: a default, so a problem's own `fpmath` wins. A
+    /// problem that says `fpmath=strict` is one that does not ask. From the environment: `KILN_FPMATH_MODE`,
+    /// `ONEDNN_DEFAULT_FPMATH_MODE` or `DNNL_DEFAULT_FPMATH_MODE`; else strict. Accepted, without effect, on a target that
+    /// has no BF16 instructions.
+    pub fn fpmath(mut self, mode: MathMode) -> Self {
+        self.fpmath = Some(mode);
+        self
+    }
+
+    /// Refuses every kernel that is predicted to reach less than this fraction, from 0 to 1, of what the target's arithmetic
+    /// and memory allow: [`RuntimeError::BelowBound`] says by how much and why. Small problems reach little by nature: calls and
+    /// edges take most of their time.
+    pub fn strict(mut self, least_fraction: f64) -> Self {
+        self.least_fraction = Some(least_fraction);
+        self
+    }
+
+    /// Takes kernels from a [pack](crate::pack) instead of compiling them. One that cannot be used is no error: its kernels are
+    /// compiled, and [`Runtime::packs`] says why. Packs are asked in the order they are given.
+    pub fn pack(mut self, file: impl AsRef<Path>) -> Self {
+        self.packs.push(file.as_ref().into());
+        self
+    }
+
+    /// Keeps kernels that are compiled in a directory, and takes them from there: processes that use the same one compile each
+    /// kernel once. From the environment: `KILN_CACHE_DIR`; none unless set. Whoever can write to it can make this process run
+    /// code.
+    pub fn cache_dir(mut self, folder: impl AsRef<Path>) -> Self {
+        self.cache_dir = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Bytes that the files of the cache directory may occupy, looked at now and then: the oldest go. Unless set, 256 MiB.
+    pub fn cache_dir_bytes(mut self, bytes: u64) -> Self {
+        self.cache_dir_bytes = Some(bytes);
+        self
+    }
+
+    /// What is told of, in the words of `KILN_VERBOSE` or `ONEDNN_VERBOSE`, which are read otherwise.
+    pub fn verbose(mut self, words: &str) -> Self {
+        self.verbose = Some(words.into());
+        self
+    }
+
+    /// Where verbose lines go, without their ends; standard output unless set.
+    pub fn verbose_sink(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.sink = Some(Arc::new(sink));
+        self
+    }
+
+    /// Writes each kernel's code and listing to a directory. From the environment: `KILN_JIT_DUMP` or `ONEDNN_JIT_DUMP`.
+    pub fn jit_dump(mut self, folder: impl AsRef<Path>) -> Self {
+        self.jit_dump = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Tells perf where kernels are: 2 in a perf map, 4 in a jitdump, 6 in both. From the environment: `KILN_JIT_PROFILE` or
+    /// `ONEDNN_JIT_PROFILE`; else 0.
+    pub fn jit_profile(mut self, bits: u32) -> Self {
+        self.jit_profile = Some(bits);
+        self
+    }
+
+    /// Checks the settings and makes the runtime.
+    pub fn build(self) -> Result<Runtime, RuntimeError> {
+        let host = cpu::detect()?;
+        let target = match self.target {
+            Some(t) => {
+                cpu::supports(&host, &t)?;
+                t
+            }
+            None => match env::variable(env::ISA) {
+                Some((_, limit)) => cpu::limit(&host, &limit)?,
+                None => host,
+            },
+        };
+        let entries = match self.entries {
+            Some(n) => n,
+            None => env::count(env::CAPACITY, "a number of kernels")?.unwrap_or(DEFAULT_CAPACITY),
+        };
+        let bytes = match self.bytes {
+            Some(n) => n,
+            None => env::count(env::BYTES, "a number of bytes")?.unwrap_or(usize::MAX),
+        };
+        let threads = match self.threads {
+            Some(source) => source,
+            None => Source::Own(match env::threads()? {
+                Some(n) => n,
+                None => std::thread::available_parallelism().map_or(1, usize::from),
+            }),
+        };
+        let fpmath = match self.fpmath {
+            Some(mode) => mode,
+            None => env::math_mode()?.unwrap_or_default(),
+        };
+        if fpmath.allows_bf16() && !target.bf16 {
+            tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
+        }
+        let least_fraction = self.least_fraction.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&least_fraction) {
+            let (what, got) = ("strict", least_fraction.to_string());
+            return Err(RuntimeError::Setting { what, got, expected: "a fraction from 0 to 1" });
+        }
+        let sink = self.sink.unwrap_or_else(Verbose::standard_output);
+        let verbose = match self.verbose {
+            Some(words) => Some(Verbose::parse(&words, sink).ok_or(RuntimeError::Setting {
+                what: "verbose",
+                got: words,
+                expected: verbose::EXPECTED,
+            })?),
+            None => env::parsed(env::VERBOSE, verbose::EXPECTED, |words| Verbose::parse(words, sink))?,
+        };
+        let jitdump = env::jitdump_folder();
+        let profile = match self.jit_profile {
+            Some(bits) => Profile::from_bits(bits, &jitdump).map_err(|_| RuntimeError::Setting {
+                what: "jit_profile",
+                got: bits.to_string(),
+                expected: profile::EXPECTED,
+            })?,
+            None => env::parsed(env::PROFILE, profile::EXPECTED, |text| Profile::parse(text, &jitdump).ok())?
+                .unwrap_or_default(),
+        };
+        let packs = self.packs.into_iter().map(|path| open_pack(path, &target, verbose.as_ref())).collect();
+        let cache_dir = self.cache_dir.or_else(|| env::variable(env::CACHE_DIR).map(|(_, folder)| folder.into()));
+        let disk_bytes = self.cache_dir_bytes.unwrap_or(DISK_BYTES);
+        let disk = cache_dir.map(|folder| DiskCache::new(folder, target.clone(), disk_bytes));
+        let shared = Shared {
+            code: CodePool::with_limit(self.code_limit.unwrap_or(usize::MAX))?,
+            scratch: ScratchPool::new(SCRATCH),
+            threads: Threads::new(threads)?,
+            packed: Arc::new(PackedBudget::new(self.packed_limit.unwrap_or(usize::MAX))),
+            unpacked: AtomicU64::new(0),
+            verbose: verbose.filter(Verbose::is_on),
+            profile,
+            dump: self.jit_dump.or_else(env::dump).map(CodeDump::new),
+        };
+        let config = Config { bytes, retry_after: RETRY_AFTER, ..Config::entries(entries) };
+        Ok(Runtime::assemble(crate::runtime::Inner {
+            target,
+            fpmath,
+            least_fraction,
+            cache: Cache::new(config),
+            packs,
+            disk,
+            weights: PackedCache::default(),
+            background: Default::default(),
+            shared: Arc::new(shared),
+        }))
+    }
+}
+
+fn open_pack(path: PathBuf, target: &Target, verbose: Option<&Verbose>) -> (PathBuf, PackStatus) {
+    let pack = Pack::open(&path).and_then(|pack| pack.check_target(target).map(|()| pack));
+    if let Err(error) = &pack {
+        tracing::warn!(path = %path.display(), %error, "a pack is not used: its kernels are compiled");
+        if let Some(verbose) = verbose.filter(|v| v.dispatch) {
+            verbose.reason(&path.display(), &format!("the pack is not used: {error}"));
+        }
+    }
+    (path, pack.map(Arc::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_are_refused() {
+        let error = |builder: RuntimeBuilder| builder.build().unwrap_err().to_string();
+        assert!(error(Runtime::builder().strict(1.5)).contains("fraction from 0 to 1"));
+        assert!(error(Runtime::builder().strict(f64::NAN)).contains("NaN"));
+        assert!(error(Runtime::builder().verbose("loud")).contains("profile_exec"));
+        assert!(error(Runtime::builder().jit_profile(64)).contains("perf map"));
+        assert!(error(Runtime::builder().threads(0)).contains("at least 1"));
+    }
+}

@@ -1,0 +1,72 @@
+//! What the environment sets. The only place that reads it.
+
+use std::path::PathBuf;
+
+use kiln_ir::MathMode;
+
+use crate::error::RuntimeError;
+
+/// Names that may hold a setting, the first that is set wins.
+type Names<'a> = &'a [&'static str];
+
+pub(crate) const CAPACITY: Names<'static> =
+    &["KILN_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"];
+pub(crate) const BYTES: Names<'static> = &["KILN_CACHE_BYTES"];
+pub(crate) const THREADS: Names<'static> = &["OMP_NUM_THREADS"];
+pub(crate) const MATH: Names<'static> =
+    &["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
+pub(crate) const ISA: Names<'static> = &["KILN_MAX_CPU_ISA"];
+pub(crate) const VERBOSE: Names<'static> = &["KILN_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
+pub(crate) const PROFILE: Names<'static> = &["KILN_JIT_PROFILE", "ONEDNN_JIT_PROFILE", "DNNL_JIT_PROFILE"];
+pub(crate) const DUMP: Names<'static> = &["KILN_JIT_DUMP", "ONEDNN_JIT_DUMP", "DNNL_JIT_DUMP"];
+pub(crate) const CACHE_DIR: Names<'static> = &["KILN_CACHE_DIR"];
+
+/// The name and the value of a setting; empty is not set.
+pub(crate) fn variable(names: Names<'_>) -> Option<(&'static str, String)> {
+    names.iter().find_map(|&name| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        (!value.trim().is_empty()).then_some((name, value))
+    })
+}
+
+/// A setting read by `parse`.
+pub(crate) fn parsed<T>(
+    names: Names<'_>,
+    expected: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, RuntimeError> {
+    let Some((name, value)) = variable(names) else { return Ok(None) };
+    match parse(&value) {
+        Some(parsed) => Ok(Some(parsed)),
+        None => Err(RuntimeError::Environment { name, value, expected }),
+    }
+}
+
+/// A count of kernels or bytes.
+pub(crate) fn count(names: Names<'_>, expected: &'static str) -> Result<Option<usize>, RuntimeError> {
+    parsed(names, expected, |value| value.trim().parse().ok())
+}
+
+/// A number of threads. A list, as OpenMP allows for nested regions, begins with the outermost.
+pub(crate) fn threads() -> Result<Option<usize>, RuntimeError> {
+    let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| *n >= 1);
+    parsed(THREADS, "a number of threads, at least 1", first)
+}
+
+pub(crate) fn math_mode() -> Result<Option<MathMode>, RuntimeError> {
+    parsed(MATH, "strict, bf16 or any", |value| value.trim().parse().ok())
+}
+
+/// Where code is dumped: oneDNN's 0 and 1 are nowhere and the working directory, anything else is a directory.
+pub(crate) fn dump() -> Option<PathBuf> {
+    match variable(DUMP)?.1.trim() {
+        "0" => None,
+        "1" => Some(".".into()),
+        folder => Some(folder.into()),
+    }
+}
+
+/// Where jitdumps have their directory, as perf's other users have it.
+pub(crate) fn jitdump_folder() -> PathBuf {
+    variable(&["JITDUMPDIR"]).or_else(|| variable(&["HOME"])).map_or_else(|| ".".into(), |(_, folder)| folder.into())
+}

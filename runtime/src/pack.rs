@@ -1,0 +1,191 @@
+//! Kernel packs: files of machine code that is published without being compiled.
+//!
+//! ```text
+//! offset  bytes
+//!      0      8  KILNPACK
+//!      8      4  format, 1
+//!     12      4  0
+//!     16     16  checksum: XXH3-128 of all that follows
+//!     32      8  length of the file
+//!     40      8  length of the manifest
+//!     48         manifest: JSON, the compiler's version, the target with its features, and a record for each kernel
+//!                code, each image at a multiple of 64
+//! ```
+//!
+//! Numbers are little-endian. Any host builds a pack for any target, and the same kernels give the same bytes.
+//!
+//! A pack is taken whole or not at all: a file that is not one, was cut off or changed, or comes from another compiler or for
+//! another target is refused with a [`PackError`] that says so. Checksums find accidents, not intent. A pack is code and is as
+//! trustworthy as the place it comes from; what a record says beside the code is checked as if it came from a stranger.
+//!
+//! The file is read, not mapped: whoever cuts off a mapped file kills the process that reads on, and code is copied to
+//! executable pages in any case.
+
+mod disk;
+mod error;
+mod manifest;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use kiln_compiler::{Package, Target, VERSION};
+use kiln_ir::Problem;
+use twox_hash::XxHash3_128;
+
+pub(crate) use disk::DiskCache;
+pub use error::PackError;
+use manifest::{Manifest, Record};
+
+use crate::key::Key;
+
+const MAGIC: &[u8; 8] = b"KILNPACK";
+const FORMAT: u32 = 1;
+/// Where what the checksum covers begins.
+const BODY: usize = 32;
+const HEADER: usize = 48;
+const ALIGN: usize = 64;
+
+/// A pack in memory. See the [module](self).
+#[derive(Debug)]
+pub struct Pack {
+    bytes: Vec<u8>,
+    target: Target,
+    records: HashMap<Key, Record>,
+}
+
+impl Pack {
+    /// Reads and checks a file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Pack, PackError> {
+        fs::read(path).map_err(|e| PackError::Read(e.into())).and_then(Pack::parse)
+    }
+
+    /// Checks the bytes of a file.
+    pub fn parse(bytes: Vec<u8>) -> Result<Pack, PackError> {
+        let header = bytes.get(..HEADER).ok_or(PackError::NoPack)?;
+        let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+        if header[..8] != MAGIC[..] {
+            return Err(PackError::NoPack);
+        }
+        let format = number(8);
+        if format != u64::from(FORMAT) {
+            return Err(PackError::Format { found: format, expected: FORMAT });
+        }
+        // Before the checksum, as the likelier accident with the clearer words.
+        if number(32) != bytes.len() as u64 {
+            return Err(PackError::Length { expected: number(32), found: bytes.len() as u64 });
+        }
+        let checksum = u128::from_le_bytes(header[16..BODY].try_into().expect("sixteen bytes"));
+        if checksum != XxHash3_128::oneshot(&bytes[BODY..]) {
+            return Err(PackError::Checksum);
+        }
+        let end = usize::try_from(number(40)).ok().and_then(|len| HEADER.checked_add(len));
+        let text = end.and_then(|end| bytes.get(HEADER..end)).ok_or(PackError::NoManifest)?;
+        let (target, records) = Manifest::read(text, bytes.len())?;
+        Ok(Pack { bytes, target, records })
+    }
+
+    /// Whether kernels of this pack are those that this compiler makes for `target`.
+    pub fn check_target(&self, target: &Target) -> Result<(), PackError> {
+        if self.target == *target {
+            return Ok(());
+        }
+        Err(PackError::Target { found: Box::new(self.target.clone()), expected: Box::new(target.clone()) })
+    }
+
+    /// What all its kernels are compiled for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How many kernels it has.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The kernels' problems, with the length and the hash of each one's code, in no order.
+    pub fn kernels(&self) -> impl Iterator<Item = (&Problem, usize, u128)> {
+        self.records.iter().map(|(key, record)| (&key.problem, record.code.len(), record.hash))
+    }
+
+    /// The kernel for a key, if the pack has it.
+    pub(crate) fn get(&self, key: &Key) -> Option<Result<Package, PackError>> {
+        let record = self.records.get(key)?;
+        Some(record.package(&self.target, key, &self.bytes))
+    }
+
+    /// Every kernel, checked; in no order.
+    pub fn packages(&self) -> impl Iterator<Item = Result<Package, PackError>> {
+        self.records.iter().map(|(key, record)| record.package(&self.target, key, &self.bytes))
+    }
+}
+
+/// The bytes of a pack of `packages`, all for `target`. Two for the same problem and options are one.
+///
+/// # Panics
+/// If a package is for another target.
+pub fn to_bytes<'a>(target: &Target, packages: impl IntoIterator<Item = &'a Package>) -> Vec<u8> {
+    let mut packages: Vec<&Package> = packages.into_iter().collect();
+    assert!(packages.iter().all(|p| p.facts().target == *target), "all packages are for one target");
+    let name = |p: &Package| (p.facts().problem.to_string(), manifest::options_text(&p.facts().options));
+    packages.sort_by_cached_key(|p| name(p));
+    packages.dedup_by_key(|p| name(p));
+    // Places depend on the manifest's length only through the alignment, so they are relative to the first image.
+    let mut places: Vec<Range<usize>> = vec![];
+    for package in &packages {
+        let start = places.last().map_or(0, |last| last.end.next_multiple_of(ALIGN));
+        places.push(start..start + package.image().len());
+    }
+    let manifest = Manifest::new(target, VERSION, packages.iter().copied().zip(&places)).to_text();
+    let first = (HEADER + manifest.len()).next_multiple_of(ALIGN);
+    let mut bytes = Vec::with_capacity(first + places.last().map_or(0, |last| last.end));
+    bytes.extend(MAGIC);
+    bytes.extend(u64::from(FORMAT).to_le_bytes());
+    bytes.resize(HEADER, 0);
+    bytes.extend(manifest.as_bytes());
+    for (package, place) in packages.iter().zip(&places) {
+        bytes.resize(first + place.start, 0);
+        bytes.extend(package.image());
+    }
+    let len = bytes.len() as u64;
+    bytes[32..40].copy_from_slice(&len.to_le_bytes());
+    bytes[40..48].copy_from_slice(&(manifest.len() as u64).to_le_bytes());
+    let checksum = XxHash3_128::oneshot(&bytes[BODY..]);
+    bytes[16..BODY].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// Writes a pack. The file is complete or not there: it is written beside `path` and then renamed.
+pub fn write<'a>(
+    path: impl AsRef<Path>,
+    target: &Target,
+    packages: impl IntoIterator<Item = &'a Package>,
+) -> io::Result<()> {
+    write_file(path.as_ref(), &to_bytes(target, packages))
+}
+
+/// Replaces a file by one that is complete, whoever else writes or dies meanwhile.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path).map(drop).map_err(|e| e.error)
+}
+
+/// How names of files begin that are being written.
+const TEMPORARY: &str = ".kiln-writing-";
+
+#[cfg(test)]
+mod tests;

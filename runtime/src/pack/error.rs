@@ -1,0 +1,73 @@
+//! Why a pack is refused.
+
+use std::io;
+use std::sync::Arc;
+
+use kiln_compiler::Target;
+use kiln_compiler::package::PackageError;
+
+/// Why a pack is not used. Its kernels are compiled instead.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PackError {
+    /// The file cannot be read.
+    #[error("cannot read it: {0}")]
+    Read(#[source] Arc<io::Error>),
+    /// It is another kind of file.
+    #[error("it is not a kernel pack")]
+    NoPack,
+    /// Its format is another.
+    #[error("it has format {found}, and this version of Kiln reads format {expected}: build it again")]
+    Format {
+        /// Of the file.
+        found: u64,
+        /// What can be read.
+        expected: u32,
+    },
+    /// It was cut off, or something was appended.
+    #[error("it has {found} bytes of {expected}: build or copy it again")]
+    Length {
+        /// What it should have.
+        expected: u64,
+        /// What it has.
+        found: u64,
+    },
+    /// Bytes have changed.
+    #[error("its checksum is wrong: it was damaged; build or copy it again")]
+    Checksum,
+    /// The manifest lies outside the file.
+    #[error("its manifest is not inside it: build it again")]
+    NoManifest,
+    /// The manifest cannot be understood.
+    #[error("its manifest is malformed: {0}")]
+    Manifest(String),
+    /// Another version of the compiler made it.
+    #[error("it was built by Kiln {found}, and this is {expected}: build it again")]
+    Compiler {
+        /// Of the pack.
+        found: String,
+        /// Of this program.
+        expected: &'static str,
+    },
+    /// It is for another target.
+    #[error("it is for {found}, and this runtime's target is {expected}: build one with `--target {expected}`")]
+    Target {
+        /// Of the pack.
+        found: Box<Target>,
+        /// Of the runtime.
+        expected: Box<Target>,
+    },
+    /// The code of a kernel is not that of its record.
+    #[error("the code of `{problem}` is damaged or not inside the file: build it again")]
+    Code {
+        /// The kernel's problem.
+        problem: String,
+    },
+    /// A record contradicts its problem.
+    #[error("the record of `{problem}` cannot be right: {cause}")]
+    Package {
+        /// The kernel's problem.
+        problem: String,
+        /// Why.
+        cause: PackageError,
+    },
+}

@@ -1,0 +1,178 @@
+//! The manifest of a pack: JSON.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use kiln_compiler::package::{Facts, Package};
+use kiln_compiler::schedule::Schedule;
+use kiln_compiler::{Options, Target, VERSION};
+use kiln_ir::Problem;
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
+
+use super::{ALIGN, HEADER, PackError};
+use crate::key::Key;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    kiln: String,
+    target: Target,
+    /// What the target needs of a machine, for readers of the manifest.
+    features: Vec<String>,
+    kernels: Vec<Kernel>,
+}
+
+/// A kernel as the manifest has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kernel {
+    problem: Problem,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    constant_weights: bool,
+    /// The schedule is not the compiler's choice but was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    forced: bool,
+    schedule: String,
+    way: usize,
+    cycles: f64,
+    bound: f64,
+    limit: String,
+    scratch: u64,
+    tasks: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    /// From the first image.
+    offset: usize,
+    bytes: usize,
+    /// XXH3-128 of the code, in hexadecimal.
+    hash: String,
+}
+
+/// What a pack knows of a kernel beside its key.
+#[derive(Debug)]
+pub(super) struct Record {
+    schedule: Schedule,
+    way: usize,
+    cycles: f64,
+    bound: f64,
+    limit: String,
+    scratch: u64,
+    tasks: u64,
+    notes: Vec<String>,
+    /// Its code in the file.
+    pub(super) code: Range<usize>,
+    pub(super) hash: u128,
+}
+
+/// Options as a text that tells them apart.
+pub(super) fn options_text(options: &Options) -> String {
+    let schedule = options.schedule.as_ref().map(Schedule::to_string).unwrap_or_default();
+    format!("constant_weights={} {schedule}", options.constant_weights)
+}
+
+fn features(target: &Target) -> Vec<String> {
+    let units = target.units.iter().map(|u| format!("{} {} bits", u.isa, u.lanes * 32));
+    units.chain(target.bf16.then(|| "bf16".to_owned())).collect()
+}
+
+impl Manifest {
+    pub(super) fn new<'a>(
+        target: &Target,
+        version: &str,
+        packages: impl Iterator<Item = (&'a Package, &'a Range<usize>)>,
+    ) -> Self {
+        let kernel = |(package, place): (&Package, &Range<usize>)| {
+            let facts = package.facts();
+            Kernel {
+                problem: facts.problem.clone(),
+                constant_weights: facts.options.constant_weights,
+                forced: facts.options.schedule.is_some(),
+                schedule: facts.schedule.to_string(),
+                way: facts.way,
+                cycles: facts.cycles,
+                bound: facts.bound,
+                limit: facts.limit.clone(),
+                scratch: facts.scratch_bytes,
+                tasks: facts.tasks,
+                notes: facts.notes.clone(),
+                offset: place.start,
+                bytes: place.len(),
+                hash: format!("{:032x}", XxHash3_128::oneshot(package.image())),
+            }
+        };
+        let kernels = packages.map(kernel).collect();
+        Manifest { kiln: version.to_owned(), target: target.clone(), features: features(target), kernels }
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("numbers are finite and keys are strings")
+    }
+
+    /// The target and kernels of a manifest at its place in a file of `len` bytes.
+    pub(super) fn read(text: &[u8], len: usize) -> Result<(Target, HashMap<Key, Record>), PackError> {
+        // The version first: another one's manifest may have other fields.
+        #[derive(Deserialize)]
+        struct Version {
+            kiln: String,
+        }
+        let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
+        let Version { kiln } = serde_json::from_slice(text).map_err(malformed)?;
+        if kiln != VERSION {
+            return Err(PackError::Compiler { found: kiln, expected: VERSION });
+        }
+        let manifest: Manifest = serde_json::from_slice(text).map_err(malformed)?;
+        if manifest.features != features(&manifest.target) {
+            return Err(PackError::Manifest(format!("`{}` has other features", manifest.target)));
+        }
+        let first = (HEADER + text.len()).next_multiple_of(ALIGN);
+        let records = manifest.kernels.into_iter().map(|kernel| kernel.read(first, len));
+        Ok((manifest.target, records.collect::<Result<_, _>>()?))
+    }
+}
+
+impl Kernel {
+    fn read(self, first: usize, len: usize) -> Result<(Key, Record), PackError> {
+        let name = || self.problem.to_string();
+        let code = first
+            .checked_add(self.offset)
+            .and_then(|start| Some(start..start.checked_add(self.bytes)?))
+            .filter(|code| code.end <= len && !code.is_empty())
+            .ok_or_else(|| PackError::Code { problem: name() })?;
+        let hash = u128::from_str_radix(&self.hash, 16).map_err(|_| PackError::Code { problem: name() })?;
+        let schedule: Schedule =
+            self.schedule.parse().map_err(|e| PackError::Manifest(format!("`{}`: {e}", name())))?;
+        let forced = self.forced.then(|| schedule.clone());
+        let key = Key {
+            problem: self.problem,
+            options: Options { schedule: forced, constant_weights: self.constant_weights },
+        };
+        let Kernel { way, cycles, bound, limit, scratch, tasks, notes, .. } = self;
+        Ok((key, Record { schedule, way, cycles, bound, limit, scratch, tasks, notes, code, hash }))
+    }
+}
+
+impl Record {
+    /// Puts the kernel together again.
+    pub(super) fn package(&self, target: &Target, key: &Key, file: &[u8]) -> Result<Package, PackError> {
+        let problem = || key.problem.to_string();
+        let code = file.get(self.code.clone()).unwrap_or_default();
+        if XxHash3_128::oneshot(code) != self.hash {
+            return Err(PackError::Code { problem: problem() });
+        }
+        let facts = Facts {
+            problem: key.problem.clone(),
+            target: target.clone(),
+            options: key.options.clone(),
+            way: self.way,
+            schedule: self.schedule.clone(),
+            cycles: self.cycles,
+            bound: self.bound,
+            limit: self.limit.clone(),
+            scratch_bytes: self.scratch,
+            tasks: self.tasks,
+            notes: self.notes.clone(),
+        };
+        Package::new(facts, code.to_vec()).map_err(|cause| PackError::Package { problem: problem(), cause })
+    }
+}

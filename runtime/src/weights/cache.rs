@@ -1,0 +1,124 @@
+//! Packed weights by what they are: whoever wants the same ones in the same layout shares them.
+//!
+//! The cache keeps nothing alive. Users hold the weights, and the memory is free when the last of them lets go; the runtime's
+//! limit on all packed weights bounds what they can hold together. A slot per weights and layout is locked while they are packed,
+//! so that others wait for them instead of packing again; the table of slots is locked for look-ups alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytemuck::cast_slice;
+use kiln_compiler::packed::PackedLayout;
+use twox_hash::XxHash3_128;
+
+use super::{PackedWeights, WeakWeights};
+use crate::args::Input;
+use crate::error::RuntimeError;
+use crate::kernel::Kernel;
+
+/// Which weights some are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WeightsId(Id);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Id {
+    /// The caller's number.
+    Given(u64),
+    /// The hash of their values.
+    Content(u128),
+}
+
+impl From<u64> for WeightsId {
+    /// A number that the caller gives to no others as long as anyone uses these.
+    fn from(id: u64) -> Self {
+        WeightsId(Id::Given(id))
+    }
+}
+
+impl WeightsId {
+    /// By their content: XXH3-128 of type and values, which takes as long as reading them. Different weights have different ids
+    /// but for a chance of 2^-128; whoever chooses values on purpose can make two that do not.
+    pub fn of<'a>(weights: impl Into<Input<'a>>) -> Self {
+        let hash = match weights.into() {
+            Input::F32(v) => XxHash3_128::oneshot(cast_slice(v)),
+            Input::Bf16(v) => XxHash3_128::oneshot_with_seed(16, cast_slice(v)),
+            Input::Packed(packed) => XxHash3_128::oneshot_with_seed(1, packed.as_bytes()),
+        };
+        WeightsId(Id::Content(hash))
+    }
+}
+
+type Slot = Arc<Mutex<WeakWeights>>;
+type Key = (WeightsId, Arc<PackedLayout>);
+type Table = Mutex<HashMap<Key, Slot>>;
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct PackedCache(Arc<Table>);
+
+/// How weights find their slot again.
+pub(crate) struct Registration {
+    table: Weak<Table>,
+    key: Key,
+}
+
+impl PackedCache {
+    pub(crate) fn get(
+        &self,
+        kernel: &Kernel,
+        id: WeightsId,
+        weights: Input<'_>,
+    ) -> Result<PackedWeights, RuntimeError> {
+        let Some(layout) = kernel.shared_layout() else {
+            return Err(RuntimeError::NotPacked { problem: Box::new(kernel.problem().clone()) });
+        };
+        let key = (id, layout.clone());
+        let slot = lock(&self.0).entry(key.clone()).or_default().clone();
+        let result = {
+            let mut slot = lock(&slot);
+            match slot.upgrade() {
+                Some(packed) => Ok(packed),
+                None => {
+                    let registration = Registration { table: Arc::downgrade(&self.0), key: key.clone() };
+                    let packed = kernel.pack_registered(weights, Some(registration));
+                    if let Ok(packed) = &packed {
+                        *slot = packed.downgrade();
+                    }
+                    packed
+                }
+            }
+        };
+        drop(slot);
+        if result.is_err() {
+            forget(&self.0, &key);
+        }
+        result
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+}
+
+impl Registration {
+    /// The weights are gone.
+    pub(super) fn dropped(self) {
+        if let Some(table) = self.table.upgrade() {
+            forget(&table, &self.key);
+        }
+    }
+}
+
+/// Removes a slot that nobody uses. Slots are given out under the table's lock, so one that only the table has stays unused.
+fn forget(table: &Table, key: &Key) {
+    let mut table = lock(table);
+    if table.get(key).is_some_and(|slot| Arc::strong_count(slot) == 1 && lock(slot).upgrade().is_none()) {
+        table.remove(key);
+    }
+}
+
+/// What the locks guard is whole after a panic: weights are put into a slot when they are packed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
