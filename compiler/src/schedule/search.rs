@@ -4,6 +4,7 @@
 //! shape; the same search serves every target.
 
 use std::fmt;
+use std::ops::Range;
 
 use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::{Contraction, DType, Window};
@@ -57,8 +58,14 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
             }
             let modes: &[Rows] = if c.window.is_some() { &[Rows::Line, Rows::Flat] } else { &[Rows::Flat] };
             for &mode in modes {
+                // The columns that are left over, and the best rows for them: the same for many tiles.
+                let mut rest = (0, 1);
                 for (rows, columns) in register_tiles(form, unit, c, mode) {
-                    let schedule = plain(c, form, unit, model, mode, [rows, columns]);
+                    let left = c.n % columns;
+                    if left > 0 && left != rest.0 {
+                        rest = (left, best_rows(c, form, unit, model, mode, left));
+                    }
+                    let schedule = plain(c, form, unit, mode, [rows, columns], rest.1);
                     let cost = model.predict_in_cache(&schedule);
                     tiles.extend(cost.map(|cost| (schedule, cost)));
                 }
@@ -76,7 +83,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
                 None => blockings(c, tile, target, model, constant),
             };
             for schedule in all {
-                if schedule.verify(c, target).is_ok() {
+                if schedule.check(c, target).is_ok() {
                     let cost = model.predict(&schedule);
                     weighed.extend(cost.map(|cost| (schedule, cost)));
                 }
@@ -153,17 +160,27 @@ fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
     (1..=m).take_while(|&rows| fits(form, unit, rows, columns)).last().unwrap_or(0)
 }
 
-/// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
-fn plain(
+/// The schedule with one tile, nothing packed and no cache blocks; columns left over have tiles of `rest` rows.
+fn plain(c: &Contraction, form: Form, unit: &VectorUnit, mode: Rows, [rows, columns]: [u64; 2], rest: u64) -> Schedule {
+    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
+    let main = c.n / columns * columns;
+    let mut regions = vec![plain_region(c, form, unit, parallel, 0..main, [rows, columns])];
+    if main < c.n {
+        regions.push(plain_region(c, form, unit, parallel, main..c.n, [rest, c.n - main]));
+    }
+    Schedule { isa: unit.isa, form, rows: mode, parallel, regions }
+}
+
+fn plain_region(
     c: &Contraction,
     form: Form,
     unit: &VectorUnit,
-    model: &Model<'_>,
-    mode: Rows,
-    [rows, columns]: [u64; 2],
-) -> Schedule {
-    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
-    let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
+    parallel: Parallel,
+    columns: Range<u64>,
+    [mr, nr]: [u64; 2],
+) -> Region {
+    let Range { start, end } = columns;
+    Region {
         start,
         end,
         mr,
@@ -176,27 +193,22 @@ fn plain(
         // Putting blocks for BFMMLA together in place would rank tiles by that; whether to pack is decided later.
         lhs: if form == Form::Mmla { LhsAccess::Block } else { LhsAccess::InPlace },
         rhs: RhsAccess::InPlace,
-    };
-    let main = c.n / columns * columns;
-    let mut regions = vec![region(0, main, rows, columns)];
-    let left = c.n - main;
-    if left > 0 {
-        let cost = |mr: u64| {
-            let one = Schedule {
-                isa: unit.isa,
-                form,
-                rows: mode,
-                parallel: Parallel::N,
-                regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
-            };
-            model.bare().predict_in_cache(&one).unwrap_or(f64::INFINITY)
-        };
-        // Tiles of a window are as high as the others at most: lines are cut alike.
-        let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
-        let best = (1..=max_rows(form, unit, left, most)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
-        regions.push(region(main, c.n, best.unwrap_or(1), left));
     }
-    Schedule { isa: unit.isa, form, rows: mode, parallel, regions }
+}
+
+/// The best rows of a tile that is `columns` wide.
+fn best_rows(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, mode: Rows, columns: u64) -> u64 {
+    let bare = model.bare();
+    // Tiles of a window are as high as the others at most: lines are cut alike.
+    let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
+    let cost = |mr: u64| {
+        let parallel = Parallel::N;
+        let regions = vec![plain_region(c, form, unit, parallel, 0..columns, [mr, columns])];
+        let one = Schedule { isa: unit.isa, form, rows: mode, parallel, regions };
+        (mr, bare.predict_in_cache(&one).unwrap_or(f64::INFINITY))
+    };
+    let best = (1..=max_rows(form, unit, columns, most)).map(cost).min_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or(1, |(rows, _)| rows)
 }
 
 /// The most rows that a window's tile may have.
