@@ -157,7 +157,7 @@ impl Runtime {
 impl Family {
     fn new(runtime: &Runtime, text: &str, wanted: &FamilyOptions) -> Result<Self, RuntimeError> {
         let pattern = Pattern(text);
-        let options = Options { constant_weights: wanted.constant_weights, schedule: None };
+        let options = Options { constant_weights: wanted.constant_weights, ..Options::default() };
         let general = match pattern.slices()? {
             Some(strides) => match tiles::Tiles::new(runtime, &pattern, &strides, &options)? {
                 Some(tiles) => General::Tiles(tiles),
@@ -165,10 +165,13 @@ impl Family {
             },
             None => General::Padded(padded::Padded::new(runtime, &pattern, wanted.max)?),
         };
-        // Padding changes what weights are packed for.
-        let is_padded = matches!(general, General::Padded(_));
-        let options = Options { constant_weights: wanted.constant_weights && !is_padded, schedule: None };
+        // All members read the same weights: packed as general code has them, or in place.
         let layout = general.kernels().next().and_then(|k| k.weights_layout()).cloned();
+        let options = Options {
+            constant_weights: layout.is_some(),
+            packed_like: layout.clone().map(Arc::new),
+            ..Options::default()
+        };
         Ok(Family {
             runtime: runtime.clone(),
             pattern: text.into(),
@@ -275,17 +278,16 @@ impl Family {
     fn compile_in_background(&self, member: &Arc<Member>) {
         *lock(&self.counts.pending) += 1;
         let (member, options) = (Arc::clone(member), self.options.clone());
-        let (layout, pending) = (self.layout.clone(), Pending(Arc::clone(&self.counts)));
+        let pending = Pending(Arc::clone(&self.counts));
         let job = move |inner: &Arc<Inner>| {
             let runtime = Runtime::from_inner(Arc::clone(inner));
             match runtime.kernel_with(&member.problem, &options) {
-                Ok(kernel) if kernel.weights_layout() == layout.as_ref() => {
+                Ok(_) => {
                     pending.0.exact.fetch_add(1, Ordering::Relaxed);
                     member.exact.store(true, Ordering::Release);
                 }
                 // `queued` stays: general code is the best that reads the family's weights.
-                Ok(_) => tracing::debug!(problem = %member.problem, "exact code reads weights in another layout"),
-                Err(error) => tracing::warn!(problem = %member.problem, %error, "no exact code"),
+                Err(error) => tracing::debug!(problem = %member.problem, %error, "no exact code"),
             }
             drop(pending);
         };

@@ -112,7 +112,7 @@ impl Runtime {
     /// A problem that cannot be compiled is refused with the same error for a second, without trying again.
     #[inline]
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
-        static DEFAULT: Options = Options { schedule: None, constant_weights: false };
+        static DEFAULT: Options = Options { schedule: None, constant_weights: false, packed_like: None };
         self.kernel_with(problem, &DEFAULT)
     }
 

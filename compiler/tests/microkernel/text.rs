@@ -102,7 +102,7 @@ fn kernel() -> impl Strategy<Value = MicroKernel> {
     let stmt = prop_oneof![
         3 => inst().prop_map(Stmt::Inst),
         1 => (any::<u64>(), inst(), prop::collection::vec(inst(), 0..4))
-            .prop_map(|(trips, Inst { why, .. }, body)| Stmt::Loop { trips, why, body }),
+            .prop_map(|(trips, Inst { why, .. }, body)| Stmt::Loop { trips, why: why.to_string(), body }),
     ];
     let header = ("[A-Za-z_][A-Za-z0-9_]{0,12}", isa, any::<u32>(), any::<u8>());
     (header, (param("v0"), param("loop")), prop::collection::vec(stmt, 0..8)).prop_map(

@@ -29,13 +29,19 @@ impl Blocks {
         options: &Options,
     ) -> Result<Self, RuntimeError> {
         let mut blocks = Blocks { kernels: vec![], sizes: vec![], strides };
+        // All read the same weights, in the layout that the most steps want.
+        let [most, ..] = SIZES;
+        let layout = runtime.kernel_with(&pattern.problem(most)?, options)?.weights_layout().cloned().map(Arc::new);
+        let options = Options { constant_weights: layout.is_some(), packed_like: layout, ..Options::default() };
         for size in SIZES.into_iter().rev() {
-            let kernel = runtime.kernel_with(&pattern.problem(size)?, options)?;
-            let layout = kernel.weights_layout();
-            // All read the same weights.
-            if blocks.kernels.first().is_none_or(|one| one.weights_layout() == layout) {
-                blocks.kernels.push(kernel);
-                blocks.sizes.push(size);
+            match runtime.kernel_with(&pattern.problem(size)?, &options) {
+                Ok(kernel) => {
+                    blocks.kernels.push(kernel);
+                    blocks.sizes.push(size);
+                }
+                // The layout does not suit so few; with one step there must be code.
+                Err(e) if size == 1 => return Err(e),
+                Err(_) => {}
             }
         }
         Ok(blocks)

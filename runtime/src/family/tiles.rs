@@ -49,7 +49,8 @@ impl Tiles {
             return Ok(None);
         }
         let target = runtime.target();
-        let Some(full) = tile_schedule(search(&c, target, options.constant_weights).schedule, &c, target) else {
+        let chosen = search(&c, target, options.constant_weights, None);
+        let Some(full) = chosen.and_then(|choice| tile_schedule(choice.schedule, &c, target)) else {
             return Ok(None);
         };
         let height = full.regions.iter().map(|r| r.mr).max().unwrap_or(1);
