@@ -6,7 +6,7 @@ use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
-use kiln_runtime::RuntimeError;
+use kiln_runtime::{PackError, RuntimeError};
 
 use crate::npy::NpyError;
 
@@ -81,6 +81,9 @@ pub enum Error {
     /// The runtime refused.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A pack is refused.
+    #[error(transparent)]
+    Pack(PackError),
     /// Standard output or a report cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
