@@ -106,11 +106,6 @@ impl<K, V: Replicate> Stripes<K, V> {
         removed
     }
 
-    /// Takes out everything. The store is locked, and empty.
-    pub(crate) fn clear(&self) -> Vec<HashTable<Copy<K, V>>> {
-        self.0.iter().map(|stripe| std::mem::take(&mut *stripe.table.lock())).collect()
-    }
-
     pub(crate) fn hits(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.hits.load(Ordering::Relaxed)).sum()
     }
