@@ -12,7 +12,6 @@ mod data;
 mod dump;
 mod error;
 mod mark;
-mod npy;
 mod problems;
 mod run;
 mod scale;
