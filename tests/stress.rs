@@ -13,7 +13,7 @@ const CODE: usize = 2 << 20;
 /// An emulator does not get so far; there the number of kernels is what is short.
 const ENTRIES: usize = if cfg!(target_arch = "aarch64") { 16 } else { 2_000 };
 /// Of packed weights: some threads at once.
-const PACKED: usize = 16 << 10;
+const PACKED: usize = 6 << 10;
 
 fn seconds() -> Duration {
     let set = std::env::var("KILN_STRESS_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));

@@ -6,9 +6,8 @@ use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
+use kiln_npy::NpyError;
 use kiln_runtime::{PackError, RuntimeError};
-
-use crate::npy::NpyError;
 
 /// Any failure of the tool; printed after `error: `.
 #[derive(Debug, thiserror::Error)]

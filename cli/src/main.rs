@@ -13,7 +13,6 @@ mod dump;
 mod error;
 mod family;
 mod mark;
-mod npy;
 mod pack;
 mod problems;
 mod run;

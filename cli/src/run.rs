@@ -13,7 +13,6 @@ use crate::check::compare;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::mark;
-use crate::npy;
 use crate::problems::ProblemArgs;
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
@@ -153,7 +152,7 @@ impl RunArgs {
 
         kernel.run(tensors.args())?;
         if let Some(path) = &self.dst {
-            npy::write(path, &tensors.dst.operand, &tensors.dst.values.to_f32())?;
+            kiln_npy::write(path, &tensors.dst.operand, &tensors.dst.values.to_f32())?;
         }
         let found = compare(kernel.problem(), &tensors, Sums::Rounded);
 
@@ -173,7 +172,7 @@ impl RunArgs {
         for (_, name, path) in self.files() {
             let inputs = tensors.inputs.iter_mut().chain([&mut tensors.dst]);
             if let Some(t) = inputs.into_iter().find(|t| t.operand.name == name) {
-                npy::read(path, &t.operand, &mut t.values)?;
+                kiln_npy::read(path, &t.operand, |at, value| t.values.set(at, value))?;
             }
         }
         tensors.keep_dst();

@@ -60,7 +60,7 @@ pub enum PackageError {
     /// The schedule is not one of the problem on the target.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// A number that no compilation gives.
+    /// A number or a choice that no compilation gives.
     #[error("{0}")]
     Number(&'static str),
 }
@@ -76,6 +76,9 @@ impl Package {
         }
         if !(facts.cycles.is_finite() && facts.bound.is_finite()) || isize::try_from(facts.scratch_bytes).is_err() {
             return Err(PackageError::Number("predicted cycles or scratch memory are beyond all measure"));
+        }
+        if facts.options.schedule.as_ref().is_some_and(|asked| *asked != facts.schedule) {
+            return Err(PackageError::Number("another schedule was asked for"));
         }
         let layout = PackedLayout::of(&contraction, &facts.schedule, &facts.target);
         if layout.is_some() && !facts.options.constant_weights {
@@ -169,6 +172,13 @@ mod tests {
         assert!(with(&|f| f.tasks = 0).contains("nothing"));
         assert!(with(&|f| f.scratch_bytes = u64::MAX).contains("scratch"));
         assert!(with(&|f| f.options.constant_weights = false).contains("not constant"));
+        assert!(
+            with(&|f| f.options.schedule =
+                "neon parallel=none; n 0..96 tile 1x96 mc=7 nc=96 kc=64 unroll=4 order=nm lhs=inplace rhs=packed"
+                    .parse()
+                    .ok())
+            .contains("another schedule")
+        );
         assert!(Package::new(package.facts().clone(), vec![]).is_err());
     }
 }

@@ -8,6 +8,7 @@ pub mod canary;
 mod checker;
 pub mod data;
 pub mod fault;
+pub mod fuzz;
 pub mod guarded;
 pub mod shapes;
 pub mod targets;

@@ -137,7 +137,7 @@ fn pages_are_never_writable_and_executable() {
 #[test]
 fn reused_pages_hold_traps_behind_the_code() {
     let pool = CodePool::new().unwrap();
-    let long = LoadedCode::publish(&pool, &[0x5a; 4_000], "long", 16).unwrap();
+    let long = LoadedCode::publish(&pool, &[0x5a; 4_000]).unwrap();
     let address = long.entry();
     drop(long);
     let short = load(&pool, 7);

@@ -135,7 +135,7 @@ fn links_are_not_followed() {
     fs::write(&victim, "").unwrap();
     std::os::unix::fs::symlink(&victim, directory.path().join(format!("perf-{}.map", std::process::id()))).unwrap();
     profile(&[Format::PerfMap], directory.path()).record(NAME, pointer(0x1000), &[0xc3]);
-    assert_eq!(fs::read(victim).unwrap(), []);
+    assert_eq!(fs::read(victim).unwrap(), [0; 0]);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! the operand as it lies in memory: dimensions in the order of its tag. NumPy knows no bf16, so such operands are read from f32
 //! and rounded, or from their raw bits, and written as f32.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
@@ -13,11 +15,12 @@ use std::path::{Path, PathBuf};
 use kiln_ir::{DType, Operand};
 use py_literal::Value;
 
-use crate::tensors::Values;
-
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
 const MAX_HEADER: usize = 10_000;
+/// Opening brackets of a header: its own, the shape's, and a few for the error to say that elements are records. The time that
+/// py_literal takes grows exponentially with brackets in brackets.
+const MAX_BRACKETS: usize = 6;
 /// Little-endian binary32.
 const DESCR: &str = "<f4";
 /// What holds raw bf16: `|V2` is how ml_dtypes saves it.
@@ -125,15 +128,15 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Reads `operand` into `values`, which are as many as it has.
-pub fn read(path: &Path, operand: &Operand, values: &mut Values) -> Result<(), NpyError> {
+/// Reads `operand` from a file and calls `put` with the place and value of each element.
+pub fn read(path: &Path, operand: &Operand, put: impl FnMut(usize, f32)) -> Result<(), NpyError> {
     File::open(path)
         .map_err(NpyErrorKind::from)
-        .and_then(|file| read_from(&mut BufReader::new(file), operand, &mut |at, value| values.set(at, value)))
+        .and_then(|file| read_from(&mut BufReader::new(file), operand, put))
         .map_err(|cause| NpyError { path: path.into(), cause })
 }
 
-/// Writes `values` as `operand`, in f32.
+/// Writes `values` as `operand` to a file, in f32.
 pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyError> {
     let write = || {
         let mut out = BufWriter::new(File::create(path)?);
@@ -144,7 +147,7 @@ pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyEr
 }
 
 /// Reads `operand` and calls `put` with the place and value of each element.
-fn read_from(r: &mut impl Read, operand: &Operand, put: &mut dyn FnMut(usize, f32)) -> Result<(), NpyErrorKind> {
+pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize, f32)) -> Result<(), NpyErrorKind> {
     let header = Header::parse(&header_text(r)?)?;
     let shape = Shape::of(operand);
     let name = operand.name.clone();
@@ -254,6 +257,9 @@ struct Header {
 impl Header {
     fn parse(text: &str) -> Result<Self, NpyErrorKind> {
         let bad = |why: &str| NpyErrorKind::Header(why.into());
+        if text.matches(['(', '[', '{']).nth(MAX_BRACKETS).is_some() {
+            return Err(bad("more brackets than an array of numbers has"));
+        }
         let Ok(Value::Dict(entries)) = text.trim_end().parse() else {
             return Err(bad("expected a dictionary of 'descr', 'fortran_order' and 'shape'"));
         };
@@ -271,7 +277,8 @@ impl Header {
     }
 }
 
-fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
+/// Writes `values` as `operand`, in f32.
+pub fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
     let shape = Shape::of(operand);
     let mut header = format!("{{'descr': '{DESCR}', 'fortran_order': False, 'shape': {shape}, }}");
     let before = MAGIC.len() + 2 + 2;
@@ -303,7 +310,7 @@ mod tests {
 
     fn values(bytes: &[u8], operand: &Operand) -> Result<Vec<f32>, NpyErrorKind> {
         let mut values = vec![f32::NAN; operand.len() as usize];
-        read_from(&mut &bytes[..], operand, &mut |at, value| values[at] = value).map(|()| values)
+        read_from(&mut &bytes[..], operand, |at, value| values[at] = value).map(|()| values)
     }
 
     fn error(bytes: &[u8]) -> String {
@@ -366,7 +373,9 @@ mod tests {
             (&GOOD.replace("(2, 3)", "[2, 3]"), 6, "not a tuple"),
             (&GOOD.replace("'shape'", "'form'"), 6, "'shape' is missing"),
             ("[]\n", 6, "expected a dictionary"),
-            (&"[".repeat(9_000), 6, "expected a dictionary"),
+            (&"[".repeat(9_000), 6, "more brackets"),
+            (&format!("{}1{}", "[".repeat(99), "]".repeat(99)), 6, "more brackets"),
+            (&format!("{{{{{{{{{{{{'{}", "a".repeat(9_000)), 6, "expected a dictionary"),
             (&" ".repeat(10_001), 0, "10001 bytes long"),
         ] {
             let got = error(&file(header, elements));

@@ -1,0 +1,243 @@
+//! What is fuzzed: functions that take any bytes and panic where Kiln breaks a promise.
+//!
+//! `fuzz/` has a cargo-fuzz target for each, with seeds; `tests/fuzz.rs` runs them for a moment in every test run. No code that
+//! comes from a fuzzer is executed.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use kiln_compiler::package::Facts;
+use kiln_compiler::schedule::Schedule;
+use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
+use kiln_ir::{Func, Operand, Problem};
+use kiln_runtime::{Pack, pack};
+use twox_hash::XxHash3_128;
+
+/// A function that takes any bytes.
+pub type Body = fn(&[u8]);
+
+/// Every body with its name.
+pub const ALL: [(&str, Body); 5] =
+    [("text", text), ("npy", npy), ("pack", pack), ("package", package), ("compile", compiles)];
+
+/// Text of anything that a user writes: what parses has one canonical text.
+pub fn text(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    canonical::<Problem>(text);
+    canonical::<Schedule>(text);
+    canonical::<Target>(text);
+    canonical::<Func>(text);
+}
+
+fn canonical<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) {
+    match text.parse::<T>() {
+        Ok(value) => {
+            let canonical = value.to_string();
+            let again: T =
+                canonical.parse().unwrap_or_else(|e| panic!("`{text}` is `{canonical}`, and that is not: {e}"));
+            assert_eq!(again, value, "`{text}` is `{canonical}`");
+            assert_eq!(again.to_string(), canonical);
+        }
+        Err(e) => assert!(!e.to_string().is_empty()),
+    }
+}
+
+/// A byte that chooses an operand, and a file that may hold it: what is read can be written and read again.
+pub fn npy(bytes: &[u8]) {
+    static OPERANDS: LazyLock<Vec<Operand>> = LazyLock::new(|| {
+        // The last is larger than the memory of any test machine.
+        let problems = ["matmul f32 2x3:3x4", "conv bf16 mb1ic2ih3oc2kh1", "matmul bf16 65536x65536:65536x65536"];
+        problems.iter().flat_map(|p| p.parse::<Problem>().expect("a problem").operands().into_iter().take(2)).collect()
+    });
+    let Some((choice, mut file)) = bytes.split_first() else { return };
+    let operand = &OPERANDS[usize::from(*choice) % OPERANDS.len()];
+    let mut values = vec![];
+    let put = |at: usize, value: f32| {
+        assert_eq!(at, values.len(), "elements come in order");
+        values.push(value);
+    };
+    if let Err(e) = kiln_npy::read_from(&mut file, operand, put) {
+        assert!(!e.to_string().is_empty());
+        return;
+    }
+    assert_eq!(values.len() as u64, operand.len());
+    let (mut written, mut again) = (vec![], vec![]);
+    kiln_npy::write_to(&mut written, operand, &values).expect("memory takes everything");
+    kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(value)).expect("it was written so");
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&again), bits(&values));
+}
+
+/// A digit, and accordingly a pack, a manifest, or changes to a good pack; each with its header put right.
+pub fn pack(bytes: &[u8]) {
+    let Some((mode, rest)) = bytes.split_first() else { return };
+    match mode % 3 {
+        0 => {
+            look(rest.to_vec());
+            look(repaired(rest.to_vec()));
+        }
+        // Seeds are for no version in particular.
+        1 => look(with_manifest(&String::from_utf8_lossy(rest).replacen("VERSION", VERSION, 1))),
+        _ => look(repaired(changed(&GOOD, rest))),
+    }
+}
+
+static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let target = "neoverse-v1".parse().expect("a target");
+    let constant = Options { constant_weights: true, ..Options::default() };
+    let problems = [
+        ("matmul f32 3x5:5x7 +bias", Options::default()),
+        ("ip f32 mb2ic16oc24", constant.clone()),
+        ("conv f32 mb1ic3ih5oc4kh3ph1", constant),
+    ];
+    let package = |(problem, options): &(&str, Options)| {
+        let problem = problem.parse().expect("a problem");
+        Package::of(&compile(&problem, &target, options).expect("code"), options)
+    };
+    pack::to_bytes(&target, &problems.iter().map(package).collect::<Vec<_>>())
+});
+
+/// Reads a pack and whatever it promises of its kernels.
+fn look(bytes: Vec<u8>) {
+    let pack = match Pack::parse(bytes) {
+        Ok(pack) => pack,
+        Err(e) => return assert!(!e.to_string().is_empty()),
+    };
+    assert_eq!((pack.kernels().count(), pack.is_empty()), (pack.len(), pack.len() == 0));
+    let packages: Vec<Package> = pack.packages().filter_map(Result::ok).collect();
+    packages.iter().for_each(derive);
+    round_trip(pack.target(), &packages);
+}
+
+fn round_trip(target: &Target, packages: &[Package]) {
+    let bytes = pack::to_bytes(target, packages);
+    let again = Pack::parse(bytes).expect("a pack that was just made");
+    assert_eq!(again.target(), target);
+    let again: Vec<Package> = again.packages().map(|p| p.expect("a kernel that was just packed")).collect();
+    assert_eq!(again.len(), packages.len());
+    for package in packages {
+        let same = |p: &&Package| p.facts() == package.facts() && p.image() == package.image();
+        assert!(again.iter().any(|p| same(&p)), "{:?} is lost", package.facts());
+    }
+}
+
+/// What a runtime asks of a package before it runs it.
+fn derive(package: &Package) {
+    let c = package.contraction();
+    assert!(c.macs() > 0 && c.operand_bytes() > 0);
+    if let Some(layout) = package.packed_layout() {
+        let (offsets, bytes) = layout.region_offsets();
+        assert!(offsets.iter().all(|at| *at < bytes), "{:?}", package.facts());
+        assert_eq!(layout.further_arguments().len() + 1, offsets.len());
+    }
+}
+
+/// A pack of this text and a few bytes that may be code.
+fn with_manifest(manifest: &str) -> Vec<u8> {
+    let mut bytes = [b"KILNPACK\x01\0\0\0\0\0\0\0", &[0; 32][..], manifest.as_bytes()].concat();
+    bytes[40..48].copy_from_slice(&(manifest.len() as u64).to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(64) + 4, 0);
+    repaired(bytes)
+}
+
+/// With a right length and checksum, if it is long enough to have them.
+fn repaired(mut bytes: Vec<u8>) -> Vec<u8> {
+    let len = bytes.len() as u64;
+    if bytes.len() >= 48 {
+        bytes[32..40].copy_from_slice(&len.to_le_bytes());
+        let checksum = XxHash3_128::oneshot(&bytes[32..]);
+        bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
+    }
+    bytes
+}
+
+/// `good` with bytes changed, inserted and removed as `edits` say, four bytes each.
+fn changed(good: &[u8], edits: &[u8]) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for [what, low, high, value] in edits.as_chunks().0 {
+        let at = usize::from(u16::from_le_bytes([*low, *high])) % bytes.len().max(1);
+        match what % 4 {
+            0 => bytes[at..].iter_mut().take(1).for_each(|b| *b = *value),
+            1 => bytes.insert(at, *value),
+            2 => drop(bytes.drain(at..(at + usize::from(*value)).min(bytes.len()))),
+            _ => bytes.truncate(bytes.len().saturating_sub(usize::from(*value))),
+        }
+    }
+    bytes
+}
+
+/// Lines of a [request](Request), the schedule, numbers and words: facts of a package, if nothing contradicts them.
+pub fn package(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines().map(str::trim);
+    let Some(Request { problem, target, options }) = Request::read(&mut lines) else { return };
+    let mut next = || lines.next().unwrap_or_default();
+    let Ok(schedule) = next().parse() else { return };
+    let mut number = || next().parse().unwrap_or(1);
+    let facts = Facts {
+        problem,
+        target,
+        options,
+        schedule,
+        way: number() as usize,
+        scratch_bytes: number(),
+        tasks: number(),
+        cycles: f64::from_bits(number()),
+        bound: f64::from_bits(number()),
+        limit: next().into(),
+        notes: vec![next().into()],
+    };
+    match Package::new(facts, vec![0; 4]) {
+        Ok(package) => {
+            derive(&package);
+            round_trip(&package.facts().target, std::slice::from_ref(&package));
+        }
+        Err(e) => assert!(!e.to_string().is_empty()),
+    }
+}
+
+/// Lines of a [request](Request): compiled if small, and the same again from a pack.
+pub fn compiles(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(Request { problem, target, options }) = Request::read(&mut text.lines()) else { return };
+    if !is_small(&problem) {
+        return;
+    }
+    match compile(&problem, &target, &options) {
+        Ok(artifact) => {
+            let package = Package::of(&artifact, &options);
+            derive(&package);
+            let again = Package::new(package.facts().clone(), package.image().to_vec()).expect("facts of real code");
+            assert_eq!(again.packed_layout(), package.packed_layout());
+            assert_eq!(again.contraction(), package.contraction());
+            round_trip(&target, &[package]);
+        }
+        Err(e @ CompileError::Internal { .. }) => panic!("{e}"),
+        Err(e) => assert!(!e.to_string().is_empty()),
+    }
+}
+
+/// What is asked of the compiler.
+struct Request {
+    problem: Problem,
+    target: Target,
+    options: Options,
+}
+
+impl Request {
+    /// A problem, a target, `constant` or another word, and a schedule or another word.
+    fn read<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
+        let (problem, target) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
+        let constant_weights = lines.next() == Some("constant");
+        let schedule = lines.next().and_then(|line| line.parse().ok());
+        Some(Request { problem, target, options: Options { schedule, constant_weights } })
+    }
+}
+
+/// Whether it compiles in milliseconds.
+fn is_small(problem: &Problem) -> bool {
+    problem.macs() <= 1 << 15
+        && problem.epilogue().ops().len() <= 8
+        && problem.operands().iter().all(|o| o.len() <= 1 << 13)
+}
