@@ -97,8 +97,8 @@ fn compile(
 fn notes(locations: &[MachSrcLoc<Final>], len: u32, reasons: &[String]) -> Vec<Note> {
     let mut notes: Vec<Note> = vec![];
     let mut push = |offset: u32, text: &str| match notes.last_mut() {
-        Some(last) if last.text == text => {}
-        _ => notes.push(Note { offset, text: text.to_owned() }),
+        Some(last) if *last.text == *text => {}
+        _ => notes.push(Note { offset, text: text.into() }),
     };
     let mut end = 0;
     for (loc, reason) in locations.iter().filter_map(|l| Some((l, reasons.get(l.loc.bits() as usize)?))) {
