@@ -190,7 +190,7 @@ impl Builder<'_> {
                 let low = plan.acc(i, 2 * j);
                 let high = (2 * j + 1 < plan.halves).then(|| plan.acc(i, 2 * j + 1));
                 let other = high.unwrap_or(low);
-                let (vectors, columns) = (self.vectors, self.columns(j));
+                let (vectors, columns) = (self.vectors, self.columns_of(j));
                 let at = |r: u64| (r * vectors + j) as usize;
                 let why = |r: u64| format!("c[{r}, {columns}]");
                 let even = |d| Op::Permute { f: Permute::UzpEven, bits: 64, d, a: low, b: other };

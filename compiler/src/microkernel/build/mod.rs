@@ -72,6 +72,8 @@ struct Builder<'a> {
     lanes: u64,
     params: Vec<Param>,
     body: Vec<Stmt>,
+    /// The columns of each vector, in words.
+    columns: Vec<String>,
     /// The names of the sums: vector `j` of row `i` at `i * vectors + j`.
     sums: Vec<Arc<str>>,
     /// The names of what is read, which runs share: those of loops, and those of steps that are left.
@@ -107,12 +109,14 @@ pub fn build(
         lanes,
         params: vec![],
         body: vec![],
+        columns: vec![],
         sums: vec![],
         names: RefCell::default(),
         results: vec![],
         free: vec![],
     };
     b.params = b.params();
+    b.columns = (0..vectors).map(|j| b.columns_of(j)).collect();
     b.sums = (0..b.rows).flat_map(|i| (0..vectors).map(move |j| (i, j))).map(|(i, j)| b.sum_name(i, j)).collect();
     match how.form {
         Form::Outer => b.outer()?,
@@ -242,7 +246,11 @@ impl Builder<'_> {
         (self.tile.n - j * self.lanes).min(self.lanes) as u16
     }
 
-    fn columns(&self, j: u64) -> String {
+    fn columns(&self, j: u64) -> &str {
+        &self.columns[j as usize]
+    }
+
+    fn columns_of(&self, j: u64) -> String {
         let from = j * self.lanes;
         match self.valid(j) {
             1 => format!("{from}"),
