@@ -83,7 +83,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn inst() -> impl Strategy<Value = Inst> {
     // Any line that does not start or end with space; among them some that look like code.
     let why = prop_oneof![Just(String::new()), "[^\\pC\\pZ]([^\\pC]{0,60}[^\\pC\\pZ])?", Just("; } loop 2 {".into())];
-    (op(), why).prop_map(|(op, why)| Inst { op, why })
+    (op(), why).prop_map(|(op, why)| Inst { op, why: why.into() })
 }
 
 /// Well-formed, but hardly ever meaningful micro-kernels.

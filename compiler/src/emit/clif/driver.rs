@@ -4,7 +4,7 @@
 //! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
 //! [`tasks`] are executed, a task being one iteration of the parallel loops at the top of the nest, which may be nested.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8, I16, I64};
@@ -120,7 +120,7 @@ enum Binding {
 }
 
 /// A part of an address. Cranelift finds equal ones as well, but takes longer than not to make them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Term {
     Scaled(Value, i64),
     Sum(Value, Value),
@@ -130,7 +130,7 @@ enum Term {
 /// The terms computed on every path to here, and in which order.
 #[derive(Default)]
 struct Terms {
-    values: HashMap<Term, Value>,
+    values: BTreeMap<Term, Value>,
     order: Vec<Term>,
 }
 
