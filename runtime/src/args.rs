@@ -122,6 +122,12 @@ impl<'a> Args<'a> {
         self
     }
 
+    /// Tensors of post-ops so far.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn operands_given(&self) -> usize {
+        self.post.as_slice().len()
+    }
+
     /// Pointers in the order of the kernel's entry, if every tensor is what the kernel expects and none is missing or too many.
     #[inline]
     pub(crate) fn pointers(mut self, expected: &Signature) -> Result<Pointers<'a>, RuntimeError> {

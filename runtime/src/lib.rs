@@ -71,6 +71,8 @@ mod runtime;
 mod scratch;
 mod threads;
 mod verbose;
+#[cfg(feature = "ndarray")]
+pub mod views;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers};
