@@ -13,7 +13,9 @@ fn output_of(name: &str) -> String {
     let runner = std::env::var("KILN_TEST_RUNNER").unwrap_or_default();
     let mut words: Vec<String> = runner.split_whitespace().map(str::to_owned).collect();
     words.push(path.to_str().unwrap().into());
-    let output = Command::new(&words[0]).args(&words[1..]).output().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let output = Command::new(&words[0]).args(&words[1..]).output().unwrap_or_else(|e| {
+        panic!("{}: {e}; `cargo build --release --examples` builds it, as `cargo test` without a choice of tests does", path.display())
+    });
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

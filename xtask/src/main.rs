@@ -4,6 +4,7 @@ mod bench;
 mod bless;
 mod check;
 mod errors;
+mod figures;
 mod hashes;
 mod header;
 mod links;
@@ -33,6 +34,8 @@ enum Task {
     Bench(bench::Args),
     /// Models the K loops of a problem's micro-kernels with llvm-mca.
     Mca(Box<mca::Args>),
+    /// Measures what starting a program on Kiln costs, and prints the table of docs/embedding.md.
+    Figures(figures::Args),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
     Errors(errors::Args),
     /// Makes capi/kiln.h from the crate's sources.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Hashes => hashes::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Mca(args) => mca::run(&args),
+        Task::Figures(args) => figures::run(&args),
         Task::Errors(args) => errors::run(&args),
         Task::Header(args) => header::run(&args),
     };
