@@ -2,6 +2,7 @@
 # Installs all that tools/test.sh needs on x86-64 Debian 12, given rustup's cargo. Run as root; a second run does nothing.
 #
 #   cc, as           link native tests; assemble x86-64 listings back to the same bytes
+#   c++, valgrind    the C API's header as C++; C programs watched for errors of memory
 #   llvm-mc, -mca    the encoder's oracle; the model behind `cargo xtask mca`
 #   aarch64-*-as     assemble AArch64 listings
 #   the rest         tools/setup-aarch64.sh
@@ -12,7 +13,7 @@ here=$(dirname "$(realpath "$0")")
 command -v apt-get >/dev/null || die "needs Debian's apt-get; docs/testing.md lists the tools to install by other means"
 command -v cargo >/dev/null || die "needs cargo, version 1.95 or later"
 
-packages=(git gcc libc6-dev binutils binutils-aarch64-linux-gnu llvm-22)
+packages=(git gcc g++ libc6-dev valgrind binutils binutils-aarch64-linux-gnu llvm-22)
 if [ -n "$(missing "${packages[@]}")" ]; then
     install_packages "${packages[@]}"
 fi

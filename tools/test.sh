@@ -33,6 +33,7 @@ stage() {
 export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
 KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
+stage "C programs" tools/test-c.sh
 stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512:512x512 +bias+relu"
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
@@ -51,6 +52,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/a64 PROPTEST_CASES=$emu
 a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --target aarch64-unknown-linux-gnu)
 stage "aarch64 build" "${a64_test[@]}" --all-targets --no-run
 KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --all-targets
+QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
 for core in "${more_cores[@]}"; do
     KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
 done

@@ -347,15 +347,29 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
     }
 
     /// Forgets all values, pinned or not, and all errors. Values being made now are stored when they are done.
+    ///
+    /// A few values at a time: what others store meanwhile finds the memory of those that left free.
     pub fn clear(&self) {
+        const AT_ONCE: usize = 4;
         let mut state = self.lock();
-        let stored = std::mem::replace(&mut state.stored, Ages::new());
-        let pinned = std::mem::replace(&mut state.pinned, Ages::new());
         let failures = std::mem::replace(&mut state.failures, Ages::new());
-        let copies = self.stripes.clear();
-        state.stats.bytes = 0;
-        drop(state);
-        drop((stored, pinned, failures, copies));
+        let mut left = state.stored.len() + state.pinned.len();
+        loop {
+            let mut removed = Vec::with_capacity(AT_ONCE);
+            while left > 0 && removed.len() < AT_ONCE {
+                let Some(entry) = state.stored.pop_oldest().or_else(|| state.pinned.pop_oldest()) else { break };
+                state.stats.bytes -= entry.bytes;
+                left -= 1;
+                removed.push(self.take_out(entry));
+            }
+            drop(state);
+            if removed.is_empty() {
+                break;
+            }
+            drop(removed);
+            state = self.lock();
+        }
+        drop(failures);
     }
 
     /// Removes the value of `key`, if there is one that `is_it` accepts.

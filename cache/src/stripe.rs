@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 
 use crate::Replicate;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, thread_number};
+use crate::sync::{Arc, AtomicBool, AtomicU64, HitLock, Ordering, thread_number};
 
 /// A value in the store.
 pub(crate) struct Entry<K, V> {
@@ -45,7 +45,7 @@ pub(crate) struct Copy<K, V> {
 /// On cache lines of its own: two, as processors fetch them in pairs.
 #[repr(align(128))]
 struct Stripe<K, V> {
-    table: Mutex<HashTable<Copy<K, V>>>,
+    table: HitLock<HashTable<Copy<K, V>>>,
     /// Changed under the lock, read without.
     hits: AtomicU64,
 }
@@ -55,7 +55,7 @@ pub(crate) struct Stripes<K, V>(Box<[Stripe<K, V>]>);
 impl<K, V: Replicate> Stripes<K, V> {
     /// `count` stripes, between 1 and the bits of a word.
     pub(crate) fn new(count: usize) -> Self {
-        let stripe = |_| Stripe { table: Mutex::new(HashTable::new()), hits: AtomicU64::new(0) };
+        let stripe = |_| Stripe { table: HitLock::new(HashTable::new()), hits: AtomicU64::new(0) };
         Stripes((0..count.clamp(1, u64::BITS as usize)).map(stripe).collect())
     }
 
@@ -70,7 +70,7 @@ impl<K, V: Replicate> Stripes<K, V> {
     #[inline]
     pub(crate) fn get(&self, hash: u64, is_key: impl Fn(&K) -> bool) -> Option<V> {
         let stripe = &self.0[self.own()];
-        let table = lock(&stripe.table);
+        let table = stripe.table.lock();
         let copy = table.find(hash, |copy| copy.entry.hash == hash && is_key(&copy.entry.key))?;
         copy.entry.mark_used();
         // Not an atomic addition: the lock keeps others from writing.
@@ -86,7 +86,7 @@ impl<K, V: Replicate> Stripes<K, V> {
         if all & 1 << own == 0 {
             entry.stripes.store(all | 1 << own, Ordering::Relaxed);
             let copy = Copy { entry: Arc::clone(entry), value: value.clone() };
-            lock(&self.0[own].table).insert_unique(entry.hash, copy, |copy| copy.entry.hash);
+            self.0[own].table.lock().insert_unique(entry.hash, copy, |copy| copy.entry.hash);
         }
         value
     }
@@ -98,17 +98,12 @@ impl<K, V: Replicate> Stripes<K, V> {
         while all != 0 {
             let stripe = &self.0[all.trailing_zeros() as usize];
             all &= all - 1;
-            let mut table = lock(&stripe.table);
+            let mut table = stripe.table.lock();
             if let Ok(found) = table.find_entry(entry.hash, |copy| Arc::ptr_eq(&copy.entry, entry)) {
                 removed.push(found.remove().0);
             }
         }
         removed
-    }
-
-    /// Takes out everything. The store is locked, and empty.
-    pub(crate) fn clear(&self) -> Vec<HashTable<Copy<K, V>>> {
-        self.0.iter().map(|stripe| std::mem::take(&mut *lock(&stripe.table))).collect()
     }
 
     pub(crate) fn hits(&self) -> u64 {

@@ -19,6 +19,28 @@ pub use std::{
 
 use std::sync::PoisonError;
 
+/// A lock for what one thread uses nearly alone, for a few instructions: taking it is one atomic operation and giving it back
+/// none, where std's lock needs one for each. A thread that finds it taken lets others run.
+#[cfg(not(loom))]
+pub type HitLock<T> = spin::mutex::SpinMutex<T, spin::relax::Yield>;
+#[cfg(loom)]
+pub type HitLock<T> = LoomLock<T>;
+
+/// Loom's lock with the face of [`spin`]'s.
+#[cfg(loom)]
+pub struct LoomLock<T>(Mutex<T>);
+
+#[cfg(loom)]
+impl<T> LoomLock<T> {
+    pub fn new(value: T) -> Self {
+        LoomLock(Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        lock(&self.0)
+    }
+}
+
 /// The lock, though a thread panicked with it: for state that no panic leaves half changed.
 #[inline]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

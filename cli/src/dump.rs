@@ -62,7 +62,7 @@ impl Stages {
 pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let problems = args.problems.load()?;
     let target = args.target.resolve()?;
-    let options = Options { schedule: args.schedule.clone(), constant_weights: args.packed };
+    let options = Options { schedule: args.schedule.clone(), constant_weights: args.packed, ..Options::default() };
     let stages = args.stage.list();
     let bare = problems.len() * stages.len() == 1;
     for problem in &problems {

@@ -7,7 +7,7 @@ use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
 use kiln_npy::NpyError;
-use kiln_runtime::RuntimeError;
+use kiln_runtime::{PackError, RuntimeError};
 
 /// Any failure of the tool; printed after `error: `.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,9 @@ pub enum Error {
     /// The runtime refused.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A pack is refused.
+    #[error(transparent)]
+    Pack(PackError),
     /// Standard output or a report cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),

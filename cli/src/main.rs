@@ -11,7 +11,9 @@ mod counter;
 mod data;
 mod dump;
 mod error;
+mod family;
 mod mark;
+mod pack;
 mod problems;
 mod run;
 mod scale;
@@ -20,6 +22,7 @@ mod tensors;
 mod timing;
 mod unchecked;
 mod verify;
+mod warm;
 mod worker;
 
 use std::io::{self, Write};
@@ -86,6 +89,9 @@ enum Command {
     Dump(dump::DumpArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
+    Pack(pack::PackArgs),
+    Warm(warm::WarmArgs),
+    Family(family::FamilyArgs),
 }
 
 fn main() -> ExitCode {
@@ -103,6 +109,9 @@ fn main() -> ExitCode {
         Command::Dump(args) => dump::dump(args, &mut out),
         Command::Verify(args) => verify::verify(args, &mut out),
         Command::Bench(args) => bench::bench(args, &mut out),
+        Command::Pack(args) => pack::run(args, &mut out),
+        Command::Warm(args) => warm::warm(args, &mut out),
+        Command::Family(args) => family::family(args, &mut out),
     };
     match result.and_then(|verdict| out.flush().map(|()| verdict).map_err(Error::Output)) {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

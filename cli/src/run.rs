@@ -130,7 +130,7 @@ impl RunArgs {
     fn one(&self, problem: &Problem, runtime: &Runtime, out: &mut impl Write) -> Result<Verdict, Error> {
         // Operands first: a bad file is told before anything is compiled.
         let mut tensors = self.tensors(problem)?;
-        let options = Options { schedule: self.schedule.clone(), constant_weights: self.packed };
+        let options = Options { schedule: self.schedule.clone(), constant_weights: self.packed, ..Options::default() };
         let kernel = runtime.kernel_with(problem, &options)?;
         let hit = measure(Duration::from_millis(10), &mut Cycles::none(), || {
             runtime.kernel_with(problem, &options).map(drop)

@@ -1,7 +1,7 @@
 //! The target of a subcommand.
 
 use kiln_compiler::Target;
-use kiln_runtime::{Runtime, RuntimeError};
+use kiln_runtime::{Runtime, RuntimeBuilder, RuntimeError};
 
 /// What is compiled for.
 #[derive(Debug, clap::Args)]
@@ -14,12 +14,15 @@ pub struct TargetArgs {
 impl TargetArgs {
     /// A runtime for the target, which this machine must be able to run.
     pub fn runtime(&self, threads: usize) -> Result<Runtime, RuntimeError> {
-        let builder = Runtime::builder().threads(threads);
+        self.builder().threads(threads).build()
+    }
+
+    /// Settings of a runtime for the target.
+    pub fn builder(&self) -> RuntimeBuilder {
         match &self.target {
-            Some(target) => builder.target(target.clone()),
-            None => builder,
+            Some(target) => Runtime::builder().target(target.clone()),
+            None => Runtime::builder(),
         }
-        .build()
     }
 
     /// The target itself: any that was asked for, else this machine's.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 
 use kiln_ir::{DType, Operand, Problem, Role};
-use kiln_runtime::{Args, Input, Kernel, PackedWeights, RuntimeError, bf16};
+use kiln_runtime::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16};
 
 use crate::data::{self, Integers};
 use crate::error::Error;
@@ -191,6 +191,15 @@ impl Tensors {
             self.packed = Some(kernel.pack_weights(self.inputs[1].values.input())?);
         }
         Ok(self.packed.as_ref().map(PackedWeights::bytes))
+    }
+
+    /// Packs the weights as a family reads them, if it reads packed ones.
+    pub fn pack_for(&mut self, family: &Family) -> Result<(), RuntimeError> {
+        self.packed = match family.weights_layout() {
+            Some(_) => Some(family.pack_weights(self.inputs[1].values.input())?),
+            None => None,
+        };
+        Ok(())
     }
 
     /// The tensors as arguments of a call, the weights packed if they were [packed](Self::pack).

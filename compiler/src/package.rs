@@ -88,6 +88,9 @@ impl Package {
         if layout.is_some() && !facts.options.constant_weights {
             return Err(PackageError::Number("weights are packed that are not constant"));
         }
+        if facts.options.packed_like.is_some() && facts.options.packed_like.as_deref() != layout.as_ref() {
+            return Err(PackageError::Number("weights are read in another layout than they were to be"));
+        }
         Ok(Self { facts, contraction, layout, image })
     }
 

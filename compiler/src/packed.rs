@@ -82,6 +82,16 @@ impl PackedLayout {
         Some(Self { k, taps, n: c.n, batch, regions })
     }
 
+    /// Whether the panels of a schedule, were it to read packed weights, are those of this layout.
+    pub fn is_of_panels(&self, c: &Contraction, schedule: &Schedule, target: &Target) -> bool {
+        let Some(unit) = target.unit(schedule.isa) else { return false };
+        schedule.regions.len() == self.regions.len()
+            && schedule.regions.iter().zip(&self.regions).all(|(r, own)| {
+                [r.start, r.end, r.nr] == [own.start, own.end, own.width]
+                    && schedule.rhs_panel(c, r, unit) == own.shape
+            })
+    }
+
     /// Elements from one panel of a region to the next.
     fn distance(&self, r: &PanelRegion) -> u64 {
         r.shape.distance(self.taps * self.k.next_multiple_of(r.shape.interleave), r.width)

@@ -1,7 +1,7 @@
 //! The pipeline: problem to artifact, one stage after another.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow};
 use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError};
@@ -24,6 +24,8 @@ pub struct Options {
     /// The right operand is the same in many calls and may be packed before them:
     /// [`Artifact::packed_layout`] tells whether the kernel wants that.
     pub constant_weights: bool,
+    /// The layout that constant weights are packed in already: the kernel reads them in it.
+    pub packed_like: Option<Arc<PackedLayout>>,
 }
 
 /// Why there is no artifact. The variant says who can mend it.
@@ -79,9 +81,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let (image, ranges) = link(&functions, target.arch).map_err(|e| internal("link")(e.into()))?;
     let layout = PackedLayout::of(&c, &choice.schedule, target);
     let notes = notes(&c, &choice.schedule, target);
-    let mut calls = vec![];
-    plan.calls(&nest.body, &mut calls);
-    let kernels = plan.kernels;
+    let Plan { kernels, calls, .. } = plan;
     let parts = Parts { way, contraction: c, choice, nest, kernels, calls, layout, notes };
     Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
@@ -163,13 +163,23 @@ fn choose_way(
 
 /// The schedule: the caller's, checked, or the cost model's.
 fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice, CompileError> {
-    let Some(schedule) = &options.schedule else { return Ok(search(c, target, options.constant_weights)) };
+    let like = options.packed_like.as_deref();
+    let unsupported = || CompileError::Unsupported {
+        what: "reading weights in the layout that they are packed in".into(),
+        target: Box::new(target.clone()),
+    };
+    let Some(schedule) = &options.schedule else {
+        return search(c, target, options.constant_weights, like).ok_or_else(unsupported);
+    };
     schedule.verify(c, target)?;
     if !options.constant_weights && schedule.regions.iter().any(|r| r.rhs == RhsAccess::Packed) {
         return Err(CompileError::Unsupported {
             what: format!("`{schedule}`, which packs weights that are not said to be constant,"),
             target: Box::new(target.clone()),
         });
+    }
+    if like.is_some() && like != PackedLayout::of(c, schedule, target).as_ref() {
+        return Err(unsupported());
     }
     let prediction = cost::Model::of(c, target).predict(schedule).ok_or_else(|| CompileError::Unsupported {
         what: format!("the vector unit {}", schedule.isa),
@@ -221,6 +231,10 @@ struct Plan<'a> {
     unit: &'a VectorUnit,
     kernels: Vec<MicroKernel>,
     keys: HashMap<KernelKey, usize>,
+    /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
+    calls: Vec<Option<usize>>,
+    /// The same by the place of the tile or copy in the nest, which stays where it is: loops that are unrolled come back to it.
+    called: HashMap<*const (), Option<usize>>,
 }
 
 impl Plan<'_> {
@@ -262,63 +276,71 @@ impl Plan<'_> {
     }
 
     fn collect(&mut self, body: &[Stmt]) -> Result<(), BuildError> {
-        let unit = self.unit;
         for s in body {
-            let number = self.kernels.len();
             match s {
                 Stmt::Loop(l) => self.collect(&l.body)?,
                 Stmt::Tile(t) => {
-                    let how = self.how(t);
-                    if let Entry::Vacant(entry) = self.keys.entry(Plan::tile_key(self, t)) {
+                    let (key, how) = (self.tile_key(t), self.how(t));
+                    let kernel = self.kernel(key, |plan, number| {
                         let name = format!("uk{number}_{}x{}x{}", t.m, t.n, t.k);
-                        entry.insert(number);
-                        self.kernels.push(build::build(name, self.nest, t, unit, how)?);
-                    }
+                        build::build(name, plan.nest, t, plan.unit, how)
+                    })?;
+                    self.call(place(&**t), Some(kernel));
                 }
                 Stmt::Pack(p) => {
-                    if let Some(key) = self.pack_key(p)
-                        && let Entry::Vacant(entry) = self.keys.entry(key)
-                    {
-                        entry.insert(number);
-                        let name = format!("pack{number}");
-                        self.kernels.push(build::pack::build(name, self.nest, p, unit)?);
-                    }
+                    let make =
+                        |plan: &Self, number| build::pack::build(format!("pack{number}"), plan.nest, p, plan.unit);
+                    let kernel = self.pack_key(p).map(|key| self.kernel(key, make)).transpose()?;
+                    self.call(place(&**p), kernel);
                 }
                 _ => {}
             }
         }
         Ok(())
     }
+
+    /// The number of the micro-kernel of this kind, made if it is the first.
+    fn kernel(
+        &mut self,
+        key: KernelKey,
+        make: impl FnOnce(&Self, usize) -> Result<MicroKernel, BuildError>,
+    ) -> Result<usize, BuildError> {
+        let number = self.kernels.len();
+        if let Some(known) = self.keys.get(&key) {
+            return Ok(*known);
+        }
+        let made = make(self, number)?;
+        self.kernels.push(made);
+        self.keys.insert(key, number);
+        Ok(number)
+    }
+
+    fn call(&mut self, place: *const (), kernel: Option<usize>) {
+        self.calls.push(kernel);
+        self.called.insert(place, kernel);
+    }
 }
 
-impl Plan<'_> {
-    /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
-    fn calls(&self, body: &[Stmt], out: &mut Vec<Option<usize>>) {
-        for s in body {
-            match s {
-                Stmt::Loop(l) => self.calls(&l.body, out),
-                Stmt::Tile(t) => out.push(Some(driver::Callees::tile(self, t).0)),
-                Stmt::Pack(p) => out.push(driver::Callees::pack(self, p)),
-                _ => {}
-            }
-        }
-    }
+/// What tells a statement from others that are equal.
+fn place<T>(stmt: &T) -> *const () {
+    std::ptr::from_ref(stmt).cast()
 }
 
 impl driver::Callees for Plan<'_> {
     fn tile(&self, t: &Tile) -> (usize, Arguments) {
-        let kernel = self.keys[&self.tile_key(t)];
+        let kernel = self.called[&place(t)].expect("a tile calls a micro-kernel");
         (kernel, emit::arguments(&self.kernels[kernel]))
     }
 
     fn pack(&self, p: &Pack) -> Option<usize> {
-        self.pack_key(p).map(|key| self.keys[&key])
+        self.called[&place(p)]
     }
 }
 
 /// The distinct micro-kernels of a nest.
 fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &'a VectorUnit) -> Result<Plan<'a>, BuildError> {
-    let mut plan = Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new() };
+    let mut plan =
+        Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new(), calls: vec![], called: HashMap::new() };
     plan.collect(&nest.body)?;
     Ok(plan)
 }

@@ -81,7 +81,7 @@ const LANES: u32 = 8;
 fn run(ops: &[Op], from: V, to: V, resident: &[(u32, V)], data: &[[f32; 8]]) -> [f32; 8] {
     let region = |rows: u64| Region { rows, row_bytes: 32, row_stride: 32 };
     let param = |name: &str, rows, access| Param { name: name.into(), dtype: DType::F32, access, region: region(rows) };
-    let inst = |op: Op| Stmt::Inst(Inst { op, why: String::new() });
+    let inst = |op: Op| Stmt::Inst(Inst { op, why: "".into() });
     let addr = |p, offset| Addr { param: P(p), offset, step: 0 };
     let mut body = vec![Op::Load { d: from, src: addr(0, 0), lanes: LANES as u16 }];
     body.extend(resident.iter().map(|(bits, d)| Op::Const { d: *d, bits: *bits }));

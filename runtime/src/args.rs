@@ -122,6 +122,12 @@ impl<'a> Args<'a> {
         self
     }
 
+    /// Tensors of post-ops so far.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn operands_given(&self) -> usize {
+        self.post.as_slice().len()
+    }
+
     /// Pointers in the order of the kernel's entry, if every tensor is what the kernel expects and none is missing or too many.
     #[inline]
     pub(crate) fn pointers(mut self, expected: &Signature) -> Result<Pointers<'a>, RuntimeError> {
@@ -314,15 +320,19 @@ impl Pointers<'_> {
     }
 }
 
-/// [`Pointers`] for the threads of one call.
-pub(crate) struct Divided<'a>(pub(crate) &'a Pointers<'a>);
+/// The pointers of one call for the threads that it is divided among.
+pub(crate) struct Divided<'a>(&'a [*mut u8]);
 
-// SAFETY: the tensors are borrowed as long as the pointers are there, shared ones are only read, and the tasks of a call, which
-// are all that threads get, write distinct elements of the exclusive one.
+// SAFETY: the threads of a call only copy the pointers. What they do with what these point to is theirs to argue: they share
+// what is read, and write distinct elements of `dst`.
 unsafe impl Sync for Divided<'_> {}
 
-impl Divided<'_> {
-    pub(crate) fn pointers(&self) -> &Pointers<'_> {
+impl<'a> Divided<'a> {
+    pub(crate) fn new(pointers: &'a [*mut u8]) -> Self {
+        Divided(pointers)
+    }
+
+    pub(crate) fn pointers(&self) -> &[*mut u8] {
         self.0
     }
 }

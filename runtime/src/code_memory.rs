@@ -207,6 +207,7 @@ impl CodePool {
     }
 
     /// Bytes in a page: what memory is handed out in multiples of.
+    #[cfg(test)]
     pub fn page_size(&self) -> usize {
         self.page
     }

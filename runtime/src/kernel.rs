@@ -19,7 +19,7 @@ use crate::cpu::check_thread;
 use crate::dump::CodeDump;
 use crate::error::RuntimeError;
 use crate::profile::Profile;
-use crate::scratch::{MIN_ALIGN, ScratchPool};
+use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
 use crate::threads::Threads;
 use crate::verbose::Verbose;
 use crate::weights::{PackedBudget, PackedWeights, Registration};
@@ -29,7 +29,7 @@ use crate::weights::{PackedBudget, PackedWeights, Registration};
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
 
 /// Predicted cycles below which a call stays on the calling thread: waking another costs tens of thousands.
-const PARALLEL_CYCLES: f64 = 150_000.0;
+pub(crate) const PARALLEL_CYCLES: f64 = 150_000.0;
 
 /// What kernels of one runtime share.
 pub(crate) struct Shared {
@@ -43,6 +43,13 @@ pub(crate) struct Shared {
     pub(crate) verbose: Option<Verbose>,
     pub(crate) profile: Profile,
     pub(crate) dump: Option<CodeDump>,
+}
+
+impl Shared {
+    /// Memory for one call on the calling thread; a dangling pointer for none.
+    pub(crate) fn scratch_for(&self, bytes: usize) -> Result<ScratchGuard<'_>, ScratchError> {
+        self.scratch.take(bytes, MIN_ALIGN)
+    }
 }
 
 /// A compiled problem in executable memory. Its code lives as long as a handle to it.
@@ -129,6 +136,11 @@ impl Kernel {
         &self.0.facts.notes
     }
 
+    /// Predicted cycles on one thread.
+    pub fn predicted_cycles(&self) -> f64 {
+        self.0.facts.cycles
+    }
+
     /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
     pub fn predicted_fraction(&self) -> f64 {
         self.0.facts.bound / self.0.facts.cycles
@@ -204,20 +216,16 @@ impl Kernel {
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
             if !self.0.parallel || self.tasks() == 1 {
-                return self.tasks_on_this_thread(pointers, 0, self.tasks());
+                return self.tasks_on_this_thread(pointers);
             }
-            let divided = Divided(pointers);
-            self.0.shared.threads.each(self.tasks(), &|begin, end| {
-                // Threads of others may have another vector length.
-                check_thread(self.target())?;
-                self.tasks_on_this_thread(divided.pointers(), begin, end)
-            })
+            // SAFETY: the pointers were checked against this kernel's signature and borrow the tensors for this call.
+            unsafe { self.run_divided(pointers.as_slice()) }
         })
     }
 
     /// [`run`](Self::run) on the calling thread alone.
     pub fn run_serial(&self, args: Args<'_>) -> Result<(), RuntimeError> {
-        self.told(args, |pointers| self.tasks_on_this_thread(pointers, 0, self.tasks()))
+        self.told(args, |pointers| self.tasks_on_this_thread(pointers))
     }
 
     /// Checks the arguments and makes the call `run`, with a line about it if these are asked for.
@@ -267,19 +275,40 @@ impl Kernel {
         Ok(())
     }
 
-    fn tasks_on_this_thread(&self, arguments: &Pointers<'_>, begin: u64, end: u64) -> Result<(), RuntimeError> {
-        let call = |scratch| {
-            // SAFETY: `Pointers` were checked against this kernel's signature and borrow the tensors for this call; distinct
-            // tasks write distinct elements of `dst`; the caller's vector length was checked, and the pool's threads have
-            // that of the thread that built the runtime, which is the target's.
-            unsafe { self.entry()(arguments.as_slice().as_ptr(), scratch, begin, end) }
-        };
-        if self.scratch_bytes() == 0 {
-            call(std::ptr::null_mut());
-        } else {
-            call(self.0.shared.scratch.take(self.scratch_bytes(), MIN_ALIGN)?.as_mut_ptr());
+    /// Computes `dst` on as many threads as [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As for [`run_unchecked`](Self::run_unchecked).
+    pub(crate) unsafe fn run_slice(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
+        if !self.0.parallel || self.tasks() == 1 {
+            // SAFETY: the caller's.
+            return unsafe { self.run_unchecked(arguments) };
         }
-        Ok(())
+        // SAFETY: the caller's.
+        unsafe { self.run_divided(arguments) }
+    }
+
+    /// Computes `dst` on all threads.
+    ///
+    /// # Safety
+    /// As for [`run_unchecked`](Self::run_unchecked), but for the vector length.
+    unsafe fn run_divided(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
+        let divided = Divided::new(arguments);
+        self.0.shared.threads.each(self.tasks(), &|begin, end| {
+            // Threads of others may have another vector length.
+            check_thread(self.target())?;
+            let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;
+            // SAFETY: the caller answers for the arguments; distinct tasks write distinct elements of `dst`; the vector length was
+            // checked; scratch is as long and as aligned as the artifact says.
+            unsafe { self.entry()(divided.pointers().as_ptr(), scratch.as_mut_ptr(), begin, end) };
+            Ok(())
+        })
+    }
+
+    fn tasks_on_this_thread(&self, arguments: &Pointers<'_>) -> Result<(), RuntimeError> {
+        // SAFETY: `Pointers` were checked against this kernel's signature and borrow the tensors for this call; the caller's
+        // vector length was checked.
+        unsafe { self.run_unchecked(arguments.as_slice()) }
     }
 }
 

@@ -61,6 +61,7 @@ pub mod cpu;
 mod dump;
 mod environment;
 mod error;
+pub mod family;
 mod kernel;
 mod key;
 pub mod pack;
@@ -70,12 +71,15 @@ mod runtime;
 mod scratch;
 mod threads;
 mod verbose;
+#[cfg(feature = "ndarray")]
+pub mod views;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers};
 pub use builder::RuntimeBuilder;
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
+pub use family::{Family, FamilyOptions, FamilyStats};
 pub use half::bf16;
 pub use kernel::{Entry, Kernel};
 pub use kiln_cache::CacheStats;

@@ -54,7 +54,7 @@ impl Probe {
 }
 
 fn program(unit: &VectorUnit) -> MicroKernel {
-    let why = || "peak".to_owned();
+    let why = || "peak".into();
     let (a, b) = (V(0), V(1));
     let accumulators = (unit.fma_latency * unit.fma_pipes).clamp(8, u32::from(unit.registers) - 4) as u8;
     let acc = |i: u8| V(2 + i);
@@ -66,7 +66,7 @@ fn program(unit: &VectorUnit) -> MicroKernel {
         Multiplier::Broadcast => Op::Fma { d, a, b },
     };
     let repeated = (0..REPEAT).flat_map(|_| all.clone()).map(|i| Inst { op: multiply(acc(i)), why: why() }).collect();
-    body.push(Stmt::Loop { trips: TRIPS, why: why(), body: repeated });
+    body.push(Stmt::Loop { trips: TRIPS, why: "peak".into(), body: repeated });
     for i in all {
         let dst = Addr { param: P(0), offset: 0, step: 0 };
         body.push(once(Op::Store { s: acc(i), dst, lanes: unit.lanes as u16 }));

@@ -112,7 +112,7 @@ impl Runtime {
     /// A problem that cannot be compiled is refused with the same error for a second, without trying again.
     #[inline]
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
-        static DEFAULT: Options = Options { schedule: None, constant_weights: false };
+        static DEFAULT: Options = Options { schedule: None, constant_weights: false, packed_like: None };
         self.kernel_with(problem, &DEFAULT)
     }
 
@@ -132,10 +132,18 @@ impl Runtime {
         self.0.cache.get(&self.key(problem, options)).map(|handle| handle.0)
     }
 
-    fn key<'a>(&self, problem: &'a Problem, options: &'a Options) -> KeyRef<'a> {
+    /// The problem as a kernel of it computes it: with the runtime's math mode, where it does not ask for one.
+    pub(crate) fn effective(&self, problem: &Problem) -> Problem {
+        problem.with_math(self.math(problem))
+    }
+
+    fn math(&self, problem: &Problem) -> MathMode {
         let asks = problem.math() != MathMode::Strict || problem.dtypes().src != DType::F32;
-        let math = if asks { problem.math() } else { self.0.fpmath };
-        KeyRef { problem, math, options }
+        if asks { problem.math() } else { self.0.fpmath }
+    }
+
+    fn key<'a>(&self, problem: &'a Problem, options: &'a Options) -> KeyRef<'a> {
+        KeyRef { problem, math: self.math(problem), options }
     }
 
     #[cold]

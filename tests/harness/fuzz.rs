@@ -231,7 +231,7 @@ impl Request {
         let (problem, target) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
         let constant_weights = lines.next() == Some("constant");
         let schedule = lines.next().and_then(|line| line.parse().ok());
-        Some(Request { problem, target, options: Options { schedule, constant_weights } })
+        Some(Request { problem, target, options: Options { schedule, constant_weights, packed_like: None } })
     }
 }
 

@@ -120,7 +120,7 @@ fn around_tiles(out: &mut Vec<[u64; 3]>, target: &Target) {
     let around = |size: u64| [size - 1, size, size + 1].into_iter().filter(|s| *s > 0);
     for (m, k, n) in [(48, 48, 48), (192, 256, 192), (512, 1024, 512), (4, 512, 600), (600, 512, 4)] {
         let contraction = Contraction::of(&problem([m, k, n], &[]));
-        let r = search(&contraction, target, false).schedule.regions.remove(0);
+        let r = search(&contraction, target, false, None).unwrap().schedule.regions.remove(0);
         let rows: Vec<u64> = around(r.mr).chain(around(2 * r.mr)).collect();
         let columns: Vec<u64> = around(r.nr).chain(around(2 * r.nr)).collect();
         for &m in &rows {
@@ -182,7 +182,7 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
             );
             let schedule: Schedule = text.parse().expect("this is the text form");
             if schedule.verify(&Contraction::of(&problem([m, k, n], &[])), target).is_ok() {
-                let options = Options { schedule: Some(schedule), constant_weights: words.ends_with("packed") };
+                let options = Options { schedule: Some(schedule), constant_weights: words.ends_with("packed"), packed_like: None };
                 let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
                 all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));
             }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::links;
 use crate::process::{self, Result, cargo};
+use crate::{header, links};
 
 /// Runs the stages, the quick ones first, and stops at the first failure.
 ///
@@ -11,6 +11,7 @@ use crate::process::{self, Result, cargo};
 pub fn run() -> Result {
     stage("format", || process::run(&mut cargo("fmt --all --check")))?;
     stage("links", links::check)?;
+    stage("header", header::check)?;
     stage("lints", || {
         process::run(&mut cargo("clippy --locked --quiet --release --workspace --all-targets -- -D warnings"))
     })?;

@@ -5,6 +5,7 @@ mod bless;
 mod check;
 mod errors;
 mod hashes;
+mod header;
 mod links;
 mod mca;
 mod process;
@@ -18,7 +19,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
-    /// Formatting, lints, documentation, its links, and all native tests; stops at the first failure.
+    /// Formatting, links, the C header, lints, documentation, and all native tests; stops at the first failure.
     Check,
     /// Accepts what the compiler produces now: rewrites snapshots and fixtures. Review the diff.
     Bless,
@@ -34,6 +35,8 @@ enum Task {
     Mca(Box<mca::Args>),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
     Errors(errors::Args),
+    /// Makes capi/kiln.h from the crate's sources.
+    Header(header::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Mca(args) => mca::run(&args),
         Task::Errors(args) => errors::run(&args),
+        Task::Header(args) => header::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,8 @@ pub mod a64;
 pub mod clif;
 pub mod x64;
 
+use std::sync::Arc;
+
 use crate::microkernel::MicroKernel;
 use crate::target::{Target, VectorIsa};
 
@@ -31,7 +33,7 @@ pub struct Note {
     /// Byte offset in the function.
     pub offset: u32,
     /// For people.
-    pub text: String,
+    pub text: Arc<str>,
 }
 
 /// A place in a function that a linker fills in.

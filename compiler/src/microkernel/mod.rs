@@ -21,6 +21,8 @@ pub mod print;
 pub mod program;
 pub mod verify;
 
+use std::sync::Arc;
+
 use kiln_ir::DType;
 
 use crate::target::VectorIsa;
@@ -397,8 +399,8 @@ pub enum Op {
 pub struct Inst {
     /// The operation.
     pub op: Op,
-    /// Why, in the problem's terms: `c[2, 8..16]`, `lhs[3, k..k+4]`, `relu`.
-    pub why: String,
+    /// Why, in the problem's terms: `c[2, 8..16]`, `lhs[3, k..k+4]`, `relu`. Shared, as many operations have the same.
+    pub why: Arc<str>,
 }
 
 /// A piece of a micro-kernel's body.

@@ -34,7 +34,7 @@ impl FromStr for MicroKernel {
             let (item, why) = lines.next(expected, |l| l.item(&mk.params, before_body))?;
             match item {
                 Item::Param(p) => mk.params.push(p),
-                Item::Op(op) => mk.body.push(Stmt::Inst(Inst { op, why })),
+                Item::Op(op) => mk.body.push(Stmt::Inst(Inst { op, why: why.into() })),
                 Item::Loop(trips) => {
                     let body = lines.loop_body(&mk.params)?;
                     mk.body.push(Stmt::Loop { trips, why, body });
@@ -103,7 +103,7 @@ impl<'a> Lines<'a> {
                 Item::Param(_) => Err(l.error("param", EXPECTED)),
             })?;
             match op {
-                Some(op) => body.push(Inst { op, why }),
+                Some(op) => body.push(Inst { op, why: why.into() }),
                 None => return Ok(body),
             }
         }

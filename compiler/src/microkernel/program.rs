@@ -119,7 +119,14 @@ impl Builder {
             steps.push(step.map(|v| renamed[usize::from(v.0)]));
         }
         let result = renamed.get(usize::from(result.0)).copied().unwrap_or(Val(0));
-        Program { steps, result }
+        let mut uses = vec![vec![]; steps.len()];
+        for (i, step) in steps.iter().enumerate() {
+            step.uses().for_each(|v| uses[usize::from(v.0)].push(i));
+        }
+        if let Some(u) = uses.get_mut(usize::from(result.0)) {
+            u.push(steps.len());
+        }
+        Program { steps, result, uses }
     }
 }
 
@@ -128,6 +135,8 @@ impl Builder {
 pub struct Program {
     steps: Vec<Step>,
     result: Val,
+    /// Indices of the steps that read each value, ascending; the result is read behind the last.
+    uses: Vec<Vec<usize>>,
 }
 
 impl Program {
@@ -254,13 +263,12 @@ impl Program {
     /// The most values besides constants that live at once, in the order of steps; operands are loaded where they are first
     /// used. A result takes the place of an operand that dies.
     pub fn temporaries(&self) -> usize {
-        let last = self.last_uses();
         let held = |i: usize| !matches!(self.steps[i], Step::Const(_));
         let mut live = usize::from(self.steps.contains(&Step::Input));
         let mut most = live;
         for (i, step) in self.steps.iter().enumerate() {
             let mut dying: Vec<Val> =
-                step.uses().filter(|v| held(usize::from(v.0)) && last[usize::from(v.0)] == i).collect();
+                step.uses().filter(|v| held(usize::from(v.0)) && self.uses(*v).last() == Some(&i)).collect();
             dying.sort();
             dying.dedup();
             live -= dying.len();
@@ -273,7 +281,8 @@ impl Program {
     /// The fewest free registers for which [`assign`] succeeds when no constant is resident.
     pub fn min_registers(&self) -> usize {
         let zero = &mut |_, d| super::Op::Zero { d };
-        (0..usize::from(u8::MAX))
+        // The input's register is not among them.
+        (self.temporaries().saturating_sub(1)..usize::from(u8::MAX))
             .find(|n| {
                 let free: Vec<V> = (1..=*n as u8).map(V).collect();
                 assign(self, V(0), V(0), &free, &|_| None, zero).is_some()
@@ -281,16 +290,9 @@ impl Program {
             .unwrap_or(usize::MAX)
     }
 
-    /// For every value the index of the last step that reads it; the result lives to the end.
-    fn last_uses(&self) -> Vec<usize> {
-        let mut last = vec![0; self.steps.len()];
-        for (i, step) in self.steps.iter().enumerate() {
-            step.uses().for_each(|v| last[usize::from(v.0)] = i);
-        }
-        if let Some(l) = last.get_mut(usize::from(self.result.0)) {
-            *l = self.steps.len();
-        }
-        last
+    /// Indices of the steps that read a value, ascending; the result is read behind the last.
+    pub(super) fn uses(&self, v: Val) -> &[usize] {
+        &self.uses[usize::from(v.0)]
     }
 }
 

@@ -123,7 +123,9 @@ pub(super) fn is_identifier(name: &str) -> bool {
 }
 
 fn is_reason(why: &str) -> bool {
-    why == why.trim() && !why.contains(char::is_control)
+    // Nearly all are of these.
+    let plain = why.bytes().all(|b| matches!(b, b' '..=b'~')) && !why.starts_with(' ') && !why.ends_with(' ');
+    plain || why == why.trim() && !why.contains(char::is_control)
 }
 
 impl MicroKernel {
@@ -325,7 +327,7 @@ mod tests {
         assert_eq!(edited(|mk| mk.params.truncate(1)), Fault::NoParam(P(1)));
         let op = Op::Zero { d: V(0) };
         assert_eq!(VALID.parse::<MicroKernel>().unwrap().body.len(), 6);
-        let why = "two\nlines".to_owned();
+        let why = "two\nlines".into();
         let mut mk: MicroKernel = VALID.parse().unwrap();
         mk.body.push(Stmt::Inst(Inst { op, why }));
         assert_eq!(mk.verify().unwrap_err().fault, Fault::Reason);

@@ -189,12 +189,16 @@ pub struct Model<'a> {
     c: &'a Contraction,
     target: &'a Target,
     post: Option<epilogue::Cost>,
+    /// Of a window, the taps of a pixel that are on the input, on average.
+    taps: f64,
+    memory: Memory,
 }
 
 impl<'a> Model<'a> {
     /// What does not depend on the schedule is found out here.
     pub fn of(c: &'a Contraction, target: &'a Target) -> Self {
-        Self { c, target, post: epilogue::Cost::of(c) }
+        let taps = c.window.as_ref().map_or(1.0, |w| w.taps_inside() as f64 / w.pixels() as f64);
+        Self { c, target, post: epilogue::Cost::of(c), taps, memory: Memory::of(c, target) }
     }
 
     /// The same without post-ops.
@@ -213,16 +217,16 @@ impl<'a> Model<'a> {
     }
 
     fn weigh(&self, schedule: &Schedule, with_memory: bool) -> Option<Prediction> {
-        let Self { c, target, post } = *self;
+        let Self { c, target, memory, .. } = *self;
         let unit = target.unit(schedule.isa)?;
         let mut total = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
         let mut longest = 0.0;
         let batch = c.batch.iter().product::<u64>() as f64;
         for r in &schedule.regions {
-            let mut p = region(c, schedule, r, unit, target, post, with_memory);
-            p.pack = packing(c, schedule, r, Memory::of(c, target));
+            let mut p = region(self, schedule, r, unit, with_memory);
+            p.pack = packing(c, schedule, r, memory);
             if let Some(w) = &c.window {
-                p.pack += strips(c, w, schedule, r, target);
+                p.pack += strips(c, w, schedule, r, memory);
             }
             total.kernel += batch * p.kernel;
             total.overhead += batch * p.overhead;
@@ -237,15 +241,8 @@ impl<'a> Model<'a> {
     }
 }
 
-fn region(
-    c: &Contraction,
-    schedule: &Schedule,
-    r: &Region,
-    unit: &VectorUnit,
-    target: &Target,
-    post: Option<epilogue::Cost>,
-    with_memory: bool,
-) -> Prediction {
+fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit, with_memory: bool) -> Prediction {
+    let Model { c, target, post, taps, .. } = *model;
     let form = schedule.form;
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
@@ -254,10 +251,7 @@ fn region(
     let blocks_k = c.k.div_ceil(r.kc);
     // Steps of K of a row: of a window, those whose taps are on the input, on average.
     let k = match &c.window {
-        Some(w) => {
-            let channels = w.channels.next_multiple_of(forms::interleave(form)) as f64;
-            w.taps_inside() as f64 / w.pixels() as f64 * channels
-        }
+        Some(w) => taps * w.channels.next_multiple_of(forms::interleave(form)) as f64,
         None => c.k as f64,
     };
     let mut p = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
@@ -266,7 +260,7 @@ fn region(
     let (whole, rest) = (c.m / r.mc, c.m % r.mc);
     let heights = match &c.window {
         Some(w) => rows::heights(w, form, schedule.rows, r.mr),
-        None => vec![(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)],
+        None => [(r.mr, whole * (r.mc / r.mr) + rest / r.mr), (r.mc % r.mr, whole), (rest % r.mr, 1)],
     };
     for (rows, count) in heights {
         if rows == 0 || count == 0 {
@@ -277,8 +271,8 @@ fn region(
         let compute = per_step * k;
         let fetch = match &c.window {
             _ if !with_memory => Fetch::default(),
-            Some(w) => window_fetch(c, w, schedule, r, rows, lanes, target),
-            None => fetch_per_step(c, form, r, rows, lanes, target),
+            Some(w) => window_fetch(model, w, form, r, rows, lanes),
+            None => fetch_per_step(model, form, r, rows, lanes),
         };
         let memory = (fetch.near + fetch.far) * k;
         let overlap = per_step / (per_step + fetch.near + fetch.far);
@@ -343,7 +337,8 @@ enum Rate {
 ///
 /// Each operand is fetched once from where it lies, unless packing just did, and then again from wherever the part of it
 /// that is used over and over in the inner loop stays.
-fn fetch_per_step(c: &Contraction, form: Form, r: &Region, rows: u64, lanes: u64, target: &Target) -> Fetch {
+fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
+    let Model { c, target, memory, .. } = *model;
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
     let (lhs_rows, rhs_cols) = match r.order {
@@ -354,7 +349,6 @@ fn fetch_per_step(c: &Contraction, form: Form, r: &Region, rows: u64, lanes: u64
     let bytes = |dtype: DType, panel: bool| if panel && form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
     let (lhs_packed, rhs_packed) = (r.lhs == LhsAccess::Block, r.rhs != RhsAccess::InPlace);
     let (lhs_bytes, rhs_bytes) = (bytes(c.lhs.dtype, lhs_packed), bytes(c.rhs.dtype, rhs_packed));
-    let memory = Memory::of(c, target);
     let mut fetch = Fetch::default();
     let mut operand = |bytes: u64, first: Option<Rate>, stays: Rate, again: f64| {
         if let Some(first) = first {
@@ -398,20 +392,11 @@ fn block_inputs(w: &Window, outputs: u64) -> u64 {
 
 /// [`fetch_per_step`] of a window: neighbouring rows and taps read the same inputs, so that what a tile fetches of the source is
 /// its share of what there is.
-fn window_fetch(
-    c: &Contraction,
-    w: &Window,
-    schedule: &Schedule,
-    r: &Region,
-    rows: u64,
-    lanes: u64,
-    target: &Target,
-) -> Fetch {
-    let form = schedule.form;
+fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
+    let Model { c, target, memory, .. } = *model;
     let width = r.nr.next_multiple_of(lanes);
     let panel_bytes = |dtype: DType| if form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
     let (lhs_bytes, rhs_bytes) = (panel_bytes(c.lhs.dtype), panel_bytes(c.rhs.dtype));
-    let memory = Memory::of(c, target);
     let mut fetch = Fetch::default();
     let outputs = r.mc / rows::block_pixels(w).max(1);
     let inputs = block_inputs(w, outputs);
@@ -475,8 +460,7 @@ fn window_fetch(
 
 /// What a window's copies cost: of the source into strips, of blocks of weights, and of a result that is computed elsewhere, for
 /// one product of a batch.
-fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: &Target) -> f64 {
-    let memory = Memory::of(c, target);
+fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
     let copied = |elements: f64, dtype: DType, per_element: f64| {
         let bytes = dtype.bytes() as f64;
         let fetch = match memory.rate(1 << 20, 1) {
@@ -507,7 +491,7 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, target: 
 }
 
 /// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Memory {
     L1,
     L2,

@@ -146,15 +146,17 @@ pub struct ScheduleError {
 impl Schedule {
     /// Checks legality for a contraction on a target: what [`search`](search()) proposes always passes.
     pub fn verify(&self, c: &Contraction, target: &Target) -> Result<(), ScheduleError> {
-        let fail = |why: String| Err(ScheduleError { schedule: self.to_string(), why });
-        let Some(unit) = target.unit(self.isa) else { return fail(format!("{target} has no {}", self.isa)) };
-        if let Err(why) = forms::check(self.form, c, unit) {
-            return fail(why);
-        }
+        self.check(c, target).map_err(|why| ScheduleError { schedule: self.to_string(), why })
+    }
+
+    /// Why it is illegal.
+    fn check(&self, c: &Contraction, target: &Target) -> Result<(), String> {
+        let Some(unit) = target.unit(self.isa) else { return Err(format!("{target} has no {}", self.isa)) };
+        forms::check(self.form, c, unit)?;
         let mut at = 0;
         for r in &self.regions {
             if r.start != at || r.end <= r.start {
-                return fail(format!("regions must follow one another; one starts at {} after {at}", r.start));
+                return Err(format!("regions must follow one another; one starts at {} after {at}", r.start));
             }
             at = r.end;
             // Before anything is computed from sizes: they are then at most those of the result.
@@ -162,73 +164,69 @@ impl Schedule {
                 return fail(format!("regions reach column {at} of {}", c.n));
             }
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
-                return fail("every size must be at least 1".into());
+                return Err("every size must be at least 1".into());
             }
             let group = forms::unroll_group(self.form, unit);
             if r.unroll > MAX_UNROLL.max(group) {
-                return fail(format!("unroll={} is more than {MAX_UNROLL}", r.unroll));
+                return Err(format!("unroll={} is more than {MAX_UNROLL}", r.unroll));
             }
             if r.unroll % group != 0 {
-                return fail(format!(
+                return Err(format!(
                     "unroll={} is not a multiple of the {group} steps that {} takes at once",
                     r.unroll, unit.isa
                 ));
             }
             let width = r.end - r.start;
             if width % r.nr != 0 || r.nc % r.nr != 0 || r.nc > width {
-                return fail(format!("nr={} must divide nc={} and the region's {width} columns", r.nr, r.nc));
+                return Err(format!("nr={} must divide nc={} and the region's {width} columns", r.nr, r.nc));
             }
             if let Some(w) = &c.window {
-                if let Err(why) = rows::check(self, r, c, w) {
-                    return fail(why);
-                }
+                rows::check(self, r, c, w)?;
             } else if r.mr > r.mc || r.mc > c.m || (r.mc % r.mr != 0 && r.mc != c.m) {
-                return fail(format!("mc={} must be a multiple of mr={} or all {} rows", r.mc, r.mr, c.m));
+                return Err(format!("mc={} must be a multiple of mr={} or all {} rows", r.mc, r.mr, c.m));
             }
             if r.kc > c.k {
-                return fail(format!("kc={} is more than K={}", r.kc, c.k));
+                return Err(format!("kc={} is more than K={}", r.kc, c.k));
             }
             if r.kc < c.k {
                 if c.dst.dtype != DType::F32 && !(c.window.is_some() && forms::transposes_result(c)) {
-                    return fail("blocks of K add to an f32 result, and it is bf16".into());
+                    return Err("blocks of K add to an f32 result, and it is bf16".into());
                 }
                 if r.kc % forms::interleave(self.form) != 0 {
-                    return fail(format!("kc={} cuts a group of {} steps", r.kc, forms::interleave(self.form)));
+                    return Err(format!("kc={} cuts a group of {} steps", r.kc, forms::interleave(self.form)));
                 }
             }
             let needed = forms::registers_needed(self.form, unit, r.mr, r.nr, r.lhs);
             if needed > u64::from(unit.registers) {
-                return fail(format!(
+                return Err(format!(
                     "a {}x{} tile needs {needed} registers, {} has {}",
                     r.mr, r.nr, unit.isa, unit.registers
                 ));
             }
             if self.rows == Rows::Line && c.window.is_none() {
-                return fail("rows=line is of convolutions".into());
+                return Err("rows=line is of convolutions".into());
             }
             if let Multiplier::Lane { max_reg } = unit.multiplier
                 && self.form == Form::Outer
                 && r.mr > u64::from(max_reg)
             {
-                return fail(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
+                return Err(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
             }
             if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel == Parallel::M) {
-                return fail("a panel is packed for all rows: order=nm, and not parallel=m".into());
+                return Err("a panel is packed for all rows: order=nm, and not parallel=m".into());
             }
             if r.rhs == RhsAccess::Packed && c.swapped {
-                return fail(
-                    "the weights are the left factor here, and only the right one is packed before calls".into(),
+                return Err(
+                    "the weights are the left factor here, and only the right one is packed before calls".into()
                 );
             }
             if (r.rhs == RhsAccess::Packed) != (self.regions[0].rhs == RhsAccess::Packed) {
-                return fail("packed weights are packed for all regions".into());
+                return Err("packed weights are packed for all regions".into());
             }
-            if let Err(why) = forms::check_access(self.form, c, unit, r) {
-                return fail(why);
-            }
+            forms::check_access(self.form, c, unit, r)?;
         }
         if at != c.n {
-            return fail(format!("regions cover {at} of {} columns", c.n));
+            return Err(format!("regions cover {at} of {} columns", c.n));
         }
         Ok(())
     }

@@ -14,18 +14,28 @@ const MAX_FLAT_TILES: u64 = 64;
 /// Cuts `extent` into as few tiles of at most `most` as there can be, as even as multiples of `unit` allow: a short last tile
 /// would have too few sums to keep the multiply-add pipes busy.
 pub fn even(extent: u64, most: u64, unit: u64) -> Vec<Range<u64>> {
-    let most = (most / unit * unit).max(1);
-    let units = extent.div_ceil(unit);
-    let tiles = extent.div_ceil(most).max(1);
     let mut start = 0;
-    (0..tiles)
-        .map(|i| {
-            let size = (units / tiles + u64::from(i < units % tiles)) * unit;
-            let tile = start..(start + size).min(extent);
+    let sizes = even_sizes(extent, most, unit).into_iter();
+    sizes
+        .flat_map(|(size, count)| (0..count).map(move |_| size))
+        .map(|size| {
+            let tile = start..start + size;
             start = tile.end;
             tile
         })
         .collect()
+}
+
+/// The sizes of the tiles that [`even`] cuts, in order, with how many follow each other of each: larger ones, smaller ones, and
+/// one that is no multiple.
+fn even_sizes(extent: u64, most: u64, unit: u64) -> [(u64, u64); 3] {
+    let most = (most / unit * unit).max(1);
+    let units = extent.div_ceil(unit);
+    // With fewer rows than a unit asked for, tiles are of a unit.
+    let tiles = extent.div_ceil(most).clamp(1, units.max(1));
+    let (small, larger) = (units / tiles * unit, units % tiles);
+    let cut = units * unit - extent;
+    [(small + unit, larger), (small, tiles - larger - u64::from(cut > 0)), (small - cut, u64::from(cut > 0))]
 }
 
 /// The multiple of rows that a form's tiles have, but for the last.
@@ -61,8 +71,8 @@ pub fn strip_extent(w: &Window, axis: usize, outputs: u64) -> u64 {
     }
 }
 
-/// Heights of the tiles, with how many there are of each: of all pixels.
-pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> Vec<(u64, u64)> {
+/// Heights of the tiles, with how many there are of each, of all pixels; some may be none.
+pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> [(u64, u64); 3] {
     let (extent, times) = match rows {
         Rows::Flat => (w.pixels(), 1),
         Rows::Line => {
@@ -70,15 +80,7 @@ pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> Vec<(u64, u64)> {
             (line, w.pixels() / line)
         }
     };
-    let mut all: Vec<(u64, u64)> = vec![];
-    for tile in even(extent, mr, granularity(form)) {
-        let height = tile.end - tile.start;
-        match all.iter_mut().find(|(h, _)| *h == height) {
-            Some((_, count)) => *count += times,
-            None => all.push((height, times)),
-        }
-    }
-    all
+    even_sizes(extent, mr, granularity(form)).map(|(height, count)| (height, count * times))
 }
 
 /// Pairs of rows and taps that tiles compute, per region of `(mr, width, nr)`: each tap of a pair of rows counts for both where

@@ -4,12 +4,14 @@
 //! shape; the same search serves every target.
 
 use std::fmt;
+use std::ops::Range;
 
 use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::{Contraction, DType, Window};
 
 use super::cost::{self, Model, Prediction};
 use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
+use crate::packed::PackedLayout;
 use crate::target::{Multiplier, Target, VectorUnit};
 
 /// Register tiles that cache blocks are tried for.
@@ -48,8 +50,9 @@ pub struct Choice {
     pub operand_bytes: u64,
 }
 
-/// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls.
-pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
+/// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls; it is
+/// packed in the layout `like`, where there is one. `None` if no schedule reads that.
+pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&PackedLayout>) -> Option<Choice> {
     let model = &Model::of(c, target);
     let mut tiles: Vec<(Schedule, f64)> = vec![];
     for unit in &target.units {
@@ -59,13 +62,22 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
             }
             let modes: &[Rows] = if c.window.is_some() { &[Rows::Line, Rows::Flat] } else { &[Rows::Flat] };
             for &mode in modes {
+                // The columns that are left over, and the best rows for them: the same for many tiles.
+                let mut rest = (0, 1);
                 for (rows, columns) in register_tiles(form, unit, c, mode) {
-                    let schedule = plain(c, form, unit, model, mode, [rows, columns]);
+                    let left = c.n % columns;
+                    if left > 0 && left != rest.0 {
+                        rest = (left, best_rows(c, form, unit, model, mode, left));
+                    }
+                    let schedule = plain(c, form, unit, mode, [rows, columns], rest.1);
                     let cost = model.predict_in_cache(&schedule);
                     tiles.extend(cost.map(|cost| (schedule, cost)));
                 }
             }
         }
+    }
+    if let Some(layout) = like {
+        tiles.retain(|(tile, _)| layout.is_of_panels(c, tile, target));
     }
     // Both sorts are stable: at equal cost the order of construction decides, on every host alike.
     tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -78,7 +90,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
                 None => blockings(c, tile, target, model, constant),
             };
             for schedule in all {
-                if schedule.verify(c, target).is_ok() {
+                if schedule.check(c, target).is_ok() {
                     let cost = model.predict(&schedule);
                     weighed.extend(cost.map(|cost| (schedule, cost)));
                 }
@@ -92,12 +104,15 @@ pub fn search(c: &Contraction, target: &Target, constant: bool) -> Choice {
         let some_fit = weighed.iter().any(fits);
         weighed.retain(|s| !some_fit || fits(s));
     }
+    if let Some(layout) = like {
+        weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
+    }
     weighed.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
     weighed.dedup_by(|a, b| a.0 == b.0);
     weighed.truncate(CANDIDATES_KEPT);
-    let (schedule, prediction) = weighed[0].clone();
+    let (schedule, prediction) = weighed.first()?.clone();
     let wasted_macs = schedule.wasted_macs(c, target);
-    Choice::new(c, target, schedule, prediction, weighed, wasted_macs)
+    Some(Choice::new(c, target, schedule, prediction, weighed, wasted_macs))
 }
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
@@ -155,17 +170,27 @@ fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
     (1..=m).take_while(|&rows| fits(form, unit, rows, columns)).last().unwrap_or(0)
 }
 
-/// The schedule with one tile, nothing packed and no cache blocks; columns left over get the best rows for their width.
-fn plain(
+/// The schedule with one tile, nothing packed and no cache blocks; columns left over have tiles of `rest` rows.
+fn plain(c: &Contraction, form: Form, unit: &VectorUnit, mode: Rows, [rows, columns]: [u64; 2], rest: u64) -> Schedule {
+    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
+    let main = c.n / columns * columns;
+    let mut regions = vec![plain_region(c, form, unit, parallel, 0..main, [rows, columns])];
+    if main < c.n {
+        regions.push(plain_region(c, form, unit, parallel, main..c.n, [rest, c.n - main]));
+    }
+    Schedule { isa: unit.isa, form, rows: mode, parallel, regions }
+}
+
+fn plain_region(
     c: &Contraction,
     form: Form,
     unit: &VectorUnit,
-    model: &Model<'_>,
-    mode: Rows,
-    [rows, columns]: [u64; 2],
-) -> Schedule {
-    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
-    let region = |start: u64, end: u64, mr: u64, nr: u64| Region {
+    parallel: Parallel,
+    columns: Range<u64>,
+    [mr, nr]: [u64; 2],
+) -> Region {
+    let Range { start, end } = columns;
+    Region {
         start,
         end,
         mr,
@@ -178,27 +203,22 @@ fn plain(
         // Putting blocks for BFMMLA together in place would rank tiles by that; whether to pack is decided later.
         lhs: if form == Form::Mmla { LhsAccess::Block } else { LhsAccess::InPlace },
         rhs: RhsAccess::InPlace,
-    };
-    let main = c.n / columns * columns;
-    let mut regions = vec![region(0, main, rows, columns)];
-    let left = c.n - main;
-    if left > 0 {
-        let cost = |mr: u64| {
-            let one = Schedule {
-                isa: unit.isa,
-                form,
-                rows: mode,
-                parallel: Parallel::N,
-                regions: vec![Region { start: 0, end: left, ..region(0, left, mr, left) }],
-            };
-            model.bare().predict_in_cache(&one).unwrap_or(f64::INFINITY)
-        };
-        // Tiles of a window are as high as the others at most: lines are cut alike.
-        let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
-        let best = (1..=max_rows(form, unit, left, most)).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
-        regions.push(region(main, c.n, best.unwrap_or(1), left));
     }
-    Schedule { isa: unit.isa, form, rows: mode, parallel, regions }
+}
+
+/// The best rows of a tile that is `columns` wide.
+fn best_rows(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, mode: Rows, columns: u64) -> u64 {
+    let bare = model.bare();
+    // Tiles of a window are as high as the others at most: lines are cut alike.
+    let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
+    let cost = |mr: u64| {
+        let parallel = Parallel::N;
+        let regions = vec![plain_region(c, form, unit, parallel, 0..columns, [mr, columns])];
+        let one = Schedule { isa: unit.isa, form, rows: mode, parallel, regions };
+        (mr, bare.predict_in_cache(&one).unwrap_or(f64::INFINITY))
+    };
+    let best = (1..=max_rows(form, unit, columns, most)).map(cost).min_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or(1, |(rows, _)| rows)
 }
 
 /// The most rows that a window's tile may have.

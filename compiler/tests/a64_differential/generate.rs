@@ -209,7 +209,7 @@ impl Generator {
 
     fn push(&mut self, body: &mut Vec<Stmt>, op: Op, must: bool) {
         match self.kinds.step(&op) {
-            Some(()) => body.push(Stmt::Inst(Inst { op, why: String::new() })),
+            Some(()) => body.push(Stmt::Inst(Inst { op, why: "".into() })),
             None => assert!(!must),
         }
     }
@@ -231,7 +231,7 @@ impl Generator {
                 }
             }
         }
-        let body = body.into_iter().map(|op| Inst { op, why: String::new() }).collect();
+        let body = body.into_iter().map(|op| Inst { op, why: "".into() }).collect();
         Stmt::Loop { trips, why: "k".into(), body }
     }
 

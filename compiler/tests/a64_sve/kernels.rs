@@ -19,7 +19,7 @@ pub fn at(param: P, offset: i64, step: i64) -> Addr {
 }
 
 /// An operation for the reason `why`.
-pub fn inst(op: Op, why: impl Into<String>) -> Inst {
+pub fn inst(op: Op, why: impl Into<std::sync::Arc<str>>) -> Inst {
     Inst { op, why: why.into() }
 }
 

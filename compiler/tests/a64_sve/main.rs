@@ -112,7 +112,7 @@ fn notes_ascend_and_say_why() {
     for text in
         ["k in 0..512 step 4", "next k in 0..512 step 4", "lhs + 2048", "relu", "c[5, vector 3]", "p0: all lanes"]
     {
-        assert!(notes.iter().any(|n| n.text == text), "{text}");
+        assert!(notes.iter().any(|n| *n.text == *text), "{text}");
     }
 }
 

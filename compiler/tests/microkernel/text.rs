@@ -83,7 +83,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn inst() -> impl Strategy<Value = Inst> {
     // Any line that does not start or end with space; among them some that look like code.
     let why = prop_oneof![Just(String::new()), "[^\\pC\\pZ]([^\\pC]{0,60}[^\\pC\\pZ])?", Just("; } loop 2 {".into())];
-    (op(), why).prop_map(|(op, why)| Inst { op, why })
+    (op(), why).prop_map(|(op, why)| Inst { op, why: why.into() })
 }
 
 /// Well-formed, but hardly ever meaningful micro-kernels.
@@ -102,7 +102,7 @@ fn kernel() -> impl Strategy<Value = MicroKernel> {
     let stmt = prop_oneof![
         3 => inst().prop_map(Stmt::Inst),
         1 => (any::<u64>(), inst(), prop::collection::vec(inst(), 0..4))
-            .prop_map(|(trips, Inst { why, .. }, body)| Stmt::Loop { trips, why, body }),
+            .prop_map(|(trips, Inst { why, .. }, body)| Stmt::Loop { trips, why: why.to_string(), body }),
     ];
     let header = ("[A-Za-z_][A-Za-z0-9_]{0,12}", isa, any::<u32>(), any::<u8>());
     (header, (param("v0"), param("loop")), prop::collection::vec(stmt, 0..8)).prop_map(

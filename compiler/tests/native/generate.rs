@@ -102,7 +102,7 @@ impl Generator {
     }
 
     fn push(&mut self, body: &mut Vec<Stmt>, op: Op) {
-        body.push(Stmt::Inst(Inst { op, why: String::new() }));
+        body.push(Stmt::Inst(Inst { op, why: "".into() }));
     }
 
     fn repeat(&mut self) -> Stmt {
@@ -115,7 +115,7 @@ impl Generator {
         }
         let mut body = vec![];
         for _ in 0..1 + self.random.below(16) {
-            body.extend(self.operation().into_iter().map(|op| Inst { op, why: String::new() }));
+            body.extend(self.operation().into_iter().map(|op| Inst { op, why: "".into() }));
         }
         self.trips = None;
         Stmt::Loop { trips, why: String::new(), body }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use kiln_compiler::package::{Facts, Package};
+use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{Options, Target, VERSION};
-use kiln_ir::Problem;
+use kiln_ir::{Contraction, Problem};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
@@ -33,6 +35,9 @@ struct Kernel {
     /// The schedule is not the compiler's choice but was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     forced: bool,
+    /// The layout of packed weights was asked for: that of the schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    packed_like: bool,
     schedule: String,
     way: usize,
     cycles: f64,
@@ -68,7 +73,9 @@ pub(super) struct Record {
 /// Options as a text that tells them apart.
 pub(super) fn options_text(options: &Options) -> String {
     let schedule = options.schedule.as_ref().map(Schedule::to_string).unwrap_or_default();
-    format!("constant_weights={} {schedule}", options.constant_weights)
+    // The layout's parts one after the other say it all.
+    let like = options.packed_like.as_ref().map(|layout| format!("{layout:?}")).unwrap_or_default();
+    format!("constant_weights={} {schedule} {like}", options.constant_weights)
 }
 
 fn features(target: &Target) -> Vec<String> {
@@ -88,6 +95,7 @@ impl Manifest {
                 problem: facts.problem.clone(),
                 constant_weights: facts.options.constant_weights,
                 forced: facts.options.schedule.is_some(),
+                packed_like: facts.options.packed_like.is_some(),
                 schedule: facts.schedule.to_string(),
                 way: facts.way,
                 cycles: facts.cycles,
@@ -126,13 +134,14 @@ impl Manifest {
             return Err(PackError::Manifest(format!("`{}` has other features", manifest.target)));
         }
         let first = (HEADER + text.len()).next_multiple_of(ALIGN);
-        let records = manifest.kernels.into_iter().map(|kernel| kernel.read(first, len));
-        Ok((manifest.target, records.collect::<Result<_, _>>()?))
+        let Manifest { target, kernels, .. } = manifest;
+        let records = kernels.into_iter().map(|kernel| kernel.read(&target, first, len)).collect::<Result<_, _>>()?;
+        Ok((target, records))
     }
 }
 
 impl Kernel {
-    fn read(self, first: usize, len: usize) -> Result<(Key, Record), PackError> {
+    fn read(self, target: &Target, first: usize, len: usize) -> Result<(Key, Record), PackError> {
         let name = || self.problem.to_string();
         let code = first
             .checked_add(self.offset)
@@ -143,10 +152,17 @@ impl Kernel {
         let schedule: Schedule =
             self.schedule.parse().map_err(|e| PackError::Manifest(format!("`{}`: {e}", name())))?;
         let forced = self.forced.then(|| schedule.clone());
-        let key = Key {
-            problem: self.problem,
-            options: Options { schedule: forced, constant_weights: self.constant_weights },
+        let layout = || {
+            let contraction = Contraction::ways(&self.problem).into_iter().nth(self.way)?;
+            schedule.verify(&contraction, target).ok()?;
+            PackedLayout::of(&contraction, &schedule, target)
         };
+        let packed_like = match self.packed_like {
+            true => Some(Arc::new(layout().ok_or_else(|| PackError::Code { problem: name() })?)),
+            false => None,
+        };
+        let options = Options { schedule: forced, constant_weights: self.constant_weights, packed_like };
+        let key = Key { problem: self.problem, options };
         let Kernel { way, cycles, bound, limit, scratch, tasks, notes, .. } = self;
         Ok((key, Record { schedule, way, cycles, bound, limit, scratch, tasks, notes, code, hash }))
     }

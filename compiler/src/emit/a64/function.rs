@@ -8,6 +8,7 @@
 //! 15, which are `d8`-`d15`, and `x19`-`x28`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kiln_ir::DType;
 
@@ -143,7 +144,7 @@ impl<E: VectorEmitter> Body<E> {
             self.emitter.spill(code, *v, self.slots_at, slot, false);
         }
         let place = code.access::<E>(&inst.op).map(|a| code.place(a, plan));
-        code.note(&inst.why);
+        code.note(inst.why.clone());
         self.emitter.op(code, &inst.op, place, &scratch.registers)?;
         if !scratch.borrowed.is_empty() {
             code.note("return registers");
@@ -214,7 +215,7 @@ pub struct Code<'a> {
     isa: VectorIsa,
     bf16: bool,
     roles: Roles,
-    notes: Vec<(u64, String)>,
+    notes: Vec<(u64, Arc<str>)>,
     anchors: Vec<Anchor>,
     clock: u64,
     pool: Pool,
@@ -238,7 +239,7 @@ impl<'a> Code<'a> {
     }
 
     /// Makes `text` the reason for what follows. A reason for nothing is replaced.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub fn note(&mut self, text: impl Into<Arc<str>>) {
         let (offset, text) = (self.asm.offset(), text.into());
         self.notes.pop_if(|(last, _)| *last == offset);
         if self.notes.last().is_none_or(|(_, last)| *last != text) {

@@ -4,17 +4,19 @@
 //! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
 //! [`tasks`] are executed, a task being one iteration of the parallel loops at the top of the nest, which may be nested.
 
+use std::collections::BTreeMap;
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8, I16, I64};
 use cranelift_codegen::ir::{
-    AbiParam, ExtFuncData, ExternalName, FuncRef, Function as ClifFunction, InstBuilder, MemFlagsData, Signature,
-    SourceLoc, StackSlotData, StackSlotKind, Type, UserExternalName, UserFuncName, Value,
+    AbiParam, ExtFuncData, ExternalName, FuncRef, InstBuilder, MemFlagsData, Signature, SourceLoc, StackSlotData,
+    StackSlotKind, Type, UserExternalName, Value,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use kiln_ir::nest::{Access, Affine, BufferKind, Extent, Loop, LoopNest, Pack, Stmt, Tile, Var};
 
-use super::{Level, compile, isa};
+use super::{Level, compile, empty_function, isa};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::target::Target;
 
@@ -91,7 +93,7 @@ pub fn emit(
 ) -> Result<Function, EmitError> {
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params = vec![AbiParam::new(I64); 4];
-    let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
+    let mut func = empty_function(sig);
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
     let mut d = Driver {
@@ -101,6 +103,7 @@ pub fn emit(
         callees: vec![None; symbols.len()],
         bases: vec![],
         vars: vec![None; nest.vars.len()],
+        terms: Terms::default(),
         reasons: vec![],
     };
     d.function();
@@ -116,6 +119,30 @@ enum Binding {
     Value(Value),
 }
 
+/// A part of an address. Cranelift finds equal ones as well, but takes longer than not to make them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Term {
+    Scaled(Value, i64),
+    Sum(Value, Value),
+    Beyond(Value, i64),
+}
+
+/// The terms computed on every path to here, and in which order.
+#[derive(Default)]
+struct Terms {
+    values: BTreeMap<Term, Value>,
+    order: Vec<Term>,
+}
+
+impl Terms {
+    /// Forgets all but the first `len`: those of blocks that do not come before what follows.
+    fn truncate(&mut self, len: usize) {
+        for term in self.order.drain(len..) {
+            self.values.remove(&term);
+        }
+    }
+}
+
 struct Driver<'a> {
     b: FunctionBuilder<'a>,
     nest: &'a LoopNest,
@@ -123,6 +150,7 @@ struct Driver<'a> {
     callees: Vec<Option<FuncRef>>,
     bases: Vec<Value>,
     vars: Vec<Option<Binding>>,
+    terms: Terms,
     reasons: Vec<String>,
 }
 
@@ -180,7 +208,9 @@ impl Driver<'_> {
                     let (body, done) = (self.b.create_block(), self.b.create_block());
                     self.b.ins().brif(run, body, &[], done, &[]);
                     self.b.switch_to_block(body);
+                    let known = self.terms.order.len();
                     self.stmt(s);
+                    self.terms.truncate(known);
                     self.b.ins().jump(done, &[]);
                     self.b.switch_to_block(done);
                     first += 1;
@@ -238,7 +268,9 @@ impl Driver<'_> {
         let some = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
         self.b.ins().brif(some, body, &[], done, &[]);
         self.b.switch_to_block(body);
+        let known = self.terms.order.len();
         self.loop_body(l, low, high);
+        self.terms.truncate(known);
         self.b.ins().jump(done, &[]);
         self.b.switch_to_block(done);
     }
@@ -252,6 +284,7 @@ impl Driver<'_> {
         let more = self.b.ins().icmp(IntCC::UnsignedLessThan, task, high);
         self.b.ins().brif(more, body, &[], done, &[]);
         self.b.switch_to_block(body);
+        let known = self.terms.order.len();
         let mut rest = task;
         for (nth, l) in loops.iter().enumerate().rev() {
             let n = trips(l) as i64;
@@ -267,6 +300,7 @@ impl Driver<'_> {
         self.because("next task".into());
         let next = self.b.ins().iadd_imm_s(task, 1);
         self.b.ins().jump(head, &[next.into()]);
+        self.terms.truncate(known);
         self.b.switch_to_block(done);
     }
 
@@ -288,7 +322,7 @@ impl Driver<'_> {
     }
 
     fn scale(&mut self, v: Value, factor: i64) -> Value {
-        if factor == 1 { v } else { self.b.ins().imul_imm_s(v, factor) }
+        if factor == 1 { v } else { self.term(Term::Scaled(v, factor)) }
     }
 
     /// The address of an element as a pointer and a constant offset that fits an immediate.
@@ -308,14 +342,29 @@ impl Driver<'_> {
                 Binding::Constant(value) => constant += c * value,
                 Binding::Value(value) => {
                     let term = self.scale(value, c);
-                    pointer = self.b.ins().iadd(pointer, term);
+                    pointer = self.term(Term::Sum(pointer, term));
                 }
             }
         }
         match i32::try_from(constant) {
             Ok(constant) if constant < i32::MAX / 2 => (pointer, constant),
-            _ => (self.b.ins().iadd_imm_s(pointer, constant), 0),
+            _ => (self.term(Term::Beyond(pointer, constant)), 0),
         }
+    }
+
+    /// The value of a term, as computed before if it was computed on every path to here.
+    fn term(&mut self, term: Term) -> Value {
+        if let Some(known) = self.terms.values.get(&term) {
+            return *known;
+        }
+        let value = match term {
+            Term::Scaled(v, factor) => self.b.ins().imul_imm_s(v, factor),
+            Term::Sum(a, b) => self.b.ins().iadd(a, b),
+            Term::Beyond(v, bytes) => self.b.ins().iadd_imm_s(v, bytes),
+        };
+        self.terms.values.insert(term, value);
+        self.terms.order.push(term);
+        value
     }
 
     fn tile(&mut self, t: &Tile) {
@@ -343,7 +392,7 @@ impl Driver<'_> {
     /// The address of an element.
     fn pointer(&mut self, a: &Access) -> Value {
         let (pointer, offset) = self.address(a);
-        if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, i64::from(offset)) }
+        if offset == 0 { pointer } else { self.term(Term::Beyond(pointer, i64::from(offset))) }
     }
 
     fn call(&mut self, kernel: usize, args: &[Value]) {

@@ -11,16 +11,13 @@ mod bf16;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4, I64};
-use cranelift_codegen::ir::{
-    AbiParam, Endianness, Function as ClifFunction, InstBuilder, MemFlagsData, Signature, SourceLoc, Type,
-    UserFuncName, Value,
-};
+use cranelift_codegen::ir::{AbiParam, Endianness, InstBuilder, MemFlagsData, Signature, SourceLoc, Type, Value};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use kiln_ir::DType;
 
-use super::{Level, compile, isa};
+use super::{Level, compile, empty_function, isa};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
 use crate::target::{Arch, Target};
@@ -41,7 +38,7 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
         Arguments::Block => 1,
     };
     sig.params = vec![AbiParam::new(I64); pointers];
-    let mut func = ClifFunction::with_name_signature(UserFuncName::user(0, 0), sig);
+    let mut func = empty_function(sig);
     let mut ctx = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut func, &mut ctx);
     let mut e =

@@ -3,10 +3,11 @@
 pub mod driver;
 pub mod micro;
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use cranelift_codegen::binemit::Reloc as ClifReloc;
-use cranelift_codegen::ir::{ExternalName, Function as ClifFunction, UserExternalName};
+use cranelift_codegen::ir::{ExternalName, Function as ClifFunction, Signature, UserExternalName, UserFuncName};
 use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, Final, FinalizedRelocTarget, MachSrcLoc};
@@ -50,6 +51,23 @@ fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
     builder.finish(settings::Flags::new(flags)).expect("the flags fit together")
 }
 
+thread_local! {
+    /// What Cranelift allocates to compile a function, for the next one on this thread.
+    static CONTEXT: Cell<Option<Context>> = const { Cell::new(None) };
+}
+
+/// The largest function, in bytes of code, after which that is kept: it is many times as large.
+const KEPT_CODE: usize = 1 << 14;
+
+/// An empty function in memory that is kept.
+fn empty_function(signature: Signature) -> ClifFunction {
+    let mut ctx = CONTEXT.take().unwrap_or_else(Context::new);
+    let mut func = std::mem::replace(&mut ctx.func, ClifFunction::new());
+    CONTEXT.set(Some(ctx));
+    (func.name, func.stencil.signature) = (UserFuncName::user(0, 0), signature);
+    func
+}
+
 /// Compiles `func`. Source locations index `notes`; user names index `symbols`.
 fn compile(
     name: &str,
@@ -64,7 +82,8 @@ fn compile(
         Arch::X86_64 => VectorIsa::Fma128,
     };
     let fail = |what: String| EmitError { name: name.into(), isa: isa_of_error, what };
-    let mut ctx = Context::for_function(func);
+    let mut ctx = CONTEXT.take().unwrap_or_else(Context::new);
+    ctx.func = func;
     let isa = isa(arch, level);
     let code = ctx.compile(&*isa, &mut Default::default()).map_err(|e| fail(format!("{:?}", e.inner)))?;
     let mut relocs = vec![];
@@ -89,6 +108,10 @@ fn compile(
             Reloc { offset, kind, symbol: symbols[index as usize].clone(), addend }
         })
         .collect();
+    if bytes.len() <= KEPT_CODE {
+        ctx.clear();
+        CONTEXT.set(Some(ctx));
+    }
     Ok(Function { name: name.into(), code_len: bytes.len(), bytes, relocs, notes })
 }
 
@@ -97,8 +120,8 @@ fn compile(
 fn notes(locations: &[MachSrcLoc<Final>], len: u32, reasons: &[String]) -> Vec<Note> {
     let mut notes: Vec<Note> = vec![];
     let mut push = |offset: u32, text: &str| match notes.last_mut() {
-        Some(last) if last.text == text => {}
-        _ => notes.push(Note { offset, text: text.to_owned() }),
+        Some(last) if *last.text == *text => {}
+        _ => notes.push(Note { offset, text: text.into() }),
     };
     let mut end = 0;
     for (loc, reason) in locations.iter().filter_map(|l| Some((l, reasons.get(l.loc.bits() as usize)?))) {

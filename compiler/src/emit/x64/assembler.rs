@@ -7,6 +7,8 @@
 //! Constants lie behind the code and are addressed relative to the next instruction, by a displacement of 4 bytes that
 //! [`Assembler::finish`] fills in.
 
+use std::sync::Arc;
+
 use iced_x86::{Code, Encoder, IcedError, Instruction, MemoryOperand, Register};
 
 use crate::emit::{EmitError, Function, Note};
@@ -83,13 +85,14 @@ impl<'a> Assembler<'a> {
     }
 
     /// States why the next instructions are there.
-    pub(super) fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: impl Into<Arc<str>>) {
+        let text = text.into();
         let offset = self.len as u32;
         if self.notes.last().is_some_and(|n| n.offset == offset) {
             self.notes.pop();
         }
         if self.notes.last().is_none_or(|n| n.text != text) {
-            self.notes.push(Note { offset, text: text.to_owned() });
+            self.notes.push(Note { offset, text });
         }
     }
 

@@ -192,13 +192,13 @@ impl Emitter<'_> {
         self.asm.align(LOOP_ALIGN);
         let head = self.asm.offset();
         body.iter().try_for_each(|i| self.inst(i))?;
-        self.asm.note(&format!("{why}: next"));
+        self.asm.note(format!("{why}: next"));
         self.pointers.leave_loop(&mut self.asm, trips, head)
     }
 
     fn inst(&mut self, inst: &Inst) -> Result<(), EmitError> {
         let demand = self.demand.next().unwrap_or_default();
-        self.asm.note(&inst.why);
+        self.asm.note(inst.why.clone());
         match inst.op {
             // The 128-bit form zeroes the whole register, and Zen 1 splits the other.
             Op::Zero { d } => self.put(Instruction::with3(Code::VEX_Vxorps_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?,

@@ -107,7 +107,7 @@ impl<'a> Pointers<'a> {
             asm.put(Instruction::with2(Code::Mov_rm64_r64, BLOCK, ARGUMENTS[0]))?;
         }
         for (p, (home, param)) in ARGUMENTS[..self.homes].iter().zip(&self.mk.params).enumerate().rev() {
-            asm.note(&format!("address of {}", param.name));
+            asm.note(format!("address of {}", param.name));
             asm.put(Instruction::with2(Code::Mov_r64_rm64, *home, memory(ARGUMENTS[0], 8 * p as i64)))?;
         }
         Ok(())

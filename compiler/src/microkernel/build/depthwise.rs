@@ -47,7 +47,7 @@ impl Builder<'_> {
                     Init::Zero => Op::Zero { d },
                     Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
                 };
-                self.push(op, format!("c[{i}, {}]", self.columns(j)));
+                self.push(op, self.sum(i, j));
             }
         }
         let runs = self.runs();
@@ -81,7 +81,7 @@ impl Builder<'_> {
             let offset = bytes(1) * ((run.rhs * self.tile.rhs.row + j * self.lanes) as i64);
             let lanes = if self.padded() { self.lanes as u16 } else { self.valid(j) };
             let op = Op::Load { d: weight(t), src: Addr { param: RHS, offset, step: 0 }, lanes };
-            out.push(Inst { op, why: format!("rhs[{}, {}]", run.rhs, self.columns(j)) });
+            out.push(Inst { op, why: format!("rhs[{}, {}]", run.rhs, self.columns(j)).into() });
             for i in self.rows_of(*run) {
                 readers.entry(self.row_start(*run, i)).or_default().push((i, t));
             }
@@ -92,10 +92,10 @@ impl Builder<'_> {
             let offset = bytes(0) * (element + (j * self.lanes) as i64);
             let src = Addr { param: LHS, offset, step: 0 };
             let op = Op::Load { d: b, src, lanes: self.valid(j) };
-            out.push(Inst { op, why: format!("lhs[{element}, {}]", self.columns(j)) });
+            out.push(Inst { op, why: format!("lhs[{element}, {}]", self.columns(j)).into() });
             for (i, t) in readers {
                 let op = Op::Fma { d: acc(i, j), a: weight(t), b };
-                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                out.push(Inst { op, why: self.sum(i, j) });
             }
         }
         out

@@ -59,20 +59,20 @@ impl Builder<'_> {
         let mut p = from;
         while p < from + count {
             let elements = (from + count - p).min(whole);
-            let k = step_name(advance, p);
+            let k = step_name(advance.is_some(), p);
             for i in 0..self.rows {
                 let op = load(V(i as u8), addr(LHS, dtypes[0], i * self.tile.lhs.row, p), elements);
-                out.push(Inst { op, why: format!("lhs[{i}, {k}..+{elements}]") });
+                out.push(Inst { op, why: format!("lhs[{i}, {k}..+{elements}]").into() });
             }
             for j in 0..self.tile.n {
                 let b = col(loads);
                 loads += 1;
                 let op = load(b, addr(RHS, dtypes[1], j * self.tile.rhs.col, p), elements);
-                out.push(Inst { op, why: format!("rhs[{k}..+{elements}, {j}]") });
+                out.push(Inst { op, why: format!("rhs[{k}..+{elements}, {j}]").into() });
                 for i in 0..self.rows {
                     let (d, a) = (acc(i, j), V(i as u8));
                     let op = if pairs { Op::Dot2 { d, a, b } } else { Op::Fma { d, a, b } };
-                    out.push(Inst { op, why: format!("c[{i}, {j}]") });
+                    out.push(Inst { op, why: format!("c[{i}, {j}]").into() });
                 }
             }
             p += elements;

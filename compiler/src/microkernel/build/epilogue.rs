@@ -5,6 +5,8 @@
 //! few that constants would be loaded for each vector anew, the sums are spilled first and taken up one vector at a time,
 //! with all registers free for the program.
 
+use std::sync::Arc;
+
 use kiln_ir::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, LoopNest, Matrix, Stmt, Tile};
 use kiln_ir::{Contraction, DType, PostOp};
 
@@ -49,11 +51,6 @@ impl Demand {
         let spilled = with(registers - 1, true);
         [in_registers, spilled].into_iter().flatten().min_by_key(|p| p.extra)
     }
-}
-
-/// The better way for `sums` vectors; `None` if there is none.
-fn plan(unit: &VectorUnit, sums: u64, program: &Program) -> Option<Plan> {
-    Demand::of(program).plan(unit, sums)
 }
 
 /// What the epilogue of a contraction costs, whatever the schedule.
@@ -105,14 +102,14 @@ pub fn add_spills(nest: &mut LoopNest, form: Form, unit: &VectorUnit) -> bool {
         if t.post.is_empty() {
             return;
         }
-        // Tiles are many and kinds of them few.
-        let sums = sums_held(form, t.m, t.n, lanes);
-        let spills = match &last {
-            Some((chain, n, spills)) if *n == sums && *chain == self::chain(t) => *spills,
-            _ => plan(unit, sums, &Program::of(&chain(t))).is_some_and(|p| p.spill),
+        // Tiles are many, and their post-ops mostly the same.
+        let chain = chain(t);
+        let demand = match &last {
+            Some((same, demand)) if *same == chain => *demand,
+            _ => Demand::of(&Program::of(&chain)),
         };
-        last = Some((chain(t), sums, spills));
-        if spills {
+        last = Some((chain, demand));
+        if demand.plan(unit, sums_held(form, t.m, t.n, lanes)).is_some_and(|p| p.spill) {
             let len = t.m * t.n.div_ceil(lanes) * lanes;
             t.spill = Some((Access { buffer: id, index: vec![Affine::constant(0)] }, len));
             most = most.max(len);
@@ -143,7 +140,8 @@ impl Builder<'_> {
         }
         let program = Program::of(&chain);
         let failed = BuildError::Epilogue(self.unit.registers);
-        let mut plan = plan(self.unit, self.rows * self.vectors, &program).ok_or(failed.clone())?;
+        let demand = Demand::of(&program);
+        let mut plan = demand.plan(self.unit, self.rows * self.vectors).ok_or(failed.clone())?;
         // The nest decided the same; a tile without memory keeps its sums where they are.
         plan.spill &= self.tile.spill.is_some();
         let mut free = self.free.clone();
@@ -169,9 +167,10 @@ impl Builder<'_> {
         };
         // Tensors without rows are loaded once for all rows of a vector, where there is room.
         let shared: Vec<usize> = (0..operands.len()).filter(|n| self.rows > 1 && operands[*n].1.row == 0).collect();
-        let room = free.len().saturating_sub(program.min_registers());
+        let room = free.len().saturating_sub(demand.registers);
         let held: Vec<(usize, V)> =
             shared.iter().take(room).copied().zip(take(&mut free, shared.len().min(room))).collect();
+        let words = words(&chain);
         for j in 0..self.vectors {
             for &(n, d) in &held {
                 let op = self.load_operand(&operands[n], 0, j, d);
@@ -182,7 +181,7 @@ impl Builder<'_> {
                 let register = spilled.unwrap_or(self.result(i, j));
                 if plan.spill {
                     let op = Op::Load { d: register, src: self.spill_addr(i, j), lanes: self.lanes as u16 };
-                    self.push(op, format!("c[{i}, {}]", self.columns(j)));
+                    self.push(op, self.sum(i, j));
                 }
                 let resident = |step: Step| match step {
                     Step::Const(bits) => constants.iter().find(|(b, _)| *b == bits).map(|(_, v)| *v),
@@ -191,7 +190,7 @@ impl Builder<'_> {
                 };
                 let mut load = |n: u8, d: V| self.load_operand(&operands[usize::from(n)], i, j, d);
                 let ops = assign(&program, register, register, &free, &resident, &mut load).ok_or(failed.clone())?;
-                let why = format!("c[{i}, {}] {}", self.columns(j), words(&chain));
+                let why: Arc<str> = format!("{} {words}", self.sum(i, j)).into();
                 ops.into_iter().for_each(|op| self.push(op, why.clone()));
                 self.store(i, j, register);
             }

@@ -99,11 +99,11 @@ impl Builder<'_> {
         };
         let (mut out, mut loads) = (vec![], 0);
         for p in (from..from + count).step_by(4) {
-            let k = step_name(advance, p);
+            let k = step_name(advance.is_some(), p);
             let upper = (p - from) % 8 == 4;
             if !plan.in_place {
                 for i in 0..plan.pairs {
-                    let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+4]", 2 * i) });
+                    let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+4]", 2 * i).into() });
                     let d = plan.row(i, false);
                     let [first, second] = [2 * i, 2 * i + 1];
                     let has = |row: u64| row < self.rows && has(run.rows, row);
@@ -128,10 +128,10 @@ impl Builder<'_> {
                 let b = plan.col(loads);
                 loads += 1;
                 let op = Op::LoadRaw { d: b, src: rhs(p, h), elements: 2 * self.lanes as u16 };
-                out.push(Inst { op, why: format!("rhs[{k}..+4, {}..]", h * self.lanes / 2) });
+                out.push(Inst { op, why: format!("rhs[{k}..+4, {}..]", h * self.lanes / 2).into() });
                 for i in (0..plan.pairs).filter(|i| !is_window || run.rows >> (2 * i) & 3 != 0) {
                     let op = Op::Mmla { d: plan.acc(i, h), a: plan.row(i, upper), b };
-                    out.push(Inst { op, why: format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2) });
+                    out.push(Inst { op, why: format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2).into() });
                 }
             }
         }
@@ -152,7 +152,7 @@ impl Builder<'_> {
             let (low, high) = (plan.row(i, false), plan.row(i, true));
             // A row that an odd number lacks repeats the one before it; its results go nowhere.
             let rows = [2 * i, (2 * i + 1).min(self.rows - 1)];
-            let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+{steps}]", 2 * i) });
+            let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+{steps}]", 2 * i).into() });
             match dtype {
                 DType::Bf16 => {
                     push(Op::LoadRawQuad { d: high, src: src(rows[0], p), elements: steps as u16 });
@@ -190,7 +190,7 @@ impl Builder<'_> {
                 let low = plan.acc(i, 2 * j);
                 let high = (2 * j + 1 < plan.halves).then(|| plan.acc(i, 2 * j + 1));
                 let other = high.unwrap_or(low);
-                let (vectors, columns) = (self.vectors, self.columns(j));
+                let (vectors, columns) = (self.vectors, self.columns_of(j));
                 let at = |r: u64| (r * vectors + j) as usize;
                 let why = |r: u64| format!("c[{r}, {columns}]");
                 let even = |d| Op::Permute { f: Permute::UzpEven, bits: 64, d, a: low, b: other };

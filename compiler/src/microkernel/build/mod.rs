@@ -14,6 +14,9 @@ mod outer;
 pub mod pack;
 pub mod transpose;
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use kiln_ir::DType;
 use kiln_ir::nest::{Init, LoopNest, Matrix, Run, Tile, TileWindow};
 
@@ -69,6 +72,12 @@ struct Builder<'a> {
     lanes: u64,
     params: Vec<Param>,
     body: Vec<Stmt>,
+    /// The columns of each vector, in words.
+    columns: Vec<String>,
+    /// The names of the sums: vector `j` of row `i` at `i * vectors + j`.
+    sums: Vec<Arc<str>>,
+    /// The names of what is read, which runs share: those of loops, and those of steps that are left.
+    names: RefCell<[Names; 2]>,
     /// Once the sums are done: the register of vector `j` of row `i` at `i * vectors + j`, and the registers that are free.
     results: Vec<V>,
     free: Vec<V>,
@@ -100,10 +109,15 @@ pub fn build(
         lanes,
         params: vec![],
         body: vec![],
+        columns: vec![],
+        sums: vec![],
+        names: RefCell::default(),
         results: vec![],
         free: vec![],
     };
     b.params = b.params();
+    b.columns = (0..vectors).map(|j| b.columns_of(j)).collect();
+    b.sums = (0..b.rows).flat_map(|i| (0..vectors).map(move |j| (i, j))).map(|(i, j)| b.sum_name(i, j)).collect();
     match how.form {
         Form::Outer => b.outer()?,
         Form::Dot => b.dot(),
@@ -232,7 +246,11 @@ impl Builder<'_> {
         (self.tile.n - j * self.lanes).min(self.lanes) as u16
     }
 
-    fn columns(&self, j: u64) -> String {
+    fn columns(&self, j: u64) -> &str {
+        &self.columns[j as usize]
+    }
+
+    fn columns_of(&self, j: u64) -> String {
         let from = j * self.lanes;
         match self.valid(j) {
             1 => format!("{from}"),
@@ -240,7 +258,37 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&mut self, op: Op, why: impl Into<String>) {
+    fn sum_name(&self, i: u64, j: u64) -> Arc<str> {
+        format!("c[{i}, {}]", self.columns(j)).into()
+    }
+
+    /// What is read in step `p` of those that begin with `from`, in words.
+    fn name(&self, in_loop: bool, from: u64, p: u64, factor: Factor) -> Arc<str> {
+        let names = &mut self.names.borrow_mut()[usize::from(in_loop)];
+        if names.from != from {
+            *names = Names { from, texts: vec![] };
+        }
+        let at = match factor {
+            Factor::Lhs(i) => i,
+            Factor::Rhs(j) => self.rows + j,
+        };
+        let at = ((p - from) * (self.rows + self.vectors) + at) as usize;
+        if names.texts.len() <= at {
+            names.texts.resize(at + 1, None);
+        }
+        let text = || match factor {
+            Factor::Lhs(i) => format!("lhs[{i}, {}]", step_name(in_loop, p)),
+            Factor::Rhs(j) => format!("rhs[{}, {}]", step_name(in_loop, p), self.columns(j)),
+        };
+        names.texts[at].get_or_insert_with(|| text().into()).clone()
+    }
+
+    /// The sum in vector `j` of row `i`, in words.
+    fn sum(&self, i: u64, j: u64) -> Arc<str> {
+        self.sums[(i * self.vectors + j) as usize].clone()
+    }
+
+    fn push(&mut self, op: Op, why: impl Into<Arc<str>>) {
         self.body.push(Stmt::Inst(Inst { op, why: why.into() }));
     }
 
@@ -277,17 +325,33 @@ impl Builder<'_> {
     }
 }
 
+/// What an operation reads of a step of K.
+#[derive(Clone, Copy)]
+enum Factor {
+    /// The scalar of row `i`.
+    Lhs(u64),
+    /// Vector `j`.
+    Rhs(u64),
+}
+
+/// Names of what is read in steps from one on, row by row and then vector by vector.
+#[derive(Default)]
+struct Names {
+    from: u64,
+    texts: Vec<Option<Arc<str>>>,
+}
+
 /// Whether a set of rows has one.
 fn has(rows: u64, row: u64) -> bool {
     rows >> row & 1 == 1
 }
 
 /// A step of K in words: relative in a loop.
-fn step_name(advance: Option<u64>, p: u64) -> String {
-    match (advance, p) {
-        (Some(_), 0) => "k".to_owned(),
-        (Some(_), p) => format!("k+{p}"),
-        (None, p) => format!("{p}"),
+fn step_name(in_loop: bool, p: u64) -> String {
+    match (in_loop, p) {
+        (true, 0) => "k".to_owned(),
+        (true, p) => format!("k+{p}"),
+        (false, p) => format!("{p}"),
     }
 }
 

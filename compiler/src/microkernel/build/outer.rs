@@ -2,7 +2,7 @@
 
 use kiln_ir::nest::{Init, Run};
 
-use super::{BuildError, Builder, LHS, RHS, RowOperand, step_name};
+use super::{BuildError, Builder, Factor, LHS, RHS, RowOperand, step_name};
 use crate::microkernel::{Addr, Inst, Op, V};
 
 /// Scalars that one register of repeated lanes holds.
@@ -60,7 +60,7 @@ impl Builder<'_> {
                     Init::Zero => Op::Zero { d },
                     Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
                 };
-                self.push(op, format!("c[{i}, {}]", self.columns(j)));
+                self.push(op, self.sum(i, j));
             }
         }
         self.contract(self.how.unroll, |b, run, from, count, advance| b.outer_steps(plan, run, from, count, advance));
@@ -84,11 +84,12 @@ impl Builder<'_> {
             offset: (rhs_bytes * ((run.rhs + p) * r.row + j * self.lanes)) as i64,
             step: (rhs_bytes * step * r.row) as i64,
         };
-        let k = |p: u64| step_name(advance, p);
+        let in_loop = advance.is_some();
+        let k = |p: u64| step_name(in_loop, p);
         let load = |p: u64, j: u64, nth: u64| {
             let lanes = if self.padded() { self.lanes as u16 } else { self.valid(j) };
             let op = Op::Load { d: plan.col(nth), src: rhs(p, j), lanes };
-            Inst { op, why: format!("rhs[{}, {}]", k(p), self.columns(j)) }
+            Inst { op, why: self.name(in_loop, from, p, Factor::Rhs(j)) }
         };
         let mut loads = 0;
         let mut p = from;
@@ -100,7 +101,7 @@ impl Builder<'_> {
             if plan.operand == RowOperand::LanesAlongK {
                 for i in self.rows_of(run) {
                     let op = Op::LoadLanes { d: plan.row(i), src: lhs(i, p), count: group as u8 };
-                    out.push(Inst { op, why: format!("lhs[{i}, {}..+{group}]", k(p)) });
+                    out.push(Inst { op, why: format!("lhs[{i}, {}..+{group}]", k(p)).into() });
                 }
             }
             for q in p..p + group {
@@ -108,7 +109,7 @@ impl Builder<'_> {
                     for i in (0..self.rows).step_by(LANES as usize) {
                         let many = (self.rows - i).min(LANES);
                         let op = Op::LoadLanes { d: plan.row(i / LANES), src: lhs(i, q), count: many as u8 };
-                        out.push(Inst { op, why: format!("lhs[{i}..+{many}, {}]", k(q)) });
+                        out.push(Inst { op, why: format!("lhs[{i}..+{many}, {}]", k(q)).into() });
                     }
                 }
                 match plan.operand {
@@ -123,7 +124,7 @@ impl Builder<'_> {
                                     _ => (plan.row(i / LANES), i % LANES),
                                 };
                                 let op = Op::FmaLane { d: plan.acc(i, j), a, b, lane: lane as u8 };
-                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                                out.push(Inst { op, why: self.sum(i, j) });
                             }
                         }
                     }
@@ -131,13 +132,11 @@ impl Builder<'_> {
                         out.extend((0..self.vectors).map(|j| load(q, j, j)));
                         for i in self.rows_of(run) {
                             let b = plan.row(i);
-                            out.push(Inst {
-                                op: Op::Broadcast { d: b, src: lhs(i, q) },
-                                why: format!("lhs[{i}, {}]", k(q)),
-                            });
+                            let why = self.name(in_loop, from, q, Factor::Lhs(i));
+                            out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });
                             for j in 0..self.vectors {
                                 let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
-                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                                out.push(Inst { op, why: self.sum(i, j) });
                             }
                         }
                     }
@@ -146,10 +145,10 @@ impl Builder<'_> {
                             out.push(load(q, j, j));
                             for i in self.rows_of(run) {
                                 let b = plan.row(i);
-                                let why = format!("lhs[{i}, {}]", k(q));
+                                let why = self.name(in_loop, from, q, Factor::Lhs(i));
                                 out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });
                                 let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
-                                out.push(Inst { op, why: format!("c[{i}, {}]", self.columns(j)) });
+                                out.push(Inst { op, why: self.sum(i, j) });
                             }
                         }
                     }

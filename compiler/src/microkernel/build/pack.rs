@@ -4,6 +4,8 @@
 //! Rows that lie across K are interleaved four at a time. What a panel has beyond them is 0. Copies that interleave nothing are in
 //! [`transpose`].
 
+use std::sync::Arc;
+
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Pack};
 
@@ -130,13 +132,13 @@ impl Packer {
         let mut out = vec![];
         // Groups of four steps in a vector, and so the rows that are transposed together.
         let groups = self.lanes / 2;
-        let k = step_name(advance, from);
+        let k = step_name(advance.is_some(), from);
         for w0 in (0..self.pitch).step_by(groups as usize) {
             let mut pool = Pool::new(32);
             let mut vectors: Vec<V> = (w0..w0 + groups)
                 .map(|w| {
                     let d = pool.take();
-                    let mut push = |op| out.push(Inst { op, why: format!("row {w}, {k}..+{count}") });
+                    let mut push = |op| out.push(Inst { op, why: format!("row {w}, {k}..+{count}").into() });
                     if w >= self.width {
                         push(Op::Zero { d });
                         return d;
@@ -168,9 +170,9 @@ impl Packer {
                 vectors = (0..half)
                     .flat_map(|i| {
                         let (a, b, t) = (vectors[i], vectors[i + half], pool.take());
-                        let why = || format!("rows {w0}..+{groups}, {k}..+{count}");
+                        let why: Arc<str> = format!("rows {w0}..+{groups}, {k}..+{count}").into();
                         for (f, d) in [(Permute::ZipLow, t), (Permute::ZipHigh, b)] {
-                            out.push(Inst { op: Op::Permute { f, bits: 64, d, a, b }, why: why() });
+                            out.push(Inst { op: Op::Permute { f, bits: 64, d, a, b }, why: why.clone() });
                         }
                         pool.give([a]);
                         [t, b]
@@ -180,8 +182,8 @@ impl Packer {
             let columns = groups.min(self.pitch - w0);
             for (q, s) in (0..count.div_ceil(GROUP)).zip(vectors) {
                 let dst = self.dst_addr(from + q * GROUP, w0, advance);
-                let why = format!("panel {w0}..+{columns}, {}..+4", step_name(advance, from + q * GROUP));
-                out.push(Inst { op: Op::StoreRaw { s, dst, elements: (columns * GROUP) as u16 }, why });
+                let why = format!("panel {w0}..+{columns}, {}..+4", step_name(advance.is_some(), from + q * GROUP));
+                out.push(Inst { op: Op::StoreRaw { s, dst, elements: (columns * GROUP) as u16 }, why: why.into() });
             }
         }
         out
@@ -190,7 +192,7 @@ impl Packer {
     /// `count` steps, at most four, from `from` of all rows, which lie across K.
     fn rows_across_k(&self, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let mut out = vec![];
-        let k = step_name(advance, from);
+        let k = step_name(advance.is_some(), from);
         // Columns that a register holds of one step.
         let wide = self.lanes * if self.src == DType::Bf16 { 2 } else { 1 };
         for w0 in (0..self.pitch).step_by(wide as usize) {
@@ -205,11 +207,11 @@ impl Packer {
                         DType::F32 => Op::Load { d, src, lanes: valid as u16 },
                         DType::Bf16 => Op::LoadRaw { d, src, elements: valid as u16 },
                     };
-                    out.push(Inst { op, why: format!("{k}+{p}, columns {w0}..+{valid}") });
+                    out.push(Inst { op, why: format!("{k}+{p}, columns {w0}..+{valid}").into() });
                     d
                 })
                 .collect();
-            let mut push = |op| out.push(Inst { op, why: format!("{k}..+4, columns {w0}..+{valid}") });
+            let mut push = |op| out.push(Inst { op, why: format!("{k}..+4, columns {w0}..+{valid}").into() });
             // Pairs of steps by words of the register: for f32 one register each, for bf16 two.
             let pairs: Vec<[V; 2]> = match self.src {
                 DType::F32 => {

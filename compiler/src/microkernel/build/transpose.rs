@@ -4,6 +4,8 @@
 //! elements and then by pairs of pairs are what every instruction set has. A copy is unrolled over its width and loops over K.
 //! What is contiguous along neither axis, and must be converted, goes element by element.
 
+use std::sync::Arc;
+
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Matrix, Pack};
 
@@ -91,12 +93,12 @@ impl Copier<'_> {
     /// `count` steps of K, at most a block's, of the whole width.
     fn blocks(&self, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let mut out = vec![];
-        let k = step_name(advance, from);
+        let k = step_name(advance.is_some(), from);
         for (n, w) in (0..self.width).step_by(BLOCK as usize).enumerate() {
             // Two sets of registers, so that a block need not wait for the one before.
             let first = (n % 2) as u8 * 7;
             let columns = (self.width - w).min(BLOCK);
-            let why = format!("{k}..+{count}, {w}..+{columns}");
+            let why: Arc<str> = format!("{k}..+{count}, {w}..+{columns}").into();
             let mut push = |op| out.push(Inst { op, why: why.clone() });
             let row = |i: u64| V(first + i.min(columns - 1) as u8);
             for i in 0..columns {
@@ -128,7 +130,7 @@ impl Copier<'_> {
         let mut out = vec![];
         for (n, w) in (0..self.width).step_by(lanes as usize).enumerate() {
             let (d, count) = (V((n % 8) as u8), (self.width - w).min(lanes) as u16);
-            let why = format!("{}, {w}..+{count}", step_name(advance, p));
+            let why: Arc<str> = format!("{}, {w}..+{count}", step_name(advance.is_some(), p)).into();
             let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: count };
             let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: count };
             out.extend([load, store].map(|op| Inst { op, why: why.clone() }));
@@ -141,7 +143,7 @@ impl Copier<'_> {
         let mut out = vec![];
         for w in 0..self.width {
             let d = V((w % 8) as u8);
-            let why = format!("{}, {w}", step_name(advance, p));
+            let why: Arc<str> = format!("{}, {w}", step_name(advance.is_some(), p)).into();
             let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: 1 };
             let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: 1 };
             out.extend([load, store].map(|op| Inst { op, why: why.clone() }));

@@ -69,8 +69,6 @@ enum Place {
 
 struct Assigner<'a> {
     program: &'a Program,
-    /// Indices of the steps that read each value, ascending.
-    uses: Vec<Vec<usize>>,
     /// Values that become the result without moving, if they are in its register.
     wanted: Vec<bool>,
     places: Vec<Place>,
@@ -83,13 +81,6 @@ struct Assigner<'a> {
 impl<'a> Assigner<'a> {
     fn new(program: &'a Program, input: V, result: V, free: &[V]) -> Self {
         let steps = program.steps();
-        let mut uses = vec![vec![]; steps.len()];
-        for (i, step) in steps.iter().enumerate() {
-            step.uses().for_each(|v| uses[usize::from(v.0)].push(i));
-        }
-        if let Some(u) = uses.get_mut(usize::from(program.result().0)) {
-            u.push(steps.len());
-        }
         let mut wanted = vec![false; steps.len()];
         let mut chain = Some(program.result()).filter(|v| usize::from(v.0) < steps.len());
         while let Some(v) = chain {
@@ -109,7 +100,7 @@ impl<'a> Assigner<'a> {
         if result != input {
             free.push(result);
         }
-        Assigner { program, uses, wanted, places, free, result, now: 0, ops: vec![] }
+        Assigner { program, wanted, places, free, result, now: 0, ops: vec![] }
     }
 
     fn bits(&self, v: Val) -> Option<u32> {
@@ -121,7 +112,7 @@ impl<'a> Assigner<'a> {
 
     /// The first step after this one that reads `v`.
     fn next_use(&self, v: Val) -> Option<usize> {
-        self.uses[usize::from(v.0)].iter().copied().find(|u| *u > self.now)
+        self.program.uses(v).iter().copied().find(|u| *u > self.now)
     }
 
     fn register(&self, v: Val) -> Option<V> {

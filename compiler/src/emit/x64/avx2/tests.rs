@@ -31,7 +31,7 @@ fn at(param: u8, offset: i64, step: i64) -> Addr {
 }
 
 fn insts(ops: &[Op]) -> Vec<Inst> {
-    ops.iter().map(|op| Inst { op: *op, why: format!("{op:?}") }).collect()
+    ops.iter().map(|op| Inst { op: *op, why: format!("{op:?}").into() }).collect()
 }
 
 fn straight(ops: &[Op]) -> Vec<Stmt> {
@@ -359,7 +359,7 @@ fn notes_give_the_reason_of_every_instruction() {
     let mk = kernel(3, tile_6x16(512, 5));
     let f = emit(&mk).unwrap();
     assert!(f.notes.is_sorted_by(|a, b| a.offset < b.offset));
-    let reason = |i: &Instruction| f.notes.iter().rfind(|n| u64::from(n.offset) <= i.ip()).unwrap().text.as_str();
+    let reason = |i: &Instruction| f.notes.iter().rfind(|n| u64::from(n.offset) <= i.ip()).unwrap().text.as_ref();
     for i in decode(&f) {
         let expected = match i.mnemonic() {
             Mnemonic::Vfmadd231ps => "Fma",

@@ -1,0 +1,11 @@
+//! How the shared library is linked.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        // Programs are to look for this name, wherever the library lay when they were linked.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libkiln.so");
+        // Threads and thread-local destructors may outlive the last handle: `dlclose` must not take their code away.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    }
+}

@@ -1,0 +1,218 @@
+//! Statuses, the message of each thread's last failure, and the wall that panics do not pass.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ::kiln_runtime::{CodeMemoryError, RuntimeError};
+use kiln_compiler::CompileError;
+use kiln_ir::ProblemError;
+
+use crate::pointers::c_string;
+
+/// What a function returns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum kiln_status {
+    /// Done.
+    KILN_OK = 0,
+    /// An argument, an option or an environment variable is not one: null, of another size or type, overlapping, misspelt.
+    KILN_INVALID_ARGUMENT = 1,
+    /// The text is no problem, or the problem cannot be.
+    KILN_INVALID_PROBLEM = 2,
+    /// Valid, but not on this machine or for this target.
+    KILN_UNSUPPORTED = 3,
+    /// The operating system gives no memory, or none that is executable.
+    KILN_OUT_OF_MEMORY = 4,
+    /// More memory than an option allows.
+    KILN_LIMIT_EXCEEDED = 5,
+    /// A kernel is predicted to be slower than `kiln_options_set_strict` allows.
+    KILN_BELOW_BOUND = 6,
+    /// A file cannot be written, or a pack cannot be used.
+    KILN_FILE = 7,
+    /// Threads could not be started, or did not do their work.
+    KILN_THREADS = 8,
+    /// A defect of the compiler, noticed by itself.
+    KILN_INTERNAL = 9,
+    /// A defect of the library. What the call was to write may be written in part; handles remain valid.
+    KILN_PANIC = 10,
+}
+
+use kiln_status::*;
+
+/// A status with its message.
+#[derive(Debug)]
+pub(crate) struct Error {
+    pub(crate) status: kiln_status,
+    pub(crate) message: String,
+}
+
+impl Error {
+    pub(crate) fn new(status: kiln_status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// An argument is not what it must be.
+    pub(crate) fn argument(name: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
+        Self::new(KILN_INVALID_ARGUMENT, format!("argument `{name}`: {why}"))
+    }
+}
+
+impl From<ProblemError> for Error {
+    fn from(e: ProblemError) -> Self {
+        Self::new(KILN_INVALID_PROBLEM, e.to_string())
+    }
+}
+
+impl From<&CompileError> for Error {
+    fn from(e: &CompileError) -> Self {
+        let status = match e {
+            CompileError::Problem(_) => KILN_INVALID_PROBLEM,
+            CompileError::Schedule(_) | CompileError::Unsupported { .. } => KILN_UNSUPPORTED,
+            CompileError::Internal { .. } => KILN_INTERNAL,
+        };
+        Self::new(status, e.to_string())
+    }
+}
+
+impl From<RuntimeError> for Error {
+    fn from(e: RuntimeError) -> Self {
+        let status = match &e {
+            RuntimeError::Compile(e) => return (&**e).into(),
+            RuntimeError::CodeMemory(e) => match &**e {
+                CodeMemoryError::Limit { .. } => KILN_LIMIT_EXCEEDED,
+                CodeMemoryError::Map { .. } | CodeMemoryError::Protect { .. } => KILN_OUT_OF_MEMORY,
+                CodeMemoryError::Synchronise(_) => KILN_UNSUPPORTED,
+                CodeMemoryError::Empty => KILN_INTERNAL,
+            },
+            RuntimeError::Cpu(_) | RuntimeError::CannotRun(_) => KILN_UNSUPPORTED,
+            RuntimeError::Limit(_) | RuntimeError::Environment { .. } | RuntimeError::Setting { .. } => {
+                KILN_INVALID_ARGUMENT
+            }
+            RuntimeError::Argument { .. } | RuntimeError::Weights { .. } | RuntimeError::NotPacked { .. } => {
+                KILN_INVALID_ARGUMENT
+            }
+            RuntimeError::Scratch(_) => KILN_OUT_OF_MEMORY,
+            RuntimeError::PackedLimit { .. } => KILN_LIMIT_EXCEEDED,
+            RuntimeError::BelowBound { .. } => KILN_BELOW_BOUND,
+            RuntimeError::Family { .. } => KILN_INVALID_PROBLEM,
+            RuntimeError::Threads { threads: 0, .. } => KILN_INVALID_ARGUMENT,
+            RuntimeError::Threads { .. } => KILN_THREADS,
+        };
+        Self::new(status, e.to_string())
+    }
+}
+
+thread_local! {
+    static LAST: RefCell<CString> = RefCell::default();
+}
+
+/// The message of the calling thread's last failure, which the thread's next one changes. Never NULL; empty if there was
+/// none.
+#[unsafe(no_mangle)]
+pub extern "C" fn kiln_last_error_message() -> *const c_char {
+    // A destructor of the thread may come after that of the message.
+    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+}
+
+/// The name of a status, such as "KILN_OK", and "unknown status" of other numbers. Never NULL, and valid for ever.
+#[unsafe(no_mangle)]
+pub extern "C" fn kiln_status_name(status: i32) -> *const c_char {
+    let name: &'static CStr = match STATUSES.iter().find(|(s, _)| *s as i32 == status) {
+        Some((_, name)) => name,
+        None => c"unknown status",
+    };
+    name.as_ptr()
+}
+
+const STATUSES: [(kiln_status, &CStr); 11] = [
+    (KILN_OK, c"KILN_OK"),
+    (KILN_INVALID_ARGUMENT, c"KILN_INVALID_ARGUMENT"),
+    (KILN_INVALID_PROBLEM, c"KILN_INVALID_PROBLEM"),
+    (KILN_UNSUPPORTED, c"KILN_UNSUPPORTED"),
+    (KILN_OUT_OF_MEMORY, c"KILN_OUT_OF_MEMORY"),
+    (KILN_LIMIT_EXCEEDED, c"KILN_LIMIT_EXCEEDED"),
+    (KILN_BELOW_BOUND, c"KILN_BELOW_BOUND"),
+    (KILN_FILE, c"KILN_FILE"),
+    (KILN_THREADS, c"KILN_THREADS"),
+    (KILN_INTERNAL, c"KILN_INTERNAL"),
+    (KILN_PANIC, c"KILN_PANIC"),
+];
+
+/// Runs the body of an entry and keeps the message of its failure.
+pub(crate) fn guard(body: impl FnOnce() -> Result<(), Error>) -> kiln_status {
+    caught(body).err().unwrap_or(KILN_OK)
+}
+
+/// The same for an entry that has no status to return but a value that says nothing.
+pub(crate) fn or_default<T>(nothing: T, body: impl FnOnce() -> Result<T, Error>) -> T {
+    caught(body).unwrap_or(nothing)
+}
+
+/// Runs the body of a `_free` function: does nothing to null, else gives back what `Box::into_raw` gave out.
+///
+/// # Safety
+/// `handle` is null, or was made by [`Out`](crate::pointers::Out) of the same type and is not used any more.
+pub(crate) unsafe fn free<T>(handle: *mut T) {
+    if !handle.is_null() {
+        or_default((), || {
+            // SAFETY: the caller answers for the handle.
+            drop(unsafe { Box::from_raw(handle) });
+            Ok(())
+        });
+    }
+}
+
+fn caught<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, kiln_status> {
+    // What a panic can leave behind is behind handles: runtimes take a poisoned lock for a whole value, and options are changed
+    // by one assignment.
+    let error = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error,
+        Err(payload) => Error::new(KILN_PANIC, format!("the library panicked: {}", words(&*payload))),
+    };
+    let message = c_string(&error.message);
+    let _ = LAST.try_with(|last| *last.borrow_mut() = message);
+    Err(error.status)
+}
+
+fn words(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last() -> String {
+        // SAFETY: the message is valid until this thread's next failure.
+        unsafe { CStr::from_ptr(kiln_last_error_message()) }.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_and_its_message_stays_in_its_thread() {
+        assert_eq!(last(), "");
+        assert_eq!(guard(|| panic!("number {}", 7)), KILN_PANIC);
+        assert_eq!(last(), "the library panicked: number 7");
+        assert_eq!(std::thread::spawn(last).join().unwrap(), "");
+        assert_eq!(or_default(3, || std::panic::panic_any(0u8)), 3);
+        assert_eq!(last(), "the library panicked: no message");
+        assert_eq!(guard(|| Ok(())), KILN_OK);
+        assert_eq!(last(), "the library panicked: no message");
+    }
+
+    #[test]
+    fn every_status_has_its_name() {
+        for (status, name) in STATUSES {
+            assert_eq!(name.to_str().unwrap(), format!("{status:?}"));
+            // SAFETY: names are constants.
+            assert_eq!(unsafe { CStr::from_ptr(kiln_status_name(status as i32)) }, name);
+        }
+        for unknown in [-1, STATUSES.len() as i32] {
+            // SAFETY: as above.
+            assert_eq!(unsafe { CStr::from_ptr(kiln_status_name(unknown)) }, c"unknown status");
+        }
+    }
+}

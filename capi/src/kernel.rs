@@ -1,0 +1,278 @@
+//! Kernels and their calls.
+
+use std::ffi::{CString, c_char};
+use std::sync::{Arc, OnceLock};
+
+use ::kiln_runtime::{Args, Input, Kernel};
+use kiln_ir::Role;
+
+use crate::error::{Error, free, guard, kiln_status};
+use crate::pointers::{Out, array, c_string, reference, write};
+use crate::runtime::{kiln_request, kiln_runtime};
+use crate::tensor::{Memory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
+use crate::threads::Threads;
+use crate::weights::kiln_packed_weights;
+
+/// Machine code for one problem, and what a call of it needs.
+#[derive(Clone)]
+pub struct kiln_kernel {
+    pub(crate) kernel: Arc<Kernel>,
+    /// Made when first asked for.
+    texts: OnceLock<Texts>,
+    /// Dropped last: the kernel may be what keeps the runtime's threads.
+    _threads: Option<Arc<Threads>>,
+}
+
+#[derive(Clone)]
+struct Texts {
+    problem: CString,
+    operands: Vec<CString>,
+}
+
+impl kiln_kernel {
+    fn texts(&self) -> &Texts {
+        self.texts.get_or_init(|| {
+            let problem = self.kernel.problem();
+            let operands = problem.operands().iter().map(|o| c_string(&o.name)).collect();
+            Texts { problem: c_string(&problem.to_string()), operands }
+        })
+    }
+}
+
+/// What is known of a kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kiln_kernel_info {
+    /// The canonical text of the problem, with the runtime's `fpmath` where that applies. Valid as long as the handle.
+    pub problem: *const c_char,
+    /// Machine code, in bytes.
+    pub code_bytes: usize,
+    /// Independent tasks that a call may be divided into.
+    pub tasks: u64,
+    /// Temporary memory of each thread in a call, in bytes.
+    pub scratch_bytes: usize,
+    /// How large weights packed for this kernel are, in bytes; 0 if it reads them in place and takes no packed ones.
+    pub packed_bytes: usize,
+    /// Operands, which `kiln_kernel_operand` describes.
+    pub operands: usize,
+    /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
+    pub predicted_fraction: f64,
+}
+
+/// What an operand is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum kiln_role {
+    /// The left operand, the source.
+    KILN_LHS = 0,
+    /// The right operand, the weights.
+    KILN_RHS = 1,
+    /// The tensor of a post-op that is a bias.
+    KILN_BIAS = 2,
+    /// The tensor of another post-op.
+    KILN_POST = 3,
+    /// The result.
+    KILN_DST = 4,
+}
+
+/// What is known of an operand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kiln_operand_info {
+    /// Its name in messages, such as "lhs" or "bias". Valid as long as the kernel's handle.
+    pub name: *const c_char,
+    /// What it is.
+    pub role: kiln_role,
+    /// The type of its elements.
+    pub dtype: kiln_dtype,
+    /// How many elements it has.
+    pub elements: usize,
+}
+
+/// The tensor of a post-op.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kiln_post_tensor {
+    /// The tensor.
+    pub tensor: kiln_tensor,
+    /// If not 0, the post-op must be a bias.
+    pub is_bias: i32,
+}
+
+/// The tensors of one call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kiln_args {
+    /// The source.
+    pub lhs: kiln_tensor,
+    /// The weights, if they are not packed; else all zero.
+    pub rhs: kiln_tensor,
+    /// The weights, if the kernel takes packed ones; else NULL.
+    pub packed: *const kiln_packed_weights,
+    /// The tensors of the post-ops that read one, in the problem's order; NULL if there are none.
+    pub post: *const kiln_post_tensor,
+    /// How many there are.
+    pub post_count: usize,
+    /// The result. Overwritten, or added to where the problem has `beta=1`. Overlaps nothing else of the call.
+    pub dst: kiln_tensor_mut,
+}
+
+/// The kernel of a problem: cached, from a pack, or compiled now. `flags` is 0 or `KILN_CONSTANT_WEIGHTS`. Threads that ask for
+/// the same at once share one compilation.
+///
+/// The text is parsed each time: a program that makes many calls keeps the kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_create(
+    runtime: *const kiln_runtime,
+    problem: *const c_char,
+    flags: u32,
+    kernel: *mut *mut kiln_kernel,
+) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let (out, runtime) = unsafe { (Out::new(kernel, "kernel")?, reference(runtime, "runtime")?) };
+        // SAFETY: the header's rules.
+        let (problem, options) = unsafe { kiln_request { problem, flags }.read()? };
+        let kernel = runtime.runtime.kernel_with(&problem, &options)?;
+        out.give(kiln_kernel { kernel, texts: OnceLock::new(), _threads: runtime.threads.clone() });
+        Ok(())
+    })
+}
+
+/// Another handle to the same kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_clone(kernel: *const kiln_kernel, clone: *mut *mut kiln_kernel) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let (out, kernel) = unsafe { (Out::new(clone, "clone")?, reference(kernel, "kernel")?) };
+        out.give(kernel.clone());
+        Ok(())
+    })
+}
+
+/// Frees a handle. The code goes with the last one, once the cache has let go of it too.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_free(kernel: *mut kiln_kernel) {
+    // SAFETY: the header's rules.
+    unsafe { free(kernel) }
+}
+
+/// Describes a kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_describe(kernel: *const kiln_kernel, info: *mut kiln_kernel_info) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let handle = unsafe { reference(kernel, "kernel")? };
+        let (kernel, texts) = (&*handle.kernel, handle.texts());
+        let facts = kiln_kernel_info {
+            problem: texts.problem.as_ptr(),
+            code_bytes: kernel.code_bytes(),
+            tasks: kernel.tasks(),
+            scratch_bytes: kernel.scratch_bytes(),
+            packed_bytes: kernel.weights_layout().map_or(0, |layout| layout.bytes() as usize),
+            operands: texts.operands.len(),
+            predicted_fraction: kernel.predicted_fraction(),
+        };
+        // SAFETY: the header's rules.
+        unsafe { write(info, "info", facts) }
+    })
+}
+
+/// Describes the operand at a place, from 0: lhs, rhs, those of post-ops in the problem's order, dst.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_operand(
+    kernel: *const kiln_kernel,
+    index: usize,
+    info: *mut kiln_operand_info,
+) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let handle = unsafe { reference(kernel, "kernel")? };
+        let (problem, names) = (handle.kernel.problem(), &handle.texts().operands);
+        let (Some(operand), Some(name)) = (problem.operands().into_iter().nth(index), names.get(index)) else {
+            let why = format!("{index}: the kernel has {} operands", names.len());
+            return Err(Error::argument("index", why));
+        };
+        let is_bias = |n: u8| problem.epilogue().operands().nth(n.into()).is_some_and(|post| post.is_bias());
+        let role = match operand.role {
+            Role::Lhs => kiln_role::KILN_LHS,
+            Role::Rhs => kiln_role::KILN_RHS,
+            Role::Post(n) if is_bias(n) => kiln_role::KILN_BIAS,
+            Role::Post(_) => kiln_role::KILN_POST,
+            Role::Dst => kiln_role::KILN_DST,
+        };
+        let (name, elements) = (name.as_ptr(), operand.len() as usize);
+        let facts = kiln_operand_info { name, role, dtype: operand.dtype.into(), elements };
+        // SAFETY: the header's rules.
+        unsafe { write(info, "info", facts) }
+    })
+}
+
+/// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
+/// calls check that. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_pack_weights(
+    kernel: *const kiln_kernel,
+    weights: *const kiln_tensor,
+    packed: *mut *mut kiln_packed_weights,
+) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let (out, kernel) = unsafe { (Out::new(packed, "packed")?, reference(kernel, "kernel")?) };
+        // SAFETY: the header's rules.
+        let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
+        out.give(kiln_packed_weights(kernel.kernel.pack_weights(weights)?));
+        Ok(())
+    })
+}
+
+/// Computes `dst`. Types, numbers of elements, alignment, overlap with `dst` and the number of tensors are checked. Large problems
+/// are divided among the runtime's threads, with the same result bit for bit. After a failure `dst` may be written in part.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_run(kernel: *const kiln_kernel, args: *const kiln_args) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { run(kernel, args, Kernel::run) }
+}
+
+/// `kiln_kernel_run` on the calling thread alone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_kernel_run_serial(kernel: *const kiln_kernel, args: *const kiln_args) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { run(kernel, args, Kernel::run_serial) }
+}
+
+type Call = fn(&Kernel, Args<'_>) -> Result<(), ::kiln_runtime::RuntimeError>;
+
+/// # Safety
+/// The header's rules.
+unsafe fn run(kernel: *const kiln_kernel, args: *const kiln_args, call: Call) -> kiln_status {
+    guard(|| {
+        // SAFETY: the caller's.
+        let (kernel, args) = unsafe { (reference(kernel, "kernel")?, reference(args, "args")?) };
+        let dst = Memory::of_output(&args.dst, "dst")?;
+        let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
+            let memory = Memory::of_input(tensor, name)?;
+            if memory.overlaps(&dst) {
+                return Err(Error::argument(name, "overlaps dst"));
+            }
+            // SAFETY: as long as the caller says; nobody writes it, since it does not overlap `dst`.
+            Ok(unsafe { memory.input() })
+        };
+        let lhs = input(&args.lhs, format_args!("lhs"))?;
+        let rhs = match (args.packed.is_null(), args.rhs.data.is_null()) {
+            (true, _) => input(&args.rhs, format_args!("rhs"))?,
+            // SAFETY: the caller's.
+            (false, true) => Input::Packed(unsafe { &reference(args.packed, "packed")?.0 }),
+            (false, false) => return Err(Error::argument("rhs", "both weights as they are and packed ones")),
+        };
+        // SAFETY: the caller's.
+        let post = unsafe { array(args.post, args.post_count, "post")? };
+        // SAFETY: as long as the caller says; no input overlaps it.
+        let mut all = Args::new(lhs, rhs, unsafe { dst.output() });
+        for (n, post) in post.iter().enumerate() {
+            let tensor = input(&post.tensor, format_args!("post[{n}]"))?;
+            all = if post.is_bias != 0 { all.bias(tensor) } else { all.operand(tensor) };
+        }
+        Ok(call(&kernel.kernel, all)?)
+    })
+}

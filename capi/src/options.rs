@@ -1,0 +1,182 @@
+//! Options of a runtime.
+
+use std::ffi::c_char;
+
+use ::kiln_runtime::{Runtime, RuntimeBuilder};
+
+use crate::error::{Error, free, guard, kiln_status};
+use crate::pointers::{Out, exclusive, path, text};
+use crate::threads::Threads;
+
+/// Options of a runtime. What is not set comes from the environment, then from a default. Used by one thread at a time.
+#[derive(Clone, Default)]
+pub struct kiln_options {
+    builder: RuntimeBuilder,
+    threads: Option<usize>,
+}
+
+impl kiln_options {
+    /// A runtime with these options, and its threads where they are waited for.
+    pub(crate) fn build(&self) -> Result<(Runtime, Option<std::sync::Arc<Threads>>), Error> {
+        let builder = self.builder.clone();
+        match self.threads {
+            Some(count @ 2..) => {
+                let (pool, threads) = Threads::pool(count)?;
+                Ok((builder.rayon_pool(pool).build()?, Some(threads)))
+            }
+            Some(count) => Ok((builder.threads(count).build()?, None)),
+            None => Ok((builder.build()?, None)),
+        }
+    }
+}
+
+/// # Safety
+/// `options` is null or a handle that no other thread uses.
+unsafe fn set(
+    options: *mut kiln_options,
+    change: impl FnOnce(RuntimeBuilder) -> Result<RuntimeBuilder, Error>,
+) -> kiln_status {
+    guard(|| {
+        // SAFETY: as the caller says.
+        let options = unsafe { exclusive(options, "options")? };
+        options.builder = change(options.builder.clone())?;
+        Ok(())
+    })
+}
+
+/// Makes options of which none is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_create(options: *mut *mut kiln_options) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        let out = unsafe { Out::new(options, "options")? };
+        out.give(kiln_options::default());
+        Ok(())
+    })
+}
+
+/// Frees options. Runtimes made with them are not concerned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_free(options: *mut kiln_options) {
+    // SAFETY: the header's rules.
+    unsafe { free(options) }
+}
+
+/// Threads that large problems are divided among, at least 1, of the runtime's own. Unless set, `OMP_NUM_THREADS`, else as
+/// many as the process may use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_threads(options: *mut kiln_options, threads: usize) -> kiln_status {
+    guard(|| {
+        if threads == 0 {
+            return Err(Error::argument("threads", "0: at least 1 is needed"));
+        }
+        // SAFETY: the header's rules.
+        unsafe { exclusive(options, "options")? }.threads = Some(threads);
+        Ok(())
+    })
+}
+
+/// Kernels the cache keeps; 0 disables it. Unless set, `KILN_CACHE_CAPACITY`, else 1024.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_cache_capacity(options: *mut kiln_options, kernels: usize) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.cache_capacity(kernels))) }
+}
+
+/// Bytes of executable memory, in whole pages, that cached kernels may occupy. Unless set, `KILN_CACHE_BYTES`, else no
+/// limit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_cache_bytes(options: *mut kiln_options, bytes: usize) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.cache_bytes(bytes))) }
+}
+
+/// Bytes of executable memory that kernels may occupy together, cached or not: more is `KILN_LIMIT_EXCEEDED`. Unless set, no
+/// limit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_code_limit(options: *mut kiln_options, bytes: usize) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.code_limit(bytes))) }
+}
+
+/// Bytes that packed weights may occupy together: more is `KILN_LIMIT_EXCEEDED`. Unless set, no limit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_packed_limit(options: *mut kiln_options, bytes: usize) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.packed_limit(bytes))) }
+}
+
+/// The arithmetic of problems with f32 source that do not ask for one: "strict", "bf16" or "any". Unless set,
+/// `KILN_FPMATH_MODE`, else strict.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_fpmath(options: *mut kiln_options, mode: *const c_char) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        // SAFETY: the header's rules.
+        let mode = unsafe { text(mode, "mode")? };
+        Ok(builder.fpmath(mode.parse().map_err(|e| Error::argument("mode", e))?))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// What to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
+/// detected, limited by `KILN_MAX_CPU_ISA`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_target(options: *mut kiln_options, target: *const c_char) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        // SAFETY: the header's rules.
+        let target = unsafe { text(target, "target")? };
+        Ok(builder.target(target.parse().map_err(|e| Error::argument("target", e))?))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
+/// cannot be used is no error of the runtime: `kiln_runtime_pack_status` says why. A pack is code, and is as trustworthy as the
+/// place it comes from.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_add_pack(options: *mut kiln_options, file: *const c_char) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.pack(path(file, "file")?))) }
+}
+
+/// A directory where compiled kernels are kept, and found again by other processes. Unless set, `KILN_CACHE_DIR`, else none.
+/// Whoever can write to it can make this process run code.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_cache_dir(options: *mut kiln_options, folder: *const c_char) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.cache_dir(path(folder, "folder")?))) }
+}
+
+/// Bytes that the files of the cache directory may occupy: the oldest go. Unless set, 256 MiB.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_cache_dir_bytes(options: *mut kiln_options, bytes: u64) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.cache_dir_bytes(bytes))) }
+}
+
+/// Refuses, by `KILN_BELOW_BOUND`, kernels that are predicted to reach less than this fraction, from 0 to 1, of what the target's
+/// arithmetic and memory allow. Unless set, 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_strict(options: *mut kiln_options, least_fraction: f64) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        if !(0.0..=1.0).contains(&least_fraction) {
+            return Err(Error::argument(
+                "least_fraction",
+                format!("{least_fraction}: expected a fraction from 0 to 1"),
+            ));
+        }
+        Ok(builder.strict(least_fraction))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// What lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
+/// "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_verbose(options: *mut kiln_options, words: *const c_char) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.verbose(text(words, "words")?))) }
+}

@@ -1,0 +1,128 @@
+//! `kiln family`: a free number in problems, measured against exact code and against padding.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use kiln_ir::Problem;
+use kiln_runtime::{Family, FamilyOptions, Kernel, Options, Runtime};
+
+use crate::Verdict;
+use crate::counter::Cycles;
+use crate::error::Error;
+use crate::target::{TargetArgs, threads};
+use crate::tensors::Tensors;
+use crate::timing::{measure, show_ns};
+
+/// Measure a family of problems: `?` stands for the number that is free, as in "ip f32 mb?ic768oc3072 +bias"
+///
+/// For each value: the first call, on general code; calls on general code; calls on the exact kernel that takes over; a kernel
+/// compiled for this value alone; and one for the next multiple of 32 on padded tensors, copies not counted.
+#[derive(Debug, clap::Args)]
+pub struct FamilyArgs {
+    /// The problem with `?` for the free number
+    #[arg(value_name = "PATTERN")]
+    pattern: Vec<String>,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// The values
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "7,64,128,200")]
+    values: Vec<u64>,
+    /// The weights are constant: pack them before the calls
+    #[arg(long)]
+    packed: bool,
+    /// Threads that large problems are divided among
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    threads: usize,
+    /// Measure each call for at least so many milliseconds
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    min_ms: u64,
+}
+
+/// Values that padding goes up to a multiple of.
+const MULTIPLE: u64 = 32;
+
+/// Measures every value.
+pub fn family(args: &FamilyArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let runtime = args.target.runtime(args.threads)?;
+    let max = args.values.iter().copied().max().unwrap_or(1);
+    let options = FamilyOptions { constant_weights: args.packed, hot_calls: 0, max };
+    let start = Instant::now();
+    let general = runtime.family(&args.pattern.join(" "), &options)?;
+    let made = start.elapsed();
+    let hot = runtime.family(general.pattern(), &FamilyOptions { hot_calls: 1, ..options })?;
+    let stats = general.stats();
+    writeln!(out, "{} @{}", general.pattern(), runtime.target())?;
+    writeln!(
+        out,
+        "  general code: {}, {} kernels, {} bytes of pages, made in {}",
+        general.kind(),
+        stats.general_kernels,
+        stats.general_bytes,
+        show_ns(made.as_nanos() as f64)
+    )?;
+    writeln!(out, "{:>8} {:>10} {:>10} {:>10} {:>10} {:>10}", "value", "first", "general", "hot", "exact", "padded")?;
+    let total = Duration::from_millis(args.min_ms);
+    for &n in &args.values {
+        let problem = general.problem(n)?;
+        let mut tensors = Tensors::zeros(&problem)?;
+        tensors.fill_reals(42);
+        let first = Calls { family: &general, n }.once(&mut tensors)?;
+        Calls { family: &hot, n }.once(&mut tensors)?;
+        hot.settle();
+        let exact = exact(&runtime, &problem, args.packed)?;
+        let padded = exact_padded(&runtime, &general, n, args.packed)?;
+        // In turns, so that all see the same machine; the least of each.
+        let mut best = [f64::INFINITY; 4];
+        for _ in 0..5 {
+            let all = [
+                Calls { family: &general, n }.time(&mut tensors, total / 5)?,
+                Calls { family: &hot, n }.time(&mut tensors, total / 5)?,
+                time(&exact.0, &mut tensors, total / 5)?,
+                time(&padded.0, &mut Tensors::zeros(&padded.1)?, total / 5)?,
+            ];
+            best.iter_mut().zip(all).for_each(|(best, ns)| *best = best.min(ns));
+        }
+        let [general, hot, exact, padded] = best.map(show_ns);
+        writeln!(out, "{n:8} {:>10} {general:>10} {hot:>10} {exact:>10} {padded:>10}", show_ns(first))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn exact(runtime: &Runtime, problem: &Problem, packed: bool) -> Result<(std::sync::Arc<Kernel>, Problem), Error> {
+    let options = Options { constant_weights: packed, ..Options::default() };
+    Ok((runtime.kernel_with(problem, &options)?, problem.clone()))
+}
+
+fn exact_padded(
+    runtime: &Runtime,
+    family: &Family,
+    n: u64,
+    packed: bool,
+) -> Result<(std::sync::Arc<Kernel>, Problem), Error> {
+    exact(runtime, &family.problem(n.next_multiple_of(MULTIPLE))?, packed)
+}
+
+fn time(kernel: &Kernel, tensors: &mut Tensors, total: Duration) -> Result<f64, Error> {
+    tensors.pack(kernel)?;
+    Ok(measure(total, &mut Cycles::none(), || kernel.run(tensors.args()))?.ns)
+}
+
+/// Calls of a member of a family.
+struct Calls<'a> {
+    family: &'a Family,
+    n: u64,
+}
+
+impl Calls<'_> {
+    fn once(&self, tensors: &mut Tensors) -> Result<f64, Error> {
+        tensors.pack_for(self.family)?;
+        let start = Instant::now();
+        self.family.run(self.n, tensors.args())?;
+        Ok(start.elapsed().as_nanos() as f64)
+    }
+
+    fn time(&self, tensors: &mut Tensors, total: Duration) -> Result<f64, Error> {
+        tensors.pack_for(self.family)?;
+        Ok(measure(total, &mut Cycles::none(), || self.family.run(self.n, tensors.args()))?.ns)
+    }
+}

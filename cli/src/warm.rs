@@ -1,0 +1,171 @@
+//! `kiln warm`: what a program that embeds Kiln waits for when it starts, and at each call afterwards.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use kiln_ir::Problem;
+use kiln_runtime::{Options, Runtime};
+use serde::Serialize;
+
+use crate::Verdict;
+use crate::counter::Cycles;
+use crate::error::Error;
+use crate::problems::ProblemArgs;
+use crate::target::{TargetArgs, threads};
+use crate::timing::{measure, median, show_ns};
+
+/// How long hits are counted.
+const HITS: Duration = Duration::from_millis(200);
+
+/// Get kernels for a list of problems as a new process does, and measure that and finding them again
+///
+/// The first list is compiled, or taken from packs, once: run the command again for another sample. Hits are counted on one
+/// thread and on two at once, each thread asking for all problems in turn.
+#[derive(Debug, clap::Args)]
+pub struct WarmArgs {
+    #[command(flatten)]
+    problems: ProblemArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Threads that compile
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    threads: usize,
+    /// Take kernels from FILE instead of compiling them; several times for several
+    #[arg(long, value_name = "FILE")]
+    pack: Vec<PathBuf>,
+    /// Keep kernels in DIR for other processes, and take them from there
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The weights are constant and may be packed
+    #[arg(long)]
+    packed: bool,
+    /// Tell of each problem as it is done
+    #[arg(long)]
+    progress: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    target: String,
+    problems: usize,
+    threads: usize,
+    /// Kernels that were not compiled but came from a pack or the cache directory.
+    unpacked: u64,
+    /// Making the runtime, with its threads and packs.
+    build_ns: f64,
+    /// From there until all kernels can be called.
+    warm_ns: f64,
+    code_bytes: usize,
+    resident_bytes: usize,
+    /// One look-up that succeeds, on one thread.
+    hit_ns: f64,
+    hit_cycles: Option<f64>,
+    /// Look-ups a second, by one thread and by two at once.
+    hits_per_second: [f64; 2],
+}
+
+/// Measures.
+pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let options = Options { constant_weights: args.packed, ..Options::default() };
+    let requests: Vec<(Problem, Options)> =
+        args.problems.load()?.into_iter().map(|problem| (problem, options.clone())).collect();
+    let start = Instant::now();
+    let mut builder = args.target.builder().threads(args.threads);
+    builder = args.pack.iter().fold(builder, |builder, file| builder.pack(file));
+    builder = args.cache_dir.iter().fold(builder, |builder, folder| builder.cache_dir(folder));
+    let runtime = builder.build()?;
+    let built = Instant::now();
+    let errors = runtime.warm(&requests, |p| {
+        if args.progress {
+            // Nobody may be listening.
+            let _ = writeln!(std::io::stderr(), "{}/{} {}", p.done, p.of, p.problem);
+        }
+    });
+    let warmed = Instant::now();
+    if let Some((at, error)) = errors.into_iter().next() {
+        return Err(Error::from(error).at(requests[at].0.to_string()));
+    }
+    for (path, status) in runtime.packs() {
+        if let Err(error) = status {
+            return Err(Error::Pack(error.clone()).at(path.display().to_string()));
+        }
+    }
+    let mut cycles = Cycles::user();
+    let mut next = requests.iter().cycle();
+    let hit = measure(HITS, &mut cycles, || {
+        let (problem, options) = next.next().expect("there is a problem");
+        runtime.kernel_with(problem, options).map(drop)
+    })?;
+    let kernels = requests.iter().map(|(problem, options)| runtime.kernel_with(problem, options));
+    let kernels = kernels.collect::<Result<Vec<_>, _>>()?;
+    let report = Report {
+        target: runtime.target().to_string(),
+        problems: requests.len(),
+        threads: args.threads,
+        unpacked: runtime.stats().unpacked,
+        build_ns: (built - start).as_nanos() as f64,
+        warm_ns: (warmed - built).as_nanos() as f64,
+        code_bytes: kernels.iter().map(|k| k.code_bytes()).sum(),
+        resident_bytes: kernels.iter().map(|k| k.resident_bytes()).sum(),
+        hit_ns: hit.ns,
+        hit_cycles: hit.cycles,
+        hits_per_second: throughput(&runtime, &requests),
+    };
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string(&report).map_err(|e| Error::File(e.into()))?)?,
+        false => print(&report, out)?,
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Hits a second of one thread and of two, in turns, so that both see the same machine: medians of several.
+fn throughput(runtime: &Runtime, requests: &[(Problem, Options)]) -> [f64; 2] {
+    const ROUNDS: usize = 9;
+    let mut rates = [vec![], vec![]];
+    for _ in 0..ROUNDS {
+        for threads in [1, 2] {
+            rates[threads - 1].push(rate(runtime, requests, threads));
+        }
+    }
+    rates.map(|mut rates| median(&mut rates).unwrap_or(0.0))
+}
+
+fn rate(runtime: &Runtime, requests: &[(Problem, Options)], threads: usize) -> f64 {
+    const TURNS: usize = 40_000;
+    let turns = TURNS / requests.len() + 1;
+    let start = Barrier::new(threads);
+    let work = || {
+        start.wait();
+        let begin = Instant::now();
+        for _ in 0..turns {
+            for (problem, options) in requests {
+                // What was found before is there.
+                drop(runtime.kernel_with(problem, options));
+            }
+        }
+        (turns * requests.len()) as f64 / begin.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+    })
+}
+
+fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    writeln!(out, "{} problem{} @{}, {} thread{}", r.problems, plural(r.problems), r.target, r.threads, plural(r.threads))?;
+    writeln!(out, "  runtime    {}", show_ns(r.build_ns))?;
+    writeln!(out, "  kernels    {}, {} of them not compiled", show_ns(r.warm_ns), r.unpacked)?;
+    let each = r.code_bytes / r.problems.max(1);
+    writeln!(out, "  code       {} bytes, {each} a kernel; {} in whole pages", r.code_bytes, r.resident_bytes)?;
+    let cycles = r.hit_cycles.map_or("cycles not counted here".into(), |c| format!("{c:.0} cycles"));
+    writeln!(out, "  hit        {}, {cycles}", show_ns(r.hit_ns))?;
+    let [one, two] = r.hits_per_second;
+    writeln!(out, "  hits/s     {:.1} million, {:.1} million by two threads ({:.2} times)", one / 1e6, two / 1e6, two / one)?;
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Families: problems that differ in one number, such as the length of a sequence, run without waiting for a compilation.
+//!
+//! A [`Family`] has code that serves any value of the number, made when the family is. A call with a value that has exact code in
+//! the kernel cache runs that; any other runs on the general code at once, and when a value was asked for often enough, its
+//! exact kernel is compiled in the background and taken from then on.
+//!
+//! There are three kinds of general code, of which a family has the first that it can have:
+//! - [`tiles`]: rows are free. Kernels for one register tile of rows, of every height up to the full one, for a block of
+//!   columns at a time; the loop over rows and its end are run here. Same tiles, same packed weights, no padding.
+//! - [`blocks`]: what is free is the outermost dimension in memory, as images of a batch are. Kernels for a few sizes, one
+//!   after the other.
+//! - [`padded`]: what is free is anywhere, perhaps several times, as the length of a sequence in a product of attention is.
+//!   Kernels for powers of two, on copies filled up with zeros.
+
+mod blocks;
+mod padded;
+mod tiles;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+
+use kiln_cache::{Cache, Config, Replicate};
+use kiln_compiler::Options;
+use kiln_compiler::packed::PackedLayout;
+use kiln_ir::{Problem, Role};
+
+use crate::args::{Args, Input, Signature};
+use crate::cpu::check_thread;
+use crate::error::RuntimeError;
+use crate::kernel::Kernel;
+use crate::runtime::{Inner, Runtime};
+use crate::weights::{PackedWeights, WeightsId};
+
+/// Values that a family remembers at most.
+const MEMBERS: usize = 4096;
+
+/// How a family behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FamilyOptions {
+    /// The right operand is the same in many calls and may be packed before them, for all values alike.
+    pub constant_weights: bool,
+    /// Calls with a value after which its exact kernel is compiled; 0 for never.
+    pub hot_calls: u32,
+    /// The largest value, where general code has to be made for it.
+    pub max: u64,
+}
+
+impl Default for FamilyOptions {
+    /// Weights that are not constant, exact code at the third call, values up to 512.
+    fn default() -> Self {
+        FamilyOptions { constant_weights: false, hot_calls: 3, max: 512 }
+    }
+}
+
+/// Counters of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyStats {
+    /// Calls that ran on general code.
+    pub general_calls: u64,
+    /// Kernels that the general code consists of.
+    pub general_kernels: usize,
+    /// Executable memory of these, in bytes.
+    pub general_bytes: usize,
+    /// Exact kernels compiled in the background so far.
+    pub exact_kernels: u64,
+    /// Those that are waiting to be compiled.
+    pub pending: usize,
+}
+
+/// Problems with one free number. See the [module](self).
+pub struct Family {
+    runtime: Runtime,
+    pattern: String,
+    options: Options,
+    hot_calls: u32,
+    general: General,
+    layout: Option<PackedLayout>,
+    members: Cache<u64, MemberHandle, RuntimeError>,
+    counts: Arc<Counts>,
+}
+
+enum General {
+    Tiles(tiles::Tiles),
+    Blocks(blocks::Blocks),
+    Padded(padded::Padded),
+}
+
+#[derive(Default)]
+struct Counts {
+    general: AtomicU64,
+    exact: AtomicU64,
+    pending: Mutex<usize>,
+    none_pending: Condvar,
+}
+
+/// What a family knows of one value.
+struct Member {
+    problem: Problem,
+    signature: Signature,
+    calls: AtomicU32,
+    /// There is, or was, an exact kernel that can be called with the family's weights.
+    exact: AtomicBool,
+    /// Its kernel is being compiled, or there cannot be one.
+    queued: AtomicBool,
+}
+
+#[derive(Clone)]
+struct MemberHandle(Arc<Arc<Member>>);
+
+impl Replicate for MemberHandle {
+    fn replicate(&self) -> Self {
+        MemberHandle(Arc::new(Arc::clone(&self.0)))
+    }
+}
+
+/// A problem's text with a `?` for each place of the free number.
+struct Pattern<'a>(&'a str);
+
+impl Pattern<'_> {
+    fn problem(&self, n: u64) -> Result<Problem, RuntimeError> {
+        let fail = |why: String| RuntimeError::Family { pattern: self.0.into(), why };
+        if !self.0.contains('?') {
+            return Err(fail("expected a `?` in place of the free number, as in `ip f32 mb?ic768oc3072`".into()));
+        }
+        self.0.replace('?', &n.to_string()).parse().map_err(|e: kiln_ir::ProblemError| fail(e.to_string()))
+    }
+
+    /// For each operand, the bytes from one step of the free number to the next where it is the outermost dimension in memory,
+    /// and 0 where the operand does not depend on it. `None` if it is elsewhere, or the steps are not independent.
+    fn slices(&self) -> Result<Option<Vec<usize>>, RuntimeError> {
+        let (two, three) = (self.problem(2)?, self.problem(3)?);
+        if two.extents()[2] != three.extents()[2] {
+            return Ok(None);
+        }
+        let operands = two.operands().into_iter().zip(three.operands());
+        let stride = |(a, b): (kiln_ir::Operand, kiln_ir::Operand)| {
+            if a.shape == b.shape {
+                // Of a dimension of the result, so a result without it is summed over it.
+                return (a.role != Role::Dst).then_some(0);
+            }
+            let (outer, inner) = (a.memory_shape(), b.memory_shape());
+            let is_outermost = outer[0] == 2 && inner[0] == 3 && outer[1..] == inner[1..];
+            is_outermost.then(|| (a.len() / 2) as usize * a.dtype.bytes())
+        };
+        Ok(operands.map(stride).collect())
+    }
+}
+
+impl Runtime {
+    /// The family of the problems that `pattern` is the text of, with `?` for the free number, once or more:
+    /// `ip f32 mb?ic768oc3072 +bias`, `matmul f32 12x?x64:12x64x?`. Compiles its general code now.
+    pub fn family(&self, pattern: &str, options: &FamilyOptions) -> Result<Family, RuntimeError> {
+        Family::new(self, pattern, options)
+    }
+}
+
+impl Family {
+    fn new(runtime: &Runtime, text: &str, wanted: &FamilyOptions) -> Result<Self, RuntimeError> {
+        let pattern = Pattern(text);
+        let options = Options { constant_weights: wanted.constant_weights, ..Options::default() };
+        let general = match pattern.slices()? {
+            Some(strides) => match tiles::Tiles::new(runtime, &pattern, &strides, &options)? {
+                Some(tiles) => General::Tiles(tiles),
+                None => General::Blocks(blocks::Blocks::new(runtime, &pattern, strides, &options)?),
+            },
+            None => General::Padded(padded::Padded::new(runtime, &pattern, wanted.max)?),
+        };
+        // All members read the same weights: packed as general code has them, or in place.
+        let layout = general.kernels().next().and_then(|k| k.weights_layout()).cloned();
+        let options = Options {
+            constant_weights: layout.is_some(),
+            packed_like: layout.clone().map(Arc::new),
+            ..Options::default()
+        };
+        Ok(Family {
+            runtime: runtime.clone(),
+            pattern: text.into(),
+            options,
+            hot_calls: wanted.hot_calls,
+            general,
+            layout,
+            members: Cache::new(Config::entries(MEMBERS)),
+            counts: Arc::default(),
+        })
+    }
+
+    /// The problem's text with `?` for the free number.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// The member of the family for a value.
+    pub fn problem(&self, n: u64) -> Result<Problem, RuntimeError> {
+        Pattern(&self.pattern).problem(n)
+    }
+
+    /// The kind of its general code: `tiles`, `blocks` or `padded`. See the [module](self).
+    pub fn kind(&self) -> &'static str {
+        match self.general {
+            General::Tiles(_) => "tiles",
+            General::Blocks(_) => "blocks",
+            General::Padded(_) => "padded",
+        }
+    }
+
+    /// How all members read their weights; `None` if they read them in place.
+    pub fn weights_layout(&self) -> Option<&PackedLayout> {
+        self.layout.as_ref()
+    }
+
+    /// Packs weights for all members.
+    pub fn pack_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PackedWeights, RuntimeError> {
+        self.any_kernel().pack_weights(weights)
+    }
+
+    /// Weights for all members, shared with others that use the same. See [`Runtime::packed_weights`].
+    pub fn packed_weights<'a>(
+        &self,
+        id: WeightsId,
+        weights: impl Into<Input<'a>>,
+    ) -> Result<PackedWeights, RuntimeError> {
+        self.runtime.packed_weights(self.any_kernel(), id, weights)
+    }
+
+    fn any_kernel(&self) -> &Kernel {
+        self.general.kernels().next().expect("general code has a kernel")
+    }
+
+    /// Computes `dst` of the member for `n`: on its exact kernel if there is one, else on general code. Checks arguments as
+    /// [`Kernel::run`] does. Waits for no compilation, unless `n` is beyond [`FamilyOptions::max`] and the family's general code
+    /// is of the padded kind.
+    pub fn run(&self, n: u64, args: Args<'_>) -> Result<(), RuntimeError> {
+        let member = self.member(n)?;
+        if member.exact.load(Ordering::Acquire) {
+            match self.runtime.cached(&member.problem, &self.options) {
+                Some(kernel) => return kernel.run(args),
+                // Evicted: it has to become hot again.
+                None => member.forget_kernel(),
+            }
+        }
+        let pointers = args.pointers(&member.signature)?;
+        check_thread(self.runtime.target())?;
+        self.counts.general.fetch_add(1, Ordering::Relaxed);
+        let calls = member.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.hot_calls != 0 && calls >= self.hot_calls && !member.queued.swap(true, Ordering::Relaxed) {
+            self.compile_in_background(&member);
+        }
+        match &self.general {
+            General::Tiles(tiles) => tiles.run(&self.runtime.inner().shared, n, &pointers),
+            General::Blocks(blocks) => blocks.run(n, &pointers),
+            General::Padded(padded) if n <= padded.max() => padded.run(&self.runtime, &member.problem, n, &pointers),
+            General::Padded(_) => {
+                let kernel = self.runtime.kernel_with(&member.problem, &self.options)?;
+                // SAFETY: the pointers were checked against the signature of the kernel's problem; both read weights in place.
+                unsafe { kernel.run_slice(pointers.as_slice()) }
+            }
+        }
+    }
+
+    fn member(&self, n: u64) -> Result<Arc<Member>, RuntimeError> {
+        if let Some(member) = self.members.get(&n) {
+            return Ok(Arc::clone(&*member.0));
+        }
+        let make = || {
+            let problem = self.problem(n)?;
+            let member = Member {
+                signature: Signature::new(&problem, self.layout.as_ref()),
+                problem,
+                calls: AtomicU32::new(0),
+                exact: AtomicBool::new(false),
+                queued: AtomicBool::new(false),
+            };
+            Ok(MemberHandle(Arc::new(Arc::new(member))))
+        };
+        self.members.get_or_try_insert_with(&n, |_| 1, make).map(|member| Arc::clone(&*member.0))
+    }
+
+    fn compile_in_background(&self, member: &Arc<Member>) {
+        *lock(&self.counts.pending) += 1;
+        let (member, options) = (Arc::clone(member), self.options.clone());
+        let pending = Pending(Arc::clone(&self.counts));
+        let job = move |inner: &Arc<Inner>| {
+            let runtime = Runtime::from_inner(Arc::clone(inner));
+            match runtime.kernel_with(&member.problem, &options) {
+                Ok(_) => {
+                    pending.0.exact.fetch_add(1, Ordering::Relaxed);
+                    member.exact.store(true, Ordering::Release);
+                }
+                // `queued` stays: general code is the best that reads the family's weights.
+                Err(error) => tracing::debug!(problem = %member.problem, %error, "no exact code"),
+            }
+            drop(pending);
+        };
+        let runtime: Weak<Inner> = Arc::downgrade(self.runtime.inner());
+        self.runtime.inner().background.submit(runtime, Box::new(job));
+    }
+
+    /// Waits until no exact kernel is waiting to be compiled.
+    pub fn settle(&self) {
+        let pending = lock(&self.counts.pending);
+        drop(self.counts.none_pending.wait_while(pending, |n| *n > 0).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> FamilyStats {
+        FamilyStats {
+            general_calls: self.counts.general.load(Ordering::Relaxed),
+            general_kernels: self.general.kernels().count(),
+            general_bytes: self.general.kernels().map(|k| k.resident_bytes()).sum(),
+            exact_kernels: self.counts.exact.load(Ordering::Relaxed),
+            pending: *lock(&self.counts.pending),
+        }
+    }
+}
+
+impl Member {
+    fn forget_kernel(&self) {
+        self.exact.store(false, Ordering::Relaxed);
+        self.calls.store(0, Ordering::Relaxed);
+        self.queued.store(false, Ordering::Relaxed);
+    }
+}
+
+impl General {
+    fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        let all = match self {
+            General::Tiles(tiles) => tiles.kernels(),
+            General::Blocks(blocks) => blocks.kernels(),
+            General::Padded(padded) => padded.kernels(),
+        };
+        all.iter().map(|kernel| &**kernel)
+    }
+}
+
+/// A kernel that is waiting to be compiled, until this is dropped.
+struct Pending(Arc<Counts>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut pending = lock(&self.0.pending);
+        *pending -= 1;
+        if *pending == 0 {
+            self.0.none_pending.notify_all();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Pointers of a call, each moved on by so many of its steps.
+fn advanced(pointers: &[*mut u8], strides: &[usize], steps: u64, out: &mut Vec<*mut u8>) {
+    out.clear();
+    // Packed weights beyond the operands are the same for all steps.
+    let strides = strides.iter().copied().chain(std::iter::repeat(0));
+    out.extend(pointers.iter().zip(strides).map(|(p, stride)| p.wrapping_add(stride * steps as usize)));
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Family({}, {:?})", self.pattern, self.stats())
+    }
+}

@@ -1,0 +1,111 @@
+//! General code for a number that is free anywhere: kernels for powers of two, on copies filled up with zeros.
+//!
+//! Zeros add nothing to a sum over the free number, and rows and columns beyond the problem's are not copied back.
+
+use std::sync::Arc;
+
+use kiln_compiler::Options;
+use kiln_ir::{Operand, Problem, Role};
+
+use super::Pattern;
+use crate::args::Pointers;
+use crate::error::RuntimeError;
+use crate::kernel::Kernel;
+use crate::runtime::Runtime;
+
+pub(super) struct Padded {
+    /// For 1, 2, 4 and so on.
+    kernels: Vec<Arc<Kernel>>,
+    operands: Vec<Vec<Operand>>,
+}
+
+impl Padded {
+    pub(super) fn new(runtime: &Runtime, pattern: &Pattern<'_>, max: u64) -> Result<Self, RuntimeError> {
+        let mut padded = Padded { kernels: vec![], operands: vec![] };
+        let most = max.max(1).checked_next_power_of_two().unwrap_or(1 << 63);
+        for size in (0..=most.ilog2()).map(|log| 1 << log) {
+            let problem = pattern.problem(size)?;
+            padded.kernels.push(runtime.kernel_with(&problem, &Options::default())?);
+            padded.operands.push(problem.operands());
+        }
+        Ok(padded)
+    }
+
+    pub(super) fn kernels(&self) -> &[Arc<Kernel>] {
+        &self.kernels
+    }
+
+    /// The largest value there is code for.
+    pub(super) fn max(&self) -> u64 {
+        1 << (self.kernels.len() - 1)
+    }
+
+    /// Calls the least kernel that `n` fits in, at most [`max`](Self::max).
+    pub(super) fn run(
+        &self,
+        runtime: &Runtime,
+        problem: &Problem,
+        n: u64,
+        pointers: &Pointers<'_>,
+    ) -> Result<(), RuntimeError> {
+        let at = n.next_power_of_two().ilog2() as usize;
+        let (kernel, padded) = (&self.kernels[at], &self.operands[at]);
+        if n.is_power_of_two() {
+            // SAFETY: the pointers were checked against the signature of this very problem.
+            return unsafe { kernel.run_slice(pointers.as_slice()) };
+        }
+        let shared = &runtime.inner().shared;
+        let operands = problem.operands();
+        let (mut copies, mut moved) = (vec![], vec![]);
+        for ((own, large), pointer) in operands.iter().zip(padded).zip(pointers.as_slice()) {
+            if own.shape == large.shape {
+                moved.push(*pointer);
+                continue;
+            }
+            let mut copy = shared.scratch_for(large.len() as usize * large.dtype.bytes())?;
+            if own.role != Role::Dst || problem.accumulates() {
+                copy.fill(0);
+                // SAFETY: the pointer is to as many elements as the operand has, checked; nobody writes them meanwhile.
+                let from = unsafe { std::slice::from_raw_parts(*pointer, bytes(own)) };
+                copy_common(own, from, large, &mut copy, true);
+            }
+            moved.push(copy.as_mut_ptr());
+            copies.push((own, large, *pointer, copy));
+        }
+        // SAFETY: each pointer is to as many elements as the padded problem's operand has: the caller's, where these are as many,
+        // or a copy's. `dst` has the free number and is a copy.
+        unsafe { kernel.run_slice(&moved) }?;
+        for (own, large, pointer, copy) in &mut copies {
+            if own.role == Role::Dst {
+                // SAFETY: the pointer is to as many elements as `dst` has, checked, and this call's alone.
+                let to = unsafe { std::slice::from_raw_parts_mut(*pointer, bytes(own)) };
+                copy_common(own, copy, large, to, false);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bytes(operand: &Operand) -> usize {
+    operand.len() as usize * operand.dtype.bytes()
+}
+
+/// Copies the elements that both operands have: from the small one to the large one, or back.
+fn copy_common(small: &Operand, from: &[u8], large: &Operand, to: &mut [u8], is_to_large: bool) {
+    let element = small.dtype.bytes();
+    let (shape, pitch) = (small.memory_shape(), large.memory_shape());
+    let run = shape.last().map_or(1, |n| *n as usize) * element;
+    let rows: u64 = shape[..shape.len().saturating_sub(1)].iter().product();
+    for row in 0..rows {
+        // The row's index in the large operand, outermost dimension first.
+        let (mut left, mut at, mut stride) = (row, 0, *pitch.last().unwrap_or(&1));
+        for (extent, large) in shape.iter().zip(&pitch).rev().skip(1) {
+            at += left % extent * stride;
+            left /= extent;
+            stride *= large;
+        }
+        let (in_small, in_large) = (row as usize * run, at as usize * element);
+        let (a, b) = if is_to_large { (in_small, in_large) } else { (in_large, in_small) };
+        to[b..b + run].copy_from_slice(&from[a..a + run]);
+    }
+}

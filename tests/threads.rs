@@ -1,0 +1,135 @@
+//! Threads of the embedding program: any kind of pool gives the same bits, nested use does not deadlock, and panics and executors
+//! that break their word harm nobody else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder};
+use kiln_tests::data::{Data, Values};
+
+/// Large enough to be divided, small enough for an emulator.
+const LARGE: &str = "matmul f32 96x256:256x512 +bias+relu";
+
+fn run(runtime: &Runtime, data: &Data, problem: &Problem) -> Values {
+    let kernel = runtime.kernel(problem).unwrap();
+    assert!(kernel.tasks() > 1);
+    let mut dst = data.before.clone();
+    kernel.run(data.args(&mut dst)).unwrap();
+    dst
+}
+
+fn rayon_pool(threads: usize) -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+}
+
+/// New threads for each call, which nobody should do in earnest.
+struct Scoped(AtomicUsize);
+
+impl Executor for Scoped {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::thread::scope(|scope| (0..count).for_each(|n| drop(scope.spawn(move || work(n)))));
+    }
+}
+
+#[test]
+fn every_kind_of_pool_gives_the_same_bits() {
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::reals(&problem, 3);
+    let scoped = Arc::new(Scoped(AtomicUsize::new(0)));
+    let backwards = |count: usize, work: &(dyn Fn(usize) + Sync)| (0..count).rev().for_each(work);
+    let builders: Vec<RuntimeBuilder> = vec![
+        Runtime::builder().threads(1),
+        Runtime::builder().threads(2),
+        Runtime::builder().threads(5),
+        Runtime::builder().rayon_pool(rayon_pool(1)),
+        Runtime::builder().rayon_pool(rayon_pool(3)),
+        Runtime::builder().executor(scoped.clone()),
+        Runtime::builder().executor(Arc::new((4, backwards))),
+    ];
+    let results = builders.into_iter().map(|b| run(&b.build().unwrap(), &data, &problem).bytes());
+    let results: Vec<_> = results.collect();
+    assert!(results.iter().all(|bytes| *bytes == results[0]));
+    assert!(data.wrong(&Values::from_bytes(problem.dtypes().dst, &results[0])).is_none());
+    assert_eq!(scoped.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn small_problems_stay_on_the_calling_thread() {
+    let scoped = Arc::new(Scoped(AtomicUsize::new(0)));
+    let runtime = Runtime::builder().executor(scoped.clone()).build().unwrap();
+    let problem: Problem = "matmul f32 16x16:16x16".parse().unwrap();
+    let data = Data::integers(&problem, 1);
+    let mut dst = data.before.clone();
+    runtime.kernel(&problem).unwrap().run(data.args(&mut dst)).unwrap();
+    assert!(data.wrong(&dst).is_none());
+    assert_eq!(scoped.0.load(Ordering::Relaxed), 0);
+}
+
+/// Calls from the very threads that calls are divided among.
+#[test]
+fn nested_calls_finish() {
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::integers(&problem, 9);
+    let pool = rayon_pool(2);
+    let runtime = Runtime::builder().rayon_pool(pool.clone()).build().unwrap();
+    let call = || assert!(data.wrong(&run(&runtime, &data, &problem)).is_none());
+    pool.install(|| {
+        rayon::join(call, || rayon::join(call, call));
+    });
+    std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(|| pool.install(call)))));
+}
+
+#[test]
+fn an_executor_that_does_not_do_its_work_is_an_error() {
+    let lazy = |count: usize, work: &(dyn Fn(usize) + Sync)| (1..count).for_each(work);
+    let dying = |count: usize, work: &(dyn Fn(usize) + Sync)| {
+        (0..count).for_each(|n| {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match n {
+                0 => panic!("expected by the test"),
+                _ => work(n),
+            }));
+            drop(result);
+        });
+    };
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::integers(&problem, 9);
+    let executors: [Arc<dyn Executor>; 2] = [Arc::new((3, lazy)), Arc::new((3, dying))];
+    for executor in executors {
+        let runtime = Runtime::builder().executor(executor).build().unwrap();
+        let kernel = runtime.kernel(&problem).unwrap();
+        let mut dst = data.before.clone();
+        let e = kernel.run(data.args(&mut dst)).unwrap_err();
+        assert!(e.to_string().contains("2 of as many calls"), "{e}");
+        // The runtime goes on.
+        kernel.run_serial(data.args(&mut dst)).unwrap();
+        assert!(data.wrong(&dst).is_none());
+    }
+    let none = |_: usize, _: &(dyn Fn(usize) + Sync)| {};
+    assert!(Runtime::builder().executor(Arc::new((0, none))).build().is_err());
+}
+
+/// A panic while one thread compiles or reports leaves the runtime as it was.
+#[test]
+fn a_panic_poisons_nothing() {
+    let runtime = Runtime::builder()
+        .threads(2)
+        .verbose("profile_create")
+        .verbose_sink(|line| assert!(!line.contains("13x13:13x13"), "expected by the test"))
+        .build()
+        .unwrap();
+    let problem = |n: u64| Problem::matmul(n, n, n).build().unwrap();
+    let panicked = std::thread::scope(|scope| scope.spawn(|| runtime.kernel(&problem(13))).join().is_err());
+    assert!(panicked);
+    assert!(runtime.kernel(&problem(14)).is_ok());
+    let requests: Vec<_> = (1..9).map(|n| (problem(n), Options::default())).collect();
+    assert!(runtime.warm(&requests, |_| {}).is_empty());
+    assert_eq!(runtime.stats().kernels.entries, 9);
+    let live = runtime.stats().code.live;
+    runtime.clear();
+    assert_eq!((runtime.stats().code.live, live > 0), (0, true), "nothing of the failed one is left");
+}
