@@ -161,7 +161,7 @@ impl Schedule {
             at = r.end;
             // Before anything is computed from sizes: they are then at most those of the result.
             if at > c.n {
-                return fail(format!("regions reach column {at} of {}", c.n));
+                return Err(format!("regions reach column {at} of {}", c.n));
             }
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
                 return Err("every size must be at least 1".into());
