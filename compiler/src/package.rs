@@ -74,7 +74,11 @@ impl Package {
         if image.is_empty() || facts.tasks == 0 {
             return Err(PackageError::Number("there is no code, or nothing for it to do"));
         }
-        if !(facts.cycles.is_finite() && facts.bound.is_finite()) || isize::try_from(facts.scratch_bytes).is_err() {
+        // Their ratio is a fraction.
+        let some = facts.cycles > 0.0 && facts.bound >= 0.0;
+        if !(some && facts.cycles.is_finite() && facts.bound.is_finite())
+            || isize::try_from(facts.scratch_bytes).is_err()
+        {
             return Err(PackageError::Number("predicted cycles or scratch memory are beyond all measure"));
         }
         if facts.options.schedule.as_ref().is_some_and(|asked| *asked != facts.schedule) {
@@ -171,6 +175,10 @@ mod tests {
         assert!(with(&|f| f.target = "neoverse-n1".parse().unwrap()).contains("neoverse-n1"));
         assert!(with(&|f| f.tasks = 0).contains("nothing"));
         assert!(with(&|f| f.scratch_bytes = u64::MAX).contains("scratch"));
+        for cycles in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(with(&|f| f.cycles = cycles).contains("cycles"), "{cycles}");
+        }
+        assert!(with(&|f| f.bound = -1.0).contains("cycles"));
         assert!(with(&|f| f.options.constant_weights = false).contains("not constant"));
         assert!(
             with(&|f| f.options.schedule =

@@ -18,9 +18,9 @@ use py_literal::Value;
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
 const MAX_HEADER: usize = 10_000;
-/// Opening brackets of a header: its own, the shape's, and a few for the error to say that elements are records. The time that
+/// Opening brackets of a header: its own, the shape's, and two for records to be called so. The time that
 /// py_literal takes grows exponentially with brackets in brackets.
-const MAX_BRACKETS: usize = 6;
+const MAX_BRACKETS: usize = 4;
 /// Little-endian binary32.
 const DESCR: &str = "<f4";
 /// What holds raw bf16: `|V2` is how ml_dtypes saves it.
@@ -258,7 +258,7 @@ impl Header {
     fn parse(text: &str) -> Result<Self, NpyErrorKind> {
         let bad = |why: &str| NpyErrorKind::Header(why.into());
         if text.matches(['(', '[', '{']).nth(MAX_BRACKETS).is_some() {
-            return Err(bad("more brackets than an array of numbers has"));
+            return Err(bad("more brackets than an array of numbers has; records cannot be read"));
         }
         let Ok(Value::Dict(entries)) = text.trim_end().parse() else {
             return Err(bad("expected a dictionary of 'descr', 'fortran_order' and 'shape'"));

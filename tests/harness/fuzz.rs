@@ -5,12 +5,13 @@
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use kiln_compiler::package::Facts;
+use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
-use kiln_ir::{Func, Operand, Problem};
+use kiln_ir::{Contraction, Func, Operand, Problem};
 use kiln_runtime::{Pack, pack};
 use twox_hash::XxHash3_128;
 
@@ -104,7 +105,7 @@ fn look(bytes: Vec<u8>) {
         Ok(pack) => pack,
         Err(e) => return assert!(!e.to_string().is_empty()),
     };
-    assert_eq!((pack.kernels().count(), pack.is_empty()), (pack.len(), pack.len() == 0));
+    assert_eq!(pack.kernels().count(), pack.len());
     let packages: Vec<Package> = pack.packages().filter_map(Result::ok).collect();
     packages.iter().for_each(derive);
     round_trip(pack.target(), &packages);
@@ -226,12 +227,20 @@ struct Request {
 }
 
 impl Request {
-    /// A problem, a target, `constant` or another word, and a schedule or another word.
+    /// A problem, a target, `constant`, `like` or another word, and a schedule or another word. The schedule is asked for, or
+    /// only the layout of its packed weights.
     fn read<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
-        let (problem, target) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
-        let constant_weights = lines.next() == Some("constant");
-        let schedule = lines.next().and_then(|line| line.parse().ok());
-        Some(Request { problem, target, options: Options { schedule, constant_weights, packed_like: None } })
+        let (problem, target): (Problem, Target) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
+        let word = lines.next().unwrap_or_default();
+        let mut schedule: Option<Schedule> = lines.next().and_then(|line| line.parse().ok());
+        let mut packed_like = None;
+        if word == "like" {
+            let (schedule, contraction) = (schedule.take()?, Contraction::of(&problem));
+            schedule.verify(&contraction, &target).ok()?;
+            packed_like = PackedLayout::of(&contraction, &schedule, &target).map(Arc::new);
+        }
+        let constant_weights = ["constant", "like"].contains(&word);
+        Some(Request { problem, target, options: Options { schedule, constant_weights, packed_like } })
     }
 }
 

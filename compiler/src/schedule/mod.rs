@@ -159,6 +159,10 @@ impl Schedule {
                 return Err(format!("regions must follow one another; one starts at {} after {at}", r.start));
             }
             at = r.end;
+            // Before anything is computed from sizes: they are then at most those of the result.
+            if at > c.n {
+                return Err(format!("regions reach column {at} of {}", c.n));
+            }
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
                 return Err("every size must be at least 1".into());
             }
@@ -281,6 +285,11 @@ mod tests {
         assert!(why("4x16", "kc=65 unroll=1 order=nm lhs=inplace").contains("kc=65"));
         assert!(why("4x5", "kc=64 unroll=1 order=nm lhs=inplace").contains("must divide"));
         assert!(why("0x16", "kc=64 unroll=1 order=nm lhs=inplace").contains("at least 1"));
+        let max = u64::MAX;
+        let beyond = format!(
+            "fma128 parallel=none; n 0..{max} tile 4x{max} mc=4 nc={max} kc=64 unroll=1 order=nm lhs=inplace rhs=panel"
+        );
+        assert!(refused(&beyond, shape, "x86-64-v3").contains("of 16"));
         let lanes = "neon parallel=none; n 0..16 tile 4x16 mc=4 nc=16 kc=64 unroll=2 order=nm lhs=inplace rhs=inplace";
         assert!(refused(lanes, shape, "neoverse-n1").contains("multiple of the 4 steps"));
         assert!(refused(lanes, shape, "x86-64-v3").contains("has no neon"));

@@ -233,7 +233,7 @@ fn broken_files_are_removed() {
         cache.put(&key(package), package);
         fs::write(&files(folder.path())[0], broken).unwrap();
         assert!(cache.get(&key(package)).is_none());
-        assert_eq!(files(folder.path()), [PathBuf::new(); 0], "it is gone");
+        assert!(files(folder.path()).is_empty(), "it is gone");
     }
 }
 
@@ -268,7 +268,7 @@ fn the_oldest_files_go() {
     let cache = DiskCache::new(folder.path().into(), v1(), u64::MAX);
     cache.put(&key(&all[1]), &all[1]);
     let oldest = files(folder.path()).remove(0);
-    [0, 2].map(|i| cache.put(&key(&all[i]), &all[i]));
+    all.iter().step_by(2).for_each(|p| cache.put(&key(p), p));
     let size: u64 = files(folder.path()).iter().map(|f| fs::metadata(f).unwrap().len()).sum();
     set_age(&oldest, 5000);
     let foreign = folder.path().join("README");
