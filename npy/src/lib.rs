@@ -375,7 +375,7 @@ mod tests {
             ("[]\n", 6, "expected a dictionary"),
             (&"[".repeat(9_000), 6, "more brackets"),
             (&format!("{}1{}", "[".repeat(99), "]".repeat(99)), 6, "more brackets"),
-            (&format!("{{{{{{{{{{{{'{}", "a".repeat(9_000)), 6, "expected a dictionary"),
+            (&format!("{}'{}", "{".repeat(MAX_BRACKETS), "a".repeat(9_000)), 6, "expected a dictionary"),
             (&" ".repeat(10_001), 0, "10001 bytes long"),
         ] {
             let got = error(&file(header, elements));
