@@ -1,11 +1,10 @@
 //! The examples run, as their users run them.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Runs an example that cargo built beside this test, and gives what it prints.
 fn output_of(name: &str) -> String {
-    let mut path = PathBuf::from(std::env::current_exe().unwrap());
+    let mut path = std::env::current_exe().unwrap();
     // From `deps` of the profile to its examples.
     path.pop();
     path.pop();
@@ -14,7 +13,10 @@ fn output_of(name: &str) -> String {
     let mut words: Vec<String> = runner.split_whitespace().map(str::to_owned).collect();
     words.push(path.to_str().unwrap().into());
     let output = Command::new(&words[0]).args(&words[1..]).output().unwrap_or_else(|e| {
-        panic!("{}: {e}; `cargo build --release --examples` builds it, as `cargo test` without a choice of tests does", path.display())
+        panic!(
+            "{}: {e}; `cargo build --release --examples` builds it, as `cargo test` without a choice of tests does",
+            path.display()
+        )
     });
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

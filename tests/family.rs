@@ -156,7 +156,9 @@ fn bad_patterns_and_arguments_are_errors() {
     assert!(error("ip f32 mb2ic3oc4").contains("expected a `?`"));
     assert!(error("ip f32 mb?ic3oc").contains("`oc`") || error("ip f32 mb?ic3oc").contains("oc"));
     let family = runtime.family("matmul f32 ?x3:3x4", &options).unwrap();
-    assert!(family.run(0, Args::new(&[0.0f32; 0], &[0.0; 12], &mut [0.0; 0])).unwrap_err().to_string().contains("zero"));
+    assert!(
+        family.run(0, Args::new(&[0.0f32; 0], &[0.0; 12], &mut [0.0; 0])).unwrap_err().to_string().contains("zero")
+    );
     let e = family.run(2, Args::new(&[0.0f32; 5], &[0.0; 12], &mut [0.0; 8])).unwrap_err();
     assert!(e.to_string().contains("`lhs`"), "{e}");
     // Beyond `max` a padded family compiles.

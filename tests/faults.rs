@@ -102,10 +102,8 @@ fn a_full_disk_costs_nothing_but_the_compilation() {
     const FOLDER: &str = "KILN_TEST_FULL_DISK";
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
         let folder = tempfile::tempdir().unwrap();
-        let output = this_test("a_full_disk_costs_nothing_but_the_compilation")
-            .env(FOLDER, folder.path())
-            .output()
-            .unwrap();
+        let output =
+            this_test("a_full_disk_costs_nothing_but_the_compilation").env(FOLDER, folder.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert!(packs_in(folder.path()).is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "what could not be finished is removed");

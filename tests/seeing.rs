@@ -28,14 +28,17 @@ fn call(runtime: &Runtime, problem: &Problem) {
 fn creations_and_executions_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let problem = problem("matmul f32 4x8:8x16 +bias+relu");
-    for (word, counts) in [("all", [1, 2, 0]), ("profile_create", [1, 0, 0]), ("profile_exec", [0, 2, 0]), ("none", [0; 3])]
+    for (word, counts) in
+        [("all", [1, 2, 0]), ("profile_create", [1, 0, 0]), ("profile_exec", [0, 2, 0]), ("none", [0; 3])]
     {
         let (runtime, lines) = listening(Runtime::builder(), word);
         (0..2).for_each(|_| call(&runtime, &problem));
         let lines = lines.lock().unwrap();
         let count = |what: &str| lines.iter().filter(|line| line.split(',').nth(3) == Some(what)).count();
         assert_eq!([count("create:cache_miss"), count("exec"), count("error")], counts, "{word}: {lines:#?}");
-        let all_fields = |line: &String| line.split(',').count() == 13 && line.split(',').nth(11) == Some("matmul f32 4x8:8x16 +bias+relu");
+        let all_fields = |line: &String| {
+            line.split(',').count() == 13 && line.split(',').nth(11) == Some("matmul f32 4x8:8x16 +bias+relu")
+        };
         assert!(lines.iter().all(all_fields), "{lines:#?}");
     }
     for origin in ["create:cache_miss", "create:from_cache_dir"] {
@@ -98,7 +101,8 @@ fn warming_tells_its_progress_and_its_errors() {
     let runtime = Runtime::builder().threads(2).build().unwrap();
     let foreign = runtime.kernel(&problem("matmul f32 3x4:4x5")).unwrap().schedule().clone();
     let forced = Options { schedule: Some(foreign), ..Options::default() };
-    let mut requests: Vec<_> = (1..20).map(|n| (problem(&format!("matmul f32 {n}x4:4x5")), Options::default())).collect();
+    let mut requests: Vec<_> =
+        (1..20).map(|n| (problem(&format!("matmul f32 {n}x4:4x5")), Options::default())).collect();
     requests.push((problem("matmul f32 3x4:4x9"), forced));
     let told = Mutex::new(vec![]);
     let errors = runtime.warm(&requests, |p| told.lock().unwrap().push((p.done, p.of, p.error.is_some())));

@@ -16,8 +16,8 @@
 
 #![forbid(unsafe_code)]
 
-mod flight;
 mod ages;
+mod flight;
 mod stripe;
 mod sync;
 
@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use hashbrown::Equivalent;
 use rustc_hash::FxBuildHasher;
 
-use flight::{Flight, Landing};
 use ages::Ages;
+use flight::{Flight, Landing};
 use stripe::{Entry, Stripes};
 use sync::{Arc, Mutex, MutexGuard, ThreadId, lock, thread};
 
@@ -228,12 +228,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
     }
 
     #[cold]
-    fn make_or_wait(
-        &self,
-        key: &K,
-        bytes: impl Fn(&V) -> usize,
-        make: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, E> {
+    fn make_or_wait(&self, key: &K, bytes: impl Fn(&V) -> usize, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         let mut state = self.lock();
         state.stats.misses += 1;
         let flight = loop {

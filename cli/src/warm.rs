@@ -158,7 +158,15 @@ fn rate(runtime: &Runtime, requests: &[(Problem, Options)], threads: usize) -> f
 
 fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
     let plural = |n: usize| if n == 1 { "" } else { "s" };
-    writeln!(out, "{} problem{} @{}, {} thread{}", r.problems, plural(r.problems), r.target, r.threads, plural(r.threads))?;
+    writeln!(
+        out,
+        "{} problem{} @{}, {} thread{}",
+        r.problems,
+        plural(r.problems),
+        r.target,
+        r.threads,
+        plural(r.threads)
+    )?;
     writeln!(out, "  runtime    {}", show_ns(r.build_ns))?;
     writeln!(out, "  kernels    {}, {} of them not compiled", show_ns(r.warm_ns), r.unpacked)?;
     let each = r.code_bytes / r.problems.max(1);
@@ -166,6 +174,12 @@ fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
     let cycles = r.hit_cycles.map_or("cycles not counted here".into(), |c| format!("{c:.0} cycles"));
     writeln!(out, "  hit        {}, {cycles}", show_ns(r.hit_ns))?;
     let [one, two] = r.hits_per_second;
-    writeln!(out, "  hits/s     {:.1} million, {:.1} million by two threads ({:.2} times)", one / 1e6, two / 1e6, two / one)?;
+    writeln!(
+        out,
+        "  hits/s     {:.1} million, {:.1} million by two threads ({:.2} times)",
+        one / 1e6,
+        two / 1e6,
+        two / one
+    )?;
     Ok(())
 }

@@ -87,8 +87,7 @@ impl PackedLayout {
         let Some(unit) = target.unit(schedule.isa) else { return false };
         schedule.regions.len() == self.regions.len()
             && schedule.regions.iter().zip(&self.regions).all(|(r, own)| {
-                [r.start, r.end, r.nr] == [own.start, own.end, own.width]
-                    && schedule.rhs_panel(c, r, unit) == own.shape
+                [r.start, r.end, r.nr] == [own.start, own.end, own.width] && schedule.rhs_panel(c, r, unit) == own.shape
             })
     }
 

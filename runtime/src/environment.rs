@@ -13,8 +13,7 @@ pub(crate) const CAPACITY: Names<'static> =
     &["KILN_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"];
 pub(crate) const BYTES: Names<'static> = &["KILN_CACHE_BYTES"];
 pub(crate) const THREADS: Names<'static> = &["OMP_NUM_THREADS"];
-pub(crate) const MATH: Names<'static> =
-    &["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
+pub(crate) const MATH: Names<'static> = &["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
 pub(crate) const ISA: Names<'static> = &["KILN_MAX_CPU_ISA"];
 pub(crate) const VERBOSE: Names<'static> = &["KILN_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
 pub(crate) const PROFILE: Names<'static> = &["KILN_JIT_PROFILE", "ONEDNN_JIT_PROFILE", "DNNL_JIT_PROFILE"];

@@ -104,12 +104,17 @@ struct Member {
     queued: AtomicBool,
 }
 
+/// A member as the threads of one stripe of the cache share it.
+struct Seen {
+    member: Arc<Member>,
+}
+
 #[derive(Clone)]
-struct MemberHandle(Arc<Arc<Member>>);
+struct MemberHandle(Arc<Seen>);
 
 impl Replicate for MemberHandle {
     fn replicate(&self) -> Self {
-        MemberHandle(Arc::new(Arc::clone(&self.0)))
+        MemberHandle(Arc::new(Seen { member: Arc::clone(&self.0.member) }))
     }
 }
 
@@ -230,7 +235,8 @@ impl Family {
     /// [`Kernel::run`] does. Waits for no compilation, unless `n` is beyond [`FamilyOptions::max`] and the family's general code
     /// is of the padded kind.
     pub fn run(&self, n: u64, args: Args<'_>) -> Result<(), RuntimeError> {
-        let member = self.member(n)?;
+        let seen = self.member(n)?;
+        let member = &seen.member;
         if member.exact.load(Ordering::Acquire) {
             match self.runtime.cached(&member.problem, &self.options) {
                 Some(kernel) => return kernel.run(args),
@@ -243,7 +249,7 @@ impl Family {
         self.counts.general.fetch_add(1, Ordering::Relaxed);
         let calls = member.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if self.hot_calls != 0 && calls >= self.hot_calls && !member.queued.swap(true, Ordering::Relaxed) {
-            self.compile_in_background(&member);
+            self.compile_in_background(member);
         }
         match &self.general {
             General::Tiles(tiles) => tiles.run(&self.runtime.inner().shared, n, &pointers),
@@ -257,9 +263,9 @@ impl Family {
         }
     }
 
-    fn member(&self, n: u64) -> Result<Arc<Member>, RuntimeError> {
+    fn member(&self, n: u64) -> Result<Arc<Seen>, RuntimeError> {
         if let Some(member) = self.members.get(&n) {
-            return Ok(Arc::clone(&*member.0));
+            return Ok(member.0);
         }
         let make = || {
             let problem = self.problem(n)?;
@@ -270,9 +276,9 @@ impl Family {
                 exact: AtomicBool::new(false),
                 queued: AtomicBool::new(false),
             };
-            Ok(MemberHandle(Arc::new(Arc::new(member))))
+            Ok(MemberHandle(Arc::new(Seen { member: Arc::new(member) })))
         };
-        self.members.get_or_try_insert_with(&n, |_| 1, make).map(|member| Arc::clone(&*member.0))
+        self.members.get_or_try_insert_with(&n, |_| 1, make).map(|member| member.0)
     }
 
     fn compile_in_background(&self, member: &Arc<Member>) {

@@ -39,9 +39,7 @@ impl Hash for KeyRef<'_> {
 impl Equivalent<Key> for KeyRef<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
-        self.math == key.problem.math()
-            && self.problem.is_but_for_math(&key.problem)
-            && *self.options == key.options
+        self.math == key.problem.math() && self.problem.is_but_for_math(&key.problem) && *self.options == key.options
     }
 }
 

@@ -16,7 +16,8 @@ use kiln_compiler::schedule::Schedule;
 use kiln_ir::{MathMode, Problem, Role};
 
 /// What a setting may be, in words.
-pub(crate) const EXPECTED: &str = "none, error, profile_create, profile_exec, profile, dispatch or all, or several of them";
+pub(crate) const EXPECTED: &str =
+    "none, error, profile_create, profile_exec, profile, dispatch or all, or several of them";
 
 /// Where lines go.
 pub(crate) type Sink = Arc<dyn Fn(&str) + Send + Sync>;

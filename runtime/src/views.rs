@@ -56,7 +56,8 @@ impl<'a> Args<'a> {
         view: ArrayView<'a, T, impl Dimension>,
     ) -> Result<Self, RuntimeError> {
         let next = self.operands_given();
-        let operand = problem.operands().into_iter().find(|o| matches!(o.role, Role::Post(n) if usize::from(n) == next));
+        let operand =
+            problem.operands().into_iter().find(|o| matches!(o.role, Role::Post(n) if usize::from(n) == next));
         match operand {
             Some(operand) => Ok(self.operand(input(&operand, view)?)),
             // The call says that there is one too many.

@@ -182,7 +182,11 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
             );
             let schedule: Schedule = text.parse().expect("this is the text form");
             if schedule.verify(&Contraction::of(&problem([m, k, n], &[])), target).is_ok() {
-                let options = Options { schedule: Some(schedule), constant_weights: words.ends_with("packed"), packed_like: None };
+                let options = Options {
+                    schedule: Some(schedule),
+                    constant_weights: words.ends_with("packed"),
+                    packed_like: None,
+                };
                 let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
                 all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));
             }

@@ -3,11 +3,16 @@
 use kiln_runtime::{Target, cpu};
 
 /// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of
-/// its vector units alone.
+/// its vector units alone; those of them that `KILN_ONLY_TARGETS` names, where it is set.
 pub fn runnable() -> Vec<Target> {
     let host = without_cache_sizes(&cpu::detect().expect("this processor has a target"));
     let alone: Vec<Target> = host.units.iter().filter_map(|u| host.only(u.isa)).filter(|t| *t != host).collect();
-    [vec![host], alone].concat()
+    let mut all = [vec![host], alone].concat();
+    if let Ok(only) = std::env::var("KILN_ONLY_TARGETS") {
+        all.retain(|target| only.split(',').any(|name| *name == target.to_string()));
+        assert!(!all.is_empty(), "KILN_ONLY_TARGETS=`{only}` leaves no target that runs here");
+    }
+    all
 }
 
 /// Whether this is an emulated processor, on which tests do less.

@@ -87,9 +87,18 @@ fn print(title: &str, cold: &Report, two: &Report, unpacked: &Report) {
     println!("| from a pack ({} of them) | {} |", unpacked.unpacked, ms(unpacked.warm_ns));
     println!("| making the runtime; reading the pack as well | {}; {} |", ms(cold.build_ns), ms(unpacked.build_ns));
     println!("| cold, for each kernel | {} |", ms(cold.warm_ns / cold.problems as f64));
-    println!("| code of a kernel; memory of it | {} bytes; {} |", cold.code_bytes / cold.problems, cold.resident_bytes / cold.problems);
+    println!(
+        "| code of a kernel; memory of it | {} bytes; {} |",
+        cold.code_bytes / cold.problems,
+        cold.resident_bytes / cold.problems
+    );
     let cycles = cold.hit_cycles.map_or(String::new(), |c| format!(", {c:.0} cycles"));
     println!("| a hit | {:.1} ns{cycles} |", cold.hit_ns);
     let [one, both] = cold.hits_per_second;
-    println!("| hits a second, one thread; two | {:.1} million; {:.1} ({:.2} times) |", one / 1e6, both / 1e6, both / one);
+    println!(
+        "| hits a second, one thread; two | {:.1} million; {:.1} ({:.2} times) |",
+        one / 1e6,
+        both / 1e6,
+        both / one
+    );
 }

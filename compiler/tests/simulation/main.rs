@@ -178,7 +178,8 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<b
             let end = offsets.get(r + 1).copied().unwrap_or(total);
             packed[offsets[r] as usize..end as usize].to_vec()
         };
-        let mut regions = std::iter::once(0).chain(a.packed_layout().map_or(vec![], |l| l.further_arguments())).map(region);
+        let mut regions =
+            std::iter::once(0).chain(a.packed_layout().map_or(vec![], |l| l.further_arguments())).map(region);
         memory[1].clone_from(&regions.next().expect("a layout has a region"));
         memory.extend(regions);
     }

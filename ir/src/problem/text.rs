@@ -9,7 +9,9 @@ use crate::epilogue::Epilogue;
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.shared.op.name(), self.shared.dtypes, self.shared.op.descriptor())?;
-        for (tag, (role, name)) in self.shared.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.shared.op.tag(*role)) {
+        for (tag, (role, name)) in
+            self.shared.tags.iter().zip(TAGGED).filter(|(tag, (role, _))| **tag != self.shared.op.tag(*role))
+        {
             match self.shared.op {
                 // Of two orders, the one that is not the default.
                 Op::Convolution(_) if role != Role::Rhs && tag.is_plain() => write!(f, " {name}=abx")?,
