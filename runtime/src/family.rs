@@ -5,11 +5,11 @@
 //! exact kernel is compiled in the background and taken from then on.
 //!
 //! There are three kinds of general code, of which a family has the first that it can have:
-//! - [`tiles`]: rows are free. Kernels for one register tile of rows, of every height up to the full one, for a block of
+//! - `tiles`: rows are free. Kernels for one register tile of rows, of every height up to the full one, for a block of
 //!   columns at a time; the loop over rows and its end are run here. Same tiles, same packed weights, no padding.
-//! - [`blocks`]: what is free is the outermost dimension in memory, as images of a batch are. Kernels for a few sizes, one
+//! - `blocks`: what is free is the outermost dimension in memory, as images of a batch are. Kernels for a few sizes, one
 //!   after the other.
-//! - [`padded`]: what is free is anywhere, perhaps several times, as the length of a sequence in a product of attention is.
+//! - `padded`: what is free is anywhere, perhaps several times, as the length of a sequence in a product of attention is.
 //!   Kernels for powers of two, on copies filled up with zeros.
 
 mod blocks;

@@ -168,7 +168,7 @@ fn changed(good: &[u8], edits: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Lines of a [request](Request), the schedule, numbers and words: facts of a package, if nothing contradicts them.
+/// Lines of a request, the schedule, numbers and words: facts of a package, if nothing contradicts them.
 pub fn package(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines().map(str::trim);
@@ -198,7 +198,7 @@ pub fn package(bytes: &[u8]) {
     }
 }
 
-/// Lines of a [request](Request): compiled if small, and the same again from a pack.
+/// Lines of a request: compiled if small, and the same again from a pack.
 pub fn compiles(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Some(Request { problem, target, options }) = Request::read(&mut text.lines()) else { return };

@@ -122,3 +122,23 @@ fn forget(table: &Table, key: &Key) {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Runtime, WeightsId};
+
+    #[test]
+    fn no_slot_outlives_its_weights() {
+        let runtime = Runtime::builder().threads(1).packed_limit(1 << 16).build().unwrap();
+        let options = Options { constant_weights: true, ..Options::default() };
+        let kernel = runtime.kernel_with(&"ip f32 mb16ic48oc64".parse().unwrap(), &options).unwrap();
+        let (weights, slots) = (vec![1.0; 48 * 64], || runtime.inner().weights.len());
+        let all: Vec<_> = (0..4).map(|id| runtime.packed_weights(&kernel, WeightsId::from(id), &weights)).collect();
+        assert_eq!(slots(), 4);
+        assert!(runtime.packed_weights(&kernel, 9.into(), &weights).and(kernel.pack_weights(&weights)).is_err());
+        assert!(runtime.packed_weights(&kernel, 10.into(), &weights[1..]).is_err());
+        assert_eq!(slots(), 4, "failures leave none");
+        drop(all);
+        assert_eq!(slots(), 0);
+    }
+}
