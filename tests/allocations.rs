@@ -38,6 +38,8 @@ fn calls_allocate_nothing() {
     let calls = if targets::emulated() { 8 } else { 128 };
     for threads in [1, 2] {
         let runtime = Runtime::builder().threads(threads).build().unwrap();
+        // The pool's threads allocate as they start, in their own time.
+        std::thread::sleep(std::time::Duration::from_millis(200));
         for text in [
             "matmul f32 64x96:96x80 +bias",
             "conv f32 mb1ic16ih20oc24kh3ph1 +bias+relu",
