@@ -4,7 +4,8 @@ use std::sync::{Arc, Barrier};
 
 use kiln_compiler::schedule::Schedule;
 use kiln_runtime::{
-    Args, Convolution, Kernel, MathMode, Options, PackedWeights, Problem, Runtime, RuntimeError, Spatial, bf16,
+    Args, Convolution, Family, Kernel, MathMode, Options, Pack, PackedWeights, Problem, Runtime, RuntimeBuilder,
+    RuntimeError, Spatial, bf16,
 };
 use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::targets;
@@ -35,6 +36,9 @@ fn everything_shared_is_send_and_sync() {
     shared::<RuntimeError>();
     shared::<Options>();
     shared::<PackedWeights>();
+    shared::<Family>();
+    shared::<Pack>();
+    shared::<RuntimeBuilder>();
 }
 
 #[test]

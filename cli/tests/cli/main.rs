@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod dump;
 mod npy;
+mod pack;
 mod run;
 mod verify;
 
@@ -96,7 +97,9 @@ fn npy_bytes(descr: &str, fortran_order: &str, shape: &str, elements: &[f32]) ->
 #[test]
 fn help_names_every_subcommand_and_option() {
     let help = kiln(&["--help"]).exits(0);
-    help.says("run").says("dump").says("verify").says("bench").says("Exit status");
+    for word in ["run", "dump", "verify", "bench", "pack", "warm", "family", "Exit status"] {
+        assert!(help.stdout.contains(word), "{word}");
+    }
     for (subcommand, options) in [
         (
             "run",
