@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use kiln_compiler::schedule::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, search};
+use kiln_compiler::packed::PackedLayout;
+use kiln_compiler::schedule::{Choice, Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, search};
 use kiln_compiler::{Options, Target};
 use kiln_ir::Contraction;
 
@@ -14,8 +15,8 @@ use crate::error::RuntimeError;
 use crate::kernel::{Kernel, PARALLEL_CYCLES, Shared};
 use crate::runtime::Runtime;
 
-/// The number of rows that tiles are chosen for: many of them.
-const MANY: u64 = 512;
+/// The numbers of rows that tiles are chosen for, and the layout of packed weights with them, many rows first.
+const SAMPLE: [u64; 3] = [512, 64, 7];
 /// Columns that are worth copying a tile's rows for, where they have to be copied for each block of columns.
 const COLUMNS_PER_COPY: u64 = 512;
 /// Pieces that a call is divided into at least, if it is at all.
@@ -42,14 +43,18 @@ impl Tiles {
         strides: &[usize],
         options: &Options,
     ) -> Result<Option<Self>, RuntimeError> {
-        let many = runtime.effective(&pattern.problem(MANY)?);
-        let c = Contraction::of(&many);
-        let is_rows = c.window.is_none() && !c.swapped && c.m == MANY && c.batch.iter().all(|e| *e == 1);
+        let contraction = |rows| Ok::<_, RuntimeError>(Contraction::of(&runtime.effective(&pattern.problem(rows)?)));
+        let [c, fewer, few] = SAMPLE.map(contraction);
+        let (c, sample) = (c?, [fewer?, few?]);
+        let is_rows = c.window.is_none() && !c.swapped && c.m == SAMPLE[0] && c.batch.iter().all(|e| *e == 1);
         if !is_rows || strides[1] != 0 || c.rhs.argument != 1 {
             return Ok(None);
         }
         let target = runtime.target();
-        let chosen = search(&c, target, options.constant_weights, None);
+        let chosen = match options.constant_weights {
+            true => choose_packed(&c, &sample, target),
+            false => search(&c, target, false, None),
+        };
         let Some(full) = chosen.and_then(|choice| tile_schedule(choice.schedule, &c, target)) else {
             return Ok(None);
         };
@@ -134,6 +139,28 @@ impl Tiles {
         }
         Ok(())
     }
+}
+
+/// The schedule for `c` with the layout of packed weights that costs the least where it costs the most: exact code for any number of
+/// rows has to read it, and the width of panels that is best for many rows leaves few with too few sums at a time.
+fn choose_packed(c: &Contraction, sample: &[Contraction], target: &Target) -> Option<Choice> {
+    let all = || std::iter::once(c).chain(sample);
+    let free: Vec<Choice> = all().map(|c| search(c, target, true, None)).collect::<Option<_>>()?;
+    let layouts = all().zip(&free).filter_map(|(c, choice)| PackedLayout::of(c, &choice.schedule, target));
+    let mut best: Option<(f64, Choice)> = None;
+    for layout in layouts {
+        let with = all().zip(&free).map(|(c, free)| {
+            let choice = search(c, target, true, Some(&layout))?;
+            Some((choice.prediction.cycles / free.prediction.cycles, choice))
+        });
+        let Some(with) = with.collect::<Option<Vec<_>>>() else { continue };
+        let worst = with.iter().map(|(ratio, _)| *ratio).fold(1.0, f64::max);
+        if best.as_ref().is_none_or(|(least, _)| worst < *least) {
+            best = with.into_iter().next().map(|(_, many)| (worst, many));
+        }
+    }
+    // Nothing is packed where that gains nothing.
+    best.map(|(_, choice)| choice).or_else(|| free.into_iter().next())
 }
 
 /// The schedule with blocks of columns for tasks and one tile of rows; `None` if its tiles cannot be called one by one.
