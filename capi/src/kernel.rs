@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, OnceLock};
 
-use ::kiln_runtime::{Args, Input, Kernel};
+use ::kiln_runtime::{Args, Input, Kernel, RuntimeError};
 use kiln_ir::Role;
 
 use crate::error::{Error, free, guard, kiln_status};
@@ -241,38 +241,52 @@ pub unsafe extern "C" fn kiln_kernel_run_serial(kernel: *const kiln_kernel, args
     unsafe { run(kernel, args, Kernel::run_serial) }
 }
 
-type Call = fn(&Kernel, Args<'_>) -> Result<(), ::kiln_runtime::RuntimeError>;
+type Call = fn(&Kernel, Args<'_>) -> Result<(), RuntimeError>;
 
 /// # Safety
 /// The header's rules.
 unsafe fn run(kernel: *const kiln_kernel, args: *const kiln_args, call: Call) -> kiln_status {
     guard(|| {
         // SAFETY: the caller's.
-        let (kernel, args) = unsafe { (reference(kernel, "kernel")?, reference(args, "args")?) };
-        let dst = Memory::of_output(&args.dst, "dst")?;
-        let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
-            let memory = Memory::of_input(tensor, name)?;
-            if memory.overlaps(&dst) {
-                return Err(Error::argument(name, "overlaps dst"));
-            }
-            // SAFETY: as long as the caller says; nobody writes it, since it does not overlap `dst`.
-            Ok(unsafe { memory.input() })
-        };
-        let lhs = input(&args.lhs, format_args!("lhs"))?;
-        let rhs = match (args.packed.is_null(), args.rhs.data.is_null()) {
-            (true, _) => input(&args.rhs, format_args!("rhs"))?,
-            // SAFETY: the caller's.
-            (false, true) => Input::Packed(unsafe { &reference(args.packed, "packed")?.0 }),
-            (false, false) => return Err(Error::argument("rhs", "both weights as they are and packed ones")),
-        };
+        let kernel = unsafe { reference(kernel, "kernel")? };
         // SAFETY: the caller's.
-        let post = unsafe { array(args.post, args.post_count, "post")? };
-        // SAFETY: as long as the caller says; no input overlaps it.
-        let mut all = Args::new(lhs, rhs, unsafe { dst.output() });
-        for (n, post) in post.iter().enumerate() {
-            let tensor = input(&post.tensor, format_args!("post[{n}]"))?;
-            all = if post.is_bias != 0 { all.bias(tensor) } else { all.operand(tensor) };
-        }
-        Ok(call(&kernel.kernel, all)?)
+        unsafe { with_args(args, |args| call(&kernel.kernel, args)) }
     })
+}
+
+/// Makes a call with the tensors of `args`.
+///
+/// # Safety
+/// The header's rules.
+pub(crate) unsafe fn with_args(
+    args: *const kiln_args,
+    call: impl FnOnce(Args<'_>) -> Result<(), RuntimeError>,
+) -> Result<(), Error> {
+    // SAFETY: the caller's.
+    let args = unsafe { reference(args, "args")? };
+    let dst = Memory::of_output(&args.dst, "dst")?;
+    let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
+        let memory = Memory::of_input(tensor, name)?;
+        if memory.overlaps(&dst) {
+            return Err(Error::argument(name, "overlaps dst"));
+        }
+        // SAFETY: as long as the caller says; nobody writes it, since it does not overlap `dst`.
+        Ok(unsafe { memory.input() })
+    };
+    let lhs = input(&args.lhs, format_args!("lhs"))?;
+    let rhs = match (args.packed.is_null(), args.rhs.data.is_null()) {
+        (true, _) => input(&args.rhs, format_args!("rhs"))?,
+        // SAFETY: the caller's.
+        (false, true) => Input::Packed(unsafe { &reference(args.packed, "packed")?.0 }),
+        (false, false) => return Err(Error::argument("rhs", "both weights as they are and packed ones")),
+    };
+    // SAFETY: the caller's.
+    let post = unsafe { array(args.post, args.post_count, "post")? };
+    // SAFETY: as long as the caller says; no input overlaps it.
+    let mut all = Args::new(lhs, rhs, unsafe { dst.output() });
+    for (n, post) in post.iter().enumerate() {
+        let tensor = input(&post.tensor, format_args!("post[{n}]"))?;
+        all = if post.is_bias != 0 { all.bias(tensor) } else { all.operand(tensor) };
+    }
+    Ok(call(all)?)
 }

@@ -24,6 +24,8 @@ mod kernel;
 
 mod weights;
 
+mod family;
+
 mod pack;
 
 // Nothing that C sees.

@@ -38,12 +38,17 @@ impl kiln_request {
     pub(crate) unsafe fn read(self) -> Result<(Problem, Options), Error> {
         // SAFETY: as the caller says.
         let problem = unsafe { text(self.problem, "problem")? };
-        if self.flags & !KILN_CONSTANT_WEIGHTS != 0 {
-            return Err(Error::argument("flags", format!("{:#x}: expected 0 or KILN_CONSTANT_WEIGHTS", self.flags)));
-        }
-        let constant_weights = self.flags & KILN_CONSTANT_WEIGHTS != 0;
-        Ok((problem.parse()?, Options { constant_weights, ..Options::default() }))
+        let options = Options { constant_weights: constant_weights(self.flags)?, ..Options::default() };
+        Ok((problem.parse()?, options))
     }
+}
+
+/// What flags say.
+pub(crate) fn constant_weights(flags: u32) -> Result<bool, Error> {
+    if flags & !KILN_CONSTANT_WEIGHTS != 0 {
+        return Err(Error::argument("flags", format!("{flags:#x}: expected 0 or KILN_CONSTANT_WEIGHTS")));
+    }
+    Ok(flags & KILN_CONSTANT_WEIGHTS != 0)
 }
 
 /// Counters of a runtime, each group read at one moment.

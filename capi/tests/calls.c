@@ -235,6 +235,38 @@ static void test_threads(const kiln_runtime *runtime) {
     kiln_kernel_free(kernel);
 }
 
+/* The layer for any number of rows, on general code and then on exact code. */
+static void test_family(const kiln_runtime *runtime) {
+    kiln_family *family;
+    kiln_packed_weights *packed = NULL;
+    kiln_tensor w = f32(weights, N * K);
+    kiln_post_tensor post;
+    float dst[M * N];
+    FAILS(KILN_INVALID_PROBLEM, "expected a `?`", kiln_family_create(runtime, LAYER, 0, 64, &family));
+    FAILS(KILN_INVALID_ARGUMENT, "flags", kiln_family_create(runtime, "ip f32 mb?ic64oc96", 8, 64, &family));
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_family_create(runtime, NULL, 0, 64, &family));
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_family_create(NULL, "ip f32 mb?ic64oc96", 0, 64, &family));
+    OK(kiln_family_create(runtime, "ip f32 mb?ic64oc96 +bias+relu", KILN_CONSTANT_WEIGHTS, 64, &family));
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_family_pack_weights(family, NULL, &packed));
+    OK(kiln_family_pack_weights(family, &w, &packed));
+    for (int call = 0; call < 40; call++) {
+        int rows = 1 + call % M;
+        kiln_args args = layer_args(packed, &post, dst);
+        memset(dst, 0, sizeof dst);
+        args.lhs.elements = (size_t)rows * K;
+        args.dst.elements = (size_t)rows * N;
+        OK(kiln_family_run(family, (uint64_t)rows, &args));
+        for (int i = 0; i < M * N; i++) {
+            REQUIRE(dst[i] == (i < rows * N ? layer(i / N, i % N) : 0));
+        }
+        FAILS(KILN_INVALID_ARGUMENT, "`lhs`", kiln_family_run(family, (uint64_t)rows + 1, &args));
+    }
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_family_run(family, 1, NULL));
+    kiln_packed_weights_free(packed);
+    kiln_family_free(family);
+    kiln_family_free(NULL);
+}
+
 /* A problem large enough to be divided among threads, called after its runtime was freed. */
 static void test_freeing_order(void) {
     enum { SIZE = 160 };
@@ -290,6 +322,7 @@ int main(void) {
     test_calls(runtime);
     test_packed_weights(runtime);
     test_threads(runtime);
+    test_family(runtime);
     kiln_runtime_free(runtime);
     test_freeing_order();
     puts("ok");
