@@ -72,6 +72,9 @@ typedef enum {
   KILN_BF16 = 2,
 } kiln_dtype;
 
+// Problems that differ in one number, such as how many rows there are.
+typedef struct kiln_family kiln_family;
+
 // Machine code for one problem, and what a call of it needs.
 typedef struct kiln_kernel kiln_kernel;
 
@@ -350,6 +353,25 @@ void kiln_packed_weights_free(kiln_packed_weights *packed);
 
 // Their size in bytes; 0 of NULL.
 size_t kiln_packed_weights_bytes(const kiln_packed_weights *packed);
+
+// The family of the problems that `pattern` is the text of, with `?` for the free number: "ip f32 mb?ic768oc3072 +bias". `flags`
+// is 0 or `KILN_CONSTANT_WEIGHTS`; `max` is the largest value, where code has to be made for it. Compiles the code that serves
+// any value now.
+kiln_status kiln_family_create(const kiln_runtime *runtime,
+                               const char *pattern,
+                               uint32_t flags,
+                               uint64_t max,
+                               kiln_family **family);
+
+// Frees a family. No call of it may be running.
+void kiln_family_free(kiln_family *family);
+
+// Packs weights for all members. `KILN_INVALID_ARGUMENT` if they read them in place, as all do without `KILN_CONSTANT_WEIGHTS`.
+kiln_status kiln_family_pack_weights(const kiln_family *family, const kiln_tensor *weights, kiln_packed_weights **packed);
+
+// Computes `dst` of the member for `n`, at once: on exact code if there is some, else on code that serves any value. Exact code
+// for values asked for often is compiled in the background. Checks what `kiln_kernel_run` checks.
+kiln_status kiln_family_run(const kiln_family *family, uint64_t n, const kiln_args *args);
 
 // Compiles problems for any target, and writes their kernels to a file for `kiln_options_add_pack`. The file is complete or not
 // there. Runtimes find kernels by problem and flags; a runtime with an `fpmath` of its own looks for problems that say it.

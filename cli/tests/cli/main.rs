@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod dump;
+mod environment;
 mod npy;
 mod pack;
 mod run;

@@ -1,0 +1,59 @@
+//! Why a model cannot be read.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Any failure of reading a model. Names are those in the file.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The bytes are no ONNX message, or end too early.
+    #[error("this is no ONNX file, or only a part of one: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// There is no graph.
+    #[error("the model has no graph")]
+    NoGraph,
+    /// The version of the operators is not one that can be read.
+    #[error("operator set {version} of domain `{domain}`: expected {expected}")]
+    Opset {
+        /// Empty for ONNX's own.
+        domain: String,
+        /// The version.
+        version: i64,
+        /// What can be read.
+        expected: &'static str,
+    },
+    /// A tensor is not one.
+    #[error("tensor `{name}`: {why}")]
+    Tensor {
+        /// Its name; of an attribute's tensor, the attribute's.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A value of the graph is not a tensor of a known type.
+    #[error("value `{name}`: {why}")]
+    Value {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A node is malformed.
+    #[error("node `{node}` ({op}): {why}")]
+    Node {
+        /// Its name, or that of its first output.
+        node: String,
+        /// Its operation.
+        op: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}

@@ -1,0 +1,26 @@
+//! ONNX models, read and checked: files become [graphs](Graph) of [nodes](Node) and [tensors](Tensor), and nothing is executed.
+//!
+//! Messages are decoded by their numbers in `onnx.proto` ([ONNX IR specification](https://onnx.ai/onnx/repo-docs/IR.html)).
+//! Weights in files of their own are mapped, not copied. A file from a stranger is refused with an [`OnnxError`] that names
+//! what is wrong: nothing is allocated on the word of a file, no file outside the model's folder is opened, and the depth of
+//! graphs in graphs is bounded by the decoder.
+//!
+//! ```no_run
+//! let model = kiln_onnx::Model::open("resnet50/model.onnx")?;
+//! for node in &model.graph.nodes {
+//!     println!("{} {:?} -> {:?}", node.op, node.inputs, node.outputs);
+//! }
+//! # Ok::<(), kiln_onnx::OnnxError>(())
+//! ```
+
+mod error;
+mod graph;
+mod proto;
+mod tensor;
+
+pub use error::OnnxError;
+pub use graph::{Attribute, Dim, Graph, Model, Node, OPSETS, Value};
+pub use tensor::{ElementType, Tensor};
+
+#[cfg(test)]
+mod tests;
