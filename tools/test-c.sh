@@ -21,8 +21,8 @@ out=$target_dir/c-tests/${target:-native}
 rm -rf "$out"
 mkdir -p "$out/files"
 
-# All targets of the workspace, as tests are built: another selection could compile Cranelift again, with other features.
-cargo build --locked --quiet --release --workspace ${target:+--exclude xtask --target "$target"} --all-targets
+# With examples, which have the dependencies of tests: another selection could compile Cranelift again, with other features.
+cargo build --locked --quiet --release --workspace ${target:+--exclude xtask --target "$target"} --lib --bins --examples
 
 flags=(-Wall -Wextra -pedantic -Werror -O1 -g -Icapi)
 echo '#include "kiln.h"' >"$out/header.c"

@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cbindgen::{Builder, Config};
-
-use crate::process::{Result, root};
+use crate::process::{Result, cargo, root};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -35,13 +33,12 @@ fn path() -> PathBuf {
 }
 
 fn generate() -> Result<String> {
-    let crate_dir = root().join("capi");
-    let config = Config::from_file(crate_dir.join("cbindgen.toml"))?;
-    // By its sources instead of by its crate: cargo is not asked about dependencies, which are not C's business.
-    let bindings = Builder::new().with_config(config).with_src(crate_dir.join("src/lib.rs")).generate()?;
-    let mut text = vec![];
-    bindings.write(&mut text);
-    Ok(String::from_utf8(text)?)
+    let mut generator = cargo("run --locked --quiet --release --manifest-path capi/header/Cargo.toml");
+    let output = generator.output().map_err(|e| format!("{generator:?}: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("{generator:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The first line that differs, in both.
