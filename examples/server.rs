@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use kiln_runtime::{Args, FamilyOptions, Runtime, WeightsId};
 
-const INPUTS: usize = 256;
-const OUTPUTS: usize = 512;
-const LONGEST: usize = 200;
-const REQUESTS: usize = 400;
+const INPUTS: usize = 64;
+const OUTPUTS: usize = 96;
+const LONGEST: usize = 64;
+const REQUESTS: usize = 100;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Requests are answered side by side, each on the thread that has it; kernels take 1 MiB at most, weights 64.
