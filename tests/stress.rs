@@ -61,7 +61,7 @@ fn step(runtime: &Runtime, random: &mut Random) -> Result<(), RuntimeError> {
     }
     let wrong = data.wrong(&dst);
     assert!(wrong.is_none(), "{problem}: {}", wrong.unwrap());
-    match random.below(200) {
+    match random.below(600) {
         0 => runtime.clear(),
         1 => drop(runtime.pin(&problem, &Options::default())?),
         2 => drop(runtime.unpin(&problem, &Options::default())),
