@@ -41,6 +41,8 @@ const PATTERNS: &[(&str, bool, &str)] = &[
     ("matmul f32 3x?x?:3x?x16", false, "padded"),
     ("matmul bf16:bf16:f32 5x?:?x7 beta=1 +add:ab", true, "padded"),
     ("conv f32 mb2ic4ih?oc8kh3ph1 +bias", false, "padded"),
+    ("conv f32 mb2ic?ih5oc?kh3ph1 +bias", false, "padded"),
+    ("conv f32 mb1ic3ih?oc4kh7sh2ph3", false, "padded"),
 ];
 
 #[test]
@@ -129,6 +131,23 @@ fn a_thousand_values_stay_within_the_budget() {
     assert!(stats.code.peak <= BUDGET + family.stats().general_bytes + (64 << 10));
 }
 
+/// Without a cache there is no exact code, and none is made in vain; calls on general code are told like others.
+#[test]
+fn without_a_cache_general_code_is_all_there_is() {
+    let lines = std::sync::Arc::new(std::sync::Mutex::new(vec![]));
+    let sink = lines.clone();
+    let builder = Runtime::builder().threads(1).cache_capacity(0).verbose("profile_exec");
+    let runtime = builder.verbose_sink(move |line| sink.lock().unwrap().push(line.to_owned())).build().unwrap();
+    let family =
+        runtime.family("ip f32 mb?ic16oc24", &FamilyOptions { hot_calls: 1, ..FamilyOptions::default() }).unwrap();
+    let compilations = runtime.stats().kernels.compilations;
+    (0..4).for_each(|_| assert_right_once(&family, 5));
+    family.settle();
+    assert_eq!((family.stats().exact_kernels, runtime.stats().kernels.compilations), (0, compilations));
+    let lines = lines.lock().unwrap();
+    assert!(lines.len() == 4 && lines.iter().all(|line| line.contains(",ip f32 mb5ic16oc24,")), "{lines:?}");
+}
+
 #[test]
 fn threads_share_a_family() {
     let runtime = Runtime::builder().threads(2).build().unwrap();
@@ -161,6 +180,28 @@ fn bad_patterns_and_arguments_are_errors() {
     );
     let e = family.run(2, Args::new(&[0.0f32; 5], &[0.0; 12], &mut [0.0; 8])).unwrap_err();
     assert!(e.to_string().contains("`lhs`"), "{e}");
+    // What is no size would be another member's.
+    for pattern in [
+        "matmul f32 3x4:4x5 +scale:?",
+        "ip f32 mb?ic3oc4 +clamp:0:?",
+        "conv f32 mb1ic4ih9oc4kh3ph?",
+        "conv f32 mb1ic4ih99oc4kh?",
+        "conv f32 mb1ic4ih99oc4kh3sh?",
+        "conv f32 mb1ic4ih99oc4kh3dh?",
+        "conv f32 g2mb1ic?0ih9oc4kh3",
+        "conv f32 g?mb1ic5040ih9oc5040kh3",
+    ] {
+        assert!(
+            error(pattern).contains("may stand for sizes") || error(pattern).contains("multiple of g"),
+            "{pattern}"
+        );
+    }
+    // A window that small images are too small for.
+    let image = runtime.family("conv f32 mb1ic3ih?oc4kh7", &options).unwrap();
+    for n in [7, 8, 13] {
+        assert_right_once(&image, n);
+    }
+    assert!(image.run(6, Args::new(&[0.0f32; 0], &[0.0; 0], &mut [0.0; 0])).unwrap_err().to_string().contains("conv"));
     // Beyond `max` a padded family compiles.
     let square = runtime.family("matmul f32 ?x?:?x?", &FamilyOptions { max: 4, ..options }).unwrap();
     let problem: Problem = square.problem(9).unwrap();

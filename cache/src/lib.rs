@@ -258,7 +258,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
     }
 
     fn plan(&self, state: &mut State<K, V, E>, key: &K) -> Plan<V, E> {
-        if self.config.entries == 0 {
+        if self.is_off() {
             return Plan::MakeUnshared;
         }
         let hash = self.hasher.hash_one(key);
@@ -367,17 +367,9 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         drop(failures);
     }
 
-    /// Removes the value of `key`, if there is one that `is_it` accepts.
-    pub fn remove_if<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, is_it: impl Fn(&V) -> bool) -> bool {
-        let mut state = self.lock();
-        let hash = self.hasher.hash_one(key);
-        if !state.find(hash, |k| key.equivalent(k)).is_some_and(|entry| is_it(&entry.value)) {
-            return false;
-        }
-        let removed = state.remove(hash, |k| key.equivalent(k)).map(|(entry, _)| self.take_out(entry));
-        drop(state);
-        drop(removed);
-        true
+    /// Whether nothing is ever stored.
+    pub fn is_off(&self) -> bool {
+        self.config.entries == 0
     }
 
     /// The counters, all but the hits of other threads read at one moment.

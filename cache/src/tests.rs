@@ -122,15 +122,6 @@ fn a_failure_is_the_answer_for_a_while() {
 }
 
 #[test]
-fn one_value_can_be_removed() {
-    let cache = numbers(4);
-    ask(&cache, 1);
-    assert!(!cache.remove_if(&1, |value| *value == 7) && !cache.remove_if(&2, |_| true));
-    assert!(cache.remove_if(&1, |value| *value == 10));
-    assert_eq!((cache.stats().entries, cache.stats().bytes, ask(&cache, 1).1), (0, 0, true));
-}
-
-#[test]
 fn bytes_are_bounded_and_values_above_the_bound_are_not_stored() {
     let cache: Cache<u32, u32, Infallible> = Cache::new(Config { bytes: 1_000, ..Config::entries(100) });
     let ask = |key, size| cache.get_or_try_insert_with(&key, |_| size as usize, || Ok(size)).unwrap();

@@ -14,6 +14,7 @@
 
 mod blocks;
 mod padded;
+mod pattern;
 mod tiles;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use kiln_cache::{Cache, Config, Replicate};
 use kiln_compiler::Options;
 use kiln_compiler::packed::PackedLayout;
-use kiln_ir::{Problem, Role};
+use kiln_ir::Problem;
 
 use crate::args::{Args, Input, Signature};
 use crate::cpu::check_thread;
@@ -30,6 +31,7 @@ use crate::error::RuntimeError;
 use crate::kernel::Kernel;
 use crate::runtime::{Inner, Runtime};
 use crate::weights::{PackedWeights, WeightsId};
+use pattern::Pattern;
 
 /// Values that a family remembers at most.
 const MEMBERS: usize = 4096;
@@ -118,42 +120,10 @@ impl Replicate for MemberHandle {
     }
 }
 
-/// A problem's text with a `?` for each place of the free number.
-struct Pattern<'a>(&'a str);
-
-impl Pattern<'_> {
-    fn problem(&self, n: u64) -> Result<Problem, RuntimeError> {
-        let fail = |why: String| RuntimeError::Family { pattern: self.0.into(), why };
-        if !self.0.contains('?') {
-            return Err(fail("expected a `?` in place of the free number, as in `ip f32 mb?ic768oc3072`".into()));
-        }
-        self.0.replace('?', &n.to_string()).parse().map_err(|e: kiln_ir::ProblemError| fail(e.to_string()))
-    }
-
-    /// For each operand, the bytes from one step of the free number to the next where it is the outermost dimension in memory,
-    /// and 0 where the operand does not depend on it. `None` if it is elsewhere, or the steps are not independent.
-    fn slices(&self) -> Result<Option<Vec<usize>>, RuntimeError> {
-        let (two, three) = (self.problem(2)?, self.problem(3)?);
-        if two.extents()[2] != three.extents()[2] {
-            return Ok(None);
-        }
-        let operands = two.operands().into_iter().zip(three.operands());
-        let stride = |(a, b): (kiln_ir::Operand, kiln_ir::Operand)| {
-            if a.shape == b.shape {
-                // Of a dimension of the result, so a result without it is summed over it.
-                return (a.role != Role::Dst).then_some(0);
-            }
-            let (outer, inner) = (a.memory_shape(), b.memory_shape());
-            let is_outermost = outer[0] == 2 && inner[0] == 3 && outer[1..] == inner[1..];
-            is_outermost.then(|| (a.len() / 2) as usize * a.dtype.bytes())
-        };
-        Ok(operands.map(stride).collect())
-    }
-}
-
 impl Runtime {
     /// The family of the problems that `pattern` is the text of, with `?` for the free number, once or more:
-    /// `ip f32 mb?ic768oc3072 +bias`, `matmul f32 12x?x64:12x64x?`. Compiles its general code now.
+    /// `ip f32 mb?ic768oc3072 +bias`, `matmul f32 12x?x64:12x64x?`. The number is a size: of a convolution images, pixels or
+    /// channels, these without groups. Compiles its general code now.
     pub fn family(&self, pattern: &str, options: &FamilyOptions) -> Result<Family, RuntimeError> {
         Family::new(self, pattern, options)
     }
@@ -181,7 +151,8 @@ impl Family {
             runtime: runtime.clone(),
             pattern: text.into(),
             options,
-            hot_calls: wanted.hot_calls,
+            // Without a cache exact code would be lost as soon as it is made.
+            hot_calls: if runtime.inner().cache.is_off() { 0 } else { wanted.hot_calls },
             general,
             layout,
             members: Cache::new(Config::entries(MEMBERS)),
@@ -251,16 +222,17 @@ impl Family {
         if self.hot_calls != 0 && calls >= self.hot_calls && !member.queued.swap(true, Ordering::Relaxed) {
             self.compile_in_background(member);
         }
-        match &self.general {
-            General::Tiles(tiles) => tiles.run(&self.runtime.inner().shared, n, &pointers),
+        let shared = &self.runtime.inner().shared;
+        shared.told_of(&member.problem, self.any_kernel().schedule(), || match &self.general {
+            General::Tiles(tiles) => tiles.run(shared, n, &pointers),
             General::Blocks(blocks) => blocks.run(n, &pointers),
-            General::Padded(padded) if n <= padded.max() => padded.run(&self.runtime, &member.problem, n, &pointers),
+            General::Padded(padded) if n <= padded.max() => padded.run(shared, &member.problem, n, &pointers),
             General::Padded(_) => {
                 let kernel = self.runtime.kernel_with(&member.problem, &self.options)?;
                 // SAFETY: the pointers were checked against the signature of the kernel's problem; both read weights in place.
                 unsafe { kernel.run_slice(pointers.as_slice()) }
             }
-        }
+        })
     }
 
     fn member(&self, n: u64) -> Result<Arc<Seen>, RuntimeError> {

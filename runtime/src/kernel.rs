@@ -46,6 +46,25 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Makes a call, with a line about it if these are asked for.
+    #[inline]
+    pub(crate) fn told_of(
+        &self,
+        problem: &Problem,
+        schedule: &Schedule,
+        call: impl FnOnce() -> Result<(), RuntimeError>,
+    ) -> Result<(), RuntimeError> {
+        match &self.verbose {
+            Some(verbose) if verbose.exec => {
+                let start = Instant::now();
+                call()?;
+                verbose.primitive("exec", problem, schedule, start.elapsed());
+                Ok(())
+            }
+            _ => call(),
+        }
+    }
+
     /// Memory for one call on the calling thread; a dangling pointer for none.
     pub(crate) fn scratch_for(&self, bytes: usize) -> Result<ScratchGuard<'_>, ScratchError> {
         self.scratch.take(bytes, MIN_ALIGN)
@@ -228,7 +247,7 @@ impl Kernel {
         self.told(args, |pointers| self.tasks_on_this_thread(pointers))
     }
 
-    /// Checks the arguments and makes the call `run`, with a line about it if these are asked for.
+    /// Checks the arguments and makes the call `run`.
     #[inline]
     fn told(
         &self,
@@ -237,15 +256,7 @@ impl Kernel {
     ) -> Result<(), RuntimeError> {
         let pointers = args.pointers(&self.0.signature)?;
         check_thread(self.target())?;
-        match &self.0.shared.verbose {
-            Some(verbose) if verbose.exec => {
-                let start = Instant::now();
-                run(&pointers)?;
-                verbose.primitive("exec", self.problem(), self.schedule(), start.elapsed());
-                Ok(())
-            }
-            _ => run(&pointers),
-        }
+        self.0.shared.told_of(self.problem(), self.schedule(), || run(&pointers))
     }
 
     /// Checks the arguments and gives the pointers that [`run_unchecked`](Self::run_unchecked) takes. Fails where

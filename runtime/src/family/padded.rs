@@ -10,20 +10,24 @@ use kiln_ir::{Operand, Problem, Role};
 use super::Pattern;
 use crate::args::Pointers;
 use crate::error::RuntimeError;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Shared};
 use crate::runtime::Runtime;
 
 pub(super) struct Padded {
-    /// For 1, 2, 4 and so on.
+    /// For powers of two, one after the other, up to [`max`](Self::max).
     kernels: Vec<Arc<Kernel>>,
     operands: Vec<Vec<Operand>>,
+    /// The logarithm of the first, from which on there are problems.
+    first: u32,
 }
 
 impl Padded {
     pub(super) fn new(runtime: &Runtime, pattern: &Pattern<'_>, max: u64) -> Result<Self, RuntimeError> {
-        let mut padded = Padded { kernels: vec![], operands: vec![] };
-        let most = max.max(1).checked_next_power_of_two().unwrap_or(1 << 63);
-        for size in (0..=most.ilog2()).map(|log| 1 << log) {
+        let most = max.max(1).checked_next_power_of_two().unwrap_or(1 << 63).ilog2();
+        // A window may not fit in a small image.
+        let first = (0..most).find(|log| pattern.problem(1 << log).is_ok()).unwrap_or(most);
+        let mut padded = Padded { kernels: vec![], operands: vec![], first };
+        for size in (first..=most).map(|log| 1 << log) {
             let problem = pattern.problem(size)?;
             padded.kernels.push(runtime.kernel_with(&problem, &Options::default())?);
             padded.operands.push(problem.operands());
@@ -37,24 +41,24 @@ impl Padded {
 
     /// The largest value there is code for.
     pub(super) fn max(&self) -> u64 {
-        1 << (self.kernels.len() - 1)
+        1 << (self.first as usize + self.kernels.len() - 1)
     }
 
     /// Calls the least kernel that `n` fits in, at most [`max`](Self::max).
     pub(super) fn run(
         &self,
-        runtime: &Runtime,
+        shared: &Shared,
         problem: &Problem,
         n: u64,
         pointers: &Pointers<'_>,
     ) -> Result<(), RuntimeError> {
-        let at = n.next_power_of_two().ilog2() as usize;
+        let log = n.next_power_of_two().ilog2().max(self.first);
+        let at = (log - self.first) as usize;
         let (kernel, padded) = (&self.kernels[at], &self.operands[at]);
-        if n.is_power_of_two() {
+        if n == 1 << log {
             // SAFETY: the pointers were checked against the signature of this very problem.
             return unsafe { kernel.run_slice(pointers.as_slice()) };
         }
-        let shared = &runtime.inner().shared;
         let operands = problem.operands();
         let (mut copies, mut moved) = (vec![], vec![]);
         for ((own, large), pointer) in operands.iter().zip(padded).zip(pointers.as_slice()) {
