@@ -114,3 +114,23 @@ fn packed_weights_are_limited() {
     drop(first);
     assert_eq!(runtime.stats().packed_bytes, 0);
 }
+
+/// The last user of some lets go while the next packs them again.
+#[test]
+fn weights_may_be_dropped_and_asked_for_at_once() {
+    const THREADS: u64 = 4;
+    let runtime = runtime();
+    let linear = kernel(&runtime, "ip f32 mb64ic48oc64");
+    let weights = vec![1.0; 48 * 64];
+    let rounds = if cfg!(target_arch = "aarch64") { 50 } else { 3_000 };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    drop(runtime.packed_weights(&linear, 1.into(), &weights).unwrap());
+                }
+            });
+        }
+    });
+    assert_eq!(runtime.stats().packed_bytes, 0);
+}

@@ -123,8 +123,28 @@ impl Model {
 }
 
 impl Graph {
-    /// Reads a graph in which the names `outer` are values already.
-    fn read(proto: GraphProto, files: &mut Files, outer: &mut HashSet<String>) -> Result<Graph, OnnxError> {
+    /// Reads a graph in which some names are `defined` already, and takes its own out again: those of a body are not its node's.
+    fn read(proto: GraphProto, files: &mut Files, defined: &mut HashSet<String>) -> Result<Graph, OnnxError> {
+        let mut own = vec![];
+        let graph = Self::read_within(proto, files, defined, &mut own);
+        for name in &own {
+            defined.remove(name);
+        }
+        graph
+    }
+
+    /// Adds the names of the graph's own values to `defined` and to `own`.
+    fn read_within(
+        proto: GraphProto,
+        files: &mut Files,
+        defined: &mut HashSet<String>,
+        own: &mut Vec<String>,
+    ) -> Result<Graph, OnnxError> {
+        let mut define = |defined: &mut HashSet<String>, name: &str| {
+            let is_new = defined.insert(name.to_owned());
+            own.extend(is_new.then(|| name.to_owned()));
+            is_new
+        };
         let mut initializers = HashMap::new();
         for tensor in proto.initializer {
             let name = tensor.name.clone();
@@ -136,16 +156,17 @@ impl Graph {
         let inputs = proto.input.into_iter().filter(|value| !initializers.contains_key(&value.name));
         let inputs = inputs.map(Value::read).collect::<Result<Vec<_>, _>>()?;
         let outputs = proto.output.into_iter().map(Value::read).collect::<Result<Vec<_>, _>>()?;
-        let mut defined = outer.clone();
-        defined.extend(initializers.keys().cloned());
+        for name in initializers.keys() {
+            define(defined, name);
+        }
         for value in &inputs {
-            if !defined.insert(value.name.clone()) {
+            if !define(defined, &value.name) {
                 return Err(OnnxError::Value { name: value.name.clone(), why: "it is there already".into() });
             }
         }
         let mut nodes = vec![];
         for node in proto.node {
-            let node = Node::read(node, files, &mut defined)?;
+            let node = Node::read(node, files, defined)?;
             let fail = |why: String| Err(OnnxError::Node { node: node.name.clone(), op: node.op.clone(), why });
             for input in node.inputs.iter().filter(|name| !name.is_empty()) {
                 if !defined.contains(input) {
@@ -153,7 +174,7 @@ impl Graph {
                 }
             }
             for output in node.outputs.iter().filter(|name| !name.is_empty()) {
-                if !defined.insert(output.clone()) {
+                if !define(defined, output) {
                     return fail(format!("its output `{output}` is there already"));
                 }
             }
@@ -190,7 +211,7 @@ impl Value {
 }
 
 impl Node {
-    fn read(proto: NodeProto, files: &mut Files, outer: &mut HashSet<String>) -> Result<Node, OnnxError> {
+    fn read(proto: NodeProto, files: &mut Files, defined: &mut HashSet<String>) -> Result<Node, OnnxError> {
         let first = || proto.output.first().cloned().unwrap_or_default();
         let name = if proto.name.is_empty() { first() } else { proto.name };
         let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain };
@@ -198,7 +219,7 @@ impl Node {
         for attribute in proto.attribute {
             let key = attribute.name.clone();
             let fail = |why: String| OnnxError::Node { node: name.clone(), op: proto.op_type.clone(), why };
-            let value = Attribute::read(attribute, files, outer)?;
+            let value = Attribute::read(attribute, files, defined)?;
             let value = value.ok_or_else(|| fail(format!("attribute `{key}` has a type that is not supported")))?;
             if attributes.insert(key.clone(), value).is_some() {
                 return Err(fail(format!("attribute `{key}` is there twice")));
@@ -214,7 +235,7 @@ impl Attribute {
     fn read(
         proto: AttributeProto,
         files: &mut Files,
-        outer: &mut HashSet<String>,
+        defined: &mut HashSet<String>,
     ) -> Result<Option<Attribute>, OnnxError> {
         let type_number = if proto.r#type == 0 { guess(&proto) } else { proto.r#type };
         Ok(Some(match type_number {
@@ -231,7 +252,7 @@ impl Attribute {
                 None => return Ok(None),
             },
             5 => match proto.g {
-                Some(graph) => Attribute::Graph(Box::new(Graph::read(graph, files, outer)?)),
+                Some(graph) => Attribute::Graph(Box::new(Graph::read(graph, files, defined)?)),
                 None => return Ok(None),
             },
             6 => Attribute::Floats(proto.floats),

@@ -243,7 +243,7 @@ impl RuntimeBuilder {
                 .unwrap_or_default(),
         };
         let packs = self.packs.into_iter().map(|path| open_pack(path, &target, verbose.as_ref())).collect();
-        let cache_dir = self.cache_dir.or_else(|| env::variable(env::CACHE_DIR).map(|(_, folder)| folder.into()));
+        let cache_dir = self.cache_dir.or_else(|| env::path(env::CACHE_DIR));
         let disk_bytes = self.cache_dir_bytes.unwrap_or(DISK_BYTES);
         let disk = cache_dir.map(|folder| DiskCache::new(folder, target.clone(), disk_bytes));
         let shared = Shared {

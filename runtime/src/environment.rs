@@ -28,6 +28,11 @@ pub(crate) fn variable(names: Names<'_>) -> Option<(&'static str, String)> {
     })
 }
 
+/// A path, which may be any bytes; empty is not set.
+pub(crate) fn path(names: Names<'_>) -> Option<PathBuf> {
+    names.iter().find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty())).map(PathBuf::from)
+}
+
 /// A setting read by `parse`.
 pub(crate) fn parsed<T>(
     names: Names<'_>,
@@ -58,14 +63,15 @@ pub(crate) fn math_mode() -> Result<Option<MathMode>, RuntimeError> {
 
 /// Where code is dumped: oneDNN's 0 and 1 are nowhere and the working directory, anything else is a directory.
 pub(crate) fn dump() -> Option<PathBuf> {
-    match variable(DUMP)?.1.trim() {
-        "0" => None,
-        "1" => Some(".".into()),
-        folder => Some(folder.into()),
+    let folder = path(DUMP)?;
+    match folder.to_str().map(str::trim) {
+        Some("0") => None,
+        Some("1") => Some(".".into()),
+        _ => Some(folder),
     }
 }
 
 /// Where jitdumps have their directory, as perf's other users have it.
 pub(crate) fn jitdump_folder() -> PathBuf {
-    variable(&["JITDUMPDIR"]).or_else(|| variable(&["HOME"])).map_or_else(|| ".".into(), |(_, folder)| folder.into())
+    path(&["JITDUMPDIR", "HOME"]).unwrap_or_else(|| ".".into())
 }

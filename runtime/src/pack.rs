@@ -122,13 +122,12 @@ impl Pack {
 
     /// The kernel for a key, if the pack has it.
     pub(crate) fn get(&self, key: &Key) -> Option<Result<Package, PackError>> {
-        let record = self.records.get(key)?;
-        Some(record.package(&self.target, key, &self.bytes))
+        self.records.get(key).map(|record| record.package(&self.bytes))
     }
 
     /// Every kernel, checked; in no order.
     pub fn packages(&self) -> impl Iterator<Item = Result<Package, PackError>> {
-        self.records.iter().map(|(key, record)| record.package(&self.target, key, &self.bytes))
+        self.records.values().map(|record| record.package(&self.bytes))
     }
 }
 

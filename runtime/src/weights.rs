@@ -115,6 +115,10 @@ impl WeakWeights {
     fn upgrade(&self) -> Option<PackedWeights> {
         self.0.upgrade().map(PackedWeights)
     }
+
+    fn are_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl fmt::Debug for PackedWeights {

@@ -1,6 +1,7 @@
 //! The manifest of a pack: JSON.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,17 +55,10 @@ struct Kernel {
     hash: String,
 }
 
-/// What a pack knows of a kernel beside its key.
+/// A kernel as a pack finds it again.
 #[derive(Debug)]
 pub(super) struct Record {
-    schedule: Schedule,
-    way: usize,
-    cycles: f64,
-    bound: f64,
-    limit: String,
-    scratch: u64,
-    tasks: u64,
-    notes: Vec<String>,
+    facts: Facts,
     /// Its code in the file.
     pub(super) code: Range<usize>,
     pub(super) hash: u128,
@@ -143,52 +137,56 @@ impl Manifest {
 impl Kernel {
     fn read(self, target: &Target, first: usize, len: usize) -> Result<(Key, Record), PackError> {
         let name = || self.problem.to_string();
+        let damaged = || PackError::Code { problem: name() };
+        let malformed = |why: &dyn fmt::Display| PackError::Manifest(format!("`{}`: {why}", name()));
         let code = first
             .checked_add(self.offset)
             .and_then(|start| Some(start..start.checked_add(self.bytes)?))
             .filter(|code| code.end <= len && !code.is_empty())
-            .ok_or_else(|| PackError::Code { problem: name() })?;
-        let hash = u128::from_str_radix(&self.hash, 16).map_err(|_| PackError::Code { problem: name() })?;
-        let schedule: Schedule =
-            self.schedule.parse().map_err(|e| PackError::Manifest(format!("`{}`: {e}", name())))?;
-        let forced = self.forced.then(|| schedule.clone());
+            .ok_or_else(damaged)?;
+        let hash = u128::from_str_radix(&self.hash, 16).map_err(|_| damaged())?;
+        let schedule: Schedule = self.schedule.parse().map_err(|e| malformed(&e))?;
         let layout = || {
             let contraction = Contraction::ways(&self.problem).into_iter().nth(self.way)?;
             schedule.verify(&contraction, target).ok()?;
-            PackedLayout::of(&contraction, &schedule, target)
+            PackedLayout::of(&contraction, &schedule, target).map(Arc::new)
         };
         let packed_like = match self.packed_like {
-            true => Some(Arc::new(layout().ok_or_else(|| PackError::Code { problem: name() })?)),
+            true => Some(layout().ok_or_else(|| malformed(&"its schedule reads no packed weights"))?),
             false => None,
         };
-        let options = Options { schedule: forced, constant_weights: self.constant_weights, packed_like };
-        let key = Key { problem: self.problem, options };
-        let Kernel { way, cycles, bound, limit, scratch, tasks, notes, .. } = self;
-        Ok((key, Record { schedule, way, cycles, bound, limit, scratch, tasks, notes, code, hash }))
+        let options = Options {
+            schedule: self.forced.then(|| schedule.clone()),
+            constant_weights: self.constant_weights,
+            packed_like,
+        };
+        let key = Key { problem: self.problem.clone(), options: options.clone() };
+        let facts = Facts {
+            problem: self.problem,
+            target: target.clone(),
+            options,
+            way: self.way,
+            schedule,
+            cycles: self.cycles,
+            bound: self.bound,
+            limit: self.limit,
+            scratch_bytes: self.scratch,
+            tasks: self.tasks,
+            notes: self.notes,
+        };
+        Ok((key, Record { facts, code, hash }))
     }
 }
 
 impl Record {
     /// Puts the kernel together again.
-    pub(super) fn package(&self, target: &Target, key: &Key, file: &[u8]) -> Result<Package, PackError> {
-        let problem = || key.problem.to_string();
+    pub(super) fn package(&self, file: &[u8]) -> Result<Package, PackError> {
+        let problem = || self.facts.problem.to_string();
         let code = file.get(self.code.clone()).unwrap_or_default();
         if XxHash3_128::oneshot(code) != self.hash {
             return Err(PackError::Code { problem: problem() });
         }
-        let facts = Facts {
-            problem: key.problem.clone(),
-            target: target.clone(),
-            options: key.options.clone(),
-            way: self.way,
-            schedule: self.schedule.clone(),
-            cycles: self.cycles,
-            bound: self.bound,
-            limit: self.limit.clone(),
-            scratch_bytes: self.scratch,
-            tasks: self.tasks,
-            notes: self.notes.clone(),
-        };
-        Package::new(facts, code.to_vec()).map_err(|cause| PackError::Package { problem: problem(), cause })
+        let package = Package::new(self.facts.clone(), code.to_vec());
+        package.map_err(|cause| PackError::Package { problem: problem(), cause })
     }
 }

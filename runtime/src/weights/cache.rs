@@ -111,9 +111,12 @@ impl Registration {
 }
 
 /// Removes a slot that nobody uses. Slots are given out under the table's lock, so one that only the table has stays unused.
+///
+/// Others may have packed the weights again. They are only counted: a handle to them could be the last one when it is dropped, and
+/// would come here again with the table locked.
 fn forget(table: &Table, key: &Key) {
     let mut table = lock(table);
-    if table.get(key).is_some_and(|slot| Arc::strong_count(slot) == 1 && lock(slot).upgrade().is_none()) {
+    if table.get(key).is_some_and(|slot| Arc::strong_count(slot) == 1 && lock(slot).are_gone()) {
         table.remove(key);
     }
 }
