@@ -278,8 +278,8 @@ kiln_status kiln_runtime_create(const kiln_options *options, kiln_runtime **runt
 // Another handle to the same runtime.
 kiln_status kiln_runtime_clone(const kiln_runtime *runtime, kiln_runtime **clone);
 
-// Frees a handle. With the last one to a runtime and its kernels, the runtime goes. Threads that were asked for by
-// `kiln_options_set_threads` have ended then; others end soon.
+// Frees a handle. With the last one to a runtime, its kernels and its families, the runtime goes. The threads that calls were
+// divided among have ended then; the one that compiles for families ends soon.
 void kiln_runtime_free(kiln_runtime *runtime);
 
 // Threads that large problems are divided among; 0 of NULL.

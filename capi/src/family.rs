@@ -1,7 +1,6 @@
 //! Families: problems with a free number.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 
 use ::kiln_runtime::{Family, FamilyOptions};
 
@@ -10,15 +9,10 @@ use crate::kernel::{kiln_args, with_args};
 use crate::pointers::{Out, reference, text};
 use crate::runtime::{constant_weights, kiln_runtime};
 use crate::tensor::{Memory, kiln_tensor};
-use crate::threads::Threads;
 use crate::weights::kiln_packed_weights;
 
 /// Problems that differ in one number, such as how many rows there are.
-pub struct kiln_family {
-    family: Family,
-    /// Dropped last: the family may be what keeps the runtime's threads.
-    _threads: Option<Arc<Threads>>,
-}
+pub struct kiln_family(Family);
 
 /// The family of the problems that `pattern` is the text of, with `?` for the free number: "ip f32 mb?ic768oc3072 +bias". `flags`
 /// is 0 or `KILN_CONSTANT_WEIGHTS`; `max` is the largest value, where code has to be made for it. Compiles the code that serves
@@ -37,8 +31,7 @@ pub unsafe extern "C" fn kiln_family_create(
         // SAFETY: the header's rules.
         let pattern = unsafe { text(pattern, "pattern")? };
         let options = FamilyOptions { constant_weights: constant_weights(flags)?, max, ..FamilyOptions::default() };
-        let family = runtime.runtime.family(pattern, &options)?;
-        out.give(kiln_family { family, _threads: runtime.threads.clone() });
+        out.give(kiln_family(runtime.runtime.family(pattern, &options)?));
         Ok(())
     })
 }
@@ -62,7 +55,7 @@ pub unsafe extern "C" fn kiln_family_pack_weights(
         let (out, family) = unsafe { (Out::new(packed, "packed")?, reference(family, "family")?) };
         // SAFETY: the header's rules.
         let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
-        out.give(kiln_packed_weights(family.family.pack_weights(weights)?));
+        out.give(kiln_packed_weights(family.0.pack_weights(weights)?));
         Ok(())
     })
 }
@@ -75,6 +68,6 @@ pub unsafe extern "C" fn kiln_family_run(family: *const kiln_family, n: u64, arg
         // SAFETY: the header's rules.
         let family = unsafe { reference(family, "family")? };
         // SAFETY: the header's rules.
-        unsafe { with_args(args, |args| family.family.run(n, args)) }
+        unsafe { with_args(args, |args| family.0.run(n, args)) }
     })
 }

@@ -10,7 +10,6 @@ use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Out, array, c_string, reference, write};
 use crate::runtime::{kiln_request, kiln_runtime};
 use crate::tensor::{Memory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
-use crate::threads::Threads;
 use crate::weights::kiln_packed_weights;
 
 /// Machine code for one problem, and what a call of it needs.
@@ -19,8 +18,6 @@ pub struct kiln_kernel {
     pub(crate) kernel: Arc<Kernel>,
     /// Made when first asked for.
     texts: OnceLock<Texts>,
-    /// Dropped last: the kernel may be what keeps the runtime's threads.
-    _threads: Option<Arc<Threads>>,
 }
 
 #[derive(Clone)]
@@ -134,7 +131,7 @@ pub unsafe extern "C" fn kiln_kernel_create(
         // SAFETY: the header's rules.
         let (problem, options) = unsafe { kiln_request { problem, flags }.read()? };
         let kernel = runtime.runtime.kernel_with(&problem, &options)?;
-        out.give(kiln_kernel { kernel, texts: OnceLock::new(), _threads: runtime.threads.clone() });
+        out.give(kiln_kernel { kernel, texts: OnceLock::new() });
         Ok(())
     })
 }

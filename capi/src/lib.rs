@@ -30,4 +30,3 @@ mod pack;
 
 // Nothing that C sees.
 mod pointers;
-mod threads;

@@ -6,27 +6,17 @@ use ::kiln_runtime::{Runtime, RuntimeBuilder};
 
 use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Out, exclusive, path, text};
-use crate::threads::Threads;
 
 /// Options of a runtime. What is not set comes from the environment, then from a default. Used by one thread at a time.
 #[derive(Clone, Default)]
 pub struct kiln_options {
     builder: RuntimeBuilder,
-    threads: Option<usize>,
 }
 
 impl kiln_options {
-    /// A runtime with these options, and its threads where they are waited for.
-    pub(crate) fn build(&self) -> Result<(Runtime, Option<std::sync::Arc<Threads>>), Error> {
-        let builder = self.builder.clone();
-        match self.threads {
-            Some(count @ 2..) => {
-                let (pool, threads) = Threads::pool(count)?;
-                Ok((builder.rayon_pool(pool).build()?, Some(threads)))
-            }
-            Some(count) => Ok((builder.threads(count).build()?, None)),
-            None => Ok((builder.build()?, None)),
-        }
+    /// A runtime with these options.
+    pub(crate) fn build(&self) -> Result<Runtime, Error> {
+        Ok(self.builder.clone().build()?)
     }
 }
 
@@ -66,14 +56,12 @@ pub unsafe extern "C" fn kiln_options_free(options: *mut kiln_options) {
 /// many as the process may use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_threads(options: *mut kiln_options, threads: usize) -> kiln_status {
-    guard(|| {
-        if threads == 0 {
-            return Err(Error::argument("threads", "0: at least 1 is needed"));
-        }
-        // SAFETY: the header's rules.
-        unsafe { exclusive(options, "options")? }.threads = Some(threads);
-        Ok(())
-    })
+    let change = |builder: RuntimeBuilder| match threads {
+        0 => Err(Error::argument("threads", "0: at least 1 is needed")),
+        _ => Ok(builder.threads(threads)),
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
 }
 
 /// Kernels the cache keeps; 0 disables it. Unless set, `KILN_CACHE_CAPACITY`, else 1024.

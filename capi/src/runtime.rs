@@ -1,22 +1,18 @@
 //! Runtimes.
 
 use std::ffi::{CString, c_char};
-use std::sync::Arc;
 
 use ::kiln_runtime::{Options, Problem, Runtime};
 
 use crate::error::{Error, free, guard, kiln_status, or_default};
 use crate::options::kiln_options;
 use crate::pointers::{Out, array, c_string, reference, text, write};
-use crate::threads::Threads;
 
 /// Compiles problems once and keeps their kernels.
 #[derive(Clone)]
 pub struct kiln_runtime {
     pub(crate) runtime: Runtime,
     target: CString,
-    /// Dropped last.
-    pub(crate) threads: Option<Arc<Threads>>,
 }
 
 /// The weights of a request stay the same over many calls and may be packed before them.
@@ -98,13 +94,13 @@ pub unsafe extern "C" fn kiln_runtime_create(
     guard(|| {
         // SAFETY: the header's rules.
         let out = unsafe { Out::new(runtime, "runtime")? };
-        let (runtime, threads) = match options.is_null() {
+        let runtime = match options.is_null() {
             true => kiln_options::default().build()?,
             // SAFETY: the header's rules.
             false => unsafe { reference(options, "options")? }.build()?,
         };
         let target = c_string(&runtime.target().to_string());
-        out.give(kiln_runtime { runtime, target, threads });
+        out.give(kiln_runtime { runtime, target });
         Ok(())
     })
 }
@@ -124,8 +120,8 @@ pub unsafe extern "C" fn kiln_runtime_clone(
     })
 }
 
-/// Frees a handle. With the last one to a runtime and its kernels, the runtime goes. Threads that were asked for by
-/// `kiln_options_set_threads` have ended then; others end soon.
+/// Frees a handle. With the last one to a runtime, its kernels and its families, the runtime goes. The threads that calls were
+/// divided among have ended then; the one that compiles for families ends soon.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_free(runtime: *mut kiln_runtime) {
     // SAFETY: the header's rules.

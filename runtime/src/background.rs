@@ -1,12 +1,13 @@
 //! A thread that compiles what nobody waits for.
 
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use crate::lock::lock;
 use crate::runtime::Inner;
 
 /// Work for the thread. It gets the runtime, if there still is one.
-type Job = Box<dyn FnOnce(&std::sync::Arc<Inner>) + Send>;
+type Job = Box<dyn FnOnce(&Arc<Inner>) + Send>;
 
 /// Started when first needed; ends with the runtime.
 #[derive(Default)]
@@ -16,7 +17,7 @@ impl Background {
     /// Does `job` some time. Jobs are done one after the other; after the runtime is dropped they are forgotten. Where no thread
     /// can be started nothing is done.
     pub(crate) fn submit(&self, runtime: Weak<Inner>, job: Job) {
-        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = lock(&self.0);
         if sender.is_none() {
             let (send, receive) = channel::<Job>();
             // Nothing but the channel is held while it waits, so that the runtime can go, and the channel with it.

@@ -29,6 +29,7 @@ use crate::args::{Args, Input, Signature};
 use crate::cpu::check_thread;
 use crate::error::RuntimeError;
 use crate::kernel::Kernel;
+use crate::lock::lock;
 use crate::runtime::{Inner, Runtime};
 use crate::weights::{PackedWeights, WeightsId};
 use pattern::Pattern;
@@ -321,10 +322,6 @@ impl Drop for Pending {
             self.0.none_pending.notify_all();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Pointers of a call, each moved on by so many of its steps.

@@ -64,6 +64,7 @@ mod error;
 pub mod family;
 mod kernel;
 mod key;
+mod lock;
 pub mod pack;
 pub mod probe;
 mod profile;

@@ -17,6 +17,7 @@ use crate::code_memory::CodeStats;
 use crate::error::RuntimeError;
 use crate::kernel::{Handle, Kernel, Shared};
 use crate::key::{Key, KeyRef};
+use crate::lock::lock;
 use crate::pack::{DiskCache, Pack, PackError};
 use crate::scratch::ScratchStats;
 use crate::weights::{PackedCache, PackedWeights, WeightsId};
@@ -236,11 +237,11 @@ impl Runtime {
             } {
                 let error = self.kernel_with(problem, options).err();
                 {
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut done = lock(&done);
                     *done += 1;
                     progress(Progress { done: *done, of: requests.len(), problem, error: error.as_ref() });
                 }
-                errors.lock().unwrap_or_else(PoisonError::into_inner).extend(error.map(|e| (at, e)));
+                lock(&errors).extend(error.map(|e| (at, e)));
             }
         };
         std::thread::scope(|scope| {

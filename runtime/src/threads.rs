@@ -1,10 +1,12 @@
 //! The threads that a call is divided among.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 
 use crate::error::RuntimeError;
+use crate::lock::lock;
 
 /// Pieces per thread: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
@@ -54,10 +56,12 @@ impl fmt::Debug for Source {
     }
 }
 
-/// A fixed set of threads; the calling thread waits for them.
+/// A fixed set of threads; the calling thread waits for them. Own ones have ended when it is dropped.
 pub(crate) struct Threads {
     count: usize,
     kind: Kind,
+    /// Own threads, which rayon does not wait for.
+    own: Vec<JoinHandle<()>>,
 }
 
 enum Kind {
@@ -71,11 +75,16 @@ impl Threads {
     /// Threads of `source`. Own ones are started now; none for a single one.
     pub(crate) fn new(source: Source) -> Result<Self, RuntimeError> {
         let fail = |threads, why: String| RuntimeError::Threads { threads, why };
+        let mut own = vec![];
         let (count, kind) = match source {
             Source::Own(count @ ..=1) => (count, Kind::None),
             Source::Own(count) => {
-                let named = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("kiln-{i}"));
-                (count, Kind::Rayon(Arc::new(named.build().map_err(|e| fail(count, e.to_string()))?)))
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(count).spawn_handler(|thread| {
+                    let named = Builder::new().name(format!("kiln-{}", thread.index()));
+                    own.push(named.spawn(|| thread.run())?);
+                    Ok(())
+                });
+                (count, Kind::Rayon(Arc::new(pool.build().map_err(|e| fail(count, e.to_string()))?)))
             }
             Source::Rayon(pool) => (pool.current_num_threads(), Kind::Rayon(pool)),
             Source::Executor(executor) => (executor.threads(), Kind::Executor(executor)),
@@ -83,7 +92,7 @@ impl Threads {
         if count == 0 {
             return Err(fail(count, "at least 1 is needed".into()));
         }
-        Ok(Self { count, kind })
+        Ok(Self { count, kind, own })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -112,15 +121,15 @@ impl Threads {
             Kind::None => work(0, tasks),
             Kind::Rayon(pool) => pool.install(|| spread(self.count, &drain)),
             Kind::Executor(executor) => {
-                let (done, error) = (AtomicU64::new(0), std::sync::Mutex::new(None));
+                let (done, error) = (AtomicU64::new(0), Mutex::new(None));
                 executor.run(self.count, &|_| {
                     match drain() {
                         Ok(()) => {}
-                        Err(e) => *error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e),
+                        Err(e) => *lock(&error) = Some(e),
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 });
-                if let Some(e) = error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                if let Some(e) = error.into_inner().unwrap_or_else(PoisonError::into_inner) {
                     return Err(e);
                 }
                 // The tasks are all given out by the first call that returned, but one that panicked may have had some.
@@ -136,6 +145,18 @@ impl Threads {
     }
 }
 
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Ends the pool, if it is not one of others.
+        self.kind = Kind::None;
+        let this = std::thread::current().id();
+        for thread in self.own.drain(..).filter(|thread| thread.thread().id() != this) {
+            // A panic was told of where it was caught.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Calls `work` so many times, on as many threads as are idle. Joins are on the stacks of their threads: nothing is allocated.
 fn spread(times: usize, work: &(dyn Fn() -> Result<(), RuntimeError> + Sync)) -> Result<(), RuntimeError> {
     if times <= 1 {
@@ -144,4 +165,32 @@ fn spread(times: usize, work: &(dyn Fn() -> Result<(), RuntimeError> + Sync)) ->
     let half = times / 2;
     let (first, second) = rayon::join(|| spread(times - half, work), || spread(half, work));
     first.and(second)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn own_threads_have_ended_when_their_last_user_is_gone() {
+        static ALIVE: AtomicUsize = AtomicUsize::new(0);
+        struct Count;
+        impl Drop for Count {
+            fn drop(&mut self) {
+                ALIVE.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        thread_local!(static COUNT: Count = {
+            ALIVE.fetch_add(1, Ordering::SeqCst);
+            Count
+        });
+        let threads = Threads::new(Source::Own(3)).unwrap();
+        let Kind::Rayon(pool) = &threads.kind else { panic!("three threads are a pool") };
+        pool.broadcast(|_| COUNT.with(|_| ()));
+        assert_eq!(ALIVE.load(Ordering::SeqCst), 3);
+        drop(threads);
+        assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
+    }
 }

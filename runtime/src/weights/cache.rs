@@ -2,10 +2,11 @@
 //!
 //! The cache keeps nothing alive. Users hold the weights, and the memory is free when the last of them lets go; the runtime's
 //! limit on all packed weights bounds what they can hold together. A slot per weights and layout is locked while they are packed,
-//! so that others wait for them instead of packing again; the table of slots is locked for look-ups alone.
+//! so that others wait for them instead of packing again; the table of slots is locked for look-ups alone. What the locks guard is
+//! whole after a panic: weights are put into a slot when they are packed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytemuck::cast_slice;
 use kiln_compiler::packed::PackedLayout;
@@ -15,6 +16,7 @@ use super::{PackedWeights, WeakWeights};
 use crate::args::Input;
 use crate::error::RuntimeError;
 use crate::kernel::Kernel;
+use crate::lock::lock;
 
 /// Which weights some are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,11 +121,6 @@ fn forget(table: &Table, key: &Key) {
     if table.get(key).is_some_and(|slot| Arc::strong_count(slot) == 1 && lock(slot).are_gone()) {
         table.remove(key);
     }
-}
-
-/// What the locks guard is whole after a panic: weights are put into a slot when they are packed.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
