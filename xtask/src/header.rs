@@ -34,6 +34,10 @@ fn path() -> PathBuf {
 
 fn generate() -> Result<String> {
     let mut generator = cargo("run --locked --quiet --release --manifest-path capi/header/Cargo.toml");
+    // Its own workspace would have a folder of its own for what is built.
+    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        generator.env("CARGO_TARGET_DIR", root().join("target"));
+    }
     let output = generator.output().map_err(|e| format!("{generator:?}: {e}"))?;
     if !output.status.success() {
         return Err(format!("{generator:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
