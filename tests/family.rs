@@ -148,6 +148,34 @@ fn without_a_cache_general_code_is_all_there_is() {
     assert!(lines.len() == 4 && lines.iter().all(|line| line.contains(",ip f32 mb5ic16oc24,")), "{lines:?}");
 }
 
+/// Memory for exact code may be there later.
+#[test]
+fn exact_code_that_found_no_memory_is_tried_again() {
+    let pattern = "ip f32 mb?ic64oc96";
+    let options = FamilyOptions { constant_weights: true, hot_calls: 1, max: 512 };
+    let general = runtime().family(pattern, &options).unwrap().stats().general_bytes;
+    // A page or so more than general code takes, and that in use by another kernel.
+    let limit = general + (64 << 10);
+    let runtime = Runtime::builder().threads(1).code_limit(limit).cache_capacity(1).build().unwrap();
+    let family = runtime.family(pattern, &options).unwrap();
+    let mut others = vec![];
+    for n in 1.. {
+        match runtime.kernel(&format!("matmul f32 {n}x3:3x4").parse().unwrap()) {
+            Ok(kernel) => others.push(kernel),
+            Err(_) => break,
+        }
+    }
+    assert_right_once(&family, 30);
+    family.settle();
+    assert_eq!(family.stats().exact_kernels, 0);
+    drop(others);
+    // The failure is the answer for a second.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    assert_right_once(&family, 30);
+    family.settle();
+    assert_eq!(family.stats().exact_kernels, 1);
+}
+
 #[test]
 fn threads_share_a_family() {
     let runtime = Runtime::builder().threads(2).build().unwrap();

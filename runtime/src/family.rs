@@ -265,8 +265,13 @@ impl Family {
                     pending.0.exact.fetch_add(1, Ordering::Relaxed);
                     member.exact.store(true, Ordering::Release);
                 }
-                // `queued` stays: general code is the best that reads the family's weights.
-                Err(error) => tracing::debug!(problem = %member.problem, %error, "no exact code"),
+                Err(error) => {
+                    tracing::debug!(problem = %member.problem, %error, "no exact code");
+                    // What cannot be compiled, or is refused, will be so again: `queued` stays. Memory may be there later.
+                    if !matches!(error, RuntimeError::Compile(_) | RuntimeError::BelowBound { .. }) {
+                        member.forget_kernel();
+                    }
+                }
             }
             drop(pending);
         };
