@@ -4,9 +4,8 @@
 //! biases and relus, in any order. An operation joins the kernel of its operand if nothing else reads that operand, since
 //! a fused operand is never stored. Operations that the result does not depend on are left out.
 
-use crate::dtype::DType;
 use crate::epilogue::{Epilogue, EpilogueError, Mask, PostOp};
-use crate::func::{Def, Func, TensorOp, TensorType, ValueId};
+use crate::func::{Binary, Def, ElementType, Func, Structured, TensorOp, TensorType, Unary, ValueId};
 use crate::problem::{Problem, ProblemError};
 
 /// One kernel of a function, and the values it is called with.
@@ -110,9 +109,10 @@ pub fn fuse(func: &Func) -> Result<Vec<Fused>, FuseError> {
             && fuser.reads[id.index()] > 0
         {
             let joined = match op {
-                TensorOp::Matmul => fuser.start(id, operands[0], operands[1]),
-                TensorOp::Add => fuser.add(id, operands[0], operands[1]),
-                TensorOp::Relu => fuser.relu(id, operands[0]),
+                TensorOp::Structured(Structured::Matmul {}) => fuser.start(id, operands[0], operands[1]),
+                TensorOp::Binary(Binary::Add {}) => fuser.add(id, operands[0], operands[1]),
+                TensorOp::Unary(Unary::Relu {}) => fuser.relu(id, operands[0]),
+                _ => Err(Unfusable::NoKernel),
             };
             joined.map_err(|cause| FuseError::Unfusable { value: id, statement: func.statement(id), cause })?;
         }
@@ -132,7 +132,7 @@ pub fn fuse_single(func: &Func) -> Result<Fused, FuseError> {
 /// How often each value is read by what the result depends on, and by the caller; 0 for a value it does not depend on.
 fn live_reads(func: &Func) -> Vec<usize> {
     let mut reads = vec![0; func.values().len()];
-    reads[func.result().index()] = 1;
+    func.results().iter().for_each(|id| reads[id.index()] += 1);
     for (id, value) in func.values().rev() {
         if reads[id.index()] > 0 {
             value.operands().iter().for_each(|o| reads[o.index()] += 1);
@@ -163,7 +163,9 @@ impl Kernel {
 
     fn finish(self, func: &Func) -> Result<Fused, FuseError> {
         let (lhs, rhs) = (&func.value(self.lhs).ty, &func.value(self.rhs).ty);
-        let problem = Problem::matmul(lhs.shape()[0], lhs.shape()[1], rhs.shape()[1]).dtypes(lhs.dtype());
+        let element = lhs.element();
+        let problem = Problem::matmul(lhs.shape()[0], lhs.shape()[1], rhs.shape()[1]);
+        let problem = problem.dtypes(element.dtype().expect("checked when the kernel began"));
         let problem = problem.epilogue(self.ops).build().map_err(|cause| FuseError::Problem {
             value: self.matmul,
             statement: func.statement(self.matmul),
@@ -208,7 +210,7 @@ impl Fuser<'_> {
         }
         // A bias is f32; what is added in the type of the result is an operand of `add`.
         let columns = || Mask::of([1]).map(PostOp::Add);
-        let op = if value.ty.dtype() == DType::F32 { None } else { columns() }.unwrap_or(PostOp::Bias);
+        let op = if value.ty.element() == ElementType::F32 { None } else { columns() }.unwrap_or(PostOp::Bias);
         Ok(self.kernels[kernel].extend(op, Some(bias), id)?)
     }
 

@@ -114,6 +114,19 @@ impl<'a> Cursor<'a> {
         self.take(|rest| prefix(rest, |c| !c.is_whitespace()).len()).ok_or_else(|| self.expected(what))
     }
 
+    /// Takes a value of a setting: a text in quotes, with them, or everything up to a blank, a comma outside of brackets, or a
+    /// closing brace; `what` names it in the error.
+    pub fn setting(&mut self, what: &str) -> Result<&'a str, SyntaxError> {
+        let length = |rest: &str| {
+            if let Some(quoted) = rest.strip_prefix('"') {
+                return quoted.find(['"', '\n']).filter(|i| quoted[*i..].starts_with('"')).map_or(0, |i| i + 2);
+            }
+            let in_list = rest.starts_with('[');
+            prefix(rest, |c| !c.is_whitespace() && c != '}' && (in_list || c != ',')).len()
+        };
+        self.take(length).ok_or_else(|| self.expected(what))
+    }
+
     /// Takes a text in double quotes on one line and gives what is between them; `what` names it in the error.
     pub fn quoted(&mut self, what: &str) -> Result<&'a str, SyntaxError> {
         let taken = self.take(|rest| {

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use super::error::{FuncError, FuncErrorKind};
 use super::op::{OpError, TensorOp};
+use super::tensor::Tensor;
 use super::types::TensorType;
 use super::{Def, Func, Value, ValueId};
 use crate::text::is_word;
 
-/// Makes a [`Func`]: first its arguments, then its operations. A call that fails changes nothing.
+/// Makes a [`Func`]: first its arguments, then constants and operations. A call that fails changes nothing.
 #[derive(Clone, Debug)]
 pub struct Builder {
     name: String,
@@ -32,26 +33,57 @@ impl Builder {
         Ok(self.insert(Some(name), ty, Def::Argument))
     }
 
+    /// Adds a constant; it is numbered.
+    pub fn constant(&mut self, tensor: &Tensor) -> ValueId {
+        self.insert(None, tensor.ty().clone(), Def::Constant(tensor.data().clone()))
+    }
+
+    /// Adds a constant with a name, without its `%`.
+    pub fn constant_named(&mut self, name: &str, tensor: &Tensor) -> Result<ValueId, FuncError> {
+        self.check_name(name)?;
+        Ok(self.insert(Some(name), tensor.ty().clone(), Def::Constant(tensor.data().clone())))
+    }
+
     /// Adds an operation; its result is numbered.
-    pub fn push(&mut self, op: TensorOp, operands: &[ValueId]) -> Result<ValueId, FuncError> {
-        let ty = self.infer(&self.unnamed.to_string(), op, operands)?;
+    pub fn push(&mut self, op: impl Into<TensorOp>, operands: &[ValueId]) -> Result<ValueId, FuncError> {
+        let op = op.into();
+        let ty = self.infer(&self.unnamed.to_string(), &op, operands)?;
         Ok(self.insert(None, ty, Def::Result { op, operands: operands.into() }))
     }
 
     /// Adds an operation with a name for its result, without its `%`.
-    pub fn push_named(&mut self, name: &str, op: TensorOp, operands: &[ValueId]) -> Result<ValueId, FuncError> {
+    pub fn push_named(
+        &mut self,
+        name: &str,
+        op: impl Into<TensorOp>,
+        operands: &[ValueId],
+    ) -> Result<ValueId, FuncError> {
+        let op = op.into();
         self.check_name(name)?;
-        let ty = self.infer(name, op, operands)?;
+        let ty = self.infer(name, &op, operands)?;
         Ok(self.insert(Some(name), ty, Def::Result { op, operands: operands.into() }))
     }
 
     /// The function that returns `result`.
     pub fn finish(self, result: ValueId) -> Result<Func, FuncError> {
+        self.finish_all(&[result])
+    }
+
+    /// The function that returns `results`, at least one.
+    pub fn finish_all(self, results: &[ValueId]) -> Result<Func, FuncError> {
         if !is_word(&self.name) {
             return Err(FuncErrorKind::Name(self.name).into());
         }
-        self.ty(result)?;
-        Ok(Func { name: self.name, values: self.values, result })
+        if results.is_empty() {
+            return Err(FuncErrorKind::NoResult.into());
+        }
+        results.iter().try_for_each(|id| self.ty(*id).map(drop))?;
+        Ok(Func { name: self.name, values: self.values, results: results.into() })
+    }
+
+    /// What is known of a value added earlier.
+    pub fn value(&self, id: ValueId) -> Option<&Value> {
+        self.values.get(id.0)
     }
 
     /// The type of a value added earlier.
@@ -63,7 +95,7 @@ impl Builder {
     }
 
     /// The type of an operation's result; errors call the result `%name`.
-    pub(super) fn infer(&self, name: &str, op: TensorOp, operands: &[ValueId]) -> Result<TensorType, FuncError> {
+    pub(super) fn infer(&self, name: &str, op: &TensorOp, operands: &[ValueId]) -> Result<TensorType, FuncError> {
         let types = operands.iter().map(|&id| self.ty(id)).collect::<Result<Vec<_>, _>>()?;
         op.infer(&types).map_err(|cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause }.into())
     }

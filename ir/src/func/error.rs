@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::op::{OpError, TensorOp};
+use super::element::UnknownElementType;
+use super::op::{OpError, SettingError, TensorOp};
 use super::types::{TensorType, TypeError};
-use crate::dtype::UnknownDType;
 use crate::text::{Pos, SyntaxError};
 
 /// A function that is malformed. Always the author's to mend; the message says how.
@@ -61,7 +61,7 @@ pub enum FuncErrorKind {
     Name(String),
     /// Not an element type.
     #[error(transparent)]
-    DType(#[from] UnknownDType),
+    Element(#[from] UnknownElementType),
     /// A shape that no tensor may have.
     #[error(transparent)]
     Type(#[from] TypeError),
@@ -71,6 +71,20 @@ pub enum FuncErrorKind {
         /// The word.
         name: String,
     },
+    /// Settings that the operation does not have.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A constant whose elements are not all in the text.
+    #[error("{value}: {why}")]
+    Constant {
+        /// Its name.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The function returns nothing.
+    #[error("a function returns at least one value")]
+    NoResult,
     /// A value that is not there.
     #[error("undefined value {0}: a value is an argument or the result of an earlier operation")]
     Undefined(String),
@@ -103,8 +117,16 @@ pub enum FuncErrorKind {
         /// The type declared.
         declared: TensorType,
     },
+    /// More or fewer values are returned than declared.
+    #[error("{found} value(s) are returned, but the function is declared to return {declared}")]
+    Returns {
+        /// Values returned.
+        found: usize,
+        /// Values declared.
+        declared: usize,
+    },
 }
 
 fn names() -> String {
-    TensorOp::ALL.iter().map(|op| op.name()).collect::<Vec<_>>().join(", ")
+    TensorOp::names().collect::<Vec<_>>().join(", ")
 }

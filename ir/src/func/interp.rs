@@ -1,6 +1,6 @@
 //! The meaning of a function.
 
-use super::op::Tensor;
+use super::op::View;
 use super::types::TensorType;
 use super::{Def, Func};
 
@@ -30,12 +30,13 @@ pub enum InterpretError {
 }
 
 impl Func {
-    /// The elements of the result, row-major: the reference that compiled code is compared with.
+    /// The elements of the results, row-major: the reference that compiled code is compared with.
     ///
     /// Arguments are in order, row-major and exactly as long as their types. Every operation is evaluated in double
-    /// precision on unrounded operands, sums in ascending order of their index, without fusing or vectors; nothing is
-    /// rounded to the values' dtypes. All values are held at once: it is for tests, not for speed.
-    pub fn interpret_f64(&self, arguments: &[&[f32]]) -> Result<Vec<f64>, InterpretError> {
+    /// precision on unrounded operands, sums in ascending order of their index, without fusing or vectors; floating-point
+    /// numbers are rounded to a type only where they are cast to it, and integers wrap around as their types do. All values
+    /// are held at once: it is for tests, not for speed.
+    pub fn interpret_f64(&self, arguments: &[&[f64]]) -> Result<Vec<Vec<f64>>, InterpretError> {
         let expected = self.arguments().count();
         if arguments.len() != expected {
             return Err(InterpretError::Count { func: self.name.clone(), expected, found: arguments.len() });
@@ -49,14 +50,15 @@ impl Func {
         let mut tensors: Vec<Vec<f64>> = Vec::with_capacity(self.values.len());
         for (id, value) in self.values() {
             tensors.push(match &value.def {
-                Def::Argument => arguments[id.0].iter().copied().map(f64::from).collect(),
+                Def::Argument => arguments[id.0].to_vec(),
+                Def::Constant(_) => self.constant(id).expect("it is one").to_f64(),
                 Def::Result { op, operands } => {
                     let operands: Vec<_> =
-                        operands.iter().map(|&o| Tensor { ty: &self.value(o).ty, data: &tensors[o.0] }).collect();
+                        operands.iter().map(|&o| View { ty: &self.value(o).ty, data: &tensors[o.0] }).collect();
                     op.evaluate(&operands, &value.ty)
                 }
             });
         }
-        Ok(tensors.swap_remove(self.result.0))
+        Ok(self.results.iter().map(|id| tensors[id.0].clone()).collect())
     }
 }

@@ -11,21 +11,22 @@
 //!
 //! A [`Func`] is made by a [`Builder`] or from text, and in both ways the type of every value is inferred and checked
 //! as the value is added: a `Func` that exists is well-typed. Tensors are dense and row-major. Its meaning is
-//! [`interpret_f64`](Func::interpret_f64).
+//! [`interpret_f64`](Func::interpret_f64). Constants have their elements with them; operations their settings, in braces after
+//! the operands (`%1 = softmax %0 {axis=1}`).
 //!
 //! ```
-//! use kiln_ir::func::{Func, TensorOp, TensorType};
+//! use kiln_ir::func::{Func, Structured, TensorType, Unary};
 //! use kiln_ir::{DType, fuse};
 //!
 //! let mut b = Func::builder("linear");
 //! let x = b.arg("x", TensorType::new(DType::F32, [1, 2])?)?;
 //! let w = b.arg("w", TensorType::new(DType::F32, [2, 2])?)?;
-//! let product = b.push(TensorOp::Matmul, &[x, w])?;
-//! let result = b.push(TensorOp::Relu, &[product])?;
+//! let product = b.push(Structured::Matmul {}, &[x, w])?;
+//! let result = b.push(Unary::Relu {}, &[product])?;
 //! let func = b.finish(result)?;
 //!
 //! assert_eq!(func.to_string().parse::<Func>()?, func);
-//! assert_eq!(func.interpret_f64(&[&[1.0, 2.0], &[3.0, -1.0, 1.0, 0.0]])?, [5.0, 0.0]);
+//! assert_eq!(func.interpret_f64(&[&[1.0, 2.0], &[3.0, -1.0, 1.0, 0.0]])?, [[5.0, 0.0]]);
 //! assert_eq!(fuse::fuse_single(&func)?.problem.to_string(), "matmul f32 1x2:2x2 +relu");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -35,19 +36,27 @@
 //! from 0 in order. Arguments are always named.
 
 mod builder;
+mod element;
 mod error;
 mod interp;
 mod op;
 mod parse;
+mod tensor;
 mod types;
 
 use std::fmt;
 
 pub use builder::Builder;
+pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};
 pub use interp::InterpretError;
-pub use op::{Mismatch, OpError, TensorOp};
+pub use op::{
+    Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Structured, TensorOp, Unary,
+};
+pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};
+
+use bytes::Bytes;
 
 /// A value of one function: an argument or the result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +85,8 @@ pub struct Value {
 pub enum Def {
     /// The caller.
     Argument,
+    /// The function itself: its elements, row-major, as [`Tensor::data`] has them.
+    Constant(Bytes),
     /// An operation.
     Result {
         /// The operation.
@@ -89,7 +100,7 @@ impl Value {
     /// The values it is computed from; none for an argument.
     pub fn operands(&self) -> &[ValueId] {
         match &self.def {
-            Def::Argument => &[],
+            Def::Argument | Def::Constant(_) => &[],
             Def::Result { operands, .. } => operands,
         }
     }
@@ -102,12 +113,12 @@ impl fmt::Display for Value {
     }
 }
 
-/// A well-typed tensor function with one result. See the [module](self).
+/// A well-typed tensor function. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Func {
     name: String,
     values: Vec<Value>,
-    result: ValueId,
+    results: Vec<ValueId>,
 }
 
 impl Func {
@@ -139,9 +150,16 @@ impl Func {
         &self.values[id.0]
     }
 
-    /// The value returned.
-    pub fn result(&self) -> ValueId {
-        self.result
+    /// The values returned, at least one; the same may be returned twice.
+    pub fn results(&self) -> &[ValueId] {
+        &self.results
+    }
+
+    /// The elements of a constant; `None` of other values.
+    pub fn constant(&self, id: ValueId) -> Option<Tensor> {
+        let value = self.value(id);
+        let Def::Constant(data) = &value.def else { return None };
+        Some(Tensor::new(value.ty.clone(), data.clone()).expect("a constant is as long as its type says"))
     }
 
     /// A result's line of text, for example `%1 = add %0, %b`; an argument's declaration, for example `%x: f32[2x3]`.
@@ -149,22 +167,40 @@ impl Func {
         let value = self.value(id);
         match &value.def {
             Def::Argument => format!("{value}: {}", value.ty),
+            Def::Constant(_) => format!("{value} = constant {} {}", value.ty, self.elements_as_text(id)),
             Def::Result { op, operands } => {
                 let operands: Vec<_> = operands.iter().map(|&o| self.value(o).to_string()).collect();
-                format!("{value} = {op} {}", operands.join(", "))
+                let settings: Vec<_> = op.settings().into_iter().map(|(name, text)| format!("{name}={text}")).collect();
+                let settings = if settings.is_empty() { String::new() } else { format!(" {{{}}}", settings.join(" ")) };
+                format!("{value} = {op} {}{settings}", operands.join(", "))
             }
         }
+    }
+
+    /// The elements of a constant in braces; of a large one, its number among such and their hash, which cannot be read again.
+    fn elements_as_text(&self, id: ValueId) -> String {
+        let tensor = self.constant(id).expect("asked of constants alone");
+        if tensor.ty().elements() <= parse::MOST_ELEMENTS {
+            let elements: Vec<_> = match tensor.to_i64() {
+                Some(integers) => integers.iter().map(i64::to_string).collect(),
+                None => tensor.to_f64().iter().map(f64::to_string).collect(),
+            };
+            return format!("{{{}}}", elements.join(", "));
+        }
+        format!("hash:{:016x}", twox_hash::XxHash3_64::oneshot(tensor.data()))
     }
 }
 
 impl fmt::Display for Func {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arguments: Vec<_> = self.arguments().map(|(id, _)| self.statement(id)).collect();
-        let result = self.value(self.result);
-        writeln!(f, "func @{}({}) -> {} {{", self.name, arguments.join(", "), result.ty)?;
+        let join = |text: fn(&Value) -> String| {
+            self.results.iter().map(|id| text(self.value(*id))).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "func @{}({}) -> {} {{", self.name, arguments.join(", "), join(|v| v.ty.to_string()))?;
         for (id, _) in self.values().skip(arguments.len()) {
             writeln!(f, "  {}", self.statement(id))?;
         }
-        writeln!(f, "  return {result}\n}}")
+        writeln!(f, "  return {}\n}}", join(Value::to_string))
     }
 }

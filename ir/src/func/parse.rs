@@ -1,22 +1,28 @@
 //! The text form of a function.
 //!
 //! ```text
-//! func   = "func" "@" WORD "(" [ arg { "," arg } ] ")" "->" type "{" { result } "return" VALUE "}"
-//! arg    = VALUE ":" type
-//! result = VALUE "=" WORD VALUE { "," VALUE }      ends its line
-//! type   = WORD "[" [ NUMBER { "x" NUMBER } ] "]"
-//! VALUE  = "%" ( WORD | digits )
+//! func     = "func" "@" WORD "(" [ arg { "," arg } ] ")" "->" type { "," type } "{" { result } "return" VALUE { "," VALUE } "}"
+//! arg      = VALUE ":" type
+//! result   = VALUE "=" ( WORD VALUE { "," VALUE } [ settings ] | "constant" type "{" [ number { "," number } ] "}" )
+//!            ends its line
+//! settings = "{" WORD "=" value { WORD "=" value } "}"
+//! type     = WORD "[" [ NUMBER { "x" NUMBER } ] "]"
+//! VALUE    = "%" ( WORD | digits )
 //! ```
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
 use super::error::{FuncError, FuncErrorKind};
-use super::op::TensorOp;
+use super::element::ElementType;
+use super::op::{Settings, TensorOp};
+use super::tensor::Tensor;
 use super::types::TensorType;
 use super::{Builder, Def, Func, ValueId};
-use crate::dtype::DType;
 use crate::text::{Cursor, Pos, is_word};
+
+/// Constants of more elements are not printed, and cannot be read.
+pub(super) const MOST_ELEMENTS: u64 = 64;
 
 impl FromStr for Func {
     type Err = FuncError;
@@ -34,22 +40,35 @@ impl FromStr for Func {
         let mut parser = Parser { cursor, builder: Func::builder(name), defined: HashMap::new() };
         parser.arguments()?;
         parser.cursor.expect("->")?;
-        let declared = parser.ty()?;
+        let mut declared = vec![parser.ty()?];
+        while parser.cursor.eat(",") {
+            declared.push(parser.ty()?);
+        }
         parser.cursor.expect("{")?;
         while !parser.cursor.eat_keyword("return") {
             parser.result()?;
         }
-        let (at, name, result) = parser.operand()?;
+        let mut returned = vec![parser.operand()?];
+        while parser.cursor.eat(",") {
+            returned.push(parser.operand()?);
+        }
         parser.cursor.expect("}")?;
         if !parser.cursor.at_end() {
             return Err(parser.cursor.expected("end of text").into());
         }
-        let found = parser.builder.ty(result)?;
-        if *found != declared {
-            let kind = FuncErrorKind::ReturnType { value: format!("%{name}"), found: found.clone(), declared };
-            return Err(FuncError::at(at, kind));
+        if returned.len() != declared.len() {
+            let kind = FuncErrorKind::Returns { found: returned.len(), declared: declared.len() };
+            return Err(FuncError::at(returned[0].0, kind));
         }
-        parser.builder.finish(result)
+        for ((at, name, id), declared) in returned.iter().zip(declared) {
+            let found = parser.builder.ty(*id)?;
+            if *found != declared {
+                let kind = FuncErrorKind::ReturnType { value: format!("%{name}"), found: found.clone(), declared };
+                return Err(FuncError::at(*at, kind));
+            }
+        }
+        let results: Vec<_> = returned.iter().map(|(.., id)| *id).collect();
+        parser.builder.finish_all(&results)
     }
 }
 
@@ -90,23 +109,68 @@ impl<'a> Parser<'a> {
         }
         let op_at = self.cursor.pos();
         let word = self.cursor.word("an operation")?;
-        let op = TensorOp::from_name(word)
-            .ok_or_else(|| FuncError::at(op_at, FuncErrorKind::UnknownOp { name: word.into() }))?;
+        let kept = Some(name).filter(|name| is_word(name));
+        if word == "constant" {
+            let tensor = self.constant(name, op_at)?;
+            let id = self.builder.insert(kept, tensor.ty().clone(), Def::Constant(tensor.data().clone()));
+            self.defined.insert(name, (id, at));
+            return Ok(());
+        }
         let mut operands = vec![];
+        let mut settings = vec![];
         if !self.cursor.at_end_of_line() {
             operands.push(self.operand()?.2);
             while self.cursor.eat(",") {
                 operands.push(self.operand()?.2);
             }
+            settings = self.settings()?;
         }
         if !self.cursor.at_end_of_line() {
             return Err(self.cursor.expected("`,` or end of line").into());
         }
-        let ty = self.builder.infer(name, op, &operands).map_err(|e| FuncError::at(op_at, e.kind))?;
-        let kept = Some(name).filter(|name| is_word(name));
+        let op = TensorOp::read(word, settings)
+            .ok_or_else(|| FuncError::at(op_at, FuncErrorKind::UnknownOp { name: word.into() }))?
+            .map_err(|e| FuncError::at(op_at, FuncErrorKind::Setting(e)))?;
+        let ty = self.builder.infer(name, &op, &operands).map_err(|e| FuncError::at(op_at, e.kind))?;
         let id = self.builder.insert(kept, ty, Def::Result { op, operands });
         self.defined.insert(name, (id, at));
         Ok(())
+    }
+
+    /// Reads settings, if there are any.
+    fn settings(&mut self) -> Result<Settings<'a>, FuncError> {
+        let mut settings = vec![];
+        if self.cursor.at_end_of_line() || !self.cursor.eat("{") {
+            return Ok(settings);
+        }
+        while !self.cursor.eat("}") {
+            let name = self.cursor.word("a setting, such as `axis=1`, or `}`")?;
+            self.cursor.expect("=")?;
+            settings.push((name, self.cursor.setting("a value")?));
+        }
+        Ok(settings)
+    }
+
+    /// Reads the type and the elements of a constant.
+    fn constant(&mut self, name: &str, at: Pos) -> Result<Tensor, FuncError> {
+        let fail = |why: String| FuncError::at(at, FuncErrorKind::Constant { value: format!("%{name}"), why });
+        let ty = self.ty()?;
+        if ty.elements() > MOST_ELEMENTS {
+            return Err(fail(format!("a text has constants of at most {MOST_ELEMENTS} elements, this one is {ty}")));
+        }
+        self.cursor.expect("{")?;
+        let mut elements = vec![];
+        while !self.cursor.eat("}") {
+            if !elements.is_empty() {
+                self.cursor.expect(",")?;
+            }
+            let text = self.cursor.setting("a number")?;
+            elements.push(text.parse::<f64>().map_err(|_| fail(format!("`{text}` is not a number")))?);
+        }
+        if elements.len() as u64 != ty.elements() {
+            return Err(fail(format!("{} element(s) for {ty}", elements.len())));
+        }
+        Ok(Tensor::from_f64(ty, &elements))
     }
 
     /// Reads the name of a value that is about to be defined.
@@ -134,11 +198,11 @@ impl<'a> Parser<'a> {
 
     fn ty(&mut self) -> Result<TensorType, FuncError> {
         let at = self.cursor.pos();
-        let dtype: DType = self
+        let element: ElementType = self
             .cursor
             .word("a type, such as `f32[2x3]`")?
             .parse()
-            .map_err(|e| FuncError::at(at, FuncErrorKind::DType(e)))?;
+            .map_err(|e| FuncError::at(at, FuncErrorKind::Element(e)))?;
         self.cursor.expect("[")?;
         let mut shape = vec![];
         if !self.cursor.eat("]") {
@@ -150,6 +214,6 @@ impl<'a> Parser<'a> {
             }
             self.cursor.expect("]")?;
         }
-        TensorType::new(dtype, shape).map_err(|e| FuncError::at(at, e))
+        TensorType::new(element, shape).map_err(|e| FuncError::at(at, e))
     }
 }

@@ -2,56 +2,41 @@
 
 use std::fmt;
 
-use crate::dtype::DType;
+use super::element::ElementType;
 use crate::problem::MAX_ELEMENTS;
 
-/// Element type and shape, outermost dimension first. Every dimension is at least 1 and there are at most
-/// [`MAX_ELEMENTS`] elements. Rank 0 is a scalar. Prints as `f32[128x768]`, a scalar as `f32[]`.
+/// Element type and shape, outermost dimension first. There are at most [`MAX_ELEMENTS`] elements; a dimension may be 0, and
+/// rank 0 is a scalar. Prints as `f32[128x768]`, a scalar as `f32[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    dtype: DType,
+    element: ElementType,
     shape: Vec<u64>,
 }
 
 /// A shape that no tensor may have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TypeError {
-    /// A dimension is zero.
-    #[error("{}: dimension {index} is zero: every dimension must be at least 1", Shown(*dtype, shape))]
-    ZeroDim {
-        /// Element type.
-        dtype: DType,
-        /// The whole shape.
-        shape: Vec<u64>,
-        /// Which dimension, from 0.
-        index: usize,
-    },
-    /// Too many elements.
-    #[error("{} is too large: a tensor may have at most {MAX_ELEMENTS} elements", Shown(*dtype, shape))]
-    TooLarge {
-        /// Element type.
-        dtype: DType,
-        /// The whole shape.
-        shape: Vec<u64>,
-    },
+#[error("{} is too large: a tensor may have at most {MAX_ELEMENTS} elements", Shown(*element, shape))]
+pub struct TypeError {
+    /// Element type.
+    pub element: ElementType,
+    /// The whole shape.
+    pub shape: Vec<u64>,
 }
 
 impl TensorType {
     /// Checks the shape.
-    pub fn new(dtype: DType, shape: impl Into<Vec<u64>>) -> Result<Self, TypeError> {
-        let shape = shape.into();
-        if let Some(index) = shape.iter().position(|&d| d == 0) {
-            return Err(TypeError::ZeroDim { dtype, shape, index });
-        }
-        match shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)) {
-            Some(n) if n <= MAX_ELEMENTS => Ok(Self { dtype, shape }),
-            _ => Err(TypeError::TooLarge { dtype, shape }),
+    pub fn new(element: impl Into<ElementType>, shape: impl Into<Vec<u64>>) -> Result<Self, TypeError> {
+        let (element, shape) = (element.into(), shape.into());
+        // Zeros do not make the others harmless: strides are products of them.
+        match shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1))) {
+            Some(n) if n <= MAX_ELEMENTS => Ok(Self { element, shape }),
+            _ => Err(TypeError { element, shape }),
         }
     }
 
     /// Element type.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    pub fn element(&self) -> ElementType {
+        self.element
     }
 
     /// Dimensions, outermost first.
@@ -59,25 +44,35 @@ impl TensorType {
         &self.shape
     }
 
-    /// Number of elements, at least 1.
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.element.bytes() as u64
     }
 }
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Shown(self.dtype, &self.shape).fmt(f)
+        Shown(self.element, &self.shape).fmt(f)
     }
 }
 
 /// Prints a type that may be invalid.
-struct Shown<'a>(DType, &'a [u64]);
+struct Shown<'a>(ElementType, &'a [u64]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shown(dtype, shape) = self;
-        write!(f, "{dtype}[")?;
+        let Shown(element, shape) = self;
+        write!(f, "{element}[")?;
         for (i, d) in shape.iter().enumerate() {
             write!(f, "{}{d}", if i == 0 { "" } else { "x" })?;
         }

@@ -1,0 +1,172 @@
+//! Settings of operations as text: `{axis=1 epsilon=0.00001}`.
+
+use super::super::element::{ElementType, Real};
+use crate::problem::Problem;
+
+/// A type of setting, with its text.
+pub trait Attribute: Sized {
+    /// What messages call it.
+    const WHAT: &'static str;
+    /// The text, without blanks unless it is in quotes.
+    fn print(&self) -> String;
+    /// The value of a text.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// Types whose `Display` and `FromStr` are their text.
+macro_rules! plain {
+    ($($ty:ty: $what:literal),*) => { $(
+        impl Attribute for $ty {
+            const WHAT: &'static str = $what;
+
+            fn print(&self) -> String {
+                self.to_string()
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )* };
+}
+plain!(u64: "a number from 0", i64: "an integer", bool: "`true` or `false`", ElementType: "a type of elements");
+
+impl Attribute for Real {
+    const WHAT: &'static str = "a number";
+
+    fn print(&self) -> String {
+        self.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Real)
+    }
+}
+
+impl Attribute for Box<Problem> {
+    const WHAT: &'static str = "a problem in quotes";
+
+    fn print(&self) -> String {
+        format!("\"{self}\"")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix('"')?.strip_suffix('"')?.parse().ok().map(Box::new)
+    }
+}
+
+/// Lists: `[2,2]`.
+macro_rules! lists {
+    ($($ty:ty: $what:literal),*) => { $(
+        impl Attribute for Vec<$ty> {
+            const WHAT: &'static str = $what;
+
+            fn print(&self) -> String {
+                format!("[{}]", self.iter().map(|v| v.to_string()).collect::<Vec<_>>().join(","))
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                match text.strip_prefix('[')?.strip_suffix(']')? {
+                    "" => Some(vec![]),
+                    list => list.split(',').map(|v| v.parse().ok()).collect(),
+                }
+            }
+        }
+    )* };
+}
+lists!(u64: "numbers such as `[2,2]`", i64: "integers such as `[1,-1]`");
+
+/// Settings that are words: an enumeration with a name for each variant.
+macro_rules! words {
+    ($(#[$doc:meta])* $ty:ident: $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $ty { $($(#[$variant_doc])* $variant),* }
+
+        impl Attribute for $ty {
+            const WHAT: &'static str = $what;
+
+            fn print(&self) -> String {
+                match self { $($ty::$variant => $word.into()),* }
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                match text { $($word => Some($ty::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// What a reduction makes of many elements.
+    ReduceKind: "a reduction" {
+        /// Their sum.
+        Sum = "sum",
+        /// Their mean.
+        Mean = "mean",
+        /// The greatest.
+        Max = "max",
+        /// The least.
+        Min = "min",
+        /// Their product.
+        Prod = "prod",
+        /// The sum of their magnitudes.
+        L1 = "l1",
+        /// The root of the sum of their squares.
+        L2 = "l2",
+        /// The sum of their squares.
+        SumSquare = "sum_square",
+        /// The logarithm of the sum of their exponentials.
+        LogSumExp = "log_sum_exp",
+    }
+}
+
+words! {
+    /// What a pool makes of the elements in a window.
+    PoolKind: "`max`, `average`, `average_padded` or `lp`" {
+        /// The greatest, padding aside.
+        Max = "max",
+        /// Their mean, padding aside.
+        Average = "average",
+        /// Their mean, padding counted as zeros.
+        AveragePadded = "average_padded",
+        /// The p-th root of the sum of the p-th powers of their magnitudes.
+        Lp = "lp",
+    }
+}
+
+words! {
+    /// What is put around a tensor.
+    PadMode: "`constant`, `reflect`, `edge` or `wrap`" {
+        /// A constant.
+        Constant = "constant",
+        /// The tensor mirrored at its outermost elements, which are not repeated.
+        Reflect = "reflect",
+        /// The outermost elements.
+        Edge = "edge",
+        /// The tensor again.
+        Wrap = "wrap",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_again() {
+        fn same<T: Attribute + PartialEq + std::fmt::Debug>(value: T, text: &str) {
+            assert_eq!(value.print(), text);
+            assert_eq!(T::parse(text), Some(value));
+        }
+        same(7u64, "7");
+        same(vec![1u64, 2], "[1,2]");
+        same(Vec::<i64>::new(), "[]");
+        same(Real(f64::NEG_INFINITY), "-inf");
+        same(Real(1e-5), "0.00001");
+        same(ReduceKind::LogSumExp, "log_sum_exp");
+        same(Box::new("matmul f32 1x2:2x3 +bias".parse::<Problem>().unwrap()), "\"matmul f32 1x2:2x3 +bias\"");
+        assert_eq!(PadMode::parse("mirror"), None);
+        assert_eq!(Vec::<u64>::parse("[1,]"), None);
+    }
+}

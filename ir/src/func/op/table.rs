@@ -1,0 +1,318 @@
+//! Every operation with its word and its settings: the one place where they are listed.
+
+use super::super::element::{ElementType, Real};
+use super::attribute::{Attribute, PadMode, PoolKind, ReduceKind};
+use crate::problem::Problem;
+
+/// A setting that an operation has not, lacks, or has with another value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// It is not there.
+    #[error("`{op}` lacks its setting `{name}`: {what}")]
+    Missing {
+        /// The operation.
+        op: &'static str,
+        /// The setting.
+        name: &'static str,
+        /// What it must be.
+        what: &'static str,
+    },
+    /// It is not one of the operation's.
+    #[error("`{op}` has no setting `{name}`")]
+    Unknown {
+        /// The operation.
+        op: &'static str,
+        /// The setting.
+        name: String,
+    },
+    /// Its value is not one.
+    #[error("`{op}`: `{name}` of `{value}`, expected {what}")]
+    Value {
+        /// The operation.
+        op: &'static str,
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        what: &'static str,
+    },
+}
+
+/// Settings as they are written: name and value.
+pub(in super::super) type Settings<'a> = Vec<(&'a str, &'a str)>;
+
+fn take<T: Attribute>(op: &'static str, name: &'static str, settings: &mut Settings<'_>) -> Result<T, SettingError> {
+    let what = T::WHAT;
+    let at = settings.iter().position(|(n, _)| *n == name).ok_or(SettingError::Missing { op, name, what })?;
+    let (_, value) = settings.remove(at);
+    T::parse(value).ok_or_else(|| SettingError::Value { op, name, value: value.into(), what })
+}
+
+fn none_left(op: &'static str, settings: &Settings<'_>) -> Result<(), SettingError> {
+    match settings.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(SettingError::Unknown { op, name: (*name).into() }),
+    }
+}
+
+/// An enumeration of operations, and the text of each.
+macro_rules! operations {
+    (
+        $(#[$doc:meta])* $ty:ident;
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal { $($(#[$field_doc:meta])* $field:ident: $field_ty:ty),* })*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum $ty { $($(#[$variant_doc])* $variant { $($(#[$field_doc])* $field: $field_ty),* }),* }
+
+        impl $ty {
+            /// The words, in the order they are named to users.
+            pub const NAMES: &'static [&'static str] = &[$($word),*];
+
+            /// The word in text.
+            pub fn name(&self) -> &'static str {
+                match self { $($ty::$variant { .. } => $word),* }
+            }
+
+            /// Each setting with its text.
+            pub fn settings(&self) -> Vec<(&'static str, String)> {
+                match self { $($ty::$variant { $($field),* } => vec![$((stringify!($field), $field.print())),*]),* }
+            }
+
+            /// The operation of a word with its settings; `None` if it is another's.
+            #[allow(unused_mut, reason = "no operation of some tables has settings")]
+            pub(in super::super) fn read(name: &str, mut settings: Settings<'_>) -> Option<Result<Self, SettingError>> {
+                match name {
+                    $($word => Some((|| {
+                        let op = $ty::$variant { $($field: take::<$field_ty>($word, stringify!($field), &mut settings)?),* };
+                        none_left($word, &settings)?;
+                        Ok(op)
+                    })()),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// An operation on each element `x`.
+    Unary;
+    /// The magnitude.
+    Abs = "abs" {}
+    /// `-x`.
+    Neg = "neg" {}
+    /// The exponential.
+    Exp = "exp" {}
+    /// The natural logarithm.
+    Log = "log" {}
+    /// The square root.
+    Sqrt = "sqrt" {}
+    /// `1 / x`.
+    Reciprocal = "reciprocal" {}
+    /// The error function.
+    Erf = "erf" {}
+    /// The hyperbolic tangent.
+    Tanh = "tanh" {}
+    /// The sine.
+    Sin = "sin" {}
+    /// The cosine.
+    Cos = "cos" {}
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid = "sigmoid" {}
+    /// `max(x, 0)`; NaN stays NaN.
+    Relu = "relu" {}
+    /// `x` where it is positive, else `alpha * x`.
+    LeakyRelu = "leaky_relu" { /** Slope below zero. */ alpha: Real }
+    /// `x` above `alpha`, else 0.
+    ThresholdedRelu = "thresholded_relu" { /** The threshold. */ alpha: Real }
+    /// `x` where it is positive, else `alpha * (exp(x) - 1)`.
+    Elu = "elu" { /** Scale below zero. */ alpha: Real }
+    /// `gamma * x` where it is positive, else `gamma * alpha * (exp(x) - 1)`.
+    Selu = "selu" { /** Scale below zero. */ alpha: Real, /** Scale of all. */ gamma: Real }
+    /// `max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`.
+    Celu = "celu" { /** Scale below zero. */ alpha: Real }
+    /// `log(1 + exp(x))`.
+    Softplus = "softplus" {}
+    /// `x / (1 + |x|)`.
+    Softsign = "softsign" {}
+    /// `min(max(alpha * x + beta, 0), 1)`.
+    HardSigmoid = "hard_sigmoid" { /** Slope. */ alpha: Real, /** Value at zero. */ beta: Real }
+    /// `x * min(max(x / 6 + 1/2, 0), 1)`.
+    HardSwish = "hard_swish" {}
+    /// `x * (1 + erf(x / sqrt(2))) / 2`.
+    GeluErf = "gelu_erf" {}
+    /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`.
+    GeluTanh = "gelu_tanh" {}
+    /// `x / (1 + exp(-x))`.
+    Silu = "silu" {}
+    /// `x * tanh(log(1 + exp(x)))`.
+    Mish = "mish" {}
+    /// The greatest integer not above `x`.
+    Floor = "floor" {}
+    /// The least integer not below `x`.
+    Ceil = "ceil" {}
+    /// The nearest integer, ties to even.
+    Round = "round" {}
+    /// -1, 0 or 1.
+    Sign = "sign" {}
+    /// Whether `x` is false; of booleans.
+    Not = "not" {}
+    /// `min(max(x, low), high)`; NaN stays NaN. The upper limit wins over the lower.
+    Clamp = "clamp" { /** Lower limit. */ low: Real, /** Upper limit. */ high: Real }
+}
+
+operations! {
+    /// An operation on pairs of elements of two tensors of one type, which broadcast as in NumPy.
+    Binary;
+    /// `a + b`.
+    Add = "add" {}
+    /// `a - b`.
+    Sub = "sub" {}
+    /// `a * b`.
+    Mul = "mul" {}
+    /// `a / b`; of integers, towards zero, and 0 where `b` is 0.
+    Div = "div" {}
+    /// The remainder of [`Div`](Self::Div), with the sign of `a`.
+    Rem = "rem" {}
+    /// `a` to the power `b`.
+    Pow = "pow" {}
+    /// The greater; NaN if one is.
+    Max = "max" {}
+    /// The lesser; NaN if one is.
+    Min = "min" {}
+    /// `a` where it is positive, else `a * b`.
+    PRelu = "prelu" {}
+    /// Whether they are equal. The result of this and the following comparisons is boolean.
+    Equal = "equal" {}
+    /// Whether `a < b`.
+    Less = "less" {}
+    /// Whether `a <= b`.
+    LessOrEqual = "less_or_equal" {}
+    /// Whether `a > b`.
+    Greater = "greater" {}
+    /// Whether `a >= b`.
+    GreaterOrEqual = "greater_or_equal" {}
+    /// Whether both are true; of booleans, as the next two.
+    And = "and" {}
+    /// Whether one is true.
+    Or = "or" {}
+    /// Whether exactly one is true.
+    Xor = "xor" {}
+}
+
+operations! {
+    /// An operation on whole tensors that is not element by element. `[n, c, ...]` are images, channels and pixels; with
+    /// `channels_last` they lie as `[n, ..., c]`. Lists of settings are by axis, outermost first.
+    Structured;
+    /// Elements as another type, rounded as [`ElementType::round`] says.
+    Cast = "cast" { /** The type. */ to: ElementType }
+    /// Of three operands, which broadcast: the second's element where the first, of booleans, is true, else the third's.
+    Where = "where" {}
+    /// `[..., m, k]` by `[..., k, n]` gives `[..., m, n]`: the sum over k of products. Outer dimensions broadcast.
+    Matmul = "matmul" {}
+    /// Cross-correlation of images with weights `[o, c / groups, taps...]`, with any number of axes of taps.
+    Conv = "conv" {
+        /** Pixels between windows. */ strides: Vec<u64>,
+        /** Zeros before each axis, then after each. */ pads: Vec<u64>,
+        /** Pixels between taps. */ dilations: Vec<u64>,
+        /** Groups of channels that see nothing of each other. */ groups: u64,
+        /** Whether pixels come before channels, in operand and result. */ channels_last: bool
+    }
+    /// The transpose of [`Conv`](Self::Conv) as a linear map; weights are `[c, o / groups, taps...]`.
+    ConvTranspose = "conv_transpose" {
+        /** Pixels between windows. */ strides: Vec<u64>,
+        /** Pixels cut off before each axis, then after each. */ pads: Vec<u64>,
+        /** Pixels between taps. */ dilations: Vec<u64>,
+        /** Zeros added after each axis. */ output_pads: Vec<u64>,
+        /** Groups of channels that see nothing of each other. */ groups: u64
+    }
+    /// A function of each window of each channel.
+    Pool = "pool" {
+        /** Which. */ kind: PoolKind,
+        /** The p of `lp`; else 0. */ p: u64,
+        /** Pixels of a window. */ kernel: Vec<u64>,
+        /** Pixels between windows. */ strides: Vec<u64>,
+        /** Padding before each axis, then after each. */ pads: Vec<u64>,
+        /** Pixels between those of a window. */ dilations: Vec<u64>,
+        /** Windows along each axis: they may reach beyond the padding, where there is nothing. */ out: Vec<u64>,
+        /** Whether pixels come before channels. */ channels_last: bool
+    }
+    /// Where the greatest element of each window is in the operand, as an index into all of it, row-major or with the pixels in
+    /// column-major order; i64.
+    MaxPoolIndices = "max_pool_indices" {
+        /** As of [`Pool`](Self::Pool). */ kernel: Vec<u64>,
+        /** As of [`Pool`](Self::Pool). */ strides: Vec<u64>,
+        /** As of [`Pool`](Self::Pool). */ pads: Vec<u64>,
+        /** As of [`Pool`](Self::Pool). */ dilations: Vec<u64>,
+        /** As of [`Pool`](Self::Pool). */ out: Vec<u64>,
+        /** Whether the index counts pixels in column-major order. */ column_major: bool
+    }
+    /// One element for all along some axes.
+    Reduce = "reduce" {
+        /** What is made of them. */ kind: ReduceKind,
+        /** The axes, ascending. */ axes: Vec<u64>,
+        /** Whether the axes stay, with 1 element. */ keep: bool
+    }
+    /// Where the greatest or least element along an axis is; i64.
+    ArgReduce = "arg_reduce" {
+        /** The greatest, not the least. */ max: bool,
+        /** The axis. */ axis: u64,
+        /** Whether the axis stays, with 1 element. */ keep: bool,
+        /** The last of several, not the first. */ last: bool
+    }
+    /// Sums of all elements up to each along an axis.
+    CumSum = "cumsum" {
+        /** The axis. */ axis: u64,
+        /** Whether the element itself is left out. */ exclusive: bool,
+        /** Whether sums run from the end. */ reverse: bool
+    }
+    /// `exp(x) / sum(exp(x))` along an axis.
+    Softmax = "softmax" { /** The axis. */ axis: u64 }
+    /// The logarithm of [`Softmax`](Self::Softmax).
+    LogSoftmax = "log_softmax" { /** The axis. */ axis: u64 }
+    /// `(x - mean) / sqrt(variance + epsilon)` over the axes from one on; times the second operand, plus the third, if there are
+    /// such, of the shape of these axes.
+    LayerNorm = "layer_norm" { /** The first of the axes. */ axis: u64, /** Added to the variance. */ epsilon: Real }
+    /// `x / sqrt(mean(x^2) + epsilon)` over the axes from one on; times the second operand, if there is one, of their shape.
+    RmsNorm = "rms_norm" { /** The first of the axes. */ axis: u64, /** Added to the mean. */ epsilon: Real }
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`: operands x, scale, bias, mean, variance, the latter four by channel.
+    BatchNorm = "batch_norm" {
+        /** Added to the variance. */ epsilon: Real,
+        /** Whether channels are the last axis, not the second. */ channels_last: bool
+    }
+    /// `x / (bias + alpha / size * sum of squares)^beta`, the sum over `size` neighbouring channels, the second axis.
+    Lrn = "lrn" {
+        /** Channels that are summed. */ size: u64,
+        /** Scale of the sum. */ alpha: Real,
+        /** The power. */ beta: Real,
+        /** Added to the sum. */ bias: Real
+    }
+    /// The elements in the same order with another shape.
+    Reshape = "reshape" { /** The shape. */ shape: Vec<u64> }
+    /// The axes in another order.
+    Transpose = "transpose" { /** For each axis of the result, that of the operand. */ perm: Vec<u64> }
+    /// Stretched to a shape as NumPy broadcasts.
+    Broadcast = "broadcast" { /** The shape. */ shape: Vec<u64> }
+    /// Some elements along each axis.
+    Slice = "slice" {
+        /** The first along each axis. */ starts: Vec<u64>,
+        /** The distance to the next. */ steps: Vec<i64>,
+        /** How many. */ counts: Vec<u64>
+    }
+    /// Any number of tensors one after another along an axis.
+    Concat = "concat" { /** The axis. */ axis: u64 }
+    /// Elements around the tensor.
+    Pad = "pad" {
+        /** What they are. */ mode: PadMode,
+        /** Number before each axis. */ before: Vec<u64>,
+        /** Number after each axis. */ after: Vec<u64>,
+        /** The constant; else 0. */ value: Real
+    }
+    /// The slices of the first operand along an axis that the second, of integers, names; from the end if negative.
+    Gather = "gather" { /** The axis. */ axis: u64 }
+    /// What a compiled kernel computes: operands are those of the problem, in order and without `dst`, each of any shape with as
+    /// many elements as the problem's operand has in memory; the result is `dst` in the order of memory.
+    Kernel = "kernel" { /** The problem. */ problem: Box<Problem> }
+}

@@ -1,0 +1,4 @@
+//! Whole networks on Kiln's kernels.
+
+pub mod arch;
+pub mod ops;
