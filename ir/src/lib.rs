@@ -39,6 +39,7 @@ pub mod fuse;
 pub mod layout;
 pub mod nest;
 pub mod op;
+pub mod pass;
 pub mod problem;
 pub mod reference;
 pub mod rewrite;

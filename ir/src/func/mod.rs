@@ -56,6 +56,8 @@ pub use op::{
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};
 
+pub(crate) use op::broadcast;
+
 use bytes::Bytes;
 
 /// A value of one function: an argument or the result of an operation.
@@ -160,6 +162,36 @@ impl Func {
         let value = self.value(id);
         let Def::Constant(data) = &value.def else { return None };
         Some(Tensor::new(value.ty.clone(), data.clone()).expect("a constant is as long as its type says"))
+    }
+
+    /// The same without constants and operations that no result depends on.
+    pub(crate) fn without_dead(self) -> Self {
+        let mut live: Vec<bool> = self.values.iter().map(|v| v.def == Def::Argument).collect();
+        self.results.iter().for_each(|id| live[id.0] = true);
+        for (id, value) in self.values.iter().enumerate().rev().filter(|(_, v)| !v.operands().is_empty()) {
+            if live[id] {
+                value.operands().iter().for_each(|o| live[o.0] = true);
+            }
+        }
+        let mut map = vec![0; live.len()];
+        let mut next = 0;
+        for (slot, _) in map.iter_mut().zip(&live).filter(|(_, live)| **live) {
+            *slot = next;
+            next += 1;
+        }
+        let moved = |id: &ValueId| ValueId(map[id.0]);
+        let mut unnamed = 0;
+        let values = self.values.into_iter().zip(live).filter(|(_, live)| *live).map(|(mut value, _)| {
+            if let Def::Result { operands, .. } = &mut value.def {
+                operands.iter_mut().for_each(|o| *o = moved(o));
+            }
+            if !crate::text::is_word(&value.name) {
+                value.name = unnamed.to_string();
+                unnamed += 1;
+            }
+            value
+        });
+        Func { name: self.name, values: values.collect(), results: self.results.iter().map(moved).collect() }
     }
 
     /// A result's line of text, for example `%1 = add %0, %b`; an argument's declaration, for example `%x: f32[2x3]`.

@@ -1,0 +1,59 @@
+//! Passes: functions to equivalent functions, from networks as they are exported to kernels and what is between them.
+//!
+//! [`optimize`] runs all of them in order. Each is a function of its own, and what it means is what
+//! [`interpret_f64`](crate::Func::interpret_f64) says of both sides: results may differ by roundings alone.
+
+mod kernels;
+mod layout;
+mod merge;
+mod recognise;
+mod rewriter;
+mod scale;
+mod simplify;
+
+use crate::func::{Func, FuncError};
+
+/// One pass.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// Its name in dumps.
+    pub name: &'static str,
+    run: fn(&Func) -> Result<Func, FuncError>,
+}
+
+/// All passes in the order they run.
+pub const PASSES: &[Pass] = &[
+    // Constants first: they decide what everything else is.
+    Pass { name: "simplify", run: simplify::simplify },
+    Pass { name: "lower_batch_norms", run: scale::lower_batch_norms },
+    Pass { name: "pad_convolutions", run: layout::pad_convolutions },
+    Pass { name: "scale_weights", run: scale::scale_weights },
+    Pass { name: "recognise", run: recognise::recognise },
+    // Norms have been recognised; their factors and summands follow.
+    Pass { name: "recognise_factors", run: recognise::recognise },
+    Pass { name: "recognise_summands", run: recognise::recognise },
+    Pass { name: "move_scales", run: recognise::move_scales },
+    Pass { name: "merge_products", run: merge::merge_products },
+    Pass { name: "channels_last", run: layout::channels_last },
+    Pass { name: "simplify_axes", run: simplify::simplify },
+    Pass { name: "sink_transposes", run: layout::sink_transposes },
+    Pass { name: "simplify_transposes", run: simplify::simplify },
+    Pass { name: "form_kernels", run: kernels::form_kernels },
+    Pass { name: "simplify_kernels", run: simplify::simplify },
+];
+
+impl Pass {
+    /// The function after it.
+    pub fn run(&self, func: &Func) -> Result<Func, FuncError> {
+        (self.run)(func)
+    }
+}
+
+/// The function after all passes. `after` is told each pass and what it made, for dumps and checks.
+pub fn optimize(func: Func, mut after: impl FnMut(&Pass, &Func)) -> Result<Func, FuncError> {
+    PASSES.iter().try_fold(func, |func, pass| {
+        let next = pass.run(&func)?;
+        after(pass, &next);
+        Ok(next)
+    })
+}

@@ -1,0 +1,254 @@
+//! Folds constants, merges equal operations and removes those that do nothing; writes some in another way, so that later passes
+//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit.
+
+use super::rewriter::{Known, Rewriter, def};
+use crate::func::{
+    Binary, Def, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId, broadcast,
+};
+
+/// Transposes of constants of more bytes are left: kernels read weights in either order.
+const TRANSPOSED: u64 = 64 << 10;
+/// Larger results of operations on constants are not kept in their place.
+const LARGEST: u64 = 256 << 20;
+
+pub(super) fn simplify(func: &Func) -> Result<Func, FuncError> {
+    let mut r = Rewriter::new(func)?;
+    let mut known = Known::default();
+    for id in r.ids() {
+        let value = func.value(id);
+        match &value.def {
+            Def::Argument => {}
+            Def::Constant(_) => {
+                let tensor = func.constant(id).expect("it is one");
+                match known.constant(&tensor) {
+                    Some(new) => r.set(id, new),
+                    None => {
+                        r.keep(id)?;
+                        known.add_constant(tensor, r.get(id));
+                    }
+                }
+            }
+            Def::Result { op, operands } => {
+                let operands = r.all(operands);
+                let new = emit(&mut r, &mut known, Some(id), op.clone(), operands)?;
+                r.set(id, new);
+            }
+        }
+    }
+    r.finish()
+}
+
+/// What an operation becomes.
+enum Simpler {
+    /// A value that is there.
+    Value(ValueId),
+    /// Another operation.
+    Op(TensorOp, Vec<ValueId>),
+    /// A constant.
+    Constant(Tensor),
+    /// An operation on what another operation makes of a constant.
+    OnConstant(TensorOp, ValueId, Tensor),
+}
+
+/// Emits an operation in its simplest form, `old`'s if it has one.
+fn emit(
+    r: &mut Rewriter<'_>,
+    known: &mut Known,
+    old: Option<ValueId>,
+    mut op: TensorOp,
+    mut operands: Vec<ValueId>,
+) -> Result<ValueId, FuncError> {
+    // Every step makes the operation one of a simpler kind; the limit is there for mistakes.
+    for _ in 0..16 {
+        match simpler(r, &op, &operands) {
+            Some(Simpler::Value(value)) => return Ok(value),
+            Some(Simpler::Op(simpler, on)) => (op, operands) = (simpler, on),
+            Some(Simpler::Constant(tensor)) => return Ok(constant(r, known, tensor)),
+            Some(Simpler::OnConstant(simpler, x, tensor)) => (op, operands) = (simpler, vec![x, constant(r, known, tensor)]),
+            None => break,
+        }
+    }
+    if let Some(value) = known.operation(&op, &operands) {
+        return Ok(value);
+    }
+    let new = match old {
+        Some(old) => {
+            r.replace(old, op.clone(), &operands)?;
+            r.get(old)
+        }
+        None => r.emit(op.clone(), &operands)?,
+    };
+    known.add(op, &operands, new);
+    Ok(new)
+}
+
+fn constant(r: &mut Rewriter<'_>, known: &mut Known, tensor: Tensor) -> ValueId {
+    known.constant(&tensor).unwrap_or_else(|| {
+        let new = r.constant(&tensor);
+        known.add_constant(tensor, new);
+        new
+    })
+}
+
+fn simpler(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Simpler> {
+    if let Some(tensor) = folded(r, op, operands) {
+        return Some(Simpler::Constant(tensor));
+    }
+    match op {
+        TensorOp::Unary(op) => unary(op, operands[0]),
+        TensorOp::Binary(op) => binary(r, op, operands[0], operands[1]),
+        TensorOp::Structured(op) => structured(r, op, operands),
+    }
+}
+
+/// The result if all operands are constants.
+fn folded(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Tensor> {
+    if matches!(op, TensorOp::Structured(Structured::Kernel { .. })) {
+        return None;
+    }
+    let constants = operands.iter().map(|o| r.as_constant(*o)).collect::<Option<Vec<_>>>()?;
+    let types: Vec<&TensorType> = constants.iter().map(Tensor::ty).collect();
+    let bytes = op.infer(&types).ok()?.bytes();
+    let limit = if matches!(op, TensorOp::Structured(Structured::Transpose { .. })) { TRANSPOSED } else { LARGEST };
+    if bytes > limit {
+        return None;
+    }
+    op.apply(&constants.iter().collect::<Vec<_>>()).ok()
+}
+
+fn unary(op: &Unary, x: ValueId) -> Option<Simpler> {
+    match op {
+        Unary::Clamp { low, high } if low.0 == 0.0 && high.0 == f64::INFINITY => {
+            Some(Simpler::Op(Unary::Relu {}.into(), vec![x]))
+        }
+        Unary::Clamp { low, high } if low.0 == f64::NEG_INFINITY && high.0 == f64::INFINITY => Some(Simpler::Value(x)),
+        Unary::LeakyRelu { alpha } if alpha.0 == 0.0 => Some(Simpler::Op(Unary::Relu {}.into(), vec![x])),
+        _ => None,
+    }
+}
+
+fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpler> {
+    let ty = |id: ValueId| &r.value(id).ty;
+    let shape = broadcast(ty(a).shape(), ty(b).shape()).ok()?;
+    // What is stretched anyway need not be stretched before.
+    for (stretched, other, first) in [(a, b, true), (b, a, false)] {
+        if let Some((TensorOp::Structured(Structured::Broadcast { .. }), from)) = def(r.value(stretched))
+            && broadcast(ty(from[0]).shape(), ty(other).shape()).ok().as_ref() == Some(&shape)
+        {
+            let operands = if first { vec![from[0], other] } else { vec![other, from[0]] };
+            return Some(Simpler::Op(op.clone().into(), operands));
+        }
+    }
+    let is_float = ty(a).element().is_float();
+    // Constants of commutative operations are second.
+    if matches!(op, Binary::Add {} | Binary::Mul {} | Binary::Max {} | Binary::Min {} | Binary::And {} | Binary::Or {})
+        && r.as_constant(a).is_some()
+        && r.as_constant(b).is_none()
+    {
+        return Some(Simpler::Op(op.clone().into(), vec![b, a]));
+    }
+    if r.as_constant(b).is_none() {
+        return None;
+    }
+    let splat = r.as_splat(b);
+    let keeps_shape = *ty(a).shape() == *shape;
+    let nothing = match op {
+        Binary::Add {} | Binary::Sub {} => splat == Some(0.0),
+        Binary::Mul {} | Binary::Div {} | Binary::Pow {} => splat == Some(1.0),
+        Binary::And {} => splat == Some(1.0),
+        Binary::Or {} => splat == Some(0.0),
+        _ => false,
+    };
+    if nothing && keeps_shape {
+        return Some(Simpler::Value(a));
+    }
+    let inner = |wanted: &Binary| match def(r.value(a)) {
+        Some((TensorOp::Binary(inner), on)) if inner == wanted => Some((on[0], r.as_splat(on[1])?)),
+        _ => None,
+    };
+    match (op, splat) {
+        (Binary::Div {}, _) if is_float => {
+            let constant = r.as_constant(b)?;
+            let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
+            let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
+            Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
+        }
+        (Binary::Sub {}, _) if is_float => {
+            let constant = r.as_constant(b)?;
+            let negative: Vec<f64> = constant.to_f64().iter().map(|v| -v).collect();
+            Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
+        }
+        (Binary::Mul {}, Some(factor)) if is_float && ty(b).elements() == 1 => {
+            let (x, before) = inner(&Binary::Mul {})?;
+            let both = Tensor::from_f64(ty(b).clone(), &[before * factor]);
+            Some(Simpler::OnConstant(Binary::Mul {}.into(), x, both))
+        }
+        (Binary::Pow {}, Some(power)) if is_float && keeps_shape => match power {
+            2.0 => Some(Simpler::Op(Binary::Mul {}.into(), vec![a, a])),
+            0.5 => Some(Simpler::Op(Unary::Sqrt {}.into(), vec![a])),
+            _ => None,
+        },
+        (Binary::Max {}, Some(0.0)) if keeps_shape => Some(Simpler::Op(Unary::Relu {}.into(), vec![a])),
+        (Binary::Max {}, Some(low)) if keeps_shape => {
+            Some(Simpler::Op(Unary::Clamp { low: Real(low), high: Real(f64::INFINITY) }.into(), vec![a]))
+        }
+        (Binary::Min {}, Some(high)) if keeps_shape => {
+            let (x, low) = match def(r.value(a)) {
+                Some((TensorOp::Unary(Unary::Clamp { low, high }), on)) if high.0 == f64::INFINITY => (on[0], low.0),
+                Some((TensorOp::Unary(Unary::Relu {}), on)) => (on[0], 0.0),
+                _ => (a, f64::NEG_INFINITY),
+            };
+            Some(Simpler::Op(Unary::Clamp { low: Real(low), high: Real(high) }.into(), vec![x]))
+        }
+        _ => None,
+    }
+}
+
+fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option<Simpler> {
+    let x = *operands.first()?;
+    let ty = &r.value(x).ty;
+    let inner = || match def(r.value(x)) {
+        Some((TensorOp::Structured(inner), on)) => Some((inner, on[0])),
+        _ => None,
+    };
+    match op {
+        Structured::Reshape { shape } => match inner() {
+            _ if ty.shape() == shape => Some(Simpler::Value(x)),
+            Some((Structured::Reshape { .. }, from)) => Some(Simpler::Op(op.clone().into(), vec![from])),
+            _ => None,
+        },
+        Structured::Transpose { perm } => {
+            // The order of dimensions of 1 is no one's business.
+            let moved: Vec<u64> = perm.iter().copied().filter(|axis| ty.shape()[*axis as usize] != 1).collect();
+            if moved.is_sorted() {
+                let shape = perm.iter().map(|axis| ty.shape()[*axis as usize]).collect();
+                return Some(Simpler::Op(Structured::Reshape { shape }.into(), vec![x]));
+            }
+            match inner() {
+                Some((Structured::Transpose { perm: before }, from)) => {
+                    let perm = perm.iter().map(|axis| before[*axis as usize]).collect();
+                    Some(Simpler::Op(Structured::Transpose { perm }.into(), vec![from]))
+                }
+                _ => None,
+            }
+        }
+        Structured::Cast { to } if ty.element() == *to => Some(Simpler::Value(x)),
+        Structured::Broadcast { shape } if ty.shape() == shape => Some(Simpler::Value(x)),
+        Structured::Slice { starts, steps, counts } => {
+            let is_whole = ty.shape() == counts && starts.iter().all(|s| *s == 0) && steps.iter().all(|s| *s == 1);
+            is_whole.then_some(Simpler::Value(x))
+        }
+        Structured::Concat { .. } if operands.len() == 1 => Some(Simpler::Value(x)),
+        Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => {
+            Some(Simpler::Value(x))
+        }
+        Structured::Where {} => {
+            let [condition, a, b] = [operands[0], operands[1], operands[2]];
+            let chosen = if r.as_splat(condition)? != 0.0 { a } else { b };
+            let shapes = [condition, a, b].map(|id| r.value(id).ty.shape());
+            let shape = broadcast(shapes[0], &broadcast(shapes[1], shapes[2]).ok()?).ok()?;
+            Some(Simpler::Op(Structured::Broadcast { shape }.into(), vec![chosen]))
+        }
+        _ => None,
+    }
+}
