@@ -1,4 +1,28 @@
 //! Whole networks on Kiln's kernels.
+//!
+//! ```no_run
+//! use kiln_model::{Bindings, Model, Tensor};
+//! use kiln_runtime::Runtime;
+//!
+//! let runtime = Runtime::builder().build()?;
+//! let network = Model::from_onnx("net.onnx")?.bind(&Bindings::new().dim("batch", 1))?.compile(&runtime)?;
+//! let image = Tensor::from_elements([1, 3, 224, 224], vec![0.5f32; 3 * 224 * 224])?;
+//! let results = network.run(&[image])?;
+//! println!("{}", results[0].ty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Model`] is a network with its weights, a [`Bound`] one has concrete shapes and is a [`Func`](kiln_ir::Func), and a
+//! [`Network`] is compiled: kernels for its contractions, vectorised code for the rest, and one plan of memory for all.
 
 pub mod arch;
+mod error;
+mod network;
 pub mod ops;
+mod plan;
+
+pub use error::ModelError;
+pub use kiln_ir::func::{ElementType, Tensor, TensorType};
+pub use kiln_onnx::{Bindings, ImportError, OnnxError};
+pub use network::{Bound, Memory, Model, Network, StepInfo};
+pub use plan::{Code, Progress};

@@ -97,6 +97,15 @@ impl Runtime {
         self.0.shared.threads.count()
     }
 
+    /// Calls `work` with ranges that partition `0..tasks`, on the threads that kernels are divided among, and returns when all
+    /// calls have: for what is computed between kernels.
+    pub fn each(&self, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
+        self.0.shared.threads.each(tasks, &|begin, end| {
+            work(begin, end);
+            Ok(())
+        })
+    }
+
     /// The arithmetic of f32 problems that do not ask for one.
     pub fn fpmath(&self) -> MathMode {
         self.0.fpmath

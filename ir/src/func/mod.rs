@@ -97,6 +97,12 @@ pub enum Def {
 }
 
 impl Value {
+    /// The elements of a constant; `None` of other values.
+    pub fn constant(&self) -> Option<Tensor> {
+        let Def::Constant(data) = &self.def else { return None };
+        Tensor::new(self.ty.clone(), data.clone()).ok()
+    }
+
     /// The values it is computed from; none for an argument.
     pub fn operands(&self) -> &[ValueId] {
         match &self.def {
@@ -155,11 +161,14 @@ impl Func {
         &self.results
     }
 
+    /// The values alone, whose constants can be given back one by one.
+    pub fn into_values(self) -> Vec<Value> {
+        self.values
+    }
+
     /// The elements of a constant; `None` of other values.
     pub fn constant(&self, id: ValueId) -> Option<Tensor> {
-        let value = self.value(id);
-        let Def::Constant(data) = &value.def else { return None };
-        Some(Tensor::new(value.ty.clone(), data.clone()).expect("a constant is as long as its type says"))
+        self.value(id).constant()
     }
 
     /// The same without constants and operations that no result depends on.

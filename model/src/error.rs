@@ -1,0 +1,77 @@
+//! What can go wrong between a file and its results.
+
+use kiln_ir::func::{FuncError, OpError, TensorType};
+use kiln_onnx::{ImportError, OnnxError};
+use kiln_runtime::RuntimeError;
+
+/// Any failure of loading, compiling or running a network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file is no network.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The network does something that is not supported, or its inputs are not known well enough.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A built-in architecture cannot be built with these options.
+    #[error(transparent)]
+    Arch(#[from] crate::arch::ArchError),
+    /// A pass made an ill-typed function: a fault of Kiln.
+    #[error("a pass made an ill-typed function, a fault of Kiln's: {0}")]
+    Pass(#[from] FuncError),
+    /// A kernel cannot be made, or failed.
+    #[error("`{layer}`: {source}")]
+    Kernel {
+        /// The value it computes.
+        layer: String,
+        /// The cause.
+        source: RuntimeError,
+    },
+    /// The runtime's threads failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Operands that an operation does not take: a fault of Kiln.
+    #[error("`{layer}`: {source}")]
+    Operation {
+        /// The value it computes.
+        layer: String,
+        /// The cause.
+        source: OpError,
+    },
+    /// An input is missing, or is another tensor.
+    #[error("input `{name}`: expected {expected}, found {found}")]
+    Input {
+        /// Its name.
+        name: String,
+        /// What the network takes.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// An index is outside of what it selects from.
+    #[error("`{layer}`: index {index} is outside of {extent} entries")]
+    Index {
+        /// The value that is gathered.
+        layer: String,
+        /// The index.
+        index: i64,
+        /// Entries there are.
+        extent: u64,
+    },
+    /// There is not as much memory.
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// How much was needed.
+        bytes: usize,
+        /// What for.
+        what: &'static str,
+    },
+}
+
+impl ModelError {
+    /// An input that is another tensor than the network takes.
+    pub(crate) fn input(name: &str, expected: &TensorType, found: impl ToString) -> Self {
+        ModelError::Input { name: name.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+}

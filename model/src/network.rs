@@ -1,0 +1,227 @@
+//! Networks from files to results.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use kiln_ir::func::{Tensor, TensorOp, TensorType};
+use kiln_ir::{Func, pass};
+use kiln_onnx::Bindings;
+use kiln_runtime::{Kernel, Runtime};
+
+use crate::arch::{ArchOptions, Architecture};
+use crate::error::ModelError;
+use crate::plan::arena::Arena;
+use crate::plan::{Code, Kernels, Plan, Progress};
+
+/// A network with its weights, whose shapes may be open. A clone shares them.
+#[derive(Clone, Debug)]
+pub struct Model(Arc<kiln_onnx::Model>);
+
+/// A network of concrete shapes.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    func: Func,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+/// A compiled network. Shared by threads, each call has memory of its own.
+pub struct Network {
+    runtime: Runtime,
+    plan: Plan,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    kernels: Vec<Arc<Kernel>>,
+    /// Memory of calls that have ended.
+    arenas: Mutex<Vec<Arena>>,
+}
+
+/// What a network takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes of the arena that holds all values of a call.
+    pub arena: usize,
+    /// Bytes of values that are alive at once at most: no arena can be smaller.
+    pub peak: usize,
+    /// Bytes of weights as kernels read them.
+    pub packed: usize,
+    /// Bytes of constants that are read as they are.
+    pub constants: usize,
+    /// Bytes of machine code.
+    pub code: usize,
+}
+
+/// One step of a network.
+#[derive(Clone, Debug)]
+pub struct StepInfo<'a> {
+    /// The name of the value it computes.
+    pub layer: &'a str,
+    /// The operation as text.
+    pub text: &'a str,
+    /// The operation.
+    pub op: &'a TensorOp,
+    /// The type of the result.
+    pub ty: &'a TensorType,
+    /// The kind of code that computes it.
+    pub code: Code,
+}
+
+impl Model {
+    /// Reads an ONNX file; weights in files beside it are mapped.
+    pub fn from_onnx(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Ok(Model(Arc::new(kiln_onnx::Model::open(path)?)))
+    }
+
+    /// Reads an ONNX file that has its weights in itself.
+    pub fn from_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Self, ModelError> {
+        Ok(Model(Arc::new(kiln_onnx::Model::from_bytes(bytes)?)))
+    }
+
+    /// The graph as it was read.
+    pub fn graph(&self) -> &kiln_onnx::Graph {
+        &self.0.graph
+    }
+
+    /// The network for concrete shapes. Everything that shapes decide is computed now.
+    pub fn bind(self, bindings: &Bindings) -> Result<Bound, ModelError> {
+        let imported = self.0.import(bindings)?;
+        Ok(Bound { func: imported.func, inputs: imported.inputs, outputs: imported.outputs })
+    }
+}
+
+impl Bound {
+    /// A network that is a function already.
+    pub fn from_func(func: Func) -> Self {
+        let inputs = func.arguments().map(|(_, v)| v.name.clone()).collect();
+        let outputs = func.results().iter().map(|id| func.value(*id).name.clone()).collect();
+        Bound { func, inputs, outputs }
+    }
+
+    /// A built-in architecture.
+    pub fn from_architecture(architecture: Architecture, options: &ArchOptions) -> Result<Self, ModelError> {
+        Ok(Self::from_func(architecture.build(options)?))
+    }
+
+    /// The function.
+    pub fn func(&self) -> &Func {
+        &self.func
+    }
+
+    /// The same after all passes, as it is compiled. `after` is told each pass's name and what it made.
+    pub fn optimize(self, mut after: impl FnMut(&str, &Func)) -> Result<Func, ModelError> {
+        Ok(pass::optimize(self.func, |pass, func| after(pass.name, func))?)
+    }
+
+    /// Compiles on the threads of a runtime.
+    pub fn compile(self, runtime: &Runtime) -> Result<Network, ModelError> {
+        self.compile_with(runtime, &|_| {})
+    }
+
+    /// [`compile`](Self::compile), telling of each kernel as it is made.
+    pub fn compile_with(
+        self,
+        runtime: &Runtime,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) -> Result<Network, ModelError> {
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        let start = Instant::now();
+        let func = self.optimize(|_, _| {})?;
+        let passes = start.elapsed();
+        let kernels = Kernels::make(&func, runtime, progress)?;
+        let made = start.elapsed();
+        let plan = Plan::new(func, runtime, &kernels)?;
+        tracing::debug!(?passes, kernels = ?(made - passes), plan = ?(start.elapsed() - made), "network compiled");
+        let kernels = kernels.all().cloned().collect();
+        Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, arenas: Mutex::default() })
+    }
+}
+
+impl Network {
+    /// Names and types of inputs, in calling order.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &TensorType)> {
+        self.inputs.iter().zip(&self.plan.arguments).map(|(name, (_, ty))| (name.as_str(), ty))
+    }
+
+    /// Names and types of outputs.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &TensorType)> {
+        self.outputs.iter().zip(&self.plan.results).map(|(name, (ty, _))| (name.as_str(), ty))
+    }
+
+    /// The steps of a call, in order.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
+        self.plan.steps.iter().map(|s| StepInfo { layer: &s.layer, text: &s.text, op: &s.op, ty: &s.ty, code: s.code })
+    }
+
+    /// The kernels it runs, each once.
+    pub fn kernels(&self) -> &[Arc<Kernel>] {
+        &self.kernels
+    }
+
+    /// What it takes.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            arena: self.plan.placement.bytes,
+            peak: self.plan.placement.peak,
+            packed: self.plan.packed_bytes(),
+            constants: self.plan.constant_bytes(),
+            code: self.kernels.iter().map(|k| k.code_bytes()).sum(),
+        }
+    }
+
+    /// Computes the outputs.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        self.run_told(inputs, |_, _| {})
+    }
+
+    /// [`run`](Self::run), telling before (`false`) and after (`true`) each [step](Self::steps).
+    pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
+        self.check(inputs)?;
+        // Elements that are not aligned are copied.
+        let copies: Vec<Option<Tensor>> = inputs.iter().map(crate::plan::realigned).collect();
+        let arguments: Vec<&[u8]> =
+            inputs.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
+        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut arena = match kept {
+            Some(arena) => arena,
+            None => {
+                let bytes = self.plan.placement.bytes;
+                Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "the values of a call" })?
+            }
+        };
+        let outcome = self.plan.run(&self.runtime, &arguments, &mut arena, told);
+        let results = outcome.map(|()| {
+            let results = self.plan.results.iter().map(|(ty, place)| {
+                let bytes = self.plan.result(place, &arguments, &arena);
+                crate::plan::tensor(ty, bytes)
+            });
+            results.collect()
+        });
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+        results
+    }
+
+    fn check(&self, inputs: &[Tensor]) -> Result<(), ModelError> {
+        for (at, (name, ty)) in self.inputs().enumerate() {
+            match inputs.get(at) {
+                Some(given) if given.ty() == ty => {}
+                Some(given) => return Err(ModelError::input(name, ty, given.ty())),
+                None => return Err(ModelError::input(name, ty, "none")),
+            }
+        }
+        match inputs.get(self.inputs.len()) {
+            None => Ok(()),
+            Some(more) => Err(ModelError::Input {
+                name: format!("number {}", self.inputs.len() + 1),
+                expected: format!("{} inputs", self.inputs.len()),
+                found: more.ty().to_string(),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({} steps, {} kernels, {:?})", self.plan.steps.len(), self.kernels.len(), self.memory())
+    }
+}

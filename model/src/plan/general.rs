@@ -1,0 +1,41 @@
+//! Any operation on any elements, without haste: what the interpreter says.
+
+use bytes::Bytes;
+use kiln_ir::func::{Tensor, TensorOp, TensorType};
+
+use super::{Action, Input, RuntimeThreads};
+use crate::error::ModelError;
+
+/// An operation that the interpreter computes.
+pub(super) struct Interpreted {
+    layer: String,
+    op: TensorOp,
+    operands: Vec<TensorType>,
+    result: TensorType,
+}
+
+impl Interpreted {
+    pub(super) fn new(layer: &str, op: &TensorOp, operands: &[&TensorType], result: &TensorType) -> Self {
+        let operands = operands.iter().map(|t| (*t).clone()).collect();
+        Interpreted { layer: layer.into(), op: op.clone(), operands, result: result.clone() }
+    }
+}
+
+impl Action for Interpreted {
+    fn run(&self, _: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
+        let tensors: Vec<Tensor> = self
+            .operands
+            .iter()
+            .zip(inputs)
+            .map(|(ty, bytes)| {
+                let bytes = bytes.expect("the interpreter does not write over operands");
+                Tensor::new(ty.clone(), Bytes::copy_from_slice(bytes)).expect("places are as long as their types say")
+            })
+            .collect();
+        let result = self.op.apply(&tensors.iter().collect::<Vec<_>>());
+        let result = result.map_err(|source| ModelError::Operation { layer: self.layer.clone(), source })?;
+        debug_assert_eq!(result.ty(), &self.result);
+        dst.copy_from_slice(result.data());
+        Ok(())
+    }
+}

@@ -1,0 +1,399 @@
+//! A function as a list of steps: kernels, operations between them, and where in memory everything lies.
+
+pub mod arena;
+mod general;
+mod kernels;
+pub mod memory;
+mod native;
+mod threads;
+
+use std::ops::Range;
+
+use kiln_ir::Func;
+use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_runtime::Runtime;
+
+use crate::error::ModelError;
+use arena::Arena;
+use memory::{Buffer, Placement};
+
+pub use kernels::Progress;
+pub(crate) use kernels::Kernels;
+pub(crate) use threads::RuntimeThreads;
+
+/// Memory that a value is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// The caller's, by the position of the argument.
+    Argument(usize),
+    /// A constant's.
+    Constant(usize),
+    /// A buffer of the arena.
+    Buffer(usize),
+}
+
+/// Where a value's bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    home: Home,
+    offset: usize,
+    bytes: usize,
+}
+
+/// What a step reads: a value's bytes, or `None` where they lie in what it writes.
+pub(crate) type Input<'a> = Option<&'a [u8]>;
+
+/// How a step computes.
+pub(crate) trait Action: Send + Sync {
+    /// Whether the result may be written where this operand lies, which is as large.
+    fn in_place(&self, _operand: usize) -> bool {
+        false
+    }
+
+    /// Whether this operand is read; not what the action has in a form of its own.
+    fn reads(&self, _operand: usize) -> bool {
+        true
+    }
+
+    /// Bytes of what it has in a form of its own.
+    fn packed_bytes(&self) -> usize {
+        0
+    }
+
+    /// Computes the result. Bytes are aligned to the elements of their types.
+    fn run(&self, threads: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError>;
+}
+
+/// What kind of code computes a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// A compiled kernel.
+    Kernel,
+    /// Vectorised code for this operation.
+    Native,
+    /// The interpreter: an operation, or a type of elements, that networks seldom have.
+    Interpreter,
+}
+
+/// One operation of a plan.
+pub(crate) struct Step {
+    pub layer: String,
+    pub text: String,
+    pub op: TensorOp,
+    pub ty: TensorType,
+    pub code: Code,
+    inputs: Vec<Place>,
+    output: usize,
+    in_place: Option<usize>,
+    action: Box<dyn Action>,
+}
+
+/// A function ready to run.
+pub(crate) struct Plan {
+    pub steps: Vec<Step>,
+    constants: Vec<Option<Tensor>>,
+    buffers: Vec<Buffer>,
+    pub placement: Placement,
+    pub arguments: Vec<(String, TensorType)>,
+    pub results: Vec<(TensorType, Place)>,
+}
+
+impl Plan {
+    /// Plans a function whose kernels are there.
+    pub(crate) fn new(func: Func, runtime: &Runtime, kernels: &Kernels) -> Result<Self, ModelError> {
+        let results = func.results().to_vec();
+        let arguments = func.arguments().map(|(_, v)| (v.name.clone(), v.ty.clone())).collect();
+        let texts: Vec<String> = func
+            .values()
+            .map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) })
+            .collect();
+        let mut values = func.into_values();
+        let mut last_use = vec![0; values.len()];
+        for (at, value) in values.iter().enumerate() {
+            value.operands().iter().for_each(|o| last_use[o.index()] = at);
+        }
+        results.iter().for_each(|id| last_use[id.index()] = values.len());
+        let mut planner = Planner::default();
+        for (at, text) in texts.into_iter().enumerate() {
+            planner.add(&values, at, text, runtime, kernels)?;
+            // What is packed now is not needed as it was: networks are larger than what is left of memory.
+            let operands = values[at].operands().to_vec();
+            for o in operands.iter().map(|o| o.index()).filter(|o| last_use[*o] == at) {
+                planner.release(&mut values[o], o);
+            }
+        }
+        let results = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
+        Ok(planner.finish(arguments, results))
+    }
+
+    /// Bytes of constants that are read where they are, beside packed weights.
+    pub(crate) fn constant_bytes(&self) -> usize {
+        self.constants.iter().flatten().map(|t| t.data().len()).sum()
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.steps.iter().map(|s| s.action.packed_bytes()).sum()
+    }
+
+    /// Runs all steps. `told` is called before and after each with its position.
+    pub(crate) fn run(
+        &self,
+        runtime: &Runtime,
+        arguments: &[&[u8]],
+        arena: &mut Arena,
+        mut told: impl FnMut(usize, bool),
+    ) -> Result<(), ModelError> {
+        let threads = RuntimeThreads::new(runtime);
+        let mut inputs: Vec<Input<'_>> = Vec::with_capacity(8);
+        for (i, step) in self.steps.iter().enumerate() {
+            told(i, false);
+            let parts = arena.parts(self.range(step.output, 0, self.buffers[step.output].bytes));
+            inputs.clear();
+            inputs.extend(step.inputs.iter().enumerate().map(|(n, place)| {
+                (step.in_place != Some(n)).then(|| match place.home {
+                    Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
+                    Home::Constant(at) => self.constant(at, place),
+                    Home::Buffer(at) => parts.input(self.range(at, place.offset, place.bytes)),
+                })
+            }));
+            step.action.run(&threads, &inputs, parts.output)?;
+            threads.check()?;
+            told(i, true);
+        }
+        Ok(())
+    }
+
+    /// A result's bytes after a run.
+    pub(crate) fn result<'a>(&'a self, place: &Place, arguments: &[&'a [u8]], arena: &'a Arena) -> &'a [u8] {
+        match place.home {
+            Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
+            Home::Constant(at) => self.constant(at, place),
+            Home::Buffer(at) => &arena.bytes()[self.range(at, place.offset, place.bytes)],
+        }
+    }
+
+    fn constant(&self, at: usize, place: &Place) -> &[u8] {
+        match &self.constants[at] {
+            Some(tensor) => &tensor.data()[place.offset..][..place.bytes],
+            // Packed weights are the kernel's: it asks for nothing here.
+            None => &[],
+        }
+    }
+
+    fn range(&self, buffer: usize, offset: usize, bytes: usize) -> Range<usize> {
+        let start = self.placement.offsets[buffer] + offset;
+        start..start + bytes
+    }
+}
+
+#[derive(Default)]
+struct Planner {
+    places: Vec<Place>,
+    steps: Vec<Step>,
+    /// Constants, and whether a step reads them where they are.
+    constants: Vec<(Option<Tensor>, bool)>,
+    buffers: Vec<Buffer>,
+    arguments: usize,
+}
+
+impl Planner {
+    /// Adds the value at a position.
+    fn add(
+        &mut self,
+        values: &[Value],
+        at: usize,
+        text: String,
+        runtime: &Runtime,
+        kernels: &Kernels,
+    ) -> Result<(), ModelError> {
+        let value = &values[at];
+        let bytes = value.ty.bytes() as usize;
+        let place = match &value.def {
+            Def::Argument => {
+                self.arguments += 1;
+                Place { home: Home::Argument(self.arguments - 1), offset: 0, bytes }
+            }
+            Def::Constant(_) => {
+                self.constants.push((value.constant(), false));
+                Place { home: Home::Constant(self.constants.len() - 1), offset: 0, bytes }
+            }
+            Def::Result { op, operands } => match self.alias(values, op, operands, &value.ty) {
+                Some(place) => place,
+                None => {
+                    let (action, code) = action(values, value, op, operands, runtime, kernels)?;
+                    let inputs: Vec<Place> = operands.iter().map(|o| self.places[o.index()]).collect();
+                    for (_, place) in inputs.iter().enumerate().filter(|(n, _)| action.reads(*n)) {
+                        self.keep_constant(place);
+                    }
+                    let first = self.steps.len();
+                    self.buffers.push(Buffer { bytes, first, last: first });
+                    let output = self.buffers.len() - 1;
+                    self.steps.push(Step {
+                        layer: value.name.clone(),
+                        text,
+                        op: op.clone(),
+                        ty: value.ty.clone(),
+                        code,
+                        inputs,
+                        output,
+                        in_place: None,
+                        action,
+                    });
+                    Place { home: Home::Buffer(output), offset: 0, bytes }
+                }
+            },
+        };
+        self.places.push(place);
+        Ok(())
+    }
+
+    fn keep_constant(&mut self, place: &Place) {
+        if let Home::Constant(at) = place.home {
+            self.constants[at].1 = true;
+        }
+    }
+
+    /// Gives back a constant that no step reads.
+    fn release(&mut self, value: &mut Value, at: usize) {
+        if let (Def::Constant(data), Home::Constant(constant)) = (&mut value.def, self.places[at].home) {
+            *data = bytes::Bytes::new();
+            let (tensor, is_read) = &mut self.constants[constant];
+            *tensor = tensor.take().filter(|_| *is_read);
+        }
+    }
+
+    /// The place of a value that is a part of its operand as it lies in memory.
+    fn alias(&self, values: &[Value], op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Place> {
+        let TensorOp::Structured(op) = op else { return None };
+        let from = self.places[operands.first()?.index()];
+        let bytes = ty.bytes() as usize;
+        match op {
+            Structured::Reshape { .. } => Some(from),
+            Structured::Slice { starts, steps, counts } if bytes > 0 => {
+                let shape = values[operands[0].index()].ty.shape();
+                // Outer axes give one element each, one axis some that follow one another, inner axes all.
+                let first = counts.iter().position(|c| *c != 1).unwrap_or(counts.len());
+                let inner_is_whole = (first + 1..shape.len()).all(|a| counts[a] == shape[a]);
+                if !inner_is_whole || steps.get(first).is_some_and(|s| *s != 1) {
+                    return None;
+                }
+                let elements = (0..shape.len()).map(|a| starts[a] * shape[a + 1..].iter().product::<u64>()).sum::<u64>();
+                Some(Place { offset: from.offset + elements as usize * ty.element().bytes(), bytes, ..from })
+            }
+            _ => None,
+        }
+    }
+
+    fn finish(mut self, arguments: Vec<(String, TensorType)>, mut results: Vec<(TensorType, Place)>) -> Plan {
+        for at in 0..self.steps.len() {
+            for place in &self.steps[at].inputs {
+                if let Home::Buffer(buffer) = place.home {
+                    self.buffers[buffer].last = self.buffers[buffer].last.max(at);
+                }
+            }
+        }
+        for (_, place) in &results {
+            match place.home {
+                Home::Buffer(buffer) => self.buffers[buffer].last = self.steps.len(),
+                Home::Constant(at) => self.constants[at].1 = true,
+                Home::Argument(_) => {}
+            }
+        }
+        self.share(&mut results);
+        let placement = memory::place(&self.buffers);
+        let constants = self.constants.into_iter().map(|(tensor, is_read)| {
+            tensor.filter(|_| is_read).map(|tensor| realigned(&tensor).unwrap_or(tensor))
+        });
+        Plan {
+            constants: constants.collect(),
+            steps: self.steps,
+            buffers: self.buffers,
+            placement,
+            arguments,
+            results,
+        }
+    }
+
+    /// Writes results of steps that can over operands that nothing reads any more.
+    fn share(&mut self, results: &mut [(TensorType, Place)]) {
+        // The buffer that each has become one with.
+        let mut home: Vec<usize> = (0..self.buffers.len()).collect();
+        let mut gone = vec![false; self.buffers.len()];
+        for at in 0..self.steps.len() {
+            let step = &mut self.steps[at];
+            for place in &mut step.inputs {
+                if let Home::Buffer(buffer) = &mut place.home {
+                    *buffer = home[*buffer];
+                }
+            }
+            let bytes = self.buffers[step.output].bytes;
+            let reads = |buffer: usize| step.inputs.iter().filter(|p| p.home == Home::Buffer(buffer)).count();
+            let over = step.inputs.iter().enumerate().find_map(|(n, place)| {
+                let Home::Buffer(buffer) = place.home else { return None };
+                let whole = place.offset == 0 && place.bytes == bytes && self.buffers[buffer].bytes == bytes;
+                let last = self.buffers[buffer].last == at && reads(buffer) == 1;
+                (whole && last && bytes > 0 && step.action.in_place(n)).then_some((n, buffer))
+            });
+            if let Some((operand, buffer)) = over {
+                self.buffers[buffer].last = self.buffers[step.output].last;
+                home[step.output] = buffer;
+                gone[step.output] = true;
+                step.in_place = Some(operand);
+                step.output = buffer;
+            }
+        }
+        for (_, place) in results {
+            if let Home::Buffer(buffer) = &mut place.home {
+                *buffer = home[*buffer];
+            }
+        }
+        // What became one with another takes no memory of its own.
+        for (buffer, _) in self.buffers.iter_mut().zip(gone).filter(|(_, gone)| *gone) {
+            buffer.bytes = 0;
+        }
+    }
+}
+
+/// The same elements at an address that they may be read from; `None` if they are at one.
+pub(crate) fn realigned(given: &Tensor) -> Option<Tensor> {
+    let is_aligned = given.data().as_ptr() as usize % given.ty().element().bytes() == 0;
+    (!is_aligned).then(|| tensor(given.ty(), given.data()))
+}
+
+/// A tensor with a copy of these bytes, aligned for its elements.
+pub(crate) fn tensor(ty: &TensorType, data: &[u8]) -> Tensor {
+    let words = bytemuck::pod_collect_to_vec::<u8, u64>(data);
+    let bytes = bytes::Bytes::from_owner(Words(words)).slice(..data.len());
+    Tensor::new(ty.clone(), bytes).expect("places are as long as their types say")
+}
+
+/// Memory that is aligned for every element.
+struct Words(Vec<u64>);
+
+impl AsRef<[u8]> for Words {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// The code of an operation.
+fn action(
+    values: &[Value],
+    value: &Value,
+    op: &TensorOp,
+    operands: &[ValueId],
+    runtime: &Runtime,
+    kernels: &Kernels,
+) -> Result<(Box<dyn Action>, Code), ModelError> {
+    let types: Vec<&TensorType> = operands.iter().map(|o| &values[o.index()].ty).collect();
+    if let TensorOp::Structured(Structured::Kernel { problem }) = op {
+        let weights = values[operands[1].index()].constant();
+        let kernel = kernels.action(&value.name, problem, weights.as_ref(), runtime)?;
+        return Ok((Box::new(kernel), Code::Kernel));
+    }
+    if let Some(native) = native::action(&value.name, op, &types, &value.ty) {
+        return Ok((native, Code::Native));
+    }
+    Ok((Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter))
+}
