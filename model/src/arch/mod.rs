@@ -110,7 +110,13 @@ pub enum ArchError {
     Type(#[from] TypeError),
     /// A result for this batch is too large.
     #[error(transparent)]
-    Func(#[from] FuncError),
+    Func(Box<FuncError>),
+}
+
+impl From<FuncError> for ArchError {
+    fn from(error: FuncError) -> Self {
+        ArchError::Func(Box::new(error))
+    }
 }
 
 /// A word that is no architecture.
