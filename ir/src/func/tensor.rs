@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use super::element::ElementType;
 use super::types::TensorType;
+use crate::problem::MAX_ELEMENTS;
 
 /// A dense tensor: elements row-major, in the byte order of the machine. A clone shares them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,12 +140,9 @@ impl Tensor {
         shape: impl Into<Vec<u64>>,
         elements: Vec<T>,
     ) -> Result<Self, WrongLength> {
-        let shape = shape.into();
-        let count = elements.len() as u64;
-        let ty = TensorType::new(T::TYPE, shape)
-            .and_then(|ty| if ty.elements() == count { Ok(ty) } else { TensorType::new(T::TYPE, vec![count]) });
-        // No vector is longer than a tensor may be, so the second type exists if the first does not.
-        let ty = ty.unwrap_or_else(|_| TensorType::new(T::TYPE, [0]).expect("an empty tensor"));
+        // A shape that no tensor may have takes more elements than any that one may have.
+        let ty = TensorType::new(T::TYPE, shape);
+        let ty = ty.unwrap_or_else(|_| TensorType::new(T::TYPE, [MAX_ELEMENTS]).expect("as many as may be"));
         Self::new(ty, Bytes::from_owner(Elements(elements)))
     }
 

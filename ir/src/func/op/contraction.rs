@@ -78,7 +78,7 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
         if dilations.contains(&0) {
             return Err(Mismatch::setting("dilations", dilations, "numbers from 1"));
         }
-        if groups == 0 || groups > divided.max(1) || divided % groups != 0 {
+        if groups == 0 || groups > divided.max(1) || !divided.is_multiple_of(groups) {
             return Err(Mismatch::setting("groups", groups, format!("a divisor of {divided} channels")));
         }
         Ok(())

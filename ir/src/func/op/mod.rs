@@ -127,7 +127,7 @@ impl TensorOp {
             Err(Mismatch::Arity { least, most, found: operands.len() })
         };
         result.map_err(|cause| OpError {
-            op: self.clone(),
+            op: Box::new(self.clone()),
             operands: operands.iter().map(|&t| t.clone()).collect(),
             cause,
         })
@@ -216,7 +216,7 @@ impl fmt::Display for TensorOp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpError {
     /// The operation.
-    pub op: TensorOp,
+    pub op: Box<TensorOp>,
     /// The types it was given.
     pub operands: Vec<TensorType>,
     /// What is wrong with them.
