@@ -1,0 +1,331 @@
+//! Passes leave the meaning of functions as it is, and make of them what kernels can compute.
+
+use std::fmt::Write as _;
+
+use kiln_ir::Func;
+use kiln_ir::func::{Def, ElementType, Tensor, TensorType, ValueId};
+use kiln_ir::pass::{self, PASSES};
+
+/// Small numbers that differ from place to place, none of which is special to an operation.
+fn data(ty: &TensorType, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 40
+    };
+    let value = |n: u64| match ty.element() {
+        ElementType::F32 => f64::from(((n % 4096) as f32 - 2048.0) / 1500.0),
+        ElementType::Bool => (n % 2) as f64,
+        _ => (n % 3) as f64,
+    };
+    (0..ty.elements()).map(|_| value(next())).collect()
+}
+
+/// The function with some arguments as constants: those whose names begin with `w`. Variances must not be negative: `wv`.
+fn bound(text: &str) -> Func {
+    let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let mut b = Func::builder(func.name());
+    let mut map: Vec<Option<ValueId>> = vec![None; func.values().len()];
+    for (id, v) in func.arguments().filter(|(_, v)| !v.name.starts_with('w')) {
+        map[id.index()] = Some(b.arg(&v.name, v.ty.clone()).unwrap());
+    }
+    for (id, v) in func.values() {
+        let new = match &v.def {
+            Def::Argument if map[id.index()].is_some() => continue,
+            Def::Argument => {
+                let mut values = data(&v.ty, 100 + id.index() as u64);
+                if v.name.starts_with("wv") {
+                    values.iter_mut().for_each(|v| *v = v.abs() + 0.1);
+                }
+                b.constant_named(&v.name, &Tensor::from_f64(v.ty.clone(), &values)).unwrap()
+            }
+            Def::Constant(_) => b.constant(&func.constant(id).unwrap()),
+            Def::Result { op, operands } => {
+                let operands: Vec<_> = operands.iter().map(|o| map[o.index()].unwrap()).collect();
+                b.push(op.clone(), &operands).unwrap()
+            }
+        };
+        map[id.index()] = Some(new);
+    }
+    let results: Vec<_> = func.results().iter().map(|id| map[id.index()].unwrap()).collect();
+    b.finish_all(&results).unwrap()
+}
+
+fn results(func: &Func) -> Vec<Vec<f64>> {
+    let arguments: Vec<Vec<f64>> =
+        func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64)).collect();
+    func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+}
+
+/// Runs all passes, compares the meaning after each, and gives the text after those that changed something.
+fn optimized(text: &str) -> (Func, String) {
+    let func = bound(text);
+    let expected = results(&func);
+    let (mut log, mut before) = (String::new(), func.to_string());
+    let result = pass::optimize(func, |pass, func| {
+        let now = func.to_string();
+        if now != before {
+            writeln!(log, "after {}:\n{now}", pass.name).unwrap();
+        }
+        before = now;
+        let found = results(func);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-3);
+            assert_eq!(found.len(), expected.len(), "after {}", pass.name);
+            for (f, e) in found.iter().zip(expected) {
+                assert!((f - e).abs() <= 2e-6 * largest, "after {}: {f} for {e}\n{before}", pass.name);
+            }
+        }
+    })
+    .unwrap();
+    (result, log)
+}
+
+/// The problems of a function's kernels, and the other operations.
+fn made_of(func: &Func) -> Vec<String> {
+    let results = func.values().filter_map(|(_, v)| match &v.def {
+        Def::Result { op: kiln_ir::func::TensorOp::Structured(kiln_ir::func::Structured::Kernel { problem }), .. } => {
+            Some(problem.to_string())
+        }
+        Def::Result { op, .. } => Some(op.to_string()),
+        _ => None,
+    });
+    results.collect()
+}
+
+#[track_caller]
+fn becomes(text: &str, expected: &[&str]) {
+    let (func, log) = optimized(text);
+    assert_eq!(made_of(&func), expected, "{log}");
+}
+
+const RESIDUAL_BLOCK: &str = "func @block(%x: f32[1x4x6x6], %w1: f32[8x4x3x3], %ws: f32[8], %wb: f32[8], %wm: f32[8], %wv: f32[8],
+    %w2: f32[8x4x1x1], %w2s: f32[8], %w2b: f32[8], %w2m: f32[8], %wv2: f32[8]) -> f32[1x8] {
+    %c = conv %x, %w1 {strides=[1,1] pads=[1,1,1,1] dilations=[1,1] groups=1 channels_last=false}
+    %n = batch_norm %c, %ws, %wb, %wm, %wv {epsilon=0.00001 channels_last=false}
+    %d = conv %x, %w2 {strides=[1,1] pads=[0,0,0,0] dilations=[1,1] groups=1 channels_last=false}
+    %m = batch_norm %d, %w2s, %w2b, %w2m, %wv2 {epsilon=0.00001 channels_last=false}
+    %s = add %n, %m
+    %r = relu %s
+    %p = pool %r {kind=max p=0 kernel=[3,3] strides=[2,2] pads=[1,1,1,1] dilations=[1,1] out=[3,3] channels_last=false}
+    %a = reduce %p {kind=mean axes=[2,3] keep=true}
+    %f = reshape %a {shape=[1,8]}
+    return %f
+}";
+
+const ENCODER_LAYER: &str = "func @layer(%x: f32[1x5x8], %mask: f32[1x1x1x5], %wq: f32[8x8], %wqb: f32[8], %wk: f32[8x8], %wkb: f32[8],
+    %wv_: f32[8x8], %wvb: f32[8], %wo: f32[8x8], %wob: f32[8], %wg: f32[8], %wl: f32[8], %wu: f32[16x8], %wub: f32[16],
+    %wd: f32[8x16], %wdb: f32[8], %wg2: f32[8], %wl2: f32[8]) -> f32[1x5x8] {
+    %c8 = constant f32[] {0.7071067690849304}
+    %half = constant f32[] {0.5}
+    %one = constant f32[] {1}
+    %root = constant f32[] {1.4142135381698608}
+    %two = constant f32[] {2}
+    %eps = constant f32[] {0.00001}
+    %qt = transpose %wq {perm=[1,0]}
+    %q0 = matmul %x, %qt
+    %q1 = add %wqb, %q0
+    %q2 = reshape %q1 {shape=[1,5,2,4]}
+    %q = transpose %q2 {perm=[0,2,1,3]}
+    %kt = transpose %wk {perm=[1,0]}
+    %k0 = matmul %x, %kt
+    %k1 = add %wkb, %k0
+    %k2 = reshape %k1 {shape=[1,5,2,4]}
+    %k = transpose %k2 {perm=[0,2,3,1]}
+    %vt = transpose %wv_ {perm=[1,0]}
+    %v0 = matmul %x, %vt
+    %v1 = add %wvb, %v0
+    %v2 = reshape %v1 {shape=[1,5,2,4]}
+    %v = transpose %v2 {perm=[0,2,1,3]}
+    %qs = mul %q, %c8
+    %ks = mul %k, %c8
+    %s0 = matmul %qs, %ks
+    %s1 = add %s0, %mask
+    %s = softmax %s1 {axis=3}
+    %a0 = matmul %s, %v
+    %a1 = transpose %a0 {perm=[0,2,1,3]}
+    %a = reshape %a1 {shape=[1,5,8]}
+    %ot = transpose %wo {perm=[1,0]}
+    %o0 = matmul %a, %ot
+    %o1 = add %wob, %o0
+    %r = add %o1, %x
+    %mean = reduce %r {kind=mean axes=[2] keep=true}
+    %d = sub %r, %mean
+    %sq = pow %d, %two
+    %var = reduce %sq {kind=mean axes=[2] keep=true}
+    %ve = add %var, %eps
+    %sd = sqrt %ve
+    %n0 = div %d, %sd
+    %n1 = mul %n0, %wg
+    %n = add %n1, %wl
+    %ut = transpose %wu {perm=[1,0]}
+    %u0 = matmul %n, %ut
+    %u = add %u0, %wub
+    %e0 = div %u, %root
+    %e1 = erf %e0
+    %e2 = add %e1, %one
+    %e3 = mul %u, %e2
+    %e = mul %e3, %half
+    %dt = transpose %wd {perm=[1,0]}
+    %d0 = matmul %e, %dt
+    %d1 = add %d0, %wdb
+    %rr = add %d1, %n
+    %y = layer_norm %rr, %wg2, %wl2 {axis=2 epsilon=0.00001}
+    return %y
+}";
+
+#[test]
+fn a_residual_block_is_two_convolutions() {
+    becomes(
+        RESIDUAL_BLOCK,
+        &[
+            "conv f32 mb1ic4ih6oc8kh3ph1 stag=abcd +bias",
+            "conv f32 mb1ic4ih6oc8kh1 stag=abcd +bias+add:abcd+relu",
+            "pool",
+            "reduce",
+        ],
+    );
+}
+
+#[test]
+fn an_encoder_layer_is_six_kernels() {
+    becomes(
+        ENCODER_LAYER,
+        &[
+            "transpose",
+            "matmul f32 1x5x8:3x8x8 +add:ac",
+            "slice",
+            "reshape",
+            "slice",
+            "reshape",
+            "slice",
+            "reshape",
+            "matmul f32 1x2x5x4:1x2x4x5 stag=acbd wtag=adbc +scale:0.49999997+add:d",
+            "softmax",
+            "matmul f32 1x2x5x5:1x2x5x4 wtag=acbd dtag=acbd",
+            "ip f32 mb5ic8oc8 +bias+add:ab",
+            "reshape",
+            "layer_norm",
+            "ip f32 mb5ic8oc16 +bias+gelu_erf",
+            "ip f32 mb5ic16oc8 +bias+add:ab",
+            "reshape",
+            "layer_norm",
+        ],
+    );
+}
+
+#[test]
+fn every_pass_of_both_is_as_it_was() {
+    insta::assert_snapshot!("residual_block", optimized(RESIDUAL_BLOCK).1);
+    insta::assert_snapshot!("encoder_layer", optimized(ENCODER_LAYER).1);
+}
+
+#[test]
+fn exporters_write_activations_in_many_ways() {
+    let linear = |rest: &str| {
+        format!(
+            "func @f(%x: f32[3x4], %w: f32[4x6], %wb: f32[6]) -> f32[3x6] {{
+                %half = constant f32[] {{0.5}}
+                %one = constant f32[] {{1}}
+                %three = constant f32[] {{3}}
+                %six = constant f32[] {{6}}
+                %zero = constant f32[] {{0}}
+                %h0 = matmul %x, %w
+                %h = add %h0, %wb
+                {rest}
+                return %y
+            }}"
+        )
+    };
+    let expected = |activation: &str| format!("matmul f32 3x4:4x6 +bias+{activation}");
+    let cases = [
+        ("gelu_erf", "%k = constant f32[] {0.70710677}\n%a = mul %h, %k\n%b = erf %a\n%c = add %b, %one\n%d = mul %half, %h\n%y = mul %c, %d"),
+        (
+            "gelu_tanh",
+            "%k = constant f32[] {0.7978846}\n%g = constant f32[] {0.044715}\n%p = pow %h, %three\n%q = mul %g, %p\n%s = add %h, %q\n\
+             %t = mul %k, %s\n%u = tanh %t\n%v = add %u, %one\n%z = mul %h, %v\n%y = mul %z, %half",
+        ),
+        ("silu", "%s = sigmoid %h\n%y = mul %h, %s"),
+        ("hardswish", "%a = add %h, %three\n%b = clamp %a {low=0 high=6}\n%c = mul %h, %b\n%y = div %c, %six"),
+        ("hardswish", "%b = hard_sigmoid %h {alpha=0.16666667 beta=0.5}\n%y = mul %h, %b"),
+        ("hardsigmoid", "%a = add %h, %three\n%b = max %a, %zero\n%c = min %b, %six\n%y = div %c, %six"),
+        ("clamp:0:6", "%a = max %h, %zero\n%y = min %a, %six"),
+        ("relu", "%y = max %zero, %h"),
+        ("shift:-3+scale:0.5", "%a = sub %h, %three\n%y = mul %half, %a"),
+    ];
+    for (activation, rest) in cases {
+        let (func, log) = optimized(&linear(rest));
+        assert_eq!(made_of(&func), [expected(activation)], "{log}");
+    }
+}
+
+#[test]
+fn what_is_read_twice_is_not_fused() {
+    becomes(
+        "func @f(%x: f32[3x4], %w: f32[4x6]) -> f32[3x6], f32[3x6] {
+            %h = matmul %x, %w
+            %r = relu %h
+            %s = add %h, %r
+            return %r, %s
+        }",
+        &["matmul f32 3x4:4x6", "relu", "add"],
+    );
+    // Neither is what the caller gets.
+    becomes(
+        "func @f(%x: f32[3x4], %w: f32[4x6]) -> f32[3x6], f32[3x6] {
+            %h = matmul %x, %w
+            %r = relu %h
+            return %h, %r
+        }",
+        &["matmul f32 3x4:4x6", "relu"],
+    );
+}
+
+#[test]
+fn images_with_channels_last_stay_so() {
+    becomes(
+        "func @f(%x: f32[1x5x5x3], %w: f32[4x3x2x2], %wb: f32[4x1x1]) -> f32[1x4x4x4] {
+            %t = transpose %x {perm=[0,3,1,2]}
+            %p = pad %t {mode=constant before=[0,0,0,0] after=[0,0,0,0] value=0}
+            %c = conv %p, %w {strides=[1,1] pads=[0,0,0,0] dilations=[1,1] groups=1 channels_last=false}
+            %b = add %c, %wb
+            %s = sigmoid %b
+            %y = transpose %s {perm=[0,2,3,1]}
+            return %y
+        }",
+        &["conv f32 mb1ic3ih5oc4kh2 +bias+sigmoid"],
+    );
+}
+
+#[test]
+fn squeeze_and_excitation_stays_in_one_layout() {
+    becomes(
+        "func @f(%x: f32[1x4x3x3], %w: f32[4x4x1x1], %w2: f32[4x4x1x1]) -> f32[1x4x3x3] {
+            %c = conv %x, %w {strides=[1,1] pads=[0,0,0,0] dilations=[1,1] groups=1 channels_last=false}
+            %a = reduce %c {kind=mean axes=[2,3] keep=true}
+            %e = conv %a, %w2 {strides=[1,1] pads=[0,0,0,0] dilations=[1,1] groups=1 channels_last=false}
+            %g = hard_sigmoid %e {alpha=0.2 beta=0.5}
+            %y = mul %c, %g
+            return %y
+        }",
+        &[
+            "conv f32 mb1ic4ih3oc4kh1 stag=abcd",
+            "reduce",
+            "conv f32 mb1ic4ih1oc4kh1",
+            "hard_sigmoid",
+            "mul",
+            "transpose",
+        ],
+    );
+}
+
+#[test]
+fn passes_are_named_once() {
+    let mut names: Vec<_> = PASSES.iter().map(|p| p.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), PASSES.len());
+}
