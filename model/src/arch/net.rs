@@ -14,7 +14,10 @@ impl Net {
     /// A network with these arguments.
     pub(super) fn new(name: &str, inputs: &[(&'static str, TensorType)]) -> Result<(Self, Vec<ValueId>), ArchError> {
         let mut builder = Func::builder(name);
-        let arguments = inputs.iter().map(|(name, ty)| builder.arg(name, ty.clone())).collect::<Result<_, _>>()?;
+        let mut arguments = vec![];
+        for (name, ty) in inputs {
+            arguments.push(builder.arg(name, ty.clone())?);
+        }
         Ok((Net { builder }, arguments))
     }
 

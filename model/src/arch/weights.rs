@@ -78,10 +78,18 @@ pub(super) fn uniform(name: &str, shape: &[u64], half: f32, middle: f32) -> Resu
 
 fn fill(name: &str, half: f32, middle: f32, elements: &mut [f32]) {
     let start = start(name);
-    for (i, element) in elements.iter_mut().enumerate() {
-        // The upper 24 bits are exact in single precision, and so is the number of [-1, 1).
-        let unit = (number(start, i as u64) >> 40) as i32 as f32 * (1.0 / (1 << 24) as f32);
-        *element = (2.0 * unit - 1.0) * half + middle;
+    // Whole chunks of integers, then of elements: the second loop is then vector code.
+    let mut upper = [0; 16];
+    for (chunk, elements) in elements.chunks_mut(upper.len()).enumerate() {
+        let first = chunk * upper.len();
+        for (i, upper) in upper.iter_mut().enumerate() {
+            *upper = (number(start, (first + i) as u64) >> 40) as i32;
+        }
+        for (element, upper) in elements.iter_mut().zip(upper) {
+            // 24 bits are exact in single precision, and so is the number of [-1, 1).
+            let unit = upper as f32 * (1.0 / (1 << 24) as f32);
+            *element = (2.0 * unit - 1.0) * half + middle;
+        }
     }
 }
 
