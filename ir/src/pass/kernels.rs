@@ -246,7 +246,7 @@ impl Chain {
                 }
                 _ => {
                     let Some(step) = chain.step(r, base, op, operands, at) else { break };
-                    let next = builder.clone().epilogue([step.0]);
+                    let next = builder.clone().epilogue(step.0);
                     let Ok(problem) = next.clone().build() else { break };
                     builder = next;
                     chain.problem = problem;
@@ -288,7 +288,7 @@ impl Chain {
         }
     }
 
-    /// An operation on the value `at` as a post-op, and the tensor it reads.
+    /// An operation on the value `at` as post-ops, and the tensor they read.
     fn step(
         &self,
         r: &Rewriter<'_>,
@@ -296,7 +296,7 @@ impl Chain {
         op: &TensorOp,
         operands: &[ValueId],
         at: ValueId,
-    ) -> Option<(PostOp, Option<ValueId>)> {
+    ) -> Option<(Vec<PostOp>, Option<ValueId>)> {
         let (op, other) = match op {
             TensorOp::Unary(op) => return Some((unary(op)?, None)),
             TensorOp::Binary(op @ (Binary::Add {} | Binary::Mul {})) => {
@@ -308,23 +308,26 @@ impl Chain {
         let ty = &r.old.value(other).ty;
         if let Some(number) = r.old.constant(other).filter(|t| t.ty().elements() == 1).and_then(|t| t.splat()) {
             let number = Number::new(number as f32)?;
-            return Some((if is_sum { PostOp::Shift(number) } else { PostOp::Scale(number) }, None));
+            return Some((vec![if is_sum { PostOp::Shift(number) } else { PostOp::Scale(number) }], None));
         }
         let view = r.old.value(at).ty.shape();
         let covered = covered(&self.memory.iter().map(|d| d.0).collect::<Vec<_>>(), view, ty.shape())?;
-        let dims: Vec<usize> = self.memory.iter().zip(&covered).filter(|(_, c)| **c).map(|(d, _)| d.1).collect();
+        // What has all there is has the dimensions of 1 as well.
+        let is_whole = self.memory.iter().zip(&covered).all(|(d, c)| d.0 == 1 || *c);
+        let has = self.memory.iter().zip(&covered).filter(|(_, c)| is_whole || **c);
+        let dims: Vec<usize> = has.map(|(d, _)| d.1).collect();
         let is_f32 = ty.element() == crate::func::ElementType::F32;
         if is_sum && is_f32 && dims == [base.columns] {
-            return Some((PostOp::Bias, Some(other)));
+            return Some((vec![PostOp::Bias], Some(other)));
         }
         let mask = Mask::of(dims.iter().copied()).filter(|_| !dims.is_empty())?;
-        Some((if is_sum { PostOp::Add(mask) } else { PostOp::Mul(mask) }, Some(other)))
+        Some((vec![if is_sum { PostOp::Add(mask) } else { PostOp::Mul(mask) }], Some(other)))
     }
 }
 
-fn unary(op: &Unary) -> Option<PostOp> {
+fn unary(op: &Unary) -> Option<Vec<PostOp>> {
     let number = |r: &crate::func::Real| Number::new(r.0 as f32);
-    Some(match op {
+    let one = match op {
         Unary::Relu {} => PostOp::Relu,
         Unary::LeakyRelu { alpha } => PostOp::LeakyRelu(number(alpha)?),
         Unary::Clamp { low, high } => {
@@ -339,11 +342,17 @@ fn unary(op: &Unary) -> Option<PostOp> {
         Unary::Tanh {} => PostOp::Tanh,
         Unary::HardSwish {} => PostOp::HardSwish,
         Unary::HardSigmoid { alpha, beta } if (alpha.0 - 1.0 / 6.0).abs() < 1e-7 && beta.0 == 0.5 => PostOp::HardSigmoid,
+        Unary::HardSigmoid { alpha, beta } => {
+            let limits = PostOp::Clamp(Number::new(0.0)?, Number::new(1.0)?);
+            return Some(vec![PostOp::Scale(number(alpha)?), PostOp::Shift(number(beta)?), limits]);
+        }
+        Unary::Neg {} => PostOp::Scale(Number::new(-1.0)?),
         Unary::Exp {} => PostOp::Exp,
         Unary::Sqrt {} => PostOp::Sqrt,
         Unary::Abs {} => PostOp::Abs,
         _ => return None,
-    })
+    };
+    Some(vec![one])
 }
 
 /// Which dimensions of a result in memory a tensor of shape `other` has, when the result is seen with shape `view` and the tensor
