@@ -1,0 +1,57 @@
+//! Sums and maxima of contiguous elements, many lanes at once.
+
+/// Lanes of partial results: several registers, so that additions do not wait for each other.
+pub(super) const LANES: usize = 32;
+
+/// Elements whose sum is taken in f32; sums of more are added up in f64, so errors do not grow with the number.
+const EXACT: usize = 4096;
+
+/// The sum of `f` of all elements.
+#[inline(always)]
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let mut total = 0.0;
+    for chunk in x.chunks(EXACT) {
+        let mut lanes = [0.0f32; LANES];
+        let (whole, rest) = chunk.as_chunks::<LANES>();
+        for x in whole {
+            for i in 0..LANES {
+                lanes[i] += f(x[i]);
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane += f(*x);
+        }
+        total += f64::from(fold(lanes, |a, b| a + b));
+    }
+    total
+}
+
+/// One of all lanes.
+#[inline(always)]
+pub(super) fn fold(mut lanes: [f32; LANES], merge: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = merge(lanes[i], lanes[i + n]);
+        }
+    }
+    lanes[0]
+}
+
+/// The greatest element; of what is NaN, that is not certain.
+#[inline(always)]
+pub(super) fn max(x: &[f32]) -> f32 {
+    let merge = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for i in 0..LANES {
+            lanes[i] = merge(lanes[i], x[i]);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = merge(*lane, *x);
+    }
+    fold(lanes, merge)
+}

@@ -1,0 +1,401 @@
+//! One element for all along some axes.
+
+use std::ops::Range;
+
+use kiln_ir::func::ReduceKind;
+
+use super::lanes::{self, LANES};
+use super::parallel::{EXP, Parallel, split};
+use super::simd::vectorised;
+use super::vector_math as math;
+use super::{ShapeError, elements, row_major};
+
+/// Columns that are reduced at once where the innermost axis stays.
+const COLUMNS: usize = 64;
+
+/// Rows whose sum is taken by itself, so that errors do not grow with the number of all.
+const EXACT: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dim {
+    n: usize,
+    stride: usize,
+}
+
+/// The plan of a reduction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reduce {
+    kind: ReduceKind,
+    /// The axes that stay, and those that do not, neighbours made one; both outermost first.
+    kept: Vec<Dim>,
+    reduced: Vec<Dim>,
+    len: usize,
+}
+
+impl Reduce {
+    /// A plan for this shape, over these axes.
+    pub fn new(kind: ReduceKind, shape: &[usize], axes: &[usize]) -> Result<Self, ShapeError> {
+        let len = elements(shape).ok_or_else(|| ShapeError::new("reduce", format!("{shape:?} is too large")))?;
+        if axes.iter().any(|a| *a >= shape.len()) {
+            return Err(ShapeError::new("reduce", format!("axes {axes:?} of a tensor of rank {}", shape.len())));
+        }
+        let (mut kept, mut reduced): (Vec<Dim>, Vec<Dim>) = (vec![], vec![]);
+        for (d, (&n, &stride)) in shape.iter().zip(&row_major(shape)).enumerate() {
+            if n == 1 {
+                continue;
+            }
+            let list = if axes.contains(&d) { &mut reduced } else { &mut kept };
+            match list.last_mut() {
+                Some(outer) if outer.stride == n * stride => *outer = Dim { n: outer.n * n, stride },
+                _ => list.push(Dim { n, stride }),
+            }
+        }
+        Ok(Self { kind, kept, reduced, len })
+    }
+
+    /// Computes the result.
+    ///
+    /// # Panics
+    /// If a slice has not the length of its shape.
+    pub fn run(&self, parallel: &dyn Parallel, src: &[f32], dst: &mut [f32]) {
+        assert_eq!(src.len(), self.len, "the operand has its shape");
+        assert_eq!(
+            dst.len(),
+            self.kept.iter().map(|d| d.n).product::<usize>(),
+            "the destination has the result's shape"
+        );
+        let each = self.count().max(1).saturating_mul(if self.kind == ReduceKind::LogSumExp { EXP } else { 1 });
+        split(parallel, dst, 1, each, &|range, part| match self.kind {
+            ReduceKind::Sum => self.part::<Sum>(range, src, part),
+            ReduceKind::Mean => {
+                self.part::<Sum>(range, src, part);
+                let n = self.count() as f32;
+                part.iter_mut().for_each(|y| *y /= n);
+            }
+            ReduceKind::Max => self.part::<Max>(range, src, part),
+            ReduceKind::Min => self.part::<Min>(range, src, part),
+            ReduceKind::Prod => self.part::<Product>(range, src, part),
+            ReduceKind::L1 => self.part::<Magnitudes>(range, src, part),
+            ReduceKind::L2 => {
+                self.part::<Squares>(range, src, part);
+                part.iter_mut().for_each(|y| *y = y.sqrt());
+            }
+            ReduceKind::SumSquare => self.part::<Squares>(range, src, part),
+            ReduceKind::LogSumExp => self.part::<LogSumExp>(range, src, part),
+        });
+    }
+
+    /// Elements that one is made of.
+    fn count(&self) -> usize {
+        self.reduced.iter().map(|d| d.n).product()
+    }
+
+    /// The elements at `range` of the result.
+    fn part<F: Fold>(&self, range: Range<usize>, src: &[f32], dst: &mut [f32]) {
+        if self.count() == 0 {
+            return dst.fill(F::finish(F::NONE, 0.0));
+        }
+        let columns = self.kept.last().filter(|d| d.stride == 1).map(|d| d.n);
+        match columns {
+            Some(n) => {
+                let (mut at, mut rest) = (range.start, dst);
+                while !rest.is_empty() {
+                    let width = (n - at % n).min(COLUMNS).min(rest.len());
+                    let (some, next) = rest.split_at_mut(width);
+                    reduce_columns::<F>(&self.reduced, &src[self.offset(at)..], some);
+                    (at, rest) = (at + width, next);
+                }
+            }
+            None => {
+                for (at, y) in range.zip(dst) {
+                    *y = reduce_rows::<F>(&self.reduced, &src[self.offset(at)..]);
+                }
+            }
+        }
+    }
+
+    /// Where the first of those elements is that one of the result is made of.
+    fn offset(&self, mut index: usize) -> usize {
+        let mut offset = 0;
+        for dim in self.kept.iter().rev() {
+            offset += index % dim.n * dim.stride;
+            index /= dim.n;
+        }
+        offset
+    }
+}
+
+/// How elements become one.
+trait Fold {
+    /// What no element is.
+    const NONE: f32;
+    /// Whether a first fold, by [`Max`], has what elements are taken relative to.
+    const SHIFTED: bool = false;
+
+    fn map<const FMA: bool>(x: f32, shift: f32) -> f32;
+    fn merge(a: f32, b: f32) -> f32;
+
+    fn finish(y: f32, _shift: f32) -> f32 {
+        y
+    }
+}
+
+macro_rules! folds {
+    ($($name:ident: $none:expr, |$x:ident| $map:expr, |$a:ident, $b:ident| $merge:expr;)*) => { $(
+        struct $name;
+
+        impl Fold for $name {
+            const NONE: f32 = $none;
+
+            #[inline(always)]
+            fn map<const FMA: bool>($x: f32, _shift: f32) -> f32 {
+                $map
+            }
+
+            #[inline(always)]
+            fn merge($a: f32, $b: f32) -> f32 {
+                $merge
+            }
+        }
+    )* };
+}
+
+folds! {
+    Sum: 0.0, |x| x, |a, b| a + b;
+    Magnitudes: 0.0, |x| x.abs(), |a, b| a + b;
+    Squares: 0.0, |x| x * x, |a, b| a + b;
+    Product: 1.0, |x| x, |a, b| a * b;
+    Max: f32::NEG_INFINITY, |x| x, |a, b| if b > a || b.is_nan() { b } else { a };
+    Min: f32::INFINITY, |x| x, |a, b| if b < a || b.is_nan() { b } else { a };
+}
+
+struct LogSumExp;
+
+impl Fold for LogSumExp {
+    const NONE: f32 = 0.0;
+    const SHIFTED: bool = true;
+
+    #[inline(always)]
+    fn map<const FMA: bool>(x: f32, shift: f32) -> f32 {
+        math::exp::<FMA>(x - shift)
+    }
+
+    #[inline(always)]
+    fn merge(a: f32, b: f32) -> f32 {
+        a + b
+    }
+
+    fn finish(y: f32, shift: f32) -> f32 {
+        y.ln() + shift
+    }
+}
+
+/// A maximum that may be subtracted: what is infinite would leave nothing.
+#[inline(always)]
+fn shift_of(max: f32) -> f32 {
+    if max.is_finite() { max } else { 0.0 }
+}
+
+vectorised! {
+    /// Each of a few neighbouring columns.
+    fn reduce_columns[F: Fold](reduced: &[Dim], src: &[f32], dst: &mut [f32]) {
+        let mut shift = [0.0; COLUMNS];
+        if F::SHIFTED {
+            let max = columns::<Max, FMA>(reduced, src, dst.len(), &shift);
+            for (shift, max) in shift.iter_mut().zip(max) {
+                *shift = shift_of(max);
+            }
+        }
+        let all = columns::<F, FMA>(reduced, src, dst.len(), &shift);
+        for (i, y) in dst.iter_mut().enumerate() {
+            *y = F::finish(all[i], shift[i]);
+        }
+    }
+
+    /// All elements along these dimensions.
+    fn reduce_rows[F: Fold](reduced: &[Dim], src: &[f32]) -> f32 {
+        let shift = if F::SHIFTED { shift_of(rows::<Max, FMA>(reduced, src, 0.0)) } else { 0.0 };
+        F::finish(rows::<F, FMA>(reduced, src, shift), shift)
+    }
+}
+
+#[inline(always)]
+fn columns<F: Fold, const FMA: bool>(
+    reduced: &[Dim],
+    src: &[f32],
+    width: usize,
+    shift: &[f32; COLUMNS],
+) -> [f32; COLUMNS] {
+    let mut all = [F::NONE; COLUMNS];
+    each_inner(reduced, |at, inner| {
+        for first in (0..inner.n).step_by(EXACT) {
+            let mut some = [F::NONE; COLUMNS];
+            for i in first..inner.n.min(first + EXACT) {
+                let row = &src[at + i * inner.stride..][..width];
+                if let Some(row) = row.first_chunk::<COLUMNS>() {
+                    for c in 0..COLUMNS {
+                        some[c] = F::merge(some[c], F::map::<FMA>(row[c], shift[c]));
+                    }
+                } else {
+                    for (c, x) in row.iter().enumerate() {
+                        some[c] = F::merge(some[c], F::map::<FMA>(*x, shift[c]));
+                    }
+                }
+            }
+            for c in 0..COLUMNS {
+                all[c] = F::merge(all[c], some[c]);
+            }
+        }
+    });
+    all
+}
+
+#[inline(always)]
+fn rows<F: Fold, const FMA: bool>(reduced: &[Dim], src: &[f32], shift: f32) -> f32 {
+    let mut all = F::NONE;
+    each_inner(reduced, |at, inner| {
+        if inner.stride != 1 {
+            for i in 0..inner.n {
+                all = F::merge(all, F::map::<FMA>(src[at + i * inner.stride], shift));
+            }
+            return;
+        }
+        for chunk in src[at..at + inner.n].chunks(EXACT * LANES) {
+            let mut some = [F::NONE; LANES];
+            let (whole, rest) = chunk.as_chunks::<LANES>();
+            for x in whole {
+                for i in 0..LANES {
+                    some[i] = F::merge(some[i], F::map::<FMA>(x[i], shift));
+                }
+            }
+            for (some, x) in some.iter_mut().zip(rest) {
+                *some = F::merge(*some, F::map::<FMA>(*x, shift));
+            }
+            all = F::merge(all, lanes::fold(some, F::merge));
+        }
+    });
+    all
+}
+
+/// The place of each run of the innermost of these dimensions, none of which is 0.
+#[inline(always)]
+fn each_inner(dims: &[Dim], mut work: impl FnMut(usize, Dim)) {
+    let Some((&inner, outer)) = dims.split_last() else {
+        return work(0, Dim { n: 1, stride: 1 });
+    };
+    let runs: usize = outer.iter().map(|d| d.n).product();
+    for run in 0..runs {
+        let (mut rest, mut at) = (run, 0);
+        for dim in outer.iter().rev() {
+            at += rest % dim.n * dim.stride;
+            rest /= dim.n;
+        }
+        work(at, inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Serial;
+    use super::super::parallel::tests::Two;
+    use super::super::testing::{close, numbers};
+    use super::*;
+
+    fn expected(kind: ReduceKind, shape: &[usize], axes: &[usize], x: &[f32]) -> Vec<f64> {
+        let out: Vec<usize> = (0..shape.len()).filter(|d| !axes.contains(d)).map(|d| shape[d]).collect();
+        let mut lists = vec![vec![]; out.iter().product()];
+        for (flat, x) in x.iter().enumerate() {
+            let (mut rest, mut at, mut unit) = (flat, 0, 1);
+            for d in (0..shape.len()).rev() {
+                if !axes.contains(&d) {
+                    at += rest % shape[d] * unit;
+                    unit *= shape[d];
+                }
+                rest /= shape[d];
+            }
+            lists[at].push(f64::from(*x));
+        }
+        let one = |list: Vec<f64>| {
+            let sum = |f: fn(f64) -> f64| list.iter().map(|x| f(*x)).sum::<f64>();
+            let max = list.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            match kind {
+                ReduceKind::Sum => sum(|x| x),
+                ReduceKind::Mean => sum(|x| x) / list.len() as f64,
+                ReduceKind::Max => max,
+                ReduceKind::Min => list.iter().copied().fold(f64::INFINITY, f64::min),
+                ReduceKind::Prod => list.iter().product(),
+                ReduceKind::L1 => sum(f64::abs),
+                ReduceKind::L2 => sum(|x| x * x).sqrt(),
+                ReduceKind::SumSquare => sum(|x| x * x),
+                ReduceKind::LogSumExp if max.is_infinite() => max,
+                ReduceKind::LogSumExp => list.iter().map(|x| (x - max).exp()).sum::<f64>().ln() + max,
+            }
+        };
+        lists.into_iter().map(one).collect()
+    }
+
+    const KINDS: [ReduceKind; 9] = [
+        ReduceKind::Sum,
+        ReduceKind::Mean,
+        ReduceKind::Max,
+        ReduceKind::Min,
+        ReduceKind::Prod,
+        ReduceKind::L1,
+        ReduceKind::L2,
+        ReduceKind::SumSquare,
+        ReduceKind::LogSumExp,
+    ];
+
+    #[test]
+    fn values_are_those_of_the_definition() {
+        for (shape, axes) in [
+            (vec![2, 49, 130], vec![1]),
+            (vec![1, 7, 7, 2048], vec![1, 2]),
+            (vec![300, 777], vec![1]),
+            (vec![100_000], vec![0]),
+            (vec![3, 4, 5, 6], vec![0, 2]),
+            (vec![3, 4, 5, 6], vec![1, 3]),
+            (vec![3, 4, 5, 6], vec![]),
+            (vec![20_000, 3], vec![0]),
+            (vec![2, 0], vec![1]),
+            (vec![0, 3], vec![1]),
+            (vec![], vec![]),
+        ] {
+            let x = numbers(shape.iter().product(), 3.0);
+            for kind in KINDS {
+                let plan = Reduce::new(kind, &shape, &axes).unwrap();
+                let expected = expected(kind, &shape, &axes, &x);
+                let n = plan.count() as f64;
+                let absolute = match kind {
+                    // Errors are relative to the sum of magnitudes.
+                    ReduceKind::Sum => 3e-7 * n,
+                    ReduceKind::Mean | ReduceKind::LogSumExp => 3e-7,
+                    ReduceKind::Prod => 1e-30,
+                    _ => 0.0,
+                };
+                let relative = if kind == ReduceKind::Prod { 1e-4 } else { 1e-6 };
+                for parallel in [&Serial as &dyn Parallel, &Two] {
+                    let mut y = vec![7.0; expected.len()];
+                    plan.run(parallel, &x, &mut y);
+                    close(&y, &expected, relative, absolute);
+                }
+            }
+        }
+        assert!(Reduce::new(ReduceKind::Sum, &[2], &[1]).is_err());
+    }
+
+    #[test]
+    fn nan_and_infinities_are_seen() {
+        let run = |kind, x: &[f32]| {
+            let mut y = [0.0];
+            Reduce::new(kind, &[x.len()], &[0]).unwrap().run(&Serial, x, &mut y);
+            y[0]
+        };
+        let mut x = vec![1.0; 100];
+        x[50] = f32::NAN;
+        assert!(KINDS.iter().all(|kind| run(*kind, &x).is_nan()));
+        assert_eq!(run(ReduceKind::LogSumExp, &[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
+        assert_eq!(run(ReduceKind::LogSumExp, &[f32::INFINITY, 1.0]), f32::INFINITY);
+        assert!((run(ReduceKind::LogSumExp, &[1000.0, 1000.0]) - 1000.6931).abs() < 1e-3);
+    }
+}

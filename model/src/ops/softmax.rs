@@ -1,0 +1,274 @@
+//! Softmax along an axis, and its logarithm.
+
+use super::lanes::{self, LANES};
+use super::parallel::{EXP, Parallel, split};
+use super::simd::vectorised;
+use super::vector_math as math;
+use super::{ShapeError, elements};
+
+/// Columns that are worked on at once where the axis is not the innermost.
+const COLUMNS: usize = 64;
+
+/// An axis of a tensor: what is outside it, its elements, what is inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Axis {
+    outer: usize,
+    n: usize,
+    inner: usize,
+}
+
+impl Axis {
+    fn new(op: &'static str, shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
+        if axis >= shape.len() {
+            return Err(ShapeError::new(op, format!("axis {axis} of a tensor of rank {}", shape.len())));
+        }
+        if elements(shape).is_none() {
+            return Err(ShapeError::new(op, format!("{shape:?} has too many elements")));
+        }
+        let product = |dims: &[usize]| dims.iter().product();
+        Ok(Self { outer: product(&shape[..axis]), n: shape[axis], inner: product(&shape[axis + 1..]) })
+    }
+
+    fn run(self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32], kernels: Kernels) {
+        let Axis { outer, n, inner } = self;
+        assert_eq!(dst.len(), outer * n * inner, "the destination has the operand's shape");
+        if let Some(src) = src {
+            assert_eq!(src.len(), dst.len(), "the operand has its shape");
+        }
+        let unit = n * inner;
+        split(parallel, dst, unit, unit.saturating_mul(EXP), &|units, part| {
+            let src = src.map(|x| &x[units.start * unit..units.start * unit + part.len()]);
+            if inner == 1 { (kernels.rows)(n, src, part) } else { (kernels.columns)(n, inner, src, part) }
+        });
+    }
+}
+
+/// What works on rows, and on columns of matrices.
+#[derive(Clone, Copy)]
+struct Kernels {
+    rows: fn(usize, Option<&[f32]>, &mut [f32]),
+    columns: fn(usize, usize, Option<&[f32]>, &mut [f32]),
+}
+
+/// The plan of `exp(x) / sum(exp(x))` along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Softmax(Axis);
+
+impl Softmax {
+    /// A plan for this shape.
+    pub fn new(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
+        Axis::new("softmax", shape, axis).map(Self)
+    }
+
+    /// Computes the result; without `src`, of what is in `dst`.
+    ///
+    /// # Panics
+    /// If a slice has not the length of the shape.
+    pub fn run(&self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32]) {
+        self.0.run(parallel, src, dst, Kernels { rows: softmax_rows, columns: softmax_columns });
+    }
+}
+
+/// The plan of the logarithm of [`Softmax`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSoftmax(Axis);
+
+impl LogSoftmax {
+    /// A plan for this shape.
+    pub fn new(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
+        Axis::new("log_softmax", shape, axis).map(Self)
+    }
+
+    /// Computes the result; without `src`, of what is in `dst`.
+    ///
+    /// # Panics
+    /// If a slice has not the length of the shape.
+    pub fn run(&self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32]) {
+        self.0.run(parallel, src, dst, Kernels { rows: log_softmax_rows, columns: log_softmax_columns });
+    }
+}
+
+/// Sums up to so many exponentials are taken in f32.
+const EXACT: usize = 4096;
+
+vectorised! {
+    fn softmax_rows(n: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+        for (r, row) in dst.chunks_exact_mut(n).enumerate() {
+            if let Some(src) = src {
+                let x = &src[r * n..(r + 1) * n];
+                let max = lanes::max(x);
+                for (y, x) in row.iter_mut().zip(x) {
+                    *y = math::exp_negative::<FMA>(*x - max);
+                }
+            } else {
+                let max = lanes::max(row);
+                for y in row.iter_mut() {
+                    *y = math::exp_negative::<FMA>(*y - max);
+                }
+            }
+            let scale = (1.0 / lanes::sum(row, |x| x)) as f32;
+            for y in row {
+                *y *= scale;
+            }
+        }
+    }
+
+    fn log_softmax_rows(n: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+        for (r, row) in dst.chunks_exact_mut(n).enumerate() {
+            if let Some(src) = src {
+                row.copy_from_slice(&src[r * n..(r + 1) * n]);
+            }
+            let max = lanes::max(row);
+            let log = lanes::sum(row, |x| math::exp_negative::<FMA>(x - max)).ln() as f32;
+            for y in row {
+                *y = (*y - max) - log;
+            }
+        }
+    }
+
+    fn softmax_columns(n: usize, inner: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+        for (m, matrix) in dst.chunks_exact_mut(n * inner).enumerate() {
+            if let Some(src) = src {
+                matrix.copy_from_slice(&src[m * n * inner..][..n * inner]);
+            }
+            for first in (0..inner).step_by(COLUMNS) {
+                let width = COLUMNS.min(inner - first);
+                let max = column_max(matrix, inner, first, width);
+                let mut total = [0.0f64; COLUMNS];
+                for rows in matrix.chunks_mut(EXACT * inner) {
+                    let mut sum = [0.0f32; COLUMNS];
+                    for row in rows.chunks_exact_mut(inner) {
+                        for (i, y) in row[first..first + width].iter_mut().enumerate() {
+                            *y = math::exp_negative::<FMA>(*y - max[i]);
+                            sum[i] += *y;
+                        }
+                    }
+                    add_all(&mut total, &sum);
+                }
+                let mut scale = [0.0f32; COLUMNS];
+                for (scale, total) in scale.iter_mut().zip(total) {
+                    *scale = (1.0 / total) as f32;
+                }
+                for row in matrix.chunks_exact_mut(inner) {
+                    for (y, scale) in row[first..first + width].iter_mut().zip(&scale) {
+                        *y *= scale;
+                    }
+                }
+            }
+        }
+    }
+
+    fn log_softmax_columns(n: usize, inner: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+        for (m, matrix) in dst.chunks_exact_mut(n * inner).enumerate() {
+            if let Some(src) = src {
+                matrix.copy_from_slice(&src[m * n * inner..][..n * inner]);
+            }
+            for first in (0..inner).step_by(COLUMNS) {
+                let width = COLUMNS.min(inner - first);
+                let max = column_max(matrix, inner, first, width);
+                let mut total = [0.0f64; COLUMNS];
+                for rows in matrix.chunks(EXACT * inner) {
+                    let mut sum = [0.0f32; COLUMNS];
+                    for row in rows.chunks_exact(inner) {
+                        for (i, y) in row[first..first + width].iter().enumerate() {
+                            sum[i] += math::exp_negative::<FMA>(*y - max[i]);
+                        }
+                    }
+                    add_all(&mut total, &sum);
+                }
+                let mut log = [0.0f32; COLUMNS];
+                for (log, total) in log.iter_mut().zip(total) {
+                    *log = total.ln() as f32;
+                }
+                for row in matrix.chunks_exact_mut(inner) {
+                    for (i, y) in row[first..first + width].iter_mut().enumerate() {
+                        *y = (*y - max[i]) - log[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn column_max(matrix: &[f32], inner: usize, first: usize, width: usize) -> [f32; COLUMNS] {
+    let mut max = [f32::NEG_INFINITY; COLUMNS];
+    for row in matrix.chunks_exact(inner) {
+        for (max, x) in max.iter_mut().zip(&row[first..first + width]) {
+            *max = if *x > *max { *x } else { *max };
+        }
+    }
+    max
+}
+
+#[inline(always)]
+fn add_all(total: &mut [f64; COLUMNS], sum: &[f32; COLUMNS]) {
+    for (total, sum) in total.iter_mut().zip(sum) {
+        *total += f64::from(*sum);
+    }
+}
+
+const _: () = assert!(COLUMNS.is_multiple_of(LANES));
+
+#[cfg(test)]
+mod tests {
+    use super::super::Serial;
+    use super::super::parallel::tests::Two;
+    use super::super::testing::{close, numbers};
+    use super::*;
+
+    fn expected(axis: Axis, x: &[f32], log: bool) -> Vec<f64> {
+        let Axis { outer, n, inner } = axis;
+        let mut y = vec![0.0; x.len()];
+        for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+            let at = |k: usize| (o * n + k) * inner + i;
+            let max = (0..n).map(|k| f64::from(x[at(k)])).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = (0..n).map(|k| (f64::from(x[at(k)]) - max).exp()).sum();
+            for k in 0..n {
+                let d = f64::from(x[at(k)]) - max;
+                y[at(k)] = if log { d - sum.ln() } else { d.exp() / sum };
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn values_are_those_of_the_definition() {
+        for (shape, axis) in [
+            (vec![3, 128], 1),
+            (vec![5, 1], 1),
+            (vec![2, 7], 0),
+            (vec![300, 77], 1),
+            (vec![4, 9, 130], 1),
+            (vec![2, 50_000], 1),
+            (vec![9000, 5], 0),
+            (vec![0, 4], 1),
+            (vec![4, 0], 1),
+            (vec![4, 0, 2], 1),
+        ] {
+            let x = numbers(shape.iter().product(), 20.0);
+            for parallel in [&Serial as &dyn Parallel, &Two] {
+                let plan = Softmax::new(&shape, axis).unwrap();
+                let mut y = vec![0.0; x.len()];
+                plan.run(parallel, Some(&x), &mut y);
+                close(&y, &expected(plan.0, &x, false), 1e-6, 1e-37);
+                y.copy_from_slice(&x);
+                plan.run(parallel, None, &mut y);
+                close(&y, &expected(plan.0, &x, false), 1e-6, 1e-37);
+                let plan = LogSoftmax::new(&shape, axis).unwrap();
+                plan.run(parallel, Some(&x), &mut y);
+                close(&y, &expected(plan.0, &x, true), 1e-6, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn infinities_are_as_defined() {
+        let plan = Softmax::new(&[2, 2], 1).unwrap();
+        let mut y = [f32::NEG_INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY, 3.0];
+        plan.run(&Serial, None, &mut y);
+        assert!(y[0].is_nan() && y[1].is_nan());
+        assert_eq!(y[2..], [0.0, 1.0]);
+        assert!(Softmax::new(&[2], 1).is_err());
+    }
+}
