@@ -13,8 +13,8 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use super::error::{FuncError, FuncErrorKind};
 use super::element::ElementType;
+use super::error::{FuncError, FuncErrorKind};
 use super::op::{Settings, TensorOp};
 use super::tensor::Tensor;
 use super::types::TensorType;
