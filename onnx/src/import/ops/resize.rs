@@ -1,13 +1,13 @@
 //! Images of other sizes.
 
-use kiln_ir::func::{ElementType, Tensor, TensorType, Unary};
+use kiln_ir::func::{ElementType, Tensor, TensorType};
 
 use super::Row;
 use super::movement::gathered;
 use super::quantization::saturated;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, one};
-use crate::import::program::{MOST_BYTES, Val, list, scalar};
+use crate::import::program::{MOST_BYTES, Val, list};
 
 pub(super) const OPS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
 
@@ -93,7 +93,8 @@ fn weights(place: f64, scale: f64, settings: &Settings) -> (f64, Vec<f64>) {
         }
     };
     let first = (-support / stretch).floor() + 1.0;
-    let count = (support - first + if is_cubic { 0.0 } else { 1.0 }).max(1.0 - first + 1.0);
+    // As many after the place as before it.
+    let count = 2.0 - 2.0 * first;
     let mut all: Vec<f64> = (0..count as u64).map(|i| kernel(first + i as f64 - ratio)).collect();
     if settings.is_antialiased {
         let sum: f64 = all.iter().sum();
