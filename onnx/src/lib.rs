@@ -13,13 +13,17 @@
 //! # Ok::<(), kiln_onnx::OnnxError>(())
 //! ```
 
+mod convert;
 mod error;
 mod graph;
+mod import;
 mod proto;
 mod tensor;
 
+pub use convert::{ConvertError, NotComputable};
 pub use error::OnnxError;
 pub use graph::{Attribute, Dim, Graph, Model, Node, OPSETS, Value};
+pub use import::{Bindings, ImportError, Imported};
 pub use tensor::{ElementType, Tensor};
 
 #[cfg(test)]

@@ -1,0 +1,191 @@
+//! What the import of a node sees: its inputs, its attributes, and the function that it adds to.
+
+use kiln_ir::func::{ElementType, Tensor, TensorType};
+
+use super::error::Fault;
+use super::program::{Program, Unknown, Val};
+use crate::graph::{Attribute, Node};
+
+/// The values that a node makes, in order: at least those that its graph names.
+pub(super) type Outputs = Result<Vec<Val>, Fault>;
+
+/// A node at its place in the function.
+pub(super) struct Ctx<'a> {
+    pub(super) node: &'a Node,
+    /// The version of ONNX's operators.
+    pub(super) opset: i64,
+    /// `None` where an optional one is left out.
+    pub(super) inputs: Vec<Option<Val>>,
+    pub(super) program: &'a mut Program,
+}
+
+/// One value as a node's outputs.
+pub(super) fn one(value: Val) -> Outputs {
+    Ok(vec![value])
+}
+
+impl Ctx<'_> {
+    /// An input that must be there.
+    pub(super) fn input(&self, index: usize) -> Result<Val, Fault> {
+        self.optional(index).ok_or_else(|| format!("lacks its input {index}").into())
+    }
+
+    /// An input that need not be there.
+    pub(super) fn optional(&self, index: usize) -> Option<Val> {
+        self.inputs.get(index).cloned().flatten()
+    }
+
+    /// All inputs, at least one.
+    pub(super) fn all_inputs(&self) -> Result<Vec<Val>, Fault> {
+        let inputs: Vec<_> = (0..self.inputs.len()).map(|i| self.input(i)).collect::<Result<_, _>>()?;
+        if inputs.is_empty() { Err("has no inputs".into()) } else { Ok(inputs) }
+    }
+
+    /// Whether an output is used or named.
+    pub(super) fn wants(&self, output: usize) -> bool {
+        self.node.outputs.get(output).is_some_and(|name| !name.is_empty())
+    }
+
+    pub(super) fn ty(&self, value: &Val) -> TensorType {
+        self.program.ty(value)
+    }
+
+    pub(super) fn shape(&self, value: &Val) -> Vec<u64> {
+        self.ty(value).shape().to_vec()
+    }
+
+    pub(super) fn rank(&self, value: &Val) -> usize {
+        self.ty(value).rank()
+    }
+
+    pub(super) fn element(&self, value: &Val) -> ElementType {
+        self.ty(value).element()
+    }
+
+    /// An input's elements; `what` is its name in ONNX.
+    pub(super) fn known(&mut self, index: usize, what: &str) -> Result<Option<Tensor>, Fault> {
+        let Some(value) = self.optional(index) else { return Ok(None) };
+        match self.program.known(&value) {
+            Ok(tensor) => Ok(Some(tensor)),
+            Err(Unknown::Input(source)) => {
+                let value = self.node.inputs.get(index).cloned().unwrap_or_default();
+                Err(Fault::Needs { input: what.into(), value, source })
+            }
+            Err(Unknown::TooLarge(ty)) => {
+                Err(format!("its {what} must be known at load, and depends on {ty}, which is too large for that").into())
+            }
+        }
+    }
+
+    /// An input's integers.
+    pub(super) fn known_ints(&mut self, index: usize, what: &str) -> Result<Option<Vec<i64>>, Fault> {
+        let Some(tensor) = self.known(index, what)? else { return Ok(None) };
+        match tensor.to_i64() {
+            Some(ints) => Ok(Some(ints)),
+            None => Err(format!("its {what} is {}: expected integers", tensor.ty()).into()),
+        }
+    }
+
+    /// Integers that old versions have as an attribute and newer ones as an input.
+    pub(super) fn setting(&mut self, name: &str, index: usize) -> Result<Option<Vec<i64>>, Fault> {
+        match self.ints(name)? {
+            Some(ints) => Ok(Some(ints)),
+            None => self.known_ints(index, name),
+        }
+    }
+
+    /// A known input of one element.
+    pub(super) fn known_number(&mut self, index: usize, what: &str) -> Result<Option<f64>, Fault> {
+        let Some(tensor) = self.known(index, what)? else { return Ok(None) };
+        match &tensor.to_f64()[..] {
+            [number] => Ok(Some(*number)),
+            _ => Err(format!("its {what} is {}: expected one number", tensor.ty()).into()),
+        }
+    }
+
+    fn wrong<T>(&self, name: &str, expected: &str) -> Result<T, Fault> {
+        Err(format!("attribute `{name}` is not {expected}").into())
+    }
+
+    pub(super) fn int_or_none(&self, name: &str) -> Result<Option<i64>, Fault> {
+        match self.node.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Int(i)) => Ok(Some(*i)),
+            Some(_) => self.wrong(name, "an integer"),
+        }
+    }
+
+    pub(super) fn int(&self, name: &str, default: i64) -> Result<i64, Fault> {
+        Ok(self.int_or_none(name)?.unwrap_or(default))
+    }
+
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Fault> {
+        Ok(self.int(name, default.into())? != 0)
+    }
+
+    pub(super) fn float_or_none(&self, name: &str) -> Result<Option<f64>, Fault> {
+        match self.node.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Float(f)) => Ok(Some((*f).into())),
+            Some(_) => self.wrong(name, "a floating-point number"),
+        }
+    }
+
+    /// A number; `default` has the precision of attributes.
+    pub(super) fn float(&self, name: &str, default: f32) -> Result<f64, Fault> {
+        Ok(self.float_or_none(name)?.unwrap_or(default.into()))
+    }
+
+    pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, Fault> {
+        match self.node.attributes.get(name) {
+            None => Ok(None),
+            Some(Attribute::Ints(ints)) => Ok(Some(ints.clone())),
+            Some(Attribute::Int(i)) => Ok(Some(vec![*i])),
+            // A file that does not say types of attributes has no type for an empty list, and it is guessed to be a number.
+            Some(_) => self.wrong(name, "a list of integers"),
+        }
+    }
+
+    pub(super) fn string(&self, name: &str, default: &str) -> Result<String, Fault> {
+        match self.node.attributes.get(name) {
+            None => Ok(default.into()),
+            Some(Attribute::String(s)) => Ok(String::from_utf8_lossy(s).into_owned()),
+            Some(_) => self.wrong(name, "a string"),
+        }
+    }
+
+    /// One value for each of some axes, from an attribute: not negative.
+    pub(super) fn per_axis(&self, name: &str, axes: usize, default: u64) -> Result<Vec<u64>, Fault> {
+        let Some(ints) = self.ints(name)?.filter(|list| !list.is_empty()) else { return Ok(vec![default; axes]) };
+        if ints.len() != axes {
+            return Err(format!("attribute `{name}` is {ints:?}: expected {axes} numbers").into());
+        }
+        numbers(name, &ints)
+    }
+}
+
+/// Numbers from 0.
+pub(super) fn numbers(name: &str, ints: &[i64]) -> Result<Vec<u64>, Fault> {
+    let all = ints.iter().map(|i| u64::try_from(*i).map_err(|_| format!("`{name}` is {ints:?}: none may be negative")));
+    Ok(all.collect::<Result<_, _>>()?)
+}
+
+/// An axis of a tensor of some rank, which may be counted from the end.
+pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, Fault> {
+    let from_first = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    let found = from_first.and_then(|a| usize::try_from(a).ok()).filter(|a| *a < rank);
+    found.ok_or_else(|| format!("there is no axis {axis}: its input has {rank}").into())
+}
+
+/// Several, each once.
+pub(super) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<usize>, Fault> {
+    let mut found = vec![];
+    for axis in axes {
+        let axis = axis_of(*axis, rank)?;
+        if found.contains(&axis) {
+            return Err(format!("axis {axis} is named twice").into());
+        }
+        found.push(axis);
+    }
+    Ok(found)
+}

@@ -1,0 +1,231 @@
+//! Attention, and positions by rotation.
+
+use kiln_ir::func::{Binary, ElementType, Structured, Tensor, Unary};
+
+use super::Row;
+use super::math::element;
+use super::movement::gathered;
+use super::shapes::triangle;
+use crate::import::error::Fault;
+use crate::import::node::{Ctx, Outputs, one};
+use crate::import::program::{MOST_BYTES, Val};
+
+pub(super) const OPS: &[Row] = &[("Attention", attention), ("RotaryEmbedding", rotary_embedding)];
+
+/// `[batch, sequence, heads * size]` as `[batch, heads, sequence, size]`.
+fn heads(c: &mut Ctx<'_>, x: &Val, attribute: &str) -> Result<Val, Fault> {
+    let count = c.int_or_none(attribute)?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    let count = count.ok_or_else(|| format!("lacks its `{attribute}`"))?;
+    let [batch, sequence, hidden] = c.shape(x)[..] else { return Err("its inputs have different ranks".into()) };
+    if hidden % count != 0 {
+        return Err(format!("{hidden} is not {count} heads of one size").into());
+    }
+    let x = c.reshape(x, [batch, sequence, count, hidden / count])?;
+    c.transpose(&x, &[0, 2, 1, 3])
+}
+
+/// Heads of keys or values, each for several heads of queries.
+fn repeated(c: &mut Ctx<'_>, x: &Val, count: u64) -> Result<Val, Fault> {
+    let [batch, own, sequence, size] = c.shape(x)[..] else { return Err("expected rank 4".into()) };
+    if own == count {
+        return Ok(x.clone());
+    }
+    if own == 0 || count % own != 0 {
+        return Err(format!("{own} heads of keys or values for {count} of queries").into());
+    }
+    let x = c.reshape(x, [batch, own, 1, sequence, size])?;
+    let x = c.broadcast(&x, [batch, own, count / own, sequence, size])?;
+    c.reshape(&x, [batch, count, sequence, size])
+}
+
+/// 0 where a mask is true, else minus infinity.
+fn bias_of(c: &mut Ctx<'_>, mask: &Val, like: &Val) -> Result<Val, Fault> {
+    let (zero, none) = (c.number_like(like, 0.0), c.number_like(like, f64::NEG_INFINITY));
+    c.select(mask, &zero, &none)
+}
+
+/// All that is added to scores of the type and the shape of some queries by some keys.
+fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, Fault> {
+    let (batch, queries) = (c.shape(q)[0], c.shape(q)[2]);
+    let mut parts = vec![];
+    if let Some(mut mask) = c.optional(3) {
+        let is_bool = c.element(&mask) == ElementType::Bool;
+        // A mask that is too short leaves the last keys out.
+        let shape = c.shape(&mask);
+        let missing = shape.last().and_then(|n| keys.checked_sub(*n)).filter(|n| *n > 0 && shape.last() != Some(&1));
+        if let Some(missing) = missing {
+            let mut rest = shape;
+            *rest.last_mut().expect("it is not empty") = missing;
+            let value = if is_bool { 0.0 } else { f64::NEG_INFINITY };
+            let rest = c.broadcast(&c.number_like(&mask, value), rest)?;
+            let axis = c.rank(&mask) - 1;
+            mask = c.concat(&[&mask, &rest], axis)?;
+        }
+        let to = c.element(q);
+        parts.push(if is_bool { bias_of(c, &mask, q)? } else { c.cast(&mask, to)? });
+    }
+    let valid = c.optional(6);
+    let valid = valid.map(|valid| c.cast(&valid, ElementType::I64)).transpose()?;
+    let valid = valid.map(|valid| c.reshape(&valid, [batch, 1, 1, 1])).transpose()?;
+    let is_causal = c.flag("is_causal", false)?;
+    match &valid {
+        Some(valid) if is_causal && c.optional(4).is_none() => {
+            // A query is as far from the last valid key as from the last query.
+            let distance = distances(queries, keys)?;
+            let offset = c.number_like(valid, queries as f64);
+            let offset = c.sub(valid, &offset)?;
+            let allowed = c.push(Binary::LessOrEqual {}, &[&distance, &offset])?;
+            parts.push(bias_of(c, &allowed, q)?);
+        }
+        _ if is_causal => {
+            let allowed = triangle(queries, keys, |query, key| key <= query.saturating_add(past as i64))?;
+            parts.push(bias_of(c, &allowed, q)?);
+        }
+        _ => {}
+    }
+    if let Some(valid) = &valid {
+        let keys = distances(1, keys)?;
+        let is_valid = c.push(Binary::Less {}, &[&keys, valid])?;
+        parts.push(bias_of(c, &is_valid, q)?);
+    }
+    let mut all = None;
+    for part in parts {
+        all = Some(match all {
+            None => part,
+            Some(all) => c.add(&all, &part)?,
+        });
+    }
+    Ok(all)
+}
+
+/// A matrix of each key's number less each query's.
+fn distances(queries: u64, keys: u64) -> Result<Val, Fault> {
+    if queries.saturating_mul(keys).saturating_mul(8) > MOST_BYTES {
+        return Err(format!("a mask of {queries} by {keys} is too large").into());
+    }
+    let numbers = (0..queries as i64).flat_map(|query| (0..keys as i64).map(move |key| key - query)).collect();
+    Ok(Val::Known(Tensor::from_elements::<i64>([queries, keys], numbers).map_err(|e| e.to_string())?))
+}
+
+fn attention(c: &mut Ctx<'_>) -> Outputs {
+    let (mut q, mut k, mut v) = (c.input(0)?, c.input(1)?, c.input(2)?);
+    let is_flat = c.rank(&q) == 3;
+    if is_flat {
+        q = heads(c, &q, "q_num_heads")?;
+        k = heads(c, &k, "kv_num_heads")?;
+        v = heads(c, &v, "kv_num_heads")?;
+    }
+    let (element_type, shape) = (c.element(&q), c.shape(&q));
+    let ([_, count, _, size], 4, 4) = (&shape[..], c.rank(&k), c.rank(&v)) else {
+        return Err(format!("{}, {} and {}: expected rank 3 or 4", c.ty(&q), c.ty(&k), c.ty(&v)).into());
+    };
+    let past = c.optional(4).map_or(0, |past| c.shape(&past).get(2).copied().unwrap_or(0));
+    if let Some(past) = c.optional(4) {
+        k = c.concat(&[&past, &k], 2)?;
+    }
+    if let Some(past) = c.optional(5) {
+        v = c.concat(&[&past, &v], 2)?;
+    }
+    let (present_key, present_value) = (k.clone(), v.clone());
+    let keys = c.shape(&k)[2];
+    let bias = bias(c, &q, keys, past)?;
+    let (k, v) = (repeated(c, &k, *count)?, repeated(c, &v, *count)?);
+
+    let transposed = c.matrix_transposed(&k)?;
+    let product = c.matmul(&q, &transposed)?;
+    let scale = c.float_or_none("scale")?.unwrap_or(1.0 / (*size as f64).sqrt());
+    let mut scores = c.scaled(&product, scale)?;
+    let mut shown = scores.clone();
+    let (softcap, mode) = (c.float("softcap", 0.0)?, c.int("qk_matmul_output_mode", 0)?);
+    if softcap > 0.0 {
+        let small = c.scaled(&scores, 1.0 / softcap)?;
+        let bent = c.unary(Unary::Tanh {}, &small)?;
+        scores = c.scaled(&bent, softcap)?;
+    }
+    if mode == 1 {
+        shown = scores.clone();
+    }
+    if let Some(bias) = bias {
+        scores = c.add(&scores, &bias)?;
+    }
+    if mode == 2 {
+        shown = scores.clone();
+    }
+    if let Some(number) = c.int_or_none("softmax_precision")? {
+        scores = c.cast(&scores, element(number)?)?;
+    }
+    let weights = c.push(Structured::Softmax { axis: 3 }, &[&scores])?;
+    if mode == 3 {
+        shown = weights.clone();
+    }
+    let v = c.cast(&v, c.element(&weights))?;
+    let mut y = c.matmul(&weights, &v)?;
+    y = c.cast(&y, element_type)?;
+    if is_flat {
+        let [batch, count, sequence, size] = c.shape(&y)[..] else { return Err("expected rank 4".into()) };
+        y = c.transpose(&y, &[0, 2, 1, 3])?;
+        y = c.reshape(&y, [batch, sequence, count.saturating_mul(size)])?;
+    }
+    let shown = if c.wants(3) { c.cast(&shown, element_type)? } else { shown };
+    Ok(vec![y, present_key, present_value, shown])
+}
+
+fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let heads = u64::try_from(c.int("num_heads", 0)?).unwrap_or(0);
+    // `[batch, sequence, heads, size]`
+    let split = match shape[..] {
+        [_, _, _, _] => c.transpose(&x, &[0, 2, 1, 3])?,
+        [batch, sequence, hidden] if heads > 0 && hidden % heads == 0 => {
+            c.reshape(&x, [batch, sequence, heads, hidden / heads])?
+        }
+        _ => return Err(format!("{} with `num_heads` of {heads}", c.ty(&x)).into()),
+    };
+    let [batch, sequence, heads, size] = c.shape(&split)[..] else { return Err("expected rank 4".into()) };
+    let rotated = match u64::try_from(c.int("rotary_embedding_dim", 0)?) {
+        Ok(0) => size,
+        Ok(n) if n <= size => n,
+        _ => return Err(format!("attribute `rotary_embedding_dim` is not from 0 to {size}").into()),
+    };
+    if rotated % 2 != 0 {
+        return Err(format!("{rotated} elements are not pairs").into());
+    }
+    let half = rotated / 2;
+    let mut caches = vec![];
+    for index in [1, 2] {
+        let mut cache = c.input(index)?;
+        if let Some(positions) = c.optional(3) {
+            if c.rank(&cache) == 0 {
+                return Err("its caches are scalars".into());
+            }
+            cache = gathered(c, &cache, &positions, 0)?;
+        }
+        caches.push(c.reshape(&cache, [batch, sequence, 1, half])?);
+    }
+    let (cos, sin) = (&caches[0], &caches[1]);
+    let is_interleaved = c.flag("interleaved", false)?;
+    let (a, b) = if is_interleaved {
+        (c.slice(&split, 3, 0, 2, half)?, c.slice(&split, 3, 1.min(size), 2, half)?)
+    } else {
+        (c.slice(&split, 3, 0, 1, half)?, c.slice(&split, 3, half, 1, half)?)
+    };
+    let products = [c.mul(cos, &a)?, c.mul(sin, &b)?, c.mul(sin, &a)?, c.mul(cos, &b)?];
+    let (mut real, mut imaginary) = (c.sub(&products[0], &products[1])?, c.add(&products[2], &products[3])?);
+    let mut axis = 3;
+    if is_interleaved {
+        real = c.reshape(&real, [batch, sequence, heads, half, 1])?;
+        imaginary = c.reshape(&imaginary, [batch, sequence, heads, half, 1])?;
+        axis = 4;
+    }
+    let mut y = c.concat(&[&real, &imaginary], axis)?;
+    y = c.reshape(&y, [batch, sequence, heads, rotated])?;
+    if rotated < size {
+        let rest = c.slice(&split, 3, rotated, 1, size - rotated)?;
+        y = c.concat(&[&y, &rest], 3)?;
+    }
+    if shape.len() == 4 {
+        return one(c.transpose(&y, &[0, 2, 1, 3])?);
+    }
+    one(c.reshape(&y, shape)?)
+}

@@ -1,0 +1,166 @@
+//! Softmax, and normalisations.
+
+use kiln_ir::func::{ElementType, ReduceKind, Structured, Unary};
+
+use super::Row;
+use crate::import::error::Fault;
+use crate::import::node::{Ctx, Outputs, axis_of, one};
+use crate::import::program::{Val, scalar};
+
+pub(super) const OPS: &[Row] = &[
+    ("BatchNormalization", batch_norm),
+    ("GroupNormalization", group_norm),
+    ("InstanceNormalization", instance_norm),
+    ("LRN", lrn),
+    ("LayerNormalization", layer_norm),
+    ("LogSoftmax", |c| softmax(c, |axis| Structured::LogSoftmax { axis })),
+    ("LpNormalization", lp_norm),
+    ("RMSNormalization", rms_norm),
+    ("Softmax", |c| softmax(c, |axis| Structured::Softmax { axis })),
+];
+
+/// Before version 13, all axes from one on are one.
+fn softmax(c: &mut Ctx<'_>, op: fn(u64) -> Structured) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    if c.opset >= 13 {
+        let axis = axis_of(c.int("axis", -1)?, shape.len())?;
+        return one(c.push(op(axis as u64), &[&x])?);
+    }
+    let axis = c.int("axis", 1)?;
+    let axis = if axis == shape.len() as i64 { shape.len() } else { axis_of(axis, shape.len())? };
+    if axis + 1 == shape.len() {
+        return one(c.push(op(axis as u64), &[&x])?);
+    }
+    let (outer, inner) = (shape[..axis].iter().product(), shape[axis..].iter().product());
+    let flat = c.reshape(&x, [outer, inner])?;
+    let y = c.push(op(1), &[&flat])?;
+    one(c.reshape(&y, shape)?)
+}
+
+fn batch_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let epsilon = c.float("epsilon", 1e-5)?.into();
+    let is_training = c.flag("training_mode", false)? || (1..5).any(|output| c.wants(output));
+    if is_training || (c.opset < 7 && !c.flag("is_test", false)?) {
+        return Err("statistics of the batch, as in training, are not supported: export the model for inference".into());
+    }
+    if !c.flag("spatial", true)? {
+        return Err("one statistic a pixel (`spatial` of 0) is not supported".into());
+    }
+    let element = c.element(&x);
+    let mut operands = vec![x];
+    for index in 1..5 {
+        let operand = c.input(index)?;
+        operands.push(c.cast(&operand, element)?);
+    }
+    let operands: Vec<_> = operands.iter().collect();
+    one(c.push(Structured::BatchNorm { epsilon, channels_last: false }, &operands)?)
+}
+
+/// Normalised over all of each of some groups of channels: `[n, groups, all of a group]`.
+fn grouped(c: &mut Ctx<'_>, x: &Val, groups: u64) -> Result<Val, Fault> {
+    let shape = c.shape(x);
+    if shape.len() < 3 || groups == 0 || shape[1] % groups != 0 {
+        return Err(format!("{} in {groups} group(s) of channels", c.ty(x)).into());
+    }
+    let inner = shape[1] / groups * shape[2..].iter().product::<u64>();
+    let x = c.reshape(x, [shape[0], groups, inner])?;
+    let epsilon = c.float("epsilon", 1e-5)?.into();
+    c.push(Structured::LayerNorm { axis: 2, epsilon }, &[&x])
+}
+
+/// Times the second input, plus the third, which go along the second axis.
+fn affine(c: &mut Ctx<'_>, x: &Val) -> Result<Val, Fault> {
+    let (scale, bias) = (c.input(1)?, c.input(2)?);
+    let shape = c.shape(x);
+    for value in [&scale, &bias] {
+        if c.shape(value) != shape[1..2] {
+            return Err(format!("its scale or bias is {}: expected {} numbers", c.ty(value), shape[1]).into());
+        }
+    }
+    let (scale, bias) = (c.along(&scale, 1, shape.len())?, c.along(&bias, 1, shape.len())?);
+    let scaled = c.mul(x, &scale)?;
+    c.add(&scaled, &bias)
+}
+
+fn instance_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let y = grouped(c, &x, shape.get(1).copied().unwrap_or(0))?;
+    let y = c.reshape(&y, shape)?;
+    one(affine(c, &y)?)
+}
+
+/// Scale and bias are by group before version 21, then by channel.
+fn group_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let groups = c.int_or_none("num_groups")?.and_then(|n| u64::try_from(n).ok()).ok_or("lacks its `num_groups`")?;
+    let mut y = grouped(c, &x, groups)?;
+    if c.opset < 21 {
+        y = affine(c, &y)?;
+        return one(c.reshape(&y, shape)?);
+    }
+    y = c.reshape(&y, shape)?;
+    one(affine(c, &y)?)
+}
+
+/// A scale or a bias in the shape of the axes that are normalised.
+fn stretched(c: &mut Ctx<'_>, value: Option<Val>, shape: &[u64]) -> Result<Option<Val>, Fault> {
+    value.map(|value| c.broadcast(&value, shape)).transpose()
+}
+
+fn layer_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let axis = axis_of(c.int("axis", -1)?, shape.len())?;
+    let epsilon = c.float("epsilon", 1e-5)?;
+    let scale = stretched(c, Some(c.input(1)?), &shape[axis..])?;
+    let bias = stretched(c, c.optional(2), &shape[axis..])?;
+    let operands: Vec<_> = [Some(&x), scale.as_ref(), bias.as_ref()].into_iter().flatten().collect();
+    let op = Structured::LayerNorm { axis: axis as u64, epsilon: epsilon.into() };
+    let mut outputs = vec![c.push(op, &operands)?];
+    if c.wants(1) || c.wants(2) {
+        let inner = if c.flag("stash_type", true)? { ElementType::F32 } else { c.element(&x) };
+        let x = c.cast(&x, inner)?;
+        let axes: Vec<usize> = (axis..shape.len()).collect();
+        let mean = c.reduce(&x, ReduceKind::Mean, &axes, true)?;
+        let centred = c.sub(&x, &mean)?;
+        let squared = c.mul(&centred, &centred)?;
+        let variance = c.reduce(&squared, ReduceKind::Mean, &axes, true)?;
+        let variance = c.add(&variance, &scalar(inner, epsilon))?;
+        let deviation = c.unary(Unary::Sqrt {}, &variance)?;
+        outputs.extend([mean, c.unary(Unary::Reciprocal {}, &deviation)?]);
+    }
+    Ok(outputs)
+}
+
+fn rms_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let axis = axis_of(c.int("axis", -1)?, shape.len())?;
+    let epsilon = c.float("epsilon", 1e-5)?.into();
+    let scale = c.broadcast(&c.input(1)?, &shape[axis..])?;
+    one(c.push(Structured::RmsNorm { axis: axis as u64, epsilon }, &[&x, &scale])?)
+}
+
+fn lrn(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let size = c.int_or_none("size")?.and_then(|n| u64::try_from(n).ok()).ok_or("lacks its `size`")?;
+    let (alpha, beta) = (c.float("alpha", 1e-4)?.into(), c.float("beta", 0.75)?.into());
+    let bias = c.float("bias", 1.0)?.into();
+    one(c.push(Structured::Lrn { size, alpha, beta, bias }, &[&x])?)
+}
+
+fn lp_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let axis = axis_of(c.int("axis", -1)?, c.rank(&x))?;
+    let kind = match c.int("p", 2)? {
+        1 => ReduceKind::L1,
+        2 => ReduceKind::L2,
+        p => return Err(format!("attribute `p` is {p}: expected 1 or 2").into()),
+    };
+    let norm = c.reduce(&x, kind, &[axis], true)?;
+    one(c.div(&x, &norm)?)
+}

@@ -1,0 +1,148 @@
+//! Numbers as integers with a scale and a zero point, and back.
+
+use kiln_ir::func::{ElementType, ReduceKind, Unary};
+
+use super::Row;
+use super::math::element;
+use crate::import::error::Fault;
+use crate::import::node::{Ctx, Outputs, axis_of, one};
+use crate::import::program::{Val, scalar};
+
+pub(super) const OPS: &[Row] = &[
+    ("DequantizeLinear", dequantize),
+    ("DynamicQuantizeLinear", dynamic_quantize),
+    ("QuantizeLinear", quantize),
+];
+
+/// Rounded to even, and no further than the type goes.
+pub(super) fn saturated(c: &mut Ctx<'_>, x: &Val, zero: Option<&Val>, to: ElementType) -> Result<Val, Fault> {
+    let Some((low, high)) = to.range() else { return Err(format!("{to} is not a type of integers").into()) };
+    let mut x = c.unary(Unary::Round {}, x)?;
+    if let Some(zero) = zero.filter(|zero| !c.is_zero(zero)) {
+        let zero = c.cast(zero, c.element(&x))?;
+        x = c.add(&x, &zero)?;
+    }
+    let x = c.unary(Unary::Clamp { low: low.into(), high: high.into() }, &x)?;
+    c.cast(&x, to)
+}
+
+/// A scale or a zero point, so that it stretches to the tensor: one for all, one for each of an axis, or one for each block.
+fn spread(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
+    let (shape, own) = (c.shape(x), c.shape(value));
+    let block = u64::try_from(c.int("block_size", 0)?).map_err(|_| "attribute `block_size` is negative")?;
+    if c.ty(value).elements() == 1 && block == 0 {
+        return c.reshape(value, []);
+    }
+    let axis = axis_of(c.int("axis", 1)?, shape.len())?;
+    if block == 0 {
+        if own != [shape[axis]] {
+            return Err(format!("a scale or zero point of {} for axis {axis} of {}", c.ty(value), c.ty(x)).into());
+        }
+        return c.along(value, axis, shape.len());
+    }
+    let mut expected = shape.clone();
+    expected[axis] = shape[axis].div_ceil(block);
+    if own != expected {
+        return Err(format!("a scale or zero point of {} for blocks of {block} of {}", c.ty(value), c.ty(x)).into());
+    }
+    // Each is repeated, and what the last block has not is cut off.
+    let mut split = own.clone();
+    split.insert(axis + 1, 1);
+    let mut wide = own.clone();
+    wide.insert(axis + 1, block);
+    let mut whole = own;
+    whole[axis] = whole[axis].checked_mul(block).ok_or("its blocks are too large")?;
+    let value = c.reshape(value, split)?;
+    let value = c.broadcast(&value, wide)?;
+    let value = c.reshape(&value, whole)?;
+    c.slice(&value, axis, 0, 1, shape[axis])
+}
+
+fn quantize(c: &mut Ctx<'_>) -> Outputs {
+    let (x, scale) = (c.input(0)?, c.input(1)?);
+    let zero = c.optional(2);
+    let to = match (&zero, c.int("output_dtype", 0)?) {
+        (Some(zero), _) => c.element(zero),
+        (None, 0) => ElementType::U8,
+        (None, number) => element(number)?,
+    };
+    let scale = spread(c, &scale, &x)?;
+    let (wide, scale) = (c.cast(&x, ElementType::F32)?, c.cast(&scale, ElementType::F32)?);
+    let zero = zero.map(|zero| spread(c, &zero, &x)).transpose()?;
+    let scaled = c.div(&wide, &scale)?;
+    one(saturated(c, &scaled, zero.as_ref(), to)?)
+}
+
+fn dequantize(c: &mut Ctx<'_>) -> Outputs {
+    let (x, scale) = (c.input(0)?, c.input(1)?);
+    let to = match c.int("output_dtype", 0)? {
+        0 => c.element(&scale),
+        number => element(number)?,
+    };
+    let zero = c.optional(2).filter(|zero| !c.is_zero(zero));
+    let mut y = x.clone();
+    if let Some(zero) = zero {
+        let zero = spread(c, &zero, &x)?;
+        let (wide, zero) = (c.cast(&x, ElementType::I32)?, c.cast(&zero, ElementType::I32)?);
+        y = c.sub(&wide, &zero)?;
+    }
+    let scale = spread(c, &scale, &x)?;
+    let (y, scale) = (c.cast(&y, ElementType::F32)?, c.cast(&scale, ElementType::F32)?);
+    let y = c.mul(&y, &scale)?;
+    one(c.cast(&y, to)?)
+}
+
+/// Scale and zero point from the least and the greatest element, so that 0 is exact.
+fn dynamic_quantize(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let axes: Vec<usize> = (0..c.rank(&x)).collect();
+    let (low, high) = (c.reduce(&x, ReduceKind::Min, &axes, false)?, c.reduce(&x, ReduceKind::Max, &axes, false)?);
+    let negative_or_zero = Unary::Clamp { low: f64::NEG_INFINITY.into(), high: 0.0.into() };
+    let (low, high) = (c.unary(negative_or_zero, &low)?, c.unary(Unary::Relu {}, &high)?);
+    let range = c.sub(&high, &low)?;
+    let levels = c.number_like(&x, 255.0);
+    let scale = c.div(&range, &levels)?;
+    let below = c.unary(Unary::Neg {}, &low)?;
+    let zero = c.div(&below, &scale)?;
+    let zero = saturated(c, &zero, None, ElementType::U8)?;
+    let scaled = c.div(&x, &scale)?;
+    Ok(vec![saturated(c, &scaled, Some(&zero), ElementType::U8)?, scale, zero])
+}
+
+/// An integer tensor less its zero point, exactly.
+pub(super) fn centred(c: &mut Ctx<'_>, x: &Val, zero: Option<Val>) -> Result<Val, Fault> {
+    let wide = c.cast(x, ElementType::I32)?;
+    let Some(zero) = zero.filter(|zero| !c.is_zero(zero)) else { return Ok(wide) };
+    let zero = c.cast(&zero, ElementType::I32)?;
+    let y = c.sub(&wide, &zero)?;
+    if c.shape(&y) != c.shape(x) {
+        return Err(format!("its zero point {} does not stretch to {}", c.ty(&zero), c.ty(x)).into());
+    }
+    Ok(y)
+}
+
+/// A sum of products of integers as an integer of less precision.
+pub(super) fn requantized(
+    c: &mut Ctx<'_>,
+    sum: &Val,
+    [a, b, y]: [&Val; 3],
+    zero: &Val,
+) -> Result<Val, Fault> {
+    let [a, b, y] = [c.cast(a, ElementType::F32)?, c.cast(b, ElementType::F32)?, c.cast(y, ElementType::F32)?];
+    let product = c.mul(&a, &b)?;
+    let factor = c.div(&product, &y)?;
+    let wide = c.cast(sum, ElementType::F32)?;
+    let scaled = c.mul(&wide, &factor)?;
+    let scaled = if c.shape(&scaled) == c.shape(sum) { scaled } else { return Err("its scales do not stretch to its result".into()) };
+    saturated(c, &scaled, Some(zero), c.element(zero))
+}
+
+/// One number for all, if there is but one.
+pub(super) fn single(c: &mut Ctx<'_>, value: &Val) -> Result<Option<Val>, Fault> {
+    if let Val::Known(tensor) = value
+        && let Some(number) = tensor.splat()
+    {
+        return Ok(Some(scalar(tensor.ty().element(), number)));
+    }
+    if c.ty(value).elements() == 1 { c.reshape(value, []).map(Some) } else { Ok(None) }
+}

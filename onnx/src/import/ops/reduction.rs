@@ -1,0 +1,58 @@
+//! Reductions along axes.
+
+use kiln_ir::func::{ReduceKind, Structured, Unary};
+
+use super::Row;
+use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
+
+pub(super) const OPS: &[Row] = &[
+    ("ArgMax", |c| arg(c, true)),
+    ("ArgMin", |c| arg(c, false)),
+    ("CumSum", cumsum),
+    ("ReduceL1", |c| reduce(c, ReduceKind::L1)),
+    ("ReduceL2", |c| reduce(c, ReduceKind::L2)),
+    ("ReduceLogSum", reduce_log_sum),
+    ("ReduceLogSumExp", |c| reduce(c, ReduceKind::LogSumExp)),
+    ("ReduceMax", |c| reduce(c, ReduceKind::Max)),
+    ("ReduceMean", |c| reduce(c, ReduceKind::Mean)),
+    ("ReduceMin", |c| reduce(c, ReduceKind::Min)),
+    ("ReduceProd", |c| reduce(c, ReduceKind::Prod)),
+    ("ReduceSum", |c| reduce(c, ReduceKind::Sum)),
+    ("ReduceSumSquare", |c| reduce(c, ReduceKind::SumSquare)),
+];
+
+fn reduce(c: &mut Ctx<'_>, kind: ReduceKind) -> Outputs {
+    let x = c.input(0)?;
+    let rank = c.rank(&x);
+    let axes = match c.setting("axes", 1)?.filter(|axes| !axes.is_empty()) {
+        Some(axes) => axes_of(&axes, rank)?,
+        None if c.flag("noop_with_empty_axes", false)? => vec![],
+        None => (0..rank).collect(),
+    };
+    let keep = c.flag("keepdims", true)?;
+    use ReduceKind::{Max, Mean, Min, Prod, Sum};
+    if axes.is_empty() && matches!(kind, Max | Mean | Min | Prod | Sum) {
+        return one(x);
+    }
+    one(c.reduce(&x, kind, &axes, keep)?)
+}
+
+fn reduce_log_sum(c: &mut Ctx<'_>) -> Outputs {
+    let sum = reduce(c, ReduceKind::Sum)?.remove(0);
+    one(c.unary(Unary::Log {}, &sum)?)
+}
+
+fn arg(c: &mut Ctx<'_>, max: bool) -> Outputs {
+    let x = c.input(0)?;
+    let axis = axis_of(c.int("axis", 0)?, c.rank(&x))? as u64;
+    let (keep, last) = (c.flag("keepdims", true)?, c.flag("select_last_index", false)?);
+    one(c.push(Structured::ArgReduce { max, axis, keep, last }, &[&x])?)
+}
+
+fn cumsum(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let axis = c.known_number(1, "axis")?.ok_or("lacks its axis")?;
+    let axis = axis_of(axis as i64, c.rank(&x))? as u64;
+    let (exclusive, reverse) = (c.flag("exclusive", false)?, c.flag("reverse", false)?);
+    one(c.push(Structured::CumSum { axis, exclusive, reverse }, &[&x])?)
+}

@@ -1,0 +1,258 @@
+//! Constants, shapes as values, and the same elements in other shapes.
+
+use kiln_ir::func::{ElementType, Tensor, TensorType};
+
+use super::Row;
+use crate::graph::Attribute;
+use crate::import::error::Fault;
+use crate::import::node::{Ctx, Outputs, axes_of, axis_of, numbers, one};
+use crate::import::program::{MOST_BYTES, Val, list, scalar};
+
+pub(super) const OPS: &[Row] = &[
+    ("Constant", constant),
+    ("ConstantOfShape", constant_of_shape),
+    ("Dropout", dropout),
+    ("Expand", expand),
+    ("Flatten", flatten),
+    ("Identity", |c| one(c.input(0)?)),
+    ("NonZero", non_zero),
+    ("Range", range),
+    ("Reshape", reshape),
+    ("Shape", shape),
+    ("Size", size),
+    ("Squeeze", squeeze),
+    ("Tile", tile),
+    ("Trilu", trilu),
+    ("Unsqueeze", unsqueeze),
+];
+
+fn constant(c: &mut Ctx<'_>) -> Outputs {
+    let floats = |shape: Vec<u64>, values: Vec<f32>| {
+        one(Val::Known(Tensor::from_elements(shape, values).expect("as many as the shape says")))
+    };
+    for (name, attribute) in &c.node.attributes {
+        return match (name.as_str(), attribute) {
+            ("value", Attribute::Tensor(tensor)) => one(Val::Known(Tensor::try_from(tensor).map_err(|e| e.to_string())?)),
+            ("value_float", Attribute::Float(value)) => floats(vec![], vec![*value]),
+            ("value_floats", Attribute::Floats(values)) => floats(vec![values.len() as u64], values.clone()),
+            ("value_int", Attribute::Int(value)) => one(Val::Known(Tensor::scalar(*value))),
+            ("value_ints", Attribute::Ints(values)) => one(list(values.clone())),
+            _ => Err(format!("a constant of `{name}` is not supported").into()),
+        };
+    }
+    Err("lacks its value".into())
+}
+
+fn constant_of_shape(c: &mut Ctx<'_>) -> Outputs {
+    let shape = c.known_ints(0, "shape")?.ok_or("lacks its input 0")?;
+    let shape = numbers("shape", &shape)?;
+    let value = match c.node.attributes.get("value") {
+        None => scalar(ElementType::F32, 0.0),
+        Some(Attribute::Tensor(tensor)) => {
+            let tensor = Tensor::try_from(tensor).map_err(|e| e.to_string())?;
+            c.reshape(&Val::Known(tensor), [])?
+        }
+        Some(_) => return Err("attribute `value` is not a tensor".into()),
+    };
+    one(c.broadcast(&value, shape)?)
+}
+
+/// Nothing is dropped where a network is only used.
+fn dropout(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    if c.known_number(2, "training_mode")?.is_some_and(|n| n != 0.0) {
+        return Err("dropping at random, as in training, is not supported".into());
+    }
+    let mut outputs = vec![x.clone()];
+    if c.wants(1) {
+        let ty = if c.opset < 10 { c.element(&x) } else { ElementType::Bool };
+        let shape = c.shape(&x);
+        outputs.push(c.broadcast(&scalar(ty, 1.0), shape)?);
+    }
+    Ok(outputs)
+}
+
+fn expand(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.known_ints(1, "shape")?.ok_or("lacks its input 1")?;
+    let mut shape = numbers("shape", &shape)?;
+    // Both stretch: a 1 in the shape keeps what the tensor has.
+    let own = c.shape(&x);
+    while shape.len() < own.len() {
+        shape.insert(0, 1);
+    }
+    let offset = shape.len() - own.len();
+    for (size, own) in shape[offset..].iter_mut().zip(own) {
+        *size = if *size == 1 { own } else { *size };
+    }
+    one(c.broadcast(&x, shape)?)
+}
+
+fn tile(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let mut repeats = c.known_ints(1, "repeats")?.ok_or("lacks its input 1")?;
+    if c.opset < 6 {
+        // The first version repeats along one axis.
+        let (tiles, axis) = (repeats.first().copied(), c.known_number(2, "axis")?);
+        let (Some(tiles), Some(axis)) = (tiles, axis) else { return Err("lacks its tiles or its axis".into()) };
+        repeats = vec![1; shape.len()];
+        repeats[axis_of(axis as i64, shape.len())?] = tiles;
+    }
+    let repeats = numbers("repeats", &repeats)?;
+    if repeats.len() != shape.len() {
+        return Err(format!("{} repeats for {}", repeats.len(), c.ty(&x)).into());
+    }
+    // Each axis that is repeated gets an axis of 1 before it, which stretches.
+    let (mut split, mut wide, mut whole) = (vec![], vec![], vec![]);
+    for (size, times) in shape.iter().zip(&repeats) {
+        if *times != 1 {
+            split.push(1);
+            wide.push(*times);
+        }
+        split.push(*size);
+        wide.push(*size);
+        whole.push(size.checked_mul(*times).ok_or("its result is too large")?);
+    }
+    let x = c.reshape(&x, split)?;
+    let x = c.broadcast(&x, wide)?;
+    one(c.reshape(&x, whole)?)
+}
+
+/// The product of some dimensions, which are a tensor's.
+fn product(shape: &[u64]) -> u64 {
+    shape.iter().product()
+}
+
+fn flatten(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let axis = c.int("axis", 1)?;
+    // The axis may be the one after the last.
+    let axis = if axis == shape.len() as i64 { shape.len() } else { axis_of(axis, shape.len())? };
+    one(c.reshape(&x, [product(&shape[..axis]), product(&shape[axis..])])?)
+}
+
+fn reshape(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let asked = c.setting("shape", 1)?.ok_or("lacks its shape")?;
+    let own = c.shape(&x);
+    let is_zero_kept = c.flag("allowzero", false)?;
+    let mut shape = vec![];
+    let mut open = None;
+    for (axis, size) in asked.iter().enumerate() {
+        shape.push(match *size {
+            0 if !is_zero_kept => *own.get(axis).ok_or_else(|| format!("there is no axis {axis} to keep in {own:?}"))?,
+            -1 if open.is_some() => return Err(format!("two dimensions of {asked:?} are open").into()),
+            -1 => {
+                open = Some(axis);
+                1
+            }
+            size => u64::try_from(size).map_err(|_| format!("a dimension of {size}"))?,
+        });
+    }
+    if let Some(axis) = open {
+        let rest = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n)).ok_or("its shape is too large")?;
+        let all = c.ty(&x).elements();
+        if rest == 0 || all % rest != 0 {
+            return Err(format!("{own:?} does not become {asked:?}").into());
+        }
+        shape[axis] = all / rest;
+    }
+    one(c.reshape(&x, shape)?)
+}
+
+fn shape(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape: Vec<i64> = c.shape(&x).iter().map(|n| *n as i64).collect();
+    let rank = shape.len() as i64;
+    let within = |at: i64| if at < 0 { at.saturating_add(rank).max(0) } else { at.min(rank) } as usize;
+    let (start, end) = (within(c.int("start", 0)?), within(c.int("end", rank)?));
+    one(list(shape.get(start..end).unwrap_or_default().to_vec()))
+}
+
+fn size(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    one(Val::Known(Tensor::scalar(c.ty(&x).elements() as i64)))
+}
+
+fn squeeze(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let axes = match c.setting("axes", 1)? {
+        Some(axes) => axes_of(&axes, shape.len())?,
+        None => (0..shape.len()).filter(|axis| shape[*axis] == 1).collect(),
+    };
+    if let Some(axis) = axes.iter().find(|axis| shape[**axis] != 1) {
+        return Err(format!("axis {axis} of {} has not 1 element", c.ty(&x)).into());
+    }
+    let kept = shape.iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, n)| *n);
+    one(c.reshape(&x, kept.collect::<Vec<_>>())?)
+}
+
+fn unsqueeze(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let axes = c.setting("axes", 1)?.ok_or("lacks its axes")?;
+    let own = c.shape(&x);
+    let rank = own.len() + axes.len();
+    let axes = axes_of(&axes, rank)?;
+    let mut own = own.into_iter();
+    let shape = (0..rank).map(|axis| if axes.contains(&axis) { Some(1) } else { own.next() });
+    one(c.reshape(&x, shape.collect::<Option<Vec<_>>>().expect("each axis is new or its own"))?)
+}
+
+fn range(c: &mut Ctx<'_>) -> Outputs {
+    let element = c.input(0).map(|v| c.element(&v))?;
+    let mut numbers = vec![];
+    for (index, what) in ["start", "limit", "delta"].into_iter().enumerate() {
+        numbers.push(c.known_number(index, what)?.ok_or_else(|| format!("lacks its {what}"))?);
+    }
+    let [start, limit, delta] = numbers[..] else { return Err("takes three numbers".into()) };
+    let count = ((limit - start) / delta).ceil().max(0.0);
+    if !count.is_finite() || count * element.bytes() as f64 > MOST_BYTES as f64 {
+        return Err(format!("a range from {start} to {limit} by {delta} is too large").into());
+    }
+    let values: Vec<f64> = (0..count as u64).map(|i| start + i as f64 * delta).collect();
+    let ty = TensorType::new(element, [values.len() as u64])?;
+    one(Val::Known(Tensor::from_f64(ty, &values)))
+}
+
+/// The number of elements decides about shapes, so they must be known.
+fn non_zero(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.known(0, "operand")?.ok_or("lacks its input 0")?;
+    let shape = x.ty().shape().to_vec();
+    let found: Vec<u64> = x.to_f64().iter().zip(0..).filter(|(v, _)| **v != 0.0).map(|(_, at)| at).collect();
+    let mut coordinates = vec![];
+    for axis in 0..shape.len() {
+        let inner = product(&shape[axis + 1..]);
+        coordinates.extend(found.iter().map(|at| (at / inner % shape[axis]) as i64));
+    }
+    let tensor = Tensor::from_elements([shape.len() as u64, found.len() as u64], coordinates);
+    one(Val::Known(tensor.map_err(|e| e.to_string())?))
+}
+
+/// The upper or the lower triangle of matrices, with zeros elsewhere.
+fn trilu(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let offset = c.known_number(1, "k")?.unwrap_or(0.0) as i64;
+    let is_upper = c.flag("upper", true)?;
+    let zero = c.number_like(&x, 0.0);
+    let shape = c.shape(&x);
+    let [.., rows, columns] = shape[..] else { return Err(format!("{}: expected matrices", c.ty(&x)).into()) };
+    let mask = triangle(rows, columns, |row, column| {
+        let diagonal = column.saturating_sub(row);
+        if is_upper { diagonal >= offset } else { diagonal <= offset }
+    })?;
+    one(c.select(&mask, &x, &zero)?)
+}
+
+/// A matrix of booleans.
+pub(super) fn triangle(rows: u64, columns: u64, is_in: impl Fn(i64, i64) -> bool) -> Result<Val, Fault> {
+    let ty = TensorType::new(ElementType::Bool, [rows, columns])?;
+    if ty.bytes() > MOST_BYTES / 8 {
+        return Err(format!("a mask of {ty} is too large").into());
+    }
+    let elements = (0..rows as i64).flat_map(|row| (0..columns as i64).map(move |column| (row, column)));
+    let elements: Vec<f64> = elements.map(|(row, column)| f64::from(u8::from(is_in(row, column)))).collect();
+    Ok(Val::Known(Tensor::from_f64(ty, &elements)))
+}
