@@ -145,18 +145,17 @@ impl Plan {
         mut told: impl FnMut(usize, bool),
     ) -> Result<(), ModelError> {
         let threads = RuntimeThreads::new(runtime);
-        let mut inputs: Vec<Input<'_>> = Vec::with_capacity(8);
         for (i, step) in self.steps.iter().enumerate() {
             told(i, false);
             let parts = arena.parts(self.range(step.output, 0, self.buffers[step.output].bytes));
-            inputs.clear();
-            inputs.extend(step.inputs.iter().enumerate().map(|(n, place)| {
+            let input = |(n, place): (usize, &Place)| {
                 (step.in_place != Some(n)).then(|| match place.home {
                     Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
                     Home::Constant(at) => self.constant(at, place),
                     Home::Buffer(at) => parts.input(self.range(at, place.offset, place.bytes)),
                 })
-            }));
+            };
+            let inputs: Vec<Input<'_>> = step.inputs.iter().enumerate().map(input).collect();
             step.action.run(&threads, &inputs, parts.output)?;
             threads.check()?;
             told(i, true);
