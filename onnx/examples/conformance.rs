@@ -1,6 +1,8 @@
 //! Runs tests in the layout of ONNX's own through the import and the interpreter:
 //! `cargo run --release -p kiln-onnx --example conformance -- FOLDER...`, each with a `model.onnx` and `test_data_set_*`.
+//! With `--import` before them, models are imported only, and what is in their functions is counted.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +11,11 @@ use kiln_ir::func::{Def, Func, Tensor};
 use kiln_onnx::{Bindings, ImportError, Imported, Model};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folders: Vec<PathBuf> = std::env::args().skip(1).map(PathBuf::from).collect();
+    let is_run = std::env::args().nth(1).is_none_or(|first| first != "--import");
+    let folders: Vec<PathBuf> = std::env::args().skip(if is_run { 1 } else { 2 }).map(PathBuf::from).collect();
     let mut failed = 0;
     for folder in &folders {
-        if let Err(why) = test(folder) {
+        if let Err(why) = test(folder, is_run) {
             failed += 1;
             println!("{}: {why}", folder.display());
         }
@@ -21,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if failed == 0 { Ok(()) } else { Err(format!("{failed} failed").into()) }
 }
 
-fn test(folder: &Path) -> Result<(), Box<dyn Error>> {
+fn test(folder: &Path, is_run: bool) -> Result<(), Box<dyn Error>> {
     let model = Model::open(folder.join("model.onnx"))?;
     let is_quantized =
         model.graph.nodes.iter().any(|node| node.op.starts_with("QLinear") || node.op.contains("QuantizeLinear"));
@@ -32,6 +35,10 @@ fn test(folder: &Path) -> Result<(), Box<dyn Error>> {
         let inputs = tensors(&set, "input")?;
         let expected = tensors(&set, "output")?;
         let imported = import(&model, &inputs)?;
+        if !is_run {
+            println!("{}: {}", folder.display(), counts(&imported.func));
+            break;
+        }
         let results = interpret(&imported.func, &inputs)?;
         if results.len() != expected.len() {
             return Err(format!("{} outputs, expected {}", results.len(), expected.len()).into());
@@ -63,6 +70,20 @@ fn import(model: &Model, inputs: &[Tensor]) -> Result<Imported, Box<dyn Error>> 
     }
 }
 
+/// How often each operation is in a function.
+fn counts(func: &Func) -> String {
+    let mut counts = BTreeMap::new();
+    for (_, value) in func.values() {
+        let word = match &value.def {
+            Def::Argument => "argument",
+            Def::Constant(_) => "constant",
+            Def::Result { op, .. } => op.name(),
+        };
+        *counts.entry(word).or_insert(0) += 1;
+    }
+    format!("{counts:?}")
+}
+
 /// The results of a function, every value rounded to its type.
 fn interpret(func: &Func, arguments: &[Tensor]) -> Result<Vec<Tensor>, Box<dyn Error>> {
     let mut arguments = arguments.iter();
@@ -71,7 +92,9 @@ fn interpret(func: &Func, arguments: &[Tensor]) -> Result<Vec<Tensor>, Box<dyn E
         let result = match &value.def {
             Def::Argument => arguments.next().ok_or("too few inputs")?.clone(),
             Def::Constant(_) => func.constant(id).ok_or("not a constant")?,
-            Def::Result { op, operands } => op.apply(&operands.iter().map(|o| &values[o.index()]).collect::<Vec<_>>())?,
+            Def::Result { op, operands } => {
+                op.apply(&operands.iter().map(|o| &values[o.index()]).collect::<Vec<_>>())?
+            }
         };
         if *result.ty() != value.ty {
             return Err(format!("%{} is {}, computed as {}", value.name, value.ty, result.ty()).into());
@@ -93,7 +116,8 @@ fn compare(result: &Tensor, expected: &Tensor, is_quantized: bool) -> Result<(),
         false if is_quantized => (0.0, 1.0),
         false => (0.0, 0.0),
     };
-    let is_close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs();
+    let is_close =
+        |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs();
     match result.iter().zip(&reference).enumerate().find(|(_, (a, b))| !is_close(**a, **b)) {
         None => Ok(()),
         Some((at, (a, b))) => Err(format!("element {at} is {a}, expected {b}")),

@@ -57,7 +57,8 @@ impl Bindings {
 
     /// The inputs with their types.
     pub(super) fn resolve(&self, inputs: &[Value]) -> Result<Vec<Input>, ImportError> {
-        let dim_names: BTreeSet<&String> = inputs.iter().flat_map(|v| v.shape.iter().flatten()).filter_map(named).collect();
+        let dim_names: BTreeSet<&String> =
+            inputs.iter().flat_map(|v| v.shape.iter().flatten()).filter_map(named).collect();
         for name in self.shapes.keys().chain(self.values.keys()) {
             if !inputs.iter().any(|v| v.name == *name) {
                 let known = inputs.iter().map(|v| v.name.clone()).collect();
@@ -68,14 +69,19 @@ impl Bindings {
             let known = dim_names.into_iter().cloned().collect();
             return Err(ImportError::Unbound { what: "dimension", name: name.clone(), known });
         }
-        // Names of dimensions are the same everywhere: the shape of one input says them for all.
-        let mut dims = self.dims.clone();
+        // A name stands for one size everywhere: the shape of one input says it for the others. Some files have one name for
+        // all that is not known, which then says nothing.
+        let mut learned: BTreeMap<&String, Option<u64>> = BTreeMap::new();
         for input in inputs {
             let (Some(bound), Some(model)) = (self.bound_shape(&input.name), &input.shape) else { continue };
-            for (size, dim) in bound.iter().zip(model) {
-                if let Some(name) = named(dim) {
-                    dims.entry(name.clone()).or_insert(*size);
-                }
+            for (size, name) in bound.iter().zip(model).filter_map(|(size, dim)| Some((*size, named(dim)?))) {
+                learned.entry(name).and_modify(|known| *known = known.filter(|n| *n == size)).or_insert(Some(size));
+            }
+        }
+        let mut dims = self.dims.clone();
+        for (name, size) in learned {
+            if let Some(size) = size {
+                dims.entry(name.clone()).or_insert(size);
             }
         }
         inputs.iter().map(|input| self.input(input, &dims)).collect()
@@ -90,21 +96,20 @@ impl Bindings {
         let name = &input.name;
         let value = self.values.get(name);
         let bad = |why: String| ImportError::Value { name: name.clone(), why };
-        let contradiction =
-            |bound: String, why: String| ImportError::Contradiction { input: name.clone(), bound, why };
+        let contradiction = |bound: String, why: String| ImportError::Contradiction { input: name.clone(), bound, why };
         let shape = match (self.bound_shape(name), &input.shape) {
             (Some(bound), None) => bound.to_vec(),
             (None, None) => return Err(ImportError::NoShape { input: name.clone() }),
             (Some(bound), Some(model)) => {
                 let fits = |size: &u64, dim: &Dim| match dim {
                     Dim::Known(n) => *size == *n as u64,
-                    Dim::Named(name) => dims.get(name).is_none_or(|n| n == size),
+                    Dim::Named(name) => self.dims.get(name).is_none_or(|n| n == size),
                 };
                 if bound.len() != model.len() || !bound.iter().zip(model).all(|(size, dim)| fits(size, dim)) {
                     let known = |dim: &Dim| match dim {
                         Dim::Known(n) => n.to_string(),
                         Dim::Named(name) if name.is_empty() => "?".into(),
-                        Dim::Named(name) => match dims.get(name) {
+                        Dim::Named(name) => match self.dims.get(name) {
                             Some(n) => format!("{name}={n}"),
                             None => name.clone(),
                         },
@@ -129,7 +134,9 @@ impl Bindings {
         let element = match (input.dtype, value) {
             (Some(dtype), _) => ElementType::try_from(dtype).map_err(|e| bad(e.to_string()))?,
             (None, Some(tensor)) => tensor.ty().element(),
-            (None, None) => return Err(bad("the model does not say the type of its elements, or it is no tensor".into())),
+            (None, None) => {
+                return Err(bad("the model does not say the type of its elements, or it is no tensor".into()));
+            }
         };
         if shape.len() > MOST_AXES {
             return Err(bad(format!("it has more than {MOST_AXES} dimensions")));

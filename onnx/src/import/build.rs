@@ -96,7 +96,11 @@ impl Ctx<'_> {
     }
 
     pub(super) fn concat(&mut self, parts: &[&Val], axis: usize) -> Made {
-        if let [only] = parts { Ok((*only).clone()) } else { self.push(Structured::Concat { axis: axis as u64 }, parts) }
+        if let [only] = parts {
+            Ok((*only).clone())
+        } else {
+            self.push(Structured::Concat { axis: axis as u64 }, parts)
+        }
     }
 
     pub(super) fn reduce(&mut self, x: &Val, kind: ReduceKind, axes: &[usize], keep: bool) -> Made {

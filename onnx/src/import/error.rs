@@ -50,7 +50,10 @@ pub enum ImportError {
         why: String,
     },
     /// An operator that is not known.
-    #[error("node `{node}`: operator `{op}` of {} in version {opset} is not supported: supported are {supported}", domain_text(domain))]
+    #[error(
+        "node `{node}`: operator `{op}` of {} in version {opset} is not supported: supported are {supported}",
+        domain_text(domain)
+    )]
     Op {
         /// The node.
         node: String,

@@ -116,9 +116,13 @@ impl Import<'_> {
         let (name, op) = (node.name.clone(), node.op.clone());
         let outputs = import(&mut ctx).map_err(|fault| match fault {
             Fault::Why(why) => ImportError::Node { node: node.name.clone(), op: node.op.clone(), why },
-            Fault::Needs { input, value, source } => {
-                ImportError::NeedsValue { node: node.name.clone(), op: node.op.clone(), input, value, source_input: source }
-            }
+            Fault::Needs { input, value, source } => ImportError::NeedsValue {
+                node: node.name.clone(),
+                op: node.op.clone(),
+                input,
+                value,
+                source_input: source,
+            },
         })?;
         let mut outputs = outputs.into_iter();
         for (index, output) in node.outputs.iter().enumerate() {

@@ -72,7 +72,8 @@ impl Ctx<'_> {
                 Err(Fault::Needs { input: what.into(), value, source })
             }
             Err(Unknown::TooLarge(ty)) => {
-                Err(format!("its {what} must be known at load, and depends on {ty}, which is too large for that").into())
+                Err(format!("its {what} must be known at load, and depends on {ty}, which is too large for that")
+                    .into())
             }
         }
     }

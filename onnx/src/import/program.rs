@@ -84,7 +84,8 @@ impl Program {
         if ty.rank() > MOST_AXES {
             return Err(format!("{ty} has more than {MOST_AXES} dimensions").into());
         }
-        let known: Option<Vec<&Tensor>> = operands.iter().map(|v| if let Val::Known(t) = v { Some(t) } else { None }).collect();
+        let known: Option<Vec<&Tensor>> =
+            operands.iter().map(|v| if let Val::Known(t) = v { Some(t) } else { None }).collect();
         if let Some(known) = known {
             if let TensorOp::Structured(Structured::Reshape { shape }) = &op {
                 return Ok(Val::Known(known[0].reshaped(shape.clone()).expect("as many elements")));
@@ -156,7 +157,8 @@ impl Program {
         // An operation may be wider inside than its operands and its result are.
         let inside = ty.elements().max(read);
         let work = ty.elements().saturating_mul(each).max(inside).saturating_add(ty.bytes() / 4);
-        let is_allowed = ty.bytes() <= MOST_BYTES && inside.saturating_mul(8) <= 4 * MOST_BYTES && work <= self.work_left;
+        let is_allowed =
+            ty.bytes() <= MOST_BYTES && inside.saturating_mul(8) <= 4 * MOST_BYTES && work <= self.work_left;
         if is_allowed {
             self.work_left -= work;
         }

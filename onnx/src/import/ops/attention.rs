@@ -17,7 +17,7 @@ fn heads(c: &mut Ctx<'_>, x: &Val, attribute: &str) -> Result<Val, Fault> {
     let count = c.int_or_none(attribute)?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
     let count = count.ok_or_else(|| format!("lacks its `{attribute}`"))?;
     let [batch, sequence, hidden] = c.shape(x)[..] else { return Err("its inputs have different ranks".into()) };
-    if hidden % count != 0 {
+    if !hidden.is_multiple_of(count) {
         return Err(format!("{hidden} is not {count} heads of one size").into());
     }
     let x = c.reshape(x, [batch, sequence, count, hidden / count])?;
@@ -30,7 +30,7 @@ fn repeated(c: &mut Ctx<'_>, x: &Val, count: u64) -> Result<Val, Fault> {
     if own == count {
         return Ok(x.clone());
     }
-    if own == 0 || count % own != 0 {
+    if own == 0 || !count.is_multiple_of(own) {
         return Err(format!("{own} heads of keys or values for {count} of queries").into());
     }
     let x = c.reshape(x, [batch, own, 1, sequence, size])?;
@@ -177,7 +177,7 @@ fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
     // `[batch, sequence, heads, size]`
     let split = match shape[..] {
         [_, _, _, _] => c.transpose(&x, &[0, 2, 1, 3])?,
-        [batch, sequence, hidden] if heads > 0 && hidden % heads == 0 => {
+        [batch, sequence, hidden] if heads > 0 && hidden.is_multiple_of(heads) => {
             c.reshape(&x, [batch, sequence, heads, hidden / heads])?
         }
         _ => return Err(format!("{} with `num_heads` of {heads}", c.ty(&x)).into()),
@@ -188,7 +188,7 @@ fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
         Ok(n) if n <= size => n,
         _ => return Err(format!("attribute `rotary_embedding_dim` is not from 0 to {size}").into()),
     };
-    if rotated % 2 != 0 {
+    if !rotated.is_multiple_of(2) {
         return Err(format!("{rotated} elements are not pairs").into());
     }
     let half = rotated / 2;

@@ -28,7 +28,9 @@ fn with_bias(c: &mut Ctx<'_>, y: &Val, bias: Option<Val>) -> Outputs {
     let Some(bias) = bias else { return one(y.clone()) };
     let shape = c.shape(y);
     if c.shape(&bias) != shape[1..2] {
-        return Err(format!("its bias is {}: expected one number for each of {} channels", c.ty(&bias), shape[1]).into());
+        return Err(
+            format!("its bias is {}: expected one number for each of {} channels", c.ty(&bias), shape[1]).into()
+        );
     }
     let bias = c.along(&bias, 1, shape.len())?;
     one(c.add(y, &bias)?)

@@ -84,7 +84,9 @@ fn einsum(c: &mut Ctx<'_>) -> Outputs {
     };
     let is_once = output.iter().all(|label| output.iter().filter(|l| *l == label).count() == 1);
     if !is_once || !output.iter().all(|label| sizes.contains_key(label)) {
-        return Err(format!("the result of its equation `{equation}` has an axis that is not there, or one twice").into());
+        return Err(
+            format!("the result of its equation `{equation}` has an axis that is not there, or one twice").into()
+        );
     }
     let mut terms = terms.into_iter().map(|term| widened(c, term, &sizes)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut all = terms.next().ok_or("has no inputs")?;

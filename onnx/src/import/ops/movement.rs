@@ -1,16 +1,17 @@
 //! Axes in another order, tensors beside each other, and elements picked by number.
 
-use kiln_ir::func::{ElementType, Structured};
+use kiln_ir::func::{Binary, ElementType, Structured};
 
 use super::Row;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
-use crate::import::program::Val;
+use crate::import::program::{MOST_BYTES, Val, list};
 
 pub(super) const OPS: &[Row] = &[
     ("Concat", concat),
     ("DepthToSpace", depth_to_space),
     ("Gather", gather),
+    ("GatherElements", gather_elements),
     ("SpaceToDepth", space_to_depth),
     ("Transpose", transpose),
 ];
@@ -56,6 +57,42 @@ pub(super) fn gathered(c: &mut Ctx<'_>, x: &Val, indices: &Val, axis: usize) -> 
     c.push(Structured::Gather { axis: axis as u64 }, &[x, &indices])
 }
 
+/// Each element of the result is where an index says along one axis, and where it is itself along the others.
+fn gather_elements(c: &mut Ctx<'_>) -> Outputs {
+    let (x, indices) = (c.input(0)?, c.input(1)?);
+    let (shape, wanted) = (c.shape(&x), c.shape(&indices));
+    let axis = axis_of(c.int("axis", 0)?, shape.len())?;
+    let fits = |a: usize| a == axis || wanted[a] <= shape[a];
+    if wanted.len() != shape.len() || !(0..shape.len()).all(fits) {
+        return Err(format!("indices {} for {}", c.ty(&indices), c.ty(&x)).into());
+    }
+    // Where all elements are the same, indices do not matter.
+    if let Val::Known(tensor) = &x
+        && let Some(number) = tensor.splat()
+    {
+        let number = c.number_like(&x, number);
+        return one(c.broadcast(&number, wanted)?);
+    }
+    let mut at = c.cast(&indices, ElementType::I64)?;
+    let (zero, size) = (c.number_like(&at, 0.0), c.number_like(&at, shape[axis] as f64));
+    let is_negative = c.push(Binary::Less {}, &[&at, &zero])?;
+    let from_first = c.add(&at, &size)?;
+    at = c.select(&is_negative, &from_first, &at)?;
+    // The tensor is taken as a vector, with indices into all of it.
+    let stride = |axis: usize| shape[axis + 1..].iter().product::<u64>();
+    at = c.scaled(&at, stride(axis) as f64)?;
+    for other in (0..shape.len()).filter(|a| *a != axis && wanted[*a] > 1) {
+        if wanted[other].saturating_mul(8) > MOST_BYTES {
+            return Err(format!("{} indices along axis {other} are too many", wanted[other]).into());
+        }
+        let offsets = list((0..wanted[other]).map(|i| (i * stride(other)) as i64).collect());
+        let offsets = c.along(&offsets, other, shape.len())?;
+        at = c.add(&at, &offsets)?;
+    }
+    let flat = c.reshape(&x, [c.ty(&x).elements()])?;
+    one(gathered(c, &flat, &at, 0)?)
+}
+
 /// The block size and `[n, c, h, w]`.
 fn image(c: &Ctx<'_>, x: &Val) -> Result<(u64, [u64; 4]), Fault> {
     let block = c.int_or_none("blocksize")?.and_then(|b| u64::try_from(b).ok()).filter(|b| (1..1 << 16).contains(b));
@@ -67,7 +104,7 @@ fn image(c: &Ctx<'_>, x: &Val) -> Result<(u64, [u64; 4]), Fault> {
 fn depth_to_space(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let (b, [n, channels, h, w]) = image(c, &x)?;
-    if channels % (b * b) != 0 {
+    if !channels.is_multiple_of(b * b) {
         return Err(format!("{channels} channels are not blocks of {b}x{b}").into());
     }
     let depth = channels / (b * b);
@@ -84,7 +121,7 @@ fn depth_to_space(c: &mut Ctx<'_>) -> Outputs {
 fn space_to_depth(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let (b, [n, channels, h, w]) = image(c, &x)?;
-    if h % b != 0 || w % b != 0 {
+    if !h.is_multiple_of(b) || !w.is_multiple_of(b) {
         return Err(format!("{h}x{w} pixels are not blocks of {b}x{b}").into());
     }
     let x = c.reshape(&x, [n, channels, h / b, b, w / b, b])?;

@@ -61,7 +61,7 @@ fn batch_norm(c: &mut Ctx<'_>) -> Outputs {
 /// Normalised over all of each of some groups of channels: `[n, groups, all of a group]`.
 fn grouped(c: &mut Ctx<'_>, x: &Val, groups: u64) -> Result<Val, Fault> {
     let shape = c.shape(x);
-    if shape.len() < 3 || groups == 0 || shape[1] % groups != 0 {
+    if shape.len() < 3 || groups == 0 || !shape[1].is_multiple_of(groups) {
         return Err(format!("{} in {groups} group(s) of channels", c.ty(x)).into());
     }
     let inner = shape[1] / groups * shape[2..].iter().product::<u64>();

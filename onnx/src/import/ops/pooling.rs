@@ -29,7 +29,10 @@ fn norm(c: &Ctx<'_>) -> Result<u64, Fault> {
         Ok(Some(p)) if p.fract() == 0.0 => p as i64,
         _ => c.int("p", 2)?,
     };
-    Ok(u64::try_from(p).ok().filter(|p| *p > 0).ok_or_else(|| format!("attribute `p` is {p}: expected a number from 1"))?)
+    Ok(u64::try_from(p)
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| format!("attribute `p` is {p}: expected a number from 1"))?)
 }
 
 fn average_pool(c: &mut Ctx<'_>) -> Outputs {

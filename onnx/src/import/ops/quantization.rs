@@ -8,11 +8,8 @@ use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axis_of, one};
 use crate::import::program::{Val, scalar};
 
-pub(super) const OPS: &[Row] = &[
-    ("DequantizeLinear", dequantize),
-    ("DynamicQuantizeLinear", dynamic_quantize),
-    ("QuantizeLinear", quantize),
-];
+pub(super) const OPS: &[Row] =
+    &[("DequantizeLinear", dequantize), ("DynamicQuantizeLinear", dynamic_quantize), ("QuantizeLinear", quantize)];
 
 /// Rounded to even, and no further than the type goes.
 pub(super) fn saturated(c: &mut Ctx<'_>, x: &Val, zero: Option<&Val>, to: ElementType) -> Result<Val, Fault> {
@@ -122,18 +119,17 @@ pub(super) fn centred(c: &mut Ctx<'_>, x: &Val, zero: Option<Val>) -> Result<Val
 }
 
 /// A sum of products of integers as an integer of less precision.
-pub(super) fn requantized(
-    c: &mut Ctx<'_>,
-    sum: &Val,
-    [a, b, y]: [&Val; 3],
-    zero: &Val,
-) -> Result<Val, Fault> {
+pub(super) fn requantized(c: &mut Ctx<'_>, sum: &Val, [a, b, y]: [&Val; 3], zero: &Val) -> Result<Val, Fault> {
     let [a, b, y] = [c.cast(a, ElementType::F32)?, c.cast(b, ElementType::F32)?, c.cast(y, ElementType::F32)?];
     let product = c.mul(&a, &b)?;
     let factor = c.div(&product, &y)?;
     let wide = c.cast(sum, ElementType::F32)?;
     let scaled = c.mul(&wide, &factor)?;
-    let scaled = if c.shape(&scaled) == c.shape(sum) { scaled } else { return Err("its scales do not stretch to its result".into()) };
+    let scaled = if c.shape(&scaled) == c.shape(sum) {
+        scaled
+    } else {
+        return Err("its scales do not stretch to its result".into());
+    };
     saturated(c, &scaled, Some(zero), c.element(zero))
 }
 

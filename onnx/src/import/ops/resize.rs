@@ -300,11 +300,12 @@ fn resize(c: &mut Ctx<'_>) -> Outputs {
 fn upsample(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
-    let scales = match (c.node.attributes.get("scales"), c.float_or_none("height_scale")?, c.float_or_none("width_scale")?) {
-        (Some(crate::graph::Attribute::Floats(scales)), ..) => scales.iter().map(|s| f64::from(*s)).collect(),
-        (None, Some(height), Some(width)) => vec![1.0, 1.0, height, width],
-        _ => c.known(1, "scales")?.ok_or("lacks its scales")?.to_f64(),
-    };
+    let scales =
+        match (c.node.attributes.get("scales"), c.float_or_none("height_scale")?, c.float_or_none("width_scale")?) {
+            (Some(crate::graph::Attribute::Floats(scales)), ..) => scales.iter().map(|s| f64::from(*s)).collect(),
+            (None, Some(height), Some(width)) => vec![1.0, 1.0, height, width],
+            _ => c.known(1, "scales")?.ok_or("lacks its scales")?.to_f64(),
+        };
     let axes = scaled(&shape, &(0..shape.len()).collect::<Vec<_>>(), &scales)?;
     let mode = match c.string("mode", "nearest")?.as_str() {
         "nearest" => "nearest",

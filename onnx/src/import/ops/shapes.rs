@@ -30,17 +30,15 @@ fn constant(c: &mut Ctx<'_>) -> Outputs {
     let floats = |shape: Vec<u64>, values: Vec<f32>| {
         one(Val::Known(Tensor::from_elements(shape, values).expect("as many as the shape says")))
     };
-    for (name, attribute) in &c.node.attributes {
-        return match (name.as_str(), attribute) {
-            ("value", Attribute::Tensor(tensor)) => one(Val::Known(Tensor::try_from(tensor).map_err(|e| e.to_string())?)),
-            ("value_float", Attribute::Float(value)) => floats(vec![], vec![*value]),
-            ("value_floats", Attribute::Floats(values)) => floats(vec![values.len() as u64], values.clone()),
-            ("value_int", Attribute::Int(value)) => one(Val::Known(Tensor::scalar(*value))),
-            ("value_ints", Attribute::Ints(values)) => one(list(values.clone())),
-            _ => Err(format!("a constant of `{name}` is not supported").into()),
-        };
+    let (name, attribute) = c.node.attributes.iter().next().ok_or("lacks its value")?;
+    match (name.as_str(), attribute) {
+        ("value", Attribute::Tensor(tensor)) => one(Val::Known(Tensor::try_from(tensor).map_err(|e| e.to_string())?)),
+        ("value_float", Attribute::Float(value)) => floats(vec![], vec![*value]),
+        ("value_floats", Attribute::Floats(values)) => floats(vec![values.len() as u64], values.clone()),
+        ("value_int", Attribute::Int(value)) => one(Val::Known(Tensor::scalar(*value))),
+        ("value_ints", Attribute::Ints(values)) => one(list(values.clone())),
+        _ => Err(format!("a constant of `{name}` is not supported").into()),
     }
-    Err("lacks its value".into())
 }
 
 fn constant_of_shape(c: &mut Ctx<'_>) -> Outputs {
@@ -142,7 +140,9 @@ fn reshape(c: &mut Ctx<'_>) -> Outputs {
     let mut open = None;
     for (axis, size) in asked.iter().enumerate() {
         shape.push(match *size {
-            0 if !is_zero_kept => *own.get(axis).ok_or_else(|| format!("there is no axis {axis} to keep in {own:?}"))?,
+            0 if !is_zero_kept => {
+                *own.get(axis).ok_or_else(|| format!("there is no axis {axis} to keep in {own:?}"))?
+            }
             -1 if open.is_some() => return Err(format!("two dimensions of {asked:?} are open").into()),
             -1 => {
                 open = Some(axis);
@@ -154,7 +154,7 @@ fn reshape(c: &mut Ctx<'_>) -> Outputs {
     if let Some(axis) = open {
         let rest = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n)).ok_or("its shape is too large")?;
         let all = c.ty(&x).elements();
-        if rest == 0 || all % rest != 0 {
+        if rest == 0 || !all.is_multiple_of(rest) {
             return Err(format!("{own:?} does not become {asked:?}").into());
         }
         shape[axis] = all / rest;
