@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use kiln_ir::func::{Tensor, TensorOp, TensorType};
-use kiln_ir::{Func, pass};
+use kiln_ir::{Func, Problem, pass};
 use kiln_onnx::Bindings;
-use kiln_runtime::{Kernel, Runtime};
+use kiln_runtime::{Kernel, Options, Runtime};
 
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
@@ -33,6 +33,7 @@ pub struct Network {
     inputs: Vec<String>,
     outputs: Vec<String>,
     kernels: Vec<Arc<Kernel>>,
+    requests: Vec<(Problem, Options)>,
     /// Memory of calls that have ended.
     arenas: Mutex<Vec<Arena>>,
 }
@@ -65,6 +66,8 @@ pub struct StepInfo<'a> {
     pub ty: &'a TensorType,
     /// The kind of code that computes it.
     pub code: Code,
+    /// Its kernel, if it is one.
+    pub kernel: Option<&'a Arc<Kernel>>,
 }
 
 impl Model {
@@ -132,8 +135,8 @@ impl Bound {
         let made = start.elapsed();
         let plan = Plan::new(func, runtime, &kernels)?;
         tracing::debug!(?passes, kernels = ?(made - passes), plan = ?(start.elapsed() - made), "network compiled");
-        let kernels = kernels.all().cloned().collect();
-        Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, arenas: Mutex::default() })
+        let (requests, kernels) = kernels.into_parts();
+        Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, requests, arenas: Mutex::default() })
     }
 }
 
@@ -150,12 +153,24 @@ impl Network {
 
     /// The steps of a call, in order.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
-        self.plan.steps.iter().map(|s| StepInfo { layer: &s.layer, text: &s.text, op: &s.op, ty: &s.ty, code: s.code })
+        self.plan.steps.iter().map(|s| StepInfo {
+            layer: &s.layer,
+            text: &s.text,
+            op: &s.op,
+            ty: &s.ty,
+            code: s.code,
+            kernel: s.action.kernel(),
+        })
     }
 
     /// The kernels it runs, each once.
     pub fn kernels(&self) -> &[Arc<Kernel>] {
         &self.kernels
+    }
+
+    /// What its kernels were asked for with, each once: for a pack of them.
+    pub fn requests(&self) -> &[(Problem, Options)] {
+        &self.requests
     }
 
     /// What it takes.

@@ -87,9 +87,9 @@ impl Kernels {
         Ok(KernelAction { layer: layer.into(), kernel: kernel.clone(), packed, elements })
     }
 
-    /// Each kernel once.
-    pub(crate) fn all(&self) -> impl ExactSizeIterator<Item = &Arc<Kernel>> {
-        self.made.values()
+    /// What kernels were asked for with, and the kernels, in one order.
+    pub(crate) fn into_parts(self) -> (Vec<Request>, Vec<Arc<Kernel>>) {
+        self.made.into_iter().unzip()
     }
 }
 
@@ -125,6 +125,10 @@ impl KernelAction {
 impl Action for KernelAction {
     fn reads(&self, operand: usize) -> bool {
         operand != 1 || self.packed.is_none()
+    }
+
+    fn kernel(&self) -> Option<&Arc<Kernel>> {
+        Some(&self.kernel)
     }
 
     fn packed_bytes(&self) -> usize {

@@ -4,6 +4,7 @@
 //! place that is free while it lives: the greedy method by size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural
 //! Net Inference" (2020).
 
+#[cfg(test)]
 use std::ops::Range;
 
 /// Places are multiples of so many bytes: a line of the cache, and what the widest vectors ask for.
@@ -77,7 +78,8 @@ pub fn place(buffers: &[Buffer]) -> Placement {
 }
 
 /// The bytes of a buffer in the arena.
-pub fn range(placement: &Placement, buffers: &[Buffer], buffer: usize) -> Range<usize> {
+#[cfg(test)]
+fn range(placement: &Placement, buffers: &[Buffer], buffer: usize) -> Range<usize> {
     let start = placement.offsets[buffer];
     start..start + buffers[buffer].bytes
 }

@@ -8,10 +8,11 @@ mod native;
 mod threads;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
-use kiln_runtime::Runtime;
+use kiln_runtime::{Kernel, Runtime};
 
 use crate::error::ModelError;
 use arena::Arena;
@@ -55,6 +56,11 @@ pub(crate) trait Action: Send + Sync {
         true
     }
 
+    /// The kernel that it calls, if it does.
+    fn kernel(&self) -> Option<&Arc<Kernel>> {
+        None
+    }
+
     /// Bytes of what it has in a form of its own.
     fn packed_bytes(&self) -> usize {
         0
@@ -85,7 +91,7 @@ pub(crate) struct Step {
     inputs: Vec<Place>,
     output: usize,
     in_place: Option<usize>,
-    action: Box<dyn Action>,
+    pub action: Box<dyn Action>,
 }
 
 /// A function ready to run.
