@@ -44,6 +44,7 @@ impl<const N: usize> Walk<N> {
     /// their strides. There is at least one row unless a dimension is 0.
     pub(super) fn rows(&self, start: [usize; N], mut row: impl FnMut([usize; N], usize, [isize; N])) {
         match (self.dims.split_last(), self.strides.split_last()) {
+            (Some((0, _)), _) => {}
             (Some((&n, dims)), Some((&inner, strides))) => {
                 each(dims, strides, start, &mut vec![], |at| row(at, n, inner));
             }
