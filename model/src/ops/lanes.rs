@@ -1,5 +1,7 @@
 //! Sums and maxima of contiguous elements, many lanes at once.
 
+use super::simd::fma;
+
 /// Lanes of partial results: several registers, so that additions do not wait for each other.
 pub(super) const LANES: usize = 32;
 
@@ -22,6 +24,31 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
             *lane += f(*x);
         }
         total += f64::from(fold(lanes, |a, b| a + b));
+    }
+    total
+}
+
+/// The sums of all elements less `shift`, and of their squares.
+#[inline(always)]
+pub(super) fn moments<const FMA: bool>(x: &[f32], shift: f32) -> (f64, f64) {
+    let mut total = (0.0, 0.0);
+    for chunk in x.chunks(EXACT) {
+        let (mut first, mut second) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let (whole, rest) = chunk.as_chunks::<LANES>();
+        for x in whole {
+            for i in 0..LANES {
+                let d = x[i] - shift;
+                first[i] += d;
+                second[i] = fma::<FMA>(d, d, second[i]);
+            }
+        }
+        for (i, x) in rest.iter().enumerate() {
+            let d = x - shift;
+            first[i] += d;
+            second[i] = fma::<FMA>(d, d, second[i]);
+        }
+        total.0 += f64::from(fold(first, |a, b| a + b));
+        total.1 += f64::from(fold(second, |a, b| a + b));
     }
     total
 }

@@ -305,3 +305,6 @@ vectorised! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -300,3 +300,89 @@ pub fn pow_positive<const FMA: bool>(a: f32, b: f32) -> f32 {
     );
     (e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{sweep, ulps};
+    use super::*;
+
+    /// Tests of functions: the exact ones, and the most units in the last place that they are wrong by, with and without fused
+    /// multiply-add.
+    macro_rules! sweeps {
+        ($($name:ident, $low:expr, $high:expr, $most:expr, $exact:expr;)*) => { $(
+            #[test]
+            fn $name() {
+                let exact: fn(f64) -> f64 = $exact;
+                for (f, most) in [(super::$name::<true> as fn(f32) -> f32, $most), (super::$name::<false>, 1.5 * $most)] {
+                    sweep(stringify!($name), $low, $high, most, f, exact);
+                }
+            }
+        )* };
+    }
+
+    sweeps! {
+        exp, -110.0, 95.0, 1.5, f64::exp;
+        exp_negative, -87.0, 0.0, 1.5, f64::exp;
+        exp_m1, -50.0, 95.0, 2.5, f64::exp_m1;
+        log, -1.0, f32::INFINITY, 2.0, f64::ln;
+        log_1p, 0.0, f32::INFINITY, 2.5, f64::ln_1p;
+        tanh, -100.0, 100.0, 2.5, f64::tanh;
+        sigmoid, -87.0, 100.0, 3.5, |x| 1.0 / (1.0 + (-x).exp());
+        erf, -20.0, 20.0, 3.0, libm::erf;
+        softplus, -87.0, 200.0, 3.0, |x| if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() };
+    }
+
+    fn relative(x: f32, found: f32, exact: f64, most: f64) {
+        let error = (f64::from(found) - exact).abs();
+        assert!(error <= most * exact.abs() + 1e-37, "{x}: found {found}, expected {exact}");
+    }
+
+    #[test]
+    fn products_with_sigmoids_are_right_far_below_zero_too() {
+        for i in 0..200_000 {
+            let x = (i as f32 / 200_000.0 - 0.5) * 16.0;
+            let d = f64::from(x);
+            // Exponents that were rounded show in proportion to their magnitude.
+            let most = 5e-7 + 3e-7 * d * d;
+            let gelu = 0.5 * d * libm::erfc(-d * std::f64::consts::FRAC_1_SQRT_2);
+            relative(x, gelu_erf::<true>(x), gelu, 1.5e-6 + 1e-7 * d * d);
+            relative(x, gelu_erf::<false>(x), gelu, most);
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (d + 0.044715 * d * d * d);
+            let gelu = d / (1.0 + (-2.0 * u).exp());
+            relative(x, gelu_tanh::<true>(x), gelu, 5e-7 + 2e-7 * (d * d * d).abs());
+            let e = d.exp();
+            relative(x, mish::<true>(x), d * (e * e + 2.0 * e) / (e * e + 2.0 * e + 2.0), 1e-6);
+        }
+        for f in [gelu_erf::<true>, gelu_tanh::<true>, mish::<true>] {
+            assert_eq!((f(f32::INFINITY), f(0.0)), (f32::INFINITY, 0.0));
+            assert!(f(f32::NAN).is_nan());
+            assert!((f(1e30) - 1e30).abs() < 1e24);
+        }
+    }
+
+    #[test]
+    fn angles() {
+        for most in [1.0, 100.0, MOST_ANGLE] {
+            for i in 0..200_000 {
+                let x = (i as f32 / 100_000.0 - 1.0) * most;
+                let d = f64::from(x);
+                assert!((f64::from(sin_quarters::<true>(x, 0)) - d.sin()).abs() <= 1e-7 * d.sin().abs() + 1e-10);
+                assert!((f64::from(sin_quarters::<false>(x, 1)) - d.cos()).abs() <= 1e-7 * d.cos().abs() + 1e-10);
+            }
+        }
+    }
+
+    #[test]
+    fn powers() {
+        for i in 0..500_000u32 {
+            let a = f32::from_bits(i.wrapping_mul(4243) % 0x7f80_0000);
+            let b = (i % 1009) as f32 / 50.0 - 10.0;
+            if !is_plain_power(a, b) {
+                continue;
+            }
+            let exact = f64::from(a).powf(f64::from(b));
+            assert!(ulps(pow_positive::<true>(a, b), exact) <= 1.0, "{a} to {b}: {exact}");
+            assert!(ulps(pow_positive::<false>(a, b), exact) <= 1.0, "{a} to {b}: {exact}");
+        }
+    }
+}
