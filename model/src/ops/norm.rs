@@ -22,6 +22,9 @@ struct Affine<'a> {
     bias: Option<&'a [f32]>,
 }
 
+/// What works on rows of so many elements, with this epsilon.
+type Kernel = fn(usize, f32, Option<&[f32]>, Affine<'_>, &mut [f32]);
+
 impl Rows {
     fn new(op: &'static str, shape: &[usize], axis: usize, epsilon: f32) -> Result<Self, ShapeError> {
         if axis > shape.len() {
@@ -33,14 +36,7 @@ impl Rows {
         Ok(Self { rows: shape[..axis].iter().product(), n: shape[axis..].iter().product(), epsilon })
     }
 
-    fn run(
-        self,
-        parallel: &dyn Parallel,
-        src: Option<&[f32]>,
-        affine: Affine<'_>,
-        dst: &mut [f32],
-        kernel: fn(usize, f32, Option<&[f32]>, Affine<'_>, &mut [f32]),
-    ) {
+    fn run(self, parallel: &dyn Parallel, src: Option<&[f32]>, affine: Affine<'_>, dst: &mut [f32], kernel: Kernel) {
         let Rows { rows, n, epsilon } = self;
         assert_eq!(dst.len(), rows * n, "the destination has the operand's shape");
         if let Some(src) = src {

@@ -88,8 +88,8 @@ impl LogSoftmax {
     }
 }
 
-/// Sums up to so many exponentials are taken in f32.
-const EXACT: usize = 4096;
+/// Rows whose exponentials are summed in f32; sums of more are added up in f64.
+const EXACT: usize = 256;
 
 vectorised! {
     fn softmax_rows(n: usize, src: Option<&[f32]>, dst: &mut [f32]) {

@@ -54,7 +54,7 @@ fn reduced<const FMA: bool>(x: f32) -> (f32, u32, f32) {
 /// `(exp(r) - 1 - r) / r^2`.
 #[inline(always)]
 fn exp_tail<const FMA: bool>(r: f32) -> f32 {
-    polynomial::<FMA, 6>(r, [1.989_198_1e-4, 1.393_454_2e-3, 8.333_310e-3, 4.166_645_7e-2, 0.166_666_67, 0.5])
+    polynomial::<FMA, 6>(r, [1.989_198e-4, 1.393_454_2e-3, 8.333_31e-3, 4.166_645_7e-2, 0.166_666_67, 0.5])
 }
 
 /// Two factors whose product is 2 to the power in the low bits of `n`, which alone may be too large or too small.
@@ -116,7 +116,7 @@ pub fn log<const FMA: bool>(x: f32) -> f32 {
             -0.166_678_02,
             0.200_007_16,
             -0.249_999_97,
-            0.333_333_31,
+            0.333_333_3,
         ],
     );
     let square = f * f;
@@ -216,7 +216,7 @@ pub fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
 /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`.
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     // `(1 + tanh(u)) / 2` is the sigmoid of `2 u`.
     x * sigmoid::<FMA>(TWICE_ROOT * x * fma::<FMA>(0.044_715, x * x, 1.0))
 }
