@@ -46,6 +46,14 @@ pub enum FuseError {
         /// Why.
         cause: ProblemError,
     },
+    /// The function returns several values.
+    #[error("@{func} returns {results} values: a kernel has one result")]
+    Results {
+        /// The function's name.
+        func: String,
+        /// Values returned.
+        results: usize,
+    },
     /// The function is not a single kernel.
     #[error("@{func} is {} kernels, expected one{}", kernels.len(), list(kernels))]
     NotOne {
@@ -69,6 +77,14 @@ fn list(kernels: &[(String, Problem)]) -> String {
 /// Why an operation joins no kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfusable {
+    /// An operand of a matmul is not one that kernels multiply.
+    #[error("{value} is {ty}, and a kernel multiplies matrices of f32 or bf16, of rank 2 and without dimensions of 0")]
+    NotAMatrix {
+        /// The operand.
+        value: String,
+        /// Its type.
+        ty: TensorType,
+    },
     /// There is no kernel for it to follow.
     #[error("none of its operands is the result of a matmul")]
     NoKernel,
@@ -91,7 +107,7 @@ pub enum Unfusable {
         n: u64,
     },
     /// The bias is not there when the kernel starts.
-    #[error("{value} is computed, and a bias must be an argument of the function")]
+    #[error("{value} is not an argument of the function, and a bias must be one")]
     ComputedBias {
         /// The value added.
         value: String,
@@ -122,6 +138,9 @@ pub fn fuse(func: &Func) -> Result<Vec<Fused>, FuseError> {
 
 /// The kernel that the whole function is.
 pub fn fuse_single(func: &Func) -> Result<Fused, FuseError> {
+    if func.results().len() > 1 {
+        return Err(FuseError::Results { func: func.name().into(), results: func.results().len() });
+    }
     let kernels = fuse(func)?;
     <[Fused; 1]>::try_from(kernels).map(|[kernel]| kernel).map_err(|kernels| FuseError::NotOne {
         func: func.name().into(),
@@ -184,6 +203,13 @@ struct Fuser<'a> {
 
 impl Fuser<'_> {
     fn start(&mut self, matmul: ValueId, lhs: ValueId, rhs: ValueId) -> Result<(), Unfusable> {
+        for operand in [lhs, rhs] {
+            let value = self.func.value(operand);
+            let ty = &value.ty;
+            if ty.rank() != 2 || ty.element().dtype().is_none() || ty.elements() == 0 {
+                return Err(Unfusable::NotAMatrix { value: value.to_string(), ty: ty.clone() });
+            }
+        }
         self.kernels.push(Kernel { matmul, lhs, rhs, ops: vec![], post: vec![], dst: matmul });
         Ok(())
     }

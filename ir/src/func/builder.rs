@@ -97,7 +97,8 @@ impl Builder {
     /// The type of an operation's result; errors call the result `%name`.
     pub(super) fn infer(&self, name: &str, op: &TensorOp, operands: &[ValueId]) -> Result<TensorType, FuncError> {
         let types = operands.iter().map(|&id| self.ty(id)).collect::<Result<Vec<_>, _>>()?;
-        op.infer(&types).map_err(|cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause }.into())
+        op.infer(&types)
+            .map_err(|cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause: Box::new(cause) }.into())
     }
 
     /// Adds a value that has been checked.

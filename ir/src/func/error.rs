@@ -105,7 +105,7 @@ pub enum FuncErrorKind {
         /// The value it was to define.
         value: String,
         /// What is wrong.
-        cause: OpError,
+        cause: Box<OpError>,
     },
     /// The value returned is not of the declared type.
     #[error("{value} is {found}, but the function is declared to return {declared}")]

@@ -50,9 +50,7 @@ pub use builder::Builder;
 pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};
 pub use interp::InterpretError;
-pub use op::{
-    Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Structured, TensorOp, Unary,
-};
+pub use op::{Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Structured, TensorOp, Unary};
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};
 
@@ -181,9 +179,10 @@ impl Func {
     fn elements_as_text(&self, id: ValueId) -> String {
         let tensor = self.constant(id).expect("asked of constants alone");
         if tensor.ty().elements() <= parse::MOST_ELEMENTS {
-            let elements: Vec<_> = match tensor.to_i64() {
-                Some(integers) => integers.iter().map(i64::to_string).collect(),
-                None => tensor.to_f64().iter().map(f64::to_string).collect(),
+            let elements: Vec<_> = match (tensor.elements::<u64>(), tensor.to_i64()) {
+                (Some(integers), _) => integers.iter().map(u64::to_string).collect(),
+                (None, Some(integers)) => integers.iter().map(i64::to_string).collect(),
+                (None, None) => tensor.to_f64().iter().map(f64::to_string).collect(),
             };
             return format!("{{{}}}", elements.join(", "));
         }

@@ -13,8 +13,8 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use super::error::{FuncError, FuncErrorKind};
 use super::element::ElementType;
+use super::error::{FuncError, FuncErrorKind};
 use super::op::{Settings, TensorOp};
 use super::tensor::Tensor;
 use super::types::TensorType;
@@ -70,6 +70,11 @@ impl FromStr for Func {
         let results: Vec<_> = returned.iter().map(|(.., id)| *id).collect();
         parser.builder.finish_all(&results)
     }
+}
+
+/// The numbers of texts, or the text that is none.
+fn read_as<'a, T: FromStr>(texts: &[&'a str]) -> Result<Vec<T>, &'a str> {
+    texts.iter().map(|text| text.parse().map_err(|_| *text)).collect()
 }
 
 struct Parser<'a> {
@@ -165,12 +170,18 @@ impl<'a> Parser<'a> {
                 self.cursor.expect(",")?;
             }
             let text = self.cursor.setting("a number")?;
-            elements.push(text.parse::<f64>().map_err(|_| fail(format!("`{text}` is not a number")))?);
+            elements.push(text);
         }
         if elements.len() as u64 != ty.elements() {
             return Err(fail(format!("{} element(s) for {ty}", elements.len())));
         }
-        Ok(Tensor::from_f64(ty, &elements))
+        // Double precision does not hold all integers.
+        match ty.element() {
+            ElementType::I64 => read_as(&elements).map(|v| Tensor::from_bits::<i64>(ty, v)),
+            ElementType::U64 => read_as(&elements).map(|v| Tensor::from_bits::<u64>(ty, v)),
+            _ => read_as(&elements).map(|v| Tensor::from_f64(ty, &v)),
+        }
+        .map_err(|text| fail(format!("`{text}` is not a number of this type")))
     }
 
     /// Reads the name of a value that is about to be defined.

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use super::element::ElementType;
 use super::types::TensorType;
+use crate::problem::MAX_ELEMENTS;
 
 /// A dense tensor: elements row-major, in the byte order of the machine. A clone shares them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,22 +76,57 @@ macro_rules! with_element {
     ($element:expr, $t:ident => $body:expr) => {{
         use $crate::func::ElementType as E;
         match $element {
-            E::F32 => { type $t = f32; $body }
-            E::Bf16 => { type $t = half::bf16; $body }
-            E::F16 => { type $t = half::f16; $body }
-            E::F64 => { type $t = f64; $body }
-            E::I8 => { type $t = i8; $body }
-            E::U8 | E::Bool => { type $t = u8; $body }
-            E::I16 => { type $t = i16; $body }
-            E::U16 => { type $t = u16; $body }
-            E::I32 => { type $t = i32; $body }
-            E::U32 => { type $t = u32; $body }
-            E::I64 => { type $t = i64; $body }
-            E::U64 => { type $t = u64; $body }
+            E::F32 => {
+                type $t = f32;
+                $body
+            }
+            E::Bf16 => {
+                type $t = half::bf16;
+                $body
+            }
+            E::F16 => {
+                type $t = half::f16;
+                $body
+            }
+            E::F64 => {
+                type $t = f64;
+                $body
+            }
+            E::I8 => {
+                type $t = i8;
+                $body
+            }
+            E::U8 | E::Bool => {
+                type $t = u8;
+                $body
+            }
+            E::I16 => {
+                type $t = i16;
+                $body
+            }
+            E::U16 => {
+                type $t = u16;
+                $body
+            }
+            E::I32 => {
+                type $t = i32;
+                $body
+            }
+            E::U32 => {
+                type $t = u32;
+                $body
+            }
+            E::I64 => {
+                type $t = i64;
+                $body
+            }
+            E::U64 => {
+                type $t = u64;
+                $body
+            }
         }
     }};
 }
-
 
 impl Tensor {
     /// Checks the length.
@@ -100,14 +136,13 @@ impl Tensor {
     }
 
     /// A tensor of these elements.
-    pub fn from_elements<T: Element + Send + Sync>(shape: impl Into<Vec<u64>>, elements: Vec<T>) -> Result<Self, WrongLength> {
-        let shape = shape.into();
-        let count = elements.len() as u64;
-        let ty = TensorType::new(T::TYPE, shape).and_then(|ty| {
-            if ty.elements() == count { Ok(ty) } else { TensorType::new(T::TYPE, vec![count]) }
-        });
-        // No vector is longer than a tensor may be, so the second type exists if the first does not.
-        let ty = ty.unwrap_or_else(|_| TensorType::new(T::TYPE, [0]).expect("an empty tensor"));
+    pub fn from_elements<T: Element + Send + Sync>(
+        shape: impl Into<Vec<u64>>,
+        elements: Vec<T>,
+    ) -> Result<Self, WrongLength> {
+        // A shape that no tensor may have takes more elements than any that one may have.
+        let ty = TensorType::new(T::TYPE, shape);
+        let ty = ty.unwrap_or_else(|_| TensorType::new(T::TYPE, [MAX_ELEMENTS]).expect("as many as may be"));
         Self::new(ty, Bytes::from_owner(Elements(elements)))
     }
 
@@ -130,6 +165,26 @@ impl Tensor {
             Bytes::from_owner(Elements(values.iter().map(|v| <T as Element>::from_f64(*v)).collect::<Vec<T>>()))
         });
         Self { ty, data }
+    }
+
+    /// A tensor of elements of the size of its type's, whatever they are.
+    ///
+    /// # Panics
+    /// If there are other than `ty` says.
+    pub(super) fn from_bits<T: Pod + Send + Sync>(ty: TensorType, elements: Vec<T>) -> Self {
+        Self::new(ty, Bytes::from_owner(Elements(elements))).expect("as many as the type says")
+    }
+
+    /// The elements as others of their size, copied if they are not aligned.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    pub(super) fn bits<T: Pod>(&self) -> Cow<'_, [T]> {
+        assert_eq!(self.ty.element().bytes(), size_of::<T>(), "{}", self.ty);
+        match bytemuck::try_cast_slice(&self.data) {
+            Ok(elements) => Cow::Borrowed(elements),
+            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(&self.data)),
+        }
     }
 
     /// The type.
@@ -155,10 +210,7 @@ impl Tensor {
         if self.ty.element() != T::TYPE && !is_bool {
             return None;
         }
-        Some(match bytemuck::try_cast_slice(&self.data) {
-            Ok(elements) => Cow::Borrowed(elements),
-            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(&self.data)),
-        })
+        Some(self.bits())
     }
 
     /// The elements in double precision; 64-bit integers beyond 2^53 are rounded.

@@ -1,7 +1,8 @@
 //! Sums of products: matrix products, convolutions and their transposes.
 
 use super::super::types::TensorType;
-use super::{Mismatch, Structured, View, broadcast, one_per_axis, same_element};
+use super::walk::{Walk, dense_strides, each, stretched_strides};
+use super::{Mismatch, Structured, View, broadcast, movement, numbers, one_per_axis, same_element, wrap};
 
 /// Where an image's channels and pixels are.
 pub(super) struct Image {
@@ -39,10 +40,15 @@ pub(super) fn windows(pixels: u64, taps: u64, stride: u64, pads: (u64, u64), dil
 pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
     let [x, w] = [operands[0], operands[1]];
     let element = same_element(operands)?;
+    numbers(0, element)?;
     if *op == (Structured::Matmul {}) {
         for (operand, ty) in operands.iter().enumerate() {
             if ty.rank() < 2 {
-                return Err(Mismatch::Rank { operand, rank: ty.rank(), expected: "a matrix, of rank 2, or more of them" });
+                return Err(Mismatch::Rank {
+                    operand,
+                    rank: ty.rank(),
+                    expected: "a matrix, of rank 2, or more of them",
+                });
             }
         }
         let (outer_x, [m, k]) = x.shape().split_last_chunk::<2>().expect("at least two");
@@ -72,7 +78,7 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
         if dilations.contains(&0) {
             return Err(Mismatch::setting("dilations", dilations, "numbers from 1"));
         }
-        if groups == 0 || divided % groups != 0 {
+        if groups == 0 || groups > divided.max(1) || !divided.is_multiple_of(groups) {
             return Err(Mismatch::setting("groups", groups, format!("a divisor of {divided} channels")));
         }
         Ok(())
@@ -120,6 +126,193 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
     }
 }
 
-pub(super) fn evaluate(_op: &Structured, _operands: &[View<'_>], _ty: &TensorType) -> Vec<f64> {
-    todo!()
+pub(super) fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {
+    let [x, w] = [operands[0], operands[1]];
+    if x.data.is_empty() || w.data.is_empty() {
+        return vec![0.0; ty.elements() as usize];
+    }
+    let mut dst = match op {
+        Structured::Matmul {} => matmul(x, w, ty),
+        Structured::Conv { strides, pads, dilations, groups, channels_last: false } => {
+            conv(x, w, ty, *groups, &Taps::new(w.ty, ty, x.ty, (strides, pads, dilations), false))
+        }
+        Structured::Conv { strides, pads, dilations, groups, channels_last: true } => {
+            // The order of sums is that of images with channels first.
+            let rank = x.ty.rank();
+            let first = |shape: &[u64]| [&shape[..1], &shape[rank - 1..], &shape[1..rank - 1]].concat();
+            let to_first: Vec<_> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+            let to_last: Vec<_> = [0].into_iter().chain(2..rank).chain([1]).collect();
+            let retyped = |ty: &TensorType| TensorType::new(ty.element(), first(ty.shape())).expect("as many elements");
+            let (x_ty, dst_ty) = (retyped(x.ty), retyped(ty));
+            let data = movement::transposed(x.data, x.ty.shape(), &to_first);
+            let x = View { ty: &x_ty, data: &data };
+            let taps = Taps::new(w.ty, &dst_ty, &x_ty, (strides, pads, dilations), false);
+            movement::transposed(&conv(x, w, &dst_ty, *groups, &taps), dst_ty.shape(), &to_last)
+        }
+        Structured::ConvTranspose { strides, pads, dilations, groups, .. } => {
+            conv_transpose(x, w, ty, *groups, &Taps::new(w.ty, x.ty, ty, (strides, pads, dilations), true))
+        }
+        _ => unreachable!("another file's operation"),
+    };
+    wrap(ty.element(), &mut dst);
+    dst
+}
+
+fn matmul(lhs: View<'_>, rhs: View<'_>, ty: &TensorType) -> Vec<f64> {
+    /// Rows of the result that share a pass over the right matrix.
+    const ROWS: usize = 4;
+    let outer = &ty.shape()[..ty.rank() - 2];
+    let [m, n] = [ty.shape()[ty.rank() - 2], ty.shape()[ty.rank() - 1]].map(|d| d as usize);
+    let k = lhs.ty.shape()[lhs.ty.rank() - 1] as usize;
+    let mut dst = vec![0.0; ty.elements() as usize];
+    let stretched = |shape: &[u64], matrix: usize| -> Vec<i64> {
+        let strides = stretched_strides(&shape[..shape.len() - 2], outer.len());
+        strides.into_iter().map(|s| s * matrix as i64).collect()
+    };
+    let (a, b) = (stretched(lhs.ty.shape(), m * k), stretched(rhs.ty.shape(), k * n));
+    let mut matrices = dst.chunks_exact_mut(m * n);
+    Walk::new(outer, [&a, &b]).elements([0; 2], |[a, b]| {
+        let (a, b) = (&lhs.data[a..][..m * k], &rhs.data[b..][..k * n]);
+        let dst = matrices.next().expect("one for each index");
+        // Each element sums in ascending k, as the reference of a problem does: the two are equal to the last bit.
+        for (dst, a) in dst.chunks_mut(ROWS * n).zip(a.chunks(ROWS * k)) {
+            for (i, b) in b.chunks_exact(n).enumerate() {
+                for (dst, a) in dst.chunks_exact_mut(n).zip(a[i..].iter().step_by(k)) {
+                    dst.iter_mut().zip(b).for_each(|(c, b)| *c += a * b);
+                }
+            }
+        }
+    });
+    dst
+}
+
+/// For each tap, the pairs of a pixel and a window that it sees it with. A pixel `p` of the one image is seen by tap `t` of the
+/// window `i` if `p = i * stride + t * dilation - pad`, on each axis.
+struct Taps {
+    /// Windows along each axis, for each tap.
+    extents: Vec<usize>,
+    /// The first window and the first pixel, for each tap.
+    starts: Vec<[usize; 2]>,
+    /// From a window to the next and from its pixel to the next one's, for each axis.
+    strides: Vec<[isize; 2]>,
+}
+
+impl Taps {
+    /// Taps of `weights`; `windows` and `pixels` are types of images. If `swapped`, the pixel is the first of each pair.
+    fn new(
+        weights: &TensorType,
+        windows: &TensorType,
+        pixels: &TensorType,
+        (strides, pads, dilations): (&[u64], &[u64], &[u64]),
+        swapped: bool,
+    ) -> Self {
+        let order = |[window, pixel]: [usize; 2]| if swapped { [pixel, window] } else { [window, pixel] };
+        let [windows, pixels, taps] = [windows, pixels, weights].map(|ty| &ty.shape()[2..]);
+        let (window_strides, pixel_strides) = (dense_strides(windows), dense_strides(pixels));
+        let axes = taps.len();
+        // For each axis and tap: the first window that sees a pixel, the number of windows that do, and the first pixel.
+        let seen: Vec<Vec<[usize; 3]>> = (0..axes)
+            .map(|a| {
+                let [stride, pad, dilation] = [strides[a], pads[a], dilations[a]].map(i128::from);
+                (0..taps[a]).map(|t| seen(windows[a], pixels[a], stride, i128::from(t) * dilation - pad)).collect()
+            })
+            .collect();
+        let count = taps.iter().product::<u64>() as usize;
+        let (mut extents, mut starts) = (Vec::with_capacity(count * axes), Vec::with_capacity(count));
+        let mut tap = vec![0; axes];
+        for _ in 0..count {
+            let mut start = [0; 2];
+            for a in 0..axes {
+                let [window, n, pixel] = seen[a][tap[a]];
+                extents.push(n);
+                start[0] += window * window_strides[a] as usize;
+                start[1] += pixel * pixel_strides[a] as usize;
+            }
+            starts.push(order(start));
+            for a in (0..axes).rev() {
+                tap[a] += 1;
+                if tap[a] < seen[a].len() {
+                    break;
+                }
+                tap[a] = 0;
+            }
+        }
+        let strides = (0..axes).map(|a| {
+            // A stride that leaves the image is one that no two windows are apart.
+            let pixel = pixel_strides[a].saturating_mul(i64::try_from(strides[a]).unwrap_or(i64::MAX));
+            order([window_strides[a] as usize, pixel as usize]).map(|s| s as isize)
+        });
+        Taps { extents, starts, strides: strides.collect() }
+    }
+
+    /// Adds to each element of an image the one of another that each tap pairs it with, times the tap's weight.
+    fn add(&self, dst: &mut [f64], src: &[f64], weights: &[f64], index: &mut Vec<usize>) {
+        let axes = self.strides.len();
+        let (inner, outer) = self.strides.split_last().expect("an image has an axis");
+        for ((extents, start), w) in self.extents.chunks_exact(axes).zip(&self.starts).zip(weights) {
+            let (&n, extents) = extents.split_last().expect("an image has an axis");
+            if n == 0 {
+                continue;
+            }
+            each(extents, outer, *start, index, |[d, s]| match *inner {
+                [1, 1] => dst[d..][..n].iter_mut().zip(&src[s..][..n]).for_each(|(d, s)| *d += w * s),
+                [step_d, step_s] => {
+                    let dst = dst[d..].iter_mut().step_by(step_d as usize);
+                    dst.zip(src[s..].iter().step_by(step_s as usize)).take(n).for_each(|(d, s)| *d += w * s);
+                }
+            });
+        }
+    }
+}
+
+/// The first of `windows` that sees one of `pixels` at `at` from its own first one, how many do, and the first pixel seen.
+fn seen(windows: u64, pixels: u64, stride: i128, at: i128) -> [usize; 3] {
+    let upwards = |distance: i128| (distance.max(0) + stride - 1) / stride;
+    let first = upwards(-at);
+    let end = upwards(i128::from(pixels) - at).min(windows.into());
+    if first >= end {
+        return [0; 3];
+    }
+    // All three are below the sizes of images.
+    [first as usize, (end - first) as usize, (first * stride + at) as usize]
+}
+
+fn conv(x: View<'_>, w: View<'_>, ty: &TensorType, groups: u64, taps: &Taps) -> Vec<f64> {
+    let plane = |ty: &TensorType| ty.shape()[2..].iter().product::<u64>() as usize;
+    let (pixels, windows, count) = (plane(x.ty), plane(ty), plane(w.ty));
+    let (outputs, channels) = (ty.shape()[1] as usize, w.ty.shape()[1] as usize);
+    let mut dst = vec![0.0; ty.elements() as usize];
+    let mut index = vec![];
+    let per_group = outputs / groups as usize;
+    let images = x.data.chunks_exact(pixels * channels * groups as usize);
+    for (dst, image) in dst.chunks_exact_mut(windows * outputs).zip(images) {
+        for (o, (dst, weights)) in dst.chunks_exact_mut(windows).zip(w.data.chunks_exact(count * channels)).enumerate()
+        {
+            let group = &image[o / per_group * channels * pixels..][..channels * pixels];
+            for (src, weights) in group.chunks_exact(pixels).zip(weights.chunks_exact(count)) {
+                taps.add(dst, src, weights, &mut index);
+            }
+        }
+    }
+    dst
+}
+
+fn conv_transpose(x: View<'_>, w: View<'_>, ty: &TensorType, groups: u64, taps: &Taps) -> Vec<f64> {
+    let plane = |ty: &TensorType| ty.shape()[2..].iter().product::<u64>() as usize;
+    let (windows, pixels, count) = (plane(x.ty), plane(ty), plane(w.ty));
+    let (channels, per_group) = (x.ty.shape()[1] as usize, w.ty.shape()[1] as usize);
+    let mut dst = vec![0.0; ty.elements() as usize];
+    let mut index = vec![];
+    let inputs = channels / groups as usize;
+    let images = x.data.chunks_exact(windows * channels);
+    for (dst, image) in dst.chunks_exact_mut(pixels * per_group * groups as usize).zip(images) {
+        for (o, dst) in dst.chunks_exact_mut(pixels).enumerate() {
+            let (group, o) = (o / per_group, o % per_group);
+            for c in group * inputs..(group + 1) * inputs {
+                let weights = &w.data[(c * per_group + o) * count..][..count];
+                taps.add(dst, &image[c * windows..][..windows], weights, &mut index);
+            }
+        }
+    }
+    dst
 }

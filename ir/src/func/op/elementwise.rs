@@ -2,7 +2,9 @@
 
 use super::super::element::ElementType;
 use super::super::types::TensorType;
-use super::{Binary, Mismatch, Structured, Unary, View, broadcast, same_element};
+use super::walk::{Walk, stretched_strides};
+use super::{Binary, Mismatch, Structured, Unary, View, broadcast, max, min, same_element, wrap};
+use crate::epilogue::PostOp;
 
 pub(super) fn infer_unary(op: &Unary, x: &TensorType) -> Result<TensorType, Mismatch> {
     let element = x.element();
@@ -49,14 +51,129 @@ pub(super) fn infer_other(op: &Structured, operands: &[&TensorType]) -> Result<T
     }
 }
 
-pub(super) fn evaluate_unary(_op: &Unary, _x: View<'_>) -> Vec<f64> {
-    todo!()
+pub(super) fn evaluate_unary(op: &Unary, x: View<'_>) -> Vec<f64> {
+    let element = x.ty.element();
+    let map = |f: &dyn Fn(f64) -> f64| x.data.iter().map(|v| f(*v)).collect::<Vec<_>>();
+    let post = |op: PostOp| x.data.iter().map(|v| op.apply_f64(*v, 0.0)).collect::<Vec<_>>();
+    let mut values = match *op {
+        Unary::Abs {} => post(PostOp::Abs),
+        Unary::Neg {} => map(&|v| -v),
+        Unary::Exp {} => post(PostOp::Exp),
+        Unary::Log {} => map(&f64::ln),
+        Unary::Sqrt {} => post(PostOp::Sqrt),
+        Unary::Reciprocal {} => map(&|v| 1.0 / v),
+        Unary::Erf {} => map(&libm::erf),
+        Unary::Tanh {} => post(PostOp::Tanh),
+        Unary::Sin {} => map(&f64::sin),
+        Unary::Cos {} => map(&f64::cos),
+        Unary::Sigmoid {} => post(PostOp::Sigmoid),
+        Unary::Relu {} => post(PostOp::Relu),
+        Unary::LeakyRelu { alpha } => map(&|v| if v > 0.0 { v } else { alpha.0 * v }),
+        Unary::ThresholdedRelu { alpha } => map(&|v| if v > alpha.0 { v } else { 0.0 }),
+        Unary::Elu { alpha } => map(&|v| if v > 0.0 { v } else { alpha.0 * v.exp_m1() }),
+        Unary::Selu { alpha, gamma } => map(&|v| if v > 0.0 { gamma.0 * v } else { gamma.0 * (alpha.0 * v.exp_m1()) }),
+        Unary::Celu { alpha } => map(&|v| max(v, 0.0) + min(alpha.0 * (v / alpha.0).exp_m1(), 0.0)),
+        Unary::Softplus {} => map(&softplus),
+        Unary::Softsign {} => map(&|v| v / (1.0 + v.abs())),
+        Unary::HardSigmoid { alpha, beta } => map(&|v| min(max(alpha.0 * v + beta.0, 0.0), 1.0)),
+        Unary::HardSwish {} => post(PostOp::HardSwish),
+        Unary::GeluErf {} => post(PostOp::GeluErf),
+        Unary::GeluTanh {} => post(PostOp::GeluTanh),
+        Unary::Silu {} => post(PostOp::Silu),
+        // The limit at minus infinity is 0.
+        Unary::Mish {} => map(&|v| if v == f64::NEG_INFINITY { -0.0 } else { v * softplus(v).tanh() }),
+        Unary::Floor {} => map(&f64::floor),
+        Unary::Ceil {} => map(&f64::ceil),
+        Unary::Round {} => map(&f64::round_ties_even),
+        Unary::Sign {} => map(&|v| {
+            if v > 0.0 {
+                1.0
+            } else if v < 0.0 {
+                -1.0
+            } else {
+                v
+            }
+        }),
+        Unary::Not {} => map(&|v| f64::from(v == 0.0)),
+        Unary::Clamp { low, high } => map(&|v| if v.is_nan() { v } else { v.max(low.0).min(high.0) }),
+    };
+    wrap(element, &mut values);
+    values
 }
 
-pub(super) fn evaluate_binary(_op: &Binary, _a: View<'_>, _b: View<'_>, _ty: &TensorType) -> Vec<f64> {
-    todo!()
+/// `log(1 + exp(x))` without loss at either end.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-pub(super) fn evaluate_other(_op: &Structured, _operands: &[View<'_>], _ty: &TensorType) -> Vec<f64> {
-    todo!()
+pub(super) fn evaluate_binary(op: &Binary, a: View<'_>, b: View<'_>, ty: &TensorType) -> Vec<f64> {
+    let element = a.ty.element();
+    let is_float = element.is_float();
+    // Products of these have more bits than double precision, but none that 64 bits lose.
+    let is_narrow = !is_float && element.bytes() < 8;
+    let truth = |v: f64| v != 0.0;
+    let mut values = match op {
+        Binary::Add {} => zip(a, b, ty, |a, b| a + b),
+        Binary::Sub {} => zip(a, b, ty, |a, b| a - b),
+        Binary::Mul {} if is_narrow => zip(a, b, ty, |a, b| low_half((a as i64).wrapping_mul(b as i64))),
+        Binary::Mul {} => zip(a, b, ty, |a, b| a * b),
+        Binary::Div {} if is_float => zip(a, b, ty, |a, b| a / b),
+        Binary::Div {} => zip(a, b, ty, |a, b| if b == 0.0 { 0.0 } else { (a / b).trunc() }),
+        Binary::Rem {} if is_float => zip(a, b, ty, |a, b| a % b),
+        Binary::Rem {} => zip(a, b, ty, |a, b| if b == 0.0 { 0.0 } else { a % b }),
+        Binary::Pow {} if is_narrow => zip(a, b, ty, |a, b| match b >= 0.0 {
+            true => low_half((a as i64).wrapping_pow(b as u32)),
+            false => a.powf(b),
+        }),
+        Binary::Pow {} => zip(a, b, ty, f64::powf),
+        Binary::Max {} => zip(a, b, ty, max),
+        Binary::Min {} => zip(a, b, ty, min),
+        Binary::PRelu {} => zip(a, b, ty, |a, b| if a > 0.0 { a } else { a * b }),
+        Binary::Equal {} => zip(a, b, ty, |a, b| f64::from(a == b)),
+        Binary::Less {} => zip(a, b, ty, |a, b| f64::from(a < b)),
+        Binary::LessOrEqual {} => zip(a, b, ty, |a, b| f64::from(a <= b)),
+        Binary::Greater {} => zip(a, b, ty, |a, b| f64::from(a > b)),
+        Binary::GreaterOrEqual {} => zip(a, b, ty, |a, b| f64::from(a >= b)),
+        Binary::And {} => zip(a, b, ty, |a, b| f64::from(truth(a) && truth(b))),
+        Binary::Or {} => zip(a, b, ty, |a, b| f64::from(truth(a) || truth(b))),
+        Binary::Xor {} => zip(a, b, ty, |a, b| f64::from(truth(a) != truth(b))),
+    };
+    wrap(ty.element(), &mut values);
+    values
+}
+
+/// The low 32 bits, which double precision holds and which say what any narrower integer is.
+fn low_half(value: i64) -> f64 {
+    f64::from(value as u32)
+}
+
+/// A function of the pairs of elements of two tensors that broadcast.
+fn zip(a: View<'_>, b: View<'_>, ty: &TensorType, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let strides = [a, b].map(|o| stretched_strides(o.ty.shape(), ty.rank()));
+    let mut values = Vec::with_capacity(ty.elements() as usize);
+    Walk::new(ty.shape(), [&strides[0], &strides[1]]).rows([0; 2], |[at_a, at_b], n, strides| match strides {
+        [1, 1] => values.extend(a.data[at_a..][..n].iter().zip(&b.data[at_b..][..n]).map(|(a, b)| f(*a, *b))),
+        [1, 0] => values.extend(a.data[at_a..][..n].iter().map(|a| f(*a, b.data[at_b]))),
+        [0, 1] => values.extend(b.data[at_b..][..n].iter().map(|b| f(a.data[at_a], *b))),
+        // Both stretch only where the result has one element.
+        _ => values.extend((0..n).map(|_| f(a.data[at_a], b.data[at_b]))),
+    });
+    values
+}
+
+pub(super) fn evaluate_other(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {
+    if let Structured::Cast { to } = op {
+        return operands[0].data.iter().map(|v| to.round(*v)).collect();
+    }
+    let [condition, a, b] = [operands[0], operands[1], operands[2]];
+    let strides = [condition, a, b].map(|o| stretched_strides(o.ty.shape(), ty.rank()));
+    let mut values = Vec::with_capacity(ty.elements() as usize);
+    Walk::new(ty.shape(), [&strides[0], &strides[1], &strides[2]]).rows([0; 3], |at, n, strides| {
+        let offset = |operand: usize, i: usize| at[operand] + i * strides[operand] as usize;
+        values.extend((0..n).map(|i| match condition.data[offset(0, i)] != 0.0 {
+            true => a.data[offset(1, i)],
+            false => b.data[offset(2, i)],
+        }));
+    });
+    values
 }

@@ -10,6 +10,7 @@ mod movement;
 mod normalization;
 mod reduction;
 mod table;
+mod walk;
 mod window;
 
 use std::fmt;
@@ -126,7 +127,7 @@ impl TensorOp {
             Err(Mismatch::Arity { least, most, found: operands.len() })
         };
         result.map_err(|cause| OpError {
-            op: self.clone(),
+            op: Box::new(self.clone()),
             operands: operands.iter().map(|&t| t.clone()).collect(),
             cause,
         })
@@ -135,6 +136,9 @@ impl TensorOp {
     /// The elements of the result, of type `ty`, which [`infer`](Self::infer) gave for these operands. Floating-point numbers
     /// are not rounded to their types, except by casts; integers wrap around as theirs do.
     pub(super) fn evaluate(&self, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {
+        if ty.elements() == 0 {
+            return vec![];
+        }
         match self {
             TensorOp::Unary(op) => elementwise::evaluate_unary(op, operands[0]),
             TensorOp::Binary(op) => elementwise::evaluate_binary(op, operands[0], operands[1], ty),
@@ -212,7 +216,7 @@ impl fmt::Display for TensorOp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpError {
     /// The operation.
-    pub op: TensorOp,
+    pub op: Box<TensorOp>,
     /// The types it was given.
     pub operands: Vec<TensorType>,
     /// What is wrong with them.
@@ -329,6 +333,47 @@ impl Mismatch {
     fn setting(name: &'static str, value: impl fmt::Debug, expected: impl Into<String>) -> Self {
         Mismatch::Setting { name, value: format!("{value:?}"), expected: expected.into() }
     }
+}
+
+/// The most elements that all windows of an operation may see together. A window may be far larger than what it is given
+/// as operands, so that nothing else bounds the time an operation takes.
+const MAX_SEEN: u64 = 1 << 36;
+
+/// Checks that a number of elements seen is at most [`MAX_SEEN`]; the factors are of one setting.
+fn check_seen<T: fmt::Debug>(
+    name: &'static str,
+    value: &T,
+    factors: impl IntoIterator<Item = u64>,
+) -> Result<(), Mismatch> {
+    match factors.into_iter().try_fold(1u64, u64::checked_mul) {
+        Some(seen) if seen <= MAX_SEEN => Ok(()),
+        _ => Err(Mismatch::setting(name, value, format!("windows that see at most {MAX_SEEN} elements together"))),
+    }
+}
+
+/// Operands of numbers, not of booleans.
+fn numbers(operand: usize, element: ElementType) -> Result<(), Mismatch> {
+    match element {
+        ElementType::Bool => Err(Mismatch::Element { operand, found: element, expected: "numbers" }),
+        _ => Ok(()),
+    }
+}
+
+/// Wraps integers around; floating-point numbers stay as they are.
+fn wrap(element: ElementType, values: &mut [f64]) {
+    if !element.is_float() {
+        values.iter_mut().for_each(|v| *v = element.round(*v));
+    }
+}
+
+/// The greater of two; NaN if one is.
+fn max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+/// The lesser of two; NaN if one is.
+fn min(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b { a } else { b }
 }
 
 /// The element type that all operands have.

@@ -2,11 +2,12 @@
 
 use super::super::element::ElementType;
 use super::super::types::TensorType;
-use super::{Mismatch, Structured, View, axis_of};
+use super::walk::{Walk, dense_strides};
+use super::{Mismatch, ReduceKind, Structured, View, axis_of, max, min, numbers, wrap};
 
-/// The shape without some axes, or with 1 for them.
+/// The shape without some axes, which are ascending, or with 1 for them.
 fn reduced(shape: &[u64], axes: &[u64], keep: bool) -> Vec<u64> {
-    let dims = shape.iter().enumerate().filter_map(|(d, n)| match axes.contains(&(d as u64)) {
+    let dims = shape.iter().enumerate().filter_map(|(d, n)| match axes.binary_search(&(d as u64)).is_ok() {
         true => keep.then_some(1),
         false => Some(*n),
     });
@@ -15,7 +16,10 @@ fn reduced(shape: &[u64], axes: &[u64], keep: bool) -> Vec<u64> {
 
 pub(super) fn infer(op: &Structured, x: &TensorType) -> Result<TensorType, Mismatch> {
     match op {
-        Structured::Reduce { axes, keep, .. } => {
+        Structured::Reduce { kind, axes, keep } => {
+            if !matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+                numbers(0, x.element())?;
+            }
             axes.iter().try_for_each(|a| axis_of(x, "axes", *a).map(drop))?;
             if !axes.is_sorted_by(|a, b| a < b) {
                 return Err(Mismatch::setting("axes", axes, "ascending axes"));
@@ -29,11 +33,121 @@ pub(super) fn infer(op: &Structured, x: &TensorType) -> Result<TensorType, Misma
             }
             Ok(TensorType::new(ElementType::I64, reduced(x.shape(), &[*axis], *keep))?)
         }
-        Structured::CumSum { axis, .. } => axis_of(x, "axis", *axis).map(|_| x.clone()),
+        Structured::CumSum { axis, .. } => {
+            numbers(0, x.element())?;
+            axis_of(x, "axis", *axis).map(|_| x.clone())
+        }
         _ => unreachable!("another file's operation"),
     }
 }
 
-pub(super) fn evaluate(_op: &Structured, _x: View<'_>, _ty: &TensorType) -> Vec<f64> {
-    todo!()
+pub(super) fn evaluate(op: &Structured, x: View<'_>, ty: &TensorType) -> Vec<f64> {
+    let mut values = match op {
+        Structured::Reduce { kind, axes, .. } => reduce(*kind, axes, x, ty),
+        Structured::ArgReduce { max, axis, last, .. } => arg_reduce(*max, *axis as usize, *last, x, ty),
+        Structured::CumSum { axis, exclusive, reverse } => cumsum(*axis as usize, *exclusive, *reverse, x),
+        _ => unreachable!("another file's operation"),
+    };
+    wrap(ty.element(), &mut values);
+    values
+}
+
+fn reduce(kind: ReduceKind, axes: &[u64], x: View<'_>, ty: &TensorType) -> Vec<f64> {
+    let count = axes.iter().map(|a| x.ty.shape()[*a as usize] as f64).product::<f64>();
+    let (low, high) = x.ty.element().range().unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+    let fold = |start, step: fn(f64, f64) -> f64| accumulate(axes, x, ty, start, step);
+    let end = |mut values: Vec<f64>, f: &dyn Fn(f64) -> f64| {
+        values.iter_mut().for_each(|v| *v = f(*v));
+        values
+    };
+    match kind {
+        ReduceKind::Sum => accumulate(axes, x, ty, 0.0, |a, b| a + b),
+        ReduceKind::Mean => end(accumulate(axes, x, ty, 0.0, |a, b| a + b), &|v| v / count),
+        ReduceKind::Max => accumulate(axes, x, ty, low, max),
+        ReduceKind::Min => accumulate(axes, x, ty, high, min),
+        ReduceKind::Prod => fold(1.0, |a, b| a * b),
+        ReduceKind::L1 => fold(0.0, |a, b| a + b.abs()),
+        ReduceKind::L2 => end(fold(0.0, |a, b| a + b * b), &f64::sqrt),
+        ReduceKind::SumSquare => fold(0.0, |a, b| a + b * b),
+        ReduceKind::LogSumExp => {
+            // The greatest comes out of the sum, so that no exponential overflows.
+            let greatest = accumulate(axes, x, ty, f64::NEG_INFINITY, max);
+            let mut sums = vec![0.0; greatest.len()];
+            walk(axes, x.ty).rows([0; 2], |[at, to], n, [step, step_to]| {
+                for i in 0..n {
+                    let to = to + i * step_to as usize;
+                    sums[to] += (x.data[at + i * step as usize] - greatest[to]).exp();
+                }
+            });
+            let log = |(m, sum): (&f64, &f64)| if m.is_infinite() { *m } else { m + sum.ln() };
+            greatest.iter().zip(&sums).map(log).collect()
+        }
+    }
+}
+
+/// The walk through an operand, and for each of its elements the place in the result without some axes.
+fn walk(axes: &[u64], x: &TensorType) -> Walk<2> {
+    let kept = reduced(x.shape(), axes, true);
+    let mut to = dense_strides(&kept);
+    axes.iter().for_each(|a| to[*a as usize] = 0);
+    Walk::new(x.shape(), [&dense_strides(x.shape()), &to])
+}
+
+/// Every element of the result: `start`, then `step` with each of the operand's in order.
+fn accumulate(axes: &[u64], x: View<'_>, ty: &TensorType, start: f64, step: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let mut values = vec![start; ty.elements() as usize];
+    walk(axes, x.ty).rows([0; 2], |[at, to], n, strides| {
+        // Rows of the operand are dense, and so are those of the result or they are one element.
+        let row = &x.data[at..][..n];
+        if strides[1] == 0 {
+            values[to] = row.iter().fold(values[to], |a, b| step(a, *b));
+        } else {
+            values[to..][..n].iter_mut().zip(row).for_each(|(a, b)| *a = step(*a, *b));
+        }
+    });
+    values
+}
+
+/// Elements before an axis, on it and after it.
+pub(super) fn around(shape: &[u64], axis: usize) -> [usize; 3] {
+    let product = |dims: &[u64]| dims.iter().product::<u64>() as usize;
+    [product(&shape[..axis]), shape[axis] as usize, product(&shape[axis + 1..])]
+}
+
+fn arg_reduce(greatest: bool, axis: usize, last: bool, x: View<'_>, ty: &TensorType) -> Vec<f64> {
+    let [_, n, inner] = around(x.ty.shape(), axis);
+    let mut values = vec![0.0; ty.elements() as usize];
+    let mut best = vec![0.0; inner];
+    for (dst, lanes) in values.chunks_exact_mut(inner).zip(x.data.chunks_exact(n * inner)) {
+        best.copy_from_slice(&lanes[..inner]);
+        for (i, row) in lanes.chunks_exact(inner).enumerate().skip(1) {
+            for ((dst, best), v) in dst.iter_mut().zip(&mut best).zip(row) {
+                // NaN is the greatest and the least, as the reductions have it.
+                let beyond = if greatest { *v > *best } else { *v < *best };
+                let equal = *v == *best || v.is_nan() && best.is_nan();
+                if beyond || v.is_nan() && !best.is_nan() || equal && last {
+                    (*dst, *best) = (i as f64, *v);
+                }
+            }
+        }
+    }
+    values
+}
+
+fn cumsum(axis: usize, exclusive: bool, reverse: bool, x: View<'_>) -> Vec<f64> {
+    let [_, n, inner] = around(x.ty.shape(), axis);
+    let mut values = vec![0.0; x.data.len()];
+    let mut sum = vec![0.0; inner];
+    for (dst, lanes) in values.chunks_exact_mut(n * inner).zip(x.data.chunks_exact(n * inner)) {
+        sum.fill(0.0);
+        for i in 0..n {
+            let row = if reverse { n - 1 - i } else { i } * inner;
+            for ((dst, sum), v) in dst[row..].iter_mut().zip(&mut sum).zip(&lanes[row..]) {
+                let before = *sum;
+                *sum += v;
+                *dst = if exclusive { before } else { *sum };
+            }
+        }
+    }
+    values
 }

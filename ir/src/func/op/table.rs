@@ -240,7 +240,7 @@ operations! {
         /** Whether pixels come before channels. */ channels_last: bool
     }
     /// Where the greatest element of each window is in the operand, as an index into all of it, row-major or with the pixels in
-    /// column-major order; i64.
+    /// column-major order; the first of several, -1 of a window without elements; i64.
     MaxPoolIndices = "max_pool_indices" {
         /** As of [`Pool`](Self::Pool). */ kernel: Vec<u64>,
         /** As of [`Pool`](Self::Pool). */ strides: Vec<u64>,
