@@ -190,8 +190,9 @@ impl Pool {
         let taps = |count: fn(&Window) -> usize| windows.iter().map(count).product::<usize>() as f32;
         match self.kind {
             PoolKind::Max => y,
-            PoolKind::Average => y / taps(|w| w.count),
-            PoolKind::AveragePadded => y / taps(|w| w.padded),
+            // Where there is nothing, neither by 0.
+            PoolKind::Average => y / taps(|w| w.count).max(1.0),
+            PoolKind::AveragePadded => y / taps(|w| w.padded).max(1.0),
             PoolKind::Lp if self.p == 1.0 => y,
             PoolKind::Lp if self.p == 2.0 => y.sqrt(),
             PoolKind::Lp => y.powf(1.0 / self.p),

@@ -42,6 +42,24 @@ pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x > high { high } else { x }
 }
 
+/// `x`, but finite below zero: what it is multiplied by there goes to 0 faster than it grows.
+#[inline(always)]
+fn finite_below(x: f32) -> f32 {
+    if x < f32::MIN { f32::MIN } else { x }
+}
+
+/// `x / (1 + exp(-x))`.
+#[inline(always)]
+pub fn silu<const FMA: bool>(x: f32) -> f32 {
+    finite_below(x) * sigmoid::<FMA>(x)
+}
+
+/// `x * min(max(x / 6 + 1/2, 0), 1)`.
+#[inline(always)]
+pub fn hard_swish<const FMA: bool>(x: f32) -> f32 {
+    finite_below(x) * clamp(fma::<FMA>(x, 1.0 / 6.0, 0.5), 0.0, 1.0)
+}
+
 /// `n` and `r` so that `x = n ln 2 + r`, `n` an integer with its bits, `r` small.
 #[inline(always)]
 fn reduced<const FMA: bool>(x: f32) -> (f32, u32, f32) {
@@ -207,6 +225,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
 /// `x * (1 + erf(x / sqrt(2))) / 2`.
 #[inline(always)]
 pub fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
+    let x = finite_below(x);
     // Not by way of erf, which 1 would hide where it is near -1.
     let half = 0.5 * x * erfc_positive::<FMA>(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
     let y = if x < 0.0 { half } else { x - half };
@@ -217,6 +236,7 @@ pub fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
     const TWICE_ROOT: f32 = 1.595_769;
+    let x = finite_below(x);
     // `(1 + tanh(u)) / 2` is the sigmoid of `2 u`.
     x * sigmoid::<FMA>(TWICE_ROOT * x * fma::<FMA>(0.044_715, x * x, 1.0))
 }
@@ -233,7 +253,7 @@ pub fn softplus<const FMA: bool>(x: f32) -> f32 {
 pub fn mish<const FMA: bool>(x: f32) -> f32 {
     let e = exp::<FMA>(if x > 20.0 { 20.0 } else { x });
     let n = e * (e + 2.0);
-    x * (n / (n + 2.0))
+    finite_below(x) * (n / (n + 2.0))
 }
 
 /// What is taken for an angle in the functions below; beyond it they are [`f32::sin`] and [`f32::cos`].
@@ -354,7 +374,7 @@ mod tests {
             relative(x, mish::<true>(x), d * (e * e + 2.0 * e) / (e * e + 2.0 * e + 2.0), 1e-6);
         }
         for f in [gelu_erf::<true>, gelu_tanh::<true>, mish::<true>] {
-            assert_eq!((f(f32::INFINITY), f(0.0)), (f32::INFINITY, 0.0));
+            assert_eq!((f(f32::INFINITY), f(0.0), f(f32::NEG_INFINITY)), (f32::INFINITY, 0.0, 0.0));
             assert!(f(f32::NAN).is_nan());
             assert!((f(1e30) - 1e30).abs() < 1e24);
         }

@@ -1,4 +1,4 @@
-use kiln_ir::func::Real;
+use kiln_ir::func::{ElementType, Real, Tensor, TensorOp, TensorType};
 
 use super::super::Serial;
 use super::super::parallel::tests::Two;
@@ -105,6 +105,21 @@ fn unary_operations() {
         let one = Elementwise::new(&[1], &[&[1]], vec![step(Op::Unary(op.clone()), &[Input::Operand(0)])]).unwrap();
         one.run(&Serial, &[Source::Dst], &mut nan);
         assert!(nan[0].is_nan() || matches!(op, Unary::ThresholdedRelu { .. }), "{op:?} of NaN");
+    }
+}
+
+#[test]
+fn what_is_special_is_as_the_reference_has_it() {
+    let x =
+        [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, 0.0, -0.0, 1e-40, -1e-40, f32::MIN, f32::MAX, 88.5, -95.0, 1e10];
+    let ty = TensorType::new(ElementType::F32, [x.len() as u64]).unwrap();
+    let tensor = Tensor::new(ty, bytemuck::cast_slice::<f32, u8>(&x).to_vec()).unwrap();
+    for op in UNARY {
+        let plan = Elementwise::new(&[x.len()], &[&[x.len()]], vec![step(Op::Unary(op.clone()), &[Input::Operand(0)])]);
+        let mut y = x;
+        plan.unwrap().run(&Serial, &[Source::Dst], &mut y);
+        println!("{op:?}");
+        close(&y, &TensorOp::Unary(op.clone()).apply(&[&tensor]).unwrap().to_f64(), 1e-6, 1e-37);
     }
 }
 

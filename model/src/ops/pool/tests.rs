@@ -38,6 +38,7 @@ fn expected(kind: PoolKind, p: u32, shape: &[usize], windows: Windows<'_>, x: &[
         let sum: f64 = values.iter().sum();
         y.push(match kind {
             PoolKind::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            PoolKind::Average | PoolKind::AveragePadded if values.is_empty() => 0.0,
             PoolKind::Average => sum / values.len() as f64,
             PoolKind::AveragePadded => sum / padded as f64,
             PoolKind::Lp => values.iter().map(|v| v.abs().powi(p as i32)).sum::<f64>().powf(1.0 / f64::from(p)),
@@ -49,13 +50,15 @@ fn expected(kind: PoolKind, p: u32, shape: &[usize], windows: Windows<'_>, x: &[
 #[test]
 fn values_are_those_of_the_definition() {
     type Case = (Vec<usize>, [Vec<usize>; 5]);
-    let cases: [Case; 6] = [
+    let cases: [Case; 7] = [
         (vec![2, 70, 13, 11], [vec![3, 3], vec![2, 2], vec![1, 1, 1, 1], vec![1, 1], vec![7, 6]]),
         (vec![1, 64, 56, 56], [vec![2, 3], vec![2, 1], vec![0, 1, 0, 1], vec![1, 1], vec![28, 56]]),
         (vec![1, 3, 20], [vec![4], vec![3], vec![2, 1], vec![2], vec![6]]),
         (vec![1, 5, 4, 6, 5], [vec![2, 3, 2], vec![1, 2, 2], vec![1, 0, 1, 0, 1, 1], vec![1, 2, 1], vec![4, 2, 3]]),
         // The last windows reach beyond the padding.
         (vec![1, 33, 6, 6], [vec![3, 3], vec![2, 2], vec![0, 0, 0, 0], vec![1, 1], vec![3, 3]]),
+        // The first and last windows see nothing but padding.
+        (vec![1, 3, 4], [vec![2], vec![2], vec![3, 3], vec![1], vec![5]]),
         (vec![0, 3, 4], [vec![2], vec![1], vec![0, 0], vec![1], vec![3]]),
     ];
     for (shape, [kernel, strides, pads, dilations, out]) in cases {
