@@ -64,7 +64,9 @@ fn emit(
             Some(Simpler::Value(value)) => return Ok(value),
             Some(Simpler::Op(simpler, on)) => (op, operands) = (simpler, on),
             Some(Simpler::Constant(tensor)) => return Ok(constant(r, known, tensor)),
-            Some(Simpler::OnConstant(simpler, x, tensor)) => (op, operands) = (simpler, vec![x, constant(r, known, tensor)]),
+            Some(Simpler::OnConstant(simpler, x, tensor)) => {
+                (op, operands) = (simpler, vec![x, constant(r, known, tensor)])
+            }
             None => break,
         }
     }
@@ -147,9 +149,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     {
         return Some(Simpler::Op(op.clone().into(), vec![b, a]));
     }
-    if r.as_constant(b).is_none() {
-        return None;
-    }
+    let constant = r.as_constant(b)?;
     let splat = r.as_splat(b);
     let keeps_shape = *ty(a).shape() == *shape;
     let nothing = match op {
@@ -168,13 +168,11 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     };
     match (op, splat) {
         (Binary::Div {}, _) if is_float => {
-            let constant = r.as_constant(b)?;
             let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
             let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
         }
         (Binary::Sub {}, _) if is_float => {
-            let constant = r.as_constant(b)?;
             let negative: Vec<f64> = constant.to_f64().iter().map(|v| -v).collect();
             Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
         }
@@ -239,9 +237,7 @@ fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option
             is_whole.then_some(Simpler::Value(x))
         }
         Structured::Concat { .. } if operands.len() == 1 => Some(Simpler::Value(x)),
-        Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => {
-            Some(Simpler::Value(x))
-        }
+        Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => Some(Simpler::Value(x)),
         Structured::Where {} => {
             let [condition, a, b] = [operands[0], operands[1], operands[2]];
             let chosen = if r.as_splat(condition)? != 0.0 { a } else { b };
