@@ -20,6 +20,7 @@ mod error;
 mod network;
 pub mod ops;
 mod plan;
+pub mod report;
 
 pub use error::ModelError;
 pub use kiln_ir::func::{ElementType, Tensor, TensorType};

@@ -1,0 +1,35 @@
+//! `kiln model`: whole networks. One file per subcommand; the other files are what they share.
+
+mod bench;
+mod compiled;
+mod inputs;
+mod network;
+mod reference;
+mod resident;
+mod run;
+
+use std::io::Write;
+
+use crate::Verdict;
+use crate::error::Error;
+
+/// Compile, run, measure and test whole networks: ONNX files and built-in architectures
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Bench(bench::BenchArgs),
+    Run(run::RunArgs),
+}
+
+/// Does what was asked.
+pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    match &args.command {
+        Command::Bench(args) => bench::bench(args, out),
+        Command::Run(args) => run::run(args, out),
+    }
+}
