@@ -2,11 +2,14 @@
 
 mod bench;
 mod compiled;
+mod dump;
 mod inputs;
+mod materialize;
 mod network;
 mod reference;
 mod resident;
 mod run;
+mod test;
 
 use std::io::Write;
 
@@ -24,6 +27,8 @@ pub struct ModelArgs {
 enum Command {
     Bench(bench::BenchArgs),
     Run(run::RunArgs),
+    Dump(dump::DumpArgs),
+    Test(test::TestArgs),
 }
 
 /// Does what was asked.
@@ -31,5 +36,7 @@ pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     match &args.command {
         Command::Bench(args) => bench::bench(args, out),
         Command::Run(args) => run::run(args, out),
+        Command::Dump(args) => dump::dump(args, out),
+        Command::Test(args) => test::test(args, out),
     }
 }
