@@ -3,9 +3,11 @@
 mod bench;
 mod compiled;
 mod dump;
+mod html;
 mod inputs;
 mod materialize;
 mod network;
+mod profile;
 mod reference;
 mod resident;
 mod run;
@@ -28,6 +30,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Run(run::RunArgs),
     Dump(dump::DumpArgs),
+    Profile(profile::ProfileArgs),
     Test(test::TestArgs),
 }
 
@@ -37,6 +40,7 @@ pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         Command::Bench(args) => bench::bench(args, out),
         Command::Run(args) => run::run(args, out),
         Command::Dump(args) => dump::dump(args, out),
+        Command::Profile(args) => profile::profile(args, out),
         Command::Test(args) => test::test(args, out),
     }
 }
