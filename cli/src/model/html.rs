@@ -136,7 +136,7 @@ fn kinds(p: &Profile) -> String {
     let all = p.total_ns();
     let kind = |code: &str| {
         let of = || p.rows.iter().filter(|r| r.code == code);
-        let (steps, ns) = (of().count(), of().map(|r| r.ns).sum::<f64>());
+        let (steps, ns) = (of().count(), of().fold(0.0, |all, r| all + r.ns));
         let part = if all > 0.0 { 100.0 * ns / all } else { 0.0 };
         format!("<li class=\"{code}\"><span>{code}: {steps} steps, {part:.1} %</span></li>")
     };

@@ -37,7 +37,7 @@
     const isNumber = heads[column].classList.contains("n");
     const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
     const compare = (a, b) => {
-      if (!isNumber) return key(a).localeCompare(key(b));
+      if (!isNumber) return key(a).localeCompare(key(b), undefined, { numeric: true });
       // Cells without a number are last in either direction.
       const [x, y] = [key(a), key(b)].map((text) => (text === "" ? NaN : Number(text)));
       if (Number.isNaN(x) || Number.isNaN(y)) return (Number.isNaN(x) - Number.isNaN(y)) * (isDescending ? -1 : 1);
