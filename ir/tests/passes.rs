@@ -328,6 +328,17 @@ fn squeeze_and_excitation_stays_in_one_layout() {
 }
 
 #[test]
+fn transposed_convolutions_are_products() {
+    becomes(
+        "func @f(%x: f32[2x4x3x5], %w: f32[4x3x2x3]) -> f32[2x6x6x12] {
+            %y = conv_transpose %x, %w {strides=[2,2] pads=[0,1,0,0] dilations=[1,2] output_pads=[0,0] groups=2}
+            return %y
+        }",
+        &["reshape", "matmul f32 1x2x18x2:2x2x2x15", "reshape", "columns_to_image"],
+    );
+}
+
+#[test]
 fn passes_are_named_once() {
     let mut names: Vec<_> = PASSES.iter().map(|p| p.name).collect();
     names.sort_unstable();

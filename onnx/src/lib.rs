@@ -1,4 +1,5 @@
-//! ONNX models, read and checked: files become [graphs](Graph) of [nodes](Node) and [tensors](Tensor), and nothing is executed.
+//! ONNX models, read and checked: files become [graphs](Graph) of [nodes](Node) and [tensors](Tensor), and these become
+//! [functions of tensors](kiln_ir::func::Func), whose shapes are all known.
 //!
 //! Messages are decoded by their numbers in `onnx.proto` ([ONNX IR specification](https://onnx.ai/onnx/repo-docs/IR.html)).
 //! Weights in files of their own are mapped, not copied. A file from a stranger is refused with an [`OnnxError`] that names
@@ -6,11 +7,15 @@
 //! graphs in graphs is bounded by the decoder.
 //!
 //! ```no_run
-//! let model = kiln_onnx::Model::open("resnet50/model.onnx")?;
+//! use kiln_onnx::{Bindings, Model};
+//!
+//! let model = Model::open("resnet50/model.onnx")?;
 //! for node in &model.graph.nodes {
 //!     println!("{} {:?} -> {:?}", node.op, node.inputs, node.outputs);
 //! }
-//! # Ok::<(), kiln_onnx::OnnxError>(())
+//! let imported = model.import(&Bindings::new().dim("batch", 1))?;
+//! println!("{}", imported.func);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod convert;

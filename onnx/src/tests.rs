@@ -5,11 +5,11 @@ use prost::Message;
 use crate::proto::*;
 use crate::*;
 
-fn tensor(name: &str, data_type: i32, dims: &[i64]) -> TensorProto {
+pub(crate) fn tensor(name: &str, data_type: i32, dims: &[i64]) -> TensorProto {
     TensorProto { name: name.into(), data_type, dims: dims.to_vec(), ..TensorProto::default() }
 }
 
-fn floats(name: &str, values: &[f32]) -> TensorProto {
+pub(crate) fn floats(name: &str, values: &[f32]) -> TensorProto {
     TensorProto { float_data: values.to_vec(), ..tensor(name, 1, &[values.len() as i64]) }
 }
 
@@ -20,12 +20,12 @@ fn value(name: &str) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
 }
 
-fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
+pub(crate) fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
     let all = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     NodeProto { op_type: op.into(), input: all(input), output: all(output), ..NodeProto::default() }
 }
 
-fn attribute(name: &str, r#type: i32) -> AttributeProto {
+pub(crate) fn attribute(name: &str, r#type: i32) -> AttributeProto {
     AttributeProto { name: name.into(), r#type, ..AttributeProto::default() }
 }
 
@@ -40,7 +40,7 @@ fn small() -> GraphProto {
     }
 }
 
-fn model(graph: GraphProto) -> ModelProto {
+pub(crate) fn model(graph: GraphProto) -> ModelProto {
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
     ModelProto { ir_version: 8, producer_name: "a test".into(), graph: Some(graph), opset_import }
 }

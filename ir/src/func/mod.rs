@@ -181,10 +181,8 @@ impl Func {
             }
         }
         let mut map = vec![0; live.len()];
-        let mut next = 0;
-        for (slot, _) in map.iter_mut().zip(&live).filter(|(_, live)| **live) {
+        for (next, (slot, _)) in map.iter_mut().zip(&live).filter(|(_, live)| **live).enumerate() {
             *slot = next;
-            next += 1;
         }
         let moved = |id: &ValueId| ValueId(map[id.0]);
         let mut unnamed = 0;

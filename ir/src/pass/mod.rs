@@ -10,6 +10,7 @@ mod recognise;
 mod rewriter;
 mod scale;
 mod simplify;
+mod transposed;
 
 use crate::func::{Func, FuncError};
 
@@ -34,6 +35,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "recognise_summands", run: recognise::recognise },
     Pass { name: "move_scales", run: recognise::move_scales },
     Pass { name: "merge_products", run: merge::merge_products },
+    Pass { name: "lower_transposed", run: transposed::lower_transposed },
     Pass { name: "channels_last", run: layout::channels_last },
     Pass { name: "simplify_axes", run: simplify::simplify },
     Pass { name: "sink_transposes", run: layout::sink_transposes },

@@ -149,9 +149,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     {
         return Some(Simpler::Op(op.clone().into(), vec![b, a]));
     }
-    if r.as_constant(b).is_none() {
-        return None;
-    }
+    let constant = r.as_constant(b)?;
     let splat = r.as_splat(b);
     let keeps_shape = *ty(a).shape() == *shape;
     let nothing = match op {
@@ -170,13 +168,11 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     };
     match (op, splat) {
         (Binary::Div {}, _) if is_float => {
-            let constant = r.as_constant(b)?;
             let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
             let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
         }
         (Binary::Sub {}, _) if is_float => {
-            let constant = r.as_constant(b)?;
             let negative: Vec<f64> = constant.to_f64().iter().map(|v| -v).collect();
             Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
         }

@@ -34,7 +34,7 @@ impl Random {
         let reals = ["0", "1", "-1", "0.5", "inf", "-inf", "NaN", "1e300", "1e-300"];
         match name {
             "alpha" | "beta" | "gamma" | "low" | "high" | "epsilon" | "bias" | "value" => self.of(&reals).into(),
-            "kernel" | "strides" | "dilations" | "out" | "output_pads" => self.list(axes, |r| r.number().to_string()),
+            "kernel" | "strides" | "dilations" | "out" | "output_pads" | "pixels" | "taps" => self.list(axes, |r| r.number().to_string()),
             "pads" => self.list(2 * axes, |r| r.number().to_string()),
             "starts" | "counts" | "before" | "after" | "shape" => self.list(rank, |r| r.number().to_string()),
             "steps" => self.list(rank, |r| (r.number() as i64).wrapping_neg().to_string()),
@@ -72,6 +72,7 @@ fn settings(word: &str) -> &'static str {
         "cast" => "to",
         "conv" => "strides pads dilations groups channels_last",
         "conv_transpose" => "strides pads dilations output_pads groups",
+        "columns_to_image" => "pixels taps strides pads dilations out",
         "pool" => "kind p kernel strides pads dilations out channels_last",
         "max_pool_indices" => "kernel strides pads dilations out column_major",
         "reduce" => "kind axes keep",
@@ -124,6 +125,9 @@ fn any_settings_are_refused_or_evaluated() {
             let weights: Vec<u64> = (0..rank).map(|_| random.of(&[1, 1, 2, 2, 0])).collect();
             operands = vec![random.tensor(element, &shape), random.tensor(element, &weights)];
         }
+        if word == "columns_to_image" && rank == 3 {
+            operands = vec![random.tensor(element, &[2, 2, 2])];
+        }
         if word == "kernel" {
             operands = vec![random.tensor(ElementType::F32, &[2, 2]), random.tensor(ElementType::F32, &[4])];
         }
@@ -140,6 +144,8 @@ fn any_settings_are_refused_or_evaluated() {
             .filter(|name| !name.is_empty())
             .map(|name| match name {
                 "kind" => format!("kind={}", random.of(kinds)),
+                // One number per axis here.
+                "pads" if word == "columns_to_image" => format!("pads={}", random.setting("strides", rank)),
                 _ => format!("{name}={}", random.setting(name, rank)),
             })
             .collect();

@@ -87,6 +87,14 @@ fn conv_correlates() {
 }
 
 #[test]
+fn columns_are_summed_where_they_overlap() {
+    // Two windows of three taps, two pixels apart and one to the left: 0 1 2 + 3 4 5 at 1.
+    let settings = "pixels=[2] taps=[3] strides=[2] pads=[1] dilations=[1] out=[5]";
+    let columns = f(&[1, 3, 2], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    check(&format!("columns_to_image %a {{{settings}}}"), &[columns], &f(&[1, 1, 5], &[1.0, 5.0, 4.0, 5.0, 0.0]));
+}
+
+#[test]
 fn conv_transpose_spreads() {
     let transpose = |settings: &str, x: &Tensor, w: &Tensor, expected: &Tensor| {
         check(&format!("conv_transpose %a, %b {{{settings}}}"), &[x.clone(), w.clone()], expected);

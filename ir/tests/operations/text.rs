@@ -59,6 +59,7 @@ const LINES: &str = "
     matmul %x, %x
     conv %p, %k {strides=[2,2] pads=[0,1,1,0] dilations=[1,1] groups=1 channels_last=false}
     conv_transpose %p, %k {strides=[2,2] pads=[0,0,0,0] dilations=[1,1] output_pads=[1,0] groups=1}
+    columns_to_image %c {pixels=[2,2] taps=[2,1] strides=[1,2] pads=[0,1] dilations=[1,1] out=[3,2]}
     pool %p {kind=average_padded p=0 kernel=[2,2] strides=[1,1] pads=[0,0,0,0] dilations=[1,1] out=[2,2] channels_last=true}
     max_pool_indices %p {kernel=[2,2] strides=[1,1] pads=[0,0,0,0] dilations=[1,1] out=[2,2] column_major=true}
     reduce %x {kind=log_sum_exp axes=[0] keep=true}
@@ -85,7 +86,7 @@ fn every_operation() -> String {
     let lines: Vec<&str> = LINES.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let words: Vec<&str> = lines.iter().map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(words, TensorOp::names().collect::<Vec<_>>());
-    let arguments = "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2]";
+    let arguments = "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2], %c: f32[1x6x4]";
     // The types are those that the errors ask for, so that each operation is inferred once.
     let mut types = vec![];
     for line in &lines {

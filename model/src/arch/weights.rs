@@ -119,7 +119,7 @@ mod tests {
         let check = |name: &str, shape: &[u64], spread, expected: [u32; 4]| {
             let tensor = weight(name, shape, spread).unwrap();
             let elements = tensor.elements::<f32>().unwrap();
-            assert_eq!(elements.len() as u64, shape.iter().product());
+            assert_eq!(elements.len() as u64, shape.iter().product::<u64>());
             let found = [elements[0], elements[1], elements[2], elements[elements.len() - 1]];
             assert_eq!(found.map(f32::to_bits), expected, "{name}");
         };

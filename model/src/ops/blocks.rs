@@ -84,10 +84,10 @@ vectorised! {
                 let (alpha, beta) = (alpha.0 as f32, beta.0 as f32);
                 map!(|x| math::clamp(fma::<FMA>(alpha, x, beta), 0.0, 1.0));
             }
-            Unary::HardSwish {} => map!(|x| x * math::clamp(fma::<FMA>(x, 1.0 / 6.0, 0.5), 0.0, 1.0)),
+            Unary::HardSwish {} => map!(|x| math::hard_swish::<FMA>(x)),
             Unary::GeluErf {} => map!(|x| math::gelu_erf::<FMA>(x)),
             Unary::GeluTanh {} => map!(|x| math::gelu_tanh::<FMA>(x)),
-            Unary::Silu {} => map!(|x| x * math::sigmoid::<FMA>(x)),
+            Unary::Silu {} => map!(|x| math::silu::<FMA>(x)),
             Unary::Mish {} => map!(|x| math::mish::<FMA>(x)),
             Unary::Floor {} => map!(|x| x.floor()),
             Unary::Ceil {} => map!(|x| x.ceil()),

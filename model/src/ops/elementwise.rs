@@ -420,3 +420,6 @@ fn cost(op: &Op) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,13 +299,10 @@ mod tests {
         bytemuck::cast_slice(x)
     }
 
+    type Run<'a> = &'a dyn Fn(&dyn Parallel, &[u8], &mut [u8]);
+
     /// A result whose elements are those that `at` says of the operand, by index.
-    fn check(
-        shape: &[usize],
-        out: &[usize],
-        run: &dyn Fn(&dyn Parallel, &[u8], &mut [u8]),
-        at: &dyn Fn(&[usize]) -> Option<Vec<usize>>,
-    ) {
+    fn check(shape: &[usize], out: &[usize], run: Run<'_>, at: &dyn Fn(&[usize]) -> Option<Vec<usize>>) {
         let x: Vec<i32> = (0..shape.iter().product::<usize>() as i32).collect();
         for parallel in [&Serial as &dyn Parallel, &Two] {
             let mut y = vec![-1; out.iter().product()];

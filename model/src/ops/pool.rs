@@ -58,7 +58,21 @@ pub struct Pool {
     /// Work per element of the result.
     cost: usize,
     channels_last: bool,
+    /// The innermost axis of pixels, where taps are taken along it, each of all windows at once.
+    row: Option<Row>,
 }
+
+/// Windows along the innermost axis of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+}
+
+/// Taps up to which, and windows from which on, a row is worked on tap by tap.
+const ROW_TAPS: usize = 32;
+const ROW_WINDOWS: usize = 4;
 
 impl Pool {
     /// A plan for images of this shape: `[n, c, pixels..]`, or with `channels_last` `[n, pixels.., c]`, of 1 to 3 axes.
@@ -106,7 +120,10 @@ impl Pool {
         }
         // Taps in the image, of which there may be fewer than in the kernel.
         let cost = planned.iter().map(|a| a.windows.iter().map(|w| w.count).max().unwrap_or(1).max(1)).product();
-        Ok(Self { kind, p: p as f32, axes: planned, channels, src_len, dst_len, cost, channels_last })
+        let a = axes - 1;
+        let row = Row { kernel: kernel[a], stride: strides[a], pad: pads[a] };
+        let row = (!channels_last && kernel[a] <= ROW_TAPS && out[a] >= ROW_WINDOWS).then_some(row);
+        Ok(Self { kind, p: p as f32, axes: planned, channels, src_len, dst_len, cost, channels_last, row })
     }
 
     /// Computes the result.
@@ -116,11 +133,12 @@ impl Pool {
     pub fn run(&self, parallel: &dyn Parallel, src: &[f32], dst: &mut [f32]) {
         assert_eq!(src.len(), self.src_len, "the operand has its shape");
         assert_eq!(dst.len(), self.dst_len, "the destination has the result's shape");
-        let (unit, cost) = if self.channels_last {
-            (self.channels, self.cost.saturating_mul(self.channels))
-        } else {
-            (1, 4 * self.cost)
+        let (unit, each) = match (self.channels_last, self.row) {
+            (true, _) => (self.channels, 1),
+            (false, Some(_)) => (self.axes[AXES - 1].windows.len(), 2),
+            (false, None) => (1, 4),
         };
+        let cost = self.cost.saturating_mul(unit).saturating_mul(each);
         split(parallel, dst, unit, cost, &|range, part| match self.kind {
             PoolKind::Max => self.part::<Greatest>(range, src, part),
             PoolKind::Average | PoolKind::AveragePadded => self.part::<Total>(range, src, part),
@@ -131,7 +149,11 @@ impl Pool {
     }
 
     fn part<T: Tap>(&self, range: Range<usize>, src: &[f32], dst: &mut [f32]) {
-        if self.channels_last { last::<T>(self, range, src, dst) } else { first::<T>(self, range, src, dst) }
+        match (self.channels_last, self.row) {
+            (true, _) => last::<T>(self, range, src, dst),
+            (false, Some(row)) => rows::<T>(self, row, range, src, dst),
+            (false, None) => first::<T>(self, range, src, dst),
+        }
     }
 
     /// The image, or the image and channel, and the windows of an output pixel.
@@ -168,8 +190,9 @@ impl Pool {
         let taps = |count: fn(&Window) -> usize| windows.iter().map(count).product::<usize>() as f32;
         match self.kind {
             PoolKind::Max => y,
-            PoolKind::Average => y / taps(|w| w.count),
-            PoolKind::AveragePadded => y / taps(|w| w.padded),
+            // Where there is nothing, neither by 0.
+            PoolKind::Average => y / taps(|w| w.count).max(1.0),
+            PoolKind::AveragePadded => y / taps(|w| w.padded).max(1.0),
             PoolKind::Lp if self.p == 1.0 => y,
             PoolKind::Lp if self.p == 2.0 => y.sqrt(),
             PoolKind::Lp => y.powf(1.0 / self.p),
@@ -295,6 +318,62 @@ vectorised! {
         }
     }
 
+    /// Rows of the result where each image has one channel.
+    fn rows[T: Tap](pool: &Pool, row: Row, range: Range<usize>, src: &[f32], dst: &mut [f32]) {
+        let [d, h, w] = &pool.axes;
+        let n = w.windows.len();
+        for (r, out) in range.zip(dst.chunks_exact_mut(n)) {
+            out.fill(T::NONE);
+            let (image, depth, height) = (r / h.windows.len() / d.windows.len(), r / h.windows.len(), r % h.windows.len());
+            let (depth, height) = (d.windows[depth % d.windows.len()], h.windows[height]);
+            for z in 0..depth.count {
+                let plane = image * d.pixels + depth.first + z * d.dilation;
+                for y in 0..height.count {
+                    let line = (plane * h.pixels + height.first + y * h.dilation) * w.pixels;
+                    let line = &src[line..line + w.pixels];
+                    for tap in 0..row.kernel {
+                        // Of window `o`, the tap is at `o * stride + reach - pad`.
+                        let reach = tap * w.dilation;
+                        let first = row.pad.saturating_sub(reach).div_ceil(row.stride);
+                        let end = (w.pixels + row.pad).saturating_sub(reach).div_ceil(row.stride).min(n);
+                        if first >= end {
+                            continue;
+                        }
+                        let line = &line[first * row.stride + reach - row.pad..];
+                        let out = &mut out[first..end];
+                        match row.stride {
+                            1 => {
+                                for (y, x) in out.iter_mut().zip(line) {
+                                    *y = T::add::<FMA>(*y, *x, pool.p);
+                                }
+                            }
+                            // Strides that the compiler knows become shuffles.
+                            2 => {
+                                let (pairs, rest) = line.as_chunks::<2>();
+                                for (y, x) in out.iter_mut().zip(pairs) {
+                                    *y = T::add::<FMA>(*y, x[0], pool.p);
+                                }
+                                if let (Some(y), [x]) = (out.get_mut(pairs.len()), rest) {
+                                    *y = T::add::<FMA>(*y, *x, pool.p);
+                                }
+                            }
+                            stride => {
+                                for (y, x) in out.iter_mut().zip(line.iter().step_by(stride)) {
+                                    *y = T::add::<FMA>(*y, *x, pool.p);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            if pool.kind != PoolKind::Max {
+                for (y, width) in out.iter_mut().zip(&w.windows) {
+                    *y = pool.finish(&[depth, height, *width], *y);
+                }
+            }
+        }
+    }
+
     /// Elements of the result where each image has one channel.
     fn first[T: Tap](pool: &Pool, range: Range<usize>, src: &[f32], dst: &mut [f32]) {
         for (at, out) in range.zip(dst) {
@@ -305,3 +384,6 @@ vectorised! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,15 +262,7 @@ fn rows<F: Fold, const FMA: bool>(reduced: &[Dim], src: &[f32], shift: f32) -> f
         }
         for chunk in src[at..at + inner.n].chunks(EXACT * LANES) {
             let mut some = [F::NONE; LANES];
-            let (whole, rest) = chunk.as_chunks::<LANES>();
-            for x in whole {
-                for i in 0..LANES {
-                    some[i] = F::merge(some[i], F::map::<FMA>(x[i], shift));
-                }
-            }
-            for (some, x) in some.iter_mut().zip(rest) {
-                *some = F::merge(*some, F::map::<FMA>(*x, shift));
-            }
+            lanes::spread(chunk, &mut some, |y, x| F::merge(y, F::map::<FMA>(x, shift)));
             all = F::merge(all, lanes::fold(some, F::merge));
         }
     });

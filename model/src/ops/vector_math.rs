@@ -42,6 +42,24 @@ pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x > high { high } else { x }
 }
 
+/// `x`, but finite below zero: what it is multiplied by there goes to 0 faster than it grows.
+#[inline(always)]
+fn finite_below(x: f32) -> f32 {
+    if x < f32::MIN { f32::MIN } else { x }
+}
+
+/// `x / (1 + exp(-x))`.
+#[inline(always)]
+pub fn silu<const FMA: bool>(x: f32) -> f32 {
+    finite_below(x) * sigmoid::<FMA>(x)
+}
+
+/// `x * min(max(x / 6 + 1/2, 0), 1)`.
+#[inline(always)]
+pub fn hard_swish<const FMA: bool>(x: f32) -> f32 {
+    finite_below(x) * clamp(fma::<FMA>(x, 1.0 / 6.0, 0.5), 0.0, 1.0)
+}
+
 /// `n` and `r` so that `x = n ln 2 + r`, `n` an integer with its bits, `r` small.
 #[inline(always)]
 fn reduced<const FMA: bool>(x: f32) -> (f32, u32, f32) {
@@ -54,7 +72,7 @@ fn reduced<const FMA: bool>(x: f32) -> (f32, u32, f32) {
 /// `(exp(r) - 1 - r) / r^2`.
 #[inline(always)]
 fn exp_tail<const FMA: bool>(r: f32) -> f32 {
-    polynomial::<FMA, 6>(r, [1.989_198_1e-4, 1.393_454_2e-3, 8.333_310e-3, 4.166_645_7e-2, 0.166_666_67, 0.5])
+    polynomial::<FMA, 6>(r, [1.989_198e-4, 1.393_454_2e-3, 8.333_31e-3, 4.166_645_7e-2, 0.166_666_67, 0.5])
 }
 
 /// Two factors whose product is 2 to the power in the low bits of `n`, which alone may be too large or too small.
@@ -116,7 +134,7 @@ pub fn log<const FMA: bool>(x: f32) -> f32 {
             -0.166_678_02,
             0.200_007_16,
             -0.249_999_97,
-            0.333_333_31,
+            0.333_333_3,
         ],
     );
     let square = f * f;
@@ -207,6 +225,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
 /// `x * (1 + erf(x / sqrt(2))) / 2`.
 #[inline(always)]
 pub fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
+    let x = finite_below(x);
     // Not by way of erf, which 1 would hide where it is near -1.
     let half = 0.5 * x * erfc_positive::<FMA>(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
     let y = if x < 0.0 { half } else { x - half };
@@ -216,7 +235,8 @@ pub fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
 /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`.
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
+    let x = finite_below(x);
     // `(1 + tanh(u)) / 2` is the sigmoid of `2 u`.
     x * sigmoid::<FMA>(TWICE_ROOT * x * fma::<FMA>(0.044_715, x * x, 1.0))
 }
@@ -233,7 +253,7 @@ pub fn softplus<const FMA: bool>(x: f32) -> f32 {
 pub fn mish<const FMA: bool>(x: f32) -> f32 {
     let e = exp::<FMA>(if x > 20.0 { 20.0 } else { x });
     let n = e * (e + 2.0);
-    x * (n / (n + 2.0))
+    finite_below(x) * (n / (n + 2.0))
 }
 
 /// What is taken for an angle in the functions below; beyond it they are [`f32::sin`] and [`f32::cos`].
@@ -299,4 +319,90 @@ pub fn pow_positive<const FMA: bool>(a: f32, b: f32) -> f32 {
         [1.0 / 362_880.0, 1.0 / 40_320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0],
     );
     (e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{sweep, ulps};
+    use super::*;
+
+    /// Tests of functions: the exact ones, and the most units in the last place that they are wrong by, with and without fused
+    /// multiply-add.
+    macro_rules! sweeps {
+        ($($name:ident, $low:expr, $high:expr, $most:expr, $exact:expr;)*) => { $(
+            #[test]
+            fn $name() {
+                let exact: fn(f64) -> f64 = $exact;
+                for (f, most) in [(super::$name::<true> as fn(f32) -> f32, $most), (super::$name::<false>, 1.5 * $most)] {
+                    sweep(stringify!($name), $low, $high, most, f, exact);
+                }
+            }
+        )* };
+    }
+
+    sweeps! {
+        exp, -110.0, 95.0, 1.5, f64::exp;
+        exp_negative, -87.0, 0.0, 1.5, f64::exp;
+        exp_m1, -50.0, 95.0, 2.5, f64::exp_m1;
+        log, -1.0, f32::INFINITY, 2.0, f64::ln;
+        log_1p, 0.0, f32::INFINITY, 2.5, f64::ln_1p;
+        tanh, -100.0, 100.0, 2.5, f64::tanh;
+        sigmoid, -87.0, 100.0, 3.5, |x| 1.0 / (1.0 + (-x).exp());
+        erf, -20.0, 20.0, 3.0, libm::erf;
+        softplus, -87.0, 200.0, 3.0, |x| if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() };
+    }
+
+    fn relative(x: f32, found: f32, exact: f64, most: f64) {
+        let error = (f64::from(found) - exact).abs();
+        assert!(error <= most * exact.abs() + 1e-37, "{x}: found {found}, expected {exact}");
+    }
+
+    #[test]
+    fn products_with_sigmoids_are_right_far_below_zero_too() {
+        for i in 0..200_000 {
+            let x = (i as f32 / 200_000.0 - 0.5) * 16.0;
+            let d = f64::from(x);
+            // Exponents that were rounded show in proportion to their magnitude.
+            let most = 5e-7 + 3e-7 * d * d;
+            let gelu = 0.5 * d * libm::erfc(-d * std::f64::consts::FRAC_1_SQRT_2);
+            relative(x, gelu_erf::<true>(x), gelu, 1.5e-6 + 1e-7 * d * d);
+            relative(x, gelu_erf::<false>(x), gelu, most);
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (d + 0.044715 * d * d * d);
+            let gelu = d / (1.0 + (-2.0 * u).exp());
+            relative(x, gelu_tanh::<true>(x), gelu, 5e-7 + 2e-7 * (d * d * d).abs());
+            let e = d.exp();
+            relative(x, mish::<true>(x), d * (e * e + 2.0 * e) / (e * e + 2.0 * e + 2.0), 1e-6);
+        }
+        for f in [gelu_erf::<true>, gelu_tanh::<true>, mish::<true>] {
+            assert_eq!((f(f32::INFINITY), f(0.0), f(f32::NEG_INFINITY)), (f32::INFINITY, 0.0, 0.0));
+            assert!(f(f32::NAN).is_nan());
+            assert!((f(1e30) - 1e30).abs() < 1e24);
+        }
+    }
+
+    #[test]
+    fn angles() {
+        for most in [1.0, 100.0, MOST_ANGLE] {
+            for i in 0..200_000 {
+                let x = (i as f32 / 100_000.0 - 1.0) * most;
+                let d = f64::from(x);
+                assert!((f64::from(sin_quarters::<true>(x, 0)) - d.sin()).abs() <= 1e-7 * d.sin().abs() + 1e-10);
+                assert!((f64::from(sin_quarters::<false>(x, 1)) - d.cos()).abs() <= 1e-7 * d.cos().abs() + 1e-10);
+            }
+        }
+    }
+
+    #[test]
+    fn powers() {
+        for i in 0..500_000u32 {
+            let a = f32::from_bits(i.wrapping_mul(4243) % 0x7f80_0000);
+            let b = (i % 1009) as f32 / 50.0 - 10.0;
+            if !is_plain_power(a, b) {
+                continue;
+            }
+            let exact = f64::from(a).powf(f64::from(b));
+            assert!(ulps(pow_positive::<true>(a, b), exact) <= 1.0, "{a} to {b}: {exact}");
+            assert!(ulps(pow_positive::<false>(a, b), exact) <= 1.0, "{a} to {b}: {exact}");
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Kernels as steps, and how a network's kernels are made.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_ir::Func;
-use kiln_ir::func::{Def, Structured, Tensor, TensorOp};
+use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value};
 use kiln_ir::{DType, Problem};
 use kiln_runtime::{
     Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, bf16,
@@ -71,28 +71,75 @@ impl Kernels {
         Ok(Kernels { made })
     }
 
-    /// The step of a kernel, its weights packed if they are constant.
+    /// The kernel of a problem.
+    fn get(&self, problem: &Problem, constant_weights: bool) -> &Arc<Kernel> {
+        &self.made[&(problem.clone(), options(constant_weights))]
+    }
+
+    /// Packs the weights of all kernels that read such, on all threads, and gives back constants that nothing else reads as soon
+    /// as they are packed: networks are larger than what is left of memory. One entry per value.
+    pub(crate) fn pack(
+        &self,
+        values: &mut [Value],
+        is_result: &dyn Fn(usize) -> bool,
+        runtime: &Runtime,
+    ) -> Result<Vec<Option<PackedWeights>>, ModelError> {
+        let mut uses = vec![0; values.len()];
+        values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
+        let mut jobs = vec![];
+        for at in 0..values.len() {
+            let Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } = &values[at].def
+            else {
+                continue;
+            };
+            let weights = operands[1].index();
+            let Some(tensor) = values[weights].constant() else { continue };
+            let kernel = self.get(problem, true).clone();
+            if kernel.weights_layout().is_none() {
+                continue;
+            }
+            if uses[weights] == 1 && !is_result(weights) {
+                values[weights].def = Def::Constant(bytes::Bytes::new());
+            }
+            jobs.push(Mutex::new(Some((at, kernel, tensor))));
+        }
+        let packed: Vec<Mutex<Option<PackedWeights>>> = values.iter().map(|_| Mutex::default()).collect();
+        let failure = Mutex::new(None);
+        runtime.each(jobs.len() as u64, &|begin, end| {
+            for job in &jobs[begin as usize..end as usize] {
+                let Some((at, kernel, tensor)) = locked(job).take() else { continue };
+                match pack(runtime, &kernel, &tensor) {
+                    Ok(weights) => *locked(&packed[at]) = Some(weights),
+                    Err(source) => *locked(&failure) = Some((at, source)),
+                }
+            }
+        })?;
+        if let Some((at, source)) = locked(&failure).take() {
+            return Err(ModelError::Kernel { layer: values[at].name.clone(), source });
+        }
+        Ok(packed.into_iter().map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+    }
+
+    /// The step of a kernel.
     pub(crate) fn action(
         &self,
         layer: &str,
         problem: &Problem,
-        weights: Option<&Tensor>,
-        runtime: &Runtime,
-    ) -> Result<KernelAction, ModelError> {
-        let kernel = &self.made[&(problem.clone(), options(weights.is_some()))];
-        let fail = |source| ModelError::Kernel { layer: layer.into(), source };
-        let packed = match weights.filter(|_| kernel.weights_layout().is_some()) {
-            Some(weights) => Some(pack(runtime, kernel, weights).map_err(fail)?),
-            None => None,
-        };
+        constant_weights: bool,
+        packed: Option<PackedWeights>,
+    ) -> KernelAction {
         let elements = problem.operands().iter().map(|o| o.dtype).collect();
-        Ok(KernelAction { layer: layer.into(), kernel: kernel.clone(), packed, elements })
+        KernelAction { layer: layer.into(), kernel: self.get(problem, constant_weights).clone(), packed, elements }
     }
 
     /// What kernels were asked for with, and the kernels, in one order.
     pub(crate) fn into_parts(self) -> (Vec<Request>, Vec<Arc<Kernel>>) {
         self.made.into_iter().unzip()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Packs weights, or finds those that another network has packed.

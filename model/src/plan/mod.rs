@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
-use kiln_runtime::{Kernel, Runtime};
+use kiln_runtime::{Kernel, PackedWeights, Runtime};
 
 use crate::error::ModelError;
 use arena::Arena;
@@ -114,19 +114,10 @@ impl Plan {
             .map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) })
             .collect();
         let mut values = func.into_values();
-        let mut last_use = vec![0; values.len()];
-        for (at, value) in values.iter().enumerate() {
-            value.operands().iter().for_each(|o| last_use[o.index()] = at);
-        }
-        results.iter().for_each(|id| last_use[id.index()] = values.len());
+        let packed = kernels.pack(&mut values, &|at| results.iter().any(|id| id.index() == at), runtime)?;
         let mut planner = Planner::default();
-        for (at, text) in texts.into_iter().enumerate() {
-            planner.add(&values, at, text, runtime, kernels)?;
-            // What is packed now is not needed as it was: networks are larger than what is left of memory.
-            let operands = values[at].operands().to_vec();
-            for o in operands.iter().map(|o| o.index()).filter(|o| last_use[*o] == at) {
-                planner.release(&mut values[o], o);
-            }
+        for ((at, text), packed) in texts.into_iter().enumerate().zip(packed) {
+            planner.add(&values, at, text, packed, kernels);
         }
         let results = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
         Ok(planner.finish(arguments, results))
@@ -209,14 +200,7 @@ struct Planner {
 
 impl Planner {
     /// Adds the value at a position.
-    fn add(
-        &mut self,
-        values: &[Value],
-        at: usize,
-        text: String,
-        runtime: &Runtime,
-        kernels: &Kernels,
-    ) -> Result<(), ModelError> {
+    fn add(&mut self, values: &[Value], at: usize, text: String, packed: Option<PackedWeights>, kernels: &Kernels) {
         let value = &values[at];
         let bytes = value.ty.bytes() as usize;
         let place = match &value.def {
@@ -231,7 +215,7 @@ impl Planner {
             Def::Result { op, operands } => match self.alias(values, op, operands, &value.ty) {
                 Some(place) => place,
                 None => {
-                    let (action, code) = action(values, value, op, operands, runtime, kernels)?;
+                    let (action, code) = action(values, value, op, operands, packed, kernels);
                     let inputs: Vec<Place> = operands.iter().map(|o| self.places[o.index()]).collect();
                     for (_, place) in inputs.iter().enumerate().filter(|(n, _)| action.reads(*n)) {
                         self.keep_constant(place);
@@ -255,21 +239,11 @@ impl Planner {
             },
         };
         self.places.push(place);
-        Ok(())
     }
 
     fn keep_constant(&mut self, place: &Place) {
         if let Home::Constant(at) = place.home {
             self.constants[at].1 = true;
-        }
-    }
-
-    /// Gives back a constant that no step reads.
-    fn release(&mut self, value: &mut Value, at: usize) {
-        if let (Def::Constant(data), Home::Constant(constant)) = (&mut value.def, self.places[at].home) {
-            *data = bytes::Bytes::new();
-            let (tensor, is_read) = &mut self.constants[constant];
-            *tensor = tensor.take().filter(|_| *is_read);
         }
     }
 
@@ -362,7 +336,7 @@ impl Planner {
 
 /// The same elements at an address that they may be read from; `None` if they are at one.
 pub(crate) fn realigned(given: &Tensor) -> Option<Tensor> {
-    let is_aligned = given.data().as_ptr() as usize % given.ty().element().bytes() == 0;
+    let is_aligned = (given.data().as_ptr() as usize).is_multiple_of(given.ty().element().bytes());
     (!is_aligned).then(|| tensor(given.ty(), given.data()))
 }
 
@@ -388,17 +362,16 @@ fn action(
     value: &Value,
     op: &TensorOp,
     operands: &[ValueId],
-    runtime: &Runtime,
+    packed: Option<PackedWeights>,
     kernels: &Kernels,
-) -> Result<(Box<dyn Action>, Code), ModelError> {
+) -> (Box<dyn Action>, Code) {
     let types: Vec<&TensorType> = operands.iter().map(|o| &values[o.index()].ty).collect();
     if let TensorOp::Structured(Structured::Kernel { problem }) = op {
-        let weights = values[operands[1].index()].constant();
-        let kernel = kernels.action(&value.name, problem, weights.as_ref(), runtime)?;
-        return Ok((Box::new(kernel), Code::Kernel));
+        let constant = matches!(values[operands[1].index()].def, Def::Constant(_));
+        return (Box::new(kernels.action(&value.name, problem, constant, packed)), Code::Kernel);
     }
     if let Some(native) = native::action(&value.name, op, &types, &value.ty) {
-        return Ok((native, Code::Native));
+        return (native, Code::Native);
     }
-    Ok((Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter))
+    (Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter)
 }

@@ -186,6 +186,13 @@ fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Actio
             let plan = ops::Pool::new(*kind, u32::try_from(*p).ok()?, &shape, windows, *channels_last).ok()?;
             on_f32(0, move |threads, x, dst| plan.run(threads, x[0].expect("not in place"), dst))
         }
+        Structured::ColumnsToImage { pixels, taps, strides, pads, dilations, out } => {
+            let [pixels, taps, strides, pads, dilations, out] =
+                [pixels, taps, strides, pads, dilations, out].map(|l| dims(l));
+            let images = shape[0] * (shape[1] / taps.iter().product::<usize>());
+            let plan = ops::ColumnsToImage::new(images, &pixels, &taps, &out, &strides, &dilations, &pads).ok()?;
+            on_f32(0, move |threads, x, dst| plan.run(threads, x[0].expect("not in place"), dst))
+        }
         Structured::Reduce { kind, axes, .. } => {
             let plan = ops::Reduce::new(*kind, &shape, &dims(axes)).ok()?;
             on_f32(0, move |threads, x, dst| plan.run(threads, x[0].expect("not in place"), dst))

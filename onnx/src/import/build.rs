@@ -115,12 +115,13 @@ impl Ctx<'_> {
 
     /// A tensor of one axis as `[n, 1, ...]`, which goes along one axis of a tensor of some rank.
     pub(super) fn along(&mut self, x: &Val, axis: usize, rank: usize) -> Made {
-        let mut shape = vec![1; rank - axis];
-        shape[0] = self.ty(x).elements();
+        let mut shape = vec![1; rank.saturating_sub(axis)];
+        let first = shape.first_mut().ok_or_else(|| format!("there is no axis {axis} in a tensor of rank {rank}"))?;
+        *first = self.ty(x).elements();
         self.reshape(x, shape)
     }
 
-    /// A known number for all of a tensor of one element, else the tensor.
+    /// Whether all elements are known to be 0.
     pub(super) fn is_zero(&self, x: &Val) -> bool {
         matches!(x, Val::Known(t) if t.splat() == Some(0.0))
     }

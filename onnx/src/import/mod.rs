@@ -135,6 +135,10 @@ impl Import<'_> {
                 op: op.clone(),
                 why: format!("its output {index}, `{output}`, is not supported"),
             })?;
+            if self.program.ty(&value).rank() > MOST_AXES {
+                let why = format!("its output {index} has more than {MOST_AXES} dimensions");
+                return Err(ImportError::Node { node: name, op, why });
+            }
             if let Val::Dynamic(id) = value {
                 self.named.entry(id).or_insert_with(|| output.clone());
             }

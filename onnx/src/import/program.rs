@@ -12,8 +12,10 @@ pub(super) const MOST_BYTES: u64 = 256 << 20;
 const LARGE_BYTES: u64 = 64 << 10;
 /// Dimensions of a tensor: no network has as many, and time is quadratic in them here and there.
 pub(super) const MOST_AXES: usize = 64;
-/// Elements that may be computed at load, in all: about a second.
-const MOST_WORK: u64 = 1 << 28;
+/// Elements that may be computed at load, in all: some seconds, which only a hostile model takes.
+const MOST_WORK: u64 = 1 << 30;
+/// Bytes of their results, in all.
+const MOST_BYTES_IN_ALL: u64 = 4 << 30;
 
 /// A value of the graph.
 #[derive(Clone, Debug)]
@@ -43,13 +45,27 @@ pub(super) struct Program {
     computed: HashMap<ValueId, Tensor>,
     /// Constants by where their elements are.
     constants: HashMap<(usize, TensorType), ValueId>,
+    /// What depends on sizes alone, and every layer of a network has again.
+    masks: HashMap<Mask, Val>,
     work_left: u64,
+    bytes_left: u64,
 }
+
+/// Queries, keys, keys before these, and the type of a mask that keeps queries from later keys.
+pub(super) type Mask = (u64, u64, u64, ElementType);
 
 impl Program {
     pub(super) fn new(builder: Builder, arguments: Vec<String>, bound: HashMap<ValueId, Tensor>) -> Self {
-        let (computed, constants) = (HashMap::new(), HashMap::new());
-        Program { builder, arguments, bound, computed, constants, work_left: MOST_WORK }
+        Program {
+            builder,
+            arguments,
+            bound,
+            computed: HashMap::new(),
+            constants: HashMap::new(),
+            masks: HashMap::new(),
+            work_left: MOST_WORK,
+            bytes_left: MOST_BYTES_IN_ALL,
+        }
     }
 
     pub(super) fn into_builder(self) -> Builder {
@@ -154,15 +170,36 @@ impl Program {
             TensorOp::Structured(Structured::Lrn { size, .. }) => *size,
             _ => 1,
         };
-        // An operation may be wider inside than its operands and its result are.
+        // In double precision, an operation may be wider inside than its result is.
         let inside = ty.elements().max(read);
-        let work = ty.elements().saturating_mul(each).max(inside).saturating_add(ty.bytes() / 4);
-        let is_allowed =
-            ty.bytes() <= MOST_BYTES && inside.saturating_mul(8) <= 4 * MOST_BYTES && work <= self.work_left;
+        let work = ty.elements().saturating_mul(each).max(inside);
+        inside.saturating_mul(8) <= 4 * MOST_BYTES && self.take(work, ty.bytes())
+    }
+
+    /// Takes from what may be done at load, if there is as much.
+    fn take(&mut self, work: u64, bytes: u64) -> bool {
+        let is_allowed = bytes <= MOST_BYTES && work <= self.work_left && bytes <= self.bytes_left;
         if is_allowed {
             self.work_left -= work;
+            self.bytes_left -= bytes;
         }
         is_allowed
+    }
+
+    /// Whether a table of this type may be made at load; if not, an error.
+    pub(super) fn allow(&mut self, ty: &TensorType) -> Result<(), Fault> {
+        let is_allowed = ty.elements().saturating_mul(8) <= MOST_BYTES && self.take(ty.elements(), ty.bytes());
+        if is_allowed { Ok(()) } else { Err(format!("{ty} is too large to be computed at load").into()) }
+    }
+
+    /// A mask that was made before, or a new one.
+    pub(super) fn mask(&mut self, key: Mask, make: impl FnOnce(&mut Self) -> Result<Val, Fault>) -> Result<Val, Fault> {
+        if let Some(mask) = self.masks.get(&key) {
+            return Ok(mask.clone());
+        }
+        let mask = make(self)?;
+        self.masks.insert(key, mask.clone());
+        Ok(mask)
     }
 }
 

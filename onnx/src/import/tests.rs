@@ -1,1 +1,322 @@
+use kiln_ir::func::{ElementType, Tensor};
+use prost::Message;
 
+use super::*;
+use crate::proto::*;
+use crate::tests::{attribute, floats, model, node, tensor};
+
+/// A value of floating-point numbers; a dimension is a number or a name.
+fn value(name: &str, dims: &[&str]) -> ValueInfoProto {
+    typed(name, 1, dims)
+}
+
+fn typed(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
+    let dim = |text: &&str| match text.parse() {
+        Ok(number) => DimensionProto { dim_value: Some(number), dim_param: None },
+        Err(_) => DimensionProto { dim_value: None, dim_param: Some((*text).into()) },
+    };
+    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { tensor_type: Some(TensorTypeProto { elem_type, shape }) }),
+    }
+}
+
+fn ints(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto { int64_data: values.to_vec(), ..tensor(name, 7, &[values.len() as i64]) }
+}
+
+fn list(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { ints: values.to_vec(), ..attribute(name, 7) }
+}
+
+fn number(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { i, ..attribute(name, 2) }
+}
+
+fn with(mut node: NodeProto, attributes: &[AttributeProto]) -> NodeProto {
+    node.attribute = attributes.to_vec();
+    node
+}
+
+fn graph(input: &[ValueInfoProto], initializer: &[TensorProto], node: &[NodeProto], outputs: &[&str]) -> GraphProto {
+    GraphProto {
+        name: "g".into(),
+        node: node.to_vec(),
+        initializer: initializer.to_vec(),
+        input: input.to_vec(),
+        output: outputs.iter().map(|name| ValueInfoProto { name: (*name).into(), r#type: None }).collect(),
+    }
+}
+
+fn import_as(opset: i64, graph: &GraphProto, bindings: &Bindings) -> Result<Imported, ImportError> {
+    let mut model = model(graph.clone());
+    model.opset_import[0].version = opset;
+    Model::from_bytes(model.encode_to_vec()).unwrap().import(bindings)
+}
+
+fn import(graph: &GraphProto, bindings: &Bindings) -> Result<Imported, ImportError> {
+    import_as(23, graph, bindings)
+}
+
+/// The function's text, line by line without blanks around them.
+#[track_caller]
+fn becomes(opset: i64, graph: &GraphProto, lines: &[&str]) {
+    let func = import_as(opset, graph, &Bindings::new()).unwrap().func;
+    let text = func.to_string();
+    let found: Vec<_> = text.lines().map(str::trim).filter(|line| *line != "}").skip(1).collect();
+    assert_eq!(found, lines, "{text}");
+    assert_eq!(text.parse(), Ok(func));
+}
+
+#[track_caller]
+fn refused(graph: &GraphProto, bindings: &Bindings, words: &[&str]) -> ImportError {
+    let error = import(graph, bindings).unwrap_err();
+    let message = error.to_string();
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    error
+}
+
+/// The sizes of a batch decide about a shape, as exporters write it: `y = reshape(x, [shape(x)[0], -1])`.
+fn flattened() -> GraphProto {
+    let nodes = [
+        node("Shape", &["x"], &["s"]),
+        with(node("Gather", &["s", "first"], &["n"]), &[number("axis", 0)]),
+        node("Unsqueeze", &["n", "axes"], &["n1"]),
+        with(node("Concat", &["n1", "rest"], &["to"]), &[number("axis", 0)]),
+        node("Reshape", &["x", "to"], &["y"]),
+        node("Relu", &["y"], &["z"]),
+    ];
+    let first = TensorProto { int64_data: vec![0], ..tensor("first", 7, &[]) };
+    graph(&[value("x", &["batch", "2", "3"])], &[first, ints("axes", &[0]), ints("rest", &[-1])], &nodes, &["z"])
+}
+
+#[test]
+fn what_computes_shapes_is_not_in_the_function() {
+    let imported = import(&flattened(), &Bindings::new().dim("batch", 4)).unwrap();
+    let expected =
+        "func @g(%x: f32[4x2x3]) -> f32[4x6] {\n  %y = reshape %x {shape=[4,6]}\n  %z = relu %y\n  return %z\n}\n";
+    assert_eq!(imported.func.to_string(), expected);
+    assert_eq!((imported.inputs, imported.outputs), (vec!["x".to_owned()], vec!["z".to_owned()]));
+    let by_shape = import(&flattened(), &Bindings::new().shape("x", &[4, 2, 3])).unwrap();
+    assert_eq!(by_shape.func, imported.func);
+}
+
+#[test]
+fn what_is_not_bound_is_asked_for() {
+    let of = |bindings: Bindings, words: &[&str]| refused(&flattened(), &bindings, words);
+    of(Bindings::new(), &["dimension 0", "`x`", "Bindings::dim(\"batch\"", "Bindings::shape(\"x\""]);
+    of(Bindings::new().shape("x", &[4, 3, 3]), &["`x`", "[4, 3, 3]", "[batch, 2, 3]"]);
+    of(Bindings::new().shape("x", &[4, 2]), &["`x`", "[4, 2]"]);
+    of(Bindings::new().dim("batch", 4).shape("x", &[5, 2, 3]), &["[batch=4, 2, 3]"]);
+    of(Bindings::new().dim("batsh", 4), &["no dimension `batsh`", "batch"]);
+    of(Bindings::new().shape("X", &[4, 2, 3]), &["no input `X`", "x"]);
+    let integers = Tensor::from_elements([4, 2, 3], vec![0i32; 24]).unwrap();
+    of(Bindings::new().value("x", integers), &["`x`", "i32[4x2x3]", "f32[4x2x3]"]);
+    let mut rankless = flattened();
+    rankless.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape = None;
+    refused(&rankless, &Bindings::new(), &["shape of input `x`", "Bindings::shape"]);
+    assert!(import(&rankless, &Bindings::new().shape("x", &[4, 2, 3])).is_ok());
+}
+
+#[test]
+fn a_size_of_one_input_is_that_of_another() {
+    let sum = graph(&[value("a", &["n"]), value("b", &["n"])], &[], &[node("Add", &["a", "b"], &["c"])], &["c"]);
+    let imported = import(&sum, &Bindings::new().shape("a", &[5])).unwrap();
+    assert!(imported.func.to_string().contains("%b: f32[5]"));
+    // One name for all that is not known.
+    let vague = graph(&[value("x", &["?", "?"])], &[], &[node("Relu", &["x"], &["y"])], &["y"]);
+    assert!(import(&vague, &Bindings::new().shape("x", &[5, 6])).is_ok());
+}
+
+#[test]
+fn a_value_that_must_be_known_may_be_promised() {
+    let nodes = [with(node("Cast", &["s"], &["s64"]), &[number("to", 7)]), node("Reshape", &["x", "s64"], &["y"])];
+    let reshape = graph(&[value("x", &["6"]), typed("s", 6, &["2"])], &[], &nodes, &["y"]);
+    let error = refused(&reshape, &Bindings::new(), &["node `y` (Reshape)", "shape", "`s64`", "Bindings::value(\"s\""]);
+    assert!(matches!(error, ImportError::NeedsValue { source_input, .. } if source_input == "s"));
+    let promised = Tensor::from_elements([2], vec![2i32, 3]).unwrap();
+    let func = import(&reshape, &Bindings::new().value("s", promised)).unwrap().func;
+    let expected = "func @g(%x: f32[6], %s: i32[2]) -> f32[2x3] {\n  %y = reshape %x {shape=[2,3]}\n  return %y\n}\n";
+    assert_eq!(func.to_string(), expected);
+}
+
+#[test]
+fn operators_that_are_not_known_are_named() {
+    let of = |node: NodeProto| graph(&[value("x", &["1"])], &[], &[node], &["y"]);
+    let none = Bindings::new();
+    refused(&of(node("Loop", &["x"], &["y"])), &none, &["`Loop`", "ONNX", "version 23", "Attention, AveragePool"]);
+    let mut foreign = node("Gelu", &["x"], &["y"]);
+    foreign.domain = "com.microsoft".into();
+    refused(&of(foreign), &none, &["`Gelu`", "com.microsoft"]);
+    refused(&of(node("Add", &["x"], &["y"])), &none, &["`y` (Add)", "input 1"]);
+    refused(&of(with(node("Softmax", &["x"], &["y"]), &[number("axis", 3)])), &none, &["Softmax", "axis 3"]);
+    refused(&of(with(node("Relu", &["x"], &["q", "y"]), &[])), &none, &["output 1", "not supported"]);
+}
+
+#[test]
+fn versions_differ() {
+    let [x, b] = [value("x", &["2", "3", "4"]), value("b", &["3"])];
+    let old = with(node("Add", &["x", "b"], &["y"]), &[number("axis", 1), number("broadcast", 1)]);
+    becomes(
+        6,
+        &graph(&[x.clone(), b], &[], &[old], &["y"]),
+        &["%0 = reshape %b {shape=[3,1]}", "%y = add %x, %0", "return %y"],
+    );
+    let softmax = graph(std::slice::from_ref(&x), &[], &[node("Softmax", &["x"], &["y"])], &["y"]);
+    becomes(13, &softmax, &["%y = softmax %x {axis=2}", "return %y"]);
+    let flat =
+        ["%0 = reshape %x {shape=[2,12]}", "%1 = softmax %0 {axis=1}", "%y = reshape %1 {shape=[2,3,4]}", "return %y"];
+    becomes(12, &softmax, &flat);
+    let squeeze = with(node("Unsqueeze", &["x"], &["y"]), &[list("axes", &[0, -1])]);
+    becomes(12, &graph(&[x], &[], &[squeeze], &["y"]), &["%y = reshape %x {shape=[1,2,3,4,1]}", "return %y"]);
+}
+
+#[test]
+fn initializers_are_constants_that_share_the_models_bytes() {
+    let gemm = with(node("Gemm", &["x", "w", "b"], &["y"]), &[number("transB", 1)]);
+    let w = TensorProto { raw_data: vec![0u8; 4 * 6].into(), ..tensor("w", 1, &[3, 2]) };
+    let linear = graph(
+        &[value("x", &["1", "2"])],
+        &[w, floats("b", &[1.0, 2.0, 3.0]), floats("unused", &[4.0])],
+        &[gemm],
+        &["y"],
+    );
+    let lines = [
+        "%0 = constant f32[2x3] {0, 0, 0, 0, 0, 0}",
+        "%1 = matmul %x, %0",
+        "%2 = constant f32[3] {1, 2, 3}",
+        "%y = add %1, %2",
+        "return %y",
+    ];
+    becomes(13, &linear, &lines);
+    let model = Model::from_bytes(model(linear).encode_to_vec()).unwrap();
+    let tensor = Tensor::try_from(&model.graph.initializers["w"]).unwrap();
+    assert_eq!(tensor.data().as_ptr(), model.graph.initializers["w"].data.as_ptr());
+}
+
+#[test]
+fn plain_attention_has_the_form_that_is_recognised() {
+    let inputs = ["q", "k", "v"].map(|name| value(name, &["1", "2", "3", "4"]));
+    let plain = graph(&inputs, &[], &[node("Attention", &["q", "k", "v"], &["y"])], &["y"]);
+    let lines = [
+        "%0 = transpose %k {perm=[0,1,3,2]}",
+        "%1 = matmul %q, %0",
+        "%2 = constant f32[] {0.5}",
+        "%3 = mul %1, %2",
+        "%4 = softmax %3 {axis=3}",
+        "%y = matmul %4, %v",
+        "return %y",
+    ];
+    becomes(23, &plain, &lines);
+}
+
+#[test]
+fn sizes_from_a_file_are_not_believed() {
+    let none = Bindings::new();
+    let x = || vec![value("x", &["2", "2"])];
+    let huge = i64::MAX;
+    let cases = [
+        graph(&x(), &[ints("s", &[huge, huge])], &[node("ConstantOfShape", &["s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[huge, huge])], &[node("Tile", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[huge, 2])], &[node("Expand", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[1; 1000])], &[node("Reshape", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[0; 1000])], &[node("Unsqueeze", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[huge, huge])], &[node("Resize", &["x", "", "", "s"], &["y"])], &["y"]),
+        graph(&x(), &[floats("s", &[1e-30, 1e30])], &[node("Resize", &["x", "", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[huge, 0, 0, huge])], &[node("Pad", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[i64::MIN, 0, 0, 0])], &[node("Pad", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[huge, huge])], &[node("Split", &["x", "s"], &["y", "z"])], &["y"]),
+    ];
+    for case in cases {
+        refused(&case, &none, &[&case.node[0].op_type]);
+    }
+    let ends = [("first", 0), ("last", huge), ("by", 1)];
+    let ends = ends.map(|(name, end)| TensorProto { int64_data: vec![end], ..tensor(name, 7, &[]) });
+    refused(&graph(&x(), &ends, &[node("Range", &["first", "last", "by"], &["y"])], &["y"]), &none, &["too large"]);
+    let nodes =
+        [node("ConstantOfShape", &["s"], &["a"]), node("Relu", &["a"], &["b"]), node("MatMul", &["b", "b"], &["y"])];
+    // What is too large to compute at load is left to whoever runs the function.
+    let large = graph(&x(), &[ints("s", &[1 << 16, 1 << 16])], &nodes, &["y"]);
+    let func = import(&large, &none).unwrap().func;
+    assert!(func.to_string().contains("%y = matmul %b, %b"), "{func}");
+}
+
+/// A few small models, with operators that read much of what a file says.
+fn models() -> Vec<(i64, GraphProto)> {
+    let image = || value("x", &["1", "2", "6", "6"]);
+    let w = TensorProto { float_data: vec![0.5; 36], ..tensor("w", 1, &[2, 2, 3, 3]) };
+    let conv = with(node("Conv", &["x", "w"], &["a"]), &[list("pads", &[1, 1, 1, 1]), list("strides", &[2, 2])]);
+    let pool = with(node("MaxPool", &["a"], &["b", "i"]), &[list("kernel_shape", &[2, 2]), number("ceil_mode", 1)]);
+    let slice = node("Slice", &["x", "starts", "ends", "axes", "steps"], &["a"]);
+    let slices = [ints("starts", &[5]), ints("ends", &[-9]), ints("axes", &[3]), ints("steps", &[-2])];
+    let resize =
+        with(node("Resize", &["x", "", "s"], &["y"]), &[AttributeProto { s: "cubic".into(), ..attribute("mode", 3) }]);
+    let einsum = AttributeProto { s: "...ij,...kj->...ik".into(), ..attribute("equation", 3) };
+    let attention = with(node("Attention", &["x", "x", "x"], &["y", "k"]), &[number("is_causal", 1)]);
+    vec![
+        (23, flattened()),
+        (13, graph(&[image()], &[w], &[conv, pool, node("GlobalAveragePool", &["b"], &["y"])], &["y", "i"])),
+        (
+            13,
+            graph(
+                &[image()],
+                &slices,
+                &[slice, node("Concat", &["a"], &["c"]), node("Tile", &["a", "axes"], &["t"])],
+                &["a"],
+            ),
+        ),
+        (19, graph(&[image()], &[floats("s", &[1.0, 1.0, 1.5, 0.5])], &[resize], &["y"])),
+        (13, graph(&[image()], &[], &[with(node("Einsum", &["x", "x"], &["y"]), &[einsum])], &["y"])),
+        (23, graph(&[image()], &[], &[attention], &["y", "k"])),
+        (13, graph(&[image()], &[ints("p", &[0, 0, 1, 1, 0, 0, -1, 2])], &[node("Pad", &["x", "p"], &["y"])], &["y"])),
+        (
+            6,
+            graph(
+                &[image()],
+                &[],
+                &[with(node("Split", &["x"], &["a", "b"]), &[list("split", &[2, 4]), number("axis", 3)])],
+                &["a"],
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn damaged_models_are_errors_or_functions() {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let bindings = Bindings::new().dim("batch", 2);
+    let mut functions = 0;
+    for (opset, graph) in models() {
+        let mut whole = model(graph);
+        whole.opset_import[0].version = opset;
+        let bytes = whole.encode_to_vec();
+        for _ in 0..2000 {
+            let mut bytes = bytes.clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                bytes[at] = if random(2) == 0 { random(256) as u8 } else { bytes[at] ^ (1 << random(8)) };
+            }
+            let Ok(model) = Model::from_bytes(bytes) else { continue };
+            let imported = model.import(&bindings).or_else(|_| model.import(&Bindings::new()));
+            functions += usize::from(imported.is_ok_and(|i| i.func.results().len() == i.outputs.len()));
+        }
+    }
+    assert!(functions > 500, "{functions}");
+}
+
+#[test]
+fn tensors_that_cannot_be_computed_with_are_refused() {
+    let strings = TensorProto { string_data: vec!["a".into()], ..tensor("s", 8, &[1]) };
+    let text = graph(&[value("x", &["1"])], &[strings], &[node("Identity", &["s"], &["y"])], &["y"]);
+    refused(&text, &Bindings::new(), &["`s`", "string"]);
+    let (_, odd) =
+        crate::Tensor::from_bytes(TensorProto { raw_data: vec![0, 7].into(), ..tensor("b", 9, &[2]) }.encode_to_vec())
+            .unwrap();
+    let odd = Tensor::try_from(&odd).unwrap();
+    assert_eq!((odd.ty().element(), &odd.data()[..]), (ElementType::Bool, &[0, 1][..]));
+}

@@ -3,6 +3,7 @@
 //! To add one: a row in `table.rs`, and an arm of `infer` and one of `evaluate` in the file of its kind.
 
 mod attribute;
+mod columns;
 mod contraction;
 mod elementwise;
 mod kernel;
@@ -168,6 +169,7 @@ fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismat
     match op {
         Cast { .. } | Where {} => elementwise::infer_other(op, operands),
         Matmul {} | Conv { .. } | ConvTranspose { .. } => contraction::infer(op, operands),
+        ColumnsToImage { .. } => columns::infer(op, operands[0]),
         Pool { .. } | MaxPoolIndices { .. } => window::infer(op, operands[0]),
         Reduce { .. } | ArgReduce { .. } | CumSum { .. } => reduction::infer(op, operands[0]),
         Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {
@@ -189,6 +191,7 @@ fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64>
     match op {
         Cast { .. } | Where {} => elementwise::evaluate_other(op, operands, ty),
         Matmul {} | Conv { .. } | ConvTranspose { .. } => contraction::evaluate(op, operands, ty),
+        ColumnsToImage { .. } => columns::evaluate(op, operands[0], ty),
         Pool { .. } | MaxPoolIndices { .. } => window::evaluate(op, operands[0], ty),
         Reduce { .. } | ArgReduce { .. } | CumSum { .. } => reduction::evaluate(op, operands[0], ty),
         Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {

@@ -228,6 +228,16 @@ operations! {
         /** Zeros added after each axis. */ output_pads: Vec<u64>,
         /** Groups of channels that see nothing of each other. */ groups: u64
     }
+    /// What a transposed convolution makes of products: `[n, c * taps, pixels]`, each added to the element of `[n, c, out...]` that
+    /// its tap sees from its pixel, `pixel * stride + tap * dilation - pad` along each axis, if it is there.
+    ColumnsToImage = "columns_to_image" {
+        /** Pixels that windows are at. */ pixels: Vec<u64>,
+        /** Taps of a window. */ taps: Vec<u64>,
+        /** Pixels of the result between windows. */ strides: Vec<u64>,
+        /** Pixels cut off before each axis. */ pads: Vec<u64>,
+        /** Pixels of the result between taps. */ dilations: Vec<u64>,
+        /** Pixels of the result. */ out: Vec<u64>
+    }
     /// A function of each window of each channel.
     Pool = "pool" {
         /** Which. */ kind: PoolKind,

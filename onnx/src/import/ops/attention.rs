@@ -1,6 +1,6 @@
 //! Attention, and positions by rotation.
 
-use kiln_ir::func::{Binary, ElementType, Structured, Tensor, Unary};
+use kiln_ir::func::{Binary, ElementType, Structured, Tensor, TensorType, Unary};
 
 use super::Row;
 use super::math::element;
@@ -8,7 +8,7 @@ use super::movement::gathered;
 use super::shapes::triangle;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, one};
-use crate::import::program::{MOST_BYTES, Val};
+use crate::import::program::{Val, scalar};
 
 pub(super) const OPS: &[Row] = &[("Attention", attention), ("RotaryEmbedding", rotary_embedding)];
 
@@ -52,7 +52,7 @@ fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, F
         let is_bool = c.element(&mask) == ElementType::Bool;
         // A mask that is too short leaves the last keys out.
         let shape = c.shape(&mask);
-        let missing = shape.last().and_then(|n| keys.checked_sub(*n)).filter(|n| *n > 0 && shape.last() != Some(&1));
+        let missing = shape.last().and_then(|n| keys.checked_sub(*n)).filter(|n| *n > 0);
         if let Some(missing) = missing {
             let mut rest = shape;
             *rest.last_mut().expect("it is not empty") = missing;
@@ -71,20 +71,25 @@ fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, F
     match &valid {
         Some(valid) if is_causal && c.optional(4).is_none() => {
             // A query is as far from the last valid key as from the last query.
-            let distance = distances(queries, keys)?;
+            let distance = distances(c, queries, keys)?;
             let offset = c.number_like(valid, queries as f64);
             let offset = c.sub(valid, &offset)?;
             let allowed = c.push(Binary::LessOrEqual {}, &[&distance, &offset])?;
             parts.push(bias_of(c, &allowed, q)?);
         }
         _ if is_causal => {
-            let allowed = triangle(queries, keys, |query, key| key <= query.saturating_add(past as i64))?;
-            parts.push(bias_of(c, &allowed, q)?);
+            let key = (queries, keys, past, c.element(q));
+            let number = |value: f64| scalar(c.element(q), value);
+            let (zero, none) = (number(0.0), number(f64::NEG_INFINITY));
+            parts.push(c.program.mask(key, |program| {
+                let allowed = triangle(program, queries, keys, |query, key| key <= query.saturating_add(past as i64))?;
+                program.push(Structured::Where {}, &[&allowed, &zero, &none])
+            })?);
         }
         _ => {}
     }
     if let Some(valid) = &valid {
-        let keys = distances(1, keys)?;
+        let keys = distances(c, 1, keys)?;
         let is_valid = c.push(Binary::Less {}, &[&keys, valid])?;
         parts.push(bias_of(c, &is_valid, q)?);
     }
@@ -99,10 +104,8 @@ fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, F
 }
 
 /// A matrix of each key's number less each query's.
-fn distances(queries: u64, keys: u64) -> Result<Val, Fault> {
-    if queries.saturating_mul(keys).saturating_mul(8) > MOST_BYTES {
-        return Err(format!("a mask of {queries} by {keys} is too large").into());
-    }
+fn distances(c: &mut Ctx<'_>, queries: u64, keys: u64) -> Result<Val, Fault> {
+    c.program.allow(&TensorType::new(ElementType::I64, [queries, keys])?)?;
     let numbers = (0..queries as i64).flat_map(|query| (0..keys as i64).map(move |key| key - query)).collect();
     Ok(Val::Known(Tensor::from_elements::<i64>([queries, keys], numbers).map_err(|e| e.to_string())?))
 }

@@ -1,11 +1,11 @@
 //! Axes in another order, tensors beside each other, and elements picked by number.
 
-use kiln_ir::func::{Binary, ElementType, Structured};
+use kiln_ir::func::{Binary, ElementType, Structured, TensorType};
 
 use super::Row;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
-use crate::import::program::{MOST_BYTES, Val, list};
+use crate::import::program::{Val, list};
 
 pub(super) const OPS: &[Row] = &[
     ("Concat", concat),
@@ -82,9 +82,7 @@ fn gather_elements(c: &mut Ctx<'_>) -> Outputs {
     let stride = |axis: usize| shape[axis + 1..].iter().product::<u64>();
     at = c.scaled(&at, stride(axis) as f64)?;
     for other in (0..shape.len()).filter(|a| *a != axis && wanted[*a] > 1) {
-        if wanted[other].saturating_mul(8) > MOST_BYTES {
-            return Err(format!("{} indices along axis {other} are too many", wanted[other]).into());
-        }
+        c.program.allow(&TensorType::new(ElementType::I64, [wanted[other]])?)?;
         let offsets = list((0..wanted[other]).map(|i| (i * stride(other)) as i64).collect());
         let offsets = c.along(&offsets, other, shape.len())?;
         at = c.add(&at, &offsets)?;

@@ -105,14 +105,14 @@ fn weights(place: f64, scale: f64, settings: &Settings) -> (f64, Vec<f64>) {
 
 impl Axis {
     /// The matrix `[from, to]` of what each element of the result has of each.
-    fn matrix(&self, element: ElementType, settings: &Settings) -> Result<Val, Fault> {
-        let cells = self.from.checked_mul(self.to).filter(|n| n.saturating_mul(8) <= MOST_BYTES);
-        let cells = cells.ok_or_else(|| format!("from {} to {} elements is too large", self.from, self.to))?;
+    fn matrix(&self, c: &mut Ctx<'_>, x: &Val, settings: &Settings) -> Result<Val, Fault> {
+        let ty = TensorType::new(c.element(x), [self.from, self.to])?;
+        c.program.allow(&ty)?;
         // An element of a much smaller result may have many, of which most are beyond the ends.
         if 4.0 / self.scale * self.to as f64 > MOST_BYTES as f64 {
             return Err(format!("a scale of {} is too small", self.scale).into());
         }
-        let mut matrix = vec![0.0; cells as usize];
+        let mut matrix = vec![0.0; ty.elements() as usize];
         for to in 0..self.to {
             let place = self.place(to, &settings.coordinates);
             if self.is_outside(place, settings) || !place.is_finite() {
@@ -131,15 +131,12 @@ impl Axis {
                 matrix[(self.within(at(i)) * self.to + to) as usize] += weight;
             }
         }
-        let ty = TensorType::new(element, [self.from, self.to])?;
         Ok(Val::Known(Tensor::from_f64(ty, &matrix)))
     }
 
     /// Which element each of the result is.
-    fn nearest(&self, settings: &Settings) -> Result<Val, Fault> {
-        if self.to.saturating_mul(8) > MOST_BYTES {
-            return Err(format!("{} elements are too many", self.to).into());
-        }
+    fn nearest(&self, c: &mut Ctx<'_>, settings: &Settings) -> Result<Val, Fault> {
+        c.program.allow(&TensorType::new(ElementType::I64, [self.to])?)?;
         let index = |to: u64| {
             let place = self.place(to, &settings.coordinates);
             let at = match settings.nearest.as_str() {
@@ -158,10 +155,10 @@ impl Axis {
         let mut shape = c.shape(x);
         let rank = shape.len();
         let mut y = if settings.mode == "nearest" {
-            let indices = self.nearest(settings)?;
+            let indices = self.nearest(c, settings)?;
             gathered(c, x, &indices, self.axis)?
         } else {
-            let matrix = self.matrix(c.element(x), settings)?;
+            let matrix = self.matrix(c, x, settings)?;
             if self.axis + 2 == rank {
                 let matrix = c.matrix_transposed(&matrix)?;
                 c.matmul(&matrix, x)?

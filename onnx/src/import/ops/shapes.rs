@@ -6,7 +6,7 @@ use super::Row;
 use crate::graph::Attribute;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, numbers, one};
-use crate::import::program::{MOST_BYTES, Val, list, scalar};
+use crate::import::program::{MOST_AXES, MOST_BYTES, Program, Val, list, scalar};
 
 pub(super) const OPS: &[Row] = &[
     ("Constant", constant),
@@ -195,6 +195,9 @@ fn unsqueeze(c: &mut Ctx<'_>) -> Outputs {
     let axes = c.setting("axes", 1)?.ok_or("lacks its axes")?;
     let own = c.shape(&x);
     let rank = own.len() + axes.len();
+    if rank > MOST_AXES {
+        return Err(format!("{} axes are too many", axes.len()).into());
+    }
     let axes = axes_of(&axes, rank)?;
     let mut own = own.into_iter();
     let shape = (0..rank).map(|axis| if axes.contains(&axis) { Some(1) } else { own.next() });
@@ -209,11 +212,12 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     }
     let [start, limit, delta] = numbers[..] else { return Err("takes three numbers".into()) };
     let count = ((limit - start) / delta).ceil().max(0.0);
-    if !count.is_finite() || count * element.bytes() as f64 > MOST_BYTES as f64 {
+    if count > MOST_BYTES as f64 {
         return Err(format!("a range from {start} to {limit} by {delta} is too large").into());
     }
+    let ty = TensorType::new(element, [count as u64])?;
+    c.program.allow(&ty)?;
     let values: Vec<f64> = (0..count as u64).map(|i| start + i as f64 * delta).collect();
-    let ty = TensorType::new(element, [values.len() as u64])?;
     one(Val::Known(Tensor::from_f64(ty, &values)))
 }
 
@@ -222,6 +226,8 @@ fn non_zero(c: &mut Ctx<'_>) -> Outputs {
     let x = c.known(0, "operand")?.ok_or("lacks its input 0")?;
     let shape = x.ty().shape().to_vec();
     let found: Vec<u64> = x.to_f64().iter().zip(0..).filter(|(v, _)| **v != 0.0).map(|(_, at)| at).collect();
+    let ty = TensorType::new(ElementType::I64, [shape.len() as u64, found.len() as u64])?;
+    c.program.allow(&ty)?;
     let mut coordinates = vec![];
     for axis in 0..shape.len() {
         let inner = product(&shape[axis + 1..]);
@@ -239,7 +245,7 @@ fn trilu(c: &mut Ctx<'_>) -> Outputs {
     let zero = c.number_like(&x, 0.0);
     let shape = c.shape(&x);
     let [.., rows, columns] = shape[..] else { return Err(format!("{}: expected matrices", c.ty(&x)).into()) };
-    let mask = triangle(rows, columns, |row, column| {
+    let mask = triangle(c.program, rows, columns, |row, column| {
         let diagonal = column.saturating_sub(row);
         if is_upper { diagonal >= offset } else { diagonal <= offset }
     })?;
@@ -247,11 +253,14 @@ fn trilu(c: &mut Ctx<'_>) -> Outputs {
 }
 
 /// A matrix of booleans.
-pub(super) fn triangle(rows: u64, columns: u64, is_in: impl Fn(i64, i64) -> bool) -> Result<Val, Fault> {
+pub(super) fn triangle(
+    program: &mut Program,
+    rows: u64,
+    columns: u64,
+    is_in: impl Fn(i64, i64) -> bool,
+) -> Result<Val, Fault> {
     let ty = TensorType::new(ElementType::Bool, [rows, columns])?;
-    if ty.bytes() > MOST_BYTES / 8 {
-        return Err(format!("a mask of {ty} is too large").into());
-    }
+    program.allow(&ty)?;
     let elements = (0..rows as i64).flat_map(|row| (0..columns as i64).map(move |column| (row, column)));
     let elements: Vec<f64> = elements.map(|(row, column)| f64::from(u8::from(is_in(row, column)))).collect();
     Ok(Val::Known(Tensor::from_f64(ty, &elements)))
