@@ -3,6 +3,7 @@
 #
 #   cc, as           link native tests; assemble x86-64 listings back to the same bytes
 #   c++, valgrind    the C API's header as C++; C programs watched for errors of memory
+#   chromium         runs the script of the page that `kiln model profile --html` writes
 #   llvm-mc, -mca    the encoder's oracle; the model behind `cargo xtask mca`
 #   aarch64-*-as     assemble AArch64 listings
 #   the rest         tools/setup-aarch64.sh
@@ -13,7 +14,7 @@ here=$(dirname "$(realpath "$0")")
 command -v apt-get >/dev/null || die "needs Debian's apt-get; docs/testing.md lists the tools to install by other means"
 command -v cargo >/dev/null || die "needs cargo, version 1.95 or later"
 
-packages=(git gcc g++ libc6-dev valgrind binutils binutils-aarch64-linux-gnu llvm-22)
+packages=(git gcc g++ libc6-dev valgrind binutils binutils-aarch64-linux-gnu llvm-22 chromium)
 if [ -n "$(missing "${packages[@]}")" ]; then
     install_packages "${packages[@]}"
 fi

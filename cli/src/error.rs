@@ -6,6 +6,8 @@ use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
+use kiln_model::arch::UnknownArchitecture;
+use kiln_model::{ImportError, ModelError, OnnxError};
 use kiln_npy::NpyError;
 use kiln_runtime::{PackError, RuntimeError};
 
@@ -83,6 +85,72 @@ pub enum Error {
     /// A pack is refused.
     #[error(transparent)]
     Pack(PackError),
+    /// A network cannot be loaded, compiled or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A test cannot be read.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// Neither a built-in network nor a file.
+    #[error("{0}, or the path of an .onnx file")]
+    UnknownNetwork(UnknownArchitecture),
+    /// An option for files.
+    #[error("--{option} {name}: {network} is built in, and takes --batch and --seq alone")]
+    NotAFile {
+        /// The option without its dashes.
+        option: &'static str,
+        /// What it is about.
+        name: String,
+        /// The network.
+        network: &'static str,
+    },
+    /// A dimension that nobody knows.
+    #[error(
+        "input `{input}`: dimension {name} is open: give `--dim NAME=N` if it has a name, else `--shape {input}=AxBxC`"
+    )]
+    OpenDim {
+        /// The input.
+        input: String,
+        /// The dimension.
+        name: String,
+    },
+    /// A shape that nobody knows.
+    #[error("input `{input}`: the file does not say its shape: give `--shape {input}=AxBxC`")]
+    OpenShape {
+        /// The input.
+        input: String,
+    },
+    /// An input that must be known.
+    #[error("{0}; here, `--input NAME=FILE.npy` gives one")]
+    NeedsInput(ImportError),
+    /// A tensor for no input.
+    #[error(
+        "--input {text}: no such input, or it has its elements already: expected NAME=FILE.npy with one of {known}"
+    )]
+    UnknownInput {
+        /// What was given.
+        text: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A tensor of another type than an input's.
+    #[error("{found}: input `{name}` takes {expected}")]
+    InputType {
+        /// The input.
+        name: String,
+        /// Its type.
+        expected: String,
+        /// The tensor's type.
+        found: String,
+    },
+    /// An input that is no tensor.
+    #[error("input `{name}`: {why}")]
+    InputKind {
+        /// The input.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// Standard output or a report cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -99,7 +167,13 @@ impl Error {
         match self {
             Error::At { cause, .. } => cause.exit_code(),
             Error::Compile(e) => compile_code(e),
-            Error::Runtime(RuntimeError::Compile(e)) => compile_code(e),
+            Error::Runtime(e) | Error::Model(ModelError::Kernel { source: e, .. } | ModelError::Runtime(e)) => {
+                match e {
+                    RuntimeError::Compile(e) => compile_code(e),
+                    _ => 2,
+                }
+            }
+            Error::Model(ModelError::Pass(_) | ModelError::Operation { .. }) => 1,
             _ => 2,
         }
     }

@@ -1,4 +1,4 @@
-//! `kiln`: compile, run, dump, verify and bench tensor contractions of concrete shape.
+//! `kiln`: compile, run, dump, verify and bench tensor contractions of concrete shape, and whole networks of them.
 //!
 //! One file per subcommand; the other files are what they share. Exit codes: 0 for success, 1 when a check failed (or
 //! Kiln itself did), 2 for bad usage or input.
@@ -13,6 +13,7 @@ mod dump;
 mod error;
 mod family;
 mod mark;
+mod model;
 mod pack;
 mod problems;
 mod run;
@@ -92,6 +93,7 @@ enum Command {
     Pack(pack::PackArgs),
     Warm(warm::WarmArgs),
     Family(family::FamilyArgs),
+    Model(model::ModelArgs),
 }
 
 fn main() -> ExitCode {
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Command::Pack(args) => pack::run(args, &mut out),
         Command::Warm(args) => warm::warm(args, &mut out),
         Command::Family(args) => family::family(args, &mut out),
+        Command::Model(args) => model::run(args, &mut out),
     };
     match result.and_then(|verdict| out.flush().map(|()| verdict).map_err(Error::Output)) {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

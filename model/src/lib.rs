@@ -21,6 +21,7 @@ mod flexible;
 mod network;
 pub mod ops;
 mod plan;
+pub mod report;
 
 pub use error::ModelError;
 pub use flexible::{Flexible, FlexibleError, FlexibleStats};

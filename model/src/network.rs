@@ -1,5 +1,6 @@
 //! Networks from files to results.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -68,6 +69,10 @@ pub struct StepInfo<'a> {
     pub code: Code,
     /// Its kernel, if it is one.
     pub kernel: Option<&'a Arc<Kernel>>,
+    /// Where its result lies in the arena.
+    pub memory: Range<usize>,
+    /// Whether the result is written where an operand lay.
+    pub is_in_place: bool,
 }
 
 impl Model {
@@ -88,8 +93,13 @@ impl Model {
 
     /// The network for concrete shapes. Everything that shapes decide is computed now.
     pub fn bind(self, bindings: &Bindings) -> Result<Bound, ModelError> {
-        let imported = self.0.import(bindings)?;
-        Ok(Bound { func: imported.func, inputs: imported.inputs, outputs: imported.outputs })
+        Ok(self.0.import(bindings)?.into())
+    }
+}
+
+impl From<kiln_onnx::Imported> for Bound {
+    fn from(imported: kiln_onnx::Imported) -> Self {
+        Bound { func: imported.func, inputs: imported.inputs, outputs: imported.outputs }
     }
 }
 
@@ -160,6 +170,8 @@ impl Network {
             ty: &s.ty,
             code: s.code,
             kernel: s.action.kernel(),
+            memory: self.plan.written(s),
+            is_in_place: s.in_place.is_some(),
         })
     }
 

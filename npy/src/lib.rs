@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+mod tensor;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_ir::{DType, Operand};
 use py_literal::Value;
+
+pub use tensor::{read_tensor, read_tensor_from, write_tensor, write_tensor_to};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
@@ -279,17 +283,21 @@ impl Header {
 
 /// Writes `values` as `operand`, in f32.
 pub fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
-    let shape = Shape::of(operand);
-    let mut header = format!("{{'descr': '{DESCR}', 'fortran_order': False, 'shape': {shape}, }}");
+    write_header(out, DESCR, &Shape::of(operand))?;
+    values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+}
+
+/// Writes what comes before the elements.
+fn write_header(out: &mut impl Write, descr: &str, shape: &Shape) -> io::Result<()> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let before = MAGIC.len() + 2 + 2;
     let padded = (before + header.len() + 1).next_multiple_of(ALIGN) - before - 1;
     header = format!("{header:<padded$}\n");
     out.write_all(MAGIC)?;
     out.write_all(&[1, 0])?;
-    // A shape has at most six dimensions, so the header is far shorter than 64 KiB.
+    // A shape has few dimensions, so the header is far shorter than 64 KiB.
     out.write_all(&(header.len() as u16).to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
-    values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+    out.write_all(header.as_bytes())
 }
 
 #[cfg(test)]

@@ -24,12 +24,14 @@ mod graph;
 mod import;
 mod proto;
 mod tensor;
+mod testcase;
 
 pub use convert::{ConvertError, NotComputable};
 pub use error::OnnxError;
 pub use graph::{Attribute, Dim, Graph, Model, Node, OPSETS, Value};
 pub use import::{Bindings, ImportError, Imported};
 pub use tensor::{ElementType, Tensor};
+pub use testcase::TestSet;
 
 #[cfg(test)]
 mod tests;

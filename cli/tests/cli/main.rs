@@ -6,8 +6,11 @@ mod bad_input;
 mod bench;
 mod dump;
 mod environment;
+mod model;
 mod npy;
+mod onnx_file;
 mod pack;
+mod page;
 mod run;
 mod verify;
 
@@ -98,7 +101,7 @@ fn npy_bytes(descr: &str, fortran_order: &str, shape: &str, elements: &[f32]) ->
 #[test]
 fn help_names_every_subcommand_and_option() {
     let help = kiln(&["--help"]).exits(0);
-    for word in ["run", "dump", "verify", "bench", "pack", "warm", "family", "Exit status"] {
+    for word in ["run", "dump", "verify", "bench", "pack", "warm", "family", "model", "Exit status"] {
         assert!(help.stdout.contains(word), "{word}");
     }
     for (subcommand, options) in [

@@ -92,7 +92,7 @@ pub(crate) struct Step {
     pub code: Code,
     inputs: Vec<Place>,
     output: usize,
-    in_place: Option<usize>,
+    pub in_place: Option<usize>,
     pub action: Box<dyn Action>,
 }
 
@@ -193,6 +193,11 @@ impl Plan {
             // Packed weights are the kernel's: it asks for nothing here.
             None => &[],
         }
+    }
+
+    /// Where a step writes in the arena.
+    pub(crate) fn written(&self, step: &Step) -> Range<usize> {
+        self.range(step.output, 0, self.buffers[step.output].bytes)
     }
 
     fn range(&self, buffer: usize, offset: usize, bytes: usize) -> Range<usize> {

@@ -1,0 +1,254 @@
+//! `kiln model bench`: what a network costs, and how far its results are from a reference.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use kiln_model::report::step_times;
+use kiln_model::{Code, StepInfo};
+use serde::Serialize;
+
+use super::compiled::CompileArgs;
+use super::network::NetworkArgs;
+use super::reference::{CheckArgs, Checked};
+use super::resident;
+use crate::Verdict;
+use crate::error::Error;
+use crate::timing::{median, show_ns};
+
+/// The fewest samples that a median is taken of.
+const SAMPLES: usize = 3;
+/// Runs of which the time of each step is taken.
+const STEP_RUNS: usize = 3;
+
+/// Measure a network: latency, throughput, memory, time to the first result, and errors against a reference
+///
+/// Built-in networks have pseudo-random weights: their speed means something, what they predict does not.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
+    #[command(flatten)]
+    check: CheckArgs,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warm: u64,
+    /// Run for at least so many milliseconds
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    min_ms: u64,
+    /// Run so many times instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    repeat: Option<u64>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    network: String,
+    target: String,
+    threads: usize,
+    fpmath: String,
+    inputs: Vec<String>,
+    runs: usize,
+    /// Median, nanoseconds.
+    latency_ns: f64,
+    p99_ns: f64,
+    min_ns: f64,
+    items_per_second: f64,
+    /// Operations of kernels: additions and multiplications.
+    kernel_flops: u64,
+    gflops: f64,
+    steps: usize,
+    kernels: usize,
+    kernels_unpacked: u64,
+    load_ns: f64,
+    compile_ns: f64,
+    /// The first run after compiling.
+    first_ns: f64,
+    code_bytes: usize,
+    packed_bytes: usize,
+    constant_bytes: usize,
+    arena_bytes: usize,
+    /// The most that is alive at once in the arena.
+    arena_peak_bytes: usize,
+    /// Packed weights, constants, arena and code.
+    planned_bytes: usize,
+    /// The most that the process had, of the operating system's count.
+    resident_peak_bytes: Option<u64>,
+    shares: Vec<Share>,
+    check: Option<Checked>,
+}
+
+/// What operations of one kind take.
+#[derive(Debug, Serialize)]
+struct Share {
+    code: &'static str,
+    op: String,
+    steps: usize,
+    ns: f64,
+    share: f64,
+}
+
+/// Measures.
+pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let mut loaded = args.network.load()?;
+    let bound = loaded.take()?;
+    let compiled = args.compile.compile(bound)?;
+    let network = &compiled.network;
+    let inputs = &loaded.inputs;
+    let start = Instant::now();
+    let results = network.run(inputs)?;
+    let first = start.elapsed();
+    for _ in 0..args.warm {
+        network.run(inputs)?;
+    }
+    let mut times = args.times(|| network.run(inputs).map(drop))?;
+    let shares = shares(network.steps(), &step_times(network, inputs, STEP_RUNS)?);
+    // Before the reference, which takes memory of its own.
+    let resident_peak_bytes = resident::peak();
+    let check = args.check.check(&args.compile, &loaded, &compiled, &results)?;
+
+    let latency_ns = median(&mut times).unwrap_or(0.0);
+    let memory = network.memory();
+    let kernel_flops = network.steps().filter_map(|s| Some(s.kernel?.problem().flops())).sum();
+    let report = Report {
+        network: loaded.name.clone(),
+        target: compiled.runtime.target().to_string(),
+        threads: compiled.runtime.threads(),
+        fpmath: compiled.runtime.fpmath().to_string(),
+        inputs: network.inputs().map(|(name, ty)| format!("{name}: {ty}")).collect(),
+        runs: times.len(),
+        latency_ns,
+        // Sorted by the median.
+        p99_ns: times[((times.len() as f64 * 0.99).ceil() as usize).clamp(1, times.len()) - 1],
+        min_ns: times[0],
+        items_per_second: loaded.items as f64 * 1e9 / latency_ns,
+        kernel_flops,
+        gflops: kernel_flops as f64 / latency_ns,
+        steps: network.steps().len(),
+        kernels: network.kernels().len(),
+        kernels_unpacked: compiled.unpacked,
+        load_ns: loaded.time.as_nanos() as f64,
+        compile_ns: compiled.time.as_nanos() as f64,
+        first_ns: first.as_nanos() as f64,
+        code_bytes: memory.code,
+        packed_bytes: memory.packed,
+        constant_bytes: memory.constants,
+        arena_bytes: memory.arena,
+        arena_peak_bytes: memory.peak,
+        planned_bytes: memory.packed + memory.constants + memory.arena + memory.code,
+        resident_peak_bytes,
+        shares,
+        check,
+    };
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string(&report).map_err(|e| Error::File(e.into()))?)?,
+        false => print(&report, out)?,
+    }
+    if let (Some(file), false) = (&compiled.written, args.json) {
+        writeln!(out, "  pack       {} was written", file.display())?;
+    }
+    Ok(if report.check.is_none_or(|c| c.passed) { Verdict::Passed } else { Verdict::Failed })
+}
+
+impl BenchArgs {
+    /// Nanoseconds of each run.
+    fn times<E>(&self, mut run: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
+        let mut times = vec![];
+        let start = Instant::now();
+        let is_enough = |runs: usize| match self.repeat {
+            Some(repeat) => runs as u64 >= repeat,
+            None => runs >= SAMPLES && start.elapsed() >= Duration::from_millis(self.min_ms),
+        };
+        while !is_enough(times.len()) {
+            let begin = Instant::now();
+            run()?;
+            times.push(begin.elapsed().as_nanos() as f64);
+        }
+        Ok(times)
+    }
+}
+
+/// The word of a kind of code.
+pub fn code_word(code: Code) -> &'static str {
+    match code {
+        Code::Kernel => "kernel",
+        Code::Native => "native",
+        Code::Interpreter => "interpreter",
+    }
+}
+
+/// The word of a step's operation: of a kernel, its problem's.
+pub fn op_word(step: &StepInfo<'_>) -> &'static str {
+    step.kernel.map_or(step.op.name(), |kernel| kernel.problem().op().name())
+}
+
+/// What each kind of operation takes, the largest first.
+fn shares<'a>(steps: impl Iterator<Item = StepInfo<'a>>, times: &[Vec<f64>]) -> Vec<Share> {
+    let mut kinds: BTreeMap<(&'static str, &'static str), (usize, f64)> = BTreeMap::new();
+    for (step, times) in steps.zip(times) {
+        let kind = kinds.entry((code_word(step.code), op_word(&step))).or_default();
+        kind.0 += 1;
+        kind.1 += median(&mut times.clone()).unwrap_or(0.0);
+    }
+    let all: f64 = kinds.values().map(|(_, ns)| ns).sum();
+    let share = |((code, op), (steps, ns)): ((&'static str, &str), (usize, f64))| Share {
+        code,
+        op: op.into(),
+        steps,
+        ns,
+        share: if all > 0.0 { ns / all } else { 0.0 },
+    };
+    let mut shares: Vec<Share> = kinds.into_iter().map(share).collect();
+    shares.sort_by(|a, b| b.ns.total_cmp(&a.ns));
+    shares
+}
+
+fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
+    let plural = if r.threads == 1 { "" } else { "s" };
+    writeln!(out, "{} @{}, {} thread{plural}, fpmath {}", r.network, r.target, r.threads, r.fpmath)?;
+    writeln!(out, "  inputs     {}", r.inputs.join(", "))?;
+    writeln!(
+        out,
+        "  latency    {}; p99 {}, min {}; {} runs",
+        show_ns(r.latency_ns),
+        show_ns(r.p99_ns),
+        show_ns(r.min_ns),
+        r.runs
+    )?;
+    writeln!(out, "  throughput {:.2} items/s, {:.2} GFLOP/s in kernels", r.items_per_second, r.gflops)?;
+    match &r.check {
+        Some(check) => check.print(out)?,
+        None => writeln!(out, "  reference  none: --check compares with the interpreter")?,
+    }
+    writeln!(
+        out,
+        "  start      load {}, compile and pack {}, first run {}",
+        show_ns(r.load_ns),
+        show_ns(r.compile_ns),
+        show_ns(r.first_ns)
+    )?;
+    let from =
+        if r.kernels_unpacked > 0 { format!(", {} of them not compiled", r.kernels_unpacked) } else { String::new() };
+    writeln!(out, "  kernels    {} for {} steps{from}; {} bytes of code", r.kernels, r.steps, r.code_bytes)?;
+    let mib = |bytes: usize| resident::show_mib(bytes as u64);
+    writeln!(
+        out,
+        "  memory     {} packed weights, {} constants, {} arena ({} alive at once)",
+        mib(r.packed_bytes),
+        mib(r.constant_bytes),
+        mib(r.arena_bytes),
+        mib(r.arena_peak_bytes)
+    )?;
+    let peak = r.resident_peak_bytes.map_or("not known here".into(), resident::show_mib);
+    writeln!(out, "  planned    {}; the process had {peak} at most", mib(r.planned_bytes))?;
+    for s in &r.shares {
+        let steps = if s.steps == 1 { "step" } else { "steps" };
+        writeln!(out, "  {:5.1} %    {} {}: {} {steps}, {}", 100.0 * s.share, s.code, s.op, s.steps, show_ns(s.ns))?;
+    }
+    Ok(())
+}

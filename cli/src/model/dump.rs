@@ -1,0 +1,149 @@
+//! `kiln model dump`: a network between its file and its kernels, as text.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use kiln_ir::pass::PASSES;
+use kiln_model::Network;
+
+use super::bench::code_word;
+use super::compiled::CompileArgs;
+use super::network::NetworkArgs;
+use crate::Verdict;
+use crate::error::Error;
+
+/// Print a network: the function it is imported as, after each pass, its kernels and its plan of memory
+///
+/// A problem of a kernel is what `kiln dump PROBLEM --packed` takes: schedules, loops and machine code.
+#[derive(Debug, clap::Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
+    /// import, the name of a pass, optimized, kernels, plan or all: after which functions are printed, or what of the compiled
+    /// network
+    #[arg(long, default_value = "optimized", value_parser = stage)]
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    All,
+    Import,
+    Pass(&'static str),
+    Optimized,
+    Kernels,
+    Plan,
+}
+
+fn stage(word: &str) -> Result<Stage, String> {
+    Ok(match word {
+        "all" => Stage::All,
+        "import" => Stage::Import,
+        "optimized" => Stage::Optimized,
+        "kernels" => Stage::Kernels,
+        "plan" => Stage::Plan,
+        _ => {
+            let passes = || PASSES.iter().map(|pass| pass.name);
+            let found = passes().find(|name| *name == word);
+            let names = || passes().collect::<Vec<_>>().join(", ");
+            Stage::Pass(found.ok_or_else(|| format!("expected import, {}, optimized, kernels, plan or all", names()))?)
+        }
+    })
+}
+
+/// Dumps.
+pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let mut loaded = args.network.load()?;
+    let bound = loaded.take()?;
+    let is_all = args.stage == Stage::All;
+    if matches!(args.stage, Stage::Kernels | Stage::Plan) {
+        let compiled = args.compile.compile(bound)?;
+        match args.stage {
+            Stage::Kernels => kernels(&compiled.network, out)?,
+            _ => plan(&compiled.network, out)?,
+        }
+        return Ok(Verdict::Passed);
+    }
+    let again = is_all.then(|| bound.clone());
+    let import = bound.func().to_string();
+    if is_all || args.stage == Stage::Import {
+        headed(is_all, "import", &import, out)?;
+    }
+    if args.stage == Stage::Import {
+        return Ok(Verdict::Passed);
+    }
+    // Passes cannot be stopped by a reader who has gone.
+    let (mut last, mut outcome) = (import, Ok(()));
+    let optimized = bound.optimize(|pass, func| {
+        let text = func.to_string();
+        if outcome.is_ok() && (is_all || matches!(args.stage, Stage::Pass(name) if name == pass)) {
+            let is_changed = text != last;
+            outcome = headed(is_all, pass, if is_changed || !is_all { &text } else { "(unchanged)\n" }, out);
+        }
+        last = text;
+    })?;
+    outcome?;
+    if args.stage == Stage::Optimized {
+        write!(out, "{optimized}")?;
+    }
+    drop(optimized);
+    if let Some(bound) = again {
+        let compiled = args.compile.compile(bound)?;
+        writeln!(out, "# stage: kernels")?;
+        kernels(&compiled.network, out)?;
+        writeln!(out, "\n# stage: plan")?;
+        plan(&compiled.network, out)?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn headed(is_headed: bool, stage: &str, text: &str, out: &mut impl Write) -> Result<(), Error> {
+    if is_headed {
+        writeln!(out, "# stage: {stage}")?;
+    }
+    out.write_all(text.as_bytes())?;
+    if is_headed {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Each problem with how many steps it computes, in the order of the first.
+fn kernels(network: &Network, out: &mut impl Write) -> Result<(), Error> {
+    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (at, problem) in network.steps().enumerate().filter_map(|(at, s)| Some((at, s.kernel?.problem().to_string()))) {
+        counts.entry(problem).or_insert((at, 0)).1 += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, (first, _))| *first);
+    for (problem, (_, steps)) in counts {
+        writeln!(out, "{problem}  # {steps} step{}", if steps == 1 { "" } else { "s" })?;
+    }
+    Ok(())
+}
+
+/// Each step with where in the arena its result lies.
+fn plan(network: &Network, out: &mut impl Write) -> Result<(), Error> {
+    let memory = network.memory();
+    writeln!(
+        out,
+        "# arena {} bytes, {} alive at once; packed weights {}, constants {}, code {}",
+        memory.arena, memory.peak, memory.packed, memory.constants, memory.code
+    )?;
+    writeln!(out, "# step  offset      bytes       code")?;
+    for (at, step) in network.steps().enumerate() {
+        let bytes = step.memory.len();
+        let over = if step.is_in_place { ", over an operand" } else { "" };
+        writeln!(
+            out,
+            "{at:6}  {:<10}  {bytes:<10}  {:11} {}  # {}{over}",
+            step.memory.start,
+            code_word(step.code),
+            step.text,
+            step.ty
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Inputs of networks: from files, or made up.
+
+use std::path::{Path, PathBuf};
+
+use kiln_model::{ElementType, Tensor, TensorType};
+use kiln_onnx::TestSet;
+
+use super::network::is_file;
+use crate::data;
+use crate::error::Error;
+
+/// The range of made-up integers: indices into anything that has a few entries.
+const MOST: u64 = 16;
+
+/// Inputs from files.
+pub struct Given(Vec<(String, PathBuf, Tensor)>);
+
+impl Given {
+    /// Reads `NAME=FILE` or `FILE`; the latter are for those inputs that have no name among the others, in order.
+    pub fn read<'a>(texts: &[String], names: impl Iterator<Item = &'a str> + Clone) -> Result<Self, Error> {
+        let texts: Vec<(Option<&str>, &str)> = texts
+            .iter()
+            .map(|text| {
+                match names.clone().find_map(|name| Some((name, text.strip_prefix(name)?.strip_prefix('=')?))) {
+                    Some((name, file)) => (Some(name), file),
+                    None => (None, text.as_str()),
+                }
+            })
+            .collect();
+        let mut free = names.clone().filter(|name| !texts.iter().any(|(given, _)| *given == Some(name)));
+        let mut all: Vec<(String, PathBuf, Tensor)> = vec![];
+        for &(name, file) in &texts {
+            // A file may have a `=` in its name; what is no file then has a wrong name before it.
+            let name = name.or_else(|| free.next().filter(|_| is_file(Path::new(file)) || !file.contains('=')));
+            let Some(name) = name.filter(|name| all.iter().all(|(other, ..)| other != name)) else {
+                let known = names.clone().collect::<Vec<_>>().join(", ");
+                return Err(Error::UnknownInput { text: file.into(), known });
+            };
+            all.push((name.into(), file.into(), kiln_npy::read_tensor(file)?));
+        }
+        Ok(Given(all))
+    }
+
+    /// What a file has for an input.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(given, ..)| given == name).map(|(.., tensor)| tensor)
+    }
+
+    /// Whether a file has it.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The elements of an input of a type.
+    pub fn get(&self, name: &str, ty: &TensorType, otherwise: impl FnOnce() -> Tensor) -> Result<Tensor, Error> {
+        match self.0.iter().find(|(given, ..)| given == name) {
+            None => Ok(otherwise()),
+            Some((_, _, tensor)) if tensor.ty() == ty => Ok(tensor.clone()),
+            Some((_, file, tensor)) => {
+                let wrong =
+                    Error::InputType { name: name.into(), expected: ty.to_string(), found: tensor.ty().to_string() };
+                Err(wrong.at(file.display().to_string()))
+            }
+        }
+    }
+}
+
+/// An input of a file, whose shape is known.
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+}
+
+impl Wanted {
+    /// An input with a shape.
+    pub fn new(input: &kiln_onnx::Value, shape: &[u64]) -> Result<Self, Error> {
+        let name = input.name.clone();
+        let bad = |why: String| Error::InputKind { name: name.clone(), why };
+        let dtype = input.dtype.ok_or_else(|| bad("the file does not say what its elements are".into()))?;
+        let element = ElementType::try_from(dtype).map_err(|e| bad(e.to_string()))?;
+        let ty = TensorType::new(element, shape).map_err(|e| bad(e.to_string()))?;
+        Ok(Wanted { name, ty })
+    }
+
+    /// Elements to call a network with, always the same: masks are ones, types of tokens zeros, other integers small, and the rest
+    /// is uniform noise.
+    pub fn sample(&self) -> Tensor {
+        let name = self.name.to_ascii_lowercase();
+        let elements = self.ty.elements() as usize;
+        // The sum of the name's bytes: inputs differ.
+        let seed = self.name.bytes().map(u64::from).sum::<u64>();
+        let values: Vec<f64> = match self.ty.element() {
+            _ if name.contains("mask") => vec![1.0; elements],
+            ElementType::Bool => vec![1.0; elements],
+            element if element.is_float() => {
+                data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(f64::from).collect()
+            }
+            _ if name.contains("token_type") || name.contains("segment") => vec![0.0; elements],
+            _ => {
+                let real = |x: f32| ((f64::from(x) + 1.0) / 2.0 * MOST as f64).floor();
+                data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(real).collect()
+            }
+        };
+        Tensor::from_f64(self.ty.clone(), &values)
+    }
+}
+
+/// The first test beside a file.
+pub fn first_test(model: &Path) -> Result<Option<TestSet>, Error> {
+    let first = TestSet::beside(model).into_iter().next();
+    Ok(first.map(|folder| TestSet::read(&folder)).transpose()?)
+}

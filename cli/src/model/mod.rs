@@ -1,0 +1,46 @@
+//! `kiln model`: whole networks. One file per subcommand; the other files are what they share.
+
+mod bench;
+mod compiled;
+mod dump;
+mod html;
+mod inputs;
+mod materialize;
+mod network;
+mod profile;
+mod reference;
+mod resident;
+mod run;
+mod test;
+
+use std::io::Write;
+
+use crate::Verdict;
+use crate::error::Error;
+
+/// Compile, run, measure and test whole networks: ONNX files and built-in architectures
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Bench(bench::BenchArgs),
+    Run(run::RunArgs),
+    Dump(dump::DumpArgs),
+    Profile(profile::ProfileArgs),
+    Test(test::TestArgs),
+}
+
+/// Does what was asked.
+pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    match &args.command {
+        Command::Bench(args) => bench::bench(args, out),
+        Command::Run(args) => run::run(args, out),
+        Command::Dump(args) => dump::dump(args, out),
+        Command::Profile(args) => profile::profile(args, out),
+        Command::Test(args) => test::test(args, out),
+    }
+}

@@ -1,0 +1,228 @@
+//! `kiln model profile`: where a network's time goes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use kiln_compiler::{Stage, compile};
+use kiln_model::Network;
+use kiln_model::report::step_times;
+use kiln_runtime::Runtime;
+use kiln_runtime::probe::Probe;
+use serde::Serialize;
+
+use super::bench::{code_word, op_word};
+use super::compiled::CompileArgs;
+use super::html::{Dump, Section, page};
+use super::network::NetworkArgs;
+use crate::Verdict;
+use crate::counter::Cycles;
+use crate::error::Error;
+use crate::timing::{measure, median, show_ns};
+
+/// How long the peak is measured.
+const PEAK: Duration = Duration::from_millis(50);
+/// Bytes of a kernel's machine code, and of each other stage, that a page has at most.
+const MOST: [usize; 2] = [48 << 10, 16 << 10];
+
+/// Measure each step of a network: time, share, speed, and the fraction of the machine's peak beside the predicted one
+#[derive(Debug, clap::Args)]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warm: usize,
+    /// Runs that medians are taken of
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// The order of the table
+    #[arg(long, value_name = "ORDER", default_value = "step")]
+    sort: Sort,
+    /// Also write a page with a time line and the kernels' dumps
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// In the order of execution
+    Step,
+    /// The longest first
+    Time,
+}
+
+/// What each step takes.
+#[derive(Debug, Serialize)]
+pub struct Profile {
+    /// What the network is called.
+    pub network: String,
+    /// What it is compiled for.
+    pub target: String,
+    /// The arithmetic of f32 kernels.
+    pub fpmath: String,
+    /// Threads it ran on.
+    pub threads: usize,
+    /// Runs that medians are taken of.
+    pub runs: u32,
+    /// Of the machine, on as many threads.
+    pub peak_gflops: f64,
+    /// The steps in order.
+    pub rows: Vec<Row>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// The value it computes.
+    pub layer: String,
+    /// The kind of code.
+    pub code: &'static str,
+    /// The problem of a kernel, else the statement.
+    pub operation: String,
+    /// The type of the result.
+    pub ty: String,
+    /// Median nanoseconds.
+    pub ns: f64,
+    /// Of the sum of all steps.
+    pub share: f64,
+    /// Of a kernel.
+    pub gflops: Option<f64>,
+    /// Of a kernel: of the peak.
+    pub fraction: Option<f64>,
+    /// The same as the cost model predicts it for one thread.
+    pub predicted: Option<f64>,
+    /// Which of the network's distinct kernels.
+    pub kernel: Option<usize>,
+}
+
+impl Profile {
+    /// The sum of all steps.
+    pub fn total_ns(&self) -> f64 {
+        self.rows.iter().map(|r| r.ns).sum()
+    }
+}
+
+/// Measures.
+pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let mut loaded = args.network.load()?;
+    let compiled = args.compile.compile(loaded.take()?)?;
+    let (network, runtime) = (&compiled.network, &compiled.runtime);
+    let mut probe = Probe::new(runtime.target())?;
+    let peak = measure(PEAK, &mut Cycles::none(), || {
+        probe.call();
+        Ok(())
+    })?;
+    let peak_gflops = probe.flops() as f64 / peak.ns * runtime.threads() as f64;
+    for _ in 0..args.warm {
+        network.run(&loaded.inputs)?;
+    }
+    let times = step_times(network, &loaded.inputs, args.runs as usize)?;
+    let profile = Profile {
+        network: loaded.name.clone(),
+        target: runtime.target().to_string(),
+        fpmath: runtime.fpmath().to_string(),
+        threads: runtime.threads(),
+        runs: args.runs,
+        peak_gflops,
+        rows: rows(network, times, peak_gflops),
+    };
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string(&profile).map_err(|e| Error::File(e.into()))?)?,
+        false => print(&profile, args.sort, out)?,
+    }
+    if let Some(file) = &args.html {
+        let text = page(&profile, &dumps(network, runtime)?).map_err(|e| Error::File(e.into()))?;
+        fs::write(file, text).map_err(|e| Error::File(e).at(file.display().to_string()))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
+    let places: HashMap<_, _> = network.kernels().iter().enumerate().map(|(at, k)| (k.problem(), at)).collect();
+    let medians: Vec<f64> = times.into_iter().map(|mut times| median(&mut times).unwrap_or(0.0)).collect();
+    let all = medians.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    let row = |(step, ns): (kiln_model::StepInfo<'_>, f64)| {
+        let gflops = step.kernel.map(|k| k.problem().flops() as f64 / ns.max(1.0));
+        let operation = match step.kernel {
+            Some(kernel) => kernel.problem().to_string(),
+            None => step.text.split_once(" = ").map_or(op_word(&step), |(_, statement)| statement).to_owned(),
+        };
+        Row {
+            layer: step.layer.to_owned(),
+            code: code_word(step.code),
+            operation,
+            ty: step.ty.to_string(),
+            ns,
+            share: ns / all,
+            gflops,
+            fraction: gflops.map(|g| g / peak_gflops),
+            predicted: step.kernel.map(|k| k.predicted_fraction()),
+            kernel: step.kernel.and_then(|k| places.get(k.problem()).copied()),
+        }
+    };
+    network.steps().zip(medians).map(row).collect()
+}
+
+/// Of each kernel how it was compiled.
+fn dumps(network: &Network, runtime: &Runtime) -> Result<Vec<Dump>, Error> {
+    let made = network.kernels().iter().zip(network.requests());
+    let dump = made.map(|(kernel, (_, options))| {
+        let artifact = compile(kernel.problem(), runtime.target(), options)?;
+        let stage = |name, stage| Section::new(name, artifact.dump(stage), MOST[1]);
+        let sections = vec![
+            stage("Schedule", Stage::Schedule),
+            stage("Loop nest", Stage::Nest),
+            stage("Micro-kernels", Stage::MicroKernel),
+            Section::new("Machine code", artifact.listing(false), MOST[0]),
+        ];
+        Ok(Dump { problem: format!("{} @{}", kernel.problem(), runtime.target()), sections })
+    });
+    dump.collect()
+}
+
+fn print(p: &Profile, sort: Sort, out: &mut impl Write) -> Result<(), Error> {
+    let plural = if p.threads == 1 { "" } else { "s" };
+    writeln!(out, "{} @{}, {} thread{plural}, fpmath {}", p.network, p.target, p.threads, p.fpmath)?;
+    writeln!(
+        out,
+        "{} in {} steps, medians of {} runs; peak {:.2} GFLOP/s",
+        show_ns(p.total_ns()),
+        p.rows.len(),
+        p.runs,
+        p.peak_gflops
+    )?;
+    writeln!(out, "step        time   share  GFLOP/s  of peak  predicted  code         layer, result, operation")?;
+    let mut order: Vec<usize> = (0..p.rows.len()).collect();
+    if let Sort::Time = sort {
+        order.sort_by(|a, b| p.rows[*b].ns.total_cmp(&p.rows[*a].ns));
+    }
+    for at in order {
+        let r = &p.rows[at];
+        let number = |value: Option<f64>, unit: &str, scale: f64| {
+            value.map_or(String::new(), |v| format!("{:.1}{unit}", scale * v))
+        };
+        writeln!(
+            out,
+            "{at:4}  {:>10} {:>5.1} %  {:>7}  {:>7}  {:>9}  {:11}  {} {}  {}",
+            show_ns(r.ns),
+            100.0 * r.share,
+            number(r.gflops, "", 1.0),
+            number(r.fraction, " %", 100.0),
+            number(r.predicted, " %", 100.0),
+            r.code,
+            r.layer,
+            r.ty,
+            r.operation
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! `kiln model test`: tests in the layout of ONNX's own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kiln_model::report::interpret;
+use kiln_model::{Bound, ImportError, OnnxError, Tensor};
+use kiln_onnx::{Model, TestSet};
+use kiln_runtime::Runtime;
+
+use super::materialize;
+use crate::Verdict;
+use crate::error::Error;
+use crate::target::{TargetArgs, threads};
+
+/// Folders in folders that are looked into.
+const DEPTH: usize = 16;
+
+/// Run tests that are laid out as ONNX's: folders with a model.onnx and test_data_set_0 and so on, with input_0.pb and output_0.pb
+///
+/// Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, of models
+/// with quantized operators within 1. Exits with 1 unless all passed but those that --allow names.
+#[derive(Debug, clap::Args)]
+pub struct TestArgs {
+    /// Folders with tests, at any depth
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Threads that compile and run
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    threads: usize,
+    /// Difference that each element may have, as a part of its reference
+    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    rtol: f64,
+    /// Difference that each element may have besides
+    #[arg(long, value_name = "X", default_value_t = 1e-7)]
+    atol: f64,
+    /// Instead: the largest difference as a part of the largest magnitude of the reference
+    #[arg(long, value_name = "X", conflicts_with_all = ["rtol", "atol"])]
+    max_rel: Option<f64>,
+    /// A test that need not pass, by the name of its folder
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<String>,
+    /// Models that are not imported are no failure
+    #[arg(long)]
+    allow_unsupported: bool,
+    /// Interpret in double precision instead of compiling
+    #[arg(long)]
+    interpret: bool,
+    /// Write weights.bin beside models for which a weights.json describes it
+    #[arg(long)]
+    materialize: bool,
+    /// Print those that did not pass alone
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What became of a test.
+enum Outcome {
+    Passed,
+    Failed(String),
+    Unsupported(String),
+}
+
+impl From<ImportError> for Outcome {
+    fn from(error: ImportError) -> Self {
+        Outcome::Unsupported(error.to_string())
+    }
+}
+
+impl From<OnnxError> for Outcome {
+    fn from(error: OnnxError) -> Self {
+        match error {
+            OnnxError::File { .. } => Outcome::Failed(error.to_string()),
+            _ => Outcome::Unsupported(error.to_string()),
+        }
+    }
+}
+
+/// Runs all tests.
+pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let mut tests = BTreeSet::new();
+    for folder in &args.folders {
+        let before = tests.len();
+        find(folder, DEPTH, &mut tests).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
+        if tests.len() == before {
+            let why = "no folder in it has a model.onnx and a test_data_set_0";
+            return Err(Error::File(std::io::Error::other(why)).at(folder.display().to_string()));
+        }
+    }
+    let runtime = args.target.runtime(args.threads)?;
+    let [mut passed, mut failed, mut unsupported, mut allowed] = [0; 4];
+    for model in &tests {
+        let folder = model.parent().unwrap_or(Path::new(""));
+        let name = folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+        let (word, why, count) = match args.one(model, &runtime) {
+            Outcome::Passed => ("PASSED", None, &mut passed),
+            Outcome::Failed(why) => ("FAILED", Some(why), &mut failed),
+            Outcome::Unsupported(why) => ("UNSUPPORTED", Some(why), &mut unsupported),
+        };
+        let is_allowed = args.allow.contains(&name) || (word == "UNSUPPORTED" && args.allow_unsupported);
+        *count += 1;
+        allowed += usize::from(why.is_some() && is_allowed);
+        match why {
+            // One line, whatever the reason has in it.
+            Some(why) => writeln!(out, "{word} {}: {}", folder.display(), why.replace('\n', " "))?,
+            None if args.quiet => {}
+            None => writeln!(out, "{word} {}", folder.display())?,
+        }
+    }
+    writeln!(
+        out,
+        "{} tests: {passed} passed, {failed} failed, {unsupported} unsupported, {allowed} of them allowed",
+        tests.len()
+    )?;
+    Ok(if failed + unsupported == allowed { Verdict::Passed } else { Verdict::Failed })
+}
+
+/// All models with a test beside them.
+fn find(folder: &Path, depth: usize, tests: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
+    let model = folder.join("model.onnx");
+    if model.is_file() && !TestSet::beside(&model).is_empty() {
+        tests.insert(model);
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // Links are not followed: they may go in circles.
+        if depth > 0 && entry.file_type()?.is_dir() {
+            find(&entry.path(), depth - 1, tests)?;
+        }
+    }
+    Ok(())
+}
+
+impl TestArgs {
+    fn one(&self, path: &Path, runtime: &Runtime) -> Outcome {
+        if let Some(json) = materialize::missing(path) {
+            if !self.materialize {
+                return Outcome::Failed(
+                    "weights.bin is not there: --materialize writes it as weights.json says".into(),
+                );
+            }
+            if let Err(e) = materialize::materialize(&json) {
+                return Outcome::Failed(e.to_string());
+            }
+        }
+        match self.sets(path, runtime) {
+            Ok(()) => Outcome::Passed,
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn sets(&self, path: &Path, runtime: &Runtime) -> Result<(), Outcome> {
+        let model = Model::open(path)?;
+        let is_quantized =
+            model.graph.nodes.iter().any(|n| n.op.starts_with("QLinear") || n.op.contains("QuantizeLinear"));
+        for folder in TestSet::beside(path) {
+            let set = TestSet::read(&folder)?;
+            let imported = set.import(&model)?;
+            let names = imported.outputs.clone();
+            let types: Vec<_> = imported.func.results().iter().map(|id| imported.func.value(*id).ty.clone()).collect();
+            let results: Vec<Vec<f64>> = match self.interpret {
+                true => interpret(&imported.func, &set.inputs),
+                false => self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?,
+            };
+            let place = || folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+            if results.len() != set.outputs.len() {
+                let why = format!("{}: {} outputs, expected {}", place(), results.len(), set.outputs.len());
+                return Err(Outcome::Failed(why));
+            }
+            for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
+                let wrong = if ty == expected.ty() {
+                    self.difference(result, expected, is_quantized)
+                } else {
+                    Some(format!("{ty}, expected {}", expected.ty()))
+                };
+                if let Some(why) = wrong {
+                    return Err(Outcome::Failed(format!("{}: `{name}`: {why}", place())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compiled(&self, bound: Bound, inputs: &[Tensor], runtime: &Runtime) -> Result<Vec<Vec<f64>>, String> {
+        let network = bound.compile(runtime).map_err(|e| e.to_string())?;
+        let results = network.run(inputs).map_err(|e| e.to_string())?;
+        Ok(results.iter().map(Tensor::to_f64).collect())
+    }
+
+    /// Where a result is too far from what is expected.
+    fn difference(&self, result: &[f64], expected: &Tensor, is_quantized: bool) -> Option<String> {
+        let reference = expected.to_f64();
+        let greatest = reference.iter().filter(|v| v.is_finite()).fold(0.0f64, |all, v| all.max(v.abs()));
+        let (relative, absolute) = match (expected.ty().element().is_float(), self.max_rel) {
+            (true, Some(most)) => (0.0, most * greatest),
+            (true, None) => (self.rtol, self.atol),
+            (false, _) => (0.0, if is_quantized { 1.0 } else { 0.0 }),
+        };
+        let allowed = |b: f64| absolute + relative * b.abs();
+        let is_close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed(b);
+        let pairs = || result.iter().zip(&reference);
+        let wrong = pairs().filter(|(a, b)| !is_close(**a, **b)).count();
+        let (at, (a, b)) = pairs().enumerate().find(|(_, (a, b))| !is_close(**a, **b))?;
+        let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0f64, f64::max);
+        Some(format!(
+            "{wrong} of {} elements differ, the first is number {at}: {a}, expected {b}; the largest difference is {largest:e}, \
+             the largest magnitude {greatest:e}",
+            reference.len()
+        ))
+    }
+}

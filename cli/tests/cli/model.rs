@@ -1,0 +1,165 @@
+//! `kiln model`.
+
+use std::fs;
+
+use crate::onnx_file::{network, test};
+use crate::{kiln, npy_bytes};
+
+/// What the small network gives for its test.
+const OUTPUT: [f32; 4] = [2.0, 0.0, 0.0, 2.0];
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn built_in_networks_are_measured() {
+    let bench = kiln(&["model", "bench", "bert-tiny", "--seq", "9", "--batch", "2", "--min-ms", "1", "--warm", "0"])
+        .exits(0)
+        .says("  latency    ")
+        .says("; p99 ")
+        .says(" items/s, ")
+        .says("last_hidden_state: f32[2x9x64], cosine similarity 1.0000")
+        .says("  reference  the same network interpreted in double precision")
+        .says("packed weights")
+        .says(" % ")
+        .says("kernel matmul: ");
+    assert!(bench.stderr.contains("/7 matmul f32 "), "progress: {bench:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let pack = folder.path().join("x.pack");
+    for unpacked in [false, true] {
+        let args = ["model", "bench", "bert-tiny", "--repeat", "3", "--json", "--quiet", "--max-rel", "1e-5", "--pack"];
+        let bench = kiln(&[&args[..], &[text(&pack)]].concat()).exits(0);
+        assert_eq!(bench.stderr, "");
+        let json: serde_json::Value = serde_json::from_str(&bench.stdout).unwrap();
+        assert_eq!(json["runs"], 3);
+        assert_eq!(json["kernels_unpacked"], if unpacked { json["kernels"].clone() } else { 0.into() });
+        assert_eq!(json["check"]["passed"], true);
+        for figure in
+            ["latency_ns", "p99_ns", "min_ns", "items_per_second", "gflops", "load_ns", "compile_ns", "first_ns"]
+        {
+            assert!(json[figure].as_f64().unwrap() > 0.0, "{figure}: {json}");
+        }
+        for figure in ["code_bytes", "packed_bytes", "constant_bytes", "arena_bytes", "arena_peak_bytes"] {
+            assert!(json[figure].as_u64().unwrap() > 0, "{figure}: {json}");
+        }
+        let share: f64 = json["shares"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();
+        assert!((share - 1.0).abs() < 1e-9, "{json}");
+    }
+    fs::write(&pack, "x").unwrap();
+    kiln(&["model", "bench", "bert-tiny", "--pack", text(&pack)]).refuses(&["x.pack", "not a kernel pack"]);
+    kiln(&["model", "run", "bert-tiny", "--quiet", "--max-rel", "1e-30"])
+        .exits(1)
+        .says("FAILED: larger than --max-rel");
+}
+
+#[test]
+fn files_are_run_on_given_made_up_and_tested_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, x, out) = (folder.path().join("a.onnx"), folder.path().join("x.npy"), folder.path().join("out"));
+    fs::write(&model, network("Relu")).unwrap();
+    fs::write(&x, npy_bytes("<f4", "False", "(2, 3)", &[3.0, 1.0, 2.0, 1.0, 2.0, 0.0])).unwrap();
+    for given in [text(&x).to_owned(), format!("x={}", text(&x))] {
+        kiln(&["model", "run", text(&model), "--input", &given, "--output", text(&out)]).exits(0).says("y: f32[2x2]");
+        let bytes = fs::read(out.join("y.npy")).unwrap();
+        let values: Vec<f32> =
+            bytes[bytes.len() - 16..].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(values, OUTPUT);
+    }
+    kiln(&["model", "run", text(&model), "--batch", "5"]).exits(0).says("y: f32[5x2]").says("top of 3 ");
+    kiln(&["model", "run", text(&model), "--dim", "batch=4"]).exits(0).says("y: f32[4x2]");
+    kiln(&["model", "run", text(&model), "--shape", "x=3x3"]).exits(0).says("y: f32[3x2]");
+    // The test beside a file.
+    let tested = test(&folder.path().join("t"), "Relu", OUTPUT);
+    kiln(&["model", "run", text(tested.parent().unwrap()), "--max-rel", "1e-6"]).exits(0).says("test_data_set_0");
+}
+
+#[test]
+fn bad_networks_and_inputs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, x, odd) = (folder.path().join("a.onnx"), folder.path().join("x.npy"), folder.path().join("odd.onnx"));
+    fs::write(&model, network("Relu")).unwrap();
+    fs::write(&odd, network("NoSuchOperator")).unwrap();
+    fs::write(&x, npy_bytes("<f8", "False", "(1,)", &[0.0, 0.0])).unwrap();
+    let (model, x, odd) = (text(&model), text(&x), text(&odd));
+    kiln(&["model", "run", "resnet51"]).refuses(&["`resnet51`", "resnet50", "bert-tiny", ".onnx"]);
+    kiln(&["model", "run", "none.onnx"]).refuses(&["none.onnx", "No such file"]);
+    kiln(&["model", "run", x]).refuses(&["x.npy", "no ONNX file"]);
+    kiln(&["model", "run", odd]).refuses(&["odd.onnx", "`NoSuchOperator`", "Relu"]);
+    kiln(&["model", "run", "bert-tiny", "--seq", "65"]).refuses(&["1 to 64", "65"]);
+    kiln(&["model", "run", "bert-tiny", "--dim", "batch=1"]).refuses(&["--dim batch", "--batch"]);
+    kiln(&["model", "run", "resnet50", "--seq", "4"]).refuses(&["images"]);
+    kiln(&["model", "run", "bert-tiny", "--input", &format!("ids={x}")]).refuses(&["ids=", "input_ids"]);
+    kiln(&["model", "run", model, "--input", x]).refuses(&["x.npy", "f64[1]", "`x` takes f32"]);
+    kiln(&["model", "run", model, "--input", x, "--input", x]).refuses(&["no such input"]);
+    kiln(&["model", "run", model, "--input", "x=/nonexistent/x.npy"]).refuses(&["/nonexistent/x.npy"]);
+    kiln(&["model", "run", model, "--dim", "rows=1"]).refuses(&["a.onnx", "`rows`", "batch"]);
+    kiln(&["model", "run", model, "--shape", "x=2x4"]).refuses(&["a.onnx", "`x`", "[batch, 3]"]);
+    for (option, value) in [("--dim", "batch"), ("--shape", "x=2xa"), ("--batch", "0"), ("--fpmath", "f8")] {
+        let outcome = kiln(&["model", "run", model, option, value]).exits(2);
+        assert!(outcome.stderr.contains(option), "{outcome:?}");
+    }
+}
+
+#[test]
+fn stages_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("a.onnx");
+    fs::write(&model, network("Relu")).unwrap();
+    let dump = |stage: &str| kiln(&["model", "dump", text(&model), "--quiet", "--stage", stage]);
+    dump("import").exits(0).says("func @small(%x: f32[1x3]) -> f32[1x2] {").says("= relu ");
+    dump("recognise").exits(0).says("func @small");
+    dump("optimized").exits(0).says("+relu\"}");
+    let kernels = dump("kernels").exits(0).says("+relu").says("# 1 step");
+    // A problem is what `kiln dump` takes.
+    let problem = kernels.stdout.split("  #").next().unwrap();
+    kiln(&["dump", problem, "--packed", "--stage", "schedule"]).exits(0);
+    dump("plan").exits(0).says("# arena ").says("kernel      %");
+    let all = dump("all").exits(0).says("# stage: import").says("(unchanged)").says("# stage: plan");
+    assert!(all.stdout.contains("# stage: form_kernels"));
+    let wrong = dump("nothing").exits(2);
+    assert!(wrong.stderr.contains("simplify") && wrong.stderr.contains("plan"), "{wrong:?}");
+}
+
+#[test]
+fn steps_are_profiled() {
+    let args = ["model", "profile", "bert-tiny", "--quiet", "--runs", "2", "--seq", "8"];
+    let table =
+        kiln(&[&args[..], &["--sort", "time"]].concat()).exits(0).says("GFLOP/s").says("native").says("matmul f32 ");
+    assert!(table.stdout.contains("last_hidden_state f32[1x8x64]"), "{table:?}");
+    let json = kiln(&[&args[..], &["--json"]].concat()).exits(0);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    let kernel = rows.iter().find(|r| r["code"] == "kernel").unwrap();
+    assert!(kernel["gflops"].as_f64().unwrap() > 0.0 && kernel["predicted"].as_f64().unwrap() > 0.0, "{kernel}");
+    kiln(&[&args[..], &["--html", "/nonexistent/x.html"]].concat()).refuses(&["/nonexistent/x.html"]);
+}
+
+#[test]
+fn tests_pass_fail_or_are_not_supported() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join("deep").join(name);
+    test(&at("good"), "Relu", OUTPUT);
+    let root = text(folder.path());
+    kiln(&["model", "test", root]).exits(0).says("PASSED ").says("1 tests: 1 passed, 0 failed, 0 unsupported");
+    kiln(&["model", "test", root, "--interpret"]).exits(0).says("1 passed");
+    test(&at("odd"), "NoSuchOperator", OUTPUT);
+    kiln(&["model", "test", root]).exits(1).says("UNSUPPORTED ").says("`NoSuchOperator`").says("1 unsupported");
+    kiln(&["model", "test", root, "--allow-unsupported"]).exits(0);
+    kiln(&["model", "test", root, "--allow", "odd"]).exits(0).says("1 of them allowed");
+    test(&at("wrong"), "Relu", [2.0, 0.0, 0.001, 2.0]);
+    for mode in [&[][..], &["--interpret"], &["--max-rel", "2e-5"]] {
+        let args = [&["model", "test", root, "--allow", "odd"], mode].concat();
+        kiln(&args).exits(1).says("1 of 4 elements differ, the first is number 2: 0, expected 0.001");
+    }
+    kiln(&["model", "test", root, "--allow", "odd", "--max-rel", "1e-3"]).exits(0);
+    kiln(&["model", "test", root, "--allow", "odd", "--atol", "0.01", "--quiet"]).exits(0);
+    // Weights that are described only.
+    fs::write(at("wrong").join("weights.json"), r#"{"seed":"1","tensors":[]}"#).unwrap();
+    kiln(&["model", "test", text(&at("wrong"))]).exits(1).says("--materialize");
+    kiln(&["model", "test", text(&at("wrong")), "--materialize", "--atol", "0.01"]).exits(0);
+    assert!(at("wrong").join("weights.bin").exists());
+    kiln(&["model", "test", text(&at("wrong").join("test_data_set_0"))]).refuses(&["model.onnx"]);
+    kiln(&["model", "test", "/nonexistent"]).refuses(&["/nonexistent"]);
+}

@@ -1,0 +1,70 @@
+//! Small ONNX files, written field by field.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A field of bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend(bytes);
+    out
+}
+
+/// A field with a small number.
+fn number(field: u8, value: u8) -> Vec<u8> {
+    assert!(value < 0x80);
+    vec![field << 3, value]
+}
+
+/// A tensor of f32.
+pub fn floats(name: &str, shape: &[u8], elements: &[f32]) -> Vec<u8> {
+    let raw: Vec<u8> = elements.iter().flat_map(|e| e.to_le_bytes()).collect();
+    let dims = shape.iter().flat_map(|d| number(1, *d)).collect();
+    [dims, number(2, 1), field(8, name.as_bytes()), field(9, &raw)].concat()
+}
+
+/// A value of f32: dimensions are numbers or names.
+fn value(name: &str, dims: &[&str]) -> Vec<u8> {
+    let dim = |dim: &&str| match dim.parse() {
+        Ok(n) => field(1, &number(1, n)),
+        Err(_) => field(1, &field(2, dim.as_bytes())),
+    };
+    let shape: Vec<u8> = dims.iter().flat_map(dim).collect();
+    let tensor = [number(1, 1), field(2, &shape)].concat();
+    [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let inputs = inputs.iter().flat_map(|i| field(1, i.as_bytes())).collect();
+    [inputs, field(2, output.as_bytes()), field(4, op.as_bytes())].concat()
+}
+
+/// `y = relu(x w)` with `x` of `batch` rows, and weights that take the difference of neighbours; the last node is `last`.
+pub fn network(last: &str) -> Vec<u8> {
+    let graph = [
+        field(1, &node("MatMul", &["x", "w"], "h")),
+        field(1, &node(last, &["h"], "y")),
+        field(2, b"small"),
+        field(5, &floats("w", &[3, 2], &[1.0, 0.0, -1.0, 1.0, 0.0, -1.0])),
+        field(11, &value("x", &["batch", "3"])),
+        field(12, &value("y", &["batch", "2"])),
+    ];
+    [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 17))].concat()
+}
+
+/// A folder with a network and a test of it, as ONNX lays them out.
+pub fn test(folder: &Path, last: &str, output: [f32; 4]) -> PathBuf {
+    let set = folder.join("test_data_set_0");
+    fs::create_dir_all(&set).unwrap();
+    let model = folder.join("model.onnx");
+    fs::write(&model, network(last)).unwrap();
+    fs::write(set.join("input_0.pb"), floats("x", &[2, 3], &[3.0, 1.0, 2.0, 1.0, 2.0, 0.0])).unwrap();
+    fs::write(set.join("output_0.pb"), floats("y", &[2, 2], &output)).unwrap();
+    model
+}
