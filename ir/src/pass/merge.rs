@@ -26,9 +26,6 @@ struct Group {
     has_bias: bool,
 }
 
-/// Weights of more elements are not copied to lie beside others.
-const LARGE: u64 = 1 << 24;
-
 pub(super) fn merge_products(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
     let mut groups: HashMap<Group, Vec<Linear>> = HashMap::new();
@@ -86,9 +83,7 @@ impl Linear {
         let weights = r.old.constant(weights).filter(|w| w.ty().rank() == 2)?;
         weights.elements::<f32>()?;
         let n = weights.ty().shape()[usize::from(!transposed)];
-        if bias.as_ref().is_some_and(|b| *b.ty().shape() != [n] || b.elements::<f32>().is_none())
-            || weights.ty().elements() > LARGE
-        {
+        if bias.as_ref().is_some_and(|b| *b.ty().shape() != [n] || b.elements::<f32>().is_none()) {
             return None;
         }
         Some(Linear { value: id, product, source, weights, transposed, bias })
@@ -97,18 +92,14 @@ impl Linear {
 
 /// Emits the products of a group as one; gives each member's value.
 fn emit(r: &mut Rewriter<'_>, members: &[Linear]) -> Result<Vec<(ValueId, ValueId)>, FuncError> {
-    let count = members.len() as u64;
     let [a, b] = *members[0].weights.ty().shape() else { unreachable!("weights are matrices") };
     let (k, n) = if members[0].transposed { (b, a) } else { (a, b) };
-    let stacked = |tensors: Vec<&Tensor>, shape: Vec<u64>| {
-        let mut elements = Vec::with_capacity(shape.iter().product::<u64>() as usize);
-        for tensor in tensors {
-            elements.extend_from_slice(&tensor.elements::<f32>().expect("weights and biases are f32"));
-        }
-        Tensor::from_elements(shape, elements).expect("as many elements")
+    let stack = |r: &mut Rewriter<'_>, tensors: Vec<&Tensor>, shape: [u64; 3]| {
+        let parts: Vec<ValueId> =
+            tensors.iter().map(|t| r.constant(&t.reshaped(shape).expect("as many elements"))).collect();
+        r.emit(Structured::Concat { axis: 0 }, &parts)
     };
-    let weights = stacked(members.iter().map(|m| &m.weights).collect(), vec![count, a, b]);
-    let mut weights = r.constant(&weights);
+    let mut weights = stack(r, members.iter().map(|m| &m.weights).collect(), [1, a, b])?;
     if members[0].transposed {
         weights = r.emit(Structured::Transpose { perm: vec![0, 2, 1] }, &[weights])?;
     }
@@ -118,8 +109,7 @@ fn emit(r: &mut Rewriter<'_>, members: &[Linear]) -> Result<Vec<(ValueId, ValueI
     let source = r.reshape(source, &[1, rows, k])?;
     let mut value = r.emit(Structured::Matmul {}, &[source, weights])?;
     if let Some(biases) = members.iter().map(|m| m.bias.as_ref()).collect::<Option<Vec<_>>>() {
-        let biases = stacked(biases, vec![count, 1, n]);
-        let biases = r.constant(&biases);
+        let biases = stack(r, biases, [1, 1, n])?;
         value = r.emit(Binary::Add {}, &[value, biases])?;
     }
     let mut values = vec![];

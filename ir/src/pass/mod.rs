@@ -3,6 +3,7 @@
 //! [`optimize`] runs all of them in order. Each is a function of its own, and what it means is what
 //! [`interpret_f64`](crate::Func::interpret_f64) says of both sides: results may differ by roundings alone.
 
+mod fold;
 mod kernels;
 mod layout;
 mod merge;
@@ -13,6 +14,8 @@ mod simplify;
 mod transposed;
 
 use crate::func::{Func, FuncError};
+
+pub use fold::fold_weights;
 
 /// One pass.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Batch norms with constants as scales and shifts by channel, and such scales as part of the weights before them.
 
 use super::rewriter::Rewriter;
-use crate::func::{Binary, Element, Func, FuncError, Structured, Tensor, TensorOp, ValueId};
+use crate::func::{Binary, Func, FuncError, Structured, Tensor, TensorOp, ValueId};
 
 /// Writes every batch norm of constants as a product and a sum.
 pub(super) fn lower_batch_norms(func: &Func) -> Result<Func, FuncError> {
@@ -101,20 +101,13 @@ impl<'a> Scaled<'a> {
     }
 
     fn emit(self, r: &mut Rewriter<'_>, id: ValueId) -> Result<(), FuncError> {
+        // The factor as the weights have it: along their axis of channels.
         let factor = self.factor.to_f64();
-        let weights = self.weights.elements::<f32>().expect("checked");
-        let shape = self.weights.ty().shape();
-        // Weights that belong to one channel lie together if it is their outer axis, one by one if it is their inner one.
-        let run = shape[self.axis + 1..].iter().product::<u64>().max(1) as usize;
-        let scaled: Vec<f32> = match self.axis {
-            0 => {
-                let by_channel = weights.chunks_exact(run).zip(&factor);
-                by_channel.flat_map(|(w, f)| w.iter().map(move |w| f32::from_f64(w.to_f64() * f))).collect()
-            }
-            _ => weights.iter().zip(factor.iter().cycle()).map(|(w, f)| f32::from_f64(w.to_f64() * f)).collect(),
-        };
-        let scaled = Tensor::from_elements(shape, scaled).expect("as many elements");
-        let weights = r.constant(&scaled);
+        let shape = along(self.axis, self.weights.ty().rank(), factor.len() as u64);
+        let by_channel = self.factor.reshaped(shape).expect("as many elements");
+        let by_channel = r.constant(&by_channel);
+        let weights = r.constant(&self.weights);
+        let weights = r.emit(Binary::Mul {}, &[weights, by_channel])?;
         let on = [r.get(self.source), weights];
         let Some(bias) = self.bias else { return r.replace(id, self.op.clone(), &on) };
         let shifted: Vec<f64> = bias.to_f64().iter().zip(&factor).map(|(b, f)| b * f).collect();

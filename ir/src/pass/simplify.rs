@@ -6,8 +6,9 @@ use crate::func::{
     Binary, Def, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId, broadcast,
 };
 
-/// Transposes of constants of more bytes are left: kernels read weights in either order.
-const TRANSPOSED: u64 = 64 << 10;
+/// What passes make of weights of more bytes is left to be computed when the weights are packed, one after another: a network
+/// is larger than what it may take twice.
+const LEFT: u64 = 64 << 10;
 /// Larger results of operations on constants are not kept in their place.
 const LARGEST: u64 = 256 << 20;
 
@@ -111,7 +112,12 @@ fn folded(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Tenso
     let constants = operands.iter().map(|o| r.as_constant(*o)).collect::<Option<Vec<_>>>()?;
     let types: Vec<&TensorType> = constants.iter().map(Tensor::ty).collect();
     let bytes = op.infer(&types).ok()?.bytes();
-    let limit = if matches!(op, TensorOp::Structured(Structured::Transpose { .. })) { TRANSPOSED } else { LARGEST };
+    let of_weights = matches!(
+        op,
+        TensorOp::Structured(Structured::Transpose { .. } | Structured::Concat { .. })
+            | TensorOp::Binary(Binary::Mul {})
+    );
+    let limit = if of_weights { LEFT } else { LARGEST };
     if bytes > limit {
         return None;
     }

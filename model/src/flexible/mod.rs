@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_ir::func::{Tensor, TensorType};
-use kiln_ir::{Func, Problem};
+use kiln_ir::{Func, Problem, pass};
 use kiln_runtime::{self as rt, Runtime};
 
 use crate::error::ModelError;
@@ -104,7 +104,10 @@ impl Flexible {
         if longest < LEAST {
             return Err(FlexibleError::Longest(longest).into());
         }
-        let mut at = |length: u64| -> Result<Func, ModelError> { bound(length)?.optimize(|_, _| {}) };
+        let mut at = |length: u64| -> Result<Func, ModelError> {
+            let func = bound(length)?.optimize(|_, _| {})?;
+            Ok(pass::fold_weights(&func)?)
+        };
         let mut template = Template::of((longest, &at(longest)?), (longest - 1, &at(longest - 1)?))?;
         let middle = longest / 2 + 1;
         template.check(middle, &at(middle)?)?;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_ir::Func;
-use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value};
+use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
 use kiln_runtime::{
     Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, bf16,
 };
 
+use super::constants::{self, Constant};
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
 
@@ -38,10 +39,11 @@ fn options(constant_weights: bool) -> Options {
 
 /// The kernels that a function asks for, each once, in order, with a layer that does.
 pub(crate) fn requests(func: &Func) -> Vec<(Request, String)> {
+    let constant = constants::are_constant(func.values().map(|(_, value)| value));
     let mut seen = std::collections::HashSet::new();
     let kernels = func.values().filter_map(|(_, value)| match &value.def {
         Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
-            let constant = matches!(func.value(operands[1]).def, Def::Constant(_));
+            let constant = constant[operands[1].index()];
             Some((((**problem).clone(), options(constant)), value.name.clone()))
         }
         _ => None,
@@ -81,11 +83,13 @@ impl Kernels {
     pub(crate) fn pack(
         &self,
         values: &mut [Value],
-        is_result: &dyn Fn(usize) -> bool,
+        results: &[ValueId],
         runtime: &Runtime,
     ) -> Result<Vec<Option<PackedWeights>>, ModelError> {
         let mut uses = vec![0; values.len()];
         values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
+        results.iter().for_each(|id| uses[id.index()] += 1);
+        let constant = constants::are_constant(values.iter());
         let mut jobs = vec![];
         for at in 0..values.len() {
             let Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } = &values[at].def
@@ -93,29 +97,31 @@ impl Kernels {
                 continue;
             };
             let weights = operands[1].index();
-            let Some(tensor) = values[weights].constant() else { continue };
-            let kernel = self.get(problem, true).clone();
-            if kernel.weights_layout().is_none() {
+            if !constant[weights] {
                 continue;
             }
-            if uses[weights] == 1 && !is_result(weights) {
-                values[weights].def = Def::Constant(bytes::Bytes::new());
+            let kernel = self.get(problem, true).clone();
+            if kernel.weights_layout().is_some() {
+                let weights = Constant::take(values, weights, &uses);
+                jobs.push(Mutex::new(Some((at, kernel, weights))));
             }
-            jobs.push(Mutex::new(Some((at, kernel, tensor))));
         }
         let packed: Vec<Mutex<Option<PackedWeights>>> = values.iter().map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
+        let values = &*values;
         runtime.each(jobs.len() as u64, &|begin, end| {
             for job in &jobs[begin as usize..end as usize] {
-                let Some((at, kernel, tensor)) = locked(job).take() else { continue };
-                match pack(runtime, &kernel, &tensor) {
+                let Some((at, kernel, weights)) = locked(job).take() else { continue };
+                let layer = &values[at].name;
+                let fail = |source| ModelError::Kernel { layer: layer.clone(), source };
+                match weights.compute(layer).and_then(|tensor| pack(runtime, &kernel, &tensor).map_err(fail)) {
                     Ok(weights) => *locked(&packed[at]) = Some(weights),
-                    Err(source) => *locked(&failure) = Some((at, source)),
+                    Err(error) => *locked(&failure) = Some(error),
                 }
             }
         })?;
-        if let Some((at, source)) = locked(&failure).take() {
-            return Err(ModelError::Kernel { layer: values[at].name.clone(), source });
+        if let Some(error) = locked(&failure).take() {
+            return Err(error);
         }
         Ok(packed.into_iter().map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
     }

@@ -1,6 +1,7 @@
 //! A function as a list of steps: kernels, operations between them, and where in memory everything lies.
 
 pub mod arena;
+mod constants;
 mod families;
 mod general;
 mod kernels;
@@ -112,7 +113,9 @@ impl Plan {
         let results = func.results().to_vec();
         let texts = texts(&func);
         let mut values = func.into_values();
-        let mut packed = kernels.pack(&mut values, &|at| results.iter().any(|id| id.index() == at), runtime)?;
+        let mut packed = kernels.pack(&mut values, &results, runtime)?;
+        let is_packed = |at: usize| packed[at].is_some();
+        constants::settle(&mut values, &results, &is_packed)?;
         Self::of(&values, texts, &results, &mut |at, problem, constant| {
             Ok(Box::new(kernels.action(&values[at].name, problem, constant, packed[at].take())))
         })

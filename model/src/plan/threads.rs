@@ -7,15 +7,20 @@ use kiln_runtime::{Runtime, RuntimeError};
 
 use crate::ops::Parallel;
 
-/// Threads of a runtime. A failure of theirs, such as a panic in an executor, is kept until it is asked for.
+/// Threads of a runtime, or the calling one. A failure of theirs, such as a panic in an executor, is kept until it is asked for.
 pub(crate) struct RuntimeThreads<'a> {
-    runtime: &'a Runtime,
+    runtime: Option<&'a Runtime>,
     failure: Mutex<Option<RuntimeError>>,
 }
 
 impl<'a> RuntimeThreads<'a> {
     pub(crate) fn new(runtime: &'a Runtime) -> Self {
-        Self { runtime, failure: Mutex::new(None) }
+        Self { runtime: Some(runtime), failure: Mutex::new(None) }
+    }
+
+    /// The calling thread alone.
+    pub(crate) fn none() -> Self {
+        Self { runtime: None, failure: Mutex::new(None) }
     }
 
     /// The failure, if there was one.
@@ -27,11 +32,12 @@ impl<'a> RuntimeThreads<'a> {
 
 impl Parallel for RuntimeThreads<'_> {
     fn threads(&self) -> usize {
-        self.runtime.threads()
+        self.runtime.map_or(1, Runtime::threads)
     }
 
     fn each(&self, tasks: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
-        let outcome = self.runtime.each(tasks as u64, &|begin, end| work(begin as usize..end as usize));
+        let Some(runtime) = self.runtime else { return work(0..tasks) };
+        let outcome = runtime.each(tasks as u64, &|begin, end| work(begin as usize..end as usize));
         if let Err(error) = outcome {
             *self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
         }

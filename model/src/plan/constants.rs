@@ -1,0 +1,103 @@
+//! What is computed of constants alone: weights times a scale, several beside each other. It is computed once, when weights are
+//! packed or a plan is made, one value after another.
+
+use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
+
+use super::arena::Arena;
+use super::{RuntimeThreads, native};
+use crate::error::ModelError;
+
+/// For each value whether it depends on constants alone.
+pub(super) fn are_constant<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<bool> {
+    let mut constant: Vec<bool> = vec![];
+    for value in values {
+        constant.push(match &value.def {
+            Def::Argument => false,
+            Def::Constant(_) => true,
+            Def::Result { operands, .. } => operands.iter().all(|o| constant[o.index()]),
+        });
+    }
+    constant
+}
+
+/// Computes constants that steps read, so that none is computed in a call; those that only kernels read, which have them
+/// packed, are left without elements.
+pub(super) fn settle(
+    values: &mut [Value],
+    results: &[ValueId],
+    is_packed: &dyn Fn(usize) -> bool,
+) -> Result<(), ModelError> {
+    let constant = are_constant(values.iter());
+    let mut is_read = vec![false; values.len()];
+    results.iter().for_each(|id| is_read[id.index()] = true);
+    for (at, value) in values.iter().enumerate().filter(|(at, _)| !constant[*at]) {
+        let reads = value.operands().iter().enumerate().filter(|(n, _)| *n != 1 || !is_packed(at));
+        reads.for_each(|(_, o)| is_read[o.index()] = true);
+    }
+    let stay = vec![2; values.len()];
+    for at in (0..values.len()).filter(|at| constant[*at]) {
+        if !matches!(values[at].def, Def::Result { .. }) {
+            continue;
+        }
+        let data = match is_read[at] {
+            true => Constant::take(values, at, &stay).compute(&values[at].name)?.data().clone(),
+            false => bytes::Bytes::new(),
+        };
+        values[at].def = Def::Constant(data);
+    }
+    Ok(())
+}
+
+/// A constant, or how it is computed.
+pub(super) enum Constant {
+    Is(Tensor),
+    Of(TensorOp, TensorType, Vec<Constant>),
+    /// A constant that was taken before: nothing asks for it.
+    Gone,
+}
+
+impl Constant {
+    /// The value at a position, which is constant. What nothing else uses is taken out of the values, so that it can be given
+    /// back when this is computed.
+    pub(super) fn take(values: &mut [Value], at: usize, uses: &[usize]) -> Self {
+        match &values[at].def {
+            Def::Argument => Constant::Gone,
+            Def::Constant(_) => {
+                let tensor = values[at].constant().map_or(Constant::Gone, Constant::Is);
+                if uses[at] == 1 {
+                    values[at].def = Def::Constant(bytes::Bytes::new());
+                }
+                tensor
+            }
+            Def::Result { op, operands } => {
+                let (op, ty, operands): (_, _, Vec<ValueId>) = (op.clone(), values[at].ty.clone(), operands.clone());
+                // What is used twice is computed twice: its parts have to stay.
+                let stay = vec![2; if uses[at] == 1 { 0 } else { values.len() }];
+                let uses = if uses[at] == 1 { uses } else { &stay };
+                Constant::Of(op, ty, operands.iter().map(|o| Constant::take(values, o.index(), uses)).collect())
+            }
+        }
+    }
+
+    /// The elements.
+    pub(super) fn compute(self, layer: &str) -> Result<Tensor, ModelError> {
+        let (op, ty, operands) = match self {
+            Constant::Is(tensor) => return Ok(tensor),
+            Constant::Of(op, ty, operands) => (op, ty, operands),
+            Constant::Gone => unreachable!("constants are taken once"),
+        };
+        let operands = operands.into_iter().map(|o| o.compute(layer)).collect::<Result<Vec<_>, _>>()?;
+        let types: Vec<&TensorType> = operands.iter().map(Tensor::ty).collect();
+        if let Some(action) = native::action(layer, &op, &types, &ty) {
+            let bytes = ty.bytes() as usize;
+            let mut arena = Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "a constant" })?;
+            let aligned: Vec<Option<Tensor>> = operands.iter().map(super::realigned).collect();
+            let inputs: Vec<_> =
+                operands.iter().zip(&aligned).map(|(o, a)| Some(&a.as_ref().unwrap_or(o).data()[..])).collect();
+            action.run(&RuntimeThreads::none(), &inputs, arena.parts(0..bytes).output)?;
+            return Ok(Tensor::new(ty, bytes::Bytes::from_owner(arena).slice(..bytes)).expect("as many bytes"));
+        }
+        let result = op.apply(&operands.iter().collect::<Vec<_>>());
+        result.map_err(|source| ModelError::Operation { layer: layer.into(), source })
+    }
+}
