@@ -137,7 +137,6 @@ impl PackedLayout {
     /// # Panics
     /// If a slice is shorter than the view or the layout says.
     pub fn pack(&self, view: &View, taps: u64, weights: Weights<'_>, out: &mut [u8]) {
-        out.fill(0);
         let strides: Vec<u64> = view.batch.iter().copied().filter(|s| *s != 0).collect();
         let (offsets, _) = self.region_offsets();
         for (r, offset) in self.regions.iter().zip(offsets) {
@@ -153,18 +152,60 @@ impl PackedLayout {
                     let to = (batch * r.panels() + panel) * distance;
                     let width = r.width.min(r.end - first);
                     let from = from + first * view.col;
+                    let bytes = r.shape.dtype.bytes();
+                    let start = offset as usize + to as usize * bytes;
+                    let panel = &mut out[start..start + distance as usize * bytes];
+                    // Panel by panel, while it is in the cache: what lies beyond the columns, and beyond K.
+                    panel.fill(0);
+                    if let (Weights::F32(values), 1, DType::F32) = (weights, r.shape.interleave, r.shape.dtype)
+                        && let Ok(panel) = bytemuck::try_cast_slice_mut(panel)
+                    {
+                        let strides = [taps, view.row, view.col].map(|s| s as usize);
+                        self.plain_panel(&values[from as usize..], strides, r.shape.pitch, width, panel);
+                        continue;
+                    }
                     self.panel(
                         &r.shape,
                         width,
                         |tap, k, c| weights.get((from + tap * taps + k * view.row + c * view.col) as usize),
                         |at, v| {
-                            let at = offset as usize + (to + at) as usize * r.shape.dtype.bytes();
+                            let at = at as usize * bytes;
                             match r.shape.dtype {
-                                DType::F32 => out[at..at + 4].copy_from_slice(&v.to_le_bytes()),
-                                DType::Bf16 => out[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
+                                DType::F32 => panel[at..at + 4].copy_from_slice(&v.to_le_bytes()),
+                                DType::Bf16 => panel[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
                             }
                         },
                     );
+                }
+            }
+            let end = (offset
+                + self.batch.iter().product::<u64>() * r.panels() * distance * r.shape.dtype.bytes() as u64)
+                as usize;
+            out[end..end.next_multiple_of(64)].fill(0);
+        }
+    }
+
+    /// A panel of f32 by single steps; `strides` are those of taps, K and columns.
+    fn plain_panel(&self, values: &[f32], strides: [usize; 3], pitch: u64, width: u64, panel: &mut [f32]) {
+        /// Steps of K whose part of a panel stays in the first-level cache while columns are written into it.
+        const BLOCK: usize = 32;
+        let [tap_stride, row, col] = strides;
+        let (taps, k, width, pitch) = (self.taps as usize, self.k as usize, width as usize, pitch as usize);
+        if col == 1 {
+            for tap in 0..taps {
+                for step in 0..k {
+                    let from = tap * tap_stride + step * row;
+                    panel[(tap * k + step) * pitch..][..width].copy_from_slice(&values[from..from + width]);
+                }
+            }
+            return;
+        }
+        for first in (0..k).step_by(BLOCK) {
+            for c in 0..width {
+                for step in first..k.min(first + BLOCK) {
+                    for tap in 0..taps {
+                        panel[(tap * k + step) * pitch + c] = values[c * col + step * row + tap * tap_stride];
+                    }
                 }
             }
         }
