@@ -34,7 +34,9 @@ impl Random {
         let reals = ["0", "1", "-1", "0.5", "inf", "-inf", "NaN", "1e300", "1e-300"];
         match name {
             "alpha" | "beta" | "gamma" | "low" | "high" | "epsilon" | "bias" | "value" => self.of(&reals).into(),
-            "kernel" | "strides" | "dilations" | "out" | "output_pads" | "pixels" | "taps" => self.list(axes, |r| r.number().to_string()),
+            "kernel" | "strides" | "dilations" | "out" | "output_pads" | "pixels" | "taps" => {
+                self.list(axes, |r| r.number().to_string())
+            }
             "pads" => self.list(2 * axes, |r| r.number().to_string()),
             "starts" | "counts" | "before" | "after" | "shape" => self.list(rank, |r| r.number().to_string()),
             "steps" => self.list(rank, |r| (r.number() as i64).wrapping_neg().to_string()),

@@ -86,7 +86,8 @@ fn every_operation() -> String {
     let lines: Vec<&str> = LINES.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let words: Vec<&str> = lines.iter().map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(words, TensorOp::names().collect::<Vec<_>>());
-    let arguments = "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2], %c: f32[1x6x4]";
+    let arguments =
+        "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2], %c: f32[1x6x4]";
     // The types are those that the errors ask for, so that each operation is inferred once.
     let mut types = vec![];
     for line in &lines {
