@@ -119,7 +119,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         network: loaded.name.clone(),
         target: compiled.runtime.target().to_string(),
         threads: compiled.runtime.threads(),
-        fpmath: compiled.runtime.fpmath().to_string(),
+        fpmath: compiled.fpmath(),
         inputs: network.inputs().map(|(name, ty)| format!("{name}: {ty}")).collect(),
         runs: times.len(),
         latency_ns,
