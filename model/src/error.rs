@@ -17,6 +17,9 @@ pub enum ModelError {
     /// A built-in architecture cannot be built with these options.
     #[error(transparent)]
     Arch(#[from] crate::arch::ArchError),
+    /// The network is not one for any length.
+    #[error(transparent)]
+    Flexible(#[from] crate::flexible::FlexibleError),
     /// A pass made an ill-typed function: a fault of Kiln.
     #[error("a pass made an ill-typed function, a fault of Kiln's: {0}")]
     Pass(#[from] FuncError),

@@ -17,12 +17,14 @@
 
 pub mod arch;
 mod error;
+mod flexible;
 mod network;
 pub mod ops;
 mod plan;
 pub mod report;
 
 pub use error::ModelError;
+pub use flexible::{Flexible, FlexibleError, FlexibleStats};
 pub use kiln_ir::func::{ElementType, Tensor, TensorType};
 pub use kiln_onnx::{Bindings, ImportError, OnnxError};
 pub use network::{Bound, Memory, Model, Network, StepInfo};

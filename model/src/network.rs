@@ -217,13 +217,7 @@ impl Network {
             }
         };
         let outcome = self.plan.run(&self.runtime, &arguments, &mut arena, told);
-        let results = outcome.map(|()| {
-            let results = self.plan.results.iter().map(|(ty, place)| {
-                let bytes = self.plan.result(place, &arguments, &arena);
-                crate::plan::tensor(ty, bytes)
-            });
-            results.collect()
-        });
+        let results = outcome.map(|()| self.plan.copied_results(&arguments, &arena));
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
         results
     }

@@ -128,8 +128,16 @@ impl Kernels {
         constant_weights: bool,
         packed: Option<PackedWeights>,
     ) -> KernelAction {
-        let elements = problem.operands().iter().map(|o| o.dtype).collect();
-        KernelAction { layer: layer.into(), kernel: self.get(problem, constant_weights).clone(), packed, elements }
+        KernelAction::new(layer, self.get(problem, constant_weights).clone(), packed)
+    }
+
+    /// One kernel by itself.
+    pub(crate) fn one(
+        runtime: &Runtime,
+        problem: &Problem,
+        constant_weights: bool,
+    ) -> Result<Arc<Kernel>, RuntimeError> {
+        runtime.kernel_with(problem, &options(constant_weights))
     }
 
     /// What kernels were asked for with, and the kernels, in one order.
@@ -143,7 +151,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Packs weights, or finds those that another network has packed.
-fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
+pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
     if let Some(elements) = weights.elements::<f32>() {
         let id = WeightsId::of(&elements[..]);
         return runtime.packed_weights(kernel, id, &elements[..]);
@@ -162,13 +170,32 @@ pub(crate) struct KernelAction {
 }
 
 impl KernelAction {
-    fn operand<'a>(&'a self, at: usize, inputs: &[Input<'a>]) -> Operand<'a> {
+    pub(crate) fn new(layer: &str, kernel: Arc<Kernel>, packed: Option<PackedWeights>) -> Self {
+        let elements = kernel.problem().operands().iter().map(|o| o.dtype).collect();
+        KernelAction { layer: layer.into(), kernel, packed, elements }
+    }
+}
+
+/// The arguments of a call: operands in the problem's order, weights packed or not, and the result.
+pub(super) fn arguments<'a>(
+    elements: &[DType],
+    packed: Option<&'a PackedWeights>,
+    inputs: &[Input<'a>],
+    dst: &'a mut [u8],
+) -> Args<'a> {
+    let operand = |at: usize| {
         let bytes = inputs[at].expect("kernels do not write over operands");
-        match self.elements[at] {
+        match elements[at] {
             DType::F32 => Operand::F32(bytemuck::cast_slice(bytes)),
             DType::Bf16 => Operand::Bf16(bytemuck::cast_slice(bytes)),
         }
-    }
+    };
+    let dst = match elements[elements.len() - 1] {
+        DType::F32 => Output::F32(bytemuck::cast_slice_mut(dst)),
+        DType::Bf16 => Output::Bf16(bytemuck::cast_slice_mut(dst)),
+    };
+    let args = Args::new(operand(0), packed.map_or_else(|| operand(1), Operand::Packed), dst);
+    (2..inputs.len()).fold(args, |args, at| args.operand(operand(at)))
 }
 
 impl Action for KernelAction {
@@ -185,16 +212,7 @@ impl Action for KernelAction {
     }
 
     fn run(&self, _: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
-        let dst = match self.elements[self.elements.len() - 1] {
-            DType::F32 => Output::F32(bytemuck::cast_slice_mut(dst)),
-            DType::Bf16 => Output::Bf16(bytemuck::cast_slice_mut(dst)),
-        };
-        let rhs = match &self.packed {
-            Some(packed) => Operand::Packed(packed),
-            None => self.operand(1, inputs),
-        };
-        let args = Args::new(self.operand(0, inputs), rhs, dst);
-        let args = (2..inputs.len()).fold(args, |args, at| args.operand(self.operand(at, inputs)));
+        let args = arguments(&self.elements, self.packed.as_ref(), inputs, dst);
         self.kernel.run(args).map_err(|source| ModelError::Kernel { layer: self.layer.clone(), source })
     }
 }

@@ -1,6 +1,7 @@
 //! A function as a list of steps: kernels, operations between them, and where in memory everything lies.
 
 pub mod arena;
+mod families;
 mod general;
 mod kernels;
 pub mod memory;
@@ -10,16 +11,17 @@ mod threads;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
-use kiln_runtime::{Kernel, PackedWeights, Runtime};
+use kiln_ir::{Func, Problem};
+use kiln_runtime::{Kernel, Runtime};
 
 use crate::error::ModelError;
 use arena::Arena;
 use memory::{Buffer, Placement};
 
-pub(crate) use kernels::Kernels;
+pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
+pub(crate) use kernels::{KernelAction, Kernels, pack};
 pub(crate) use threads::RuntimeThreads;
 
 /// Memory that a value is in.
@@ -108,17 +110,28 @@ impl Plan {
     /// Plans a function whose kernels are there.
     pub(crate) fn new(func: Func, runtime: &Runtime, kernels: &Kernels) -> Result<Self, ModelError> {
         let results = func.results().to_vec();
-        let arguments = func.arguments().map(|(_, v)| (v.name.clone(), v.ty.clone())).collect();
-        let texts: Vec<String> = func
-            .values()
-            .map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) })
-            .collect();
+        let texts = texts(&func);
         let mut values = func.into_values();
-        let packed = kernels.pack(&mut values, &|at| results.iter().any(|id| id.index() == at), runtime)?;
+        let mut packed = kernels.pack(&mut values, &|at| results.iter().any(|id| id.index() == at), runtime)?;
+        Self::of(&values, texts, &results, &mut |at, problem, constant| {
+            Ok(Box::new(kernels.action(&values[at].name, problem, constant, packed[at].take())))
+        })
+    }
+
+    /// Plans values in order. `kernel` makes the action of the kernel at a position, of a problem, with weights that are constant
+    /// or not.
+    pub(crate) fn of(
+        values: &[Value],
+        texts: Vec<String>,
+        results: &[ValueId],
+        kernel: &mut MakeKernel<'_>,
+    ) -> Result<Self, ModelError> {
         let mut planner = Planner::default();
-        for ((at, text), packed) in texts.into_iter().enumerate().zip(packed) {
-            planner.add(&values, at, text, packed, kernels);
+        for (at, text) in texts.into_iter().enumerate() {
+            planner.add(values, at, text, kernel)?;
         }
+        let arguments =
+            values.iter().filter(|v| v.def == Def::Argument).map(|v| (v.name.clone(), v.ty.clone())).collect();
         let results = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
         Ok(planner.finish(arguments, results))
     }
@@ -160,8 +173,13 @@ impl Plan {
         Ok(())
     }
 
+    /// Copies of all results after a run.
+    pub(crate) fn copied_results(&self, arguments: &[&[u8]], arena: &Arena) -> Vec<Tensor> {
+        self.results.iter().map(|(ty, place)| tensor(ty, self.result(place, arguments, arena))).collect()
+    }
+
     /// A result's bytes after a run.
-    pub(crate) fn result<'a>(&'a self, place: &Place, arguments: &[&'a [u8]], arena: &'a Arena) -> &'a [u8] {
+    fn result<'a>(&'a self, place: &Place, arguments: &[&'a [u8]], arena: &'a Arena) -> &'a [u8] {
         match place.home {
             Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
             Home::Constant(at) => self.constant(at, place),
@@ -200,7 +218,13 @@ struct Planner {
 
 impl Planner {
     /// Adds the value at a position.
-    fn add(&mut self, values: &[Value], at: usize, text: String, packed: Option<PackedWeights>, kernels: &Kernels) {
+    fn add(
+        &mut self,
+        values: &[Value],
+        at: usize,
+        text: String,
+        kernel: &mut MakeKernel<'_>,
+    ) -> Result<(), ModelError> {
         let value = &values[at];
         let bytes = value.ty.bytes() as usize;
         let place = match &value.def {
@@ -215,7 +239,7 @@ impl Planner {
             Def::Result { op, operands } => match self.alias(values, op, operands, &value.ty) {
                 Some(place) => place,
                 None => {
-                    let (action, code) = action(values, value, op, operands, packed, kernels);
+                    let (action, code) = action(values, at, op, operands, kernel)?;
                     let inputs: Vec<Place> = operands.iter().map(|o| self.places[o.index()]).collect();
                     for (_, place) in inputs.iter().enumerate().filter(|(n, _)| action.reads(*n)) {
                         self.keep_constant(place);
@@ -239,6 +263,7 @@ impl Planner {
             },
         };
         self.places.push(place);
+        Ok(())
     }
 
     fn keep_constant(&mut self, place: &Place) {
@@ -341,7 +366,7 @@ pub(crate) fn realigned(given: &Tensor) -> Option<Tensor> {
 }
 
 /// A tensor with a copy of these bytes, aligned for its elements.
-pub(crate) fn tensor(ty: &TensorType, data: &[u8]) -> Tensor {
+fn tensor(ty: &TensorType, data: &[u8]) -> Tensor {
     let words = bytemuck::pod_collect_to_vec::<u8, u64>(data);
     let bytes = bytes::Bytes::from_owner(Words(words)).slice(..data.len());
     Tensor::new(ty.clone(), bytes).expect("places are as long as their types say")
@@ -356,22 +381,38 @@ impl AsRef<[u8]> for Words {
     }
 }
 
+/// Makes the action of a kernel: its position among the values, its problem, and whether its weights are constant.
+pub(crate) type MakeKernel<'a> = dyn FnMut(usize, &Problem, bool) -> Result<Box<dyn Action>, ModelError> + 'a;
+
+/// The text of each value that is computed.
+fn texts(func: &Func) -> Vec<String> {
+    func.values().map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) }).collect()
+}
+
+/// The operation of a value, for values that are in no function.
+pub(crate) fn text_of(value: &Value) -> String {
+    match &value.def {
+        Def::Result { op, .. } => format!("{value} = {op}"),
+        _ => String::new(),
+    }
+}
+
 /// The code of an operation.
 fn action(
     values: &[Value],
-    value: &Value,
+    at: usize,
     op: &TensorOp,
     operands: &[ValueId],
-    packed: Option<PackedWeights>,
-    kernels: &Kernels,
-) -> (Box<dyn Action>, Code) {
+    kernel: &mut MakeKernel<'_>,
+) -> Result<(Box<dyn Action>, Code), ModelError> {
+    let value = &values[at];
     let types: Vec<&TensorType> = operands.iter().map(|o| &values[o.index()].ty).collect();
     if let TensorOp::Structured(Structured::Kernel { problem }) = op {
         let constant = matches!(values[operands[1].index()].def, Def::Constant(_));
-        return (Box::new(kernels.action(&value.name, problem, constant, packed)), Code::Kernel);
+        return Ok((kernel(at, problem, constant)?, Code::Kernel));
     }
     if let Some(native) = native::action(&value.name, op, &types, &value.ty) {
-        return (native, Code::Native);
+        return Ok((native, Code::Native));
     }
-    (Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter)
+    Ok((Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter))
 }

@@ -81,6 +81,11 @@ impl TensorOp {
         per_table!(self, op => op.settings())
     }
 
+    /// The operation of a word with [settings](Self::settings) as text; `None` if there is no such word.
+    pub fn from_settings(name: &str, settings: Vec<(&str, &str)>) -> Option<Result<Self, SettingError>> {
+        Self::read(name, settings)
+    }
+
     /// The operation of a word with its settings; `None` if there is no such word.
     pub(super) fn read(name: &str, settings: Settings<'_>) -> Option<Result<Self, SettingError>> {
         fn of<T: Into<TensorOp>>(op: Result<T, SettingError>) -> Result<TensorOp, SettingError> {

@@ -1,0 +1,277 @@
+//! Networks for any length: of sequences, of batches.
+//!
+//! A [`Flexible`] network compiles its general code once. A length that comes for the first time costs a plan, which is shapes
+//! and places and no machine code; kernels for lengths that come often are compiled in the background
+//! ([`Family`](kiln_runtime::Family)).
+
+mod template;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kiln_ir::func::{Tensor, TensorType};
+use kiln_ir::{Func, Problem};
+use kiln_runtime::{self as rt, Runtime};
+
+use crate::error::ModelError;
+use crate::network::Bound;
+use crate::plan::arena::Arena;
+use crate::plan::{self, Action, Families, Family, Kernels, Plan};
+use template::{Kernel, Linear, Template};
+
+/// Plans that are kept; the one that was used least lately goes first.
+const PLANS: usize = 32;
+
+/// A network that is not the same for all lengths but for its shapes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlexibleError {
+    /// A value is another for other lengths than a linear function of them says.
+    #[error("`{layer}`: {why}, so the network is compiled for each length by itself")]
+    Shape {
+        /// Its name.
+        layer: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no such length.
+    #[error("length {length}: `{layer}` would have no shape")]
+    Length {
+        /// The length.
+        length: u64,
+        /// The first value that cannot be.
+        layer: String,
+    },
+    /// The longest length is too short to find out what depends on it.
+    #[error("a longest length of {0}: expected at least {LEAST}")]
+    Longest(u64),
+}
+
+/// The least longest length.
+const LEAST: u64 = 4;
+
+/// A compiled network for any length up to one. Shared by threads.
+pub struct Flexible {
+    runtime: Runtime,
+    template: Template,
+    longest: u64,
+    kernels: HashMap<usize, Compiled>,
+    families: Vec<Arc<rt::Family>>,
+    plans: Mutex<Plans>,
+    arenas: Mutex<Vec<Arena>>,
+}
+
+/// How a kernel of the network is made for a length.
+enum Compiled {
+    /// One of a family, for a number that depends on the length.
+    Member(Family, Linear),
+    /// The same kernel for all lengths, with its weights.
+    Fixed(Option<rt::PackedWeights>),
+    /// One for each length, which reads weights where they are.
+    Each,
+}
+
+#[derive(Default)]
+struct Plans {
+    /// Lengths with their plans, the one that was used last at the end.
+    all: Vec<(u64, Arc<Plan>)>,
+    made: u64,
+}
+
+/// Counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlexibleStats {
+    /// Families that kernels are members of.
+    pub families: usize,
+    /// Bytes of their general code.
+    pub general_bytes: usize,
+    /// Exact kernels compiled in the background so far.
+    pub exact_kernels: u64,
+    /// Plans that are kept.
+    pub plans: usize,
+    /// Plans made so far.
+    pub plans_made: u64,
+    /// Bytes of the memory of calls, in use or kept.
+    pub arena_bytes: usize,
+}
+
+impl Flexible {
+    /// Compiles a network for lengths up to `longest`. `bound` gives it for a length: it is asked for a few.
+    pub fn compile(
+        runtime: &Runtime,
+        longest: u64,
+        mut bound: impl FnMut(u64) -> Result<Bound, ModelError>,
+    ) -> Result<Self, ModelError> {
+        if longest < LEAST {
+            return Err(FlexibleError::Longest(longest).into());
+        }
+        let mut at = |length: u64| -> Result<Func, ModelError> { bound(length)?.optimize(|_, _| {}) };
+        let mut template = Template::of((longest, &at(longest)?), (longest - 1, &at(longest - 1)?))?;
+        let middle = longest / 2 + 1;
+        template.check(middle, &at(middle)?)?;
+        let mut families = Families::new(runtime);
+        let mut kernels = HashMap::new();
+        let mut weights_read = vec![];
+        let mut layers: HashMap<String, u32> = HashMap::new();
+        for (.., kernel) in template.kernels() {
+            if let Kernel::Pattern(pattern, _) = kernel {
+                *layers.entry(pattern).or_default() += 1;
+            }
+        }
+        for (position, layer, weights, kernel) in template.kernels() {
+            let fail = |source| ModelError::Kernel { layer: layer.into(), source };
+            let tensor = template.constant(weights);
+            let compiled = match kernel {
+                Kernel::Pattern(pattern, number) => {
+                    let max = number.at(longest).unwrap_or(longest);
+                    // What is no family, because of its batch say, is compiled for each length.
+                    match families.get(&pattern, max, tensor, layers[&pattern]) {
+                        Ok(family) => Compiled::Member(family, number),
+                        Err(error) => {
+                            tracing::info!(layer, pattern, %error, "compiled for each length by itself");
+                            Compiled::Each
+                        }
+                    }
+                }
+                Kernel::Fixed => match tensor {
+                    Some(tensor) => {
+                        let values = template.at(longest)?;
+                        let kernel = Kernels::one(runtime, problem_of(&values[position]), true).map_err(fail)?;
+                        let packed = kernel.weights_layout().map(|_| plan::pack(runtime, &kernel, tensor));
+                        Compiled::Fixed(packed.transpose().map_err(fail)?)
+                    }
+                    None => Compiled::Each,
+                },
+                Kernel::Other => Compiled::Each,
+            };
+            let has_own = match &compiled {
+                Compiled::Member(family, _) => family.packed.is_some(),
+                Compiled::Fixed(packed) => packed.is_some(),
+                Compiled::Each => false,
+            };
+            weights_read.extend(has_own.then_some(weights));
+            kernels.insert(position, compiled);
+        }
+        weights_read.into_iter().for_each(|at| template.release(at));
+        Ok(Flexible {
+            runtime: runtime.clone(),
+            template,
+            longest,
+            kernels,
+            families: families.into_all(),
+            plans: Mutex::default(),
+            arenas: Mutex::default(),
+        })
+    }
+
+    /// The longest length.
+    pub fn longest(&self) -> u64 {
+        self.longest
+    }
+
+    /// Computes the outputs for inputs of any one length.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        let types: Vec<&TensorType> = inputs.iter().map(Tensor::ty).collect();
+        let length = self.template.length(&types).ok_or_else(|| ModelError::Input {
+            name: "all".into(),
+            expected: format!("shapes of one length up to {}", self.longest),
+            found: types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", "),
+        })?;
+        let plan = self.plan(length)?;
+        let copies: Vec<Option<Tensor>> = inputs.iter().map(plan::realigned).collect();
+        let arguments: Vec<&[u8]> =
+            inputs.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
+        let mut arena = self.arena(plan.placement.bytes)?;
+        let outcome = plan.run(&self.runtime, &arguments, &mut arena, |_, _| {});
+        let results = outcome.map(|()| plan.copied_results(&arguments, &arena));
+        locked(&self.arenas).push(arena);
+        results
+    }
+
+    /// Waits until no kernel is waiting to be compiled in the background.
+    pub fn settle(&self) {
+        self.families.iter().for_each(|family| family.settle());
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> FlexibleStats {
+        let stats: Vec<_> = self.families.iter().map(|f| f.stats()).collect();
+        let plans = locked(&self.plans);
+        FlexibleStats {
+            families: stats.len(),
+            general_bytes: stats.iter().map(|s| s.general_bytes).sum(),
+            exact_kernels: stats.iter().map(|s| s.exact_kernels).sum(),
+            plans: plans.all.len(),
+            plans_made: plans.made,
+            arena_bytes: locked(&self.arenas).iter().map(|a| a.bytes().len()).sum(),
+        }
+    }
+
+    /// Memory for a call: the largest that is free, or a new one in its place.
+    fn arena(&self, bytes: usize) -> Result<Arena, ModelError> {
+        let kept = locked(&self.arenas).pop();
+        match kept.filter(|arena| arena.bytes().len() >= bytes) {
+            Some(arena) => Ok(arena),
+            None => Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "the values of a call" }),
+        }
+    }
+
+    fn plan(&self, length: u64) -> Result<Arc<Plan>, ModelError> {
+        {
+            let mut plans = locked(&self.plans);
+            if let Some(at) = plans.all.iter().position(|(l, _)| *l == length) {
+                let found = plans.all.remove(at);
+                let plan = Arc::clone(&found.1);
+                plans.all.push(found);
+                return Ok(plan);
+            }
+        }
+        // Not under the lock: calls of other lengths go on. A plan that two threads make at once is made twice.
+        let plan = Arc::new(self.make(length)?);
+        let mut plans = locked(&self.plans);
+        plans.made += 1;
+        plans.all.retain(|(l, _)| *l != length);
+        plans.all.push((length, Arc::clone(&plan)));
+        let over = plans.all.len().saturating_sub(PLANS);
+        plans.all.drain(..over);
+        Ok(plan)
+    }
+
+    fn make(&self, length: u64) -> Result<Plan, ModelError> {
+        let values = self.template.at(length)?;
+        let texts = values.iter().map(plan::text_of).collect();
+        let own = |layer: &str, problem: &Problem, constant, packed| -> Result<Box<dyn Action>, ModelError> {
+            let kernel = Kernels::one(&self.runtime, problem, constant);
+            let kernel = kernel.map_err(|source| ModelError::Kernel { layer: layer.into(), source })?;
+            Ok(Box::new(plan::KernelAction::new(layer, kernel, packed)))
+        };
+        Plan::of(&values, texts, self.template.results(), &mut |at, problem, _| {
+            let layer = &values[at].name;
+            match &self.kernels[&at] {
+                Compiled::Member(family, number) => {
+                    let n = number.at(length).expect("the plan has it in its problem");
+                    Ok(Box::new(family.action(layer, n, problem)))
+                }
+                Compiled::Fixed(packed) => own(layer, problem, true, packed.clone()),
+                Compiled::Each => own(layer, problem, false, None),
+            }
+        })
+    }
+}
+
+fn problem_of(value: &kiln_ir::func::Value) -> &Problem {
+    use kiln_ir::func::{Def, Structured, TensorOp};
+    match &value.def {
+        Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), .. } => problem,
+        _ => unreachable!("asked of kernels alone"),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Flexible {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Flexible(up to {}, {:?})", self.longest, self.stats())
+    }
+}
