@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kiln_ir::Func;
-use kiln_ir::func::{Def, ElementType, Tensor, TensorType, ValueId};
+use kiln_ir::func::{Def, ElementType, Tensor, TensorType};
 use kiln_ir::pass::{self, PASSES};
 
 /// Small numbers that differ from place to place, none of which is special to an operation.
@@ -26,31 +26,16 @@ fn data(ty: &TensorType, seed: u64) -> Vec<f64> {
 /// The function with some arguments as constants: those whose names begin with `w`. Variances must not be negative: `wv`.
 fn bound(text: &str) -> Func {
     let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let mut b = Func::builder(func.name());
-    let mut map: Vec<Option<ValueId>> = vec![None; func.values().len()];
-    for (id, v) in func.arguments().filter(|(_, v)| !v.name.starts_with('w')) {
-        map[id.index()] = Some(b.arg(&v.name, v.ty.clone()).unwrap());
-    }
-    for (id, v) in func.values() {
-        let new = match &v.def {
-            Def::Argument if map[id.index()].is_some() => continue,
-            Def::Argument => {
-                let mut values = data(&v.ty, 100 + id.index() as u64);
-                if v.name.starts_with("wv") {
-                    values.iter_mut().for_each(|v| *v = v.abs() + 0.1);
-                }
-                b.constant_named(&v.name, &Tensor::from_f64(v.ty.clone(), &values)).unwrap()
-            }
-            Def::Constant(_) => b.constant(&func.constant(id).unwrap()),
-            Def::Result { op, operands } => {
-                let operands: Vec<_> = operands.iter().map(|o| map[o.index()].unwrap()).collect();
-                b.push(op.clone(), &operands).unwrap()
-            }
-        };
-        map[id.index()] = Some(new);
-    }
-    let results: Vec<_> = func.results().iter().map(|id| map[id.index()].unwrap()).collect();
-    b.finish_all(&results).unwrap()
+    let mut seed = 100;
+    let bound = func.with_constants(|v| {
+        seed += 1;
+        let mut values = v.name.starts_with('w').then(|| data(&v.ty, seed))?;
+        if v.name.starts_with("wv") {
+            values.iter_mut().for_each(|v| *v = v.abs() + 0.1);
+        }
+        Some(Tensor::from_f64(v.ty.clone(), &values))
+    });
+    bound.unwrap()
 }
 
 fn results(func: &Func) -> Vec<Vec<f64>> {

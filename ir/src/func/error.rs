@@ -117,6 +117,16 @@ pub enum FuncErrorKind {
         /// The type declared.
         declared: TensorType,
     },
+    /// A constant is not what the argument is that it is to be.
+    #[error("{argument} is {declared}, and its value is {found}")]
+    Bound {
+        /// The argument.
+        argument: String,
+        /// Its type.
+        declared: TensorType,
+        /// The type of the value.
+        found: TensorType,
+    },
     /// More or fewer values are returned than declared.
     #[error("{found} value(s) are returned, but the function is declared to return {declared}")]
     Returns {

@@ -161,6 +161,39 @@ impl Func {
         &self.results
     }
 
+    /// The function with some arguments as constants: those that `value` gives one for.
+    pub fn with_constants(&self, mut value: impl FnMut(&Value) -> Option<Tensor>) -> Result<Func, FuncError> {
+        let mut b = Func::builder(&self.name);
+        let mut map = vec![None; self.values.len()];
+        let mut constants = vec![];
+        for (id, argument) in self.arguments() {
+            match value(argument) {
+                Some(tensor) if *tensor.ty() == argument.ty => constants.push((id, tensor)),
+                Some(tensor) => {
+                    let (declared, found) = (argument.ty.clone(), tensor.ty().clone());
+                    return Err(FuncErrorKind::Bound { argument: argument.to_string(), declared, found }.into());
+                }
+                None => map[id.0] = Some(b.arg(&argument.name, argument.ty.clone())?),
+            }
+        }
+        for (id, tensor) in constants {
+            map[id.0] = Some(b.constant_named(&self.value(id).name, &tensor)?);
+        }
+        for (id, value) in self.values().filter(|(_, v)| v.def != Def::Argument) {
+            let name = Some(value.name.as_str()).filter(|name| crate::text::is_word(name));
+            let def = match &value.def {
+                Def::Result { op, operands } => {
+                    let operands = operands.iter().map(|o| map[o.0].expect("operands come first")).collect();
+                    Def::Result { op: op.clone(), operands }
+                }
+                other => other.clone(),
+            };
+            map[id.0] = Some(b.insert(name, value.ty.clone(), def));
+        }
+        let results: Vec<_> = self.results.iter().map(|id| map[id.0].expect("all values are there")).collect();
+        b.finish_all(&results)
+    }
+
     /// The values alone, whose constants can be given back one by one.
     pub fn into_values(self) -> Vec<Value> {
         self.values
