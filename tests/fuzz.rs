@@ -63,6 +63,11 @@ fn npy() {
 }
 
 #[test]
+fn onnx() {
+    run("onnx", 32);
+}
+
+#[test]
 fn pack() {
     run("pack", 32);
 }

@@ -9,11 +9,11 @@ export CI=1
 # What depends on the machine runs on this core; the compiler's own tests do not, and the snapshots show that it makes the
 # same there.
 core=neoverse-v1
-machine=(cli a64_differential)
+machine=(cli a64_differential networks flexible bf16)
 for file in tests/*.rs; do machine+=("$(basename "$file" .rs)"); done
 # The test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
-executing=(verify epilogues a64_differential)
+executing=(verify epilogues a64_differential networks)
 # The targets that tests/verify.rs must find on each, all of them and no others.
 declare -A targets=(
     [native]=x86-64-v3,x86-64-v3-avx2,x86-64-v3-fma128
@@ -41,7 +41,7 @@ stage "C programs" tools/test-c.sh
 # All interleavings of two threads. Another configuration, for which only the cache's few dependencies are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-cache --test loom
-stage "main job" cargo run --locked --quiet --release -- run "matmul f32 512x512:512x512 +bias+relu"
+stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
         mca "matmul f32 512x512:512x512" --target $target --at-least 98

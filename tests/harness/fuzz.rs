@@ -19,8 +19,8 @@ use twox_hash::XxHash3_128;
 pub type Body = fn(&[u8]);
 
 /// Every body with its name.
-pub const ALL: [(&str, Body); 5] =
-    [("text", text), ("npy", npy), ("pack", pack), ("package", package), ("compile", compiles)];
+pub const ALL: [(&str, Body); 6] =
+    [("text", text), ("npy", npy), ("onnx", onnx), ("pack", pack), ("package", package), ("compile", compiles)];
 
 /// Text of anything that a user writes: what parses has one canonical text.
 pub fn text(bytes: &[u8]) {
@@ -68,6 +68,31 @@ pub fn npy(bytes: &[u8]) {
     kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(value)).expect("it was written so");
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&again), bits(&values));
+}
+
+/// A network from anywhere: what is imported is a function that passes leave well-typed.
+pub fn onnx(bytes: &[u8]) {
+    /// Elements of constants that passes may work on: the work is in proportion.
+    const MOST: u64 = 1 << 16;
+    let imported = kiln_onnx::Model::from_bytes(bytes.to_vec()).map_err(|e| e.to_string()).and_then(|model| {
+        let bindings = model.graph.inputs.iter().fold(kiln_onnx::Bindings::new(), |bindings, input| {
+            let dims = input.shape.iter().flatten().map(|d| match d {
+                kiln_onnx::Dim::Known(n) => *n as u64,
+                kiln_onnx::Dim::Named(_) => 2,
+            });
+            bindings.shape(&input.name, &dims.collect::<Vec<_>>())
+        });
+        model.import(&bindings).map_err(|e| e.to_string())
+    });
+    match imported {
+        Ok(imported) if imported.func.values().map(|(_, v)| v.ty.elements()).sum::<u64>() <= MOST => {
+            let results = imported.func.results().len();
+            let func = kiln_ir::pass::optimize(imported.func, |_, _| {}).expect("passes make well-typed functions");
+            assert_eq!(func.results().len(), results);
+        }
+        Ok(_) => {}
+        Err(message) => assert!(!message.is_empty()),
+    }
 }
 
 /// A digit, and accordingly a pack, a manifest, or changes to a good pack; each with its header put right.

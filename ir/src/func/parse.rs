@@ -179,7 +179,11 @@ impl<'a> Parser<'a> {
         match ty.element() {
             ElementType::I64 => read_as(&elements).map(|v| Tensor::from_bits::<i64>(ty, v)),
             ElementType::U64 => read_as(&elements).map(|v| Tensor::from_bits::<u64>(ty, v)),
-            _ => read_as(&elements).map(|v| Tensor::from_f64(ty, &v)),
+            // The text of a NaN has neither sign nor payload.
+            _ => read_as(&elements).map(|v: Vec<f64>| {
+                let canonical: Vec<f64> = v.iter().map(|v| if v.is_nan() { f64::NAN } else { *v }).collect();
+                Tensor::from_f64(ty, &canonical)
+            }),
         }
         .map_err(|text| fail(format!("`{text}` is not a number of this type")))
     }

@@ -41,12 +41,6 @@ impl Arena {
     }
 }
 
-impl AsRef<[u8]> for Arena {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
-}
-
 impl<'a> Parts<'a> {
     /// A part that is read.
     ///

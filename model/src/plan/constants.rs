@@ -3,7 +3,6 @@
 
 use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 
-use super::arena::Arena;
 use super::{RuntimeThreads, native};
 use crate::error::ModelError;
 
@@ -90,12 +89,14 @@ impl Constant {
         let types: Vec<&TensorType> = operands.iter().map(Tensor::ty).collect();
         if let Some(action) = native::action(layer, &op, &types, &ty) {
             let bytes = ty.bytes() as usize;
-            let mut arena = Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "a constant" })?;
+            // Pages of its own: large blocks that come and go would make the allocator keep what it gets.
+            let memory = memmap2::MmapMut::map_anon(bytes.max(1));
+            let mut memory = memory.map_err(|_| ModelError::OutOfMemory { bytes, what: "a constant" })?;
             let aligned: Vec<Option<Tensor>> = operands.iter().map(super::realigned).collect();
             let inputs: Vec<_> =
                 operands.iter().zip(&aligned).map(|(o, a)| Some(&a.as_ref().unwrap_or(o).data()[..])).collect();
-            action.run(&RuntimeThreads::none(), &inputs, arena.parts(0..bytes).output)?;
-            return Ok(Tensor::new(ty, bytes::Bytes::from_owner(arena).slice(..bytes)).expect("as many bytes"));
+            action.run(&RuntimeThreads::none(), &inputs, &mut memory[..bytes])?;
+            return Ok(Tensor::new(ty, bytes::Bytes::from_owner(memory).slice(..bytes)).expect("as many bytes"));
         }
         let result = op.apply(&operands.iter().collect::<Vec<_>>());
         result.map_err(|source| ModelError::Operation { layer: layer.into(), source })

@@ -39,7 +39,9 @@ impl Attribute for Real {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Real)
+        // The text of a NaN has neither sign nor payload.
+        let value: f64 = text.parse().ok()?;
+        Some(Real(if value.is_nan() { f64::NAN } else { value }))
     }
 }
 
