@@ -87,7 +87,7 @@ pub enum Error {
     Pack(PackError),
     /// A network cannot be loaded, compiled or run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A test cannot be read.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
@@ -122,7 +122,7 @@ pub enum Error {
     },
     /// An input that must be known.
     #[error("{0}; here, `--input NAME=FILE.npy` gives one")]
-    NeedsInput(ImportError),
+    NeedsInput(Box<ImportError>),
     /// A tensor for no input.
     #[error(
         "--input {text}: no such input, or it has its elements already: expected NAME=FILE.npy with one of {known}"
@@ -167,16 +167,25 @@ impl Error {
         match self {
             Error::At { cause, .. } => cause.exit_code(),
             Error::Compile(e) => compile_code(e),
-            Error::Runtime(e) | Error::Model(ModelError::Kernel { source: e, .. } | ModelError::Runtime(e)) => {
-                match e {
-                    RuntimeError::Compile(e) => compile_code(e),
-                    _ => 2,
-                }
-            }
-            Error::Model(ModelError::Pass(_) | ModelError::Operation { .. }) => 1,
+            Error::Runtime(e) => runtime_code(e),
+            Error::Model(e) => match &**e {
+                ModelError::Kernel { source, .. } | ModelError::Runtime(source) => runtime_code(source),
+                ModelError::Pass(_) | ModelError::Operation { .. } => 1,
+                _ => 2,
+            },
             _ => 2,
         }
     }
+}
+
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
+        Error::Model(Box::new(error))
+    }
+}
+
+fn runtime_code(e: &RuntimeError) -> u8 {
+    if let RuntimeError::Compile(e) = e { compile_code(e) } else { 2 }
 }
 
 fn compile_code(e: &CompileError) -> u8 {

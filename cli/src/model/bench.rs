@@ -106,7 +106,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     for _ in 0..args.warm {
         network.run(inputs)?;
     }
-    let mut times = args.times(|| network.run(inputs).map(drop))?;
+    let mut times = args.times(|| Ok(network.run(inputs).map(drop)?))?;
     let shares = shares(network.steps(), &step_times(network, inputs, STEP_RUNS)?);
     // Before the reference, which takes memory of its own.
     let resident_peak_bytes = resident::peak();
@@ -119,7 +119,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         network: loaded.name.clone(),
         target: compiled.runtime.target().to_string(),
         threads: compiled.runtime.threads(),
-        fpmath: compiled.runtime.fpmath().to_string(),
+        fpmath: compiled.fpmath(),
         inputs: network.inputs().map(|(name, ty)| format!("{name}: {ty}")).collect(),
         runs: times.len(),
         latency_ns,
@@ -157,7 +157,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 
 impl BenchArgs {
     /// Nanoseconds of each run.
-    fn times<E>(&self, mut run: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
+    fn times(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Vec<f64>, Error> {
         let mut times = vec![];
         let start = Instant::now();
         let is_enough = |runs: usize| match self.repeat {

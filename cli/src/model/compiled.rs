@@ -46,6 +46,22 @@ pub struct Compiled {
     pub written: Option<PathBuf>,
 }
 
+impl Compiled {
+    /// Whether kernels multiply in another type than their operands'.
+    pub fn rounds(&self) -> bool {
+        self.runtime.target().bf16 && self.network.kernels().iter().any(|k| k.problem().math().allows_bf16())
+    }
+
+    /// The arithmetic, and whether the target has it.
+    pub fn fpmath(&self) -> String {
+        let mode = self.runtime.fpmath();
+        match mode.allows_bf16() && !self.runtime.target().bf16 {
+            true => format!("{mode} (without effect: the target has no BF16 instructions)"),
+            false => mode.to_string(),
+        }
+    }
+}
+
 impl CompileArgs {
     /// Compiles.
     pub fn compile(&self, bound: Bound) -> Result<Compiled, Error> {

@@ -160,7 +160,7 @@ impl NetworkArgs {
             other => other,
         };
         let bound = bound.map_err(|e| match e {
-            ModelError::Import(e @ ImportError::NeedsValue { .. }) => Error::NeedsInput(e),
+            ModelError::Import(e @ ImportError::NeedsValue { .. }) => Error::NeedsInput(Box::new(e)),
             e => e.into(),
         })?;
         let time = read + start.elapsed();

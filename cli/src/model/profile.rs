@@ -129,7 +129,7 @@ pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Erro
     let profile = Profile {
         network: loaded.name.clone(),
         target: runtime.target().to_string(),
-        fpmath: runtime.fpmath().to_string(),
+        fpmath: compiled.fpmath(),
         threads: runtime.threads(),
         runs: args.runs,
         peak_gflops,

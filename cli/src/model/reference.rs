@@ -60,12 +60,11 @@ impl CheckArgs {
         let network = &compiled.network;
         let flops: u64 = network.steps().filter_map(|s| Some(s.kernel?.problem().flops())).sum();
         let is_small = flops <= FEW_FLOPS;
-        let is_exact = !network.kernels().iter().any(|k| k.problem().math().allows_bf16());
         let (reference, values): (String, Vec<Vec<f64>>) = if self.check {
             interpreted(loaded)?
         } else if let Some((folder, expected)) = &loaded.expected {
             (format!("{}", folder.display()), expected.iter().map(Tensor::to_f64).collect())
-        } else if !is_exact {
+        } else if compiled.rounds() {
             let network: Network = loaded.bind_again()?.compile(&args.strict()?)?;
             let values = network.run(&loaded.inputs)?.iter().map(Tensor::to_f64).collect();
             ("the same network in strict arithmetic".into(), values)

@@ -42,7 +42,7 @@ pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let network = &compiled.network;
     let results = network.run(&loaded.inputs)?;
     let runtime = &compiled.runtime;
-    writeln!(out, "{} @{}, fpmath {}", loaded.name, runtime.target(), runtime.fpmath())?;
+    writeln!(out, "{} @{}, fpmath {}", loaded.name, runtime.target(), compiled.fpmath())?;
     for ((name, ty), tensor) in network.outputs().zip(&results) {
         writeln!(out, "{name}: {ty}")?;
         match &args.output {

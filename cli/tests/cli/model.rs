@@ -70,6 +70,13 @@ fn files_are_run_on_given_made_up_and_tested_inputs() {
     kiln(&["model", "run", text(&model), "--batch", "5"]).exits(0).says("y: f32[5x2]").says("top of 3 ");
     kiln(&["model", "run", text(&model), "--dim", "batch=4"]).exits(0).says("y: f32[4x2]");
     kiln(&["model", "run", text(&model), "--shape", "x=3x3"]).exits(0).says("y: f32[3x2]");
+    let ids = folder.path().join("ids.npy");
+    fs::write(&ids, npy_bytes("<i8", "False", "(1, 4)", &[0.0; 8])).unwrap();
+    let ids = format!("input_ids={}", text(&ids));
+    let given = kiln(&["model", "run", "bert-tiny", "--seq", "4", "--input", &ids]).exits(0).says("1x4x64");
+    assert_ne!(given.stdout, kiln(&["model", "run", "bert-tiny", "--seq", "4"]).exits(0).stdout);
+    kiln(&["model", "run", "bert-tiny", "--seq", "5", "--input", &ids]).refuses(&["i64[1x4]", "takes i64[1x5]"]);
+    kiln(&["model", "run", "bert-tiny", "--fpmath", "bf16", "--max-rel", "0.05"]).exits(0).says("fpmath bf16");
     // The test beside a file.
     let tested = test(&folder.path().join("t"), "Relu", OUTPUT);
     kiln(&["model", "run", text(tested.parent().unwrap()), "--max-rel", "1e-6"]).exits(0).says("test_data_set_0");
