@@ -246,11 +246,7 @@ fn time(
 }
 
 /// Calls for at least `want` nanoseconds; few looks at the clock, the counters only before and after.
-fn repeat<E>(
-    want: u64,
-    counters: &mut Counters,
-    mut call: impl FnMut() -> Result<(), E>,
-) -> Result<String, E> {
+fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Result<(), E>) -> Result<String, E> {
     // Wakes threads and refills caches.
     call()?;
     let (mut calls, mut batch) = (0, 1);

@@ -103,9 +103,10 @@ fn run(words: Vec<String>) -> Result<bool, Failure> {
     for ((length, inputs), flexible) in lengths.iter().zip(&inputs).zip(&results) {
         let alone = Bound::from_architecture(architecture, &options(*length))?.compile(&runtime)?;
         let expected = alone.run(inputs)?;
-        let differences = flexible.iter().zip(&expected).map(|(result, expected)| {
-            Agreement::of(expected.ty(), &result.to_f64(), &expected.to_f64()).relative()
-        });
+        let differences = flexible
+            .iter()
+            .zip(&expected)
+            .map(|(result, expected)| Agreement::of(expected.ty(), &result.to_f64(), &expected.to_f64()).relative());
         let difference = differences.fold(0.0, f64::max);
         println!("{length:6} {:10.2} {difference:10.1e}", fastest(|| alone.run(inputs))?);
         worst = worst.max(difference);

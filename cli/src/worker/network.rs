@@ -28,7 +28,7 @@ impl Called {
         let folder = std::env::var_os(FOLDER).ok_or(Refusal::Folder(FOLDER))?;
         let file = Path::new(&folder).join(format!("{name}.onnx"));
         let compile = || Model::from_onnx(&file)?.bind(&Bindings::new())?.compile(runtime);
-        let failed = |e: ModelError| Error::Model(e).at(file.display().to_string());
+        let failed = |e: ModelError| Error::from(e).at(file.display().to_string());
         let network = compile().map_err(failed)?;
         let create = lap.next();
         let inputs = (1..).zip(network.inputs()).map(|(seed, (name, ty))| match ty.element() {
