@@ -77,7 +77,7 @@ impl From<RuntimeError> for Refusal {
 /// What is called again and again.
 enum Prepared {
     Kernel { kernel: Arc<Kernel>, tensors: Box<Tensors> },
-    Network(Called),
+    Network(Box<Called>),
 }
 
 /// Answers lines until `quit` or the end of the input.
@@ -124,7 +124,7 @@ fn prepare<'a>(
     if op == "model" {
         let lap = Lap::start(&mut counters.all);
         let (called, answer) = Called::prepare(runtime, lap, words.next().unwrap_or_default())?;
-        return Ok((Prepared::Network(called), answer));
+        return Ok((Prepared::Network(Box::new(called)), answer));
     }
     if !matches!(op, "gemm" | "linear" | "ip" | "ip_bias_gelu" | "conv" | "convp" | "convn") {
         return Err(Refusal::Operation(op.into()));

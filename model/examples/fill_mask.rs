@@ -11,14 +11,16 @@
 //! `*` stands for `<mask>`. The network is compiled once, for sequences of any length. Exits with 1 if what it puts back is not
 //! what the file says.
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use kiln_model::report::greatest;
-use kiln_model::{Bindings, Flexible, Model, ModelError, Tensor};
-use kiln_runtime::{Runtime, RuntimeError};
+use kiln_model::{Bindings, Flexible, Model, Tensor};
+use kiln_runtime::Runtime;
 
 #[derive(serde::Deserialize)]
 struct Info {
@@ -46,25 +48,22 @@ enum Failure {
     NoCase,
     #[error("expected logits of [1, sequence, {vocabulary}], found {found}")]
     Logits { vocabulary: usize, found: String },
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
 }
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1).ok_or(Failure::NoFolder).and_then(|folder| run(Path::new(&folder))) {
+    match run(std::env::args_os().nth(1)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(failure) => {
-            eprintln!("error: {failure}");
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
 }
 
 /// Whether all sequences were restored as the file says.
-fn run(folder: &Path) -> Result<bool, Failure> {
+fn run(folder: Option<OsString>) -> Result<bool, Box<dyn Error>> {
+    let folder = PathBuf::from(folder.ok_or(Failure::NoFolder)?);
     let info = read(&folder.join("info.json"))?;
     let token = |name: &'static str| info.id(name).ok_or(Failure::NoToken(name));
     let (start, end, mask) = (token("<s>")?, token("</s>")?, token("<mask>")?);
@@ -107,7 +106,7 @@ fn run(folder: &Path) -> Result<bool, Failure> {
 }
 
 /// The most likely token at each position.
-fn best_tokens(network: &Flexible, ids: &[i64], vocabulary: usize) -> Result<Vec<usize>, Failure> {
+fn best_tokens(network: &Flexible, ids: &[i64], vocabulary: usize) -> Result<Vec<usize>, Box<dyn Error>> {
     let shape = [1, ids.len() as u64];
     let input = |elements| Tensor::from_elements(shape, elements).expect("as many as there are tokens");
     let results = network.run(&[input(ids.to_vec()), input(vec![1; ids.len()])])?;
@@ -116,7 +115,7 @@ fn best_tokens(network: &Flexible, ids: &[i64], vocabulary: usize) -> Result<Vec
         Some(logits) if logits.ty().shape() == [1, ids.len() as u64, vocabulary as u64] => {
             Ok(logits.to_f64().chunks(vocabulary).filter_map(greatest).collect())
         }
-        _ => Err(Failure::Logits { vocabulary, found: found() }),
+        _ => Err(Failure::Logits { vocabulary, found: found() }.into()),
     }
 }
 

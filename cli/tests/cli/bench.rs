@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
+use crate::onnx_file::network_of;
 use crate::{SMALL, command, kiln};
 
 #[test]
