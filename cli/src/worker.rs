@@ -10,10 +10,13 @@
 //! Operations, all in f32: `gemm M N K` and `linear M N K`, both row-major `C = A B`, B of `linear` packed in advance;
 //! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top;
 //! `conv N C H W O KH KW STRIDE PAD GROUPS`, weights packed in advance, source and result with channels innermost, as `convn`,
-//! or first, as `convp`. Operand number i is filled as the protocol says from seed i, in row-major order, that of NCHW for a
-//! convolution. `create` is making operands and kernel, and packing, `first` the first call, `again` finding the kernel once
-//! more, `sum` the sum of `C[i] * (i % 61 + 1)` in the same order. Cycles are -1 where they are not counted. One thread calls
-//! without checks.
+//! or first, as `convp`; `model NAME`, a whole network, `NAME.onnx` in the folder that the variable `PEER_MODELS` names. Operand
+//! or input number i is filled as the protocol says from seed i, in row-major order, that of NCHW for a convolution. `create` is
+//! making operands and kernel, and packing, or reading and compiling the network; `first` the first call; `again` finding the
+//! kernel once more, -1 of networks; `sum` the sum of `C[i] * (i % 61 + 1)` in the same order, of a network's first output.
+//! Cycles are -1 where they are not counted. One thread calls kernels without checks.
+
+mod network;
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use crate::data;
 use crate::error::Error;
 use crate::tensors::Tensors;
 use crate::unchecked::Unchecked;
+use network::Called;
 
 /// The two counters of the protocol.
 pub struct Counters {
@@ -46,10 +50,18 @@ impl Counters {
 enum Refusal {
     #[error("unknown command `{0}`: expected prep, run or quit")]
     Command(String),
-    #[error("operation `{0}` is not here: expected gemm, linear, ip, ip_bias_gelu, conv, convn or convp")]
+    #[error("operation `{0}` is not here: expected gemm, linear, ip, ip_bias_gelu, conv, convn, convp or model")]
     Operation(String),
     #[error("`{0}`: expected {1}")]
     Numbers(String, &'static str),
+    #[error("`{0}`: expected the name of a network, which is that of its file without .onnx")]
+    Name(String),
+    #[error("{0} is not set: expected the folder of the networks' files")]
+    Folder(&'static str),
+    #[error("input `{0}` is {1}: expected f32")]
+    Input(String, String),
+    #[error("{0} has no output")]
+    Results(String),
     #[error("nothing is prepared")]
     Unprepared,
     #[error(transparent)]
@@ -62,9 +74,10 @@ impl From<RuntimeError> for Refusal {
     }
 }
 
-struct Prepared {
-    kernel: Arc<Kernel>,
-    tensors: Tensors,
+/// What is called again and again.
+enum Prepared {
+    Kernel { kernel: Arc<Kernel>, tensors: Box<Tensors> },
+    Network(Box<Called>),
 }
 
 /// Answers lines until `quit` or the end of the input.
@@ -108,6 +121,11 @@ fn prepare<'a>(
     mut words: impl Iterator<Item = &'a str>,
 ) -> Result<(Prepared, String), Refusal> {
     let op = words.next().unwrap_or_default();
+    if op == "model" {
+        let lap = Lap::start(&mut counters.all);
+        let (called, answer) = Called::prepare(runtime, lap, words.next().unwrap_or_default())?;
+        return Ok((Prepared::Network(Box::new(called)), answer));
+    }
     if !matches!(op, "gemm" | "linear" | "ip" | "ip_bias_gelu" | "conv" | "convp" | "convn") {
         return Err(Refusal::Operation(op.into()));
     }
@@ -155,14 +173,26 @@ fn ready(
     let again = lap.next();
     let dst = tensors.dst.values.to_f32();
     let places = places(&tensors.dst.operand);
-    let sum: f64 = places.iter().enumerate().map(|(i, at)| f64::from(dst[*at]) * (i % 61 + 1) as f64).sum();
+    let sum = checksum(places.iter().map(|at| f64::from(dst[*at])));
+    drop(dst);
+    let answer = answer(create, first, Some(again), sum);
+    Ok((Prepared::Kernel { kernel, tensors: Box::new(tensors) }, answer))
+}
 
+/// The sum that tells results apart.
+fn checksum(elements: impl Iterator<Item = f64>) -> f64 {
+    elements.enumerate().map(|(i, v)| v * (i % 61 + 1) as f64).sum()
+}
+
+/// Nanoseconds and cycles.
+type Time = (i128, i64);
+
+fn answer(create: Time, first: Time, again: Option<Time>, sum: f64) -> String {
     let mut answer = String::from("ok");
-    for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again)] {
+    for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again.unwrap_or((-1, -1)))] {
         answer += &format!(" {name}_ns={ns} {name}_cyc={cycles}");
     }
-    drop(dst);
-    Ok((Prepared { kernel, tensors }, format!("{answer} sum={sum:?}")))
+    answer + &format!(" sum={sum:?}")
 }
 
 /// Where each element of a tensor is in memory, the last dimension fastest.
@@ -186,10 +216,10 @@ impl<'a> Lap<'a> {
     }
 
     /// Nanoseconds and cycles since the last time.
-    fn next(&mut self) -> (u128, i64) {
+    fn next(&mut self) -> Time {
         let now = (Instant::now(), self.cycles.read());
         let (start, count) = std::mem::replace(&mut self.since, now);
-        ((now.0 - start).as_nanos(), difference(count, now.1))
+        ((now.0 - start).as_nanos() as i128, difference(count, now.1))
     }
 }
 
@@ -205,21 +235,18 @@ fn time(
     ns: &str,
 ) -> Result<String, Refusal> {
     let want: u64 = ns.parse().map_err(|_| Refusal::Numbers(ns.into(), "a number of nanoseconds"))?;
-    let Some(Prepared { kernel, tensors }) = prepared else { return Err(Refusal::Unprepared) };
-    if runtime.threads() == 1 {
-        let unchecked = Unchecked::new(kernel, tensors)?;
-        Ok(repeat(want, counters, || unchecked.call())?)
-    } else {
-        Ok(repeat(want, counters, || kernel.run(tensors.args()))?)
+    match prepared.ok_or(Refusal::Unprepared)? {
+        Prepared::Kernel { kernel, tensors } if runtime.threads() == 1 => {
+            let unchecked = Unchecked::new(kernel, tensors)?;
+            Ok(repeat(want, counters, || unchecked.call())?)
+        }
+        Prepared::Kernel { kernel, tensors } => Ok(repeat(want, counters, || kernel.run(tensors.args()))?),
+        Prepared::Network(called) => Ok(repeat(want, counters, || called.call())?),
     }
 }
 
 /// Calls for at least `want` nanoseconds; few looks at the clock, the counters only before and after.
-fn repeat(
-    want: u64,
-    counters: &mut Counters,
-    mut call: impl FnMut() -> Result<(), RuntimeError>,
-) -> Result<String, RuntimeError> {
+fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Result<(), E>) -> Result<String, E> {
     // Wakes threads and refills caches.
     call()?;
     let (mut calls, mut batch) = (0, 1);

@@ -13,7 +13,7 @@ pub enum ModelError {
     Onnx(#[from] OnnxError),
     /// The network does something that is not supported, or its inputs are not known well enough.
     #[error(transparent)]
-    Import(#[from] ImportError),
+    Import(Box<ImportError>),
     /// A built-in architecture cannot be built with these options.
     #[error(transparent)]
     Arch(#[from] crate::arch::ArchError),
@@ -40,7 +40,7 @@ pub enum ModelError {
         /// The value it computes.
         layer: String,
         /// The cause.
-        source: OpError,
+        source: Box<OpError>,
     },
     /// An input is missing, or is another tensor.
     #[error("input `{name}`: expected {expected}, found {found}")]
@@ -70,6 +70,12 @@ pub enum ModelError {
         /// What for.
         what: &'static str,
     },
+}
+
+impl From<ImportError> for ModelError {
+    fn from(error: ImportError) -> Self {
+        ModelError::Import(Box::new(error))
+    }
 }
 
 impl ModelError {

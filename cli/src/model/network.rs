@@ -152,7 +152,8 @@ impl NetworkArgs {
         let start = Instant::now();
         let mut bindings = known.bindings;
         let bound = match model.clone().bind(&bindings) {
-            Err(ModelError::Import(ImportError::NeedsValue { source_input, .. })) if is_known(&source_input) => {
+            Err(ModelError::Import(e)) if matches!(&*e, ImportError::NeedsValue { source_input, .. } if is_known(source_input)) =>
+            {
                 let known = named().filter(|(name, _)| is_known(name));
                 bindings = known.fold(bindings, |all, (name, tensor)| all.value(name, tensor.clone()));
                 model.clone().bind(&bindings)
@@ -160,7 +161,7 @@ impl NetworkArgs {
             other => other,
         };
         let bound = bound.map_err(|e| match e {
-            ModelError::Import(e @ ImportError::NeedsValue { .. }) => Error::NeedsInput(Box::new(e)),
+            ModelError::Import(e) if matches!(*e, ImportError::NeedsValue { .. }) => Error::NeedsInput(e),
             e => e.into(),
         })?;
         let time = read + start.elapsed();

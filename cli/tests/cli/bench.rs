@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
+use crate::onnx_file::network_of;
 use crate::{SMALL, command, kiln};
 
 #[test]
@@ -117,6 +118,37 @@ fn the_worker_answers_as_the_protocol_says() {
 #[test]
 fn with_threads_too() {
     dialogue("2");
+}
+
+#[test]
+fn the_worker_calls_whole_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small.onnx"), network_of("2", "Relu")).unwrap();
+    std::fs::write(folder.path().join("open.onnx"), network_of("batch", "Relu")).unwrap();
+    let lines = "prep model small\nrun 1000\nprep model open\nrun 1\nprep model none\nprep model ../x\nprep model\n";
+    let mut command = command();
+    command.args(["bench", "--worker", "1"]).env("PEER_MODELS", folder.path());
+    let output = output_of(command, lines);
+    let answers: Vec<&str> = output.lines().collect();
+    let x: Vec<f64> = (0..6).map(|i| fill(i, 1)).collect();
+    let y = [x[0] - x[1], x[1] - x[2], x[3] - x[4], x[4] - x[5]].map(|v| v.max(0.0));
+    let sum: f64 = y.iter().zip(1..).map(|(y, i)| y * f64::from(i)).sum();
+    assert!(answers[1].starts_with("ok create_ns=") && answers[1].contains(" again_ns=-1 again_cyc=-1"), "{output}");
+    assert!(answers[1].ends_with(&format!(" sum={sum:?}")), "{output} {sum}");
+    assert_eq!(answers[2].split(' ').count(), 4, "{output}");
+    for (answer, words) in answers[3..].iter().zip(["`batch`", "nothing", "none.onnx", "`../x`", "name of a network"]) {
+        assert!(answer.starts_with("no ") && answer.contains(words), "{answer}");
+    }
+    let mut command = self::command();
+    command.args(["bench", "--worker", "1"]).env_remove("PEER_MODELS");
+    assert!(output_of(command, "prep model small\n").contains("no PEER_MODELS is not set"));
+}
+
+/// What the tool prints when it is told these lines.
+fn output_of(mut command: std::process::Command, lines: &str) -> String {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
 #[test]

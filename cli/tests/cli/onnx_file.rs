@@ -47,13 +47,18 @@ fn node(op: &str, inputs: &[&str], output: &str) -> Vec<u8> {
 
 /// `y = relu(x w)` with `x` of `batch` rows, and weights that take the difference of neighbours; the last node is `last`.
 pub fn network(last: &str) -> Vec<u8> {
+    network_of("batch", last)
+}
+
+/// The same with a number of rows, or a name for it.
+pub fn network_of(batch: &str, last: &str) -> Vec<u8> {
     let graph = [
         field(1, &node("MatMul", &["x", "w"], "h")),
         field(1, &node(last, &["h"], "y")),
         field(2, b"small"),
         field(5, &floats("w", &[3, 2], &[1.0, 0.0, -1.0, 1.0, 0.0, -1.0])),
-        field(11, &value("x", &["batch", "3"])),
-        field(12, &value("y", &["batch", "2"])),
+        field(11, &value("x", &[batch, "3"])),
+        field(12, &value("y", &[batch, "2"])),
     ];
     [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 17))].concat()
 }

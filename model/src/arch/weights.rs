@@ -1,10 +1,14 @@
-//! Pseudo-random weights: the same on every machine, made when a network is built, and given back when it is dropped.
+//! Pseudo-random weights: the same on every machine, made when a network is built, and given back when it is dropped. A network
+//! that is built once more before that, for another length say, shares them.
 //!
 //! They have the sizes and the spread of trained weights, and nothing else of them: what a network predicts with them means
 //! nothing.
 //!
 //! Element `i` of a tensor is number `i + 1` of the SplitMix64 sequence that begins at the FNV-1a hash of the tensor's name,
 //! xor [`SEED`]; its upper 24 bits become a number of [-1, 1), which is scaled and shifted in single precision.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use kiln_ir::func::{ElementType, Tensor, TensorType};
@@ -55,6 +59,43 @@ impl Spread {
     }
 }
 
+/// What elements are a function of.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    name: String,
+    bytes: usize,
+    /// Half the width and the middle, as bits.
+    range: [u32; 2],
+}
+
+/// Weights with mappings of their own that are alive, and some that were.
+static ALIVE: LazyLock<Mutex<HashMap<Key, Weak<MmapMut>>>> = LazyLock::new(Mutex::default);
+
+/// A mapping that is not written any more.
+struct Shared(Arc<MmapMut>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The elements of a key in a mapping, which others may have too.
+fn shared(key: &Key, fill: impl FnOnce(&mut [f32])) -> std::io::Result<Shared> {
+    let alive = || ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(mapping) = alive().get(key).and_then(Weak::upgrade) {
+        return Ok(Shared(mapping));
+    }
+    // Not under the lock: others go on. What two threads need at once is made twice.
+    let mut mapping = MmapMut::map_anon(key.bytes)?;
+    fill(bytemuck::cast_slice_mut(&mut mapping));
+    let mapping = Arc::new(mapping);
+    let mut alive = alive();
+    alive.retain(|_, mapping| mapping.strong_count() > 0);
+    alive.insert(key.clone(), Arc::downgrade(&mapping));
+    Ok(Shared(mapping))
+}
+
 /// Weights of a name.
 pub(super) fn weight(name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
     let (half, middle) = spread.range(shape);
@@ -71,9 +112,9 @@ pub(super) fn uniform(name: &str, shape: &[u64], half: f32, middle: f32) -> Resu
         return Ok(Tensor::from_elements(shape, elements).expect("as many as the shape says"));
     }
     let length = usize::try_from(ty.bytes()).map_err(|e| no_memory(std::io::Error::other(e)))?;
-    let mut mapping = MmapMut::map_anon(length).map_err(no_memory)?;
-    fill(name, half, middle, bytemuck::cast_slice_mut(&mut mapping));
-    Ok(Tensor::new(ty, Bytes::from_owner(mapping)).expect("as long as its type says"))
+    let key = Key { name: name.into(), bytes: length, range: [half, middle].map(f32::to_bits) };
+    let elements = shared(&key, |elements| fill(name, half, middle, elements)).map_err(no_memory)?;
+    Ok(Tensor::new(ty, Bytes::from_owner(elements)).expect("as long as its type says"))
 }
 
 fn fill(name: &str, half: f32, middle: f32, elements: &mut [f32]) {
@@ -142,6 +183,21 @@ mod tests {
         let mean = long.iter().map(|w| f64::from(*w)).sum::<f64>() / long.len() as f64;
         assert!((mean - 2.0).abs() < 0.01, "{mean}");
         assert_ne!(uniform("another", &[1000], 0.5, 2.0).unwrap().to_f64()[0], f64::from(short[0]));
+    }
+
+    #[test]
+    fn large_weights_are_shared_while_they_are_alive() {
+        let make = |name, half| uniform(name, &[OWN_MAPPING], half, 0.0).unwrap();
+        let first = make("shared", 0.5);
+        let place = |tensor: &Tensor| tensor.data().as_ptr();
+        assert_eq!(place(&first), place(&make("shared", 0.5)));
+        assert_ne!(place(&first), place(&make("shared", 0.25)));
+        assert_ne!(place(&first), place(&make("alone", 0.5)));
+        let values = first.elements::<f32>().unwrap().into_owned();
+        drop(first);
+        let is_alive = |name: &str| ALIVE.lock().unwrap().iter().any(|(k, w)| k.name == name && w.strong_count() > 0);
+        assert!(!is_alive("shared"));
+        assert_eq!(make("shared", 0.5).elements::<f32>().unwrap()[..], values);
     }
 
     #[test]

@@ -33,7 +33,8 @@ impl Action for Interpreted {
             })
             .collect();
         let result = self.op.apply(&tensors.iter().collect::<Vec<_>>());
-        let result = result.map_err(|source| ModelError::Operation { layer: self.layer.clone(), source })?;
+        let result =
+            result.map_err(|source| ModelError::Operation { layer: self.layer.clone(), source: Box::new(source) })?;
         debug_assert_eq!(result.ty(), &self.result);
         dst.copy_from_slice(result.data());
         Ok(())

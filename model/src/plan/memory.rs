@@ -107,7 +107,7 @@ mod tests {
             prop_assert!(placement.peak <= placement.bytes);
             for (i, a) in buffers.iter().enumerate() {
                 let r = range(&placement, &buffers, i);
-                prop_assert!(r.end <= placement.bytes && r.start % ALIGN == 0);
+                prop_assert!(r.end <= placement.bytes && r.start.is_multiple_of(ALIGN));
                 for (j, b) in buffers.iter().enumerate().skip(i + 1).filter(|(_, b)| a.meets(b)) {
                     let s = range(&placement, &buffers, j);
                     prop_assert!(r.end <= s.start || s.end <= r.start, "{a:?} {b:?}");
