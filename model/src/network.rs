@@ -122,8 +122,17 @@ impl Bound {
     }
 
     /// The same after all passes, as it is compiled. `after` is told each pass's name and what it made.
-    pub fn optimize(self, mut after: impl FnMut(&str, &Func)) -> Result<Func, ModelError> {
-        Ok(pass::optimize(self.func, |pass, func| after(pass.name, func))?)
+    pub fn optimize(self, after: impl FnMut(&str, &Func)) -> Result<Func, ModelError> {
+        self.optimize_with(|_| true, after)
+    }
+
+    /// The same after those passes that are `wanted`.
+    pub(crate) fn optimize_with(
+        self,
+        wanted: impl Fn(&pass::Pass) -> bool,
+        mut after: impl FnMut(&str, &Func),
+    ) -> Result<Func, ModelError> {
+        Ok(pass::optimize_with(self.func, wanted, |pass, func| after(pass.name, func))?)
     }
 
     /// Compiles on the threads of a runtime.

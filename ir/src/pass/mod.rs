@@ -55,8 +55,17 @@ impl Pass {
 }
 
 /// The function after all passes. `after` is told each pass and what it made, for dumps and checks.
-pub fn optimize(func: Func, mut after: impl FnMut(&Pass, &Func)) -> Result<Func, FuncError> {
-    PASSES.iter().try_fold(func, |func, pass| {
+pub fn optimize(func: Func, after: impl FnMut(&Pass, &Func)) -> Result<Func, FuncError> {
+    optimize_with(func, |_| true, after)
+}
+
+/// The function after those passes that are `wanted`.
+pub fn optimize_with(
+    func: Func,
+    wanted: impl Fn(&Pass) -> bool,
+    mut after: impl FnMut(&Pass, &Func),
+) -> Result<Func, FuncError> {
+    PASSES.iter().filter(|pass| wanted(pass)).try_fold(func, |func, pass| {
         let next = pass.run(&func)?;
         after(pass, &next);
         Ok(next)

@@ -49,6 +49,10 @@ pub enum FlexibleError {
 /// The least longest length.
 const LEAST: u64 = 4;
 
+/// Families of products with a batch of weights read these where they are, and packed weights are faster than one call in place of
+/// three.
+const UNUSED: &str = "merge_products";
+
 /// A compiled network for any length up to one. Shared by threads.
 pub struct Flexible {
     runtime: Runtime,
@@ -105,7 +109,7 @@ impl Flexible {
             return Err(FlexibleError::Longest(longest).into());
         }
         let mut at = |length: u64| -> Result<Func, ModelError> {
-            let func = bound(length)?.optimize(|_, _| {})?;
+            let func = bound(length)?.optimize_with(|pass| pass.name != UNUSED, |_, _| {})?;
             Ok(pass::fold_weights(&func)?)
         };
         let mut template = Template::of((longest, &at(longest)?), (longest - 1, &at(longest - 1)?))?;

@@ -99,6 +99,6 @@ impl Constant {
             return Ok(Tensor::new(ty, bytes::Bytes::from_owner(memory).slice(..bytes)).expect("as many bytes"));
         }
         let result = op.apply(&operands.iter().collect::<Vec<_>>());
-        result.map_err(|source| ModelError::Operation { layer: layer.into(), source })
+        result.map_err(|source| ModelError::Operation { layer: layer.into(), source: Box::new(source) })
     }
 }
