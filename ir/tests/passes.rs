@@ -54,8 +54,7 @@ fn bound(text: &str) -> Func {
 }
 
 fn results(func: &Func) -> Vec<Vec<f64>> {
-    let arguments: Vec<Vec<f64>> =
-        func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64)).collect();
+    let arguments: Vec<Vec<f64>> = func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64)).collect();
     func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
 }
 
@@ -87,9 +86,9 @@ fn optimized(text: &str) -> (Func, String) {
 /// The problems of a function's kernels, and the other operations.
 fn made_of(func: &Func) -> Vec<String> {
     let results = func.values().filter_map(|(_, v)| match &v.def {
-        Def::Result { op: kiln_ir::func::TensorOp::Structured(kiln_ir::func::Structured::Kernel { problem }), .. } => {
-            Some(problem.to_string())
-        }
+        Def::Result {
+            op: kiln_ir::func::TensorOp::Structured(kiln_ir::func::Structured::Kernel { problem }), ..
+        } => Some(problem.to_string()),
         Def::Result { op, .. } => Some(op.to_string()),
         _ => None,
     });
@@ -102,7 +101,8 @@ fn becomes(text: &str, expected: &[&str]) {
     assert_eq!(made_of(&func), expected, "{log}");
 }
 
-const RESIDUAL_BLOCK: &str = "func @block(%x: f32[1x4x6x6], %w1: f32[8x4x3x3], %ws: f32[8], %wb: f32[8], %wm: f32[8], %wv: f32[8],
+const RESIDUAL_BLOCK: &str =
+    "func @block(%x: f32[1x4x6x6], %w1: f32[8x4x3x3], %ws: f32[8], %wb: f32[8], %wm: f32[8], %wv: f32[8],
     %w2: f32[8x4x1x1], %w2s: f32[8], %w2b: f32[8], %w2m: f32[8], %wv2: f32[8]) -> f32[1x8] {
     %c = conv %x, %w1 {strides=[1,1] pads=[1,1,1,1] dilations=[1,1] groups=1 channels_last=false}
     %n = batch_norm %c, %ws, %wb, %wm, %wv {epsilon=0.00001 channels_last=false}
@@ -116,7 +116,8 @@ const RESIDUAL_BLOCK: &str = "func @block(%x: f32[1x4x6x6], %w1: f32[8x4x3x3], %
     return %f
 }";
 
-const ENCODER_LAYER: &str = "func @layer(%x: f32[1x5x8], %mask: f32[1x1x1x5], %wq: f32[8x8], %wqb: f32[8], %wk: f32[8x8], %wkb: f32[8],
+const ENCODER_LAYER: &str =
+    "func @layer(%x: f32[1x5x8], %mask: f32[1x1x1x5], %wq: f32[8x8], %wqb: f32[8], %wk: f32[8x8], %wkb: f32[8],
     %wv_: f32[8x8], %wvb: f32[8], %wo: f32[8x8], %wob: f32[8], %wg: f32[8], %wl: f32[8], %wu: f32[16x8], %wub: f32[16],
     %wd: f32[8x16], %wdb: f32[8], %wg2: f32[8], %wl2: f32[8]) -> f32[1x5x8] {
     %c8 = constant f32[] {0.7071067690849304}
@@ -244,7 +245,10 @@ fn exporters_write_activations_in_many_ways() {
     };
     let expected = |activation: &str| format!("matmul f32 3x4:4x6 +bias+{activation}");
     let cases = [
-        ("gelu_erf", "%k = constant f32[] {0.70710677}\n%a = mul %h, %k\n%b = erf %a\n%c = add %b, %one\n%d = mul %half, %h\n%y = mul %c, %d"),
+        (
+            "gelu_erf",
+            "%k = constant f32[] {0.70710677}\n%a = mul %h, %k\n%b = erf %a\n%c = add %b, %one\n%d = mul %half, %h\n%y = mul %c, %d",
+        ),
         (
             "gelu_tanh",
             "%k = constant f32[] {0.7978846}\n%g = constant f32[] {0.044715}\n%p = pow %h, %three\n%q = mul %g, %p\n%s = add %h, %q\n\

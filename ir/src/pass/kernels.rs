@@ -341,7 +341,9 @@ fn unary(op: &Unary) -> Option<Vec<PostOp>> {
         Unary::Sigmoid {} => PostOp::Sigmoid,
         Unary::Tanh {} => PostOp::Tanh,
         Unary::HardSwish {} => PostOp::HardSwish,
-        Unary::HardSigmoid { alpha, beta } if (alpha.0 - 1.0 / 6.0).abs() < 1e-7 && beta.0 == 0.5 => PostOp::HardSigmoid,
+        Unary::HardSigmoid { alpha, beta } if (alpha.0 - 1.0 / 6.0).abs() < 1e-7 && beta.0 == 0.5 => {
+            PostOp::HardSigmoid
+        }
         Unary::HardSigmoid { alpha, beta } => {
             let limits = PostOp::Clamp(Number::new(0.0)?, Number::new(1.0)?);
             return Some(vec![PostOp::Scale(number(alpha)?), PostOp::Shift(number(beta)?), limits]);

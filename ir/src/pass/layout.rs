@@ -191,7 +191,9 @@ pub(super) fn pad_convolutions(func: &Func) -> Result<Func, FuncError> {
         let found = r.def(id).and_then(|(op, operands)| {
             let TensorOp::Structured(conv @ Structured::Conv { channels_last, .. }) = op else { return None };
             let (TensorOp::Structured(pad), padded) = r.def(operands[0])? else { return None };
-            let Structured::Pad { mode: crate::func::PadMode::Constant, before, after, value } = pad else { return None };
+            let Structured::Pad { mode: crate::func::PadMode::Constant, before, after, value } = pad else {
+                return None;
+            };
             let first = if *channels_last { 1 } else { 2 };
             let axes = before.len() - 2;
             let outside = (0..before.len()).filter(|a| !(first..first + axes).contains(a));

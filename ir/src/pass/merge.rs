@@ -86,7 +86,9 @@ impl Linear {
         let weights = r.old.constant(weights).filter(|w| w.ty().rank() == 2)?;
         weights.elements::<f32>()?;
         let n = weights.ty().shape()[usize::from(!transposed)];
-        if bias.as_ref().is_some_and(|b| *b.ty().shape() != [n] || b.elements::<f32>().is_none()) || weights.ty().elements() > LARGE {
+        if bias.as_ref().is_some_and(|b| *b.ty().shape() != [n] || b.elements::<f32>().is_none())
+            || weights.ty().elements() > LARGE
+        {
             return None;
         }
         Some(Linear { value: id, product, source, weights, transposed, bias })

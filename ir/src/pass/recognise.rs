@@ -93,14 +93,16 @@ impl<'a> Matcher<'a, '_> {
                     Unary::HardSwish {}
                 }
                 _ if near(number, 1.0 / 6.0) && self.clamped(gate) == Some(x) => Unary::HardSwish {},
-                _ if number == 0.5 => match self.unary(self.with_number(gate, &Binary::Add {}).filter(|g| g.1 == 1.0)?.0)? {
-                    (Unary::Erf {}, of) => {
-                        let (of, scale) = self.with_number(of, &Binary::Mul {})?;
-                        (of == x && near(scale, std::f64::consts::FRAC_1_SQRT_2)).then_some(Unary::GeluErf {})?
+                _ if number == 0.5 => {
+                    match self.unary(self.with_number(gate, &Binary::Add {}).filter(|g| g.1 == 1.0)?.0)? {
+                        (Unary::Erf {}, of) => {
+                            let (of, scale) = self.with_number(of, &Binary::Mul {})?;
+                            (of == x && near(scale, std::f64::consts::FRAC_1_SQRT_2)).then_some(Unary::GeluErf {})?
+                        }
+                        (Unary::Tanh {}, of) => self.is_gelu_polynomial(of, x).then_some(Unary::GeluTanh {})?,
+                        _ => return None,
                     }
-                    (Unary::Tanh {}, of) => self.is_gelu_polynomial(of, x).then_some(Unary::GeluTanh {})?,
-                    _ => return None,
-                },
+                }
                 _ => return None,
             };
             Some((op.into(), vec![x]))

@@ -95,7 +95,11 @@ impl<'a> Rewriter<'a> {
 
     /// Emits a reshape, unless the shape is that already.
     pub(super) fn reshape(&mut self, new: ValueId, shape: &[u64]) -> Result<ValueId, FuncError> {
-        if self.value(new).ty.shape() == shape { Ok(new) } else { self.emit(Structured::Reshape { shape: shape.into() }, &[new]) }
+        if self.value(new).ty.shape() == shape {
+            Ok(new)
+        } else {
+            self.emit(Structured::Reshape { shape: shape.into() }, &[new])
+        }
     }
 
     /// Emits a constant.

@@ -64,7 +64,9 @@ fn emit(
             Some(Simpler::Value(value)) => return Ok(value),
             Some(Simpler::Op(simpler, on)) => (op, operands) = (simpler, on),
             Some(Simpler::Constant(tensor)) => return Ok(constant(r, known, tensor)),
-            Some(Simpler::OnConstant(simpler, x, tensor)) => (op, operands) = (simpler, vec![x, constant(r, known, tensor)]),
+            Some(Simpler::OnConstant(simpler, x, tensor)) => {
+                (op, operands) = (simpler, vec![x, constant(r, known, tensor)])
+            }
             None => break,
         }
     }
@@ -239,9 +241,7 @@ fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option
             is_whole.then_some(Simpler::Value(x))
         }
         Structured::Concat { .. } if operands.len() == 1 => Some(Simpler::Value(x)),
-        Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => {
-            Some(Simpler::Value(x))
-        }
+        Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => Some(Simpler::Value(x)),
         Structured::Where {} => {
             let [condition, a, b] = [operands[0], operands[1], operands[2]];
             let chosen = if r.as_splat(condition)? != 0.0 { a } else { b };

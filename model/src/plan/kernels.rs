@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value};
 use kiln_ir::{DType, Problem};
-use kiln_runtime::{Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, bf16};
+use kiln_runtime::{
+    Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, bf16,
+};
 
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;

@@ -18,8 +18,8 @@ use crate::error::ModelError;
 use arena::Arena;
 use memory::{Buffer, Placement};
 
-pub use kernels::Progress;
 pub(crate) use kernels::Kernels;
+pub use kernels::Progress;
 pub(crate) use threads::RuntimeThreads;
 
 /// Memory that a value is in.
@@ -195,14 +195,7 @@ struct Planner {
 
 impl Planner {
     /// Adds the value at a position.
-    fn add(
-        &mut self,
-        values: &[Value],
-        at: usize,
-        text: String,
-        packed: Option<PackedWeights>,
-        kernels: &Kernels,
-    ) {
+    fn add(&mut self, values: &[Value], at: usize, text: String, packed: Option<PackedWeights>, kernels: &Kernels) {
         let value = &values[at];
         let bytes = value.ty.bytes() as usize;
         let place = match &value.def {
@@ -264,7 +257,8 @@ impl Planner {
                 if !inner_is_whole || steps.get(first).is_some_and(|s| *s != 1) {
                     return None;
                 }
-                let elements = (0..shape.len()).map(|a| starts[a] * shape[a + 1..].iter().product::<u64>()).sum::<u64>();
+                let elements =
+                    (0..shape.len()).map(|a| starts[a] * shape[a + 1..].iter().product::<u64>()).sum::<u64>();
                 Some(Place { offset: from.offset + elements as usize * ty.element().bytes(), bytes, ..from })
             }
             _ => None,
@@ -288,17 +282,11 @@ impl Planner {
         }
         self.share(&mut results);
         let placement = memory::place(&self.buffers);
-        let constants = self.constants.into_iter().map(|(tensor, is_read)| {
-            tensor.filter(|_| is_read).map(|tensor| realigned(&tensor).unwrap_or(tensor))
-        });
-        Plan {
-            constants: constants.collect(),
-            steps: self.steps,
-            buffers: self.buffers,
-            placement,
-            arguments,
-            results,
-        }
+        let constants = self
+            .constants
+            .into_iter()
+            .map(|(tensor, is_read)| tensor.filter(|_| is_read).map(|tensor| realigned(&tensor).unwrap_or(tensor)));
+        Plan { constants: constants.collect(), steps: self.steps, buffers: self.buffers, placement, arguments, results }
     }
 
     /// Writes results of steps that can over operands that nothing reads any more.

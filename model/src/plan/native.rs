@@ -17,8 +17,9 @@ pub(super) fn action(
     match op {
         TensorOp::Unary(op) if all_f32 => elementwise(Op::Unary(op.clone()), operands, result),
         TensorOp::Binary(op) if all_f32 => elementwise(Op::Binary(op.clone()), operands, result),
-        TensorOp::Structured(op) => moved(layer, op, operands)
-            .or_else(|| if all_f32 { structured(op, operands) } else { None }),
+        TensorOp::Structured(op) => {
+            moved(layer, op, operands).or_else(|| if all_f32 { structured(op, operands) } else { None })
+        }
         _ => None,
     }
 }
@@ -181,8 +182,7 @@ fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Actio
         }
         Structured::Pool { kind, p, kernel, strides, pads, dilations, out, channels_last } => {
             let [kernel, strides, pads, dilations, out] = [kernel, strides, pads, dilations, out].map(|l| dims(l));
-            let windows =
-                Windows { kernel: &kernel, strides: &strides, pads: &pads, dilations: &dilations, out: &out };
+            let windows = Windows { kernel: &kernel, strides: &strides, pads: &pads, dilations: &dilations, out: &out };
             let plan = ops::Pool::new(*kind, u32::try_from(*p).ok()?, &shape, windows, *channels_last).ok()?;
             on_f32(0, move |threads, x, dst| plan.run(threads, x[0].expect("not in place"), dst))
         }
