@@ -100,6 +100,9 @@ pub struct VectorUnit {
     pub load_ports: u32,
     /// Vector stores per cycle.
     pub store_ports: u32,
+    /// Bytes of straight code beyond which it is fetched more slowly than it is executed: those of the instruction
+    /// cache. `None` where instructions are so short that this is not known to matter.
+    pub straight_code: Option<u64>,
     /// BF16 matrix, dot-product and conversion instructions are there.
     pub bf16: bool,
 }
@@ -171,6 +174,7 @@ const fn neon(fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
         fma_latency,
         load_ports,
         store_ports: 2,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -186,6 +190,7 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
         fma_latency,
         load_ports,
         store_ports: 1,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -202,6 +207,7 @@ const fn x86(isa: VectorIsa, lanes: u32, registers: u8, fma_pipes: u32) -> Vecto
         fma_latency: 4,
         load_ports: 2,
         store_ports: 1,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -258,7 +264,10 @@ impl Target {
             // Six micro-operations per cycle, as LLVM's scheduling model has it.
             "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 6),
             "x86-64-v3" => x64(vec![avx2, fma128], kib(32, 8), kib(512, 8)),
-            "x86-64-v4" => x64(vec![x86(VectorIsa::Avx512, 16, 32, 2), avx2, fma128], kib(48, 12), kib(2048, 16)),
+            "x86-64-v4" => {
+                let avx512 = VectorUnit { straight_code: Some(32 << 10), ..x86(VectorIsa::Avx512, 16, 32, 2) };
+                x64(vec![avx512, avx2, fma128], kib(48, 12), kib(2048, 16))
+            }
             sve_bits => {
                 let bits = sve_bits.strip_prefix("sve")?.parse().ok()?;
                 a64(vec![sve(bits, 2, 4, 2), neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4)

@@ -98,7 +98,13 @@ fn kernel() -> impl Strategy<Value = MicroKernel> {
             region,
         })
     };
-    let isa = prop_oneof![Just(VectorIsa::Neon), Just(VectorIsa::Sve), Just(VectorIsa::Avx512), Just(VectorIsa::Avx2), Just(VectorIsa::Fma128)];
+    let isa = prop_oneof![
+        Just(VectorIsa::Neon),
+        Just(VectorIsa::Sve),
+        Just(VectorIsa::Avx512),
+        Just(VectorIsa::Avx2),
+        Just(VectorIsa::Fma128)
+    ];
     let stmt = prop_oneof![
         3 => inst().prop_map(Stmt::Inst),
         1 => (any::<u64>(), inst(), prop::collection::vec(inst(), 0..4))
