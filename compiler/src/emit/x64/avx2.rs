@@ -26,7 +26,6 @@ use super::demand::Demand;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::{MicroKernel, Permute, V};
-use crate::target::VectorIsa;
 
 /// `vblendps`: the odd words from the second operand.
 const ODD_WORDS: u32 = 0b1010_1010;
@@ -45,7 +44,6 @@ const HIGH_HALVES: u32 = 0x31;
 pub(super) struct Avx2;
 
 impl Isa for Avx2 {
-    const NAME: VectorIsa = VectorIsa::Avx2;
     const LANES: u16 = 8;
     const REGISTERS: u8 = 16;
     const CODES: Codes = Codes {

@@ -16,7 +16,6 @@ use super::demand::Demand;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::{MicroKernel, Permute, V};
-use crate::target::VectorIsa;
 use mask::{Masks, SCRATCH};
 
 /// Words of a register.
@@ -32,7 +31,6 @@ pub(super) struct Avx512 {
 }
 
 impl Isa for Avx512 {
-    const NAME: VectorIsa = VectorIsa::Avx512;
     const LANES: u16 = WORDS as u16;
     const REGISTERS: u8 = 32;
     const CODES: Codes = Codes {

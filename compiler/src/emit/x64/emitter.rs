@@ -18,7 +18,6 @@ use super::error;
 use super::pointers::{Pointers, memory};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Permute, Shift, Stmt, Unary, V};
-use crate::target::VectorIsa;
 
 /// Loop heads start at a multiple of this many bytes.
 const LOOP_ALIGN: usize = 32;
@@ -29,8 +28,6 @@ const MAGNITUDE: u32 = u32::MAX >> 1;
 
 /// An instruction set as data.
 pub(super) trait Isa: Sized {
-    /// Which one.
-    const NAME: VectorIsa;
     /// f32 lanes of a register.
     const LANES: u16;
     /// Vector registers, at most [`MAX_REGISTERS`].
@@ -333,7 +330,6 @@ impl<I: Isa> Emitter<'_, I> {
 fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
     let (most_lanes, most_registers) = (I::LANES, I::REGISTERS);
     let require = |holds: bool, what: &dyn Fn() -> String| if holds { Ok(()) } else { Err(error(mk, what())) };
-    require(mk.isa == I::NAME, &|| format!("it is written for {}", mk.isa))?;
     require(mk.lanes == I::LANES.into(), &|| format!("registers have {most_lanes} lanes, not {}", mk.lanes))?;
     require(mk.registers <= most_registers, &|| format!("there are {most_registers} registers, not {}", mk.registers))?;
     for stmt in &mk.body {
