@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use kiln_compiler::{Artifact, Options, Stage, Target, compile};
 use kiln_ir::Problem;
 
-const TARGETS: [&str; 3] = ["neoverse-n1", "neoverse-v1", "x86-64-v3"];
+/// Each with the step through the list: what x86-64-v4 has of its own shows in a few.
+const TARGETS: [(&str, usize); 4] = [("neoverse-n1", 1), ("neoverse-v1", 1), ("x86-64-v3", 1), ("x86-64-v4", 4)];
 /// Longer listings are cut down to one K loop: a reviewer reads no more.
 const LISTING_LINES: usize = 150;
 
@@ -71,9 +72,9 @@ fn stages() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| {
-        for target in TARGETS {
+        for (target, step) in TARGETS {
             let parsed: Target = target.parse().unwrap();
-            for problem in problems() {
+            for problem in problems().into_iter().step_by(step) {
                 let options = Options { constant_weights: problem.1, ..Options::default() };
                 let artifact = compile(&problem.0, &parsed, &options).unwrap();
                 insta::assert_snapshot!(name(&problem, target), content(&artifact));
@@ -86,9 +87,13 @@ fn stages() {
 #[test]
 fn every_snapshot_is_referred_to() {
     let problems = problems();
-    let expected: BTreeSet<String> =
-        TARGETS.iter().flat_map(|t| problems.iter().map(move |p| format!("{}.snap", name(p, t)))).collect();
-    assert_eq!(expected.len(), TARGETS.len() * problems.len(), "a problem is listed twice");
+    let names = |(target, step): (&str, usize)| {
+        problems.iter().step_by(step).map(|p| format!("{}.snap", name(p, target))).collect::<Vec<_>>()
+    };
+    let expected: Vec<String> = TARGETS.into_iter().flat_map(names).collect();
+    let count = expected.len();
+    let expected: BTreeSet<String> = expected.into_iter().collect();
+    assert_eq!(expected.len(), count, "a problem is listed twice");
     let files = std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let stale: Vec<String> = files.filter(|f| !expected.contains(f)).collect();
     if std::env::var_os("KILN_BLESS").is_some() {

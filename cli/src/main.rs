@@ -70,9 +70,9 @@ or the path of a .kiln file with a tensor function that is one kernel:
       return %2
     }
 
-Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, each with modifiers such as -sve,
-+bf16, -avx2 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine. KILN_FPMATH_MODE is the fpmath of f32
-problems that do not say one.
+Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, x86-64-v4, each with modifiers
+such as -sve, +bf16, -avx512 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine. KILN_FPMATH_MODE is the
+fpmath of f32 problems that do not say one.
 
 Exit status: 0 success, 1 a check failed, 2 bad usage or input.";
 

@@ -4,11 +4,12 @@
 //! scheduling and emission may ask for: instruction sets, vector length, registers, pipes and caches. Nothing here looks
 //! at the machine the compiler runs on, so any host compiles the same bytes for a target.
 //!
-//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx2`, `-fma128`, `+l1d=BYTES`,
-//! `+l2=BYTES` (bytes with an optional `k` or `m` suffix). `CORE` is one of [`Target::CORES`]. Letters may be of either case.
+//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx512`, `-avx2`, `-fma128`,
+//! `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix). `CORE` is one of [`Target::CORES`]. Letters may be of either case.
 //!
 //! Sources of the figures: the Arm Neoverse N1, V1 and V2 software optimisation guides and LLVM's scheduling models for
-//! pipes and latencies; the AWS Graviton technical guide for caches; AMD's Zen 3 optimisation guide for `x86-64-v3`.
+//! pipes and latencies; the AWS Graviton technical guide for caches; AMD's Zen 3 optimisation guide for `x86-64-v3`; Intel's
+//! optimisation manual on Sapphire Rapids (Golden Cove) for `x86-64-v4`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,8 @@ pub enum VectorIsa {
     Neon,
     /// AArch64 Scalable Vector Extension at the target's vector length.
     Sve,
+    /// x86 AVX-512 F, BW, DQ and VL, 512-bit.
+    Avx512,
     /// x86 AVX2 with FMA, 256-bit.
     Avx2,
     /// x86 AVX with FMA, 128-bit registers only.
@@ -40,13 +43,15 @@ pub enum VectorIsa {
 
 impl VectorIsa {
     /// Every vector instruction set.
-    pub const ALL: &'static [VectorIsa] = &[VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx2, VectorIsa::Fma128];
+    pub const ALL: &'static [VectorIsa] =
+        &[VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx512, VectorIsa::Avx2, VectorIsa::Fma128];
 
     /// The word in schedules, micro-kernels and target modifiers.
     pub const fn name(self) -> &'static str {
         match self {
             VectorIsa::Neon => "neon",
             VectorIsa::Sve => "sve",
+            VectorIsa::Avx512 => "avx512",
             VectorIsa::Avx2 => "avx2",
             VectorIsa::Fma128 => "fma128",
         }
@@ -95,6 +100,9 @@ pub struct VectorUnit {
     pub load_ports: u32,
     /// Vector stores per cycle.
     pub store_ports: u32,
+    /// Bytes of straight code beyond which it is fetched more slowly than it is executed: those of the instruction
+    /// cache. `None` where instructions are so short that this is not known to matter.
+    pub straight_code: Option<u64>,
     /// BF16 matrix, dot-product and conversion instructions are there.
     pub bf16: bool,
 }
@@ -166,6 +174,7 @@ const fn neon(fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
         fma_latency,
         load_ports,
         store_ports: 2,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -181,6 +190,7 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
         fma_latency,
         load_ports,
         store_ports: 1,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -197,6 +207,7 @@ const fn x86(isa: VectorIsa, lanes: u32, registers: u8, fma_pipes: u32) -> Vecto
         fma_latency: 4,
         load_ports: 2,
         store_ports: 1,
+        straight_code: None,
         bf16: false,
     }
 }
@@ -218,6 +229,7 @@ impl Target {
         "sve1024",
         "sve2048",
         "x86-64-v3",
+        "x86-64-v4",
     ];
 
     fn core(word: &str) -> Option<Target> {
@@ -233,23 +245,29 @@ impl Target {
             l2,
             dispatch,
         };
+        let x64 = |units, l1d, l2| Target {
+            core,
+            modifiers: vec![],
+            arch: Arch::X86_64,
+            units,
+            bf16: false,
+            line: 64,
+            l1d,
+            l2,
+            dispatch: 6,
+        };
+        let (avx2, fma128) = (x86(VectorIsa::Avx2, 8, 16, 2), x86(VectorIsa::Fma128, 4, 12, 1));
         Some(match core {
             "armv8" => a64(vec![neon(2, 4, 2)], false, kib(32, 4), kib(512, 8), 3),
             "neoverse-n1" => a64(vec![neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4),
             "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], true, kib(64, 4), kib(1024, 8), 8),
             // Six micro-operations per cycle, as LLVM's scheduling model has it.
             "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 6),
-            "x86-64-v3" => Target {
-                core,
-                modifiers: vec![],
-                arch: Arch::X86_64,
-                units: vec![x86(VectorIsa::Avx2, 8, 16, 2), x86(VectorIsa::Fma128, 4, 12, 1)],
-                bf16: false,
-                line: 64,
-                l1d: kib(32, 8),
-                l2: kib(512, 8),
-                dispatch: 6,
-            },
+            "x86-64-v3" => x64(vec![avx2, fma128], kib(32, 8), kib(512, 8)),
+            "x86-64-v4" => {
+                let avx512 = VectorUnit { straight_code: Some(32 << 10), ..x86(VectorIsa::Avx512, 16, 32, 2) };
+                x64(vec![avx512, avx2, fma128], kib(48, 12), kib(2048, 16))
+            }
             sve_bits => {
                 let bits = sve_bits.strip_prefix("sve")?.parse().ok()?;
                 a64(vec![sve(bits, 2, 4, 2), neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4)
@@ -291,7 +309,7 @@ impl Target {
     fn apply(&mut self, word: &str) -> Result<(), TargetError> {
         let expected = match self.arch {
             Arch::Aarch64 => "+bf16, -bf16, -sve, -neon, +l1d=BYTES or +l2=BYTES",
-            Arch::X86_64 => "-avx2, -fma128, +l1d=BYTES or +l2=BYTES",
+            Arch::X86_64 => "-avx512, -avx2, -fma128, +l1d=BYTES or +l2=BYTES",
         };
         let unknown = || TargetError::UnknownModifier { word: word.into(), core: self.core, expected };
         if let Some(isa) = word.strip_prefix('-').and_then(VectorIsa::from_name) {
@@ -408,6 +426,8 @@ mod tests {
         let neon = "neoverse-v1".parse::<Target>().unwrap().only(VectorIsa::Neon).unwrap();
         assert_eq!(neon.to_string(), "neoverse-v1-sve");
         assert_eq!(neon.to_string().parse::<Target>().unwrap(), neon);
+        let avx2 = "x86-64-v4".parse::<Target>().unwrap().only(VectorIsa::Avx2).unwrap();
+        assert_eq!(avx2.to_string(), "x86-64-v4-avx512-fma128");
     }
 
     #[test]

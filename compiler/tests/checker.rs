@@ -15,7 +15,7 @@ use kiln_ir::nest::{Init, Stmt, Tile};
 use kiln_ir::{LoopNest, PostOp, Problem};
 
 /// Every vector unit, several vector lengths, and units that have a core to themselves.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "armv8",
     "neoverse-n1",
     "neoverse-v1",
@@ -26,6 +26,7 @@ const TARGETS: [&str; 10] = [
     "sve2048-neon",
     "x86-64-v3",
     "x86-64-v3-avx2",
+    "x86-64-v4",
 ];
 const EPILOGUES: [&str; 4] = ["", " +bias", " +relu", " +bias+relu"];
 /// Micro-kernels with more operations are not interpreted.

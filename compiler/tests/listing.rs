@@ -74,6 +74,11 @@ const SCHEDULES: &[(&str, &str, &str)] = &[
         "avx2 parallel=n; n 0..48 tile 6x16 mc=12 nc=16 kc=70 unroll=1 order=nm lhs=block rhs=panel; n 48..53 tile 5x5 mc=25 nc=5 kc=70 unroll=2 order=mn lhs=inplace rhs=inplace",
     ),
     (
+        "25x70:70x101 +relu",
+        "x86-64-v4",
+        "avx512 parallel=n; n 0..96 tile 9x48 mc=18 nc=96 kc=70 unroll=1 order=nm lhs=block rhs=panel; n 96..101 tile 25x5 mc=25 nc=5 kc=70 unroll=2 order=mn lhs=inplace rhs=inplace",
+    ),
+    (
         "25x70:70x64 +bias+relu",
         "x86-64-v3-avx2",
         "fma128 parallel=m; n 0..64 tile 4x8 mc=12 nc=32 kc=32 unroll=4 order=mn lhs=block rhs=block",
@@ -209,6 +214,11 @@ fn assert_same(a: &Artifact, code: &[u8], assembler: &str) {
 #[test]
 fn avx2() {
     check("x86-64-v3");
+}
+
+#[test]
+fn avx512() {
+    check("x86-64-v4");
 }
 
 #[test]

@@ -170,11 +170,17 @@ pub enum LimitError {
 /// `target` without the instruction sets above `isa`: the meaning of `KILN_MAX_CPU_ISA`.
 ///
 /// Words, in either case: `default` (no limit); on AArch64 `advanced_simd`, `sve_128`, `sve_256`, `sve_512`; on x86-64
-/// `avx2`. SVE code runs at one vector length only, so vectors longer than the limit mean no SVE, not shorter vectors.
+/// `avx2`, `avx512_core`. SVE code runs at one vector length only, so vectors longer than the limit mean no SVE, not shorter vectors.
 pub fn limit(target: &Target, isa: &str) -> Result<Target, LimitError> {
     let word = isa.trim().to_ascii_lowercase();
     let max_sve_bits = match (target.arch, word.as_str()) {
-        (_, "default") | (Arch::X86_64, "avx2") => return Ok(target.clone()),
+        (_, "default") | (Arch::X86_64, "avx512_core") => return Ok(target.clone()),
+        (Arch::X86_64, "avx2") => {
+            return match target.unit(VectorIsa::Avx512) {
+                Some(_) => Ok(format!("{target}-avx512").parse()?),
+                None => Ok(target.clone()),
+            };
+        }
         (Arch::Aarch64, "advanced_simd") => 0,
         (Arch::Aarch64, "sve_128") => 128,
         (Arch::Aarch64, "sve_256") => 256,
@@ -182,7 +188,7 @@ pub fn limit(target: &Target, isa: &str) -> Result<Target, LimitError> {
         (arch, _) => {
             let expected = match arch {
                 Arch::Aarch64 => "advanced_simd, sve_128, sve_256, sve_512, default",
-                Arch::X86_64 => "avx2, default",
+                Arch::X86_64 => "avx2, avx512_core, default",
             };
             return Err(LimitError::UnknownIsa { word, target: Box::new(target.clone()), expected });
         }
@@ -231,6 +237,8 @@ mod tests {
         assert_eq!(missing("x86-64-v3", "armv8"), [Missing::Architecture(Arch::Aarch64)]);
         assert_eq!(missing("x86-64-v3-avx2", "x86-64-v3"), [Missing::Unit(VectorIsa::Avx2)]);
         assert_eq!(missing("x86-64-v3+l2=1m", "x86-64-v3-avx2"), []);
+        assert_eq!(missing("x86-64-v4", "x86-64-v3"), []);
+        assert_eq!(missing("x86-64-v3", "x86-64-v4"), [Missing::Unit(VectorIsa::Avx512)]);
     }
 
     #[test]
@@ -254,6 +262,9 @@ mod tests {
         assert_eq!(limited("neoverse-v2", "sve_128"), "neoverse-v2");
         assert_eq!(limited("neoverse-n1", "advanced_simd"), "neoverse-n1");
         assert_eq!(limited("x86-64-v3+l2=1m", " AVX2 "), "x86-64-v3+l2=1m");
+        assert_eq!(limited("x86-64-v4+l2=1m", "avx2"), "x86-64-v4+l2=1m-avx512");
+        assert_eq!(limited("x86-64-v4", "avx512_core"), "x86-64-v4");
+        assert_eq!(limited("x86-64-v3", "avx512_core"), "x86-64-v3");
         assert_eq!(limited("sve2048", "default"), "sve2048");
     }
 

@@ -43,7 +43,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `default` |
+//! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `avx512_core`, `default` |
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
 //! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes |

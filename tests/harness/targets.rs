@@ -1,18 +1,26 @@
 //! The targets that this machine, or the emulator, can execute.
 
+use kiln_compiler::target::VectorIsa;
 use kiln_runtime::{Target, cpu};
 
 /// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of
-/// its vector units alone; those of them that `KILN_ONLY_TARGETS` names, where it is set.
+/// its vector units alone; with AVX-512, what a processor without it would be in place of the latter; those of them that `KILN_ONLY_TARGETS` names, where it is set.
 pub fn runnable() -> Vec<Target> {
     let host = without_cache_sizes(&cpu::detect().expect("this processor has a target"));
-    let alone: Vec<Target> = host.units.iter().filter_map(|u| host.only(u.isa)).filter(|t| *t != host).collect();
-    let mut all = [vec![host], alone].concat();
+    let mut all = match host.unit(VectorIsa::Avx512) {
+        Some(_) => [vec![host], with_units_alone("x86-64-v3".parse().expect("a target"))].concat(),
+        None => with_units_alone(host),
+    };
     if let Ok(only) = std::env::var("KILN_ONLY_TARGETS") {
         all.retain(|target| only.split(',').any(|name| *name == target.to_string()));
         assert!(!all.is_empty(), "KILN_ONLY_TARGETS=`{only}` leaves no target that runs here");
     }
     all
+}
+
+fn with_units_alone(target: Target) -> Vec<Target> {
+    let alone = target.units.iter().filter_map(|u| target.only(u.isa)).filter(|t| *t != target).collect();
+    [vec![target], alone].concat()
 }
 
 /// Whether this is an emulated processor, on which tests do less.

@@ -9,7 +9,7 @@ use kiln_ir::Problem;
 use crate::process::Result;
 
 /// One per way of vectorizing.
-const TARGETS: &[&str] = &["neoverse-n1", "neoverse-v1", "neoverse-v2", "sve512", "x86-64-v3"];
+const TARGETS: &[&str] = &["neoverse-n1", "neoverse-v1", "neoverse-v2", "sve512", "x86-64-v3", "x86-64-v4"];
 
 const EPILOGUES: &[&str] = &["", " +bias", " +bias+relu"];
 

@@ -85,6 +85,7 @@ fn model(target: &Target) -> Option<&'static str> {
         ("sve128", "neoverse-v2"),
         ("sve256", "neoverse-v1"),
         ("x86-64-v3", "znver3"),
+        ("x86-64-v4", "sapphirerapids"),
     ];
     let name = target.to_string();
     MODELS

@@ -83,7 +83,7 @@ pub enum Arguments {
 pub fn arguments(mk: &MicroKernel) -> Arguments {
     let most = match mk.isa {
         VectorIsa::Sve | VectorIsa::Neon => a64::REGISTER_PARAMS,
-        VectorIsa::Avx2 => x64::MAX_PARAMS,
+        VectorIsa::Avx512 | VectorIsa::Avx2 => x64::MAX_PARAMS,
         // Cranelift passes the rest in memory.
         VectorIsa::Fma128 => usize::MAX,
     };
@@ -95,7 +95,7 @@ pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> 
     match mk.isa {
         VectorIsa::Sve => a64::sve::emit(mk, target, arguments),
         VectorIsa::Neon => a64::neon::emit(mk, target, arguments),
-        VectorIsa::Avx2 => x64::avx2::emit(mk, arguments),
+        VectorIsa::Avx512 | VectorIsa::Avx2 => x64::emit(mk, arguments),
         VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
     }
 }

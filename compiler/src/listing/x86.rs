@@ -1,7 +1,8 @@
 //! x86-64, by iced-x86, in Intel syntax.
 //!
 //! An instruction often has several encodings and assemblers choose one. Pseudo prefixes in braces, which GNU as and LLVM
-//! share, ask for another: `{disp8}` and `{disp32}` for the size of a displacement, `{vex3}` for the long VEX prefix.
+//! share, ask for another: `{disp8}` and `{disp32}` for the size of a displacement, `{vex3}` for the long VEX prefix, `{evex}` for
+//! the EVEX prefix where a VEX prefix would do.
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic, NumberBase, OpKind,
@@ -52,6 +53,7 @@ fn line(i: &Instruction, bytes: &[u8], formatter: &mut IntelFormatter) -> Line {
             line.canonical = nop(bytes).is_some();
         }
         _ if is_swapped_for_short_vex(i, bytes) => line.text.insert_str(0, "{vex3} "),
+        _ if needs_no_evex(i, bytes) => line.text.insert_str(0, "{evex} "),
         _ => {}
     }
     line
@@ -117,6 +119,17 @@ fn has_shorter_immediate(i: &Instruction, bytes: &[u8]) -> bool {
         Some(0xf6 | 0xf7) => to_accumulator && i.mnemonic() == Mnemonic::Test,
         _ => false,
     }
+}
+
+/// Whether an instruction with an EVEX prefix has nothing that takes one.
+fn needs_no_evex(i: &Instruction, bytes: &[u8]) -> bool {
+    // In 64-bit mode nothing else starts so.
+    const EVEX: u8 = 0x62;
+    let of_evex = |r: Register| r.is_zmm() || r.is_k() || (r.is_vector_register() && r.number() >= 16);
+    bytes[0] == EVEX
+        && !i.has_op_mask()
+        && !i.is_broadcast()
+        && !(0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && of_evex(i.op_register(n)))
 }
 
 /// Only the first source can be one of registers 8 to 15 after a 2-byte VEX prefix. LLVM swaps the sources of

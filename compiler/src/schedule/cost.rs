@@ -24,6 +24,11 @@ const L2_BANDWIDTH: f64 = 16.0;
 const L3_BANDWIDTH: f64 = 10.0;
 /// Cycles by which the first line of each run exceeds that: no prefetcher follows runs across pages.
 const L3_RUN: f64 = 2.0;
+/// Bytes of a product and of a load in code that is not a loop, with the displacements that it needs.
+const PRODUCT_BYTES: f64 = 6.0;
+const LOAD_BYTES: f64 = 10.0;
+/// Micro-kernels that take turns along a line of pixels: its first tile, the inner ones, its last.
+const LINE_KERNELS: f64 = 3.0;
 /// Cycles per run that is read from another page than the run before, where a panel spans more pages than the first-level
 /// translation buffer holds.
 const TRANSLATION: f64 = 0.25;
@@ -268,6 +273,7 @@ fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit,
         }
         let calls = (count * strips) as f64;
         let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
+        let per_step = per_step.max(fetch_code_per_step(c, form, unit, r, rows));
         let compute = per_step * k;
         let fetch = match &c.window {
             _ if !with_memory => Fetch::default(),
@@ -305,6 +311,20 @@ fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit,
         p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
     }
     p
+}
+
+/// Cycles per step of K to fetch the code of a tile: 0 if it stays in the instruction cache. Steps of a window that do not follow
+/// each other in memory are no loop.
+fn fetch_code_per_step(c: &Contraction, form: Form, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
+    let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return 0.0 };
+    let vectors = r.nr.div_ceil(u64::from(unit.lanes)) as f64;
+    let bytes = rows as f64 * vectors * PRODUCT_BYTES + (rows as f64 + vectors) * LOAD_BYTES;
+    let neighbours = form != Form::Depthwise && (c.lhs.col == 1 || r.lhs == LhsAccess::Block);
+    let taps = w.axes.last().filter(|a| neighbours && a.dilation == 1).map_or(1, |a| a.kernel);
+    let run = (w.channels * taps).min(r.kc).max(1);
+    let of_run = if run >= 2 * r.unroll { r.unroll + run % r.unroll } else { run };
+    let code = bytes * (r.kc.div_ceil(run) * of_run) as f64;
+    if LINE_KERNELS * code > most as f64 { bytes / L2_BANDWIDTH } else { 0.0 }
 }
 
 /// Cycles to fetch operands: from the second-level cache, and from behind it.

@@ -39,6 +39,15 @@ pub struct Generator {
     streams: BTreeSet<(u8, i64)>,
 }
 
+/// f32 lanes of a register.
+pub fn lanes(isa: VectorIsa) -> u16 {
+    match isa {
+        VectorIsa::Avx512 => 16,
+        VectorIsa::Avx2 => 8,
+        _ => 4,
+    }
+}
+
 /// Streams of a loop for which there are registers.
 const STREAMS: usize = 8;
 
@@ -57,11 +66,13 @@ impl Generator {
 
     pub fn kernel(&mut self, isa: VectorIsa) -> MicroKernel {
         self.isa = isa;
-        self.lanes = if isa == VectorIsa::Avx2 { 8 } else { 4 };
+        let registers: u8 = if isa == VectorIsa::Avx512 { 32 } else { 16 };
+        self.lanes = lanes(isa);
         let count = if self.random.once_in(4) { 7 + self.random.below(6) } else { 2 + self.random.below(4) };
         self.params = (0..count).map(|i| self.param(i)).collect();
         // All registers, often: the harder for temporaries.
-        let used = if self.random.once_in(2) { 16 } else { 3 + self.random.below(13) as usize };
+        let others = u64::from(registers) - 3;
+        let used = if self.random.once_in(2) { registers.into() } else { 3 + self.random.below(others) as usize };
         self.states = vec![State::Unwritten; used];
         let mut body = vec![];
         for d in 0..used as u8 {
@@ -91,13 +102,15 @@ impl Generator {
             }
         }
         let (lanes, params) = (self.lanes.into(), self.params.clone());
-        MicroKernel { name: "uk".into(), isa, lanes, registers: 16, params, body }
+        MicroKernel { name: "uk".into(), isa, lanes, registers, params, body }
     }
 
     fn param(&mut self, i: u64) -> Param {
         let dtype = self.random.pick(&[DType::F32, DType::Bf16]);
         let access = if i.is_multiple_of(2) { Access::Read } else { Access::ReadWrite };
-        let row_bytes = (24 + self.random.below(200)) * dtype.bytes() as u64;
+        // What a register holds, and what it moves by.
+        let least = u64::from(16 + self.lanes).max(24);
+        let row_bytes = (least + self.random.below(200)) * dtype.bytes() as u64;
         Param { name: format!("p{i}"), dtype, access, region: Region { rows: 1, row_bytes, row_stride: row_bytes } }
     }
 
@@ -147,7 +160,6 @@ impl Generator {
         self.streams.insert((param, step * size));
         let elements_there = self.params[usize::from(param)].region.row_bytes as i64 / size;
         let moved = step * (self.trips.unwrap_or(1) as i64 - 1);
-        // 24 elements and more hold a register and what it moves by.
         let (lowest, highest) = ((-moved).max(0), elements_there - i64::from(elements) - moved.max(0));
         assert!(lowest <= highest, "{elements} of {elements_there}, moved {moved}");
         let offset = match self.random.below(4) {
@@ -242,7 +254,7 @@ impl Generator {
                 let d = self.written(false)?;
                 let lane = self.random.below(4) as u8;
                 self.set(d, State::Number);
-                let by_element = self.isa != VectorIsa::Avx2 && self.random.once_in(2);
+                let by_element = self.isa == VectorIsa::Fma128 && self.random.once_in(2);
                 return one(if by_element { Op::FmaLane { d, a, b, lane } } else { Op::Fma { d, a, b } });
             }
             2 => Op::PairAdd { d, a, b },
@@ -288,7 +300,7 @@ impl Generator {
                 let bits = self.random.pick(&[32, 64]);
                 // Cranelift would keep a mask for it behind the code.
                 let is_masked = bits == 32 && matches!(f, Permute::TrnEven | Permute::TrnOdd);
-                let bits = if is_masked && self.isa != VectorIsa::Avx2 { 64 } else { bits };
+                let bits = if is_masked && self.isa == VectorIsa::Fma128 { 64 } else { bits };
                 Op::Permute { f, bits, d, a, b }
             }
             2 if self.random.once_in(2) => Op::Unary { f: Unary::Abs, d, a },
@@ -331,7 +343,8 @@ impl Set {
     /// Panics unless every operation was there.
     pub fn assert_complete(&self, isa: VectorIsa) {
         // By element or with every permutation.
-        let (lanes, by_element, masked) = if isa == VectorIsa::Avx2 { (8, 0, 0) } else { (4, 1, 2) };
+        let (by_element, masked) = if isa == VectorIsa::Fma128 { (1, 2) } else { (0, 0) };
+        let lanes = usize::from(lanes(isa));
         // Loads and stores of every length, loads of lanes and a broadcast, for both types.
         let memory = 2 * (2 * lanes + 4 + 1);
         // Zero, Const, Fma, PairAdd.

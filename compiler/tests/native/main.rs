@@ -23,14 +23,25 @@ use kiln_compiler::target::{Arch, Target, VectorIsa};
 use memory::Placement;
 
 const KERNELS: u64 = 4000;
+const X86: [VectorIsa; 3] = [VectorIsa::Avx512, VectorIsa::Avx2, VectorIsa::Fma128];
 
 fn target(isa: VectorIsa) -> Target {
-    let name = if isa == VectorIsa::Avx2 { "x86-64-v3" } else { "x86-64-v3-avx2" };
+    let name = match isa {
+        VectorIsa::Avx512 => "x86-64-v4",
+        VectorIsa::Avx2 => "x86-64-v3",
+        _ => "x86-64-v3-avx2",
+    };
     name.parse().unwrap()
 }
 
-/// Whether this machine executes what is tested.
-fn is_supported() -> bool {
+/// Whether this machine executes `isa`.
+fn is_supported(isa: VectorIsa) -> bool {
+    if isa == VectorIsa::Avx512 {
+        return is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+    }
     let supported = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     assert!(supported || std::env::var_os("CI").is_none(), "CI must execute AVX2");
     supported
@@ -48,7 +59,7 @@ fn check(mk: &MicroKernel, meaning: &MicroKernel, arguments: Arguments, data: &[
 }
 
 fn random_kernels(isa: VectorIsa) {
-    if !is_supported() {
+    if !is_supported(isa) {
         return;
     }
     let mut set = Set::default();
@@ -73,6 +84,11 @@ fn avx2_computes_what_the_interpreter_does() {
 }
 
 #[test]
+fn avx512_computes_what_the_interpreter_does() {
+    random_kernels(VectorIsa::Avx512);
+}
+
+#[test]
 fn fma128_computes_what_the_interpreter_does() {
     random_kernels(VectorIsa::Fma128);
 }
@@ -92,7 +108,7 @@ fn changed(mk: &MicroKernel, change: impl Fn(&Op) -> Option<Op>) -> Option<Micro
 /// Code that means something else must be told apart: from most kernels, as others overwrite what differs.
 #[test]
 fn other_code_is_found_out() {
-    if !is_supported() {
+    if !is_supported(VectorIsa::Avx2) {
         return;
     }
     let changes: [fn(&Op) -> Option<Op>; 5] = [
@@ -134,12 +150,10 @@ fn other_code_is_found_out() {
 /// Every upper half of an f32, with lower halves around each place where rounding changes.
 #[test]
 fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
-    if !is_supported() {
-        return;
-    }
     const LOWER: [u32; 8] = [0, 1, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff];
     let words: Vec<u8> = (0..=0xffff_u32).flat_map(|h| LOWER.map(|l| h << 16 | l)).flat_map(u32::to_le_bytes).collect();
-    for (isa, lanes) in [(VectorIsa::Avx2, 8), (VectorIsa::Fma128, 4)] {
+    for isa in X86.into_iter().filter(|isa| is_supported(*isa)) {
+        let lanes = usize::from(generate::lanes(isa));
         let bytes = words.len();
         let text = format!(
             "microkernel uk {isa} lanes={lanes} registers=16 {{
@@ -181,7 +195,7 @@ fn line_of(f: &Function, at: usize) -> String {
 /// Listings of random kernels assemble back, most instructions as text.
 #[test]
 fn listings_assemble_to_the_code() {
-    for isa in [VectorIsa::Avx2, VectorIsa::Fma128] {
+    for isa in X86 {
         let functions: Vec<_> = (0..300)
             .map(|seed| {
                 let mk = Generator::new(seed).kernel(isa);

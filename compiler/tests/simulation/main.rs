@@ -9,7 +9,7 @@ use kiln_compiler::{Options, Target, compile};
 use kiln_ir::{DType, Problem, Role, Sums};
 
 /// Every vector unit, with and without BF16, several vector lengths.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "armv8",
     "armv8+bf16",
     "neoverse-v1",
@@ -21,6 +21,7 @@ const TARGETS: [&str; 11] = [
     "sve2048+bf16-neon",
     "x86-64-v3",
     "x86-64-v3-avx2",
+    "x86-64-v4",
 ];
 
 /// Problems of every kind, small enough to be interpreted.

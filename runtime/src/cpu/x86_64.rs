@@ -11,6 +11,8 @@ pub(super) struct Core {
     pub avx2: bool,
     /// Three-operand fused multiply-add.
     pub fma: bool,
+    /// AVX-512 F, BW, DQ and VL, with all of the registers saved by the operating system.
+    pub avx512: bool,
     /// First-level data cache in bytes.
     pub l1d: Option<u64>,
     /// Second-level cache in bytes.
@@ -25,7 +27,7 @@ impl Core {
                 return Err(CpuError::Missing { feature, arch: "x86-64" });
             }
         }
-        let mut target: Target = "x86-64-v3".parse()?;
+        let mut target: Target = if self.avx512 { "x86-64-v4" } else { "x86-64-v3" }.parse()?;
         for (modifier, bytes) in [("l1d", self.l1d), ("l2", self.l2)] {
             let Some(bytes) = bytes else { continue };
             let size = match bytes {
@@ -49,6 +51,10 @@ mod host {
         super::Core {
             avx2: is_x86_feature_detected!("avx2"),
             fma: is_x86_feature_detected!("fma"),
+            avx512: is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl"),
             l1d: cache_bytes(1),
             l2: cache_bytes(2),
         }
@@ -90,7 +96,7 @@ pub(super) use host::ask;
 mod tests {
     use super::*;
 
-    const CORE: Core = Core { avx2: true, fma: true, l1d: Some(32 << 10), l2: Some(512 << 10) };
+    const CORE: Core = Core { avx2: true, fma: true, avx512: false, l1d: Some(32 << 10), l2: Some(512 << 10) };
 
     #[test]
     fn only_caches_that_differ_are_named() {
@@ -99,6 +105,9 @@ mod tests {
         assert_eq!(name(Core { l2: Some(1 << 20), ..CORE }), "x86-64-v3+l2=1m");
         assert_eq!(name(Core { l1d: Some(48 << 10), l2: Some(1280 << 10), ..CORE }), "x86-64-v3+l1d=48k+l2=1280k");
         assert_eq!(name(Core { l1d: None, l2: None, ..CORE }), "x86-64-v3");
+        let wide = Core { avx512: true, l1d: Some(48 << 10), ..CORE };
+        assert_eq!(name(Core { l2: Some(2 << 20), ..wide }), "x86-64-v4");
+        assert_eq!(name(Core { l2: Some(1 << 20), ..wide }), "x86-64-v4+l2=1m");
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl Loop {
     pub fn isa(&self) -> VectorIsa {
         let accumulator = self.body.iter().find(|i| multiplies(i)).and_then(|i| i.split_whitespace().nth(1));
         match accumulator {
+            Some(r) if r.starts_with("zmm") => VectorIsa::Avx512,
             Some(r) if r.starts_with('z') => VectorIsa::Sve,
             Some(r) if r.starts_with("ymm") => VectorIsa::Avx2,
             Some(r) if r.starts_with("xmm") => VectorIsa::Fma128,
@@ -108,5 +109,6 @@ driver:
         let loops = multiplying_loops(text);
         assert_eq!((loops.len(), loops[0].body.len(), loops[0].isa()), (1, 3, VectorIsa::Avx2));
         assert!(loops[0].body[0].ends_with("[rdi]"));
+        assert_eq!(multiplying_loops(&text.replace("ymm", "zmm"))[0].isa(), VectorIsa::Avx512);
     }
 }

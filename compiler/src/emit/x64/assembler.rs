@@ -62,7 +62,7 @@ impl<'a> Assembler<'a> {
     pub(super) fn put(&mut self, instruction: Result<Instruction, IcedError>) -> Result<(), EmitError> {
         self.len += instruction
             .and_then(|i| self.encoder.encode(&i, self.len as u64))
-            .map_err(|e| super::avx2::error(self.mk, e.to_string()))?;
+            .map_err(|e| super::error(self.mk, e.to_string()))?;
         Ok(())
     }
 

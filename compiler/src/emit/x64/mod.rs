@@ -1,12 +1,40 @@
-//! x86-64 micro-kernels, encoded with `iced-x86`.
+//! x86-64 micro-kernels, encoded with `iced-x86`: vector register `vN` is `ymmN` or `zmmN`.
 //!
-//! [`avx2`] translates operations to instructions; `pointers` turns addresses into base registers and displacements,
-//! `demand` finds the vector registers, and lanes of them, that need not be kept, and `assembler` holds the bytes.
-
-pub mod avx2;
+//! `emitter` goes through a micro-kernel and knows what all instruction sets have; `avx2` and `avx512` choose the
+//! instructions of the rest. `pointers` turns addresses into base registers and displacements, `demand` finds the vector
+//! registers, and lanes of them, that need not be kept, and `assembler` holds the bytes.
 
 mod assembler;
+mod avx2;
+mod avx512;
 mod demand;
+mod emitter;
 mod pointers;
 
 pub use pointers::MAX_PARAMS;
+
+use super::{Arguments, EmitError, Function};
+use crate::microkernel::MicroKernel;
+use crate::target::VectorIsa;
+
+/// Emits `mk` as a function of up to [`MAX_PARAMS`] pointers, in order, or of a pointer to any number of them, in the System V
+/// convention. It returns nothing. The bytes depend on `mk` only; they are position independent and expect an address that
+/// is a multiple of 64.
+///
+/// # Errors
+///
+/// `mk` is for another instruction set, names a register, parameter or number of lanes that does not exist, has an operation
+/// that x86 lacks (multiply-adds by element, bf16 that are not converted, permutations of 16 bits), or spreads the operands
+/// of a loop further than displacements reach or over more streams than there are registers for pointers.
+pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
+    match mk.isa {
+        VectorIsa::Avx512 => emitter::Emitter::<avx512::Avx512>::emit(mk, arguments),
+        VectorIsa::Avx2 => emitter::Emitter::<avx2::Avx2>::emit(mk, arguments),
+        VectorIsa::Fma128 | VectorIsa::Neon | VectorIsa::Sve => Err(error(mk, format!("it is written for {}", mk.isa))),
+    }
+}
+
+/// The error of emitting `mk` that `what` describes.
+fn error(mk: &MicroKernel, what: impl Into<String>) -> EmitError {
+    EmitError { name: mk.name.clone(), isa: mk.isa, what: what.into() }
+}

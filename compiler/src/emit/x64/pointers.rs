@@ -15,7 +15,7 @@
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::assembler::Assembler;
-use super::avx2::error;
+use super::error;
 use crate::emit::{Arguments, EmitError};
 use crate::microkernel::{Addr, Inst, MicroKernel, P, Stmt};
 

@@ -1,7 +1,8 @@
 //! Copies whose source and destination are contiguous along different axes, and copies that convert.
 //!
 //! Blocks of 4x4 are transposed in registers, in their first four lanes whatever the vector length: permutations by pairs of
-//! elements and then by pairs of pairs are what every instruction set has. A copy is unrolled over its width and loops over K.
+//! elements and then by pairs of pairs are what every instruction set has. AVX-512 zips any two registers in one instruction,
+//! and transposes a register's lanes of rows and columns at once. A copy is unrolled over its width and loops over K.
 //! What is contiguous along neither axis, and must be converted, goes element by element.
 
 use std::sync::Arc;
@@ -36,6 +37,12 @@ fn transposes(pack: &Pack, unit: &VectorUnit) -> bool {
     pack.src.row == 1 && pack.dst.col == 1 && unit.isa != VectorIsa::Fma128
 }
 
+/// Rows and columns that are transposed at once where two registers are zipped by one instruction: as many as there are lanes,
+/// in one half of the registers for the results in the other.
+fn square(unit: &VectorUnit) -> Option<u64> {
+    (unit.isa == VectorIsa::Avx512).then_some(unit.lanes.into())
+}
+
 /// Builds the copy `pack`, whose extents are constant.
 pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> Result<MicroKernel, BuildError> {
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else {
@@ -51,9 +58,14 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
     let transposes = transposes(pack, unit);
     let along = !transposes && (pack.src.col == 1 || *width == 1) && (pack.dst.col == 1 || *width == 1);
     // Steps of K that an iteration copies.
-    let chunk = if transposes { BLOCK } else { 1 };
+    let chunk = match square(unit) {
+        Some(side) if transposes && *k >= side && *width > BLOCK => side,
+        _ if transposes => BLOCK,
+        _ => 1,
+    };
     let steps = |from: u64, count: u64, advance: Option<u64>| match () {
-        () if transposes => c.blocks(from, count, advance),
+        () if transposes && 2 * count > chunk.max(2 * BLOCK) => c.squares(from, count, chunk, advance),
+        () if transposes => c.blocks_of(from, count, advance),
         () if along => c.vectors(from, u64::from(unit.lanes), advance),
         () => c.elements(from, advance),
     };
@@ -88,6 +100,46 @@ impl Copier<'_> {
             offset: (bytes * (p * m.row + w * m.col)) as i64,
             step: (bytes * advance.unwrap_or(0) * m.row) as i64,
         }
+    }
+
+    /// `count` steps of K, at most `side`, of the whole width, in squares of `side` columns: a register each.
+    fn squares(&self, from: u64, count: u64, side: u64, advance: Option<u64>) -> Vec<Inst> {
+        let mut out = vec![];
+        let k = step_name(advance.is_some(), from);
+        for w in (0..self.width).step_by(side as usize) {
+            let columns = (self.width - w).min(side);
+            let why: Arc<str> = format!("{k}..+{count}, {w}..+{columns}").into();
+            let mut push = |op| out.push(Inst { op, why: why.clone() });
+            for i in 0..columns {
+                push(Op::Load { d: V(i as u8), src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
+            }
+            // Lanes beyond the columns are not stored: any register will do.
+            let mut vectors: Vec<V> = (0..side).map(|i| V(i.min(columns - 1) as u8)).collect();
+            // A perfect shuffle per power of two: register `p` then holds step `p` of every column. Results alternate between
+            // the lower and the upper registers.
+            for level in 0..side.ilog2() {
+                let half = vectors.len() / 2;
+                let first = if level % 2 == 0 { side } else { 0 };
+                let zip = |i: usize, f: Permute| {
+                    let d = V((first + 2 * i as u64 + u64::from(f == Permute::ZipHigh)) as u8);
+                    (d, Op::Permute { f, bits: 32, d, a: vectors[i], b: vectors[i + half] })
+                };
+                let zips: Vec<(V, Op)> =
+                    (0..half).flat_map(|i| [zip(i, Permute::ZipLow), zip(i, Permute::ZipHigh)]).collect();
+                zips.iter().for_each(|(_, op)| push(*op));
+                vectors = zips.into_iter().map(|(d, _)| d).collect();
+            }
+            for (p, s) in (0..count).zip(vectors) {
+                push(Op::Store { s, dst: self.addr(DST, from + p, w, advance), lanes: columns as u16 });
+            }
+        }
+        out
+    }
+
+    /// `count` steps of K of the whole width, a block's at once.
+    fn blocks_of(&self, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+        let starts = (0..count).step_by(BLOCK as usize);
+        starts.flat_map(|p| self.blocks(from + p, (count - p).min(BLOCK), advance)).collect()
     }
 
     /// `count` steps of K, at most a block's, of the whole width.

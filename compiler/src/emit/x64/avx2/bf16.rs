@@ -6,20 +6,17 @@
 
 use iced_x86::{Code, Instruction, MemoryOperand};
 
-use super::{Emitter, UNORDERED, beyond, xmm, ymm};
+use super::{Avx2, xmm, ymm};
 use crate::emit::EmitError;
+use crate::emit::x64::demand::Demand;
+use crate::emit::x64::emitter::{Arithmetic, Bf16, Emitter, QUIET, ROUND, UNORDERED, beyond};
 use crate::microkernel::V;
 
 /// Immediate of `vpermq`: quadwords 0 and 2, the words that `vpackusdw` makes of the two halves.
 const PACKED: u32 = 0b10_00;
-/// What rounding adds to all bits, less the last bit that stays.
-const ROUND: u32 = 0x7fff;
-/// The bit that tells quiet NaNs.
-const QUIET: u32 = 0x0040_0000;
 
-impl Emitter<'_> {
-    /// Loads `lanes` lanes, zeros behind them.
-    pub(super) fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
+impl Bf16 for Emitter<'_, Avx2> {
+    fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
         if lanes == 1 {
             // As the odd one of two words: widened already.
             self.put(Instruction::with3(Code::VEX_Vpxor_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?;
@@ -42,6 +39,33 @@ impl Emitter<'_> {
         })
     }
 
+    fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
+        self.load_bf16(d, src, count.into())?;
+        self.repeat_low(d)
+    }
+
+    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError> {
+        self.with_temporaries(&[s], demand, |e, [t, u]| {
+            let unordered = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
+            e.put(Instruction::with4(unordered, ymm(u), ymm(s), ymm(s), UNORDERED))?;
+            e.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(t), ymm(s), 15))?;
+            e.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 31))?;
+            e.with_constant(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, ROUND)?;
+            e.lanewise(Code::VEX_Vpandn_ymm_ymm_ymmm256, t, u, t)?;
+            e.with_constant(Code::VEX_Vpand_ymm_ymm_ymmm256, u, u, QUIET)?;
+            e.lanewise(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, s)?;
+            e.lanewise(Code::VEX_Vpor_ymm_ymm_ymmm256, t, t, u)?;
+            e.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 16))?;
+            e.lanewise(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, t, t, t)?;
+            if lanes > 4 {
+                e.put(Instruction::with3(Code::VEX_Vpermq_ymm_ymmm256_imm8, ymm(t), ymm(t), PACKED))?;
+            }
+            e.store_words(t, dst, lanes)
+        })
+    }
+}
+
+impl Emitter<'_, Avx2> {
     /// Loads 2 to 7 words as they are, zeros behind them.
     fn load_words(&mut self, d: V, src: MemoryOperand, words: u16) -> Result<(), EmitError> {
         let mut at = if words < 4 { 2 } else { 4 };
@@ -57,37 +81,6 @@ impl Emitter<'_> {
             self.put(Instruction::with4(insert, xmm(d), xmm(d), from, u32::from(at)))?;
         }
         Ok(())
-    }
-
-    /// Loads 1 to 4 lanes, repeated in both halves, zeros behind them.
-    pub(super) fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
-        self.load_bf16(d, src, count.into())?;
-        self.repeat_low(d)
-    }
-
-    /// Loads one element into all lanes.
-    pub(super) fn broadcast_bf16(&mut self, d: V, src: MemoryOperand) -> Result<(), EmitError> {
-        self.put(Instruction::with2(Code::VEX_Vpbroadcastw_ymm_xmmm16, ymm(d), src))?;
-        self.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(d), ymm(d), 16))
-    }
-
-    /// Rounds the first `lanes` lanes of `s` and stores them. `t` and `u` are overwritten and differ from `s`.
-    pub(super) fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, [t, u]: [V; 2]) -> Result<(), EmitError> {
-        let unordered = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
-        self.put(Instruction::with4(unordered, ymm(u), ymm(s), ymm(s), UNORDERED))?;
-        self.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(t), ymm(s), 15))?;
-        self.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 31))?;
-        self.with_constant(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, ROUND)?;
-        self.lanewise(Code::VEX_Vpandn_ymm_ymm_ymmm256, t, u, t)?;
-        self.with_constant(Code::VEX_Vpand_ymm_ymm_ymmm256, u, u, QUIET)?;
-        self.lanewise(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, s)?;
-        self.lanewise(Code::VEX_Vpor_ymm_ymm_ymmm256, t, t, u)?;
-        self.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 16))?;
-        self.lanewise(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, t, t, t)?;
-        if lanes > 4 {
-            self.put(Instruction::with3(Code::VEX_Vpermq_ymm_ymmm256_imm8, ymm(t), ymm(t), PACKED))?;
-        }
-        self.store_words(t, dst, lanes)
     }
 
     /// Stores the first 1 to 8 words of `s`.

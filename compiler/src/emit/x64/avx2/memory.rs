@@ -2,8 +2,9 @@
 
 use iced_x86::{Code, Instruction, MemoryOperand};
 
-use super::{Emitter, LANES, beyond, xmm, ymm};
+use super::{Avx2, xmm, ymm};
 use crate::emit::EmitError;
+use crate::emit::x64::emitter::{Emitter, Memory, beyond};
 use crate::microkernel::V;
 
 /// Immediate of `vperm2f128 d, s, s`: high half, low half.
@@ -13,12 +14,8 @@ const LANES_1_2_3: u32 = 0b11_11_10_01;
 /// Immediate of `vinsertps`: replaces lane 2 and zeroes none.
 const INTO_LANE_2: u32 = 2 << 4;
 
-impl Emitter<'_> {
-    /// Loads `lanes` lanes. The others become 0 if `zero_rest` and hold anything otherwise.
-    pub(super) fn load(&mut self, d: V, src: MemoryOperand, lanes: u16, zero_rest: bool) -> Result<(), EmitError> {
-        if lanes == LANES {
-            return self.put(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, ymm(d), src));
-        }
+impl Memory for Emitter<'_, Avx2> {
+    fn load(&mut self, d: V, src: MemoryOperand, lanes: u16, zero_rest: bool) -> Result<(), EmitError> {
         if lanes <= 4 {
             return self.load_low(d, src, lanes);
         }
@@ -41,26 +38,15 @@ impl Emitter<'_> {
         self.put(Instruction::with4(insert, ymm(d), ymm(d), src, 0))
     }
 
-    /// Loads 1 to 4 lanes and zeroes the others.
-    pub(super) fn load_low(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        let code = match lanes {
-            1 => Code::VEX_Vmovss_xmm_m32,
-            4 => Code::VEX_Vmovups_xmm_xmmm128,
-            _ => Code::VEX_Vmovsd_xmm_m64,
-        };
-        self.put(Instruction::with2(code, xmm(d), src))?;
-        if lanes == 3 {
-            let insert = Code::VEX_Vinsertps_xmm_xmm_xmmm32_imm8;
-            self.put(Instruction::with4(insert, xmm(d), xmm(d), beyond(src, 8), INTO_LANE_2))?;
+    fn load_lanes(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
+        if count == 4 {
+            return self.put(Instruction::with2(Code::VEX_Vbroadcastf128_ymm_m128, ymm(d), src));
         }
-        Ok(())
+        self.load_low(d, src, count.into())?;
+        self.repeat_low(d)
     }
 
-    /// Stores the first `lanes` lanes of `s`, which may be overwritten if it is `dead`.
-    pub(super) fn store(&mut self, s: V, dst: MemoryOperand, lanes: u16, dead: bool) -> Result<(), EmitError> {
-        if lanes == LANES {
-            return self.put(Instruction::with2(Code::VEX_Vmovups_ymmm256_ymm, dst, ymm(s)));
-        }
+    fn store(&mut self, s: V, dst: MemoryOperand, lanes: u16, dead: bool) -> Result<(), EmitError> {
         if lanes < 4 {
             return self.store_low(s, dst, lanes);
         }
@@ -78,6 +64,23 @@ impl Emitter<'_> {
         self.store_low(s, beyond(dst, 16), lanes - 4)?;
         self.put(swap())
     }
+}
+
+impl Emitter<'_, Avx2> {
+    /// Loads 1 to 4 lanes and zeroes the others.
+    fn load_low(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
+        let code = match lanes {
+            1 => Code::VEX_Vmovss_xmm_m32,
+            4 => Code::VEX_Vmovups_xmm_xmmm128,
+            _ => Code::VEX_Vmovsd_xmm_m64,
+        };
+        self.put(Instruction::with2(code, xmm(d), src))?;
+        if lanes == 3 {
+            let insert = Code::VEX_Vinsertps_xmm_xmm_xmmm32_imm8;
+            self.put(Instruction::with4(insert, xmm(d), xmm(d), beyond(src, 8), INTO_LANE_2))?;
+        }
+        Ok(())
+    }
 
     /// Stores the first 1 to 3 lanes of `s`.
     fn store_low(&mut self, s: V, dst: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
@@ -90,15 +93,6 @@ impl Emitter<'_> {
             self.put(third)?;
         }
         Ok(())
-    }
-
-    /// Loads 1 to 4 lanes, repeated in both halves, zeros behind them.
-    pub(super) fn load_lanes(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
-        if count == 4 {
-            return self.put(Instruction::with2(Code::VEX_Vbroadcastf128_ymm_m128, ymm(d), src));
-        }
-        self.load_low(d, src, count.into())?;
-        self.repeat_low(d)
     }
 
     /// Copies the lower half of `d` to its upper half.

@@ -1,7 +1,7 @@
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use kiln_ir::DType;
 
-use super::error;
+use crate::emit::x64::{self, error};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, V};
 use crate::target::VectorIsa;
@@ -14,14 +14,14 @@ fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
 }
 
 fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
-    super::emit(mk, Arguments::Registers)
+    x64::emit(mk, Arguments::Registers)
 }
 
 #[test]
 fn an_entry_loads_its_pointers_and_its_own_last() {
     let body = vec![Stmt::Inst(insts(&[Op::Zero { d: V(0) }]).remove(0))];
     let texts: Vec<String> =
-        decode(&super::emit(&kernel(3, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+        decode(&x64::emit(&kernel(3, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
     let loads = ["mov rdx,[rdi+10h]", "mov rsi,[rdi+8]", "mov rdi,[rdi]"];
     assert_eq!(texts[..3], loads);
 }
@@ -267,7 +267,7 @@ fn pointers_beyond_the_arguments_are_loaded_from_the_block() {
     body.push(repeat(3, &[load(4, 5, 0, 32), load(5, 6, 0, 32)]));
     body.extend(straight(&[load(6, 5, 96, 0)]));
     let text: Vec<String> =
-        decode(&super::emit(&kernel(7, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+        decode(&x64::emit(&kernel(7, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
     let entry = ["mov r9,rdi", "mov r8,[rdi+20h]", "mov rcx,[rdi+18h]", "mov rdx,[rdi+10h]"];
     assert_eq!(text[..4], entry);
     let straight = [

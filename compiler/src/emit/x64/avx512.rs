@@ -1,0 +1,175 @@
+//! AVX-512 (F, BW, DQ and VL): registers of 16 lanes, masks, and operations on any two registers' lanes.
+//!
+//! * **Partial loads and stores** are masked, but for 4 and 8 lanes, which are moves of that size: [`masks`](mask).
+//! * **`max` and `min`** return their second source if either is NaN. If neither operand is known to be no NaN, the lanes in
+//!   which one is are set to all ones, which is a NaN. Of +0 and -0 either may result.
+//! * **Permutations** and sums of pairs take their lanes from two registers by a vector of numbers behind the code, but for
+//!   those inside 128 bits, which are unpacked.
+//! * **Constants** but 0 and all ones are broadcast from behind the code, by the operation that needs them if it is but one.
+
+mod mask;
+mod memory;
+
+use iced_x86::{Code, Instruction, Register};
+
+use super::demand::Demand;
+use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
+use crate::emit::EmitError;
+use crate::microkernel::{MicroKernel, Permute, V};
+use mask::{Masks, SCRATCH};
+
+/// Words of a register.
+const WORDS: usize = 16;
+/// Immediate of `vpternlogd`: ones, whatever the operands are.
+const ONES: u32 = 0xff;
+/// In a vector of numbers, what tells the lanes of the second register.
+const SECOND: u32 = WORDS as u32;
+
+/// The instruction set, and the masks of a micro-kernel.
+pub(super) struct Avx512 {
+    masks: Masks,
+}
+
+impl Isa for Avx512 {
+    const LANES: u16 = WORDS as u16;
+    const REGISTERS: u8 = 32;
+    const CODES: Codes = Codes {
+        load: Code::EVEX_Vmovups_zmm_k1z_zmmm512,
+        store: Code::EVEX_Vmovups_zmmm512_k1z_zmm,
+        copy: Code::EVEX_Vmovaps_zmm_k1z_zmmm512,
+        broadcast: Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
+        fma: Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
+        add: Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
+        sub: Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
+        mul: Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
+        div: Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er,
+        max: Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
+        min: Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
+        sqrt: Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
+        integer_add: Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32,
+        integer_sub: Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
+        and: Code::EVEX_Vandps_zmm_k1z_zmm_zmmm512b32,
+        or: Code::EVEX_Vorps_zmm_k1z_zmm_zmmm512b32,
+        xor: Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,
+        shift_left: Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
+        shift_right_signed: Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8,
+        broadcast_words: Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
+    };
+
+    fn new(mk: &MicroKernel) -> Self {
+        Avx512 { masks: Masks::of(mk) }
+    }
+
+    fn register(v: V) -> Register {
+        zmm(v)
+    }
+}
+
+fn xmm(v: V) -> Register {
+    Register::XMM0 + u32::from(v.0)
+}
+
+fn ymm(v: V) -> Register {
+    Register::YMM0 + u32::from(v.0)
+}
+
+fn zmm(v: V) -> Register {
+    Register::ZMM0 + u32::from(v.0)
+}
+
+impl Arithmetic for Emitter<'_, Avx512> {
+    fn prepare(&mut self) -> Result<(), EmitError> {
+        self.load_masks()
+    }
+
+    fn zero(&mut self, d: V) -> Result<(), EmitError> {
+        // Zeroes the whole register.
+        let code = if d.0 < 16 { Code::VEX_Vxorps_xmm_xmm_xmmm128 } else { Code::EVEX_Vpxord_xmm_k1z_xmm_xmmm128b32 };
+        self.put(Instruction::with3(code, xmm(d), xmm(d), xmm(d)))
+    }
+
+    fn ones(&mut self, d: V) -> Result<(), EmitError> {
+        self.put(ternary(d))
+    }
+
+    fn with_constant(&mut self, code: Code, d: V, a: V, bits: u32) -> Result<(), EmitError> {
+        self.put_constant(&[bits], |mut b| {
+            b.is_broadcast = true;
+            Instruction::with3(code, zmm(d), zmm(a), b)
+        })
+    }
+
+    fn extremum(&mut self, code: Code, d: V, a: V, b: V, _demand: Demand) -> Result<(), EmitError> {
+        self.compare_unordered(a, b)?;
+        self.lanewise(code, d, a, b)?;
+        self.put(mask::merging(ternary(d), SCRATCH))
+    }
+
+    fn pair_add(&mut self, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+        self.with_temporaries(&[a, b], demand, |e, [t, u]| {
+            e.select(t, a, b, &numbers(Permute::UzpEven, 1))?;
+            e.select(u, a, b, &numbers(Permute::UzpOdd, 1))?;
+            e.lanewise(Avx512::CODES.add, d, t, u)
+        })
+    }
+
+    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+        match (f, bits) {
+            (Permute::TrnEven, 64) => return self.lanewise(Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, d, a, b),
+            (Permute::TrnOdd, 64) => return self.lanewise(Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, d, a, b),
+            _ => {}
+        }
+        let numbers = numbers(f, usize::from(bits) / 32);
+        if d != a && d != b {
+            return self.select(d, a, b, &numbers);
+        }
+        // The register that is overwritten comes first.
+        let (other, flip) = if d == a { (b, 0) } else { (a, SECOND) };
+        self.with_temporaries(&[a, b], demand, |e, [t]| {
+            e.put_constant(&numbers.map(|n| n ^ flip), |m| Instruction::with2(Avx512::CODES.load, zmm(t), m))?;
+            e.lanewise(Code::EVEX_Vpermt2ps_zmm_k1z_zmm_zmmm512b32, d, t, other)
+        })
+    }
+}
+
+impl Emitter<'_, Avx512> {
+    /// Lanes of `a` and `b` to `d`, which is neither.
+    fn select(&mut self, d: V, a: V, b: V, numbers: &[u32; WORDS]) -> Result<(), EmitError> {
+        self.put_constant(numbers, |m| Instruction::with2(Avx512::CODES.load, zmm(d), m))?;
+        self.lanewise(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, d, a, b)
+    }
+
+    /// Sets [`SCRATCH`] where `a` or `b` is NaN.
+    fn compare_unordered(&mut self, a: V, b: V) -> Result<(), EmitError> {
+        let compare = Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
+        self.put(Instruction::with4(compare, SCRATCH, zmm(a), zmm(b), UNORDERED))
+    }
+}
+
+/// All ones to `d`.
+fn ternary(d: V) -> Result<Instruction, iced_x86::IcedError> {
+    let code = Code::EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8;
+    Instruction::with4(code, zmm(d), zmm(d), zmm(d), ONES)
+}
+
+/// For each word of the result, the number of the one it takes: those of the second register follow those of the first.
+/// Elements have `width` words.
+fn numbers(f: Permute, width: usize) -> [u32; WORDS] {
+    let elements = WORDS / width;
+    std::array::from_fn(|word| {
+        let (i, within) = (word / width, word % width);
+        let element = match f {
+            Permute::ZipLow => i / 2 + i % 2 * elements,
+            Permute::ZipHigh => elements / 2 + i / 2 + i % 2 * elements,
+            // Those of the second follow.
+            Permute::UzpEven => 2 * i,
+            Permute::UzpOdd => 2 * i + 1,
+            Permute::TrnEven => i / 2 * 2 + i % 2 * elements,
+            Permute::TrnOdd => i / 2 * 2 + 1 + i % 2 * elements,
+        };
+        (element * width + within) as u32
+    })
+}
+
+#[cfg(test)]
+mod tests;

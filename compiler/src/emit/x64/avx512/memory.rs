@@ -1,0 +1,98 @@
+//! Loads and stores.
+//!
+//! A bf16 is the upper half of an f32, so widening is a zero extension and a shift. Narrowing adds 0x7fff, and 1 more if
+//! the last bit that stays is set, which rounds to nearest, ties to even; a NaN instead gets its quiet bit set, for the
+//! bits that go may be all that make it one.
+
+use iced_x86::{Code, Instruction, MemoryOperand};
+use kiln_ir::DType;
+
+use super::mask::{SCRATCH, is_masked, merging, zeroing};
+use super::{Avx512, xmm, ymm, zmm};
+use crate::emit::EmitError;
+use crate::emit::x64::demand::Demand;
+use crate::emit::x64::emitter::{Arithmetic, Bf16, Emitter, Isa, Memory, QUIET, ROUND};
+use crate::microkernel::V;
+
+/// Immediate of `vshuff32x4`: the first 128 bits four times.
+const FIRST_QUAD: u32 = 0;
+
+impl Memory for Emitter<'_, Avx512> {
+    fn load(&mut self, d: V, src: MemoryOperand, lanes: u16, _zero_rest: bool) -> Result<(), EmitError> {
+        match lanes {
+            4 => self.put(Instruction::with2(Code::EVEX_Vmovups_xmm_k1z_xmmm128, xmm(d), src)),
+            8 => self.put(Instruction::with2(Code::EVEX_Vmovups_ymm_k1z_ymmm256, ymm(d), src)),
+            _ => {
+                let mask = self.mask(lanes)?;
+                self.put(zeroing(Instruction::with2(Avx512::CODES.load, zmm(d), src), mask))
+            }
+        }
+    }
+
+    fn load_lanes(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
+        if count == 4 {
+            return self.put(Instruction::with2(Code::EVEX_Vbroadcastf32x4_zmm_k1z_m128, zmm(d), src));
+        }
+        self.load(d, src, count.into(), true)?;
+        self.repeat_first(d)
+    }
+
+    fn store(&mut self, s: V, dst: MemoryOperand, lanes: u16, _dead: bool) -> Result<(), EmitError> {
+        match lanes {
+            4 => self.put(Instruction::with2(Code::EVEX_Vmovups_xmmm128_k1z_xmm, dst, xmm(s))),
+            8 => self.put(Instruction::with2(Code::EVEX_Vmovups_ymmm256_k1z_ymm, dst, ymm(s))),
+            _ => {
+                let mask = self.mask(lanes)?;
+                self.put(merging(Instruction::with2(Avx512::CODES.store, dst, zmm(s)), mask))
+            }
+        }
+    }
+}
+
+impl Bf16 for Emitter<'_, Avx512> {
+    fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
+        let load = Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src);
+        if is_masked(DType::Bf16, lanes) {
+            let mask = self.mask(lanes)?;
+            self.put(zeroing(load, mask))?;
+        } else {
+            self.put(load)?;
+        }
+        self.shift(Avx512::CODES.shift_left, d, d, 16)
+    }
+
+    fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
+        self.load_bf16(d, src, count.into())?;
+        self.repeat_first(d)
+    }
+
+    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError> {
+        let shift_right = Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
+        self.with_temporaries(&[s], demand, |e, [t]| {
+            e.shift(Avx512::CODES.shift_left, t, s, 15)?;
+            e.shift(shift_right, t, t, 31)?;
+            e.with_constant(Avx512::CODES.integer_add, t, t, ROUND)?;
+            e.lanewise(Avx512::CODES.integer_add, t, t, s)?;
+            e.compare_unordered(s, s)?;
+            e.put_constant(&[QUIET], |mut quiet| {
+                quiet.is_broadcast = true;
+                merging(Instruction::with3(Avx512::CODES.or, zmm(t), zmm(s), quiet), SCRATCH)
+            })?;
+            e.shift(shift_right, t, t, 16)?;
+            let store = Instruction::with2(Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, dst, zmm(t));
+            if !is_masked(DType::Bf16, lanes) {
+                return e.put(store);
+            }
+            let mask = e.mask(lanes)?;
+            e.put(merging(store, mask))
+        })
+    }
+}
+
+impl Emitter<'_, Avx512> {
+    /// Copies the first 128 bits of `d` to the others.
+    fn repeat_first(&mut self, d: V) -> Result<(), EmitError> {
+        let shuffle = Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8;
+        self.put(Instruction::with4(shuffle, zmm(d), zmm(d), zmm(d), FIRST_QUAD))
+    }
+}
