@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 
 # Where a tool is missing, a test fails instead of skipping; snapshots are compared and never written.
 export CI=1
+# Tests wait for compilers more than for what these compile.
+export CARGO_PROFILE_RELEASE_LTO=off
 # What depends on the machine runs on this core; the compiler's own tests do not, and the snapshots show that it makes the
 # same there.
 core=neoverse-v1

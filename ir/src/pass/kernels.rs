@@ -312,14 +312,15 @@ impl Chain {
         }
         let view = r.old.value(at).ty.shape();
         let covered = covered(&self.memory.iter().map(|d| d.0).collect::<Vec<_>>(), view, ty.shape())?;
-        // What has all there is has the dimensions of 1 as well.
-        let is_whole = self.memory.iter().zip(&covered).all(|(d, c)| d.0 == 1 || *c);
-        let has = self.memory.iter().zip(&covered).filter(|(_, c)| is_whole || **c);
-        let dims: Vec<usize> = has.map(|(d, _)| d.1).collect();
-        let is_f32 = ty.element() == crate::func::ElementType::F32;
-        if is_sum && is_f32 && dims == [base.columns] {
+        let has = |whole: bool| {
+            let dims = self.memory.iter().zip(&covered).filter(move |(_, c)| whole || **c);
+            dims.map(|(d, _)| d.1).collect::<Vec<usize>>()
+        };
+        if is_sum && ty.element() == crate::func::ElementType::F32 && has(false) == [base.columns] {
             return Some((vec![PostOp::Bias], Some(other)));
         }
+        // What has all there is has the dimensions of 1 as well.
+        let dims = has(self.memory.iter().zip(&covered).all(|(d, c)| d.0 == 1 || *c));
         let mask = Mask::of(dims.iter().copied()).filter(|_| !dims.is_empty())?;
         Some((vec![if is_sum { PostOp::Add(mask) } else { PostOp::Mul(mask) }], Some(other)))
     }
