@@ -41,7 +41,7 @@ fn built_in_networks_are_measured() {
         {
             assert!(json[figure].as_f64().unwrap() > 0.0, "{figure}: {json}");
         }
-        for figure in ["code_bytes", "packed_bytes", "constant_bytes", "arena_bytes", "arena_peak_bytes"] {
+        for figure in ["code_bytes", "constant_bytes", "arena_bytes", "arena_peak_bytes"] {
             assert!(json[figure].as_u64().unwrap() > 0, "{figure}: {json}");
         }
         let share: f64 = json["shares"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();

@@ -19,6 +19,9 @@ fn words_need_no_quotes() {
 fn threads_and_marks() {
     kiln(&["run", "matmul f32 256x256:256x256", "--threads", "2", "--repeat", "2"]).exits(0).says("with 2 threads");
     kiln(&["run", SMALL, "--mark", "--repeat", "4"]).exits(0).says("PASSED");
+    let unchecked = kiln(&["run", SMALL, "--mark", "--no-check"]).exits(0);
+    assert!(unchecked.stdout.contains("call ") && !unchecked.stdout.contains("check"), "{}", unchecked.stdout);
+    kiln(&["run", SMALL, "--no-check"]).exits(2);
 }
 
 #[test]
