@@ -61,7 +61,8 @@ fn calls_allocate_nothing() {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             (0..calls).for_each(|_| call());
             let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-            let allowed = if threads == 1 { 0 } else { calls / QUEUE + 1 };
+            // A thread that starts late allocates too.
+            let allowed = if threads == 1 { 0 } else { calls / QUEUE + threads as u64 };
             assert!(
                 allocations <= allowed,
                 "{allocations} allocations in {calls} calls of {text} on {threads} thread(s)"
