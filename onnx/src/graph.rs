@@ -1,7 +1,6 @@
 //! Models as graphs of nodes, checked: every value is made once, before it is used.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use prost::Message;
 
 use crate::error::OnnxError;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use crate::tensor::{ElementType, Files, Tensor};
+use crate::tensor::{ElementType, Files, Tensor, map};
 
 /// Versions of ONNX's own operators that can be read.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=27;
@@ -94,11 +93,11 @@ pub enum Attribute {
 }
 
 impl Model {
-    /// Reads a file, and those with weights beside it, which are mapped.
+    /// Reads a file, and those with weights beside it. All are mapped, not copied: they must not be cut off while the model is there.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
-        Self::read(bytes.into(), Files::beside(path))
+        let bytes = map(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
+        Self::read(bytes, Files::beside(path))
     }
 
     /// Reads the bytes of a file that has its weights in itself.

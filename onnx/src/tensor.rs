@@ -200,12 +200,13 @@ impl From<String> for Failure {
     }
 }
 
-fn map(path: &Path) -> std::io::Result<Bytes> {
+/// The bytes of a file, which is not copied.
+pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: a file of weights is not changed while a model uses it; whoever cuts it off ends this process, as with a library.
+    // SAFETY: a model's files are not changed while it is used; whoever cuts it off ends this process, as with a library.
     let mapped = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(mapped))
 }
