@@ -26,7 +26,8 @@ pub(super) fn form_kernels(func: &Func) -> Result<Func, FuncError> {
     for id in r.ids().into_iter().rev() {
         if let Some(base) = bases.get(&id) {
             let chain = Chain::grow(&r, base, id, &users, &absorbed, &taken);
-            taken.extend(chain.fused.iter().copied());
+            // The tail too: another product that leads to it keeps its own result.
+            taken.extend(chain.fused.iter().copied().chain([chain.tail]));
             kernels.insert(chain.tail, chain);
         }
     }

@@ -3,7 +3,8 @@
 
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
-    Binary, Def, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId, broadcast,
+    Binary, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId,
+    broadcast,
 };
 
 /// What passes make of weights of more bytes is left to be computed when the weights are packed, one after another: a network
@@ -156,7 +157,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         return Some(Simpler::Op(op.clone().into(), vec![b, a]));
     }
     let constant = r.as_constant(b)?;
-    let splat = r.as_splat(b);
+    let splat = r.as_splat(b).filter(|v| !v.is_nan());
     let keeps_shape = *ty(a).shape() == *shape;
     let nothing = match op {
         Binary::Add {} | Binary::Sub {} => splat == Some(0.0),
@@ -173,8 +174,12 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         _ => None,
     };
     match (op, splat) {
-        (Binary::Div {}, _) if is_float => {
+        // In a narrower type the reciprocal's rounding would count, and a large one may not exist.
+        (Binary::Div {}, _) if matches!(ty(b).element(), ElementType::F32 | ElementType::F64) => {
             let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
+            if reciprocals.iter().any(|v| v.abs() > f64::from(f32::MAX) || v.abs() < f64::from(f32::MIN_POSITIVE)) {
+                return None;
+            }
             let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
         }
@@ -183,7 +188,8 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
             Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
         }
         (Binary::Mul {}, Some(factor)) if is_float && ty(b).elements() == 1 => {
-            let (x, before) = inner(&Binary::Mul {})?;
+            // A constant before it may stretch what it multiplies.
+            let (x, before) = inner(&Binary::Mul {}).filter(|(x, _)| ty(*x) == ty(a))?;
             let both = Tensor::from_f64(ty(b).clone(), &[before * factor]);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), x, both))
         }
