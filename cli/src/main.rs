@@ -50,9 +50,11 @@ A problem is one string with every size in it:
     matmul f32 128x768:768x3072 +bias+relu
     matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
     ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
+    conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
 
 OP DESCRIPTOR  matmul [Bx...]MxK:[Bx...]KxN, up to 4 batch dimensions, each equal on both sides or 1 on one;
-               ip mbMicKocN, C = A W^T with weights of oc x ic, perhaps with id, ih, iw
+               ip mbMicKocN, C = A W^T with weights of oc x ic, perhaps with id, ih, iw;
+               conv [gG]mbNicCihHocOkhK[shS][phP][dhD], with d and w beside h, channels last unless a tag says abx
 DTYPES         f32, bf16, bf16:bf16:f32 or f32:bf16:f32 (source, weights, result)
 Tags           the dimensions from the outermost in memory to the innermost: ab is row-major, ba column-major
 beta=1         add to what the result holds
@@ -71,7 +73,8 @@ or the path of a .kiln file with a tensor function that is one kernel:
     }
 
 Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, x86-64-v4, each with modifiers
-such as -sve, +bf16, -avx512 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine. KILN_FPMATH_MODE is the
+such as -sve, +bf16, -avx512 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine: advanced_simd,
+sve_128, sve_256, sve_512, avx2, avx512_core or default. KILN_FPMATH_MODE is the
 fpmath of f32 problems that do not say one.
 
 Exit status: 0 success, 1 a check failed, 2 bad usage or input.";

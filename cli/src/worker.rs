@@ -11,7 +11,8 @@
 //! `ip M N K`, `C = A B^T` with B packed in advance, and `ip_bias_gelu M N K` with a bias of N and gelu on top;
 //! `conv N C H W O KH KW STRIDE PAD GROUPS`, weights packed in advance, source and result with channels innermost, as `convn`,
 //! or first, as `convp`; `model NAME`, a whole network, `NAME.onnx` in the folder that the variable `PEER_MODELS` names. Operand
-//! or input number i is filled as the protocol says from seed i, in row-major order, that of NCHW for a convolution. `create` is
+//! or input number i is filled with multiples of an eighth from seed i ([`data::eighths`]), in row-major order, that of NCHW for a
+//! convolution. `create` is
 //! making operands and kernel, and packing, or reading and compiling the network; `first` the first call; `again` finding the
 //! kernel once more, -1 of networks; `sum` the sum of `C[i] * (i % 61 + 1)` in the same order, of a network's first output.
 //! Cycles are -1 where they are not counted. One thread calls kernels without checks.

@@ -212,7 +212,7 @@ impl Network {
 
     /// [`run`](Self::run), telling before (`false`) and after (`true`) each [step](Self::steps).
     pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
-        self.check(inputs)?;
+        check(self.inputs(), inputs)?;
         // Elements that are not aligned are copied.
         let copies: Vec<Option<Tensor>> = inputs.iter().map(crate::plan::realigned).collect();
         let arguments: Vec<&[u8]> =
@@ -230,23 +230,28 @@ impl Network {
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
         results
     }
+}
 
-    fn check(&self, inputs: &[Tensor]) -> Result<(), ModelError> {
-        for (at, (name, ty)) in self.inputs().enumerate() {
-            match inputs.get(at) {
-                Some(given) if given.ty() == ty => {}
-                Some(given) => return Err(ModelError::input(name, ty, given.ty())),
-                None => return Err(ModelError::input(name, ty, "none")),
-            }
+/// Fails unless the tensors are those that a network, or a function, takes.
+pub(crate) fn check<'a>(
+    expected: impl ExactSizeIterator<Item = (&'a str, &'a TensorType)>,
+    inputs: &[Tensor],
+) -> Result<(), ModelError> {
+    let count = expected.len();
+    for (at, (name, ty)) in expected.enumerate() {
+        match inputs.get(at) {
+            Some(given) if given.ty() == ty => {}
+            Some(given) => return Err(ModelError::input(name, ty, given.ty())),
+            None => return Err(ModelError::input(name, ty, "none")),
         }
-        match inputs.get(self.inputs.len()) {
-            None => Ok(()),
-            Some(more) => Err(ModelError::Input {
-                name: format!("number {}", self.inputs.len() + 1),
-                expected: format!("{} inputs", self.inputs.len()),
-                found: more.ty().to_string(),
-            }),
-        }
+    }
+    match inputs.get(count) {
+        None => Ok(()),
+        Some(more) => Err(ModelError::Input {
+            name: format!("number {}", count + 1),
+            expected: format!("{count} inputs"),
+            found: more.ty().to_string(),
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use kiln_ir::Func;
 use kiln_ir::func::{Tensor, TensorType};
 
 use crate::error::ModelError;
-use crate::network::Network;
+use crate::network::{Network, check};
 
 /// How close a result is to its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,13 +61,12 @@ pub fn greatest(values: &[f64]) -> Option<usize> {
 }
 
 /// The results of a function in double precision, without kernels: the reference of what is compiled.
-///
-/// # Panics
-/// If arguments are not those of the function.
-pub fn interpret(func: &Func, arguments: &[Tensor]) -> Vec<Vec<f64>> {
+pub fn interpret(func: &Func, arguments: &[Tensor]) -> Result<Vec<Vec<f64>>, ModelError> {
+    let expected: Vec<_> = func.arguments().map(|(_, v)| (v.name.as_str(), &v.ty)).collect();
+    check(expected.into_iter(), arguments)?;
     let values: Vec<Vec<f64>> = arguments.iter().map(Tensor::to_f64).collect();
     let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
-    func.interpret_f64(&values).expect("arguments of the function")
+    Ok(func.interpret_f64(&values).expect("arguments of the function's types"))
 }
 
 /// Nanoseconds that each [step](Network::steps) took in each of several runs.

@@ -52,6 +52,7 @@ pub fn npy(bytes: &[u8]) {
         problems.iter().flat_map(|p| p.parse::<Problem>().expect("a problem").operands().into_iter().take(2)).collect()
     });
     let Some((choice, mut file)) = bytes.split_first() else { return };
+    tensor(file);
     let operand = &OPERANDS[usize::from(*choice) % OPERANDS.len()];
     let mut values = vec![];
     let put = |at: usize, value: f32| {
@@ -68,6 +69,19 @@ pub fn npy(bytes: &[u8]) {
     kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(value)).expect("it was written so");
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&again), bits(&values));
+}
+
+/// A tensor of any type and shape.
+fn tensor(mut file: &[u8]) {
+    match kiln_npy::read_tensor_from(&mut file) {
+        Ok(tensor) => {
+            let mut written = vec![];
+            kiln_npy::write_tensor_to(&mut written, &tensor).expect("memory takes everything");
+            let again = kiln_npy::read_tensor_from(&mut &written[..]).expect("it was written so");
+            assert_eq!(again, tensor);
+        }
+        Err(e) => assert!(!e.to_string().is_empty()),
+    }
 }
 
 /// A network from anywhere: what is imported is a function that passes leave well-typed.

@@ -1,17 +1,17 @@
 //! `kiln model profile`: where a network's time goes.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use kiln_compiler::{Stage, compile};
 use kiln_model::Network;
 use kiln_model::report::step_times;
-use kiln_runtime::Runtime;
 use kiln_runtime::probe::Probe;
+use kiln_runtime::{Kernel, Runtime};
 use serde::Serialize;
 
 use super::bench::{code_word, op_word};
@@ -147,7 +147,8 @@ pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Erro
 }
 
 fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
-    let places: HashMap<_, _> = network.kernels().iter().enumerate().map(|(at, k)| (k.problem(), at)).collect();
+    // Two kernels may be of one problem, with weights packed and not.
+    let place = |kernel: &Arc<Kernel>| network.kernels().iter().position(|k| k == kernel);
     let medians: Vec<f64> = times.into_iter().map(|mut times| median(&mut times).unwrap_or(0.0)).collect();
     let all = medians.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     let row = |(step, ns): (kiln_model::StepInfo<'_>, f64)| {
@@ -166,7 +167,7 @@ fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
             gflops,
             fraction: gflops.map(|g| g / peak_gflops),
             predicted: step.kernel.map(|k| k.predicted_fraction()),
-            kernel: step.kernel.and_then(|k| places.get(k.problem()).copied()),
+            kernel: step.kernel.and_then(place),
         }
     };
     network.steps().zip(medians).map(row).collect()

@@ -1,5 +1,6 @@
 //! `kiln model run`: the outputs of a network.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -43,12 +44,13 @@ pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let results = network.run(&loaded.inputs)?;
     let runtime = &compiled.runtime;
     writeln!(out, "{} @{}, fpmath {}", loaded.name, runtime.target(), compiled.fpmath())?;
+    let mut taken = HashSet::new();
     for ((name, ty), tensor) in network.outputs().zip(&results) {
         writeln!(out, "{name}: {ty}")?;
         match &args.output {
             Some(folder) => {
                 fs::create_dir_all(folder).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
-                let path = folder.join(file_name(name));
+                let path = folder.join(file_name(name, &mut taken));
                 kiln_npy::write_tensor(&path, tensor)?;
                 writeln!(out, "  {}", path.display())?;
             }
@@ -62,11 +64,16 @@ pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     Ok(if check.is_none_or(|c| c.passed) { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// A name of an output as one of a file: without folders.
-fn file_name(name: &str) -> String {
+/// A name of an output as one of a file: without folders, and not one of those `taken`.
+fn file_name(name: &str, taken: &mut HashSet<String>) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let word: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();
-    format!("{}.npy", word.trim_start_matches('.'))
+    let word = Some(word.trim_start_matches('.')).filter(|w| !w.is_empty()).unwrap_or("output");
+    let numbered = (2..).map(|n| format!("{word}_{n}.npy"));
+    let file = [format!("{word}.npy")].into_iter().chain(numbered).find(|file| !taken.contains(file));
+    let file = file.expect("numbers do not end");
+    taken.insert(file.clone());
+    file
 }
 
 /// The first elements, and the places of the greatest in the first rows.
@@ -94,7 +101,12 @@ mod tests {
 
     #[test]
     fn outputs_are_files_in_their_folder() {
-        assert_eq!(file_name("last_hidden_state"), "last_hidden_state.npy");
-        assert_eq!(file_name("../a/b:0"), "_a_b_0.npy");
+        let mut taken = HashSet::new();
+        let mut file = |name| file_name(name, &mut taken);
+        assert_eq!(file("last_hidden_state"), "last_hidden_state.npy");
+        assert_eq!(file("../a/b:0"), "_a_b_0.npy");
+        // No output takes another's place.
+        assert_eq!([file("a/b"), file("a:b"), file("a_b")], ["a_b.npy", "a_b_2.npy", "a_b_3.npy"]);
+        assert_eq!([file(".."), file("")], ["output.npy", "output_2.npy"]);
     }
 }

@@ -164,7 +164,7 @@ impl TestArgs {
             let names = imported.outputs.clone();
             let types: Vec<_> = imported.func.results().iter().map(|id| imported.func.value(*id).ty.clone()).collect();
             let results: Vec<Vec<f64>> = match self.interpret {
-                true => interpret(&imported.func, &set.inputs),
+                true => interpret(&imported.func, &set.inputs).map_err(|e| Outcome::Failed(e.to_string()))?,
                 false => self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?,
             };
             let place = || folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
@@ -202,7 +202,11 @@ impl TestArgs {
             (false, _) => (0.0, if is_quantized { 1.0 } else { 0.0 }),
         };
         let allowed = |b: f64| absolute + relative * b.abs();
-        let is_close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed(b);
+        // No finite number is near to an infinity.
+        let is_close = |a: f64, b: f64| match a.is_finite() && b.is_finite() {
+            true => (a - b).abs() <= allowed(b),
+            false => a == b || (a.is_nan() && b.is_nan()),
+        };
         let pairs = || result.iter().zip(&reference);
         let wrong = pairs().filter(|(a, b)| !is_close(**a, **b)).count();
         let (at, (a, b)) = pairs().enumerate().find(|(_, (a, b))| !is_close(**a, **b))?;

@@ -106,7 +106,7 @@ impl Arithmetic for Emitter<'_, Avx512> {
     }
 
     fn pair_add(&mut self, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
-        self.with_temporaries(&[a, b], demand, |e, [t, u]| {
+        self.with_temporaries(&[d, a, b], demand, |e, [t, u]| {
             e.select(t, a, b, &numbers(Permute::UzpEven, 1))?;
             e.select(u, a, b, &numbers(Permute::UzpOdd, 1))?;
             e.lanewise(Avx512::CODES.add, d, t, u)
