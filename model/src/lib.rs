@@ -18,6 +18,7 @@
 pub mod arch;
 mod error;
 mod flexible;
+mod lock;
 mod network;
 pub mod ops;
 mod plan;

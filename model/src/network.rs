@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_ir::func::{Tensor, TensorOp, TensorType};
@@ -12,7 +12,7 @@ use kiln_runtime::{Kernel, Options, Runtime};
 
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
-use crate::plan::arena::Arena;
+use crate::plan::arena::Arenas;
 use crate::plan::{Code, Kernels, Plan, Progress};
 
 /// A network with its weights, whose shapes may be open. A clone shares them.
@@ -35,14 +35,13 @@ pub struct Network {
     outputs: Vec<String>,
     kernels: Vec<Arc<Kernel>>,
     requests: Vec<(Problem, Options)>,
-    /// Memory of calls that have ended.
-    arenas: Mutex<Vec<Arena>>,
+    arenas: Arenas,
 }
 
 /// What a network takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes of the arena that holds all values of a call.
+    /// Bytes of the arena that holds all values of a call; each of several calls at once has one.
     pub arena: usize,
     /// Bytes of values that are alive at once at most: no arena can be smaller.
     pub peak: usize,
@@ -155,14 +154,14 @@ impl Bound {
         let plan = Plan::new(func, runtime, &kernels)?;
         tracing::debug!(?passes, kernels = ?(made - passes), plan = ?(start.elapsed() - made), "network compiled");
         let (requests, kernels) = kernels.into_parts();
-        Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, requests, arenas: Mutex::default() })
+        Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, requests, arenas: Arenas::default() })
     }
 }
 
 impl Network {
     /// Names and types of inputs, in calling order.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &TensorType)> {
-        self.inputs.iter().zip(&self.plan.arguments).map(|(name, (_, ty))| (name.as_str(), ty))
+        self.inputs.iter().zip(&self.plan.arguments).map(|(name, ty)| (name.as_str(), ty))
     }
 
     /// Names and types of outputs.
@@ -213,22 +212,7 @@ impl Network {
     /// [`run`](Self::run), telling before (`false`) and after (`true`) each [step](Self::steps).
     pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
         check(self.inputs(), inputs)?;
-        // Elements that are not aligned are copied.
-        let copies: Vec<Option<Tensor>> = inputs.iter().map(crate::plan::realigned).collect();
-        let arguments: Vec<&[u8]> =
-            inputs.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
-        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut arena = match kept {
-            Some(arena) => arena,
-            None => {
-                let bytes = self.plan.placement.bytes;
-                Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "the values of a call" })?
-            }
-        };
-        let outcome = self.plan.run(&self.runtime, &arguments, &mut arena, told);
-        let results = outcome.map(|()| self.plan.copied_results(&arguments, &arena));
-        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
-        results
+        self.plan.call(&self.runtime, inputs, &self.arenas, told)
     }
 }
 

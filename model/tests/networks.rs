@@ -173,6 +173,78 @@ fn values_share_memory_and_views_take_none() {
     assert_eq!(network.memory().peak, network.memory().arena);
 }
 
+/// A function whose arguments named `w` are constants, large enough to be left to be computed with the plan.
+fn check_constants(text: &str) {
+    let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let mut seed = 50;
+    let func = func.with_constants(|v| {
+        seed += 1;
+        v.name.starts_with('w').then(|| data(&v.ty, seed))
+    });
+    let func = func.unwrap();
+    let inputs: Vec<Tensor> = func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64)).collect();
+    let network = Bound::from_func(func.clone()).compile(&runtime()).unwrap();
+    let error = error(&func, &network, &inputs);
+    assert!(error <= 1e-5, "{error:e}\n{text}");
+    assert!(network.steps().all(|s| s.code != Code::Interpreter), "constants are not computed in calls");
+}
+
+#[test]
+fn what_is_made_of_constants_is_made_once() {
+    // Read by a step, by way of another that is not.
+    check_constants(
+        "func @f(%x: f32[256x128], %wa: f32[128x128], %wb: f32[128x128], %wd: f32[256x128]) -> f32[256x128] {
+            %c = concat %wa, %wb {axis=0}
+            %m = mul %c, %wd
+            %y = add %x, %m
+            return %y
+        }",
+    );
+    // A kernel of constants, and its result both read and packed.
+    check_constants(
+        "func @f(%x: f32[8x256], %wc: f32[256x256], %w: f32[256x256]) -> f32[264x256], f32[8x256] {
+            %t = transpose %w {perm=[1,0]}
+            %p = matmul %wc, %t
+            %y = concat %x, %p {axis=0}
+            %z = matmul %x, %p
+            return %y, %z
+        }",
+    );
+    // Weights of two products, one transposed; what they are made of is read too.
+    check_constants(
+        "func @f(%x: f32[8x256], %w: f32[256x256], %ws: f32[256]) -> f32[8x256], f32[8x256], f32[256x256], f32[256x256] {
+            %m = mul %w, %ws
+            %t = transpose %m {perm=[1,0]}
+            %a = matmul %x, %m
+            %b = matmul %x, %t
+            %c = transpose %w {perm=[1,0]}
+            return %a, %b, %m, %c
+        }",
+    );
+    // Each value twice: as a tree it would have 2^40 parts.
+    let mut text =
+        "func @f(%x: f32[8x256], %w: f32[256x256]) -> f32[8x256] {\n%one = abs %w\n%n0 = sign %w\n".to_owned();
+    (0..40).for_each(|i| text += &format!("%n{} = mul %n{i}, %n{i}\n", i + 1));
+    check_constants(&(text + "%y = matmul %x, %n40\nreturn %y\n}"));
+}
+
+#[test]
+fn operands_that_are_read_twice_are_not_written_over() {
+    for op in ["mul %a, %a", "add %a, %r", "add %r, %a"] {
+        check(&format!(
+            "func @f(%x: f32[6x10]) -> f32[6x10] {{\n%a = exp %x\n%r = reshape %a {{shape=[6,10]}}\n%y = {op}\nreturn %y\n}}"
+        ));
+    }
+    check(
+        "func @f(%x: f32[6x10]) -> f32[6x10] {
+            %a = exp %x
+            %s = slice %a {starts=[2,0] steps=[1,1] counts=[1,10]}
+            %y = sub %a, %s
+            return %y
+        }",
+    );
+}
+
 #[test]
 fn results_may_be_arguments_and_constants() {
     check(
@@ -229,6 +301,16 @@ fn an_index_outside_is_an_error() {
     assert_eq!(network.run(&[x.clone(), indices(-1, 0)]).unwrap()[0].to_f64(), [6.0, 7.0, 0.0, 1.0]);
     let error = network.run(&[x, indices(0, 4)]).unwrap_err();
     assert!(matches!(error, ModelError::Index { index: 4, extent: 4, .. }), "{error}");
+    // A constant one is not folded into something else.
+    let text = "func @f(%x: f32[1]) -> f32[1] {
+        %t = constant f32[2] {1, 2}
+        %i = constant i64[1] {9}
+        %g = gather %t, %i {axis=0}
+        %y = add %x, %g
+        return %y
+    }";
+    let error = Bound::from_func(text.parse().unwrap()).compile(&runtime()).map(drop).unwrap_err();
+    assert!(error.to_string().contains('9'), "{error}");
 }
 
 #[test]

@@ -7,16 +7,17 @@
 mod template;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kiln_ir::func::{Tensor, TensorType};
-use kiln_ir::{Func, Problem, pass};
-use kiln_runtime::{self as rt, Runtime};
+use kiln_ir::{Func, pass};
+use kiln_runtime::{self as rt, Runtime, RuntimeError};
 
 use crate::error::ModelError;
+use crate::lock::lock;
 use crate::network::Bound;
-use crate::plan::arena::Arena;
-use crate::plan::{self, Action, Families, Family, Kernels, Plan};
+use crate::plan::arena::Arenas;
+use crate::plan::{self, Families, Family, Kernels, Plan};
 use template::{Kernel, Linear, Template};
 
 /// Plans that are kept; the one that was used least lately goes first.
@@ -46,8 +47,8 @@ pub enum FlexibleError {
     Longest(u64),
 }
 
-/// The least longest length.
-const LEAST: u64 = 4;
+/// The least longest length: half of it and the one below it are two others.
+const LEAST: u64 = 6;
 
 /// Families of products with a batch of weights read these where they are, and packed weights are faster than one call in place of
 /// three.
@@ -61,7 +62,7 @@ pub struct Flexible {
     kernels: HashMap<usize, Compiled>,
     families: Vec<Arc<rt::Family>>,
     plans: Mutex<Plans>,
-    arenas: Mutex<Vec<Arena>>,
+    arenas: Arenas,
 }
 
 /// How a kernel of the network is made for a length.
@@ -69,7 +70,7 @@ enum Compiled {
     /// One of a family, for a number that depends on the length.
     Member(Family, Linear),
     /// The same kernel for all lengths, with its weights.
-    Fixed(Option<rt::PackedWeights>),
+    Fixed(Arc<rt::Kernel>, Option<rt::PackedWeights>),
     /// One for each length, which reads weights where they are.
     Each,
 }
@@ -94,7 +95,7 @@ pub struct FlexibleStats {
     pub plans: usize,
     /// Plans made so far.
     pub plans_made: u64,
-    /// Bytes of the memory of calls, in use or kept.
+    /// Bytes of memory kept for calls.
     pub arena_bytes: usize,
 }
 
@@ -113,11 +114,11 @@ impl Flexible {
             Ok(pass::fold_weights(&func)?)
         };
         let mut template = Template::of((longest, &at(longest)?), (longest - 1, &at(longest - 1)?))?;
-        let middle = longest / 2 + 1;
+        let middle = longest / 2;
         template.check(middle, &at(middle)?)?;
         let mut families = Families::new(runtime);
         let mut kernels = HashMap::new();
-        let mut weights_read = vec![];
+        let mut own_weights = HashMap::new();
         let mut layers: HashMap<String, u32> = HashMap::new();
         for (.., kernel) in template.kernels() {
             if let Kernel::Pattern(pattern, _) = kernel {
@@ -130,35 +131,33 @@ impl Flexible {
             let compiled = match kernel {
                 Kernel::Pattern(pattern, number) => {
                     let max = number.at(longest).unwrap_or(longest);
-                    // What is no family, because of its batch say, is compiled for each length.
                     match families.get(&pattern, max, tensor, layers[&pattern]) {
                         Ok(family) => Compiled::Member(family, number),
-                        Err(error) => {
+                        // What is no family, because of its batch say, is compiled for each length.
+                        Err(error @ (RuntimeError::Family { .. } | RuntimeError::Compile(_))) => {
                             tracing::info!(layer, pattern, %error, "compiled for each length by itself");
                             Compiled::Each
                         }
+                        Err(source) => return Err(fail(source)),
                     }
                 }
-                Kernel::Fixed => match tensor {
-                    Some(tensor) => {
-                        let values = template.at(longest)?;
-                        let kernel = Kernels::one(runtime, problem_of(&values[position]), true).map_err(fail)?;
-                        let packed = kernel.weights_layout().map(|_| plan::pack(runtime, &kernel, tensor));
-                        Compiled::Fixed(packed.transpose().map_err(fail)?)
-                    }
-                    None => Compiled::Each,
-                },
+                Kernel::Fixed(problem) => {
+                    let kernel = Kernels::one(runtime, problem, tensor.is_some()).map_err(fail)?;
+                    let tensor = tensor.filter(|_| kernel.weights_layout().is_some());
+                    let packed = tensor.map(|tensor| plan::pack(runtime, &kernel, tensor));
+                    Compiled::Fixed(kernel, packed.transpose().map_err(fail)?)
+                }
                 Kernel::Other => Compiled::Each,
             };
             let has_own = match &compiled {
                 Compiled::Member(family, _) => family.packed.is_some(),
-                Compiled::Fixed(packed) => packed.is_some(),
+                Compiled::Fixed(_, packed) => packed.is_some(),
                 Compiled::Each => false,
             };
-            weights_read.extend(has_own.then_some(weights));
+            own_weights.extend(has_own.then_some((position, weights)));
             kernels.insert(position, compiled);
         }
-        weights_read.into_iter().for_each(|at| template.release(at));
+        template.release(&own_weights);
         Ok(Flexible {
             runtime: runtime.clone(),
             template,
@@ -166,7 +165,7 @@ impl Flexible {
             kernels,
             families: families.into_all(),
             plans: Mutex::default(),
-            arenas: Mutex::default(),
+            arenas: Arenas::default(),
         })
     }
 
@@ -183,15 +182,7 @@ impl Flexible {
             expected: format!("shapes of one length up to {}", self.longest),
             found: types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", "),
         })?;
-        let plan = self.plan(length)?;
-        let copies: Vec<Option<Tensor>> = inputs.iter().map(plan::realigned).collect();
-        let arguments: Vec<&[u8]> =
-            inputs.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
-        let mut arena = self.arena(plan.placement.bytes)?;
-        let outcome = plan.run(&self.runtime, &arguments, &mut arena, |_, _| {});
-        let results = outcome.map(|()| plan.copied_results(&arguments, &arena));
-        locked(&self.arenas).push(arena);
-        results
+        self.plan(length)?.call(&self.runtime, inputs, &self.arenas, |_, _| {})
     }
 
     /// Waits until no kernel is waiting to be compiled in the background.
@@ -202,29 +193,20 @@ impl Flexible {
     /// Counters.
     pub fn stats(&self) -> FlexibleStats {
         let stats: Vec<_> = self.families.iter().map(|f| f.stats()).collect();
-        let plans = locked(&self.plans);
+        let plans = lock(&self.plans);
         FlexibleStats {
             families: stats.len(),
             general_bytes: stats.iter().map(|s| s.general_bytes).sum(),
             exact_kernels: stats.iter().map(|s| s.exact_kernels).sum(),
             plans: plans.all.len(),
             plans_made: plans.made,
-            arena_bytes: locked(&self.arenas).iter().map(|a| a.bytes().len()).sum(),
-        }
-    }
-
-    /// Memory for a call: the largest that is free, or a new one in its place.
-    fn arena(&self, bytes: usize) -> Result<Arena, ModelError> {
-        let kept = locked(&self.arenas).pop();
-        match kept.filter(|arena| arena.bytes().len() >= bytes) {
-            Some(arena) => Ok(arena),
-            None => Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "the values of a call" }),
+            arena_bytes: self.arenas.bytes(),
         }
     }
 
     fn plan(&self, length: u64) -> Result<Arc<Plan>, ModelError> {
         {
-            let mut plans = locked(&self.plans);
+            let mut plans = lock(&self.plans);
             if let Some(at) = plans.all.iter().position(|(l, _)| *l == length) {
                 let found = plans.all.remove(at);
                 let plan = Arc::clone(&found.1);
@@ -234,7 +216,7 @@ impl Flexible {
         }
         // Not under the lock: calls of other lengths go on. A plan that two threads make at once is made twice.
         let plan = Arc::new(self.make(length)?);
-        let mut plans = locked(&self.plans);
+        let mut plans = lock(&self.plans);
         plans.made += 1;
         plans.all.retain(|(l, _)| *l != length);
         plans.all.push((length, Arc::clone(&plan)));
@@ -245,36 +227,26 @@ impl Flexible {
 
     fn make(&self, length: u64) -> Result<Plan, ModelError> {
         let values = self.template.at(length)?;
-        let texts = values.iter().map(plan::text_of).collect();
-        let own = |layer: &str, problem: &Problem, constant, packed| -> Result<Box<dyn Action>, ModelError> {
-            let kernel = Kernels::one(&self.runtime, problem, constant);
-            let kernel = kernel.map_err(|source| ModelError::Kernel { layer: layer.into(), source })?;
-            Ok(Box::new(plan::KernelAction::new(layer, kernel, packed)))
-        };
+        // Nobody lists the steps of these plans.
+        let texts = vec![String::new(); values.len()];
         Plan::of(&values, texts, self.template.results(), &mut |at, problem, _| {
             let layer = &values[at].name;
-            match &self.kernels[&at] {
+            Ok(match &self.kernels[&at] {
                 Compiled::Member(family, number) => {
                     let n = number.at(length).expect("the plan has it in its problem");
-                    Ok(Box::new(family.action(layer, n, problem)))
+                    Box::new(family.action(layer, n, problem))
                 }
-                Compiled::Fixed(packed) => own(layer, problem, true, packed.clone()),
-                Compiled::Each => own(layer, problem, false, None),
-            }
+                Compiled::Fixed(kernel, packed) => {
+                    Box::new(plan::KernelAction::new(layer, kernel.clone(), packed.clone()))
+                }
+                Compiled::Each => {
+                    let kernel = Kernels::one(&self.runtime, problem, false);
+                    let kernel = kernel.map_err(|source| ModelError::Kernel { layer: layer.clone(), source })?;
+                    Box::new(plan::KernelAction::new(layer, kernel, None))
+                }
+            })
         })
     }
-}
-
-fn problem_of(value: &kiln_ir::func::Value) -> &Problem {
-    use kiln_ir::func::{Def, Structured, TensorOp};
-    match &value.def {
-        Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), .. } => problem,
-        _ => unreachable!("asked of kernels alone"),
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Flexible {

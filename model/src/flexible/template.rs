@@ -3,8 +3,10 @@
 //! Nothing in a function says which of its numbers come from a length. So it is made for three lengths: every number that differs
 //! between the first two is taken for a linear function of the length, and the third has to agree.
 
-use kiln_ir::Func;
+use std::collections::HashMap;
+
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::{Func, Problem};
 
 use super::FlexibleError;
 
@@ -137,9 +139,9 @@ pub(super) struct Template {
 }
 
 /// A kernel of a template.
-pub(super) enum Kernel {
+pub(super) enum Kernel<'a> {
     /// The same for all lengths.
-    Fixed,
+    Fixed(&'a Problem),
     /// A problem with one free number, and what that is.
     Pattern(String, Linear),
     /// A problem in which the length is more than one number.
@@ -190,12 +192,23 @@ impl Template {
             let kind = kind.ok_or_else(|| fail(&x.name, "it depends on the length in a way that is not linear"))?;
             values.push(Flexible { name: x.name.clone(), kind });
         }
+        let depends = |v: &Flexible| matches!(&v.kind, Kind::Argument(_, dims) if dims.iter().any(|d| d.slope != 0));
+        if !values.iter().any(depends) {
+            return Err(fail(a.name(), "no input of it has the length for a dimension"));
+        }
         Ok(Template { values, results: a.results().into(), longest: longest.0 })
     }
 
     /// Fails unless the function at a length is what the template says.
     pub(super) fn check(&self, length: u64, func: &Func) -> Result<(), FlexibleError> {
-        let values = self.at(length)?;
+        let nonlinear = |layer: &str| FlexibleError::Shape {
+            layer: layer.into(),
+            why: "it depends on the length in a way that is not linear".into(),
+        };
+        let values = self.at(length).map_err(|e| match e {
+            FlexibleError::Length { layer, .. } => nonlinear(&layer),
+            other => other,
+        })?;
         let differs = func.values().zip(&values).find(|((_, x), y)| x.ty != y.ty || x.def != y.def);
         match differs {
             None if func.values().len() == values.len() => Ok(()),
@@ -203,10 +216,7 @@ impl Template {
                 layer: func.name().into(),
                 why: "another length has other operations".into(),
             }),
-            Some(((_, value), _)) => Err(FlexibleError::Shape {
-                layer: value.name.clone(),
-                why: "it depends on the length in a way that is not linear".into(),
-            }),
+            Some(((_, value), _)) => Err(nonlinear(&value.name)),
         }
     }
 
@@ -236,11 +246,11 @@ impl Template {
     }
 
     /// Values that are kernels, with the position of what they read as weights.
-    pub(super) fn kernels(&self) -> impl Iterator<Item = (usize, &str, usize, Kernel)> {
+    pub(super) fn kernels(&self) -> impl Iterator<Item = (usize, &str, usize, Kernel<'_>)> {
         self.values.iter().enumerate().filter_map(|(at, value)| match &value.kind {
-            Kind::Result { op: TensorOp::Structured(Structured::Kernel { .. }), settings, operands } => {
+            Kind::Result { op: TensorOp::Structured(Structured::Kernel { problem }), settings, operands } => {
                 let kernel = match settings {
-                    None => Kernel::Fixed,
+                    None => Kernel::Fixed(problem),
                     Some(settings) => match settings[0].1.pattern() {
                         Some((pattern, number)) => Kernel::Pattern(pattern.trim_matches('"').into(), number),
                         None => Kernel::Other,
@@ -260,20 +270,20 @@ impl Template {
         }
     }
 
-    /// Gives back a constant that only kernels read, which have it in their own form.
-    pub(super) fn release(&mut self, at: usize) {
-        let reads = |v: &Flexible| match &v.kind {
-            Kind::Result { op: TensorOp::Structured(Structured::Kernel { .. }), operands, .. } => {
-                operands.iter().enumerate().any(|(n, o)| n != 1 && o.index() == at)
+    /// Gives back constants that only such kernels read as have them in their own form: by the position of the kernel.
+    pub(super) fn release(&mut self, own: &HashMap<usize, usize>) {
+        let mut is_read = vec![false; self.values.len()];
+        self.results.iter().for_each(|id| is_read[id.index()] = true);
+        for (at, value) in self.values.iter().enumerate() {
+            if let Kind::Result { operands, .. } = &value.kind {
+                let reads = operands.iter().enumerate().filter(|(n, _)| *n != 1 || !own.contains_key(&at));
+                reads.for_each(|(_, o)| is_read[o.index()] = true);
             }
-            Kind::Result { operands, .. } => operands.iter().any(|o| o.index() == at),
-            _ => false,
-        };
-        if self.values.iter().any(reads) || self.results.iter().any(|id| id.index() == at) {
-            return;
         }
-        if let Kind::Constant(tensor) = &self.values[at].kind {
-            self.values[at].kind = Kind::Packed(tensor.ty().clone());
+        for at in own.values().filter(|at| !is_read[**at]) {
+            if let Kind::Constant(tensor) = &self.values[*at].kind {
+                self.values[*at].kind = Kind::Packed(tensor.ty().clone());
+            }
         }
     }
 

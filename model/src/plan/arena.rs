@@ -1,8 +1,50 @@
 //! The memory of one call.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
+use crate::error::ModelError;
+use crate::lock::lock;
 use crate::plan::memory::ALIGN;
+
+/// Arenas that are kept between calls, at most: as many calls at once need none to be made.
+const KEPT: usize = 8;
+
+/// Arenas for the calls of a network, from any thread.
+#[derive(Debug, Default)]
+pub struct Arenas(Mutex<Vec<Arena>>);
+
+impl Arenas {
+    /// The smallest that is kept and large enough; else a new one, in the place of the largest.
+    pub fn take(&self, bytes: usize) -> Result<Arena, ModelError> {
+        {
+            let mut kept = lock(&self.0);
+            let length = |at: &usize| kept[*at].bytes().len();
+            let fits = (0..kept.len()).filter(|at| length(at) >= bytes).min_by_key(length);
+            match fits {
+                Some(at) => return Ok(kept.swap_remove(at)),
+                None => {
+                    let largest = (0..kept.len()).max_by_key(length);
+                    largest.map(|at| kept.swap_remove(at));
+                }
+            }
+        }
+        Arena::new(bytes).ok_or(ModelError::OutOfMemory { bytes, what: "the values of a call" })
+    }
+
+    /// Keeps one for another call, if there are not enough.
+    pub fn give(&self, arena: Arena) {
+        let mut kept = lock(&self.0);
+        if kept.len() < KEPT {
+            kept.push(arena);
+        }
+    }
+
+    /// Bytes of those that are kept.
+    pub fn bytes(&self) -> usize {
+        lock(&self.0).iter().map(|a| a.bytes().len()).sum()
+    }
+}
 
 /// Memory for all values of a call, aligned to [`ALIGN`] bytes.
 #[derive(Debug)]
@@ -45,7 +87,7 @@ impl<'a> Parts<'a> {
     /// A part that is read.
     ///
     /// # Panics
-    /// If it overlaps what is written, which a verified plan does not do.
+    /// If it overlaps what is written, which no plan does: what a step reads lives while it writes.
     pub fn input(&self, range: Range<usize>) -> &'a [u8] {
         if range.end <= self.before.len() {
             &self.before[range]
@@ -58,6 +100,20 @@ impl<'a> Parts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arenas_are_kept_and_bounded() {
+        let arenas = Arenas::default();
+        let all: Vec<_> = (0..KEPT + 3).map(|i| arenas.take(64 * (i + 1)).unwrap()).collect();
+        all.into_iter().for_each(|arena| arenas.give(arena));
+        assert_eq!(arenas.bytes(), (1..=KEPT).map(|i| 64 * i).sum::<usize>());
+        // The smallest that fits; a larger one takes the place of the largest.
+        let arena = arenas.take(100).unwrap();
+        assert_eq!(arena.bytes().len(), 128);
+        arenas.give(arena);
+        arenas.give(arenas.take(64 * 100).unwrap());
+        assert_eq!(arenas.bytes(), (1..KEPT).map(|i| 64 * i).sum::<usize>() + 6400);
+    }
 
     #[test]
     fn parts_are_where_they_are() {

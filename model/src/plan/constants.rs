@@ -19,6 +19,26 @@ pub(super) fn are_constant<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<b
     constant
 }
 
+/// Computes what is used more than once, or is made of too many steps one within another, so that what is left are small trees
+/// of which each part is used once.
+pub(super) fn settle_shared(values: &mut [Value], constant: &[bool], uses: &[usize]) -> Result<(), ModelError> {
+    /// Steps one within another, at most.
+    const DEEPEST: usize = 16;
+    let mut depth = vec![0; values.len()];
+    for at in (0..values.len()).filter(|at| constant[*at]) {
+        if !matches!(values[at].def, Def::Result { .. }) {
+            continue;
+        }
+        depth[at] = 1 + values[at].operands().iter().map(|o| depth[o.index()]).max().unwrap_or_default();
+        if uses[at] > 1 || depth[at] > DEEPEST {
+            let data = Constant::take(values, at, uses).compute(&values[at].name)?.data().clone();
+            values[at].def = Def::Constant(data);
+            depth[at] = 0;
+        }
+    }
+    Ok(())
+}
+
 /// Computes constants that steps read, so that none is computed in a call; those that only kernels read, which have them
 /// packed, are left without elements.
 pub(super) fn settle(
@@ -33,16 +53,19 @@ pub(super) fn settle(
         let reads = value.operands().iter().enumerate().filter(|(n, _)| *n != 1 || !is_packed(at));
         reads.for_each(|(_, o)| is_read[o.index()] = true);
     }
+    let computed = |values: &[Value], at: usize| constant[at] && matches!(values[at].def, Def::Result { .. });
+    // Nothing is given back while something may be made of it.
     let stay = vec![2; values.len()];
-    for at in (0..values.len()).filter(|at| constant[*at]) {
-        if !matches!(values[at].def, Def::Result { .. }) {
-            continue;
+    for at in (0..values.len()).filter(|at| is_read[*at]) {
+        if computed(values, at) {
+            let data = Constant::take(values, at, &stay).compute(&values[at].name)?.data().clone();
+            values[at].def = Def::Constant(data);
         }
-        let data = match is_read[at] {
-            true => Constant::take(values, at, &stay).compute(&values[at].name)?.data().clone(),
-            false => bytes::Bytes::new(),
-        };
-        values[at].def = Def::Constant(data);
+    }
+    for at in 0..values.len() {
+        if computed(values, at) {
+            values[at].def = Def::Constant(bytes::Bytes::new());
+        }
     }
     Ok(())
 }
@@ -70,9 +93,6 @@ impl Constant {
             }
             Def::Result { op, operands } => {
                 let (op, ty, operands): (_, _, Vec<ValueId>) = (op.clone(), values[at].ty.clone(), operands.clone());
-                // What is used twice is computed twice: its parts have to stay.
-                let stay = vec![2; if uses[at] == 1 { 0 } else { values.len() }];
-                let uses = if uses[at] == 1 { uses } else { &stay };
                 Constant::Of(op, ty, operands.iter().map(|o| Constant::take(values, o.index(), uses)).collect())
             }
         }
@@ -83,7 +103,8 @@ impl Constant {
         let (op, ty, operands) = match self {
             Constant::Is(tensor) => return Ok(tensor),
             Constant::Of(op, ty, operands) => (op, ty, operands),
-            Constant::Gone => unreachable!("constants are taken once"),
+            // Only what a single packed kernel uses is taken out, and nothing else asks for that.
+            Constant::Gone => unreachable!("a constant is taken out for its only user"),
         };
         let operands = operands.into_iter().map(|o| o.compute(layer)).collect::<Result<Vec<_>, _>>()?;
         let types: Vec<&TensorType> = operands.iter().map(Tensor::ty).collect();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use kiln_ir::func::Tensor;
 use kiln_ir::{DType, Problem};
-use kiln_runtime::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError, WeightsId, bf16};
+use kiln_runtime::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError};
 
-use super::kernels::arguments;
+use super::kernels::{arguments, with_id};
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
 
@@ -51,13 +51,7 @@ impl<'a> Families<'a> {
         };
         let packed = match weights.filter(|_| family.weights_layout().is_some()) {
             None => None,
-            Some(weights) => Some(match weights.elements::<f32>() {
-                Some(elements) => family.packed_weights(WeightsId::of(&elements[..]), &elements[..])?,
-                None => {
-                    let elements = weights.elements::<bf16>().expect("kernels have f32 and bf16");
-                    family.packed_weights(WeightsId::of(&elements[..]), &elements[..])?
-                }
-            }),
+            Some(weights) => Some(with_id(weights, |id, elements| family.packed_weights(id, elements))?),
         };
         Ok(Family { family, packed })
     }

@@ -1,7 +1,7 @@
 //! Kernels as steps, and how a network's kernels are made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
@@ -13,13 +13,15 @@ use kiln_runtime::{
 use super::constants::{self, Constant};
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
+use crate::lock::lock;
 
 /// What a kernel is asked for with.
 type Request = (Problem, Options);
 
-/// The kernels of a network, made before the steps are.
+/// The kernels of a network, made before the steps are: each once, in the order of the layers that ask first.
 pub(crate) struct Kernels {
-    made: HashMap<Request, Arc<Kernel>>,
+    made: Vec<(Request, Arc<Kernel>)>,
+    places: HashMap<Request, usize>,
 }
 
 /// How far the making of kernels has come.
@@ -41,7 +43,7 @@ fn options(constant_weights: bool) -> Options {
 pub(crate) fn requests(func: &Func) -> Vec<(Request, String)> {
     let constant = constants::are_constant(func.values().map(|(_, value)| value));
     let mut seen = std::collections::HashSet::new();
-    let kernels = func.values().filter_map(|(_, value)| match &value.def {
+    let kernels = func.values().filter(|(id, _)| !constant[id.index()]).filter_map(|(_, value)| match &value.def {
         Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
             let constant = constant[operands[1].index()];
             Some((((**problem).clone(), options(constant)), value.name.clone()))
@@ -59,23 +61,31 @@ impl Kernels {
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Result<Self, ModelError> {
         let requests = requests(func);
-        let problems: Vec<Request> = requests.iter().map(|(request, _)| request.clone()).collect();
-        let errors = runtime.warm(&problems, |p| progress(Progress { done: p.done, of: p.of, problem: p.problem }));
-        if let Some((at, source)) = errors.into_iter().next() {
-            return Err(ModelError::Kernel { layer: requests[at].1.clone(), source });
-        }
-        let mut made = HashMap::new();
-        for (request, layer) in requests {
-            let kernel = runtime.kernel_with(&request.0, &request.1);
+        let slots: Vec<Mutex<Option<Result<Arc<Kernel>, RuntimeError>>>> =
+            requests.iter().map(|_| Mutex::default()).collect();
+        let done = Mutex::new(0);
+        runtime.each(requests.len() as u64, &|begin, end| {
+            for at in begin as usize..end as usize {
+                let (problem, options) = &requests[at].0;
+                *lock(&slots[at]) = Some(runtime.kernel_with(problem, options));
+                let mut done = lock(&done);
+                *done += 1;
+                progress(Progress { done: *done, of: requests.len(), problem });
+            }
+        })?;
+        let mut kernels = Kernels { made: vec![], places: HashMap::new() };
+        for ((request, layer), slot) in requests.into_iter().zip(slots) {
+            let kernel = lock(&slot).take().expect("each is made");
             let kernel = kernel.map_err(|source| ModelError::Kernel { layer, source })?;
-            made.insert(request, kernel);
+            kernels.places.insert(request.clone(), kernels.made.len());
+            kernels.made.push((request, kernel));
         }
-        Ok(Kernels { made })
+        Ok(kernels)
     }
 
     /// The kernel of a problem.
     fn get(&self, problem: &Problem, constant_weights: bool) -> &Arc<Kernel> {
-        &self.made[&(problem.clone(), options(constant_weights))]
+        &self.made[self.places[&(problem.clone(), options(constant_weights))]].1
     }
 
     /// Packs the weights of all kernels that read such, on all threads, and gives back constants that nothing else reads as soon
@@ -90,8 +100,9 @@ impl Kernels {
         values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
         results.iter().for_each(|id| uses[id.index()] += 1);
         let constant = constants::are_constant(values.iter());
+        constants::settle_shared(values, &constant, &uses)?;
         let mut jobs = vec![];
-        for at in 0..values.len() {
+        for at in (0..values.len()).filter(|at| !constant[*at]) {
             let Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } = &values[at].def
             else {
                 continue;
@@ -111,16 +122,16 @@ impl Kernels {
         let values = &*values;
         runtime.each(jobs.len() as u64, &|begin, end| {
             for job in &jobs[begin as usize..end as usize] {
-                let Some((at, kernel, weights)) = locked(job).take() else { continue };
+                let Some((at, kernel, weights)) = lock(job).take() else { continue };
                 let layer = &values[at].name;
                 let fail = |source| ModelError::Kernel { layer: layer.clone(), source };
                 match weights.compute(layer).and_then(|tensor| pack(runtime, &kernel, &tensor).map_err(fail)) {
-                    Ok(weights) => *locked(&packed[at]) = Some(weights),
-                    Err(error) => *locked(&failure) = Some(error),
+                    Ok(weights) => *lock(&packed[at]) = Some(weights),
+                    Err(error) => *lock(&failure) = Some(error),
                 }
             }
         })?;
-        if let Some(error) = locked(&failure).take() {
+        if let Some(error) = lock(&failure).take() {
             return Err(error);
         }
         Ok(packed.into_iter().map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
@@ -146,24 +157,24 @@ impl Kernels {
         runtime.kernel_with(problem, &options(constant_weights))
     }
 
-    /// What kernels were asked for with, and the kernels, in one order.
+    /// What kernels were asked for with, and the kernels, in the same order.
     pub(crate) fn into_parts(self) -> (Vec<Request>, Vec<Arc<Kernel>>) {
         self.made.into_iter().unzip()
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Packs weights, or finds those that another network has packed.
 pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
+    with_id(weights, |id, elements| runtime.packed_weights(kernel, id, elements))
+}
+
+/// Calls with weights and the number that says which they are.
+pub(super) fn with_id<T>(weights: &Tensor, call: impl FnOnce(WeightsId, Operand<'_>) -> T) -> T {
     if let Some(elements) = weights.elements::<f32>() {
-        let id = WeightsId::of(&elements[..]);
-        return runtime.packed_weights(kernel, id, &elements[..]);
+        return call(WeightsId::of(&elements[..]), Operand::F32(&elements));
     }
     let elements = weights.elements::<bf16>().expect("kernels have f32 and bf16");
-    runtime.packed_weights(kernel, WeightsId::of(&elements[..]), &elements[..])
+    call(WeightsId::of(&elements[..]), Operand::Bf16(&elements))
 }
 
 /// A kernel with its weights.

@@ -17,7 +17,7 @@ use kiln_ir::{Func, Problem};
 use kiln_runtime::{Kernel, Runtime};
 
 use crate::error::ModelError;
-use arena::Arena;
+use arena::{Arena, Arenas};
 use memory::{Buffer, Placement};
 
 pub(crate) use families::{Families, Family};
@@ -103,7 +103,7 @@ pub(crate) struct Plan {
     constants: Vec<Option<Tensor>>,
     buffers: Vec<Buffer>,
     pub placement: Placement,
-    pub arguments: Vec<(String, TensorType)>,
+    pub arguments: Vec<TensorType>,
     pub results: Vec<(TensorType, Place)>,
 }
 
@@ -133,8 +133,7 @@ impl Plan {
         for (at, text) in texts.into_iter().enumerate() {
             planner.add(values, at, text, kernel)?;
         }
-        let arguments =
-            values.iter().filter(|v| v.def == Def::Argument).map(|v| (v.name.clone(), v.ty.clone())).collect();
+        let arguments = values.iter().filter(|v| v.def == Def::Argument).map(|v| v.ty.clone()).collect();
         let results = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
         Ok(planner.finish(arguments, results))
     }
@@ -149,18 +148,39 @@ impl Plan {
         self.steps.iter().map(|s| s.action.packed_bytes()).sum()
     }
 
-    /// Runs all steps. `told` is called before and after each with its position.
-    pub(crate) fn run(
+    /// The results for arguments of this plan's types. `told` is called before and after each step with its position.
+    pub(crate) fn call(
+        &self,
+        runtime: &Runtime,
+        given: &[Tensor],
+        arenas: &Arenas,
+        told: impl FnMut(usize, bool),
+    ) -> Result<Vec<Tensor>, ModelError> {
+        // Elements that are not aligned are copied.
+        let copies: Vec<Option<Tensor>> = given.iter().map(realigned).collect();
+        let arguments: Vec<&[u8]> =
+            given.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
+        let mut arena = arenas.take(self.placement.bytes)?;
+        let outcome = self.run(runtime, &arguments, &mut arena, told);
+        let copied = |(ty, place): &(TensorType, Place)| tensor(ty, self.result(place, &arguments, &arena));
+        let results = outcome.map(|()| self.results.iter().map(copied).collect());
+        arenas.give(arena);
+        results
+    }
+
+    fn run(
         &self,
         runtime: &Runtime,
         arguments: &[&[u8]],
         arena: &mut Arena,
         mut told: impl FnMut(usize, bool),
     ) -> Result<(), ModelError> {
+        /// Most steps read no more, and their list is not allocated.
+        const FEW: usize = 8;
         let threads = RuntimeThreads::new(runtime);
         for (i, step) in self.steps.iter().enumerate() {
             told(i, false);
-            let parts = arena.parts(self.range(step.output, 0, self.buffers[step.output].bytes));
+            let parts = arena.parts(self.written(step));
             let input = |(n, place): (usize, &Place)| {
                 (step.in_place != Some(n)).then(|| match place.home {
                     Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
@@ -168,17 +188,19 @@ impl Plan {
                     Home::Buffer(at) => parts.input(self.range(at, place.offset, place.bytes)),
                 })
             };
-            let inputs: Vec<Input<'_>> = step.inputs.iter().enumerate().map(input).collect();
-            step.action.run(&threads, &inputs, parts.output)?;
+            let (mut few, mut many) = ([None; FEW], vec![]);
+            let inputs: &[Input<'_>] = if step.inputs.len() <= FEW {
+                few.iter_mut().zip(step.inputs.iter().enumerate().map(input)).for_each(|(slot, input)| *slot = input);
+                &few[..step.inputs.len()]
+            } else {
+                many.extend(step.inputs.iter().enumerate().map(input));
+                &many
+            };
+            step.action.run(&threads, inputs, parts.output)?;
             threads.check()?;
             told(i, true);
         }
         Ok(())
-    }
-
-    /// Copies of all results after a run.
-    pub(crate) fn copied_results(&self, arguments: &[&[u8]], arena: &Arena) -> Vec<Tensor> {
-        self.results.iter().map(|(ty, place)| tensor(ty, self.result(place, arguments, arena))).collect()
     }
 
     /// A result's bytes after a run.
@@ -298,7 +320,7 @@ impl Planner {
         }
     }
 
-    fn finish(mut self, arguments: Vec<(String, TensorType)>, mut results: Vec<(TensorType, Place)>) -> Plan {
+    fn finish(mut self, arguments: Vec<TensorType>, mut results: Vec<(TensorType, Place)>) -> Plan {
         for at in 0..self.steps.len() {
             for place in &self.steps[at].inputs {
                 if let Home::Buffer(buffer) = place.home {
@@ -390,14 +412,6 @@ pub(crate) type MakeKernel<'a> = dyn FnMut(usize, &Problem, bool) -> Result<Box<
 /// The text of each value that is computed.
 fn texts(func: &Func) -> Vec<String> {
     func.values().map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) }).collect()
-}
-
-/// The operation of a value, for values that are in no function.
-pub(crate) fn text_of(value: &Value) -> String {
-    match &value.def {
-        Def::Result { op, .. } => format!("{value} = {op}"),
-        _ => String::new(),
-    }
 }
 
 /// The code of an operation.

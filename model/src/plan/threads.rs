@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use kiln_runtime::{Runtime, RuntimeError};
 
+use crate::lock::lock;
 use crate::ops::Parallel;
 
 /// Threads of a runtime, or the calling one. A failure of theirs, such as a panic in an executor, is kept until it is asked for.
@@ -25,8 +26,7 @@ impl<'a> RuntimeThreads<'a> {
 
     /// The failure, if there was one.
     pub(crate) fn check(&self) -> Result<(), RuntimeError> {
-        let failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        failure.map_or(Ok(()), Err)
+        lock(&self.failure).take().map_or(Ok(()), Err)
     }
 }
 
@@ -39,7 +39,7 @@ impl Parallel for RuntimeThreads<'_> {
         let Some(runtime) = self.runtime else { return work(0..tasks) };
         let outcome = runtime.each(tasks as u64, &|begin, end| work(begin as usize..end as usize));
         if let Err(error) = outcome {
-            *self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+            *lock(&self.failure) = Some(error);
         }
     }
 }

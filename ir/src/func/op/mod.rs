@@ -132,11 +132,11 @@ impl TensorOp {
         } else {
             Err(Mismatch::Arity { least, most, found: operands.len() })
         };
-        result.map_err(|cause| OpError {
-            op: Box::new(self.clone()),
-            operands: operands.iter().map(|&t| t.clone()).collect(),
-            cause,
-        })
+        result.map_err(|cause| self.error(operands, cause))
+    }
+
+    fn error(&self, operands: &[&TensorType], cause: Mismatch) -> OpError {
+        OpError { op: Box::new(self.clone()), operands: operands.iter().map(|&t| t.clone()).collect(), cause }
     }
 
     /// The elements of the result, of type `ty`, which [`infer`](Self::infer) gave for these operands. Floating-point numbers
@@ -157,6 +157,9 @@ impl TensorOp {
     pub fn apply(&self, operands: &[&Tensor]) -> Result<Tensor, OpError> {
         let types: Vec<_> = operands.iter().map(|o| o.ty()).collect();
         let ty = self.infer(&types)?;
+        if let TensorOp::Structured(op) = self {
+            movement::check_indices(op, operands).map_err(|cause| self.error(&types, cause))?;
+        }
         if let TensorOp::Structured(op) = self
             && let Some(moved) = movement::copy(op, operands, &ty)
         {
@@ -312,6 +315,14 @@ pub enum Mismatch {
         value: String,
         /// What would do.
         expected: String,
+    },
+    /// An index is outside of what it selects from.
+    #[error("index {index} is outside of the {extent} that there are")]
+    Index {
+        /// The index.
+        index: i64,
+        /// How many there are.
+        extent: u64,
     },
     /// A shape is not the one that another operand or a setting asks for.
     #[error("operand {operand} has shape {found:?}: expected {expected:?}")]

@@ -102,6 +102,18 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
     Ok(TensorType::new(element, shape)?)
 }
 
+/// Fails if an index of a gather is outside of what it selects from.
+pub(super) fn check_indices(op: &Structured, operands: &[&Tensor]) -> Result<(), Mismatch> {
+    let Structured::Gather { axis } = op else { return Ok(()) };
+    let extent = operands[0].ty().shape()[*axis as usize];
+    let most = i64::try_from(extent).unwrap_or(i64::MAX);
+    let indices = operands[1].to_i64().unwrap_or_default();
+    match indices.into_iter().find(|i| !(-most..most).contains(i)) {
+        Some(index) => Err(Mismatch::Index { index, extent }),
+        None => Ok(()),
+    }
+}
+
 /// The result of what only moves elements, byte for byte; `None` of other operations.
 pub(super) fn copy(op: &Structured, operands: &[&Tensor], ty: &TensorType) -> Option<Tensor> {
     match op {
