@@ -39,6 +39,9 @@ fn options(constant_weights: bool) -> Options {
     Options { constant_weights, ..Options::default() }
 }
 
+/// Where a thread leaves the kernel that it made.
+type Slot = Mutex<Option<Result<Arc<Kernel>, RuntimeError>>>;
+
 /// The kernels that a function asks for, each once, in order, with a layer that does.
 pub(crate) fn requests(func: &Func) -> Vec<(Request, String)> {
     let constant = constants::are_constant(func.values().map(|(_, value)| value));
@@ -61,8 +64,7 @@ impl Kernels {
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Result<Self, ModelError> {
         let requests = requests(func);
-        let slots: Vec<Mutex<Option<Result<Arc<Kernel>, RuntimeError>>>> =
-            requests.iter().map(|_| Mutex::default()).collect();
+        let slots: Vec<Slot> = requests.iter().map(|_| Slot::default()).collect();
         let done = Mutex::new(0);
         runtime.each(requests.len() as u64, &|begin, end| {
             for at in begin as usize..end as usize {
