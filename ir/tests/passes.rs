@@ -43,10 +43,16 @@ fn results(func: &Func) -> Vec<Vec<f64>> {
     func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
 }
 
+/// The types of what a caller gets.
+fn types(func: &Func) -> Vec<TensorType> {
+    func.results().iter().map(|id| func.value(*id).ty.clone()).collect()
+}
+
 /// Runs all passes, compares the meaning after each, and gives the text after those that changed something.
 fn optimized(text: &str) -> (Func, String) {
     let func = bound(text);
     let expected = results(&func);
+    let declared = types(&func);
     let (mut log, mut before) = (String::new(), func.to_string());
     let result = pass::optimize(func, |pass, func| {
         let now = func.to_string();
@@ -54,6 +60,7 @@ fn optimized(text: &str) -> (Func, String) {
             writeln!(log, "after {}:\n{now}", pass.name).unwrap();
         }
         before = now;
+        assert_eq!(types(func), declared, "after {}", pass.name);
         let found = results(func);
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
@@ -322,6 +329,74 @@ fn constants_that_stretch_or_have_no_reciprocal_stay() {
             return %y, %m, %q
         }",
         &["mul", "div", "max", "mul"],
+    );
+}
+
+#[test]
+fn a_transpose_that_something_else_reads_is_there() {
+    let both = |rest: &str| {
+        format!(
+            "func @f(%a: f32[2x3], %b: f32[3x4], %q: f32[5x4]) -> f32[4x2], f32[5x2] {{
+                %s = matmul %a, %b
+                %t = transpose %s {{perm=[1,0]}}
+                {rest}
+            }}"
+        )
+    };
+    let kernels = ["matmul f32 2x3:3x4", "transpose", "ip f32 mb5ic4oc2"];
+    becomes(&both("%y = matmul %q, %t\nreturn %t, %y"), &kernels);
+    let kernels = ["matmul f32 2x3:3x4", "ip f32 mb5ic4oc2", "relu", "transpose"];
+    becomes(&both("%y = matmul %q, %t\n%u = relu %t\nreturn %u, %y"), &kernels);
+}
+
+#[test]
+fn numbers_of_a_higher_rank_keep_it() {
+    let numbers = "%k = constant f32[1x1x1] {0.70710677}\n%one = constant f32[] {1}\n%half = constant f32[1x1x1] {0.5}";
+    let gelu = "%a = mul %x, %k\n%b = erf %a\n%c = add %b, %one\n%d = mul %c, %x\n%y = mul %d, %half\nreturn %y";
+    becomes(
+        &format!("func @f(%x: f32[2x3]) -> f32[1x2x3] {{ {numbers}\n{gelu} }}"),
+        &["mul", "erf", "add", "mul", "mul"],
+    );
+    let norm = "%m = reduce %x {kind=mean axes=[1] keep=true}\n%d = sub %x, %m\n%q = mul %d, %d
+        %v = reduce %q {kind=mean axes=[1] keep=true}\n%e = constant f32[1x1x1] {0.00001}\n%w = add %v, %e\n%s = sqrt %w
+        %y = div %d, %s\nreturn %y";
+    let norms = ["reduce", "sub", "mul", "reduce", "add", "sqrt", "div"];
+    becomes(&format!("func @f(%x: f32[2x3]) -> f32[1x2x3] {{ {norm} }}"), &norms);
+}
+
+#[test]
+fn what_would_take_much_more_memory_stays() {
+    // Each pixel would have 400 products for a window that only meets it.
+    becomes(
+        "func @f(%x: f32[1x1x16x16], %w: f32[1x1x20x20]) -> f32[1x1x1x1] {
+            %y = conv_transpose %x, %w {strides=[1,1] pads=[17,17,17,17] dilations=[1,1] output_pads=[0,0] groups=1}
+            return %y
+        }",
+        &["conv_transpose"],
+    );
+    let large = "func @f() -> f32[10000x100000] {
+        %one = constant f32[] {1}
+        %a = broadcast %one {shape=[10000,1]}
+        %b = broadcast %one {shape=[1,100000]}
+        %y = matmul %a, %b
+        return %y
+    }";
+    let func = pass::optimize(large.parse().unwrap(), |_, _| {}).unwrap();
+    assert!(func.values().all(|(_, v)| !matches!(v.def, Def::Constant(_)) || v.ty.elements() <= 100_000));
+    assert_eq!(func.value(func.results()[0]).ty.shape(), [10_000, 100_000]);
+}
+
+#[test]
+fn integers_are_not_clamped_to_doubles() {
+    becomes(
+        "func @f(%x: i64[2], %n: i32[2]) -> i64[2], i32[2] {
+            %a = constant i64[] {9007199254740993}
+            %b = constant i32[] {7}
+            %y = max %x, %a
+            %z = max %n, %b
+            return %y, %z
+        }",
+        &["max", "clamp"],
     );
 }
 

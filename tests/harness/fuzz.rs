@@ -100,9 +100,12 @@ pub fn onnx(bytes: &[u8]) {
     });
     match imported {
         Ok(imported) if imported.func.values().map(|(_, v)| v.ty.elements()).sum::<u64>() <= MOST => {
-            let results = imported.func.results().len();
-            let func = kiln_ir::pass::optimize(imported.func, |_, _| {}).expect("passes make well-typed functions");
-            assert_eq!(func.results().len(), results);
+            let types = |func: &Func| func.results().iter().map(|id| func.value(*id).ty.clone()).collect::<Vec<_>>();
+            let declared = types(&imported.func);
+            kiln_ir::pass::optimize(imported.func, |pass, func| {
+                assert_eq!(types(func), declared, "after {}:\n{func}", pass.name);
+            })
+            .expect("passes make well-typed functions");
         }
         Ok(_) => {}
         Err(message) => assert!(!message.is_empty()),

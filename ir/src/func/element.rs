@@ -93,7 +93,7 @@ impl ElementType {
     }
 
     /// The nearest value of a floating-point type, ties to even; of an integer type, the integer towards zero, which wraps
-    /// around as two's complement does; of booleans, whether it is not zero.
+    /// around as two's complement does, or is the nearest there is of 64 bits; of booleans, whether it is not zero.
     pub fn round(self, value: f64) -> f64 {
         match self {
             ElementType::F32 => f64::from(value as f32),

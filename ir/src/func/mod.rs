@@ -35,6 +35,7 @@
 //! named (`%x`) or numbered (`%7`). Names are kept; numbers are not: a `Func` prints with its unnamed values numbered
 //! from 0 in order. Arguments are always named.
 
+mod budget;
 mod builder;
 mod element;
 mod error;
@@ -46,6 +47,7 @@ mod types;
 
 use std::fmt;
 
+pub use budget::Budget;
 pub use builder::Builder;
 pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};

@@ -228,15 +228,18 @@ impl Tensor {
         (!self.ty.element().is_float()).then(|| self.to_f64().into_iter().map(|v| v as i64).collect())
     }
 
-    /// The element of a tensor that has one, or has only equal ones, and no more than a few.
+    /// The element of a tensor that has one, or has only equal ones, and no more than a few; a 64-bit integer beyond 2^53 is
+    /// rounded.
     pub fn splat(&self) -> Option<f64> {
         const MOST: u64 = 1 << 16;
         if self.ty.elements() > MOST {
             return None;
         }
-        let all = self.to_f64();
-        let first = *all.first()?;
-        all.iter().all(|v| v.to_bits() == first.to_bits()).then_some(first)
+        let size = self.ty.element().bytes();
+        let first = self.data.get(..size)?;
+        let is_splat = self.data.chunks_exact(size).all(|element| element == first);
+        let first = Tensor { ty: TensorType::new(self.ty.element(), []).ok()?, data: self.data.slice(..size) };
+        is_splat.then(|| first.to_f64()[0])
     }
 }
 
@@ -265,6 +268,8 @@ mod tests {
         assert_eq!(one.splat(), Some(1.0));
         let bool_ty = TensorType::new(ElementType::Bool, [3]).unwrap();
         assert_eq!(Tensor::from_f64(bool_ty, &[0.0, 2.0, 1.0]).to_i64().unwrap(), [0, 1, 1]);
+        let alike = Tensor::from_elements([2], vec![1i64 << 53, (1 << 53) + 1]).unwrap();
+        assert_eq!((alike.splat(), Tensor::scalar(1i64 << 53).splat()), (None, Some((1i64 << 53) as f64)));
         let wide = TensorType::new(ElementType::I64, [1]).unwrap();
         assert_eq!(Tensor::from_f64(wide, &[1e30]).to_i64().unwrap(), [i64::MAX]);
         assert!(Tensor::from_elements([3], vec![1i32]).is_err());

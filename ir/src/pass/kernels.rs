@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::layout::inverse;
 use super::rewriter::Rewriter;
 use crate::epilogue::{Mask, Number, PostOp};
 use crate::func::{Binary, Func, FuncError, Structured, TensorOp, Unary, ValueId};
@@ -15,11 +16,7 @@ pub(super) fn form_kernels(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
     let users = users(func);
     let bases: HashMap<ValueId, Base> = r.ids().into_iter().filter_map(|id| Some((id, Base::of(&r, id)?))).collect();
-    let absorbed: HashSet<ValueId> = bases
-        .values()
-        .flat_map(|b| b.absorbed.iter().copied())
-        .filter(|t| users[t.index()].iter().all(|user| bases.get(user).is_some_and(|b| b.absorbed.contains(t))))
-        .collect();
+    let absorbed: HashSet<ValueId> = bases.values().flat_map(|b| b.absorbed.iter().copied()).collect();
     let mut taken = HashSet::new();
     let mut kernels: HashMap<ValueId, Chain> = HashMap::new();
     // The last product that leads to a sum has it as its own: the others are there by then.
@@ -49,7 +46,7 @@ pub(super) fn form_kernels(func: &Func) -> Result<Func, FuncError> {
     r.finish()
 }
 
-/// The operations that read each value; the caller of the function counts as one that is not there.
+/// The operations that read each value. One that the caller reads has itself among them.
 fn users(func: &Func) -> Vec<Vec<ValueId>> {
     let mut users = vec![vec![]; func.values().len()];
     for (id, value) in func.values() {
@@ -87,8 +84,7 @@ impl Read {
     fn of(r: &Rewriter<'_>, id: ValueId) -> Self {
         match r.def(id) {
             Some((TensorOp::Structured(Structured::Transpose { perm }), from)) => {
-                let mut order = vec![0; perm.len()];
-                perm.iter().enumerate().for_each(|(i, p)| order[*p as usize] = i);
+                let order = inverse(perm).into_iter().map(|axis| axis as usize).collect();
                 Read { value: from[0], absorbed: Some(id), order: Some(order) }
             }
             _ => Read { value: id, absorbed: None, order: None },
@@ -236,11 +232,11 @@ impl Chain {
         while let &[user] = &users[at.index()][..]
             && user != at
             && !taken.contains(&user)
-            && !r.old.results().contains(&at)
         {
             let Some((op, operands)) = r.def(user) else { break };
             match op {
                 TensorOp::Structured(Structured::Reshape { .. }) => {}
+                // What a product reads through a transpose must be there as it is.
                 TensorOp::Structured(Structured::Transpose { perm }) if !absorbed.contains(&user) => {
                     chain.transpose(r, &builder, perm, at, user, passed);
                     break;

@@ -70,7 +70,8 @@ fn transposed(r: &Rewriter<'_>, id: ValueId) -> Option<(ValueId, Vec<u64>)> {
     }
 }
 
-fn inverse(perm: &[u64]) -> Vec<u64> {
+/// The order that undoes another.
+pub(super) fn inverse(perm: &[u64]) -> Vec<u64> {
     let mut inverse = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(i, p)| inverse[*p as usize] = i as u64);
     inverse
@@ -180,38 +181,5 @@ fn sink_elementwise(
         });
     }
     let value = r.emit(op.clone(), &on)?;
-    // A result that is larger than what was transposed would be another matter, but the largest operand is among those.
-    Ok((r.value(value).ty.rank() == rank).then_some(Sunk { value, perm }))
-}
-
-/// Padding with zeros before a convolution as padding of the convolution.
-pub(super) fn pad_convolutions(func: &Func) -> Result<Func, FuncError> {
-    let mut r = Rewriter::new(func)?;
-    for id in r.ids() {
-        let found = r.def(id).and_then(|(op, operands)| {
-            let TensorOp::Structured(conv @ Structured::Conv { channels_last, .. }) = op else { return None };
-            let (TensorOp::Structured(pad), padded) = r.def(operands[0])? else { return None };
-            let Structured::Pad { mode: crate::func::PadMode::Constant, before, after, value } = pad else {
-                return None;
-            };
-            let first = if *channels_last { 1 } else { 2 };
-            let axes = before.len() - 2;
-            let outside = (0..before.len()).filter(|a| !(first..first + axes).contains(a));
-            if value.0 != 0.0 || outside.into_iter().any(|a| before[a] + after[a] != 0) {
-                return None;
-            }
-            let mut conv = conv.clone();
-            let Structured::Conv { pads, .. } = &mut conv else { return None };
-            for a in 0..axes {
-                pads[a] += before[first + a];
-                pads[axes + a] += after[first + a];
-            }
-            Some((conv, [padded[0], operands[1]]))
-        });
-        match found {
-            Some((conv, on)) => r.replace(id, conv, &r.all(&on))?,
-            None => r.keep(id)?,
-        }
-    }
-    r.finish()
+    Ok(Some(Sunk { value, perm }))
 }

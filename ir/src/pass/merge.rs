@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::rewriter::Rewriter;
 use crate::func::{Binary, Func, FuncError, Structured, Tensor, TensorOp, ValueId};
+use crate::problem::MAX_ELEMENTS;
 
 /// A product with constant weights, and a bias perhaps.
 struct Linear {
@@ -11,6 +12,7 @@ struct Linear {
     value: ValueId,
     product: ValueId,
     source: ValueId,
+    weights_id: ValueId,
     weights: Tensor,
     /// Whether weights are `[n, k]`.
     transposed: bool,
@@ -46,7 +48,7 @@ pub(super) fn merge_products(func: &Func) -> Result<Func, FuncError> {
     // The first value of each group that has several, with the group; the others are found when they are come to.
     let mut first: HashMap<ValueId, Vec<Linear>> = HashMap::new();
     for (_, members) in groups {
-        if members.len() > 1 {
+        if members.len() > 1 && is_feasible(&r, &members) {
             let at = members.iter().map(|m| m.value).min().expect("several");
             first.insert(at, members);
         }
@@ -66,6 +68,15 @@ pub(super) fn merge_products(func: &Func) -> Result<Func, FuncError> {
     r.finish()
 }
 
+/// Whether each has weights of its own, so that no memory is taken that was not there, and what they make together is not too
+/// large for a tensor.
+fn is_feasible(r: &Rewriter<'_>, members: &[Linear]) -> bool {
+    let weights: HashSet<ValueId> = members.iter().map(|m| m.weights_id).collect();
+    let most = members.iter().map(|m| m.weights.ty().elements().max(r.old.value(m.value).ty.elements())).max();
+    let all = most.unwrap_or_default().checked_mul(members.len() as u64);
+    weights.len() == members.len() && all.is_some_and(|all| all <= MAX_ELEMENTS)
+}
+
 impl Linear {
     fn of(r: &Rewriter<'_>, id: ValueId) -> Option<Self> {
         let (product, bias) = match r.def(id)? {
@@ -76,17 +87,17 @@ impl Linear {
             _ => return None,
         };
         let (TensorOp::Structured(Structured::Matmul {}), &[source, weights]) = r.def(product)? else { return None };
-        let (weights, transposed) = match r.def(weights) {
+        let (weights_id, transposed) = match r.def(weights) {
             Some((TensorOp::Structured(Structured::Transpose { perm }), &[from])) if perm[..] == [1, 0] => (from, true),
             _ => (weights, false),
         };
-        let weights = r.old.constant(weights).filter(|w| w.ty().rank() == 2)?;
+        let weights = r.old.constant(weights_id).filter(|w| w.ty().rank() == 2)?;
         weights.elements::<f32>()?;
         let n = weights.ty().shape()[usize::from(!transposed)];
         if bias.as_ref().is_some_and(|b| *b.ty().shape() != [n] || b.elements::<f32>().is_none()) {
             return None;
         }
-        Some(Linear { value: id, product, source, weights, transposed, bias })
+        Some(Linear { value: id, product, source, weights_id, weights, transposed, bias })
     }
 }
 

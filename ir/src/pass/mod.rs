@@ -7,6 +7,7 @@ mod fold;
 mod kernels;
 mod layout;
 mod merge;
+mod pad;
 mod recognise;
 mod rewriter;
 mod scale;
@@ -30,7 +31,7 @@ pub const PASSES: &[Pass] = &[
     // Constants first: they decide what everything else is.
     Pass { name: "simplify", run: simplify::simplify },
     Pass { name: "lower_batch_norms", run: scale::lower_batch_norms },
-    Pass { name: "pad_convolutions", run: layout::pad_convolutions },
+    Pass { name: "pad_convolutions", run: pad::pad_convolutions },
     Pass { name: "scale_weights", run: scale::scale_weights },
     Pass { name: "recognise", run: recognise::recognise },
     // Norms have been recognised; their factors and summands follow.

@@ -7,7 +7,13 @@ pub(super) fn recognise(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
     for id in r.ids() {
         let m = Matcher { r: &r };
-        match m.activation(id).or_else(|| m.layer_norm(id)).or_else(|| m.softmax(id)).or_else(|| m.affine(id)) {
+        let found = m.activation(id).or_else(|| m.layer_norm(id)).or_else(|| m.softmax(id)).or_else(|| m.affine(id));
+        // Numbers of a higher rank than what they are applied to give their rank to the result.
+        let same_type = |(op, operands): &Found| {
+            let types: Vec<_> = operands.iter().map(|o| &func.value(*o).ty).collect();
+            op.infer(&types).is_ok_and(|ty| ty == func.value(id).ty)
+        };
+        match found.filter(same_type) {
             Some((op, operands)) => {
                 let operands = r.all(&operands);
                 r.replace(id, op, &operands)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::func::{Builder, Def, Func, FuncError, Structured, Tensor, TensorOp, Value, ValueId};
+use crate::func::{Budget, Builder, Def, Func, FuncError, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use crate::text::is_word;
 
 /// A function that is being made of an old one. Values of the two are told apart by where they come from: what is asked of
@@ -13,6 +13,7 @@ pub(super) struct Rewriter<'a> {
     /// The new value of each old one that has been come to.
     map: Vec<Option<ValueId>>,
     uses: Vec<usize>,
+    budget: Budget,
 }
 
 impl<'a> Rewriter<'a> {
@@ -23,7 +24,7 @@ impl<'a> Rewriter<'a> {
         for (id, value) in old.arguments() {
             map[id.index()] = Some(new.arg(&value.name, value.ty.clone())?);
         }
-        Ok(Self { old, new, map, uses: uses(old) })
+        Ok(Self { old, new, map, uses: uses(old), budget: Budget::default() })
     }
 
     /// The old function's values that are not arguments, in order.
@@ -53,6 +54,7 @@ impl<'a> Rewriter<'a> {
 
     /// Says what an old value is now.
     pub(super) fn set(&mut self, old: ValueId, new: ValueId) {
+        debug_assert_eq!(self.value(new).ty, self.old.value(old).ty, "what %{} is now", self.old.value(old).name);
         self.map[old.index()] = Some(new);
     }
 
@@ -114,14 +116,27 @@ impl<'a> Rewriter<'a> {
 
     /// The elements of a new value that is a constant.
     pub(super) fn as_constant(&self, new: ValueId) -> Option<Tensor> {
-        let value = self.value(new);
-        let Def::Constant(data) = &value.def else { return None };
-        Some(Tensor::new(value.ty.clone(), data.clone()).expect("a constant is as long as its type says"))
+        self.value(new).constant()
     }
 
     /// The number that a new value is, if it is a constant of equal elements.
     pub(super) fn as_splat(&self, new: ValueId) -> Option<f64> {
         self.as_constant(new).and_then(|t| t.splat())
+    }
+
+    /// The result of an operation on new values, if they are constants, the result is not larger than `most` bytes, and this
+    /// pass may compute as much.
+    pub(super) fn compute(&mut self, op: &TensorOp, operands: &[ValueId], most: u64) -> Option<Tensor> {
+        if matches!(op, TensorOp::Structured(Structured::Kernel { .. })) {
+            return None;
+        }
+        let constants = operands.iter().map(|o| self.as_constant(*o)).collect::<Option<Vec<_>>>()?;
+        let types: Vec<&TensorType> = constants.iter().map(Tensor::ty).collect();
+        let ty = op.infer(&types).ok()?;
+        if ty.bytes() > most || !self.budget.spend(op, &types, &ty) {
+            return None;
+        }
+        op.apply(&constants.iter().collect::<Vec<_>>()).ok()
     }
 
     /// The new function, without what its results do not depend on.

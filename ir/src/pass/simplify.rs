@@ -1,17 +1,15 @@
 //! Folds constants, merges equal operations and removes those that do nothing; writes some in another way, so that later passes
-//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit.
+//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit, and a power of a half a square root, which is
+//! not a number at minus infinity.
 
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
-    Binary, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId,
-    broadcast,
+    Binary, Budget, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, Unary, ValueId, broadcast,
 };
 
 /// What passes make of weights of more bytes is left to be computed when the weights are packed, one after another: a network
 /// is larger than what it may take twice.
 const LEFT: u64 = 64 << 10;
-/// Larger results of operations on constants are not kept in their place.
-const LARGEST: u64 = 256 << 20;
 
 pub(super) fn simplify(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
@@ -94,7 +92,7 @@ fn constant(r: &mut Rewriter<'_>, known: &mut Known, tensor: Tensor) -> ValueId 
     })
 }
 
-fn simpler(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Simpler> {
+fn simpler(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Simpler> {
     if let Some(tensor) = folded(r, op, operands) {
         return Some(Simpler::Constant(tensor));
     }
@@ -106,23 +104,13 @@ fn simpler(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Simp
 }
 
 /// The result if all operands are constants.
-fn folded(r: &Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Tensor> {
-    if matches!(op, TensorOp::Structured(Structured::Kernel { .. })) {
-        return None;
-    }
-    let constants = operands.iter().map(|o| r.as_constant(*o)).collect::<Option<Vec<_>>>()?;
-    let types: Vec<&TensorType> = constants.iter().map(Tensor::ty).collect();
-    let bytes = op.infer(&types).ok()?.bytes();
-    let of_weights = matches!(
+fn folded(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Tensor> {
+    let stays = matches!(
         op,
-        TensorOp::Structured(Structured::Transpose { .. } | Structured::Concat { .. })
+        TensorOp::Structured(Structured::Transpose { .. } | Structured::Concat { .. } | Structured::Broadcast { .. })
             | TensorOp::Binary(Binary::Mul {})
     );
-    let limit = if of_weights { LEFT } else { LARGEST };
-    if bytes > limit {
-        return None;
-    }
-    op.apply(&constants.iter().collect::<Vec<_>>()).ok()
+    r.compute(op, operands, if stays { LEFT } else { Budget::MOST_BYTES })
 }
 
 fn unary(op: &Unary, x: ValueId) -> Option<Simpler> {
@@ -131,7 +119,6 @@ fn unary(op: &Unary, x: ValueId) -> Option<Simpler> {
             Some(Simpler::Op(Unary::Relu {}.into(), vec![x]))
         }
         Unary::Clamp { low, high } if low.0 == f64::NEG_INFINITY && high.0 == f64::INFINITY => Some(Simpler::Value(x)),
-        Unary::LeakyRelu { alpha } if alpha.0 == 0.0 => Some(Simpler::Op(Unary::Relu {}.into(), vec![x])),
         _ => None,
     }
 }
@@ -149,6 +136,8 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         }
     }
     let is_float = ty(a).element().is_float();
+    // A limit is a double, which not all integers are.
+    let is_exact = !matches!(ty(a).element(), ElementType::I64 | ElementType::U64);
     // Constants of commutative operations are second.
     if matches!(op, Binary::Add {} | Binary::Mul {} | Binary::Max {} | Binary::Min {} | Binary::And {} | Binary::Or {})
         && r.as_constant(a).is_some()
@@ -156,7 +145,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     {
         return Some(Simpler::Op(op.clone().into(), vec![b, a]));
     }
-    let constant = r.as_constant(b)?;
+    let constant = r.as_constant(b).filter(|c| c.ty().bytes() <= LEFT)?;
     let splat = r.as_splat(b).filter(|v| !v.is_nan());
     let keeps_shape = *ty(a).shape() == *shape;
     let nothing = match op {
@@ -198,11 +187,11 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
             0.5 => Some(Simpler::Op(Unary::Sqrt {}.into(), vec![a])),
             _ => None,
         },
-        (Binary::Max {}, Some(0.0)) if keeps_shape => Some(Simpler::Op(Unary::Relu {}.into(), vec![a])),
-        (Binary::Max {}, Some(low)) if keeps_shape => {
+        (Binary::Max {}, Some(0.0)) if keeps_shape && is_exact => Some(Simpler::Op(Unary::Relu {}.into(), vec![a])),
+        (Binary::Max {}, Some(low)) if keeps_shape && is_exact => {
             Some(Simpler::Op(Unary::Clamp { low: Real(low), high: Real(f64::INFINITY) }.into(), vec![a]))
         }
-        (Binary::Min {}, Some(high)) if keeps_shape => {
+        (Binary::Min {}, Some(high)) if keeps_shape && is_exact => {
             let (x, low) = match def(r.value(a)) {
                 Some((TensorOp::Unary(Unary::Clamp { low, high }), on)) if high.0 == f64::INFINITY => (on[0], low.0),
                 Some((TensorOp::Unary(Unary::Relu {}), on)) => (on[0], 0.0),

@@ -2,6 +2,10 @@
 
 use super::rewriter::Rewriter;
 use crate::func::{ElementType, Func, FuncError, Structured, TensorOp};
+use crate::problem::MAX_ELEMENTS;
+
+/// Products take memory, at most so many times what the operands and the result take.
+const MOST_PRODUCTS: u64 = 64;
 
 pub(super) fn lower_transposed(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
@@ -21,7 +25,14 @@ pub(super) fn lower_transposed(func: &Func) -> Result<Func, FuncError> {
         let (images, channels, pixels) = (x.shape()[0], x.shape()[1], &x.shape()[2..]);
         let (inner, taps) = (channels / groups, &w.shape()[2..]);
         let columns = w.shape()[1] * taps.iter().product::<u64>();
-        let windows = pixels.iter().product();
+        let windows: u64 = pixels.iter().product();
+        let products = [images, *groups, columns].iter().try_fold(windows, |all, n| all.checked_mul(*n));
+        let there = x.elements().saturating_add(w.elements()).saturating_add(func.value(id).ty.elements());
+        let most = there.saturating_mul(MOST_PRODUCTS).min(MAX_ELEMENTS);
+        if products.is_none_or(|products| products > most) {
+            r.keep(id)?;
+            continue;
+        }
         // Groups are a batch; the weights are the same for all images.
         let weights = r.reshape(r.get(operands[1]), &[*groups, inner, columns])?;
         let weights = r.emit(Structured::Transpose { perm: vec![0, 2, 1] }, &[weights])?;

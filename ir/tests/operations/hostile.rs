@@ -166,7 +166,12 @@ fn any_settings_are_refused_or_evaluated() {
         if result.ty.elements() > MOST {
             continue;
         }
-        let applied = super::cases::op(&func).apply(&operands.iter().collect::<Vec<_>>()).unwrap();
+        let applied = match super::cases::op(&func).apply(&operands.iter().collect::<Vec<_>>()) {
+            Ok(applied) => applied,
+            // Elements are what a type does not tell.
+            Err(e) if word == "gather" && e.to_string().contains("is outside of") => continue,
+            Err(e) => panic!("{line}: {e}"),
+        };
         assert_eq!(applied.ty(), &result.ty, "{line}");
         let data: Vec<_> = operands.iter().map(Tensor::to_f64).collect();
         let interpreted = func.interpret_f64(&data.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();

@@ -2,20 +2,14 @@
 
 use std::collections::HashMap;
 
-use kiln_ir::func::{Builder, Def, ElementType, Structured, Tensor, TensorOp, TensorType, ValueId};
+use kiln_ir::func::{Budget, Builder, Def, ElementType, Structured, Tensor, TensorOp, TensorType, ValueId};
 
 use super::error::Fault;
 
-/// Results up to this many bytes are computed at load.
-pub(super) const MOST_BYTES: u64 = 256 << 20;
 /// Constants from this many bytes on are not transposed at load: who packs them does it on the way.
 const LARGE_BYTES: u64 = 64 << 10;
 /// Dimensions of a tensor: no network has as many, and time is quadratic in them here and there.
 pub(super) const MOST_AXES: usize = 64;
-/// Elements that may be computed at load, in all: some seconds, which only a hostile model takes.
-const MOST_WORK: u64 = 1 << 30;
-/// Bytes of their results, in all.
-const MOST_BYTES_IN_ALL: u64 = 4 << 30;
 
 /// A value of the graph.
 #[derive(Clone, Debug)]
@@ -47,8 +41,7 @@ pub(super) struct Program {
     constants: HashMap<(usize, TensorType), ValueId>,
     /// What depends on sizes alone, and every layer of a network has again.
     masks: HashMap<Mask, Val>,
-    work_left: u64,
-    bytes_left: u64,
+    budget: Budget,
 }
 
 /// Queries, keys, keys before these, and the type of a mask that keeps queries from later keys.
@@ -63,8 +56,7 @@ impl Program {
             computed: HashMap::new(),
             constants: HashMap::new(),
             masks: HashMap::new(),
-            work_left: MOST_WORK,
-            bytes_left: MOST_BYTES_IN_ALL,
+            budget: Budget::default(),
         }
     }
 
@@ -108,7 +100,7 @@ impl Program {
             }
             let moves = matches!(op, TensorOp::Structured(Structured::Transpose { .. }));
             let is_left = moves && ty.bytes() > LARGE_BYTES;
-            if !is_left && self.spend(&op, &types, &ty) {
+            if !is_left && self.budget.spend(&op, &types, &ty) {
                 return Ok(Val::Known(op.apply(&known)?));
             }
         }
@@ -145,7 +137,7 @@ impl Program {
                     }
                     let types: Vec<_> = operands.iter().map(|id| self.computed[id].ty().clone()).collect();
                     let types: Vec<_> = types.iter().collect();
-                    if !self.spend(&op, &types, &value.ty) {
+                    if !self.budget.spend(&op, &types, &value.ty) {
                         return Err(Unknown::TooLarge(value.ty));
                     }
                     let operands: Vec<_> = operands.iter().map(|id| &self.computed[id]).collect();
@@ -157,38 +149,10 @@ impl Program {
         Ok(self.computed[&id].clone())
     }
 
-    /// Whether an operation may be computed at load; if so, its work is taken from what may be done.
-    fn spend(&mut self, op: &TensorOp, operands: &[&TensorType], ty: &TensorType) -> bool {
-        let read: u64 = operands.iter().map(|t| t.elements()).fold(0, u64::saturating_add);
-        let each = match op {
-            TensorOp::Structured(Structured::Matmul {}) => operands[0].shape().last().copied().unwrap_or(1),
-            TensorOp::Structured(Structured::Conv { .. }) => operands[1].shape()[1..].iter().product(),
-            TensorOp::Structured(Structured::ConvTranspose { .. }) => operands[1].elements(),
-            TensorOp::Structured(Structured::Pool { kernel, .. } | Structured::MaxPoolIndices { kernel, .. }) => {
-                kernel.iter().fold(1, |all: u64, n| all.saturating_mul(*n))
-            }
-            TensorOp::Structured(Structured::Lrn { size, .. }) => *size,
-            _ => 1,
-        };
-        // In double precision, an operation may be wider inside than its result is.
-        let inside = ty.elements().max(read);
-        let work = ty.elements().saturating_mul(each).max(inside);
-        inside.saturating_mul(8) <= 4 * MOST_BYTES && self.take(work, ty.bytes())
-    }
-
-    /// Takes from what may be done at load, if there is as much.
-    fn take(&mut self, work: u64, bytes: u64) -> bool {
-        let is_allowed = bytes <= MOST_BYTES && work <= self.work_left && bytes <= self.bytes_left;
-        if is_allowed {
-            self.work_left -= work;
-            self.bytes_left -= bytes;
-        }
-        is_allowed
-    }
-
     /// Whether a table of this type may be made at load; if not, an error.
     pub(super) fn allow(&mut self, ty: &TensorType) -> Result<(), Fault> {
-        let is_allowed = ty.elements().saturating_mul(8) <= MOST_BYTES && self.take(ty.elements(), ty.bytes());
+        let is_allowed =
+            ty.elements().saturating_mul(8) <= Budget::MOST_BYTES && self.budget.take(ty.elements(), ty.bytes());
         if is_allowed { Ok(()) } else { Err(format!("{ty} is too large to be computed at load").into()) }
     }
 

@@ -189,8 +189,8 @@ fn matmul(lhs: View<'_>, rhs: View<'_>, ty: &TensorType) -> Vec<f64> {
 /// For each tap, the pairs of a pixel and a window that it sees it with. A pixel `p` of the one image is seen by tap `t` of the
 /// window `i` if `p = i * stride + t * dilation - pad`, on each axis.
 struct Taps {
-    /// Windows along each axis, for each tap.
-    extents: Vec<usize>,
+    /// Windows that each tap along an axis has, for each axis. Not for each tap of the box, which may have many axes.
+    extents: Vec<Vec<usize>>,
     /// The first window and the first pixel, for each tap.
     starts: Vec<[usize; 2]>,
     /// From a window to the next and from its pixel to the next one's, for each axis.
@@ -218,13 +218,12 @@ impl Taps {
             })
             .collect();
         let count = taps.iter().product::<u64>() as usize;
-        let (mut extents, mut starts) = (Vec::with_capacity(count * axes), Vec::with_capacity(count));
+        let mut starts = Vec::with_capacity(count);
         let mut tap = vec![0; axes];
         for _ in 0..count {
             let mut start = [0; 2];
             for a in 0..axes {
-                let [window, n, pixel] = seen[a][tap[a]];
-                extents.push(n);
+                let [window, _, pixel] = seen[a][tap[a]];
                 start[0] += window * window_strides[a] as usize;
                 start[1] += pixel * pixel_strides[a] as usize;
             }
@@ -242,14 +241,22 @@ impl Taps {
             let pixel = pixel_strides[a].saturating_mul(i64::try_from(strides[a]).unwrap_or(i64::MAX));
             order([window_strides[a] as usize, pixel as usize]).map(|s| s as isize)
         });
+        let extents = seen.iter().map(|axis| axis.iter().map(|[_, n, _]| *n).collect()).collect();
         Taps { extents, starts, strides: strides.collect() }
     }
 
     /// Adds to each element of an image the one of another that each tap pairs it with, times the tap's weight.
-    fn add(&self, dst: &mut [f64], src: &[f64], weights: &[f64], index: &mut Vec<usize>) {
-        let axes = self.strides.len();
+    fn add(&self, dst: &mut [f64], src: &[f64], weights: &[f64], index: &mut [Vec<usize>; 2]) {
+        let [extents, index] = index;
         let (inner, outer) = self.strides.split_last().expect("an image has an axis");
-        for ((extents, start), w) in self.extents.chunks_exact(axes).zip(&self.starts).zip(weights) {
+        for (tap, (start, w)) in self.starts.iter().zip(weights).enumerate() {
+            extents.clear();
+            let mut left = tap;
+            for axis in self.extents.iter().rev() {
+                extents.push(axis[left % axis.len()]);
+                left /= axis.len();
+            }
+            extents.reverse();
             let (&n, extents) = extents.split_last().expect("an image has an axis");
             if n == 0 {
                 continue;
@@ -282,7 +289,7 @@ fn conv(x: View<'_>, w: View<'_>, ty: &TensorType, groups: u64, taps: &Taps) -> 
     let (pixels, windows, count) = (plane(x.ty), plane(ty), plane(w.ty));
     let (outputs, channels) = (ty.shape()[1] as usize, w.ty.shape()[1] as usize);
     let mut dst = vec![0.0; ty.elements() as usize];
-    let mut index = vec![];
+    let mut index = Default::default();
     let per_group = outputs / groups as usize;
     let images = x.data.chunks_exact(pixels * channels * groups as usize);
     for (dst, image) in dst.chunks_exact_mut(windows * outputs).zip(images) {
@@ -302,7 +309,7 @@ fn conv_transpose(x: View<'_>, w: View<'_>, ty: &TensorType, groups: u64, taps: 
     let (windows, pixels, count) = (plane(x.ty), plane(ty), plane(w.ty));
     let (channels, per_group) = (x.ty.shape()[1] as usize, w.ty.shape()[1] as usize);
     let mut dst = vec![0.0; ty.elements() as usize];
-    let mut index = vec![];
+    let mut index = Default::default();
     let inputs = channels / groups as usize;
     let images = x.data.chunks_exact(windows * channels);
     for (dst, image) in dst.chunks_exact_mut(pixels * per_group * groups as usize).zip(images) {

@@ -75,11 +75,13 @@ fn einsum(c: &mut Ctx<'_>) -> Outputs {
         }
         terms.push(Term { value, labels });
     }
-    let output = match right {
+    let output: Vec<Label> = match right {
         Some(right) => labels(right, most_rest)?,
         None => {
-            let count = |label: &Label| terms.iter().flat_map(|t| &t.labels).filter(|l| *l == label).count();
-            sizes.keys().filter(|label| matches!(label, Label::Rest(_)) || count(label) == 1).copied().collect()
+            let mut count: BTreeMap<Label, usize> = BTreeMap::new();
+            terms.iter().flat_map(|t| &t.labels).for_each(|label| *count.entry(*label).or_default() += 1);
+            let is_result = |label: &Label, n: usize| matches!(label, Label::Rest(_)) || n == 1;
+            count.into_iter().filter(|(label, n)| is_result(label, *n)).map(|(label, _)| label).collect()
         }
     };
     let is_once = output.iter().all(|label| output.iter().filter(|l| *l == label).count() == 1);
@@ -88,16 +90,26 @@ fn einsum(c: &mut Ctx<'_>) -> Outputs {
             format!("the result of its equation `{equation}` has an axis that is not there, or one twice").into()
         );
     }
-    let mut terms = terms.into_iter().map(|term| widened(c, term, &sizes)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let terms = terms.into_iter().map(|term| widened(c, term, &sizes)).collect::<Result<Vec<_>, _>>()?;
+    // What neither the result nor a later operand has is summed as soon as it may be.
+    let mut uses: BTreeMap<Label, usize> = BTreeMap::new();
+    output.iter().chain(terms.iter().flat_map(|t| &t.labels)).for_each(|label| *uses.entry(*label).or_default() += 1);
+    let mut terms = terms.into_iter();
     let mut all = terms.next().ok_or("has no inputs")?;
-    while let Some(next) = terms.next() {
-        // What neither the result nor a later operand has is summed as soon as it may be.
-        let later: Vec<Label> = output.iter().chain(terms.as_slice().iter().flat_map(|t| &t.labels)).copied().collect();
+    done(&mut uses, &all);
+    for next in terms {
+        done(&mut uses, &next);
+        let later: Vec<Label> = uses.iter().filter(|(_, n)| **n > 0).map(|(label, _)| *label).collect();
         all = contracted(c, all, next, &later, &sizes)?;
     }
     let all = summed(c, all, &output)?;
     let perm: Vec<usize> = output.iter().map(|label| place(&all.labels, label)).collect();
     one(c.transpose(&all.value, &perm)?)
+}
+
+/// Takes a term from those that use its labels.
+fn done(uses: &mut BTreeMap<Label, usize>, term: &Term) {
+    term.labels.iter().for_each(|label| *uses.get_mut(label).expect("all are counted") -= 1);
 }
 
 fn place(labels: &[Label], label: &Label) -> usize {

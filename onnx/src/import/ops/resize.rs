@@ -1,13 +1,13 @@
 //! Images of other sizes.
 
-use kiln_ir::func::{ElementType, Tensor, TensorType};
+use kiln_ir::func::{Budget, ElementType, Tensor, TensorType};
 
 use super::Row;
 use super::movement::gathered;
 use super::quantization::saturated;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, one};
-use crate::import::program::{MOST_BYTES, Val, list};
+use crate::import::program::{Val, list};
 
 pub(super) const OPS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
 
@@ -109,7 +109,7 @@ impl Axis {
         let ty = TensorType::new(c.element(x), [self.from, self.to])?;
         c.program.allow(&ty)?;
         // An element of a much smaller result may have many, of which most are beyond the ends.
-        if 4.0 / self.scale * self.to as f64 > MOST_BYTES as f64 {
+        if 4.0 / self.scale * self.to as f64 > Budget::MOST_BYTES as f64 {
             return Err(format!("a scale of {} is too small", self.scale).into());
         }
         let mut matrix = vec![0.0; ty.elements() as usize];
@@ -214,7 +214,7 @@ fn scaled(shape: &[u64], axes: &[usize], scales: &[f64]) -> Result<Vec<Axis>, Fa
     let axis = |(axis, scale): (&usize, &f64)| {
         let from = shape[*axis];
         let to = (from as f64 * scale).floor();
-        if !(*scale > 0.0 && to < MOST_BYTES as f64) {
+        if !(*scale > 0.0 && to < Budget::MOST_BYTES as f64) {
             return Err(Fault::from(format!("a scale of {scale} of an axis with {from} elements")));
         }
         Ok(Axis { axis: *axis, from, to: to as u64, scale: *scale, part: (0.0, 1.0) })

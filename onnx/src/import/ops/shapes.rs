@@ -1,12 +1,12 @@
 //! Constants, shapes as values, and the same elements in other shapes.
 
-use kiln_ir::func::{ElementType, Tensor, TensorType};
+use kiln_ir::func::{Budget, ElementType, Tensor, TensorType};
 
 use super::Row;
 use crate::graph::Attribute;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, numbers, one};
-use crate::import::program::{MOST_AXES, MOST_BYTES, Program, Val, list, scalar};
+use crate::import::program::{MOST_AXES, Program, Val, list, scalar};
 
 pub(super) const OPS: &[Row] = &[
     ("Constant", constant),
@@ -212,7 +212,7 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     }
     let [start, limit, delta] = numbers[..] else { return Err("takes three numbers".into()) };
     let count = ((limit - start) / delta).ceil().max(0.0);
-    if count > MOST_BYTES as f64 {
+    if count > Budget::MOST_BYTES as f64 {
         return Err(format!("a range from {start} to {limit} by {delta} is too large").into());
     }
     let ty = TensorType::new(element, [count as u64])?;
