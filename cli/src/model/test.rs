@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use kiln_model::report::interpret;
-use kiln_model::{Bound, ImportError, OnnxError, Tensor};
+use kiln_model::{Bound, ElementType, ImportError, OnnxError, Tensor};
 use kiln_onnx::{Model, TestSet};
 use kiln_runtime::Runtime;
 
@@ -174,7 +174,7 @@ impl TestArgs {
             }
             for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
                 let wrong = if ty == expected.ty() {
-                    self.difference(result, expected, is_quantized)
+                    difference(result, expected, self.tolerance(expected.ty().element(), is_quantized))
                 } else {
                     Some(format!("{ty}, expected {}", expected.ty()))
                 };
@@ -192,29 +192,72 @@ impl TestArgs {
         Ok(results.iter().map(Tensor::to_f64).collect())
     }
 
-    /// Where a result is too far from what is expected.
-    fn difference(&self, result: &[f64], expected: &Tensor, is_quantized: bool) -> Option<String> {
-        let reference = expected.to_f64();
-        let greatest = reference.iter().filter(|v| v.is_finite()).fold(0.0f64, |all, v| all.max(v.abs()));
-        let (relative, absolute) = match (expected.ty().element().is_float(), self.max_rel) {
-            (true, Some(most)) => (0.0, most * greatest),
-            (true, None) => (self.rtol, self.atol),
-            (false, _) => (0.0, if is_quantized { 1.0 } else { 0.0 }),
+    /// What elements of a type may differ by.
+    fn tolerance(&self, element: ElementType, is_quantized: bool) -> Tolerance {
+        match (element.is_float(), self.max_rel) {
+            (true, Some(most)) => Tolerance { of_greatest: most, ..Tolerance::default() },
+            (true, None) => Tolerance { relative: self.rtol, absolute: self.atol, ..Tolerance::default() },
+            (false, _) => Tolerance { absolute: f64::from(u8::from(is_quantized)), ..Tolerance::default() },
+        }
+    }
+}
+
+/// How far an element may be from its reference: the sum of these.
+#[derive(Clone, Copy, Default)]
+struct Tolerance {
+    /// As a part of the reference.
+    relative: f64,
+    /// As a part of the greatest finite magnitude of all references.
+    of_greatest: f64,
+    absolute: f64,
+}
+
+/// Where a result is too far from what is expected.
+fn difference(result: &[f64], expected: &Tensor, tolerance: Tolerance) -> Option<String> {
+    let reference = expected.to_f64();
+    let greatest = reference.iter().filter(|v| v.is_finite()).fold(0.0f64, |all, v| all.max(v.abs()));
+    let allowed = |b: f64| tolerance.absolute + tolerance.of_greatest * greatest + tolerance.relative * b.abs();
+    // No finite number is near to an infinity.
+    let is_close = |a: f64, b: f64| match a.is_finite() && b.is_finite() {
+        true => (a - b).abs() <= allowed(b),
+        false => a == b || (a.is_nan() && b.is_nan()),
+    };
+    let pairs = || result.iter().zip(&reference);
+    let wrong = pairs().filter(|(a, b)| !is_close(**a, **b)).count();
+    let (at, (a, b)) = pairs().enumerate().find(|(_, (a, b))| !is_close(**a, **b))?;
+    let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0f64, f64::max);
+    Some(format!(
+        "{wrong} of {} elements differ, the first is number {at}: {a}, expected {b}; the largest difference is {largest:e}, the \
+         largest magnitude {greatest:e}",
+        reference.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinities_and_what_is_no_number_are_like_nothing_else() {
+        let wide = Tolerance { relative: 1.0, of_greatest: 1.0, absolute: 1.0 };
+        let differs = |a: f64, b: f64| {
+            let expected = Tensor::from_elements([2], vec![b, 100.0]).unwrap();
+            difference(&[a, 100.0], &expected, wide).is_some()
         };
-        let allowed = |b: f64| absolute + relative * b.abs();
-        // No finite number is near to an infinity.
-        let is_close = |a: f64, b: f64| match a.is_finite() && b.is_finite() {
-            true => (a - b).abs() <= allowed(b),
-            false => a == b || (a.is_nan() && b.is_nan()),
-        };
-        let pairs = || result.iter().zip(&reference);
-        let wrong = pairs().filter(|(a, b)| !is_close(**a, **b)).count();
-        let (at, (a, b)) = pairs().enumerate().find(|(_, (a, b))| !is_close(**a, **b))?;
-        let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0f64, f64::max);
-        Some(format!(
-            "{wrong} of {} elements differ, the first is number {at}: {a}, expected {b}; the largest difference is {largest:e}, \
-             the largest magnitude {greatest:e}",
-            reference.len()
-        ))
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        assert!([(1.0, 2.0), (inf, inf), (-inf, -inf), (nan, nan)].iter().all(|(a, b)| !differs(*a, *b)));
+        let unlike = [(1.0, inf), (inf, 1.0), (-inf, inf), (nan, inf), (nan, 1.0), (1.0, nan), (300.0, 2.0)];
+        assert!(unlike.iter().all(|(a, b)| differs(*a, *b)));
+    }
+
+    #[test]
+    fn a_tolerance_is_a_sum() {
+        let expected = Tensor::from_elements([3], vec![1.0, -100.0, f64::INFINITY]).unwrap();
+        let reported = |result: f64, tolerance| difference(&[result, -100.0, f64::INFINITY], &expected, tolerance);
+        assert!(reported(1.5, Tolerance { relative: 0.5, ..Tolerance::default() }).is_none());
+        assert!(reported(1.5, Tolerance { of_greatest: 0.005, ..Tolerance::default() }).is_none());
+        assert!(reported(1.5, Tolerance { absolute: 0.25, relative: 0.25, of_greatest: 0.0 }).is_none());
+        let why = reported(1.5, Tolerance { relative: 0.49, ..Tolerance::default() }).unwrap();
+        assert!(why.starts_with("1 of 3 elements differ, the first is number 0: 1.5, expected 1;"), "{why}");
     }
 }

@@ -140,6 +140,22 @@ fn pairs_of_permutations_lose_nothing() {
     }
 }
 
+/// A sum of pairs takes two registers, which are saved where all others hold something.
+#[test]
+fn pairs_are_added_where_every_register_is_in_use() {
+    let all = || (0..32).map(V);
+    let loads = all().map(|d| Op::Load { d, src: at(0, 64 * i64::from(d.0)), lanes: 16 });
+    let add = Op::PairAdd { d: V(0), a: V(1), b: V(2) };
+    let stores = all().map(|s| Op::Store { s, dst: at(1, 64 * i64::from(s.0)), lanes: 16 });
+    let text = texts(&loads.chain([add]).chain(stores).collect::<Vec<_>>());
+    let saved = |from: &str| text.iter().filter(|t| t.contains(from)).cloned().collect::<Vec<_>>();
+    let [first, second] = &saved("vmovups [rsp-")[..] else { panic!("{text:?}") };
+    assert_eq!((first.as_str(), second.as_str()), ("vmovups [rsp-40h],zmm3", "vmovups [rsp-80h],zmm4"));
+    assert_eq!(saved(",[rsp-"), ["vmovups zmm3,[rsp-40h]", "vmovups zmm4,[rsp-80h]"]);
+    // Where some are free, those are taken.
+    assert!(texts(&[add]).iter().all(|t| !t.contains("rsp")));
+}
+
 #[test]
 fn constants_are_broadcast_by_the_operation() {
     let text = texts(&[Op::Unary { f: Unary::Abs, d: V(0), a: V(1) }]);
