@@ -74,6 +74,30 @@ fn content_tells_weights_apart() {
     assert_ne!(WeightsId::from(1), WeightsId::from(2));
 }
 
+/// A square matrix has the same layout and elements as its transpose.
+#[test]
+fn a_matrix_and_its_transpose_are_packed_apart() {
+    let runtime = runtime();
+    let linear = kernel(&runtime, "ip f32 mb64ic48oc48");
+    let packed_like = linear.weights_layout().cloned().map(Into::into);
+    let options = Options { constant_weights: true, packed_like, ..Options::default() };
+    let matmul = runtime.kernel_with(&"matmul f32 64x48:48x48".parse().unwrap(), &options).unwrap();
+    assert_eq!(linear.weights_layout(), matmul.weights_layout());
+    let weights: Vec<f32> = (0..48 * 48).map(|i| (i % 97) as f32).collect();
+    let id = WeightsId::of(&weights);
+    let rows = runtime.packed_weights(&linear, id, &weights).unwrap();
+    let columns = runtime.packed_weights(&matmul, id, &weights).unwrap();
+    let mut src = vec![0.0; 64 * 48];
+    src[0] = 1.0;
+    let first = |kernel: &Kernel, weights| {
+        let mut dst = vec![0.0; 64 * 48];
+        kernel.run(Args::new(&src, weights, &mut dst)).unwrap();
+        dst[..48].to_vec()
+    };
+    assert_eq!(first(&linear, &rows), weights.iter().step_by(48).copied().collect::<Vec<_>>());
+    assert_eq!(first(&matmul, &columns), weights[..48]);
+}
+
 #[test]
 fn threads_that_race_share_one_packing() {
     const THREADS: usize = 8;

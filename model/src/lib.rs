@@ -28,5 +28,5 @@ pub use error::ModelError;
 pub use flexible::{Flexible, FlexibleError, FlexibleStats};
 pub use kiln_ir::func::{ElementType, Tensor, TensorType};
 pub use kiln_onnx::{Bindings, ImportError, OnnxError};
-pub use network::{Bound, Memory, Model, Network, StepInfo};
+pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
 pub use plan::{Code, Progress};

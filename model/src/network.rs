@@ -8,7 +8,7 @@ use std::time::Instant;
 use kiln_ir::func::{Tensor, TensorOp, TensorType};
 use kiln_ir::{Func, Problem, pass};
 use kiln_onnx::Bindings;
-use kiln_runtime::{Kernel, Options, Runtime};
+use kiln_runtime::{Kernel, Options, Runtime, WeightsPack};
 
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
@@ -51,6 +51,15 @@ pub struct Memory {
     pub constants: usize,
     /// Bytes of machine code.
     pub code: usize,
+}
+
+/// How a network is compiled.
+#[derive(Clone, Copy, Default)]
+pub struct CompileOptions<'a> {
+    /// Is told of each kernel as it is made.
+    pub progress: Option<&'a (dyn Fn(Progress<'_>) + Sync)>,
+    /// Weights that were packed before, which are not packed again; those that it does not have are.
+    pub weights: Option<&'a WeightsPack>,
 }
 
 /// One step of a network.
@@ -136,22 +145,18 @@ impl Bound {
 
     /// Compiles on the threads of a runtime.
     pub fn compile(self, runtime: &Runtime) -> Result<Network, ModelError> {
-        self.compile_with(runtime, &|_| {})
+        self.compile_with(runtime, &CompileOptions::default())
     }
 
-    /// [`compile`](Self::compile), telling of each kernel as it is made.
-    pub fn compile_with(
-        self,
-        runtime: &Runtime,
-        progress: &(dyn Fn(Progress<'_>) + Sync),
-    ) -> Result<Network, ModelError> {
+    /// [`compile`](Self::compile) with options.
+    pub fn compile_with(self, runtime: &Runtime, options: &CompileOptions<'_>) -> Result<Network, ModelError> {
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         let start = Instant::now();
         let func = self.optimize(|_, _| {})?;
         let passes = start.elapsed();
-        let kernels = Kernels::make(&func, runtime, progress)?;
+        let kernels = Kernels::make(&func, runtime, options.progress.unwrap_or(&|_| {}))?;
         let made = start.elapsed();
-        let plan = Plan::new(func, runtime, &kernels)?;
+        let plan = Plan::new(func, runtime, &kernels, options.weights)?;
         tracing::debug!(?passes, kernels = ?(made - passes), plan = ?(start.elapsed() - made), "network compiled");
         let (requests, kernels) = kernels.into_parts();
         Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, requests, arenas: Arenas::default() })
@@ -191,6 +196,18 @@ impl Network {
     /// What its kernels were asked for with, each once: for a pack of them.
     pub fn requests(&self) -> &[(Problem, Options)] {
         &self.requests
+    }
+
+    /// Its packed weights, and how many of them come from a [pack](CompileOptions::weights).
+    pub fn packed_weights(&self) -> (usize, usize) {
+        let weights = &self.plan.weights;
+        (weights.len(), weights.iter().filter(|w| w.is_of_pack).count())
+    }
+
+    /// Writes a [`WeightsPack`] of its packed weights.
+    pub fn write_weights(&self, path: impl AsRef<Path>) -> std::io::Result<()> {
+        let weights = self.plan.weights.iter().map(|w| (&*w.kernel, w.id, &w.packed));
+        kiln_runtime::pack::write_weights(path, weights)
     }
 
     /// What it takes.

@@ -3,8 +3,8 @@
 use kiln_ir::Func;
 use kiln_ir::func::{Def, ElementType, TensorOp, TensorType};
 use kiln_model::arch::{ArchOptions, Architecture};
-use kiln_model::{Bound, Code, ModelError, Network, Tensor};
-use kiln_runtime::{MathMode, Runtime};
+use kiln_model::{Bound, Code, CompileOptions, ModelError, Network, Tensor};
+use kiln_runtime::{MathMode, Runtime, WeightsPack};
 
 fn runtime() -> Runtime {
     Runtime::builder().threads(2).build().unwrap()
@@ -342,6 +342,48 @@ fn equal_weights_are_packed_once() {
     assert_eq!(runtime.stats().packed_bytes, bytes);
     drop((first, second));
     assert_eq!(runtime.stats().packed_bytes, 0);
+}
+
+#[test]
+fn weights_that_were_packed_before_are_not_packed_again() {
+    // The second product has the transpose of what the first has.
+    let text = "func @f(%x: f32[8x256], %w: f32[256x256], %w2: f32[256x256]) -> f32[8x256] {
+        %a = matmul %x, %w
+        %t = transpose %w {perm=[1,0]}
+        %b = matmul %a, %t
+        %r = relu %b
+        %t2 = transpose %w2 {perm=[1,0]}
+        %y = matmul %r, %t2
+        return %y
+    }";
+    let with = |seeds: [u64; 2]| {
+        let func: Func = text.parse().unwrap();
+        let mut seeds = seeds.into_iter();
+        func.with_constants(|v| v.name.starts_with('w').then(|| data(&v.ty, seeds.next().unwrap()))).unwrap()
+    };
+    let (folder, runtime, func) = (tempfile::tempdir().unwrap(), runtime(), with([1, 2]));
+    let first = Bound::from_func(func.clone()).compile(&runtime).unwrap();
+    let inputs = [data(&TensorType::new(ElementType::F32, [8, 256]).unwrap(), 9)];
+    assert!(error(&func, &first, &inputs) <= 1e-5);
+    let file = folder.path().join("weights");
+    first.write_weights(&file).unwrap();
+    let weights = WeightsPack::open(&file).unwrap();
+    let (all, of_pack) = first.packed_weights();
+    assert!((weights.len(), of_pack) == (all, 0) && all > 1, "{all} packed weights");
+    let options = CompileOptions { weights: Some(&weights), ..CompileOptions::default() };
+    // Another runtime has nothing packed.
+    let other = Runtime::builder().threads(1).build().unwrap();
+    let again = Bound::from_func(func).compile_with(&other, &options).unwrap();
+    assert_eq!(again.packed_weights(), (all, all));
+    assert_eq!(other.stats().packed_bytes, first.memory().packed);
+    assert_eq!(again.run(&inputs).unwrap(), first.run(&inputs).unwrap());
+    // Other weights are not those of the file, whose names do not matter.
+    for (seeds, missing) in [([1, 5], 1), ([5, 2], 1), ([2, 1], 0)] {
+        let func = with(seeds);
+        let changed = Bound::from_func(func.clone()).compile_with(&other, &options).unwrap();
+        assert_eq!(changed.packed_weights().1, all - missing, "{seeds:?}");
+        assert!(error(&func, &changed, &inputs) <= 1e-5, "{seeds:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kiln_cache::Replicate;
 use kiln_compiler::package::Facts;
 use kiln_compiler::packed::{PackedLayout, Weights};
@@ -22,7 +23,7 @@ use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
 use crate::threads::Threads;
 use crate::verbose::Verbose;
-use crate::weights::{PackedBudget, PackedWeights, Registration};
+use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
 /// of tasks to execute.
@@ -170,10 +171,6 @@ impl Kernel {
         self.0.signature.layout().map(|layout| &**layout)
     }
 
-    pub(crate) fn shared_layout(&self) -> Option<&Arc<PackedLayout>> {
-        self.0.signature.layout()
-    }
-
     /// Packs weights, given as the problem's right operand, for this kernel and all of equal
     /// [layout](Self::weights_layout).
     pub fn pack_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PackedWeights, RuntimeError> {
@@ -185,17 +182,28 @@ impl Kernel {
         weights: Input<'_>,
         registration: Option<Registration>,
     ) -> Result<PackedWeights, RuntimeError> {
-        let body = &*self.0;
-        let Some(layout) = body.signature.layout() else {
-            return Err(RuntimeError::NotPacked { problem: Box::new(self.problem().clone()) });
-        };
-        body.signature.check_weights(weights)?;
+        let packing = self.packing()?;
+        self.0.signature.check_weights(weights)?;
         let values = match weights {
             Input::F32(v) => Weights::F32(v),
             Input::Bf16(v) => Weights::Bf16(v),
             Input::Packed(_) => unreachable!("checked: packed weights are refused"),
         };
-        PackedWeights::pack(layout, &body.rhs, body.rhs_tap, values, &body.shared.packed, registration)
+        PackedWeights::pack(&packing, values, &self.0.shared.packed, registration)
+    }
+
+    /// Weights that were packed for this kernel before, of as many bytes as its layout has.
+    pub(crate) fn packed_before(&self, bytes: Bytes) -> Result<PackedWeights, RuntimeError> {
+        PackedWeights::packed_before(&self.packing()?.layout, bytes, &self.0.shared.packed)
+    }
+
+    /// How its weights are packed.
+    pub(crate) fn packing(&self) -> Result<Packing, RuntimeError> {
+        let body = &*self.0;
+        match body.signature.layout() {
+            Some(layout) => Ok(Packing { layout: layout.clone(), view: body.rhs.clone(), tap: body.rhs_tap }),
+            None => Err(RuntimeError::NotPacked { problem: Box::new(self.problem().clone()) }),
+        }
     }
 
     /// Bytes of machine code.

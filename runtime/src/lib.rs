@@ -88,7 +88,7 @@ pub use kiln_compiler::packed::PackedLayout;
 pub use kiln_compiler::{Options, Package, Target};
 pub use kiln_ir::op::{Convolution, convolution::Spatial};
 pub use kiln_ir::{MathMode, Problem};
-pub use pack::{Pack, PackError};
+pub use pack::{Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};
 pub use threads::Executor;

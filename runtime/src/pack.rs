@@ -23,7 +23,9 @@
 
 mod disk;
 mod error;
+mod header;
 mod manifest;
+mod weights;
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,22 +33,18 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use kiln_compiler::{Package, Target, VERSION};
-use kiln_ir::Problem;
-use twox_hash::XxHash3_128;
-
 pub(crate) use disk::DiskCache;
 pub use error::PackError;
+use header::{ALIGN, HEADER, Header};
+use kiln_compiler::{Package, Target, VERSION};
+use kiln_ir::Problem;
 use manifest::{Manifest, Record};
+pub use weights::{WeightsPack, write_weights};
 
 use crate::key::Key;
 
 const MAGIC: &[u8; 8] = b"KILNPACK";
 const FORMAT: u32 = 1;
-/// Where what the checksum covers begins.
-const BODY: usize = 32;
-const HEADER: usize = 48;
-const ALIGN: usize = 64;
 
 /// A pack in memory. See the [module](self).
 #[derive(Debug)]
@@ -64,25 +62,9 @@ impl Pack {
 
     /// Checks the bytes of a file.
     pub fn parse(bytes: Vec<u8>) -> Result<Pack, PackError> {
-        let header = bytes.get(..HEADER).ok_or(PackError::NoPack)?;
-        let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-        if header[..8] != MAGIC[..] {
-            return Err(PackError::NoPack);
-        }
-        let format = number(8);
-        if format != u64::from(FORMAT) {
-            return Err(PackError::Format { found: format, expected: FORMAT });
-        }
-        // Before the checksum, as the likelier accident with the clearer words.
-        if number(32) != bytes.len() as u64 {
-            return Err(PackError::Length { expected: number(32), found: bytes.len() as u64 });
-        }
-        let checksum = u128::from_le_bytes(header[16..BODY].try_into().expect("sixteen bytes"));
-        if checksum != XxHash3_128::oneshot(&bytes[BODY..]) {
-            return Err(PackError::Checksum);
-        }
-        let end = usize::try_from(number(40)).ok().and_then(|len| HEADER.checked_add(len));
-        let text = end.and_then(|end| bytes.get(HEADER..end)).ok_or(PackError::NoManifest)?;
+        let header = Header::read(&bytes, MAGIC, FORMAT, PackError::NoPack)?;
+        header.check(&bytes, bytes.len())?;
+        let text = bytes.get(header.manifest.clone()).ok_or(PackError::NoManifest)?;
         let (target, records) = Manifest::read(text, bytes.len())?;
         Ok(Pack { bytes, target, records })
     }
@@ -150,19 +132,14 @@ pub fn to_bytes<'a>(target: &Target, packages: impl IntoIterator<Item = &'a Pack
     let manifest = Manifest::new(target, VERSION, packages.iter().copied().zip(&places)).to_text();
     let first = (HEADER + manifest.len()).next_multiple_of(ALIGN);
     let mut bytes = Vec::with_capacity(first + places.last().map_or(0, |last| last.end));
-    bytes.extend(MAGIC);
-    bytes.extend(u64::from(FORMAT).to_le_bytes());
     bytes.resize(HEADER, 0);
     bytes.extend(manifest.as_bytes());
     for (package, place) in packages.iter().zip(&places) {
         bytes.resize(first + place.start, 0);
         bytes.extend(package.image());
     }
-    let len = bytes.len() as u64;
-    bytes[32..40].copy_from_slice(&len.to_le_bytes());
-    bytes[40..48].copy_from_slice(&(manifest.len() as u64).to_le_bytes());
-    let checksum = XxHash3_128::oneshot(&bytes[BODY..]);
-    bytes[16..BODY].copy_from_slice(&checksum.to_le_bytes());
+    let (len, covered) = (bytes.len() as u64, bytes.len());
+    header::write(&mut bytes, MAGIC, FORMAT, len, manifest.len(), covered);
     bytes
 }
 
@@ -172,14 +149,14 @@ pub fn write<'a>(
     target: &Target,
     packages: impl IntoIterator<Item = &'a Package>,
 ) -> io::Result<()> {
-    write_file(path.as_ref(), &to_bytes(target, packages))
+    write_file(path.as_ref(), |file| file.write_all(&to_bytes(target, packages)))
 }
 
 /// Replaces a file by one that is complete, whoever else writes or dies meanwhile.
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_file(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    write(file.as_file_mut())?;
     file.persist(path).map(drop).map_err(|e| e.error)
 }
 

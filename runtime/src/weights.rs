@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_ir::contraction::View;
 
@@ -26,11 +27,28 @@ pub struct PackedWeights(Arc<Packed>);
 
 struct Packed {
     layout: Arc<PackedLayout>,
-    buffer: Buffer,
+    memory: Memory,
     bytes: usize,
     budget: Arc<PackedBudget>,
     /// The cache to tell when this goes.
     cached: Option<Registration>,
+}
+
+/// Where packed weights lie, aligned to [`MIN_ALIGN`].
+enum Memory {
+    Own(Buffer),
+    /// Somebody else's, a mapped file's for example.
+    Shared(Bytes),
+}
+
+/// How a kernel's weights become packed ones: where each element is, and where it goes. What it makes of equal weights is equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Packing {
+    pub layout: Arc<PackedLayout>,
+    /// Elements between neighbours in the weights.
+    pub view: View,
+    /// Elements between taps in the weights.
+    pub tap: u64,
 }
 
 /// Bytes of packed weights alive, and how many there may be.
@@ -60,15 +78,37 @@ impl PackedBudget {
 }
 
 impl PackedWeights {
-    /// Packs `weights`, which `view` and the elements between `taps` say how to find, within a budget. Slices are as long as the
-    /// view says.
+    /// Packs `weights` within a budget. Slices are as long as the packing's view says.
     pub(crate) fn pack(
-        layout: &Arc<PackedLayout>,
-        view: &View,
-        taps: u64,
+        packing: &Packing,
         weights: Weights<'_>,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
+    ) -> Result<Self, RuntimeError> {
+        Self::fill(&packing.layout, budget, cached, |memory| {
+            packing.layout.pack(&packing.view, packing.tap, weights, memory);
+        })
+    }
+
+    /// Weights that were packed before, of as many bytes as the layout has. Bytes that are aligned are not copied.
+    pub(crate) fn packed_before(
+        layout: &Arc<PackedLayout>,
+        bytes: Bytes,
+        budget: &Arc<PackedBudget>,
+    ) -> Result<Self, RuntimeError> {
+        assert_eq!(bytes.len() as u64, layout.bytes(), "kernels read as much");
+        if !bytes.as_ptr().addr().is_multiple_of(MIN_ALIGN) {
+            return Self::fill(layout, budget, None, |memory| memory.copy_from_slice(&bytes));
+        }
+        budget.reserve(bytes.len())?;
+        Ok(Self::of(layout, bytes.len(), Memory::Shared(bytes), budget, None))
+    }
+
+    fn fill(
+        layout: &Arc<PackedLayout>,
+        budget: &Arc<PackedBudget>,
+        cached: Option<Registration>,
+        fill: impl FnOnce(&mut [u8]),
     ) -> Result<Self, RuntimeError> {
         let bytes = layout.bytes() as usize;
         let shape =
@@ -78,8 +118,18 @@ impl PackedWeights {
             budget.release(bytes);
             return Err(ScratchError::OutOfMemory { bytes }.into());
         };
-        layout.pack(view, taps, weights, buffer.bytes_mut());
-        Ok(Self(Arc::new(Packed { layout: layout.clone(), buffer, bytes, budget: budget.clone(), cached })))
+        fill(buffer.bytes_mut());
+        Ok(Self::of(layout, bytes, Memory::Own(buffer), budget, cached))
+    }
+
+    fn of(
+        layout: &Arc<PackedLayout>,
+        bytes: usize,
+        memory: Memory,
+        budget: &Arc<PackedBudget>,
+        cached: Option<Registration>,
+    ) -> Self {
+        Self(Arc::new(Packed { layout: layout.clone(), memory, bytes, budget: budget.clone(), cached }))
     }
 
     /// Where each element is.
@@ -95,7 +145,10 @@ impl PackedWeights {
     /// The memory, aligned to 64 bytes; [`PackedLayout`] says what is where.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.buffer.bytes()
+        match &self.0.memory {
+            Memory::Own(buffer) => buffer.bytes(),
+            Memory::Shared(bytes) => bytes,
+        }
     }
 
     pub(crate) fn shared_layout(&self) -> &Arc<PackedLayout> {

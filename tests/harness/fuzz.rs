@@ -12,7 +12,7 @@ use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
 use kiln_ir::{Contraction, Func, Operand, Problem};
-use kiln_runtime::{Pack, pack};
+use kiln_runtime::{Pack, WeightsPack, pack};
 use twox_hash::XxHash3_128;
 
 /// A function that takes any bytes.
@@ -119,9 +119,14 @@ pub fn pack(bytes: &[u8]) {
         0 => {
             look(rest.to_vec());
             look(repaired(rest.to_vec()));
+            look_at_weights(rest.to_vec());
         }
         // Seeds are for no version in particular.
-        1 => look(with_manifest(&String::from_utf8_lossy(rest).replacen("VERSION", VERSION, 1))),
+        1 => {
+            let pack = with_manifest(&String::from_utf8_lossy(rest).replacen("VERSION", VERSION, 1));
+            look_at_weights(pack.clone());
+            look(pack);
+        }
         _ => look(repaired(changed(&GOOD, rest))),
     }
 }
@@ -140,6 +145,26 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     };
     pack::to_bytes(&target, &problems.iter().map(package).collect::<Vec<_>>())
 });
+
+/// Reads bytes as they are, and again with the header of a pack of weights.
+fn look_at_weights(mut bytes: Vec<u8>) {
+    let parse = |bytes: Vec<u8>| match WeightsPack::parse(bytes) {
+        Ok(pack) => assert!(pack.len() <= pack.bytes(), "each has a line in the file"),
+        Err(e) => assert!(!e.to_string().is_empty()),
+    };
+    parse(bytes.clone());
+    let Some(manifest) = bytes.get(40..48) else { return };
+    let manifest = u64::from_le_bytes(manifest.try_into().expect("eight bytes"));
+    let end = usize::try_from(manifest).map_or(usize::MAX, |len| len.saturating_add(48)).min(bytes.len());
+    if end >= 48 {
+        bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
+        let len = bytes.len() as u64;
+        bytes[32..40].copy_from_slice(&len.to_le_bytes());
+        let checksum = XxHash3_128::oneshot(&bytes[32..end]);
+        bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
+        parse(bytes);
+    }
+}
 
 /// Reads a pack and whatever it promises of its kernels.
 fn look(bytes: Vec<u8>) {

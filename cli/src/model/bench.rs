@@ -65,6 +65,9 @@ struct Report {
     steps: usize,
     kernels: usize,
     kernels_unpacked: u64,
+    /// Packed weights, and those of them that a pack had.
+    weights: usize,
+    weights_of_pack: usize,
     load_ns: f64,
     compile_ns: f64,
     /// The first run after compiling.
@@ -114,6 +117,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 
     let latency_ns = median(&mut times).unwrap_or(0.0);
     let memory = network.memory();
+    let (weights, weights_of_pack) = network.packed_weights();
     let kernel_flops = network.steps().filter_map(|s| Some(s.kernel?.problem().flops())).sum();
     let report = Report {
         network: loaded.name.clone(),
@@ -132,6 +136,8 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         steps: network.steps().len(),
         kernels: network.kernels().len(),
         kernels_unpacked: compiled.unpacked,
+        weights,
+        weights_of_pack,
         load_ns: loaded.time.as_nanos() as f64,
         compile_ns: compiled.time.as_nanos() as f64,
         first_ns: first.as_nanos() as f64,
@@ -149,7 +155,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         true => writeln!(out, "{}", serde_json::to_string(&report).map_err(|e| Error::File(e.into()))?)?,
         false => print(&report, out)?,
     }
-    if let (Some(file), false) = (&compiled.written, args.json) {
+    for file in compiled.written.iter().filter(|_| !args.json) {
         writeln!(out, "  pack       {} was written", file.display())?;
     }
     Ok(if report.check.is_none_or(|c| c.passed) { Verdict::Passed } else { Verdict::Failed })
@@ -244,6 +250,9 @@ fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
         mib(r.arena_bytes),
         mib(r.arena_peak_bytes)
     )?;
+    if r.weights_of_pack > 0 {
+        writeln!(out, "  weights    {} of {} were packed before", r.weights_of_pack, r.weights)?;
+    }
     let peak = r.resident_peak_bytes.map_or("not known here".into(), resident::show_mib);
     writeln!(out, "  planned    {}; the process had {peak} at most", mib(r.planned_bytes))?;
     for s in &r.shares {

@@ -1,13 +1,14 @@
-//! Networks compiled, with kernels from packs or into them.
+//! Networks compiled, with kernels and weights from packs or into them.
 
+use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kiln_compiler::{Package, compile};
 use kiln_ir::problem::MathMode;
-use kiln_model::{Bound, Network};
-use kiln_runtime::{Runtime, pack};
+use kiln_model::{Bound, CompileOptions, Network, Progress};
+use kiln_runtime::{PackError, Runtime, WeightsPack, pack};
 
 use super::network::is_file;
 use crate::error::Error;
@@ -24,7 +25,7 @@ pub struct CompileArgs {
     /// The arithmetic of f32 kernels: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
     #[arg(long, value_name = "MODE")]
     fpmath: Option<MathMode>,
-    /// Take kernels from FILE; if there is none, write the compiled ones to it
+    /// Take kernels from FILE and packed weights from FILE.weights; what is not there is written
     #[arg(long, value_name = "FILE")]
     pack: Option<PathBuf>,
     /// Do not tell of kernels as they are compiled
@@ -42,8 +43,8 @@ pub struct Compiled {
     pub time: Duration,
     /// Kernels that were not compiled but came from a pack or the cache directory.
     pub unpacked: u64,
-    /// The pack that was written.
-    pub written: Option<PathBuf>,
+    /// The packs that were written.
+    pub written: Vec<PathBuf>,
 }
 
 impl Compiled {
@@ -65,35 +66,55 @@ impl Compiled {
 impl CompileArgs {
     /// Compiles.
     pub fn compile(&self, bound: Bound) -> Result<Compiled, Error> {
-        let found = self.pack.as_deref().filter(|file| is_file(file));
+        let weights_file = self.pack.as_ref().map(|file| {
+            let mut name = file.clone().into_os_string();
+            name.push(".weights");
+            PathBuf::from(name)
+        });
+        let files = self.pack.iter().chain(&weights_file);
+        let (found, missing): (Vec<&PathBuf>, Vec<_>) = files.partition(|file| is_file(file));
+        // What cannot be written is known before the work.
+        for file in &missing {
+            let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::read_dir(folder).map_err(|e| Error::File(e).at(file.display().to_string()))?;
+        }
+        let refused = |file: &Path, error: PackError| Error::Pack(error).at(file.display().to_string());
+        let weights = weights_file.as_ref().filter(|file| found.contains(file));
+        let weights = weights.map(|file| WeightsPack::open(file).map_err(|e| refused(file, e))).transpose()?;
         let mut builder = self.target.builder().threads(self.threads);
         builder = self.fpmath.iter().fold(builder, |builder, mode| builder.fpmath(*mode));
-        builder = found.iter().fold(builder, |builder, file| builder.pack(file));
+        builder =
+            self.pack.iter().filter(|file| found.contains(file)).fold(builder, |builder, file| builder.pack(file));
         let runtime = builder.build()?;
         for (path, status) in runtime.packs() {
             if let Err(error) = status {
-                return Err(Error::Pack(error.clone()).at(path.display().to_string()));
+                return Err(refused(path, error.clone()));
             }
         }
         let is_terminal = std::io::stderr().is_terminal();
         let start = Instant::now();
-        let network = bound.compile_with(&runtime, &|p| {
+        let progress = |p: Progress<'_>| {
             if !self.quiet {
                 // Nobody may be listening. A terminal shows one line that changes.
                 let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
                 let _ = write!(std::io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
             }
-        });
+        };
+        let options = CompileOptions { progress: Some(&progress), weights: weights.as_ref() };
+        let network = bound.compile_with(&runtime, &options);
         if is_terminal && !self.quiet {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         let (network, time) = (network?, start.elapsed());
         let unpacked = runtime.stats().unpacked;
-        let missing = self.pack.as_deref().filter(|_| found.is_none());
-        if let Some(file) = missing {
-            write(file, &network, &runtime)?;
+        for file in &missing {
+            match Some(*file) == self.pack.as_ref() {
+                true => write(file, &network, &runtime)?,
+                false => network.write_weights(file).map_err(|e| Error::File(e).at(file.display().to_string()))?,
+            }
         }
-        Ok(Compiled { runtime, network, time, unpacked, written: missing.map(Path::to_owned) })
+        let written = missing.into_iter().cloned().collect();
+        Ok(Compiled { runtime, network, time, unpacked, written })
     }
 
     /// The same with strict arithmetic, without any pack.

@@ -35,6 +35,7 @@ fn built_in_networks_are_measured() {
         let json: serde_json::Value = serde_json::from_str(&bench.stdout).unwrap();
         assert_eq!(json["runs"], 3);
         assert_eq!(json["kernels_unpacked"], if unpacked { json["kernels"].clone() } else { 0.into() });
+        assert_eq!(json["weights_of_pack"], if unpacked { json["weights"].clone() } else { 0.into() });
         assert_eq!(json["check"]["passed"], true);
         for figure in
             ["latency_ns", "p99_ns", "min_ns", "items_per_second", "gflops", "load_ns", "compile_ns", "first_ns"]
@@ -47,8 +48,15 @@ fn built_in_networks_are_measured() {
         let share: f64 = json["shares"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();
         assert!((share - 1.0).abs() < 1e-9, "{json}");
     }
+    let weights = folder.path().join("x.pack.weights");
+    fs::write(&weights, "x").unwrap();
+    let bench = ["model", "bench", "bert-tiny", "--pack"];
+    kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack.weights", "not a pack of weights"]);
     fs::write(&pack, "x").unwrap();
-    kiln(&["model", "bench", "bert-tiny", "--pack", text(&pack)]).refuses(&["x.pack", "not a kernel pack"]);
+    fs::remove_file(&weights).unwrap();
+    kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack", "not a kernel pack"]);
+    let nowhere = folder.path().join("none/x.pack");
+    kiln(&[&bench[..], &[text(&nowhere)]].concat()).refuses(&["none/x.pack", "No such file"]);
     kiln(&["model", "run", "bert-tiny", "--quiet", "--max-rel", "1e-30"])
         .exits(1)
         .says("FAILED: larger than --max-rel");

@@ -3,6 +3,9 @@
 
 use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 
+use kiln_runtime::WeightsId;
+use twox_hash::XxHash3_128;
+
 use super::{RuntimeThreads, native};
 use crate::error::ModelError;
 
@@ -95,6 +98,26 @@ impl Constant {
                 let (op, ty, operands): (_, _, Vec<ValueId>) = (op.clone(), values[at].ty.clone(), operands.clone());
                 Constant::Of(op, ty, operands.iter().map(|o| Constant::take(values, o.index(), uses)).collect())
             }
+        }
+    }
+
+    /// Which constant it is: by a hash of what it is computed of, which takes as long as reading that.
+    pub(super) fn id(&self) -> WeightsId {
+        WeightsId::of_hash(self.hash())
+    }
+
+    fn hash(&self) -> u128 {
+        // Types and settings are part of it: the same bytes have another meaning in another shape.
+        let with = |text: String, operands: &[u128]| {
+            let operands: Vec<u8> = operands.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+            XxHash3_128::oneshot(&[text.as_bytes(), &operands].concat())
+        };
+        match self {
+            Constant::Is(tensor) => with(format!("{} ", tensor.ty()), &[XxHash3_128::oneshot(tensor.data())]),
+            Constant::Of(op, ty, operands) => {
+                with(format!("{op:?} {ty} "), &operands.iter().map(Constant::hash).collect::<Vec<_>>())
+            }
+            Constant::Gone => with("gone".into(), &[]),
         }
     }
 

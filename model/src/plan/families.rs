@@ -6,7 +6,8 @@ use kiln_ir::func::Tensor;
 use kiln_ir::{DType, Problem};
 use kiln_runtime::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError};
 
-use super::kernels::{arguments, with_id};
+use super::constants::Constant;
+use super::kernels::{arguments, with_elements};
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
 
@@ -51,7 +52,10 @@ impl<'a> Families<'a> {
         };
         let packed = match weights.filter(|_| family.weights_layout().is_some()) {
             None => None,
-            Some(weights) => Some(with_id(weights, |id, elements| family.packed_weights(id, elements))?),
+            Some(weights) => {
+                let id = Constant::Is(weights.clone()).id();
+                Some(with_elements(weights, |elements| family.packed_weights(id, elements))?)
+            }
         };
         Ok(Family { family, packed })
     }

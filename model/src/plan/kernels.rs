@@ -7,7 +7,7 @@ use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
 use kiln_runtime::{
-    Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, bf16,
+    Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, WeightsPack, bf16,
 };
 
 use super::constants::{self, Constant};
@@ -91,13 +91,15 @@ impl Kernels {
     }
 
     /// Packs the weights of all kernels that read such, on all threads, and gives back constants that nothing else reads as soon
-    /// as they are packed: networks are larger than what is left of memory. One entry per value.
+    /// as they are packed: networks are larger than what is left of memory. Those that `before` has are taken from there. One
+    /// entry per value.
     pub(crate) fn pack(
         &self,
         values: &mut [Value],
         results: &[ValueId],
         runtime: &Runtime,
-    ) -> Result<Vec<Option<PackedWeights>>, ModelError> {
+        before: Option<&WeightsPack>,
+    ) -> Result<Vec<Option<NetworkWeights>>, ModelError> {
         let mut uses = vec![0; values.len()];
         values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
         results.iter().for_each(|id| uses[id.index()] += 1);
@@ -119,15 +121,14 @@ impl Kernels {
                 jobs.push(Mutex::new(Some((at, kernel, weights))));
             }
         }
-        let packed: Vec<Mutex<Option<PackedWeights>>> = values.iter().map(|_| Mutex::default()).collect();
+        let packed: Vec<Mutex<Option<NetworkWeights>>> = values.iter().map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
         let values = &*values;
         runtime.each(jobs.len() as u64, &|begin, end| {
             for job in &jobs[begin as usize..end as usize] {
                 let Some((at, kernel, weights)) = lock(job).take() else { continue };
                 let layer = &values[at].name;
-                let fail = |source| ModelError::Kernel { layer: layer.clone(), source };
-                match weights.compute(layer).and_then(|tensor| pack(runtime, &kernel, &tensor).map_err(fail)) {
+                match NetworkWeights::new(runtime, kernel, weights, layer, before) {
                     Ok(weights) => *lock(&packed[at]) = Some(weights),
                     Err(error) => *lock(&failure) = Some(error),
                 }
@@ -165,18 +166,47 @@ impl Kernels {
     }
 }
 
-/// Packs weights, or finds those that another network has packed.
-pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
-    with_id(weights, |id, elements| runtime.packed_weights(kernel, id, elements))
+/// The packed weights of a kernel in a network.
+pub(crate) struct NetworkWeights {
+    pub kernel: Arc<Kernel>,
+    pub id: WeightsId,
+    pub packed: PackedWeights,
+    /// Whether they come from a pack.
+    pub is_of_pack: bool,
 }
 
-/// Calls with weights and the number that says which they are.
-pub(super) fn with_id<T>(weights: &Tensor, call: impl FnOnce(WeightsId, Operand<'_>) -> T) -> T {
-    if let Some(elements) = weights.elements::<f32>() {
-        return call(WeightsId::of(&elements[..]), Operand::F32(&elements));
+impl NetworkWeights {
+    fn new(
+        runtime: &Runtime,
+        kernel: Arc<Kernel>,
+        weights: Constant,
+        layer: &str,
+        before: Option<&WeightsPack>,
+    ) -> Result<Self, ModelError> {
+        let fail = |source| ModelError::Kernel { layer: layer.into(), source };
+        let id = weights.id();
+        if let Some(before) = before
+            && let Some(packed) = before.get(&kernel, id).map_err(fail)?
+        {
+            return Ok(NetworkWeights { kernel, id, packed, is_of_pack: true });
+        }
+        let tensor = weights.compute(layer)?;
+        let packed = with_elements(&tensor, |elements| runtime.packed_weights(&kernel, id, elements)).map_err(fail)?;
+        Ok(NetworkWeights { kernel, id, packed, is_of_pack: false })
     }
-    let elements = weights.elements::<bf16>().expect("kernels have f32 and bf16");
-    call(WeightsId::of(&elements[..]), Operand::Bf16(&elements))
+}
+
+/// Packs weights, or finds those that another network has packed.
+pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
+    with_elements(weights, |elements| runtime.packed_weights(kernel, Constant::Is(weights.clone()).id(), elements))
+}
+
+/// Calls with weights as an operand.
+pub(super) fn with_elements<T>(weights: &Tensor, call: impl FnOnce(Operand<'_>) -> T) -> T {
+    match weights.elements::<f32>() {
+        Some(elements) => call(Operand::F32(&elements)),
+        None => call(Operand::Bf16(&weights.elements::<bf16>().expect("kernels have f32 and bf16"))),
+    }
 }
 
 /// A kernel with its weights.

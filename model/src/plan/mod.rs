@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
-use kiln_runtime::{Kernel, Runtime};
+use kiln_runtime::{Kernel, Runtime, WeightsPack};
 
 use crate::error::ModelError;
 use arena::{Arena, Arenas};
@@ -22,7 +22,7 @@ use memory::{Buffer, Placement};
 
 pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
-pub(crate) use kernels::{KernelAction, Kernels, pack};
+pub(crate) use kernels::{KernelAction, Kernels, NetworkWeights, pack};
 pub(crate) use threads::RuntimeThreads;
 
 /// Memory that a value is in.
@@ -105,20 +105,30 @@ pub(crate) struct Plan {
     pub placement: Placement,
     pub arguments: Vec<TensorType>,
     pub results: Vec<(TensorType, Place)>,
+    /// Weights that were packed for it.
+    pub weights: Vec<NetworkWeights>,
 }
 
 impl Plan {
-    /// Plans a function whose kernels are there.
-    pub(crate) fn new(func: Func, runtime: &Runtime, kernels: &Kernels) -> Result<Self, ModelError> {
+    /// Plans a function whose kernels are there, with the packed weights of before that a pack has.
+    pub(crate) fn new(
+        func: Func,
+        runtime: &Runtime,
+        kernels: &Kernels,
+        before: Option<&WeightsPack>,
+    ) -> Result<Self, ModelError> {
         let results = func.results().to_vec();
         let texts = texts(&func);
         let mut values = func.into_values();
-        let mut packed = kernels.pack(&mut values, &results, runtime)?;
+        let packed = kernels.pack(&mut values, &results, runtime, before)?;
         let is_packed = |at: usize| packed[at].is_some();
         constants::settle(&mut values, &results, &is_packed)?;
-        Self::of(&values, texts, &results, &mut |at, problem, constant| {
-            Ok(Box::new(kernels.action(&values[at].name, problem, constant, packed[at].take())))
-        })
+        let mut plan = Self::of(&values, texts, &results, &mut |at, problem, constant| {
+            let packed = packed[at].as_ref().map(|weights| weights.packed.clone());
+            Ok(Box::new(kernels.action(&values[at].name, problem, constant, packed)))
+        })?;
+        plan.weights = packed.into_iter().flatten().collect();
+        Ok(plan)
     }
 
     /// Plans values in order. `kernel` makes the action of the kernel at a position, of a problem, with weights that are constant
@@ -341,7 +351,15 @@ impl Planner {
             .constants
             .into_iter()
             .map(|(tensor, is_read)| tensor.filter(|_| is_read).map(|tensor| realigned(&tensor).unwrap_or(tensor)));
-        Plan { constants: constants.collect(), steps: self.steps, buffers: self.buffers, placement, arguments, results }
+        Plan {
+            constants: constants.collect(),
+            steps: self.steps,
+            buffers: self.buffers,
+            placement,
+            arguments,
+            results,
+            weights: vec![],
+        }
     }
 
     /// Writes results of steps that can over operands that nothing reads any more.

@@ -5,7 +5,7 @@
 //! compiled, the reason is logged, and after [`MAX_FAILURES`] of them in a row the directory is left alone.
 
 use std::fs::{self, DirEntry};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -78,7 +78,7 @@ impl DiskCache {
         if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return;
         }
-        match write_file(&self.path(key), &to_bytes(&self.target, [package])) {
+        match write_file(&self.path(key), |file| file.write_all(&to_bytes(&self.target, [package]))) {
             Ok(()) => self.failures.store(0, Ordering::Relaxed),
             Err(error) => return self.failed("cannot be written to", &error),
         }

@@ -15,6 +15,9 @@ pub enum PackError {
     /// It is another kind of file.
     #[error("it is not a kernel pack")]
     NoPack,
+    /// It is another kind of file.
+    #[error("it is not a pack of weights")]
+    NoWeights,
     /// Its format is another.
     #[error("it has format {found}, and this version of Kiln reads format {expected}: build it again")]
     Format {
@@ -62,6 +65,9 @@ pub enum PackError {
         /// The kernel's problem.
         problem: String,
     },
+    /// The bytes of weights are not those of their record.
+    #[error("its weights are damaged: remove the file, and it is written again")]
+    Weights,
     /// A record contradicts its problem.
     #[error("the record of `{problem}` cannot be right: {cause}")]
     Package {

@@ -13,7 +13,8 @@ use kiln_ir::{Contraction, Problem};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::{ALIGN, HEADER, PackError};
+use super::PackError;
+use super::header::{ALIGN, HEADER};
 use crate::key::Key;
 
 #[derive(Serialize, Deserialize)]

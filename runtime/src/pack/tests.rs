@@ -33,10 +33,9 @@ fn refused(bytes: Vec<u8>) -> String {
 
 /// With the length and checksum that these bytes have.
 fn repaired(mut bytes: Vec<u8>) -> Vec<u8> {
-    let len = bytes.len() as u64;
-    bytes[32..40].copy_from_slice(&len.to_le_bytes());
-    let checksum = XxHash3_128::oneshot(&bytes[BODY..]);
-    bytes[16..BODY].copy_from_slice(&checksum.to_le_bytes());
+    let manifest = u64::from_le_bytes(bytes[40..48].try_into().unwrap()) as usize;
+    let len = bytes.len();
+    header::write(&mut bytes, MAGIC, FORMAT, len as u64, manifest, len);
     bytes
 }
 

@@ -1,7 +1,7 @@
-//! Packed weights by what they are: whoever wants the same ones in the same layout shares them.
+//! Packed weights by what they are: whoever wants the same ones packed alike shares them.
 //!
 //! The cache keeps nothing alive. Users hold the weights, and the memory is free when the last of them lets go; the runtime's
-//! limit on all packed weights bounds what they can hold together. A slot per weights and layout is locked while they are packed,
+//! limit on all packed weights bounds what they can hold together. A slot per weights and way of packing is locked while they are packed,
 //! so that others wait for them instead of packing again; the table of slots is locked for look-ups alone. What the locks guard is
 //! whole after a panic: weights are put into a slot when they are packed.
 
@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytemuck::cast_slice;
-use kiln_compiler::packed::PackedLayout;
 use twox_hash::XxHash3_128;
 
-use super::{PackedWeights, WeakWeights};
+use super::{PackedWeights, Packing, WeakWeights};
 use crate::args::Input;
 use crate::error::RuntimeError;
 use crate::kernel::Kernel;
@@ -46,12 +45,17 @@ impl WeightsId {
             Input::Bf16(v) => XxHash3_128::oneshot_with_seed(16, cast_slice(v)),
             Input::Packed(packed) => XxHash3_128::oneshot_with_seed(1, packed.as_bytes()),
         };
+        Self::of_hash(hash)
+    }
+
+    /// By a hash of something that determines their values, as what they are computed of.
+    pub fn of_hash(hash: u128) -> Self {
         WeightsId(Id::Content(hash))
     }
 }
 
 type Slot = Arc<Mutex<WeakWeights>>;
-type Key = (WeightsId, Arc<PackedLayout>);
+type Key = (WeightsId, Packing);
 type Table = Mutex<HashMap<Key, Slot>>;
 
 /// See the [module](self).
@@ -71,10 +75,7 @@ impl PackedCache {
         id: WeightsId,
         weights: Input<'_>,
     ) -> Result<PackedWeights, RuntimeError> {
-        let Some(layout) = kernel.shared_layout() else {
-            return Err(RuntimeError::NotPacked { problem: Box::new(kernel.problem().clone()) });
-        };
-        let key = (id, layout.clone());
+        let key = (id, kernel.packing()?);
         let slot = lock(&self.0).entry(key.clone()).or_default().clone();
         let result = {
             let mut slot = lock(&slot);

@@ -1,0 +1,189 @@
+//! Packs of weights: files of packed weights that are not packed again.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::Bytes;
+use kiln_compiler::VERSION;
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
+
+use super::header::{self, HEADER, Header};
+use super::{PackError, write_file};
+use crate::error::RuntimeError;
+use crate::kernel::Kernel;
+use crate::weights::{PackedWeights, Packing, WeightsId};
+
+const MAGIC: &[u8; 8] = b"KILNWGTS";
+const FORMAT: u32 = 1;
+/// Weights begin at pages.
+const PAGE: usize = 4096;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    kiln: String,
+    weights: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// In hexadecimal, as the hash.
+    key: String,
+    /// From the beginning of the file, in pages.
+    page: usize,
+    bytes: usize,
+    /// XXH3-128 of the bytes.
+    hash: String,
+}
+
+#[derive(Debug)]
+struct Record {
+    place: Range<usize>,
+    hash: u128,
+}
+
+/// A pack of weights: packed weights in a file, which are not packed again.
+///
+/// The file begins as a [kernel pack](super) does, with `KILNWGTS` for `KILNPACK`; its checksum covers the manifest alone, and each
+/// weights have one of their own. They lie at multiples of 4096 and are mapped, so that processes share them. Whoever writes a pack
+/// replaces the file; whoever cuts off one that is in use ends the processes that read on, as with a library.
+///
+/// Weights are found by what they are and how the kernel wants them packed, so that a pack that was written for another network
+/// or another target has nothing rather than something wrong.
+#[derive(Debug, Default)]
+pub struct WeightsPack {
+    bytes: Bytes,
+    records: HashMap<u128, Record>,
+}
+
+/// What weights are found by: which they are, and how they are packed.
+fn key(id: WeightsId, packing: &Packing) -> u128 {
+    XxHash3_128::oneshot(format!("{id:?} {packing:?}").as_bytes())
+}
+
+impl WeightsPack {
+    /// Maps a file and checks all but the weights themselves.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
+        map(path.as_ref()).map_err(|e| PackError::Read(e.into())).and_then(Self::parse)
+    }
+
+    /// Checks the bytes of a file, all but the weights themselves.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, PackError> {
+        let bytes = bytes.into();
+        let header = Header::read(&bytes, MAGIC, FORMAT, PackError::NoWeights)?;
+        header.check(&bytes, header.manifest.end)?;
+        let text = bytes.get(header.manifest).ok_or(PackError::NoManifest)?;
+        let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
+        let Manifest { kiln, weights } = serde_json::from_slice(text).map_err(malformed)?;
+        if kiln != VERSION {
+            return Err(PackError::Compiler { found: kiln, expected: VERSION });
+        }
+        let record = |entry: Entry| {
+            let number = |text: &str| u128::from_str_radix(text, 16).ok();
+            let start = entry.page.checked_mul(PAGE)?;
+            let place = start..start.checked_add(entry.bytes).filter(|end| *end <= bytes.len())?;
+            Some((number(&entry.key)?, Record { place, hash: number(&entry.hash)? }))
+        };
+        let outside = || PackError::Manifest("it has weights that are not inside the file".into());
+        let records = weights.into_iter().map(|entry| record(entry).ok_or_else(outside)).collect::<Result<_, _>>()?;
+        Ok(WeightsPack { bytes, records })
+    }
+
+    /// How many weights it has.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Weights as [`packed_weights`](crate::Runtime::packed_weights) packs them for a kernel and all others with the same layout, if
+    /// the pack has them. Their checksum is compared, and they count towards the limit of the kernel's runtime.
+    pub fn get(&self, kernel: &Kernel, id: WeightsId) -> Result<Option<PackedWeights>, RuntimeError> {
+        let packing = kernel.packing()?;
+        let Some(record) = self.records.get(&key(id, &packing)) else { return Ok(None) };
+        let bytes = self.bytes.slice(record.place.clone());
+        if bytes.len() as u64 != packing.layout.bytes() || XxHash3_128::oneshot(&bytes) != record.hash {
+            return Err(RuntimeError::WeightsPack(PackError::Weights));
+        }
+        kernel.packed_before(bytes).map(Some)
+    }
+}
+
+/// Writes a pack of weights, each with a kernel that they are packed for. The file is complete or not there: it is written beside
+/// `path` and then renamed.
+pub fn write_weights<'a>(
+    path: impl AsRef<Path>,
+    weights: impl IntoIterator<Item = (&'a Kernel, WeightsId, &'a PackedWeights)>,
+) -> io::Result<()> {
+    let mut seen = HashSet::new();
+    let mut all: Vec<(u128, u128, &PackedWeights)> = vec![];
+    for (kernel, id, packed) in weights {
+        let packing = kernel.packing().map_err(io::Error::other)?;
+        let key = key(id, &packing);
+        if seen.insert(key) {
+            all.push((key, XxHash3_128::oneshot(packed.as_bytes()), packed));
+        }
+    }
+    // Equal networks give equal files.
+    all.sort_unstable_by_key(|(key, ..)| *key);
+    let manifest = |first: usize| {
+        let mut page = first;
+        let entries = all.iter().map(|(key, hash, packed)| {
+            let entry = Entry { key: format!("{key:032x}"), page, bytes: packed.bytes(), hash: format!("{hash:032x}") };
+            page += packed.bytes().div_ceil(PAGE);
+            entry
+        });
+        let manifest = Manifest { kiln: VERSION.to_owned(), weights: entries.collect() };
+        (serde_json::to_string(&manifest).expect("keys are strings"), page)
+    };
+    // The first page depends on the manifest's length, which depends on the digits of page numbers.
+    let mut first = 1;
+    let (text, pages) = loop {
+        let (text, pages) = manifest(first);
+        let needed = (HEADER + text.len()).div_ceil(PAGE);
+        if needed <= first {
+            break (text, pages);
+        }
+        first = needed;
+    };
+    let mut head = vec![0; HEADER];
+    head.extend(text.as_bytes());
+    let covered = head.len();
+    header::write(&mut head, MAGIC, FORMAT, (pages * PAGE) as u64, text.len(), covered);
+    write_file(path.as_ref(), |file| {
+        head.resize(first * PAGE, 0);
+        file.write_all(&head)?;
+        for (.., packed) in &all {
+            file.write_all(packed.as_bytes())?;
+            file.write_all(&vec![0; packed.bytes().next_multiple_of(PAGE) - packed.bytes()])?;
+        }
+        Ok(())
+    })
+}
+
+/// The bytes of a file, which are not read.
+fn map(path: &Path) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: packs are replaced and not written to while they are used; whoever cuts one off ends this process.
+    let mapped = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(mapped))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use std::fs;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Args, Options, Runtime};
+
+const IC: usize = 48;
+const OC: usize = 64;
+
+fn kernel(runtime: &Runtime, text: &str) -> Arc<Kernel> {
+    let options = Options { constant_weights: true, ..Options::default() };
+    runtime.kernel_with(&text.parse().unwrap(), &options).unwrap()
+}
+
+fn weights(first: f32) -> Vec<f32> {
+    (0..IC * OC).map(|i| first + (i % 61) as f32).collect()
+}
+
+struct Fixture {
+    runtime: Runtime,
+    kernel: Arc<Kernel>,
+    folder: TempDir,
+}
+
+/// A file with two packed weights, numbers 1 and 2.
+fn fixture() -> Fixture {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let kernel = kernel(&runtime, "ip f32 mb64ic48oc64");
+    let folder = TempDir::new().unwrap();
+    let packed = [1.0, 2.0].map(|first| kernel.pack_weights(&weights(first)).unwrap());
+    let all = [1u64, 2, 1].map(|id| (&*kernel, WeightsId::from(id), &packed[id as usize - 1]));
+    write_weights(folder.path().join("w"), all).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    Fixture { runtime, kernel, folder }
+}
+
+impl Fixture {
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.folder.path().join("w")).unwrap()
+    }
+
+    /// Why `bytes` are no pack, or the weights in it are none.
+    fn refusal(&self, bytes: Vec<u8>) -> Option<String> {
+        let pack = match WeightsPack::parse(bytes) {
+            Ok(pack) => pack,
+            Err(e) => return Some(e.to_string()),
+        };
+        [1u64, 2].into_iter().find_map(|id| pack.get(&self.kernel, id.into()).err()).map(|e| e.to_string())
+    }
+}
+
+/// With a manifest changed, and the checksum that it has.
+fn with_manifest(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let end = HEADER + u64::from_le_bytes(bytes[40..48].try_into().unwrap()) as usize;
+    let manifest = String::from_utf8(bytes[HEADER..end].to_vec()).unwrap();
+    assert!(manifest.contains(from), "{from} in {manifest}");
+    let manifest = manifest.replacen(from, to, 1);
+    let mut changed = [&bytes[..HEADER], manifest.as_bytes()].concat();
+    let covered = changed.len();
+    assert!(covered <= PAGE);
+    changed.resize(PAGE, 0);
+    changed.extend(&bytes[PAGE..]);
+    let len = changed.len() as u64;
+    header::write(&mut changed, MAGIC, FORMAT, len, manifest.len(), covered);
+    changed
+}
+
+#[test]
+fn weights_come_back_as_they_were() {
+    let f = fixture();
+    let pack = WeightsPack::open(f.folder.path().join("w")).unwrap();
+    assert_eq!((pack.len(), pack.bytes()), (2, f.bytes().len()));
+    let before = f.runtime.stats().packed_bytes;
+    for (id, first) in [(1u64, 1.0), (2, 2.0)] {
+        let found = pack.get(&f.kernel, id.into()).unwrap().unwrap();
+        assert_eq!(found.as_bytes(), f.kernel.pack_weights(&weights(first)).unwrap().as_bytes());
+        assert_eq!(f.runtime.stats().packed_bytes, before + found.bytes());
+        let mut dst = vec![0.0; 64 * OC];
+        f.kernel.run(Args::new(&vec![1.0; 64 * IC], &found, &mut dst)).unwrap();
+        assert_eq!(dst[0], weights(first)[..IC].iter().sum::<f32>());
+    }
+    assert_eq!(f.runtime.stats().packed_bytes, before);
+    assert!(pack.get(&f.kernel, 3.into()).unwrap().is_none());
+    // Bytes that are not aligned are copied.
+    let shifted = Bytes::from([&[0], &f.bytes()[..]].concat()).slice(1..);
+    let found = WeightsPack::parse(shifted).unwrap().get(&f.kernel, 1.into()).unwrap().unwrap();
+    assert!(found.as_bytes().as_ptr().addr().is_multiple_of(64));
+    assert_eq!(found.as_bytes(), f.kernel.pack_weights(&weights(1.0)).unwrap().as_bytes());
+    assert!(WeightsPack::default().is_empty());
+}
+
+#[test]
+fn weights_of_another_packing_are_others() {
+    let f = fixture();
+    let pack = WeightsPack::open(f.folder.path().join("w")).unwrap();
+    // Of any number of rows, but not of other columns, nor of the transpose.
+    let like = Options {
+        constant_weights: true,
+        packed_like: f.kernel.weights_layout().cloned().map(Into::into),
+        ..Options::default()
+    };
+    let found = |text: &str| {
+        let kernel = f.runtime.kernel_with(&text.parse().unwrap(), &like).unwrap();
+        pack.get(&kernel, 1.into()).unwrap().is_some()
+    };
+    assert!(found("ip f32 mb7ic48oc64") && !found("matmul f32 64x48:48x64"));
+    assert!(pack.get(&kernel(&f.runtime, "ip f32 mb64ic64oc48"), 1.into()).unwrap().is_none());
+    let plain = f.runtime.kernel(&"ip f32 mb64ic48oc64".parse().unwrap()).unwrap();
+    assert!(pack.get(&plain, 1.into()).is_err(), "it reads its weights in place");
+    let limited = Runtime::builder().threads(1).packed_limit(100).build().unwrap();
+    let e = pack.get(&kernel(&limited, "ip f32 mb64ic48oc64"), 1.into()).unwrap_err();
+    assert!(matches!(e, RuntimeError::PackedLimit { .. }), "{e}");
+}
+
+#[test]
+fn equal_weights_give_equal_files() {
+    let f = fixture();
+    let packed = [1.0, 2.0].map(|first| f.kernel.pack_weights(&weights(first)).unwrap());
+    let path = f.folder.path().join("again");
+    write_weights(&path, [2u64, 1].map(|id| (&*f.kernel, id.into(), &packed[id as usize - 1]))).unwrap();
+    assert_eq!(fs::read(path).unwrap(), f.bytes());
+    assert!(write_weights(f.folder.path().join("none/w"), []).is_err());
+    let none = f.folder.path().join("empty");
+    write_weights(&none, []).unwrap();
+    assert!(WeightsPack::open(none).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_changed_is_noticed() {
+    let f = fixture();
+    let good = f.bytes();
+    assert_eq!(f.refusal(good.clone()), None);
+    let manifest = HEADER + u64::from_le_bytes(good[40..48].try_into().unwrap()) as usize;
+    let weights = PAGE..PAGE + f.kernel.weights_layout().unwrap().bytes() as usize;
+    for at in (0..manifest).chain(weights.step_by(97)) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        assert!(f.refusal(bytes).is_some(), "byte {at}");
+    }
+    for len in (0..manifest).chain([PAGE, good.len() - 1]) {
+        assert!(f.refusal(good[..len].to_vec()).is_some(), "{len} bytes");
+    }
+}
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let f = fixture();
+    let good = f.bytes();
+    let bytes = f.kernel.weights_layout().unwrap().bytes();
+    let with = |from: &str, to: &str| with_manifest(&good, from, to);
+    let pages = bytes.div_ceil(PAGE as u64);
+    let second = format!("\"page\":{}", 1 + pages);
+    let mut damaged = good.clone();
+    damaged[PAGE] ^= 1;
+    for (bytes, why) in [
+        (b"KILNPACK, but this is too short for anything and has no weights".to_vec(), "not a pack of weights"),
+        (vec![], "not a pack of weights"),
+        (with(VERSION, "0.0.1+other"), "0.0.1+other"),
+        (with(&second, &format!("\"page\":{}", 1 + 2 * pages)), "not inside"),
+        (with(&second, &format!("\"page\":{}", usize::MAX)), "not inside"),
+        (with(&format!("\"bytes\":{bytes}"), &format!("\"bytes\":{}", usize::MAX)), "not inside"),
+        (with(&format!("\"bytes\":{bytes}"), &format!("\"bytes\":{}", bytes - 4)), "damaged"),
+        (with("\"hash\":\"", "\"hash\":\"z"), "not inside"),
+        (with("\"page\"", "\"place\""), "malformed"),
+        (damaged, "damaged"),
+    ] {
+        let refusal = f.refusal(bytes).unwrap_or_default();
+        assert!(refusal.contains(why), "{why}: {refusal}");
+    }
+    let e = WeightsPack::open("/nonexistent/weights").unwrap_err();
+    assert!(matches!(&e, PackError::Read(_)), "{e}");
+}
