@@ -313,7 +313,10 @@ impl Chain {
             let dims = self.memory.iter().zip(&covered).filter(move |(_, c)| whole || **c);
             dims.map(|(d, _)| d.1).collect::<Vec<usize>>()
         };
-        if is_sum && ty.element() == crate::func::ElementType::F32 && has(false) == [base.columns] {
+        // A single column may have a number for its bias.
+        let columns = self.memory.iter().find(|d| d.1 == base.columns).map_or(1, |d| d.0);
+        let is_bias = ty.elements() == columns && has(false).iter().all(|dim| *dim == base.columns);
+        if is_sum && ty.element() == crate::func::ElementType::F32 && is_bias {
             return Some((vec![PostOp::Bias], Some(other)));
         }
         // What has all there is has the dimensions of 1 as well.
