@@ -206,7 +206,7 @@ impl Network {
 
     /// Writes a [`WeightsPack`] of its packed weights.
     pub fn write_weights(&self, path: impl AsRef<Path>) -> std::io::Result<()> {
-        let weights = self.plan.weights.iter().map(|w| (&*w.kernel, w.id, &w.packed));
+        let weights = self.plan.weights.iter().map(|w| (w.id, &w.packed));
         kiln_runtime::pack::write_weights(path, weights)
     }
 

@@ -264,7 +264,7 @@ impl Slot {
 impl Packed {
     #[inline]
     fn region(&self, weights: &PackedWeights, region: usize) -> Result<*mut u8, RuntimeError> {
-        let theirs = weights.shared_layout();
+        let theirs = &weights.packing().layout;
         if !Arc::ptr_eq(theirs, &self.layout) && **theirs != *self.layout {
             return Err(RuntimeError::Weights { expected: self.text(), got: describe(theirs) });
         }

@@ -7,7 +7,6 @@ use kiln_ir::Problem;
 
 use crate::code_memory::CodeMemoryError;
 use crate::cpu::{CannotRun, CpuError, LimitError};
-use crate::pack::PackError;
 use crate::scratch::ScratchError;
 
 /// Any failure of this crate. Cheap to clone: threads that wait for one compilation share its error.
@@ -66,9 +65,6 @@ pub enum RuntimeError {
         /// The kernel's problem.
         problem: Box<Problem>,
     },
-    /// Weights of a pack are not used.
-    #[error("weights of a pack: {0}")]
-    WeightsPack(#[source] PackError),
     /// There is no memory for packed panels or weights.
     #[error(transparent)]
     Scratch(#[from] ScratchError),

@@ -193,8 +193,12 @@ impl Kernel {
     }
 
     /// Weights that were packed for this kernel before, of as many bytes as its layout has.
-    pub(crate) fn packed_before(&self, bytes: Bytes) -> Result<PackedWeights, RuntimeError> {
-        PackedWeights::packed_before(&self.packing()?.layout, bytes, &self.0.shared.packed)
+    pub(crate) fn packed_before(
+        &self,
+        bytes: Bytes,
+        registration: Registration,
+    ) -> Result<PackedWeights, RuntimeError> {
+        PackedWeights::packed_before(&self.packing()?, bytes, &self.0.shared.packed, Some(registration))
     }
 
     /// How its weights are packed.

@@ -18,7 +18,7 @@
 //! another target is refused with a [`PackError`] that says so. Checksums find accidents, not intent. A pack is code and is as
 //! trustworthy as the place it comes from; what a record says beside the code is checked as if it came from a stranger.
 //!
-//! The file is read, not mapped: whoever cuts off a mapped file kills the process that reads on, and code is copied to
+//! The file is read, not mapped as a [pack of weights](WeightsPack) is: whoever cuts off a mapped file kills the process that reads on, and code is copied to
 //! executable pages in any case.
 
 mod disk;

@@ -18,7 +18,7 @@ use crate::error::RuntimeError;
 use crate::kernel::{Handle, Kernel, Shared};
 use crate::key::{Key, KeyRef};
 use crate::lock::lock;
-use crate::pack::{DiskCache, Pack, PackError};
+use crate::pack::{DiskCache, Pack, PackError, WeightsPack};
 use crate::scratch::ScratchStats;
 use crate::weights::{PackedCache, PackedWeights, WeightsId};
 
@@ -275,8 +275,8 @@ impl Runtime {
         self.0.cache.unpin(&self.key(problem, options))
     }
 
-    /// Weights packed for a kernel and all others with the same layout: those of before, if somebody still has them, else packed
-    /// now. Threads that ask for the same at once share one packing. They are freed when the last user drops them.
+    /// Weights packed for a kernel and all others that read the same ones in the same layout: those of before, if somebody still
+    /// has them, else packed now. Threads that ask for the same at once share one packing. They are freed when the last user drops them.
     ///
     /// `id` says which weights these are: the caller answers for the same number being the same values, or takes
     /// [their hash](WeightsId::of). The values are not looked at where the id is known.
@@ -286,7 +286,20 @@ impl Runtime {
         id: WeightsId,
         weights: impl Into<Input<'a>>,
     ) -> Result<PackedWeights, RuntimeError> {
-        self.0.weights.get(kernel, id, weights.into())
+        let weights = weights.into();
+        self.0.weights.get(kernel, id, |registration| kernel.pack_registered(weights, Some(registration)))
+    }
+
+    /// The same from a pack, if it has them; they count towards the limit as others do. A pack has no weights of numbers that
+    /// callers gave.
+    pub fn packed_weights_of(
+        &self,
+        pack: &WeightsPack,
+        kernel: &Kernel,
+        id: WeightsId,
+    ) -> Result<Option<PackedWeights>, RuntimeError> {
+        let Some(bytes) = pack.find(id, &kernel.packing()?) else { return Ok(None) };
+        self.0.weights.get(kernel, id, |registration| kernel.packed_before(bytes, registration)).map(Some)
     }
 
     /// Counters, each part read at one moment.

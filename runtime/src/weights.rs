@@ -26,7 +26,7 @@ use crate::scratch::{Buffer, MIN_ALIGN, ScratchError};
 pub struct PackedWeights(Arc<Packed>);
 
 struct Packed {
-    layout: Arc<PackedLayout>,
+    packing: Packing,
     memory: Memory,
     bytes: usize,
     budget: Arc<PackedBudget>,
@@ -85,32 +85,31 @@ impl PackedWeights {
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
     ) -> Result<Self, RuntimeError> {
-        Self::fill(&packing.layout, budget, cached, |memory| {
-            packing.layout.pack(&packing.view, packing.tap, weights, memory);
-        })
+        Self::fill(packing, budget, cached, |memory| packing.layout.pack(&packing.view, packing.tap, weights, memory))
     }
 
     /// Weights that were packed before, of as many bytes as the layout has. Bytes that are aligned are not copied.
     pub(crate) fn packed_before(
-        layout: &Arc<PackedLayout>,
+        packing: &Packing,
         bytes: Bytes,
         budget: &Arc<PackedBudget>,
+        cached: Option<Registration>,
     ) -> Result<Self, RuntimeError> {
-        assert_eq!(bytes.len() as u64, layout.bytes(), "kernels read as much");
+        assert_eq!(bytes.len() as u64, packing.layout.bytes(), "kernels read as much");
         if !bytes.as_ptr().addr().is_multiple_of(MIN_ALIGN) {
-            return Self::fill(layout, budget, None, |memory| memory.copy_from_slice(&bytes));
+            return Self::fill(packing, budget, cached, |memory| memory.copy_from_slice(&bytes));
         }
         budget.reserve(bytes.len())?;
-        Ok(Self::of(layout, bytes.len(), Memory::Shared(bytes), budget, None))
+        Ok(Self::of(packing, bytes.len(), Memory::Shared(bytes), budget, cached))
     }
 
     fn fill(
-        layout: &Arc<PackedLayout>,
+        packing: &Packing,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Self, RuntimeError> {
-        let bytes = layout.bytes() as usize;
+        let bytes = packing.layout.bytes() as usize;
         let shape =
             Layout::from_size_align(bytes, MIN_ALIGN).map_err(|_| ScratchError::Layout { bytes, align: MIN_ALIGN })?;
         budget.reserve(bytes)?;
@@ -119,22 +118,22 @@ impl PackedWeights {
             return Err(ScratchError::OutOfMemory { bytes }.into());
         };
         fill(buffer.bytes_mut());
-        Ok(Self::of(layout, bytes, Memory::Own(buffer), budget, cached))
+        Ok(Self::of(packing, bytes, Memory::Own(buffer), budget, cached))
     }
 
     fn of(
-        layout: &Arc<PackedLayout>,
+        packing: &Packing,
         bytes: usize,
         memory: Memory,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
     ) -> Self {
-        Self(Arc::new(Packed { layout: layout.clone(), memory, bytes, budget: budget.clone(), cached }))
+        Self(Arc::new(Packed { packing: packing.clone(), memory, bytes, budget: budget.clone(), cached }))
     }
 
     /// Where each element is.
     pub fn layout(&self) -> &PackedLayout {
-        &self.0.layout
+        &self.0.packing.layout
     }
 
     /// Bytes of memory, which clones share.
@@ -151,8 +150,8 @@ impl PackedWeights {
         }
     }
 
-    pub(crate) fn shared_layout(&self) -> &Arc<PackedLayout> {
-        &self.0.layout
+    pub(crate) fn packing(&self) -> &Packing {
+        &self.0.packing
     }
 
     fn downgrade(&self) -> WeakWeights {

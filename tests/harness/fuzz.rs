@@ -149,21 +149,22 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Reads bytes as they are, and again with the header of a pack of weights.
 fn look_at_weights(mut bytes: Vec<u8>) {
     let parse = |bytes: Vec<u8>| match WeightsPack::parse(bytes) {
-        Ok(pack) => assert!(pack.len() <= pack.bytes(), "each has a line in the file"),
+        Ok(pack) => {
+            assert!(pack.len() <= pack.bytes(), "each has a line in the file");
+            let _ = pack.verify();
+        }
         Err(e) => assert!(!e.to_string().is_empty()),
     };
     parse(bytes.clone());
     let Some(manifest) = bytes.get(40..48) else { return };
     let manifest = u64::from_le_bytes(manifest.try_into().expect("eight bytes"));
     let end = usize::try_from(manifest).map_or(usize::MAX, |len| len.saturating_add(48)).min(bytes.len());
-    if end >= 48 {
-        bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
-        let len = bytes.len() as u64;
-        bytes[32..40].copy_from_slice(&len.to_le_bytes());
-        let checksum = XxHash3_128::oneshot(&bytes[32..end]);
-        bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
-        parse(bytes);
-    }
+    bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
+    let len = bytes.len() as u64;
+    bytes[32..40].copy_from_slice(&len.to_le_bytes());
+    let checksum = XxHash3_128::oneshot(&bytes[32..end]);
+    bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
+    parse(bytes);
 }
 
 /// Reads a pack and whatever it promises of its kernels.

@@ -1,7 +1,6 @@
 //! Networks compiled, with kernels and weights from packs or into them.
 
-use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -76,7 +75,11 @@ impl CompileArgs {
         // What cannot be written is known before the work.
         for file in &missing {
             let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fs::read_dir(folder).map_err(|e| Error::File(e).at(file.display().to_string()))?;
+            let is_writable = match file.exists() {
+                true => Err(io::Error::other("it is there, and is not a file")),
+                false => tempfile::tempfile_in(folder).map(drop),
+            };
+            is_writable.map_err(|e| Error::File(e).at(file.display().to_string()))?;
         }
         let refused = |file: &Path, error: PackError| Error::Pack(error).at(file.display().to_string());
         let weights = weights_file.as_ref().filter(|file| found.contains(file));
@@ -91,19 +94,19 @@ impl CompileArgs {
                 return Err(refused(path, error.clone()));
             }
         }
-        let is_terminal = std::io::stderr().is_terminal();
+        let is_terminal = io::stderr().is_terminal();
         let start = Instant::now();
         let progress = |p: Progress<'_>| {
             if !self.quiet {
                 // Nobody may be listening. A terminal shows one line that changes.
                 let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-                let _ = write!(std::io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
+                let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
             }
         };
         let options = CompileOptions { progress: Some(&progress), weights: weights.as_ref() };
         let network = bound.compile_with(&runtime, &options);
         if is_terminal && !self.quiet {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
         let (network, time) = (network?, start.elapsed());
         let unpacked = runtime.stats().unpacked;

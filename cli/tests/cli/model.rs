@@ -57,6 +57,7 @@ fn built_in_networks_are_measured() {
     kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack", "not a kernel pack"]);
     let nowhere = folder.path().join("none/x.pack");
     kiln(&[&bench[..], &[text(&nowhere)]].concat()).refuses(&["none/x.pack", "No such file"]);
+    kiln(&[&bench[..], &[text(folder.path())]].concat()).refuses(&["not a file"]);
     kiln(&["model", "run", "bert-tiny", "--quiet", "--max-rel", "1e-30"])
         .exits(1)
         .says("FAILED: larger than --max-rel");

@@ -9,12 +9,13 @@ use super::types::TensorType;
 pub struct Budget {
     work: u64,
     bytes: u64,
+    most: u64,
 }
 
 impl Default for Budget {
     /// 2^30 steps, some seconds, and 4 GiB of results.
     fn default() -> Self {
-        Self { work: 1 << 30, bytes: 4 << 30 }
+        Self { work: 1 << 30, bytes: 4 << 30, most: Self::MOST_BYTES }
     }
 }
 
@@ -22,18 +23,23 @@ impl Budget {
     /// Bytes of one result, at most.
     pub const MOST_BYTES: u64 = 256 << 20;
 
+    /// As much as there is.
+    pub fn unlimited() -> Self {
+        Self { work: u64::MAX, bytes: u64::MAX, most: u64::MAX }
+    }
+
     /// Whether an operation that gives a `ty` may be computed; if so, its work is taken from what is left.
     pub fn spend(&mut self, op: &TensorOp, operands: &[&TensorType], ty: &TensorType) -> bool {
         let read: u64 = operands.iter().map(|t| t.elements()).fold(0, u64::saturating_add);
         // In double precision, an operation may be wider inside than its result is.
         let inside = ty.elements().max(read);
         let work = ty.elements().saturating_mul(steps(op, operands)).max(inside);
-        inside.saturating_mul(8) <= 4 * Self::MOST_BYTES && self.take(work, ty.bytes())
+        inside.saturating_mul(8) <= self.most.saturating_mul(4) && self.take(work, ty.bytes())
     }
 
     /// Takes so many steps and bytes of a result from what is left, if there are as many.
     pub fn take(&mut self, work: u64, bytes: u64) -> bool {
-        let is_allowed = bytes <= Self::MOST_BYTES && work <= self.work && bytes <= self.bytes;
+        let is_allowed = bytes <= self.most && work <= self.work && bytes <= self.bytes;
         if is_allowed {
             self.work -= work;
             self.bytes -= bytes;

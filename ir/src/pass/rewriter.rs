@@ -124,12 +124,15 @@ impl<'a> Rewriter<'a> {
         self.as_constant(new).and_then(|t| t.splat())
     }
 
+    /// Lets [`compute`](Self::compute) compute as much as there is.
+    pub(super) fn without_budget(mut self) -> Self {
+        self.budget = Budget::unlimited();
+        self
+    }
+
     /// The result of an operation on new values, if they are constants, the result is not larger than `most` bytes, and this
     /// pass may compute as much.
     pub(super) fn compute(&mut self, op: &TensorOp, operands: &[ValueId], most: u64) -> Option<Tensor> {
-        if matches!(op, TensorOp::Structured(Structured::Kernel { .. })) {
-            return None;
-        }
         let constants = operands.iter().map(|o| self.as_constant(*o)).collect::<Option<Vec<_>>>()?;
         let types: Vec<&TensorType> = constants.iter().map(Tensor::ty).collect();
         let ty = op.infer(&types).ok()?;

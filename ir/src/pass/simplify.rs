@@ -105,6 +105,9 @@ fn simpler(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<
 
 /// The result if all operands are constants.
 fn folded(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Tensor> {
+    if matches!(op, TensorOp::Structured(Structured::Kernel { .. })) {
+        return None;
+    }
     let stays = matches!(
         op,
         TensorOp::Structured(Structured::Transpose { .. } | Structured::Concat { .. } | Structured::Broadcast { .. })
@@ -145,7 +148,9 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     {
         return Some(Simpler::Op(op.clone().into(), vec![b, a]));
     }
-    let constant = r.as_constant(b).filter(|c| c.ty().bytes() <= LEFT)?;
+    let constant = r.as_constant(b)?;
+    // Another constant is made of it.
+    let is_small = constant.ty().bytes() <= LEFT;
     let splat = r.as_splat(b).filter(|v| !v.is_nan());
     let keeps_shape = *ty(a).shape() == *shape;
     let nothing = match op {
@@ -164,7 +169,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     };
     match (op, splat) {
         // In a narrower type the reciprocal's rounding would count, and a large one may not exist.
-        (Binary::Div {}, _) if matches!(ty(b).element(), ElementType::F32 | ElementType::F64) => {
+        (Binary::Div {}, _) if is_small && matches!(ty(b).element(), ElementType::F32 | ElementType::F64) => {
             let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
             if reciprocals.iter().any(|v| v.abs() > f64::from(f32::MAX) || v.abs() < f64::from(f32::MIN_POSITIVE)) {
                 return None;
@@ -172,7 +177,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
             let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
         }
-        (Binary::Sub {}, _) if is_float => {
+        (Binary::Sub {}, _) if is_float && is_small => {
             let negative: Vec<f64> = constant.to_f64().iter().map(|v| -v).collect();
             Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
         }

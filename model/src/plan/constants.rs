@@ -6,6 +6,7 @@ use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_runtime::WeightsId;
 use twox_hash::XxHash3_128;
 
+use super::kernels::with_elements;
 use super::{RuntimeThreads, native};
 use crate::error::ModelError;
 
@@ -103,10 +104,15 @@ impl Constant {
 
     /// Which constant it is: by a hash of what it is computed of, which takes as long as reading that.
     pub(super) fn id(&self) -> WeightsId {
-        WeightsId::of_hash(self.hash())
+        match self {
+            Constant::Is(tensor) => with_elements(tensor, |elements| WeightsId::of(elements)),
+            _ => WeightsId::of_hash(self.hash()),
+        }
     }
 
     fn hash(&self) -> u128 {
+        /// Constants that other code computed are others.
+        const VERSION: &str = env!("KILN_CONSTANTS_VERSION");
         // Types and settings are part of it: the same bytes have another meaning in another shape.
         let with = |text: String, operands: &[u128]| {
             let operands: Vec<u8> = operands.iter().flat_map(|hash| hash.to_le_bytes()).collect();
@@ -115,7 +121,7 @@ impl Constant {
         match self {
             Constant::Is(tensor) => with(format!("{} ", tensor.ty()), &[XxHash3_128::oneshot(tensor.data())]),
             Constant::Of(op, ty, operands) => {
-                with(format!("{op:?} {ty} "), &operands.iter().map(Constant::hash).collect::<Vec<_>>())
+                with(format!("{VERSION} {op:?} {ty} "), &operands.iter().map(Constant::hash).collect::<Vec<_>>())
             }
             Constant::Gone => with("gone".into(), &[]),
         }
@@ -144,5 +150,51 @@ impl Constant {
         }
         let result = op.apply(&operands.iter().collect::<Vec<_>>());
         result.map_err(|source| ModelError::Operation { layer: layer.into(), source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_ir::Func;
+
+    use super::*;
+
+    /// The id of what a function of constants returns.
+    fn id(lines: &str) -> WeightsId {
+        let text = format!("func @f(%x: f32[2]) -> f32[2] {{\n{lines}\nreturn %x\n}}");
+        let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let mut values = func.into_values();
+        let (at, uses) = (values.len() - 1, vec![2; values.len()]);
+        Constant::take(&mut values, at, &uses).id()
+    }
+
+    #[test]
+    fn what_is_computed_otherwise_is_another() {
+        let a = "%a = constant f32[2x2] {1, 2, 3, 4}\n%b = constant f32[2x2] {5, 6, 7, 8}\n%s = constant f32[] {2}\n";
+        let all = [
+            "%y = constant f32[2x2] {1, 2, 3, 4}",
+            "%y = constant f32[2x2] {1, 2, 3, 5}",
+            "%y = transpose %a {perm=[1,0]}",
+            "%y = transpose %b {perm=[1,0]}",
+            "%y = mul %a, %s",
+            "%y = mul %b, %s",
+            "%y = add %a, %s",
+            "%y = concat %a, %b {axis=0}",
+            "%y = concat %b, %a {axis=0}",
+            "%y = concat %a, %b {axis=1}",
+            "%y = pad %a {mode=constant before=[0,0] after=[1,0] value=0}",
+            "%y = pad %a {mode=constant before=[0,0] after=[1,0] value=1}",
+            "%t = transpose %a {perm=[1,0]}\n%y = mul %t, %s",
+            "%t = mul %a, %s\n%y = transpose %t {perm=[1,0]}",
+            "%r = reshape %a {shape=[4,1]}\n%y = transpose %r {perm=[1,0]}",
+        ];
+        let ids: Vec<WeightsId> = all.iter().map(|lines| id(&format!("{a}{lines}"))).collect();
+        for (at, one) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().position(|other| other == one), Some(at), "{}", all[at]);
+        }
+        // Names are nothing, and a constant is what its caller says of it.
+        let renamed = a.replace("%a", "%v").replace("%s", "%w");
+        assert_eq!(id(&format!("{renamed}%z = mul %v, %w")), ids[4]);
+        assert_eq!(ids[0], WeightsId::of(&[1.0f32, 2.0, 3.0, 4.0]));
     }
 }

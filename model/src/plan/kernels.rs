@@ -128,7 +128,7 @@ impl Kernels {
             for job in &jobs[begin as usize..end as usize] {
                 let Some((at, kernel, weights)) = lock(job).take() else { continue };
                 let layer = &values[at].name;
-                match NetworkWeights::new(runtime, kernel, weights, layer, before) {
+                match NetworkWeights::new(runtime, &kernel, weights, layer, before) {
                     Ok(weights) => *lock(&packed[at]) = Some(weights),
                     Err(error) => *lock(&failure) = Some(error),
                 }
@@ -168,7 +168,6 @@ impl Kernels {
 
 /// The packed weights of a kernel in a network.
 pub(crate) struct NetworkWeights {
-    pub kernel: Arc<Kernel>,
     pub id: WeightsId,
     pub packed: PackedWeights,
     /// Whether they come from a pack.
@@ -178,7 +177,7 @@ pub(crate) struct NetworkWeights {
 impl NetworkWeights {
     fn new(
         runtime: &Runtime,
-        kernel: Arc<Kernel>,
+        kernel: &Kernel,
         weights: Constant,
         layer: &str,
         before: Option<&WeightsPack>,
@@ -186,13 +185,13 @@ impl NetworkWeights {
         let fail = |source| ModelError::Kernel { layer: layer.into(), source };
         let id = weights.id();
         if let Some(before) = before
-            && let Some(packed) = before.get(&kernel, id).map_err(fail)?
+            && let Some(packed) = runtime.packed_weights_of(before, kernel, id).map_err(fail)?
         {
-            return Ok(NetworkWeights { kernel, id, packed, is_of_pack: true });
+            return Ok(NetworkWeights { id, packed, is_of_pack: true });
         }
         let tensor = weights.compute(layer)?;
-        let packed = with_elements(&tensor, |elements| runtime.packed_weights(&kernel, id, elements)).map_err(fail)?;
-        Ok(NetworkWeights { kernel, id, packed, is_of_pack: false })
+        let packed = with_elements(&tensor, |elements| runtime.packed_weights(kernel, id, elements)).map_err(fail)?;
+        Ok(NetworkWeights { id, packed, is_of_pack: false })
     }
 }
 

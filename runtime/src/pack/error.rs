@@ -19,7 +19,7 @@ pub enum PackError {
     #[error("it is not a pack of weights")]
     NoWeights,
     /// Its format is another.
-    #[error("it has format {found}, and this version of Kiln reads format {expected}: build it again")]
+    #[error("it has format {found}, and this version of Kiln reads format {expected}: build it again, or remove it")]
     Format {
         /// Of the file.
         found: u64,
@@ -44,7 +44,7 @@ pub enum PackError {
     #[error("its manifest is malformed: {0}")]
     Manifest(String),
     /// Another version of the compiler made it.
-    #[error("it was built by Kiln {found}, and this is {expected}: build it again")]
+    #[error("it was built by Kiln {found}, and this is {expected}: build it again, or remove it")]
     Compiler {
         /// Of the pack.
         found: String,
@@ -66,7 +66,7 @@ pub enum PackError {
         problem: String,
     },
     /// The bytes of weights are not those of their record.
-    #[error("its weights are damaged: remove the file, and it is written again")]
+    #[error("its weights are damaged: remove it, or copy it again")]
     Weights,
     /// A record contradicts its problem.
     #[error("the record of `{problem}` cannot be right: {cause}")]

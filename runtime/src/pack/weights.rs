@@ -13,8 +13,6 @@ use twox_hash::XxHash3_128;
 
 use super::header::{self, HEADER, Header};
 use super::{PackError, write_file};
-use crate::error::RuntimeError;
-use crate::kernel::Kernel;
 use crate::weights::{PackedWeights, Packing, WeightsId};
 
 const MAGIC: &[u8; 8] = b"KILNWGTS";
@@ -50,24 +48,25 @@ struct Record {
 /// A pack of weights: packed weights in a file, which are not packed again.
 ///
 /// The file begins as a [kernel pack](super) does, with `KILNWGTS` for `KILNPACK`; its checksum covers the manifest alone, and each
-/// weights have one of their own. They lie at multiples of 4096 and are mapped, so that processes share them. Whoever writes a pack
-/// replaces the file; whoever cuts off one that is in use ends the processes that read on, as with a library.
+/// weights have one of their own for [`verify`](Self::verify). They lie at multiples of 4096 and are mapped: to read them all would
+/// take as long as to pack them, and processes share them.
 ///
-/// Weights are found by what they are and how the kernel wants them packed, so that a pack that was written for another network
-/// or another target has nothing rather than something wrong.
+/// Weights are found by the hash of what they are and by how the kernel wants them packed, so that a pack that was written for
+/// another network or another target has nothing rather than something wrong.
 #[derive(Debug, Default)]
 pub struct WeightsPack {
     bytes: Bytes,
     records: HashMap<u128, Record>,
 }
 
-/// What weights are found by: which they are, and how they are packed.
-fn key(id: WeightsId, packing: &Packing) -> u128 {
-    XxHash3_128::oneshot(format!("{id:?} {packing:?}").as_bytes())
+/// What weights are found by: which they are, and how they are packed. None of a caller's number.
+fn key(id: WeightsId, packing: &Packing) -> Option<u128> {
+    Some(XxHash3_128::oneshot(format!("{:032x} {packing:?}", id.hash()?).as_bytes()))
 }
 
 impl WeightsPack {
-    /// Maps a file and checks all but the weights themselves.
+    /// Maps a file and checks all but the weights themselves. While the pack, or weights of it, are used, the file must not be
+    /// written to or cut off; replacing or removing it is fine.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
         map(path.as_ref()).map_err(|e| PackError::Read(e.into())).and_then(Self::parse)
     }
@@ -89,7 +88,7 @@ impl WeightsPack {
             let place = start..start.checked_add(entry.bytes).filter(|end| *end <= bytes.len())?;
             Some((number(&entry.key)?, Record { place, hash: number(&entry.hash)? }))
         };
-        let outside = || PackError::Manifest("it has weights that are not inside the file".into());
+        let outside = || PackError::Manifest("it has weights without a key, or not inside the file".into());
         let records = weights.into_iter().map(|entry| record(entry).ok_or_else(outside)).collect::<Result<_, _>>()?;
         Ok(WeightsPack { bytes, records })
     }
@@ -109,30 +108,35 @@ impl WeightsPack {
         self.bytes.len()
     }
 
-    /// Weights as [`packed_weights`](crate::Runtime::packed_weights) packs them for a kernel and all others with the same layout, if
-    /// the pack has them. Their checksum is compared, and they count towards the limit of the kernel's runtime.
-    pub fn get(&self, kernel: &Kernel, id: WeightsId) -> Result<Option<PackedWeights>, RuntimeError> {
-        let packing = kernel.packing()?;
-        let Some(record) = self.records.get(&key(id, &packing)) else { return Ok(None) };
-        let bytes = self.bytes.slice(record.place.clone());
-        if bytes.len() as u64 != packing.layout.bytes() || XxHash3_128::oneshot(&bytes) != record.hash {
-            return Err(RuntimeError::WeightsPack(PackError::Weights));
-        }
-        kernel.packed_before(bytes).map(Some)
+    /// Fails unless all weights are those that were written, which takes as long as reading them. [`open`](Self::open) leaves them
+    /// to be read by kernels.
+    pub fn verify(&self) -> Result<(), PackError> {
+        let is_whole = |record: &Record| XxHash3_128::oneshot(&self.bytes[record.place.clone()]) == record.hash;
+        if self.records.values().all(is_whole) { Ok(()) } else { Err(PackError::Weights) }
+    }
+
+    /// The bytes of weights, of the length that their layout has.
+    pub(crate) fn find(&self, id: WeightsId, packing: &Packing) -> Option<Bytes> {
+        let place = &self.records.get(&key(id, packing)?)?.place;
+        (place.len() as u64 == packing.layout.bytes()).then(|| self.bytes.slice(place.clone()))
     }
 }
 
-/// Writes a pack of weights, each with a kernel that they are packed for. The file is complete or not there: it is written beside
-/// `path` and then renamed.
+/// Writes a pack of weights, each with the hash that it is found by. Fails for numbers that the caller gave, which may stand for
+/// other weights in another process. The file is complete or not there: it is written beside `path` and then renamed.
 pub fn write_weights<'a>(
     path: impl AsRef<Path>,
-    weights: impl IntoIterator<Item = (&'a Kernel, WeightsId, &'a PackedWeights)>,
+    weights: impl IntoIterator<Item = (WeightsId, &'a PackedWeights)>,
 ) -> io::Result<()> {
     let mut seen = HashSet::new();
     let mut all: Vec<(u128, u128, &PackedWeights)> = vec![];
-    for (kernel, id, packed) in weights {
-        let packing = kernel.packing().map_err(io::Error::other)?;
-        let key = key(id, &packing);
+    for (id, packed) in weights {
+        let key = key(id, packed.packing()).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "weights in a file need `WeightsId::of`, not a number of the caller's",
+            )
+        })?;
         if seen.insert(key) {
             all.push((key, XxHash3_128::oneshot(packed.as_bytes()), packed));
         }
@@ -170,7 +174,8 @@ pub fn write_weights<'a>(
             file.write_all(packed.as_bytes())?;
             file.write_all(&vec![0; packed.bytes().next_multiple_of(PAGE) - packed.bytes()])?;
         }
-        Ok(())
+        // What is not on the disk when the machine stops must not have the name.
+        file.sync_data()
     })
 }
 
@@ -180,7 +185,7 @@ fn map(path: &Path) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: packs are replaced and not written to while they are used; whoever cuts one off ends this process.
+    // SAFETY: `open` asks for a file that is replaced and not written to while the pack is used.
     let mapped = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(mapped))
 }

@@ -29,6 +29,16 @@ enum Id {
     Content(u128),
 }
 
+impl WeightsId {
+    /// The hash; `None` of a caller's number, which may stand for others in another process.
+    pub(crate) fn hash(self) -> Option<u128> {
+        match self.0 {
+            Id::Given(_) => None,
+            Id::Content(hash) => Some(hash),
+        }
+    }
+}
+
 impl From<u64> for WeightsId {
     /// A number that the caller gives to no others as long as anyone uses these.
     fn from(id: u64) -> Self {
@@ -69,11 +79,12 @@ pub(crate) struct Registration {
 }
 
 impl PackedCache {
+    /// The weights of before, else those that `make` makes.
     pub(crate) fn get(
         &self,
         kernel: &Kernel,
         id: WeightsId,
-        weights: Input<'_>,
+        make: impl FnOnce(Registration) -> Result<PackedWeights, RuntimeError>,
     ) -> Result<PackedWeights, RuntimeError> {
         let key = (id, kernel.packing()?);
         let slot = lock(&self.0).entry(key.clone()).or_default().clone();
@@ -83,7 +94,7 @@ impl PackedCache {
                 Some(packed) => Ok(packed),
                 None => {
                     let registration = Registration { table: Arc::downgrade(&self.0), key: key.clone() };
-                    let packed = kernel.pack_registered(weights, Some(registration));
+                    let packed = make(registration);
                     if let Ok(packed) = &packed {
                         *slot = packed.downgrade();
                     }

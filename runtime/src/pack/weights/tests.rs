@@ -4,7 +4,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Args, Options, Runtime};
+use crate::kernel::Kernel;
+use crate::weights::PackedWeights;
+use crate::{Args, Options, Runtime, RuntimeError};
 
 const IC: usize = 48;
 const OC: usize = 64;
@@ -16,6 +18,11 @@ fn kernel(runtime: &Runtime, text: &str) -> Arc<Kernel> {
 
 fn weights(first: f32) -> Vec<f32> {
     (0..IC * OC).map(|i| first + (i % 61) as f32).collect()
+}
+
+/// Which the weights are that begin with a number.
+fn id(number: usize) -> WeightsId {
+    WeightsId::of(&weights(number as f32))
 }
 
 struct Fixture {
@@ -30,13 +37,17 @@ fn fixture() -> Fixture {
     let kernel = kernel(&runtime, "ip f32 mb64ic48oc64");
     let folder = TempDir::new().unwrap();
     let packed = [1.0, 2.0].map(|first| kernel.pack_weights(&weights(first)).unwrap());
-    let all = [1u64, 2, 1].map(|id| (&*kernel, WeightsId::from(id), &packed[id as usize - 1]));
+    let all = [1, 2, 1].map(|number| (id(number), &packed[number - 1]));
     write_weights(folder.path().join("w"), all).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     Fixture { runtime, kernel, folder }
 }
 
 impl Fixture {
+    fn get(&self, pack: &WeightsPack, number: usize) -> Option<PackedWeights> {
+        self.runtime.packed_weights_of(pack, &self.kernel, id(number)).unwrap()
+    }
+
     fn bytes(&self) -> Vec<u8> {
         fs::read(self.folder.path().join("w")).unwrap()
     }
@@ -47,7 +58,8 @@ impl Fixture {
             Ok(pack) => pack,
             Err(e) => return Some(e.to_string()),
         };
-        [1u64, 2].into_iter().find_map(|id| pack.get(&self.kernel, id.into()).err()).map(|e| e.to_string())
+        let missing = [1, 2].into_iter().any(|number| self.get(&pack, number).is_none());
+        pack.verify().err().map(|e| e.to_string()).or(missing.then(|| "missing".into()))
     }
 }
 
@@ -73,8 +85,8 @@ fn weights_come_back_as_they_were() {
     let pack = WeightsPack::open(f.folder.path().join("w")).unwrap();
     assert_eq!((pack.len(), pack.bytes()), (2, f.bytes().len()));
     let before = f.runtime.stats().packed_bytes;
-    for (id, first) in [(1u64, 1.0), (2, 2.0)] {
-        let found = pack.get(&f.kernel, id.into()).unwrap().unwrap();
+    for (number, first) in [(1, 1.0), (2, 2.0)] {
+        let found = f.get(&pack, number).unwrap();
         assert_eq!(found.as_bytes(), f.kernel.pack_weights(&weights(first)).unwrap().as_bytes());
         assert_eq!(f.runtime.stats().packed_bytes, before + found.bytes());
         let mut dst = vec![0.0; 64 * OC];
@@ -82,10 +94,17 @@ fn weights_come_back_as_they_were() {
         assert_eq!(dst[0], weights(first)[..IC].iter().sum::<f32>());
     }
     assert_eq!(f.runtime.stats().packed_bytes, before);
-    assert!(pack.get(&f.kernel, 3.into()).unwrap().is_none());
+    assert!(f.get(&pack, 3).is_none());
+    // Whoever has the same ones shares them, from a pack or not.
+    let (first, again) = (f.get(&pack, 1).unwrap(), f.get(&pack, 1).unwrap());
+    let packed = f.runtime.packed_weights(&f.kernel, id(1), &weights(1.0)).unwrap();
+    assert!([&again, &packed].iter().all(|w| w.as_bytes().as_ptr() == first.as_bytes().as_ptr()));
+    assert_eq!(f.runtime.stats().packed_bytes, before + first.bytes());
+    drop((first, again, packed));
+    assert_eq!(f.runtime.stats().packed_bytes, before);
     // Bytes that are not aligned are copied.
     let shifted = Bytes::from([&[0], &f.bytes()[..]].concat()).slice(1..);
-    let found = WeightsPack::parse(shifted).unwrap().get(&f.kernel, 1.into()).unwrap().unwrap();
+    let found = f.get(&WeightsPack::parse(shifted).unwrap(), 1).unwrap();
     assert!(found.as_bytes().as_ptr().addr().is_multiple_of(64));
     assert_eq!(found.as_bytes(), f.kernel.pack_weights(&weights(1.0)).unwrap().as_bytes());
     assert!(WeightsPack::default().is_empty());
@@ -103,14 +122,15 @@ fn weights_of_another_packing_are_others() {
     };
     let found = |text: &str| {
         let kernel = f.runtime.kernel_with(&text.parse().unwrap(), &like).unwrap();
-        pack.get(&kernel, 1.into()).unwrap().is_some()
+        f.runtime.packed_weights_of(&pack, &kernel, id(1)).unwrap().is_some()
     };
     assert!(found("ip f32 mb7ic48oc64") && !found("matmul f32 64x48:48x64"));
-    assert!(pack.get(&kernel(&f.runtime, "ip f32 mb64ic64oc48"), 1.into()).unwrap().is_none());
+    let other = kernel(&f.runtime, "ip f32 mb64ic64oc48");
+    assert!(f.runtime.packed_weights_of(&pack, &other, id(1)).unwrap().is_none());
     let plain = f.runtime.kernel(&"ip f32 mb64ic48oc64".parse().unwrap()).unwrap();
-    assert!(pack.get(&plain, 1.into()).is_err(), "it reads its weights in place");
+    assert!(f.runtime.packed_weights_of(&pack, &plain, id(1)).is_err(), "it reads its weights in place");
     let limited = Runtime::builder().threads(1).packed_limit(100).build().unwrap();
-    let e = pack.get(&kernel(&limited, "ip f32 mb64ic48oc64"), 1.into()).unwrap_err();
+    let e = limited.packed_weights_of(&pack, &kernel(&limited, "ip f32 mb64ic48oc64"), id(1)).unwrap_err();
     assert!(matches!(e, RuntimeError::PackedLimit { .. }), "{e}");
 }
 
@@ -119,12 +139,37 @@ fn equal_weights_give_equal_files() {
     let f = fixture();
     let packed = [1.0, 2.0].map(|first| f.kernel.pack_weights(&weights(first)).unwrap());
     let path = f.folder.path().join("again");
-    write_weights(&path, [2u64, 1].map(|id| (&*f.kernel, id.into(), &packed[id as usize - 1]))).unwrap();
-    assert_eq!(fs::read(path).unwrap(), f.bytes());
+    write_weights(&path, [2, 1].map(|number| (id(number), &packed[number - 1]))).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), f.bytes());
     assert!(write_weights(f.folder.path().join("none/w"), []).is_err());
     let none = f.folder.path().join("empty");
     write_weights(&none, []).unwrap();
     assert!(WeightsPack::open(none).unwrap().is_empty());
+    // A number may stand for others in another process.
+    let e = write_weights(&path, [(WeightsId::from(1), &packed[0])]).unwrap_err();
+    assert!(e.to_string().contains("WeightsId::of"), "{e}");
+}
+
+/// Every kind of packing: types of panels, taps and groups.
+#[test]
+fn all_packings_go_through_a_file() {
+    let (f, folder) = (fixture(), TempDir::new().unwrap());
+    let path = folder.path().join("w");
+    for text in ["ip bf16 mb64ic48oc64", "ip f32 mb64ic48oc64 fpmath=bf16", "conv f32 mb1g2ic16ih9oc32kh3ph1"] {
+        let kernel = kernel(&f.runtime, text);
+        let problem = kernel.problem();
+        let elements = problem.operands()[1].len() as usize;
+        let values: Vec<f32> = (0..elements).map(|i| (i % 61) as f32).collect();
+        let halves: Vec<crate::bf16> = values.iter().map(|v| crate::bf16::from_f32(*v)).collect();
+        let weights =
+            if text.starts_with("ip bf16") { crate::Input::from(&halves) } else { crate::Input::from(&values) };
+        let (id, packed) = (WeightsId::of(weights), kernel.pack_weights(weights).unwrap());
+        write_weights(&path, [(id, &packed)]).unwrap();
+        let pack = WeightsPack::open(&path).unwrap();
+        let found = f.runtime.packed_weights_of(&pack, &kernel, id).unwrap().unwrap();
+        assert_eq!(found.as_bytes(), packed.as_bytes(), "{text}");
+        pack.verify().unwrap();
+    }
 }
 
 #[test]
