@@ -56,6 +56,10 @@ pub struct ScratchStats {
 
 /// A zero-initialised allocation.
 pub(crate) struct Buffer {
+    /// What was allocated, and how.
+    start: NonNull<u8>,
+    allocated: Layout,
+    /// What was asked for, inside of it.
     base: NonNull<u8>,
     layout: Layout,
 }
@@ -71,10 +75,17 @@ impl Buffer {
     /// # Panics
     /// If `layout` is empty.
     pub(crate) fn allocate(layout: Layout) -> Option<Buffer> {
+        /// Up to this alignment the system gives pages that are zero already; beyond it, all of them would be written.
+        const PLAIN_ALIGN: usize = 16;
         assert_ne!(layout.size(), 0, "an allocation has bytes");
+        let allocated = Layout::from_size_align(layout.size().checked_add(layout.align())?, PLAIN_ALIGN).ok()?;
         // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Buffer { base, layout })
+        let start = NonNull::new(unsafe { alloc_zeroed(allocated) })?;
+        let offset = start.as_ptr().addr().next_multiple_of(layout.align()) - start.as_ptr().addr();
+        // SAFETY: less than the alignment, by which the allocation is longer than what was asked for.
+        let base = unsafe { start.add(offset) };
+        populate(base, layout.size());
+        Some(Buffer { start, allocated, base, layout })
     }
 
     /// All bytes.
@@ -91,10 +102,24 @@ impl Buffer {
     }
 }
 
+/// Asks the system for the pages of large memory at once: a fault for each of them takes longer than packing weights into it.
+fn populate(base: NonNull<u8>, bytes: usize) {
+    /// Below it, memory is mostly of the allocator and there already.
+    const LARGE: usize = 1 << 20;
+    /// A multiple of every size of pages.
+    const PAGE: usize = 64 << 10;
+    if bytes >= LARGE {
+        let start = base.as_ptr().addr().next_multiple_of(PAGE) - base.as_ptr().addr();
+        let len = (bytes - start) / PAGE * PAGE;
+        // SAFETY: the range is inside an allocation, and what it contains stays as it is. A system that cannot do it does nothing.
+        unsafe { libc::madvise(base.as_ptr().add(start).cast(), len, libc::MADV_POPULATE_WRITE) };
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, by `allocate`.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        unsafe { dealloc(self.start.as_ptr(), self.allocated) };
     }
 }
 
