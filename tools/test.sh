@@ -27,8 +27,9 @@ declare -A targets=(
     [max,sve128=on]=sve128+bf16-neon
     [max,sve512=on]=sve512+bf16-neon
 )
-# Cases of a property test under emulation; natively proptest's own default holds.
+# Cases of a property test under emulation, and on the further cores; natively proptest's own default holds.
 emulated_proptest_cases=32
+more_proptest_cases=16
 
 stage() {
     local name=$1 start=$SECONDS
@@ -45,7 +46,8 @@ stage "C programs" tools/test-c.sh
 # All interleavings of two threads. Another configuration, for which only the cache's few dependencies are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-cache --test loom
-stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5
+# As the tests have built it: `cargo run` would build its libraries again, without the features that only tests use.
+stage "main job" "${CARGO_TARGET_DIR:-target}/release/kiln" model bench resnet50 --quiet --check --max-rel 2e-5
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
         mca "matmul f32 512x512:512x512" --target $target --at-least 98
@@ -68,7 +70,7 @@ stage "aarch64 libraries and examples" cargo build --locked --quiet --release --
 KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --lib "${machine[@]/#/--test=}"
 QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
 for core in "${more_cores[@]}"; do
-    KILN_ONLY_TARGETS=${targets[$core]} KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core \
+    PROPTEST_CASES=$more_proptest_cases KILN_ONLY_TARGETS=${targets[$core]} KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core \
         stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
 done
 echo "== all passed: $SECONDS s"

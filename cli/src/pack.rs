@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use kiln_compiler::{Package, compile};
-use kiln_runtime::{Options, Pack, pack};
+use kiln_runtime::{Options, Pack, PackError, WeightsPack, pack};
 
 use crate::Verdict;
 use crate::error::Error;
@@ -40,6 +40,8 @@ struct BuildArgs {
 }
 
 /// Check FILE and print what it has: for each kernel the length of its code, the code's hash and the problem
+///
+/// Of a pack of weights, as `kiln model --pack` writes it, for each weights their length and their hash.
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// The pack
@@ -70,6 +72,10 @@ fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 
 fn list(args: &ListArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let in_file = |e| Error::Pack(e).at(args.file.display().to_string());
+    match WeightsPack::open(&args.file) {
+        Err(PackError::NoWeights) => {}
+        weights => return list_weights(&weights.map_err(in_file)?, out, in_file),
+    }
     let pack = Pack::open(&args.file).map_err(in_file)?;
     pack.packages().try_for_each(|package| package.map(drop)).map_err(in_file)?;
     writeln!(out, "target {}", pack.target())?;
@@ -77,6 +83,18 @@ fn list(args: &ListArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     kernels.sort();
     for (problem, bytes, hash) in kernels {
         writeln!(out, "{bytes:8} {hash:032x} {problem}")?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn list_weights(
+    pack: &WeightsPack,
+    out: &mut impl Write,
+    in_file: impl Fn(PackError) -> Error,
+) -> Result<Verdict, Error> {
+    pack.verify().map_err(in_file)?;
+    for (bytes, hash) in pack.weights() {
+        writeln!(out, "{bytes:12} {hash:032x}")?;
     }
     Ok(Verdict::Passed)
 }

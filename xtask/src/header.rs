@@ -33,7 +33,7 @@ fn path() -> PathBuf {
 }
 
 fn generate() -> Result<String> {
-    let mut generator = cargo("run --locked --quiet --release --manifest-path capi/header/Cargo.toml");
+    let mut generator = cargo("run --locked --quiet --manifest-path capi/header/Cargo.toml");
     // Its own workspace would have a folder of its own for what is built.
     if std::env::var_os("CARGO_TARGET_DIR").is_none() {
         generator.env("CARGO_TARGET_DIR", root().join("target"));

@@ -28,6 +28,7 @@ fn built_in_networks_are_measured() {
 
     let folder = tempfile::tempdir().unwrap();
     let pack = folder.path().join("x.pack");
+    let mut packed = 0;
     for unpacked in [false, true] {
         let args = ["model", "bench", "bert-tiny", "--repeat", "3", "--json", "--quiet", "--max-rel", "1e-5", "--pack"];
         let bench = kiln(&[&args[..], &[text(&pack)]].concat()).exits(0);
@@ -36,6 +37,7 @@ fn built_in_networks_are_measured() {
         assert_eq!(json["runs"], 3);
         assert_eq!(json["kernels_unpacked"], if unpacked { json["kernels"].clone() } else { 0.into() });
         assert_eq!(json["weights_of_pack"], if unpacked { json["weights"].clone() } else { 0.into() });
+        packed = json["weights"].as_u64().unwrap() as usize;
         assert_eq!(json["check"]["passed"], true);
         for figure in
             ["latency_ns", "p99_ns", "min_ns", "items_per_second", "gflops", "load_ns", "compile_ns", "first_ns"]
@@ -49,6 +51,8 @@ fn built_in_networks_are_measured() {
         assert!((share - 1.0).abs() < 1e-9, "{json}");
     }
     let weights = folder.path().join("x.pack.weights");
+    let listed = kiln(&["pack", "list", text(&weights)]).exits(0).stdout;
+    assert_eq!(listed.lines().count(), packed);
     fs::write(&weights, "x").unwrap();
     let bench = ["model", "bench", "bert-tiny", "--pack"];
     kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack.weights", "not a pack of weights"]);

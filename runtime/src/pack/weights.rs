@@ -108,6 +108,13 @@ impl WeightsPack {
         self.bytes.len()
     }
 
+    /// The length and the hash of each weights, in their order in the file.
+    pub fn weights(&self) -> impl Iterator<Item = (usize, u128)> {
+        let mut records: Vec<&Record> = self.records.values().collect();
+        records.sort_unstable_by_key(|record| record.place.start);
+        records.into_iter().map(|record| (record.place.len(), record.hash))
+    }
+
     /// Fails unless all weights are those that were written, which takes as long as reading them. [`open`](Self::open) leaves them
     /// to be read by kernels.
     pub fn verify(&self) -> Result<(), PackError> {
