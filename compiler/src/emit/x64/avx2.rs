@@ -68,6 +68,8 @@ impl Isa for Avx2 {
         shift_right_signed: Code::VEX_Vpsrad_ymm_ymm_imm8,
         broadcast_words: Code::VEX_Vpbroadcastw_ymm_xmmm16,
     };
+    // As AVX-512's, which reads twice as much in the same time.
+    const AHEAD: i64 = 8 << 10;
 
     fn new(_mk: &MicroKernel) -> Self {
         Avx2

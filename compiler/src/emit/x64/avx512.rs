@@ -56,6 +56,9 @@ impl Isa for Avx512 {
         broadcast_words: Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
     };
 
+    // Measured with BERT and ResNet-50: 4 to 64 KiB are within 3 %, without any it takes 13 % longer.
+    const AHEAD: i64 = 16 << 10;
+
     fn new(mk: &MicroKernel) -> Self {
         Avx512 { masks: Masks::of(mk) }
     }

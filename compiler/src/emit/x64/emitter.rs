@@ -16,8 +16,9 @@ use super::assembler::Assembler;
 use super::demand::{Demand, MAX_REGISTERS, demand_after};
 use super::error;
 use super::pointers::{Pointers, memory};
+use super::stream;
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, Permute, Shift, Stmt, Unary, V};
+use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
 
 /// Loop heads start at a multiple of this many bytes.
 const LOOP_ALIGN: usize = 32;
@@ -34,6 +35,8 @@ pub(super) trait Isa: Sized {
     const REGISTERS: u8;
     /// Its lanewise instructions.
     const CODES: Codes;
+    /// How far ahead [streams](super::stream) are prefetched, in bytes.
+    const AHEAD: i64;
 
     /// What is prepared for a micro-kernel.
     fn new(mk: &MicroKernel) -> Self;
@@ -129,6 +132,8 @@ pub(super) struct Emitter<'a, I> {
     demand: std::vec::IntoIter<Demand>,
     /// Registers whose last write, on every path, [was no NaN](writes_ordered).
     ordered: [bool; MAX_REGISTERS as usize],
+    /// What the loop that is being emitted reads as streams.
+    streams: Vec<P>,
     pub(super) isa: I,
 }
 
@@ -145,6 +150,7 @@ where
             pointers: Pointers::new(mk, arguments)?,
             demand: demand_after(mk).into_iter(),
             ordered: [false; MAX_REGISTERS as usize],
+            streams: vec![],
             isa: I::new(mk),
         };
         emitter.pointers.enter(&mut emitter.asm)?;
@@ -173,7 +179,9 @@ where
         self.pointers.enter_loop(&mut self.asm, trips, body)?;
         self.asm.align(LOOP_ALIGN);
         let head = self.asm.offset();
+        self.streams = stream::streams(self.mk, body);
         body.iter().try_for_each(|i| self.inst(i))?;
+        self.streams.clear();
         self.asm.note(format!("{why}: next"));
         self.pointers.leave_loop(&mut self.asm, trips, head)
     }
@@ -187,9 +195,13 @@ where
             Op::Const { d, bits } => {
                 self.put_constant(&[bits], |m| Instruction::with2(I::CODES.broadcast, I::register(d), m))?;
             }
-            Op::Load { d, src, lanes } => match self.operand(src)? {
+            Op::Load { d, src: addr, lanes } => match self.operand(addr)? {
                 (DType::F32, src) if lanes == I::LANES => {
                     self.put(Instruction::with2(I::CODES.load, I::register(d), src))?;
+                    if self.streams.contains(&addr.param) && addr.offset % stream::LINE == 0 {
+                        self.note("what comes later, into the second cache");
+                        self.put(Instruction::with1(Code::Prefetcht1_m8, beyond(src, I::AHEAD)))?;
+                    }
                 }
                 (DType::F32, src) => self.load(d, src, lanes, demand.of(d) > lanes)?,
                 (DType::Bf16, src) => self.load_bf16(d, src, lanes)?,

@@ -10,6 +10,7 @@ mod avx512;
 mod demand;
 mod emitter;
 mod pointers;
+mod stream;
 
 pub use pointers::MAX_PARAMS;
 

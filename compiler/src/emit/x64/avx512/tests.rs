@@ -161,3 +161,26 @@ fn constants_are_broadcast_by_the_operation() {
     let text = texts(&[Op::Unary { f: Unary::Abs, d: V(0), a: V(1) }]);
     assert!(text[0].starts_with("vandps zmm0,zmm1,[") && text[0].ends_with("]{1to16}"), "{text:?}");
 }
+
+/// What a loop reads from one end to the other is prefetched, if loads have ports to spare.
+#[test]
+fn streams_are_prefetched() {
+    // Two vectors of a panel whose rows are `step` bytes apart, and `rows` elements of the other factor.
+    let prefetched = |step: i64, rows: u8| {
+        let inst = |op| Inst { op, why: "".into() };
+        let load = |d, offset| inst(Op::Load { d: V(d), src: Addr { param: P(1), offset, step }, lanes: 16 });
+        let mut body = vec![load(0, 0), load(1, 64)];
+        for row in 0..rows {
+            let src = Addr { param: P(0), offset: 4096 * i64::from(row), step: 4 };
+            body.push(inst(Op::Broadcast { d: V(2), src }));
+            body.extend([0, 1].map(|c| inst(Op::Fma { d: V(3 + 2 * row + c), a: V(c), b: V(2) })));
+        }
+        let text = code(&kernel(DType::F32, vec![Stmt::Loop { trips: 9, why: "k".into(), body }]));
+        text.into_iter().map(|(_, text)| text).filter(|t| t.starts_with("prefetch")).collect::<Vec<_>>()
+    };
+    // 16 KiB ahead.
+    assert_eq!(prefetched(128, 13), ["prefetcht1 [rsi+4000h]", "prefetcht1 [rsi+4040h]"]);
+    // Rows of a matrix that is not packed are no stream, and three rows have no ports to spare.
+    assert_eq!(prefetched(4096, 13), [""; 0]);
+    assert_eq!((prefetched(128, 4).len(), prefetched(128, 3).len()), (2, 0));
+}
