@@ -1,6 +1,6 @@
 //! Folds constants, merges equal operations and removes those that do nothing; writes some in another way, so that later passes
-//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit, and a power of a half a square root, which is
-//! not a number at minus infinity.
+//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit, and
+//! the power 0.5 a square root, which is not a number at minus infinity.
 
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{

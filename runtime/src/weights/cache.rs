@@ -1,9 +1,9 @@
 //! Packed weights by what they are: whoever wants the same ones packed alike shares them.
 //!
 //! The cache keeps nothing alive. Users hold the weights, and the memory is free when the last of them lets go; the runtime's
-//! limit on all packed weights bounds what they can hold together. A slot per weights and way of packing is locked while they are packed,
-//! so that others wait for them instead of packing again; the table of slots is locked for look-ups alone. What the locks guard is
-//! whole after a panic: weights are put into a slot when they are packed.
+//! limit on all packed weights bounds what they can hold together. A slot per weights and way of packing is locked while they are
+//! packed, so that others wait for them instead of packing again; the table of slots is locked for look-ups alone. What the locks
+//! guard is whole after a panic: weights are put into a slot when they are packed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
