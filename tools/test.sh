@@ -46,8 +46,8 @@ stage "C programs" tools/test-c.sh
 # All interleavings of two threads. Another configuration, for which only the cache's few dependencies are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-cache --test loom
-# As the tests have built it: `cargo run` would build its libraries again, without the features that only tests use.
-stage "main job" "${CARGO_TARGET_DIR:-target}/release/kiln" model bench resnet50 --quiet --check --max-rel 2e-5
+# As a user builds it: without the features that only tests use.
+stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
         mca "matmul f32 512x512:512x512" --target $target --at-least 98
