@@ -7,6 +7,7 @@ mod html;
 mod inputs;
 mod materialize;
 mod network;
+mod operators;
 mod profile;
 mod reference;
 mod resident;
@@ -32,6 +33,7 @@ enum Command {
     Dump(dump::DumpArgs),
     Profile(profile::ProfileArgs),
     Test(test::TestArgs),
+    Operators(operators::OperatorsArgs),
 }
 
 /// Does what was asked.
@@ -42,5 +44,6 @@ pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         Command::Dump(args) => dump::dump(args, out),
         Command::Profile(args) => profile::profile(args, out),
         Command::Test(args) => test::test(args, out),
+        Command::Operators(args) => operators::list(args, out),
     }
 }

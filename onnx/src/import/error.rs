@@ -1,9 +1,14 @@
 //! Why a model does not become a function.
 
+use std::fmt;
+
 use kiln_ir::func::{FuncError, Mismatch, OpError, TypeError};
+
+use crate::graph::Node;
 
 /// A model that cannot be imported. The message says what its author or the caller can do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A dimension of an input is not known.
     #[error("dimension {axis} of input `{input}` is {}: bind it, with {}", named(name), binding(name, input))]
@@ -49,43 +54,40 @@ pub enum ImportError {
         /// Why not.
         why: String,
     },
-    /// An operator that is not known.
-    #[error(
-        "node `{node}`: operator `{op}` of {} in version {opset} is not supported: supported are {supported}",
-        domain_text(domain)
-    )]
+    /// An operator that is not supported, or that the model's operator set does not have.
+    #[error("{at}: this operator is not supported: {why}")]
     Op {
         /// The node.
-        node: String,
-        /// Its operator.
-        op: String,
-        /// The operator's domain; empty for ONNX's own.
-        domain: String,
-        /// The version of the domain's operators; 0 if the model does not say it.
-        opset: i64,
-        /// All that are.
-        supported: String,
+        at: Box<NodeId>,
+        /// What can be done.
+        why: String,
     },
     /// A node that is malformed, or asks for what is not supported.
-    #[error("node `{node}` ({op}): {why}")]
+    #[error("{at}: {why}")]
     Node {
         /// The node.
-        node: String,
-        /// Its operator.
-        op: String,
+        at: Box<NodeId>,
         /// What is wrong with it.
+        why: String,
+    },
+    /// A node has an attribute that its operator does not have in this version, or whose meaning is not supported.
+    #[error("{at}: attribute `{attribute}` is not supported: {why}")]
+    Attribute {
+        /// The node.
+        at: Box<NodeId>,
+        /// The attribute.
+        attribute: String,
+        /// Why not.
         why: String,
     },
     /// A value that decides about shapes is not known at load.
     #[error(
-        "node `{node}` ({op}): its {input}, `{value}`, must be known at load, and depends on input `{source_input}`: \
-         give one with `Bindings::value(\"{source_input}\", ..)`"
+        "{at}: its {input}, `{value}`, must be known at load, and depends on input `{source_input}`: give one with \
+         `Bindings::value(\"{source_input}\", ..)`"
     )]
     NeedsValue {
         /// The node.
-        node: String,
-        /// Its operator.
-        op: String,
+        at: Box<NodeId>,
         /// What the value is to the node.
         input: String,
         /// The value's name in the model.
@@ -96,6 +98,30 @@ pub enum ImportError {
     /// The function is not one.
     #[error("the graph: {0}")]
     Func(#[from] FuncError),
+}
+
+/// Which node of a model an error is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeId {
+    /// Its name, or that of its first output.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// The operator's domain; empty for ONNX's own.
+    pub domain: String,
+    /// The version of the domain's operators; 0 if the model does not say it.
+    pub opset: i64,
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NodeId { name, op, domain, opset } = self;
+        match domain.as_str() {
+            "" => write!(f, "node `{name}` ({op}, operator set {opset})"),
+            domain => write!(f, "node `{name}` ({op} of `{domain}`, version {opset})"),
+        }
+    }
 }
 
 fn named(name: &str) -> String {
@@ -111,17 +137,32 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-fn domain_text(domain: &str) -> String {
-    if domain.is_empty() { "ONNX".into() } else { format!("domain `{domain}`") }
-}
-
 /// What is wrong with a node; the node is added by who knows it.
 #[derive(Debug)]
 pub(super) enum Fault {
+    /// Its operator is not supported: what can be done.
+    Op(String),
     /// In words.
     Why(String),
     /// What the value is to the node, its name, and the input that it depends on.
     Needs { input: String, value: String, source: String },
+    /// An attribute that is not supported.
+    Attribute { name: String, why: String },
+}
+
+impl Fault {
+    /// The error of a node; `opset` is the version of its operator's domain.
+    pub(super) fn of(self, node: &Node, opset: i64) -> ImportError {
+        let at = NodeId { name: node.name.clone(), op: node.op.clone(), domain: node.domain.clone(), opset }.into();
+        match self {
+            Fault::Op(why) => ImportError::Op { at, why },
+            Fault::Why(why) => ImportError::Node { at, why },
+            Fault::Needs { input, value, source: source_input } => {
+                ImportError::NeedsValue { at, input, value, source_input }
+            }
+            Fault::Attribute { name: attribute, why } => ImportError::Attribute { at, attribute, why },
+        }
+    }
 }
 
 impl From<String> for Fault {

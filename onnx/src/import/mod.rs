@@ -13,13 +13,15 @@ mod name;
 mod node;
 mod ops;
 mod program;
+mod schema;
 
 use std::collections::HashMap;
 
 use kiln_ir::func::{Def, Func, Tensor, ValueId};
 
 pub use bind::Bindings;
-pub use error::ImportError;
+pub use error::{ImportError, NodeId};
+pub use ops::{Operator, operators};
 
 use crate::graph::{Graph, Model, Node};
 use error::Fault;
@@ -101,43 +103,31 @@ impl Import<'_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<(), ImportError> {
-        let import = ops::find(&node.domain, &node.op).ok_or_else(|| ImportError::Op {
-            node: node.name.clone(),
-            op: node.op.clone(),
-            domain: node.domain.clone(),
-            opset: self.domains.get(&node.domain).copied().unwrap_or(0),
-            supported: ops::names().join(", "),
-        })?;
+        let opset =
+            self.domains.get(&node.domain).copied().unwrap_or(if node.domain.is_empty() { self.opset } else { 0 });
+        let found = ops::find(&node.domain, &node.op, opset);
+        let (version, import) = found.map_err(|why| Fault::Op(why).of(node, opset))?;
         let mut inputs = vec![];
         for name in &node.inputs {
             inputs.push(if name.is_empty() { None } else { Some(self.value(name)?) });
         }
-        let mut ctx = Ctx { node, opset: self.opset, inputs, program: &mut self.program };
-        let (name, op) = (node.name.clone(), node.op.clone());
-        let outputs = import(&mut ctx).map_err(|fault| match fault {
-            Fault::Why(why) => ImportError::Node { node: node.name.clone(), op: node.op.clone(), why },
-            Fault::Needs { input, value, source } => ImportError::NeedsValue {
-                node: node.name.clone(),
-                op: node.op.clone(),
-                input,
-                value,
-                source_input: source,
-            },
-        })?;
-        let mut outputs = outputs.into_iter();
+        let mut ctx = Ctx::new(node, opset, inputs, &mut self.program);
+        let mut outputs = || {
+            ctx.check(version)?;
+            let outputs = import(&mut ctx)?;
+            ctx.check_all_asked()?;
+            Ok::<_, Fault>(outputs)
+        };
+        let mut outputs = outputs().map_err(|fault| fault.of(node, opset))?.into_iter();
         for (index, output) in node.outputs.iter().enumerate() {
             let value = outputs.next();
             if output.is_empty() {
                 continue;
             }
-            let value = value.ok_or_else(|| ImportError::Node {
-                node: name.clone(),
-                op: op.clone(),
-                why: format!("its output {index}, `{output}`, is not supported"),
-            })?;
+            let fail = |why: String| Fault::Why(why).of(node, opset);
+            let value = value.ok_or_else(|| fail(format!("its output {index}, `{output}`, is not supported")))?;
             if self.program.ty(&value).rank() > MOST_AXES {
-                let why = format!("its output {index} has more than {MOST_AXES} dimensions");
-                return Err(ImportError::Node { node: name, op, why });
+                return Err(fail(format!("its output {index} has more than {MOST_AXES} dimensions")));
             }
             if let Val::Dynamic(id) = value {
                 self.named.entry(id).or_insert_with(|| output.clone());

@@ -1,22 +1,31 @@
 //! What the import of a node sees: its inputs, its attributes, and the function that it adds to.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
 use kiln_ir::func::{ElementType, Tensor, TensorType};
 
 use super::error::Fault;
 use super::program::{Program, Unknown, Val};
+use super::schema::Version;
 use crate::graph::{Attribute, Node};
 
 /// The values that a node makes, in order: at least those that its graph names.
 pub(super) type Outputs = Result<Vec<Val>, Fault>;
 
 /// A node at its place in the function.
+///
+/// Operators see inputs and attributes through the methods below alone, which note what was asked for: what a node has and its
+/// operator never asked for is an error, and not something that is left out in silence.
 pub(super) struct Ctx<'a> {
-    pub(super) node: &'a Node,
+    node: &'a Node,
     /// The version of ONNX's operators.
     pub(super) opset: i64,
     /// `None` where an optional one is left out.
-    pub(super) inputs: Vec<Option<Val>>,
+    inputs: Vec<Option<Val>>,
     pub(super) program: &'a mut Program,
+    asked_inputs: Vec<Cell<bool>>,
+    asked_attributes: RefCell<BTreeSet<String>>,
 }
 
 /// One value as a node's outputs.
@@ -24,7 +33,51 @@ pub(super) fn one(value: Val) -> Outputs {
     Ok(vec![value])
 }
 
-impl Ctx<'_> {
+impl<'a> Ctx<'a> {
+    pub(super) fn new(node: &'a Node, opset: i64, inputs: Vec<Option<Val>>, program: &'a mut Program) -> Self {
+        let asked_inputs = vec![Cell::new(false); inputs.len()];
+        Ctx { node, opset, inputs, program, asked_inputs, asked_attributes: RefCell::default() }
+    }
+
+    /// Whether the node is one of an operator as the operator set defines it.
+    pub(super) fn check(&self, version: &Version) -> Result<(), Fault> {
+        if let Some((name, why)) =
+            self.node.attributes.iter().find_map(|(name, value)| Some((name, version.refuses(name, value)?)))
+        {
+            return Err(Fault::Attribute { name: name.clone(), why });
+        }
+        let (inputs, outputs) = (self.inputs.len(), self.node.outputs.len());
+        if inputs > *version.inputs.end() {
+            return Err(format!("has {inputs} inputs: ONNX defines {}", version.inputs.end()).into());
+        }
+        if outputs > version.outputs {
+            return Err(format!("has {outputs} outputs: ONNX defines {}", version.outputs).into());
+        }
+        // A hint of the first versions, which inputs may be overwritten: results are the same.
+        if let Some(hints) = self.ints("consumed_inputs")?
+            && hints.iter().any(|hint| !(0..=2).contains(hint))
+        {
+            return Err(format!("attribute `consumed_inputs` is {hints:?}: expected numbers from 0 to 2").into());
+        }
+        Ok(())
+    }
+
+    /// Whether the import of the node has asked for all that the node has.
+    pub(super) fn check_all_asked(&self) -> Result<(), Fault> {
+        let asked = self.asked_attributes.borrow();
+        if let Some(name) = self.node.attributes.keys().find(|name| !asked.contains(*name)) {
+            let why = "Kiln does not know what it changes here".into();
+            return Err(Fault::Attribute { name: name.clone(), why });
+        }
+        let is_left = |(input, asked): (&Option<Val>, &Cell<bool>)| input.is_some() && !asked.get();
+        match self.inputs.iter().zip(&self.asked_inputs).position(is_left) {
+            None => Ok(()),
+            Some(index) => {
+                Err(format!("its input {index}, `{}`, is not supported: leave it out", self.node.inputs[index]).into())
+            }
+        }
+    }
+
     /// An input that must be there.
     pub(super) fn input(&self, index: usize) -> Result<Val, Fault> {
         self.optional(index).ok_or_else(|| format!("lacks its input {index}").into())
@@ -32,7 +85,18 @@ impl Ctx<'_> {
 
     /// An input that need not be there.
     pub(super) fn optional(&self, index: usize) -> Option<Val> {
+        self.asked_inputs.get(index).inspect(|asked| asked.set(true));
         self.inputs.get(index).cloned().flatten()
+    }
+
+    /// How many inputs the node has, with those that are left out between others.
+    pub(super) fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// How many outputs the node has, with those that are not wanted between others.
+    pub(super) fn output_count(&self) -> usize {
+        self.node.outputs.len()
     }
 
     /// All inputs, at least one.
@@ -104,12 +168,20 @@ impl Ctx<'_> {
         }
     }
 
+    /// An attribute of whatever type, if it is there.
+    pub(super) fn attribute(&self, name: &str) -> Option<&'a Attribute> {
+        if !self.asked_attributes.borrow().contains(name) {
+            self.asked_attributes.borrow_mut().insert(name.into());
+        }
+        self.node.attributes.get(name)
+    }
+
     fn wrong<T>(&self, name: &str, expected: &str) -> Result<T, Fault> {
         Err(format!("attribute `{name}` is not {expected}").into())
     }
 
     pub(super) fn int_or_none(&self, name: &str) -> Result<Option<i64>, Fault> {
-        match self.node.attributes.get(name) {
+        match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Int(i)) => Ok(Some(*i)),
             Some(_) => self.wrong(name, "an integer"),
@@ -125,7 +197,7 @@ impl Ctx<'_> {
     }
 
     pub(super) fn float_or_none(&self, name: &str) -> Result<Option<f64>, Fault> {
-        match self.node.attributes.get(name) {
+        match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Float(f)) => Ok(Some((*f).into())),
             Some(_) => self.wrong(name, "a floating-point number"),
@@ -138,7 +210,7 @@ impl Ctx<'_> {
     }
 
     pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, Fault> {
-        match self.node.attributes.get(name) {
+        match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Ints(ints)) => Ok(Some(ints.clone())),
             Some(Attribute::Int(i)) => Ok(Some(vec![*i])),
@@ -148,7 +220,7 @@ impl Ctx<'_> {
     }
 
     pub(super) fn string(&self, name: &str, default: &str) -> Result<String, Fault> {
-        match self.node.attributes.get(name) {
+        match self.attribute(name) {
             None => Ok(default.into()),
             Some(Attribute::String(s)) => Ok(String::from_utf8_lossy(s).into_owned()),
             Some(_) => self.wrong(name, "a string"),

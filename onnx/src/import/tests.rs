@@ -1,3 +1,5 @@
+mod attributes;
+
 use kiln_ir::func::{ElementType, Tensor};
 use prost::Message;
 
@@ -133,7 +135,11 @@ fn a_size_of_one_input_is_that_of_another() {
 fn a_value_that_must_be_known_may_be_promised() {
     let nodes = [with(node("Cast", &["s"], &["s64"]), &[number("to", 7)]), node("Reshape", &["x", "s64"], &["y"])];
     let reshape = graph(&[value("x", &["6"]), typed("s", 6, &["2"])], &[], &nodes, &["y"]);
-    let error = refused(&reshape, &Bindings::new(), &["node `y` (Reshape)", "shape", "`s64`", "Bindings::value(\"s\""]);
+    let error = refused(
+        &reshape,
+        &Bindings::new(),
+        &["node `y` (Reshape, operator set 23)", "shape", "`s64`", "Bindings::value(\"s\""],
+    );
     assert!(matches!(error, ImportError::NeedsValue { source_input, .. } if source_input == "s"));
     let promised = Tensor::from_elements([2], vec![2i32, 3]).unwrap();
     let func = import(&reshape, &Bindings::new().value("s", promised)).unwrap().func;
@@ -145,13 +151,17 @@ fn a_value_that_must_be_known_may_be_promised() {
 fn operators_that_are_not_known_are_named() {
     let of = |node: NodeProto| graph(&[value("x", &["1"])], &[], &[node], &["y"]);
     let none = Bindings::new();
-    refused(&of(node("Loop", &["x"], &["y"])), &none, &["`Loop`", "ONNX", "version 23", "Attention, AveragePool"]);
+    refused(
+        &of(node("Loop", &["x"], &["y"])),
+        &none,
+        &["(Loop, operator set 23)", "not supported", "kiln model operators"],
+    );
     let mut foreign = node("Gelu", &["x"], &["y"]);
     foreign.domain = "com.microsoft".into();
-    refused(&of(foreign), &none, &["`Gelu`", "com.microsoft"]);
-    refused(&of(node("Add", &["x"], &["y"])), &none, &["`y` (Add)", "input 1"]);
+    refused(&of(foreign), &none, &["(Gelu of `com.microsoft`, version 0)"]);
+    refused(&of(node("Add", &["x"], &["y"])), &none, &["`y` (Add, ", "input 1"]);
     refused(&of(with(node("Softmax", &["x"], &["y"]), &[number("axis", 3)])), &none, &["Softmax", "axis 3"]);
-    refused(&of(with(node("Relu", &["x"], &["q", "y"]), &[])), &none, &["output 1", "not supported"]);
+    refused(&of(with(node("Relu", &["x"], &["q", "y"]), &[])), &none, &["has 2 outputs", "defines 1"]);
 }
 
 #[test]

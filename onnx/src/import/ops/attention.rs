@@ -12,10 +12,20 @@ use crate::import::program::{Val, scalar};
 
 pub(super) const OPS: &[Row] = &[("Attention", attention), ("RotaryEmbedding", rotary_embedding)];
 
+/// A number of heads from an attribute, if it is there and not 0.
+fn count(c: &Ctx<'_>, attribute: &str) -> Result<Option<u64>, Fault> {
+    match c.int(attribute, 0)? {
+        0 => Ok(None),
+        count => match u64::try_from(count) {
+            Ok(count) => Ok(Some(count)),
+            Err(_) => Err(format!("attribute `{attribute}` is {count}: expected a number of heads").into()),
+        },
+    }
+}
+
 /// `[batch, sequence, heads * size]` as `[batch, heads, sequence, size]`.
 fn heads(c: &mut Ctx<'_>, x: &Val, attribute: &str) -> Result<Val, Fault> {
-    let count = c.int_or_none(attribute)?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-    let count = count.ok_or_else(|| format!("lacks its `{attribute}`"))?;
+    let count = count(c, attribute)?.ok_or_else(|| format!("lacks its `{attribute}`"))?;
     let [batch, sequence, hidden] = c.shape(x)[..] else { return Err("its inputs have different ranks".into()) };
     if !hidden.is_multiple_of(count) {
         return Err(format!("{hidden} is not {count} heads of one size").into());
@@ -118,6 +128,13 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
         k = heads(c, &k, "kv_num_heads")?;
         v = heads(c, &v, "kv_num_heads")?;
     }
+    // Tensors of rank 4 say it themselves.
+    for (attribute, x) in [("q_num_heads", &q), ("kv_num_heads", &k)] {
+        let own = c.shape(x).get(1).copied();
+        if let Some(count) = count(c, attribute)?.filter(|count| Some(*count) != own) {
+            return Err(format!("attribute `{attribute}` is {count}, and it has {}", c.ty(x)).into());
+        }
+    }
     let (element_type, shape) = (c.element(&q), c.shape(&q));
     let ([_, count, _, size], 4, 4) = (&shape[..], c.rank(&k), c.rank(&v)) else {
         return Err(format!("{}, {} and {}: expected rank 3 or 4", c.ty(&q), c.ty(&k), c.ty(&v)).into());
@@ -176,10 +193,11 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
 fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
-    let heads = u64::try_from(c.int("num_heads", 0)?).unwrap_or(0);
+    let given = count(c, "num_heads")?;
+    let heads = given.unwrap_or(0);
     // `[batch, sequence, heads, size]`
     let split = match shape[..] {
-        [_, _, _, _] => c.transpose(&x, &[0, 2, 1, 3])?,
+        [_, heads, _, _] if given.is_none_or(|given| given == heads) => c.transpose(&x, &[0, 2, 1, 3])?,
         [batch, sequence, hidden] if heads > 0 && hidden.is_multiple_of(heads) => {
             c.reshape(&x, [batch, sequence, heads, hidden / heads])?
         }

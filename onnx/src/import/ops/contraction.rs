@@ -43,9 +43,14 @@ fn gemm(c: &mut Ctx<'_>) -> Outputs {
     let y = c.matmul(&a, &b)?;
     let y = c.scaled(&y, c.float("alpha", 1.0)?)?;
     let beta = c.float("beta", 1.0)?;
+    let is_stretched = c.opset >= 7 || c.flag("broadcast", false)?;
     let Some(bias) = c.optional(2).filter(|_| beta != 0.0) else { return one(y) };
     let bias = c.scaled(&bias, beta)?;
     let sum = c.add(&y, &bias)?;
+    if !is_stretched && c.shape(&bias) != c.shape(&y) {
+        let (bias, y) = (c.ty(&bias), c.ty(&y));
+        return Err(format!("its bias {bias} is not {y}: without its attribute `broadcast` it must be").into());
+    }
     if c.shape(&sum) != c.shape(&y) {
         return Err(format!("its bias {} does not stretch to {}", c.ty(&bias), c.ty(&y)).into());
     }

@@ -3,7 +3,7 @@
 use kiln_ir::func::Structured;
 
 use super::Row;
-use super::window::{Window, pixels, sane};
+use super::window::{Window, kernel_of, pixels, sane};
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, one};
 use crate::import::program::Val;
@@ -46,7 +46,7 @@ fn conv_transpose(c: &mut Ctx<'_>) -> Outputs {
     let (x, weights) = (c.input(0)?, c.input(1)?);
     let size = pixels(c, &x)?;
     let axes = size.len();
-    let kernel = c.shape(&weights).get(2..).unwrap_or_default().to_vec();
+    let kernel = kernel_of(c, axes, c.shape(&weights).get(2..).unwrap_or_default())?;
     if kernel.len() != axes {
         return Err(format!("weights {} for images {}", c.ty(&weights), c.ty(&x)).into());
     }

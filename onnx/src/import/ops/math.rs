@@ -34,11 +34,23 @@ pub(super) const OPS: &[Row] = &[
     ("Xor", |c| binary(c, Binary::Xor {})),
 ];
 
-/// Both operands. Before version 7, the second is put along axes of the first by an attribute, else as in NumPy.
+/// Both operands. Before version 7, the second is put along axes of the first where attributes say so, else they stretch as in
+/// NumPy.
 fn operands(c: &mut Ctx<'_>) -> Result<(Val, Val), Fault> {
     let (a, b) = (c.input(0)?, c.input(1)?);
-    let Some(axis) = c.int_or_none("axis")?.filter(|_| c.opset < 7 && c.rank(&b) > 0) else { return Ok((a, b)) };
+    if c.opset >= 7 {
+        return Ok((a, b));
+    }
+    let axis = c.int_or_none("axis")?;
+    if !c.flag("broadcast", false)? {
+        if c.shape(&a) != c.shape(&b) {
+            let (a, b) = (c.ty(&a), c.ty(&b));
+            return Err(format!("{a} and {b}: without its attribute `broadcast`, both must have one shape").into());
+        }
+        return Ok((a, b));
+    }
     let rank = c.rank(&a);
+    let Some(axis) = axis.filter(|_| c.rank(&b) > 0) else { return Ok((a, b)) };
     let axis = axis_of(axis, rank)?;
     let mut shape = c.shape(&b);
     if axis + shape.len() > rank {
@@ -63,7 +75,7 @@ fn chain(c: &mut Ctx<'_>, op: Binary) -> Outputs {
 
 fn mean(c: &mut Ctx<'_>) -> Outputs {
     let sum = chain(c, Binary::Add {})?.remove(0);
-    let count = c.number_like(&sum, c.inputs.len() as f64);
+    let count = c.number_like(&sum, c.input_count() as f64);
     one(c.div(&sum, &count)?)
 }
 
@@ -131,8 +143,18 @@ pub(super) fn element(number: i64) -> Result<ElementType, Fault> {
     ElementType::try_from(ty).map_err(|e| e.to_string().into())
 }
 
+/// Settings of conversions to types of 8 bits, which no tensor here has: they change nothing.
+pub(super) fn narrow_settings(c: &Ctx<'_>) -> Result<(), Fault> {
+    c.flag("saturate", true)?;
+    match c.string("round_mode", "up")?.as_str() {
+        "up" | "down" | "nearest" => Ok(()),
+        other => Err(format!("attribute `round_mode` is `{other}`: expected `up`, `down` or `nearest`").into()),
+    }
+}
+
 fn cast(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
+    narrow_settings(c)?;
     // The first versions name the type.
     let to = match c.int_or_none("to") {
         Ok(Some(number)) => element(number)?,
@@ -163,6 +185,7 @@ fn cast(c: &mut Ctx<'_>) -> Outputs {
 
 fn cast_like(c: &mut Ctx<'_>) -> Outputs {
     let (x, like) = (c.input(0)?, c.input(1)?);
+    narrow_settings(c)?;
     let to = c.element(&like);
     one(c.cast(&x, to)?)
 }

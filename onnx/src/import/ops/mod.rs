@@ -19,9 +19,10 @@ mod slicing;
 mod window;
 
 use super::node::{Ctx, Outputs};
+use super::schema::{Version, versions};
 
 /// Adds a node to the function, and gives the values that it makes.
-type Import = fn(&mut Ctx<'_>) -> Outputs;
+pub(super) type Import = fn(&mut Ctx<'_>) -> Outputs;
 
 /// An operator by its name in ONNX's own domain.
 type Row = (&'static str, Import);
@@ -45,17 +46,37 @@ const TABLES: &[&[Row]] = &[
     slicing::OPS,
 ];
 
-/// The import of an operator, if it is known.
-pub(super) fn find(domain: &str, op: &str) -> Option<Import> {
+/// An operator as an operator set has it, with its import; else what the model's author can do.
+pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Version, Import), String> {
+    const LIST: &str = "`kiln model operators` lists what is";
     if !domain.is_empty() {
-        return None;
+        return Err(format!("only ONNX's own operators are; {LIST}"));
     }
-    TABLES.iter().flat_map(|table| table.iter()).find(|(name, _)| *name == op).map(|(_, import)| *import)
+    let rows = || TABLES.iter().flat_map(|table| table.iter());
+    let known = rows().find(|(name, _)| *name == op).map(|(_, import)| *import).ok_or_else(|| LIST.to_owned())?;
+    let version = Version::of(op, opset).ok_or_else(|| {
+        let since = versions(op).first().map_or(0, |version| version.since);
+        format!("ONNX has it from operator set {since} on; export the model with that or a later one")
+    })?;
+    Ok((version, known))
 }
 
-/// The operators that are known, sorted.
-pub(super) fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = TABLES.iter().flat_map(|table| table.iter()).map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    names
+/// An operator that is supported, in ONNX's own domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Operator {
+    /// Its name.
+    pub name: &'static str,
+    /// The first operator set that has it; it is supported from there to the last of [`OPSETS`](crate::OPSETS).
+    pub since: i64,
+}
+
+/// The operators that are supported, by name.
+pub fn operators() -> Vec<Operator> {
+    let all = TABLES.iter().flat_map(|table| table.iter());
+    let mut all: Vec<_> = all
+        .map(|(name, _)| Operator { name, since: versions(name).first().map_or(1, |version| version.since) })
+        .collect();
+    all.sort_unstable_by_key(|operator| operator.name);
+    all
 }

@@ -3,6 +3,7 @@
 use kiln_ir::func::{ElementType, ReduceKind, Structured, Unary};
 
 use super::Row;
+use super::math::element;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axis_of, one};
 use crate::import::program::{Val, scalar};
@@ -41,8 +42,11 @@ fn softmax(c: &mut Ctx<'_>, op: fn(u64) -> Structured) -> Outputs {
 fn batch_norm(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let epsilon = c.float("epsilon", 1e-5)?.into();
+    // How much of the old statistics new ones keep.
+    c.float("momentum", 0.9)?;
     let is_training = c.flag("training_mode", false)? || (1..5).any(|output| c.wants(output));
-    if is_training || (c.opset < 7 && !c.flag("is_test", false)?) {
+    let is_test = c.flag("is_test", c.opset >= 7)?;
+    if is_training || !is_test {
         return Err("statistics of the batch, as in training, are not supported: export the model for inference".into());
     }
     if !c.flag("spatial", true)? {
@@ -58,6 +62,52 @@ fn batch_norm(c: &mut Ctx<'_>) -> Outputs {
     one(c.push(Structured::BatchNorm { epsilon, channels_last: false }, &operands)?)
 }
 
+/// The precision of means and deviations.
+fn stash(c: &Ctx<'_>) -> Result<ElementType, Fault> {
+    match element(c.int("stash_type", 1)?)? {
+        stash if stash.is_float() => Ok(stash),
+        other => Err(format!("attribute `stash_type` is {other}: expected a type of floating-point numbers").into()),
+    }
+}
+
+/// Elements, less their mean if it is asked for, over all axes from one on; the mean; and the reciprocal of their deviation.
+fn moments(c: &mut Ctx<'_>, x: &Val, axis: usize, is_centred: bool, stash: ElementType) -> Result<[Val; 3], Fault> {
+    let axes: Vec<usize> = (axis..c.rank(x)).collect();
+    let epsilon = c.float("epsilon", 1e-5)?;
+    let mut wide = c.cast(x, stash)?;
+    let mean = c.reduce(&wide, ReduceKind::Mean, &axes, true)?;
+    if is_centred {
+        wide = c.sub(&wide, &mean)?;
+    }
+    let squared = c.mul(&wide, &wide)?;
+    let variance = c.reduce(&squared, ReduceKind::Mean, &axes, true)?;
+    let variance = c.add(&variance, &scalar(stash, epsilon))?;
+    let deviation = c.unary(Unary::Sqrt {}, &variance)?;
+    Ok([wide, mean, c.unary(Unary::Reciprocal {}, &deviation)?])
+}
+
+/// All axes from one on normalised, by mean and deviation or by the root of the mean square, then times a scale and plus a bias.
+/// Single precision is what the operations of functions have.
+fn normalized(c: &mut Ctx<'_>, x: &Val, axis: usize, is_centred: bool, others: &[Val]) -> Result<Val, Fault> {
+    let (stash, epsilon) = (stash(c)?, c.float("epsilon", 1e-5)?.into());
+    if stash == ElementType::F32 {
+        let axis = axis as u64;
+        let op =
+            if is_centred { Structured::LayerNorm { axis, epsilon } } else { Structured::RmsNorm { axis, epsilon } };
+        return c.push(op, &std::iter::once(x).chain(others).collect::<Vec<_>>());
+    }
+    let [wide, _, inverse] = moments(c, x, axis, is_centred, stash)?;
+    let y = c.mul(&wide, &inverse)?;
+    let mut y = c.cast(&y, c.element(x))?;
+    if let Some(scale) = others.first() {
+        y = c.mul(&y, scale)?;
+    }
+    if let Some(bias) = others.get(1) {
+        y = c.add(&y, bias)?;
+    }
+    Ok(y)
+}
+
 /// Normalised over all of each of some groups of channels: `[n, groups, all of a group]`.
 fn grouped(c: &mut Ctx<'_>, x: &Val, groups: u64) -> Result<Val, Fault> {
     let shape = c.shape(x);
@@ -66,8 +116,7 @@ fn grouped(c: &mut Ctx<'_>, x: &Val, groups: u64) -> Result<Val, Fault> {
     }
     let inner = shape[1] / groups * shape[2..].iter().product::<u64>();
     let x = c.reshape(x, [shape[0], groups, inner])?;
-    let epsilon = c.float("epsilon", 1e-5)?.into();
-    c.push(Structured::LayerNorm { axis: 2, epsilon }, &[&x])
+    normalized(c, &x, 2, true, &[])
 }
 
 /// Times the second input, plus the third, which go along the second axis.
@@ -115,23 +164,14 @@ fn layer_norm(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
     let axis = axis_of(c.int("axis", -1)?, shape.len())?;
-    let epsilon = c.float("epsilon", 1e-5)?;
     let scale = stretched(c, Some(c.input(1)?), &shape[axis..])?;
     let bias = stretched(c, c.optional(2), &shape[axis..])?;
-    let operands: Vec<_> = [Some(&x), scale.as_ref(), bias.as_ref()].into_iter().flatten().collect();
-    let op = Structured::LayerNorm { axis: axis as u64, epsilon: epsilon.into() };
-    let mut outputs = vec![c.push(op, &operands)?];
+    let operands: Vec<_> = [scale, bias].into_iter().flatten().collect();
+    let mut outputs = vec![normalized(c, &x, axis, true, &operands)?];
     if c.wants(1) || c.wants(2) {
-        let inner = if c.flag("stash_type", true)? { ElementType::F32 } else { c.element(&x) };
-        let x = c.cast(&x, inner)?;
-        let axes: Vec<usize> = (axis..shape.len()).collect();
-        let mean = c.reduce(&x, ReduceKind::Mean, &axes, true)?;
-        let centred = c.sub(&x, &mean)?;
-        let squared = c.mul(&centred, &centred)?;
-        let variance = c.reduce(&squared, ReduceKind::Mean, &axes, true)?;
-        let variance = c.add(&variance, &scalar(inner, epsilon))?;
-        let deviation = c.unary(Unary::Sqrt {}, &variance)?;
-        outputs.extend([mean, c.unary(Unary::Reciprocal {}, &deviation)?]);
+        let stash = stash(c)?;
+        let [_, mean, inverse] = moments(c, &x, axis, true, stash)?;
+        outputs.extend([mean, inverse]);
     }
     Ok(outputs)
 }
@@ -140,9 +180,8 @@ fn rms_norm(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
     let axis = axis_of(c.int("axis", -1)?, shape.len())?;
-    let epsilon = c.float("epsilon", 1e-5)?.into();
     let scale = c.broadcast(&c.input(1)?, &shape[axis..])?;
-    one(c.push(Structured::RmsNorm { axis: axis as u64, epsilon }, &[&x, &scale])?)
+    one(normalized(c, &x, axis, false, &[scale])?)
 }
 
 fn lrn(c: &mut Ctx<'_>) -> Outputs {

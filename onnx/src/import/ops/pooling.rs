@@ -43,8 +43,8 @@ fn average_pool(c: &mut Ctx<'_>) -> Outputs {
 fn max_pool(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let mut outputs = pool(c, PoolKind::Max)?;
+    let column_major = c.flag("storage_order", false)?;
     if c.wants(1) {
-        let column_major = c.flag("storage_order", false)?;
         let Window { kernel, strides, dilations, pads, out } = Window::read(c, &x, None)?;
         let op = Structured::MaxPoolIndices { kernel, strides, pads, dilations, out, column_major };
         outputs.push(c.push(op, &[&x])?);

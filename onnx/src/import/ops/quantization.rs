@@ -3,7 +3,7 @@
 use kiln_ir::func::{ElementType, ReduceKind, Unary};
 
 use super::Row;
-use super::math::element;
+use super::math::{element, narrow_settings};
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axis_of, one};
 use crate::import::program::{Val, scalar};
@@ -26,11 +26,12 @@ pub(super) fn saturated(c: &mut Ctx<'_>, x: &Val, zero: Option<&Val>, to: Elemen
 /// A scale or a zero point, so that it stretches to the tensor: one for all, one for each of an axis, or one for each block.
 fn spread(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
     let (shape, own) = (c.shape(x), c.shape(value));
+    let axis = c.int("axis", 1)?;
     let block = u64::try_from(c.int("block_size", 0)?).map_err(|_| "attribute `block_size` is negative")?;
     if c.ty(value).elements() == 1 && block == 0 {
         return c.reshape(value, []);
     }
-    let axis = axis_of(c.int("axis", 1)?, shape.len())?;
+    let axis = axis_of(axis, shape.len())?;
     if block == 0 {
         if own != [shape[axis]] {
             return Err(format!("a scale or zero point of {} for axis {axis} of {}", c.ty(value), c.ty(x)).into());
@@ -58,13 +59,27 @@ fn spread(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
 fn quantize(c: &mut Ctx<'_>) -> Outputs {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let zero = c.optional(2);
-    let to = match (&zero, c.int("output_dtype", 0)?) {
-        (Some(zero), _) => c.element(zero),
-        (None, 0) => ElementType::U8,
-        (None, number) => element(number)?,
+    narrow_settings(c)?;
+    let asked = match c.int("output_dtype", 0)? {
+        0 => None,
+        number => Some(element(number)?),
     };
+    let to = match (&zero, asked) {
+        (Some(zero), Some(asked)) if asked != c.element(zero) => {
+            return Err(format!("attribute `output_dtype` is {asked}, and its zero point is {}", c.ty(zero)).into());
+        }
+        (Some(zero), _) => c.element(zero),
+        (None, asked) => asked.unwrap_or(ElementType::U8),
+    };
+    let precision = match c.int("precision", 0)? {
+        0 => ElementType::F32,
+        number => element(number)?,
+    };
+    if !precision.is_float() {
+        return Err(format!("attribute `precision` is {precision}: expected a type of floating-point numbers").into());
+    }
     let scale = spread(c, &scale, &x)?;
-    let (wide, scale) = (c.cast(&x, ElementType::F32)?, c.cast(&scale, ElementType::F32)?);
+    let (wide, scale) = (c.cast(&x, precision)?, c.cast(&scale, precision)?);
     let zero = zero.map(|zero| spread(c, &zero, &x)).transpose()?;
     let scaled = c.div(&wide, &scale)?;
     one(saturated(c, &scaled, zero.as_ref(), to)?)

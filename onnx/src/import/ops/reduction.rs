@@ -24,9 +24,10 @@ pub(super) const OPS: &[Row] = &[
 fn reduce(c: &mut Ctx<'_>, kind: ReduceKind) -> Outputs {
     let x = c.input(0)?;
     let rank = c.rank(&x);
+    let is_none_empty = c.flag("noop_with_empty_axes", false)?;
     let axes = match c.setting("axes", 1)?.filter(|axes| !axes.is_empty()) {
         Some(axes) => axes_of(&axes, rank)?,
-        None if c.flag("noop_with_empty_axes", false)? => vec![],
+        None if is_none_empty => vec![],
         None => (0..rank).collect(),
     };
     let keep = c.flag("keepdims", true)?;

@@ -256,9 +256,10 @@ fn resize(c: &mut Ctx<'_>) -> Outputs {
     let is_first = c.opset < 11;
     let scales = c.known(if is_first { 1 } else { 2 }, "scales")?.map(|t| t.to_f64()).filter(|s| !s.is_empty());
     let sizes = if is_first { None } else { c.known_ints(3, "sizes")?.filter(|sizes| !sizes.is_empty()) };
+    let policy = c.string("keep_aspect_ratio_policy", "stretch")?;
     let mut all = match (scales, sizes) {
         (Some(scales), _) => scaled(&shape, &axes, &scales)?,
-        (None, Some(sizes)) => sized(&shape, &axes, &sizes, &c.string("keep_aspect_ratio_policy", "stretch")?)?,
+        (None, Some(sizes)) => sized(&shape, &axes, &sizes, &policy)?,
         (None, None) => return Err("lacks its scales or its sizes".into()),
     };
     let settings = Settings {
@@ -280,6 +281,10 @@ fn resize(c: &mut Ctx<'_>) -> Outputs {
     if !matches!(settings.nearest.as_str(), "round_prefer_floor" | "round_prefer_ceil" | "floor" | "ceil") {
         return Err(format!("attribute `nearest_mode` is `{}`, which is not known", settings.nearest).into());
     }
+    // The region is of this mode alone; others have one that is not used.
+    if !is_first {
+        c.optional(1);
+    }
     if settings.coordinates == "tf_crop_and_resize" {
         let parts = c.known(1, "roi")?.ok_or("lacks its roi")?.to_f64();
         if parts.len() != 2 * all.len() {
@@ -297,12 +302,11 @@ fn resize(c: &mut Ctx<'_>) -> Outputs {
 fn upsample(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
-    let scales =
-        match (c.node.attributes.get("scales"), c.float_or_none("height_scale")?, c.float_or_none("width_scale")?) {
-            (Some(crate::graph::Attribute::Floats(scales)), ..) => scales.iter().map(|s| f64::from(*s)).collect(),
-            (None, Some(height), Some(width)) => vec![1.0, 1.0, height, width],
-            _ => c.known(1, "scales")?.ok_or("lacks its scales")?.to_f64(),
-        };
+    let scales = match (c.attribute("scales"), c.float_or_none("height_scale")?, c.float_or_none("width_scale")?) {
+        (Some(crate::graph::Attribute::Floats(scales)), ..) => scales.iter().map(|s| f64::from(*s)).collect(),
+        (None, Some(height), Some(width)) => vec![1.0, 1.0, height, width],
+        _ => c.known(1, "scales")?.ok_or("lacks its scales")?.to_f64(),
+    };
     let axes = scaled(&shape, &(0..shape.len()).collect::<Vec<_>>(), &scales)?;
     let mode = match c.string("mode", "nearest")?.as_str() {
         "nearest" => "nearest",

@@ -30,21 +30,29 @@ fn constant(c: &mut Ctx<'_>) -> Outputs {
     let floats = |shape: Vec<u64>, values: Vec<f32>| {
         one(Val::Known(Tensor::from_elements(shape, values).expect("as many as the shape says")))
     };
-    let (name, attribute) = c.node.attributes.iter().next().ok_or("lacks its value")?;
-    match (name.as_str(), attribute) {
-        ("value", Attribute::Tensor(tensor)) => one(Val::Known(Tensor::try_from(tensor).map_err(|e| e.to_string())?)),
-        ("value_float", Attribute::Float(value)) => floats(vec![], vec![*value]),
-        ("value_floats", Attribute::Floats(values)) => floats(vec![values.len() as u64], values.clone()),
-        ("value_int", Attribute::Int(value)) => one(Val::Known(Tensor::scalar(*value))),
-        ("value_ints", Attribute::Ints(values)) => one(list(values.clone())),
-        _ => Err(format!("a constant of `{name}` is not supported").into()),
+    const NAMES: [&str; 5] = ["value", "value_float", "value_floats", "value_int", "value_ints"];
+    let given: Vec<_> = NAMES.iter().filter_map(|name| c.attribute(name)).collect();
+    let [value] = given[..] else {
+        // It may have one that is no tensor of numbers.
+        c.check_all_asked()?;
+        return Err(format!("has {} values: expected one", given.len()).into());
+    };
+    match value {
+        Attribute::Tensor(tensor) => one(Val::Known(Tensor::try_from(tensor).map_err(|e| e.to_string())?)),
+        Attribute::Float(value) => floats(vec![], vec![*value]),
+        Attribute::Floats(values) => floats(vec![values.len() as u64], values.clone()),
+        // A list of one may be written as a number.
+        Attribute::Int(value) if c.attribute("value_ints").is_some() => one(list(vec![*value])),
+        Attribute::Int(value) => one(Val::Known(Tensor::scalar(*value))),
+        Attribute::Ints(values) => one(list(values.clone())),
+        _ => Err("has a value that is no tensor of numbers".into()),
     }
 }
 
 fn constant_of_shape(c: &mut Ctx<'_>) -> Outputs {
     let shape = c.known_ints(0, "shape")?.ok_or("lacks its input 0")?;
     let shape = numbers("shape", &shape)?;
-    let value = match c.node.attributes.get("value") {
+    let value = match c.attribute("value") {
         None => scalar(ElementType::F32, 0.0),
         Some(Attribute::Tensor(tensor)) => {
             let tensor = Tensor::try_from(tensor).map_err(|e| e.to_string())?;
@@ -55,11 +63,15 @@ fn constant_of_shape(c: &mut Ctx<'_>) -> Outputs {
     one(c.broadcast(&value, shape)?)
 }
 
-/// Nothing is dropped where a network is only used.
+/// Nothing is dropped where a network is only used: how much would be, and the seed, change nothing.
 fn dropout(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
-    if c.known_number(2, "training_mode")?.is_some_and(|n| n != 0.0) {
-        return Err("dropping at random, as in training, is not supported".into());
+    let ratio = c.float("ratio", 0.5)?;
+    c.int_or_none("seed")?;
+    c.optional(1);
+    let is_test = c.opset >= 7 || c.flag("is_test", false)? || ratio == 0.0;
+    if !is_test || c.known_number(2, "training_mode")?.is_some_and(|n| n != 0.0) {
+        return Err("dropping at random, as in training, is not supported: export the model for inference".into());
     }
     let mut outputs = vec![x.clone()];
     if c.wants(1) {
@@ -206,6 +218,11 @@ fn unsqueeze(c: &mut Ctx<'_>) -> Outputs {
 
 fn range(c: &mut Ctx<'_>) -> Outputs {
     let element = c.input(0).map(|v| c.element(&v))?;
+    let is_single = match c.int("stash_type", 1)? {
+        1 => !matches!(element, ElementType::F64) && element.is_float(),
+        11 => false,
+        other => return Err(format!("attribute `stash_type` is {other}: expected 1 (float) or 11 (double)").into()),
+    };
     let mut numbers = vec![];
     for (index, what) in ["start", "limit", "delta"].into_iter().enumerate() {
         numbers.push(c.known_number(index, what)?.ok_or_else(|| format!("lacks its {what}"))?);
@@ -217,7 +234,11 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     }
     let ty = TensorType::new(element, [count as u64])?;
     c.program.allow(&ty)?;
-    let values: Vec<f64> = (0..count as u64).map(|i| start + i as f64 * delta).collect();
+    let value = |i: u64| match is_single {
+        true => f64::from(start as f32 + i as f32 * delta as f32),
+        false => start + i as f64 * delta,
+    };
+    let values: Vec<f64> = (0..count as u64).map(value).collect();
     one(Val::Known(Tensor::from_f64(ty, &values)))
 }
 

@@ -46,18 +46,21 @@ fn split(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let axis = axis_of(c.int("axis", 0)?, c.rank(&x))?;
     let size = c.shape(&x)[axis];
+    let outputs = c.output_count();
+    if let Some(count) = c.int_or_none("num_outputs")?.filter(|count| usize::try_from(*count) != Ok(outputs)) {
+        return Err(format!("attribute `num_outputs` is {count}, and it has {outputs} output(s)").into());
+    }
     let parts = match c.setting("split", 1)? {
         Some(parts) => numbers("split", &parts)?,
         None => {
             // As many as there are outputs; the last is the smaller one.
-            let count = c.node.outputs.len().max(1) as u64;
+            let count = outputs.max(1) as u64;
             let each = size.div_ceil(count);
             (0..count).map(|i| size.saturating_sub(i * each).min(each)).collect()
         }
     };
     let sum = parts.iter().try_fold(0u64, |all, n| all.checked_add(*n));
-    if sum != Some(size) || parts.len() != c.node.outputs.len() {
-        let outputs = c.node.outputs.len();
+    if sum != Some(size) || parts.len() != outputs {
         return Err(format!("parts of {parts:?} for {outputs} output(s) of an axis with {size} elements").into());
     }
     let mut start = 0;

@@ -32,20 +32,23 @@ pub(super) fn sane(name: &str, list: &[u64], least: u64) -> Result<(), Fault> {
     }
 }
 
+/// The kernel that weights say, which is also that of the attribute if there is one.
+pub(super) fn kernel_of(c: &Ctx<'_>, axes: usize, weights: &[u64]) -> Result<Vec<u64>, Fault> {
+    if c.ints("kernel_shape")?.is_some() && c.per_axis("kernel_shape", axes, 1)? != weights {
+        return Err(format!("attribute `kernel_shape` is not that of its weights, {weights:?}").into());
+    }
+    Ok(weights.to_vec())
+}
+
 impl Window {
     /// The windows of a node over images; a convolution's kernel is that of its weights.
     pub(super) fn read(c: &Ctx<'_>, x: &Val, weights: Option<&[u64]>) -> Result<Window, Fault> {
         let pixels = pixels(c, x)?;
         let axes = pixels.len();
-        let kernel = match (c.ints("kernel_shape")?, weights) {
-            (None, None) => return Err("lacks its attribute `kernel_shape`".into()),
-            (Some(_), None) => c.per_axis("kernel_shape", axes, 1)?,
-            (given, Some(weights)) => {
-                if given.is_some() && c.per_axis("kernel_shape", axes, 1)? != weights {
-                    return Err(format!("attribute `kernel_shape` is not that of its weights, {weights:?}").into());
-                }
-                weights.to_vec()
-            }
+        let kernel = match weights {
+            Some(weights) => kernel_of(c, axes, weights)?,
+            None if c.ints("kernel_shape")?.is_none() => return Err("lacks its attribute `kernel_shape`".into()),
+            None => c.per_axis("kernel_shape", axes, 1)?,
         };
         let (strides, dilations) = (c.per_axis("strides", axes, 1)?, c.per_axis("dilations", axes, 1)?);
         sane("kernel_shape", &kernel, 1)?;
