@@ -62,6 +62,9 @@ pub enum ModelError {
         /// Entries there are.
         extent: u64,
     },
+    /// A plan that would read or write what it must not: a fault of Kiln.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
     /// There is not as much memory.
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory {

@@ -29,4 +29,4 @@ pub use flexible::{Flexible, FlexibleError, FlexibleStats};
 pub use kiln_ir::func::{ElementType, Tensor, TensorType};
 pub use kiln_onnx::{Bindings, ImportError, OnnxError};
 pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
-pub use plan::{Code, Progress};
+pub use plan::{Code, PlanError, PlanFault, Progress};

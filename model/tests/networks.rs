@@ -246,6 +246,46 @@ fn operands_that_are_read_twice_are_not_written_over() {
 }
 
 #[test]
+fn what_is_turned_is_copied() {
+    // Every way to go along each axis of three, between operations and alone: of each axis all, forwards or backwards, some, or one.
+    let shape = [2u64, 3, 4];
+    let along = |n: u64| [(0, 1, n), (n - 1, -1, n), (1, 1, n - 1), (n - 2, -1, n - 1), (n - 1, -7, 1), (0, 2, n / 2)];
+    for choice in 0..6 * 6 * 6usize {
+        let axes: Vec<(u64, i64, u64)> = (0..3).map(|a| along(shape[a])[choice / 6usize.pow(a as u32) % 6]).collect();
+        let list = |of: &dyn Fn(&(u64, i64, u64)) -> String| axes.iter().map(of).collect::<Vec<_>>().join(",");
+        let out = list(&|a| a.2.to_string()).replace(',', "x");
+        let slice = format!(
+            "{{starts=[{}] steps=[{}] counts=[{}]}}",
+            list(&|a| a.0.to_string()),
+            list(&|a| a.1.to_string()),
+            list(&|a| a.2.to_string())
+        );
+        check(&format!(
+            "func @f(%x: f32[2x3x4]) -> f32[{out}], f32[{out}], f32[2x3x4] {{
+                %a = neg %x
+                %s = slice %a {slice}
+                %y = abs %s
+                %z = slice %x {slice}
+                %b = abs %a
+                return %y, %z, %b
+            }}"
+        ));
+    }
+    // A view of a view, and what is turned of a view.
+    check(
+        "func @f(%x: f32[4x3x2]) -> f32[1x1x2], f32[1x3x2], f32[2x3] {
+            %a = neg %x
+            %v = slice %a {starts=[2,0,0] steps=[1,1,1] counts=[2,3,2]}
+            %w = slice %v {starts=[1,1,0] steps=[-1,1,1] counts=[1,1,2]}
+            %r = slice %v {starts=[1,2,0] steps=[1,-1,1] counts=[1,3,2]}
+            %t = slice %v {starts=[0,0,1] steps=[1,1,1] counts=[2,3,1]}
+            %u = reshape %t {shape=[2,3]}
+            return %w, %r, %u
+        }",
+    );
+}
+
+#[test]
 fn results_may_be_arguments_and_constants() {
     check(
         "func @f(%x: f32[2x3]) -> f32[2x3], f32[3x2], f32[2], f32[1x3] {

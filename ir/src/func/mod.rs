@@ -52,7 +52,9 @@ pub use builder::Builder;
 pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};
 pub use interp::InterpretError;
-pub use op::{Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Structured, TensorOp, Unary};
+pub use op::{
+    Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Strided, Structured, TensorOp, Unary,
+};
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};
 

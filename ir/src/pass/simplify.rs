@@ -4,7 +4,8 @@
 
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
-    Binary, Budget, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, Unary, ValueId, broadcast,
+    Binary, Budget, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId,
+    broadcast,
 };
 
 /// What passes make of weights of more bytes is left to be computed when the weights are packed, one after another: a network
@@ -208,6 +209,13 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
     }
 }
 
+/// The shape of a result that has all elements of its operand in their order.
+fn same_elements(op: &Structured, operand: &TensorType) -> Option<Vec<u64>> {
+    let strided = op.strided(operand)?;
+    let shape: Vec<u64> = strided.dims.iter().map(|(n, _)| *n).collect();
+    (shape.iter().product::<u64>() == operand.elements() && strided.dense() == Some(0)).then_some(shape)
+}
+
 fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option<Simpler> {
     let x = *operands.first()?;
     let ty = &r.value(x).ty;
@@ -222,10 +230,7 @@ fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option
             _ => None,
         },
         Structured::Transpose { perm } => {
-            // The order of dimensions of 1 is no one's business.
-            let moved: Vec<u64> = perm.iter().copied().filter(|axis| ty.shape()[*axis as usize] != 1).collect();
-            if moved.is_sorted() {
-                let shape = perm.iter().map(|axis| ty.shape()[*axis as usize]).collect();
+            if let Some(shape) = same_elements(op, ty) {
                 return Some(Simpler::Op(Structured::Reshape { shape }.into(), vec![x]));
             }
             match inner() {
@@ -238,9 +243,8 @@ fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option
         }
         Structured::Cast { to } if ty.element() == *to => Some(Simpler::Value(x)),
         Structured::Broadcast { shape } if ty.shape() == shape => Some(Simpler::Value(x)),
-        Structured::Slice { starts, steps, counts } => {
-            let is_whole = ty.shape() == counts && starts.iter().all(|s| *s == 0) && steps.iter().all(|s| *s == 1);
-            is_whole.then_some(Simpler::Value(x))
+        Structured::Slice { .. } => {
+            same_elements(op, ty).filter(|shape| shape == ty.shape()).map(|_| Simpler::Value(x))
         }
         Structured::Concat { .. } if operands.len() == 1 => Some(Simpler::Value(x)),
         Structured::Pad { before, after, .. } if before.iter().chain(after).all(|n| *n == 0) => Some(Simpler::Value(x)),

@@ -8,6 +8,7 @@ mod kernels;
 pub mod memory;
 mod native;
 mod threads;
+mod verify;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
 pub(crate) use kernels::{KernelAction, Kernels, NetworkWeights, pack};
 pub(crate) use threads::RuntimeThreads;
+pub use verify::{PlanError, PlanFault};
 
 /// Memory that a value is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub enum Code {
 
 /// One operation of a plan.
 pub(crate) struct Step {
+    /// The position of the value that it computes.
+    value: usize,
     pub layer: String,
     pub text: String,
     pub op: TensorOp,
@@ -131,7 +135,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Plans values in order. `kernel` makes the action of the kernel at a position, of a problem, with weights that are constant
+    /// Plans values in order, and verifies the plan. `kernel` makes the action of the kernel at a position, of a problem, with weights that are constant
     /// or not.
     pub(crate) fn of(
         values: &[Value],
@@ -144,8 +148,10 @@ impl Plan {
             planner.add(values, at, text, kernel)?;
         }
         let arguments = values.iter().filter(|v| v.def == Def::Argument).map(|v| v.ty.clone()).collect();
-        let results = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
-        Ok(planner.finish(arguments, results))
+        let places = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
+        let plan = planner.finish(arguments, places);
+        verify::verify(&plan, values, results)?;
+        Ok(plan)
     }
 
     /// Bytes of constants that are read where they are, beside packed weights.
@@ -271,7 +277,7 @@ impl Planner {
                 self.constants.push((value.constant(), false));
                 Place { home: Home::Constant(self.constants.len() - 1), offset: 0, bytes }
             }
-            Def::Result { op, operands } => match self.alias(values, op, operands, &value.ty) {
+            Def::Result { op, operands } => match self.view(values, op, operands, &value.ty) {
                 Some(place) => place,
                 None => {
                     let (action, code) = action(values, at, op, operands, kernel)?;
@@ -283,6 +289,7 @@ impl Planner {
                     self.buffers.push(Buffer { bytes, first, last: first });
                     let output = self.buffers.len() - 1;
                     self.steps.push(Step {
+                        value: at,
                         layer: value.name.clone(),
                         text,
                         op: op.clone(),
@@ -308,26 +315,13 @@ impl Planner {
     }
 
     /// The place of a value that is a part of its operand as it lies in memory.
-    fn alias(&self, values: &[Value], op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Place> {
+    fn view(&self, values: &[Value], op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Place> {
         let TensorOp::Structured(op) = op else { return None };
-        let from = self.places[operands.first()?.index()];
-        let bytes = ty.bytes() as usize;
-        match op {
-            Structured::Reshape { .. } => Some(from),
-            Structured::Slice { starts, steps, counts } if bytes > 0 => {
-                let shape = values[operands[0].index()].ty.shape();
-                // Outer axes give one element each, one axis some that follow one another, inner axes all.
-                let first = counts.iter().position(|c| *c != 1).unwrap_or(counts.len());
-                let inner_is_whole = (first + 1..shape.len()).all(|a| counts[a] == shape[a]);
-                if !inner_is_whole || steps.get(first).is_some_and(|s| *s != 1) {
-                    return None;
-                }
-                let elements =
-                    (0..shape.len()).map(|a| starts[a] * shape[a + 1..].iter().product::<u64>()).sum::<u64>();
-                Some(Place { offset: from.offset + elements as usize * ty.element().bytes(), bytes, ..from })
-            }
-            _ => None,
-        }
+        let operand = operands.first()?.index();
+        let first = op.strided(&values[operand].ty)?.dense()?;
+        let from = self.places[operand];
+        let offset = from.offset + first as usize * ty.element().bytes();
+        Some(Place { offset, bytes: ty.bytes() as usize, ..from })
     }
 
     fn finish(mut self, arguments: Vec<TensorType>, mut results: Vec<(TensorType, Place)>) -> Plan {

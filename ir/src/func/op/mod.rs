@@ -10,6 +10,7 @@ mod kernel;
 mod movement;
 mod normalization;
 mod reduction;
+mod strided;
 mod table;
 mod walk;
 mod window;
@@ -21,6 +22,7 @@ use super::tensor::Tensor;
 use super::types::{TensorType, TypeError};
 
 pub use attribute::{PadMode, PoolKind, ReduceKind};
+pub use strided::Strided;
 pub use table::{Binary, SettingError, Structured, Unary};
 
 pub(super) use table::Settings;

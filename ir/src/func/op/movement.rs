@@ -8,7 +8,8 @@ use super::super::element::ElementType;
 use super::super::tensor::Tensor;
 use super::super::types::TensorType;
 use super::reduction::around;
-use super::walk::{Walk, dense_strides, stretched_strides};
+use super::strided::Strided;
+use super::walk::{Walk, dense_strides};
 use super::{Mismatch, PadMode, Structured, View, axis_of, broadcast, one_per_axis, same_element};
 
 pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
@@ -181,19 +182,11 @@ fn moved<T: Pod>(
 ) -> Vec<T> {
     let (x_ty, x) = sources[0];
     let shape = x_ty.shape();
+    if let Some(Strided { offset, dims }) = op.strided(x_ty) {
+        let (_, strides): (Vec<u64>, Vec<i64>) = dims.into_iter().unzip();
+        return strided(x, ty.shape(), &strides, offset as usize);
+    }
     match op {
-        Structured::Reshape { .. } => x.to_vec(),
-        Structured::Transpose { perm } => {
-            transposed(x, shape, &perm.iter().map(|axis| *axis as usize).collect::<Vec<_>>())
-        }
-        Structured::Broadcast { .. } => strided(x, ty.shape(), &stretched_strides(shape, ty.rank()), 0),
-        Structured::Slice { starts, steps, .. } => {
-            let dense = dense_strides(shape);
-            let start = starts.iter().zip(&dense).map(|(start, stride)| *start as usize * *stride as usize).sum();
-            // A step along an axis with one element of the result may be any number; it is not taken.
-            let strides: Vec<_> = steps.iter().zip(&dense).map(|(step, stride)| step.wrapping_mul(*stride)).collect();
-            strided(x, ty.shape(), &strides, start)
-        }
         Structured::Concat { axis } => {
             let [outer, ..] = around(ty.shape(), *axis as usize);
             let mut values = Vec::with_capacity(ty.elements() as usize);

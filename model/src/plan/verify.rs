@@ -1,0 +1,364 @@
+//! Checks that a plan computes what its values say, whatever the planner thought.
+//!
+//! The arena is followed step by step: each range of bytes has the step whose result is there. What a value is and where its bytes
+//! must be is derived again from the values: a result of a step, an argument, a constant, or a part of one of these. A step may
+//! read an operand only where the bytes of that value are, whole and not written over since. So a view beyond its buffer, a read
+//! of memory that was given to another buffer, buffers that overlap while both are needed, or a result written over an operand
+//! that is read later are all found, at the step that would compute with the wrong bytes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use kiln_ir::func::{Def, Structured, TensorOp, TensorType, Value, ValueId};
+
+use super::memory::ALIGN;
+use super::{Home, Place, Plan, Step};
+
+/// A plan that would compute something else than its network, or reach outside of its memory. It is not run; that it was made is
+/// a fault of Kiln.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("internal error, a fault of Kiln's: the plan of memory is wrong at step {step} (`{layer}`): {fault}")]
+pub struct PlanError {
+    /// The position of the step; one more than the last where results are given back.
+    pub step: usize,
+    /// The name of the value that the step computes, or that is given back.
+    pub layer: String,
+    /// What is wrong.
+    pub fault: PlanFault,
+}
+
+/// What is wrong with a step of a plan. Operands are counted from 0; a result that is given back is operand 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanFault {
+    /// No step computes a value that is no part of its operand.
+    #[error("nothing computes `{value}`, which is not a part of its operand")]
+    NotComputed {
+        /// The value's name.
+        value: String,
+    },
+    /// A step reads a value's bytes at another length.
+    #[error("operand {operand} has {expected} bytes, {found} are read")]
+    Length {
+        /// Which operand.
+        operand: usize,
+        /// Bytes of its type.
+        expected: usize,
+        /// Bytes that are read.
+        found: usize,
+    },
+    /// A result's buffer has another size than the result.
+    #[error("the result has {expected} bytes, its buffer {found}")]
+    Buffer {
+        /// Bytes of the result's type.
+        expected: usize,
+        /// Bytes of its buffer.
+        found: usize,
+    },
+    /// Bytes that are not in the buffer, argument or constant they should be in.
+    #[error("operand {operand} ends at byte {end} of a buffer, argument or constant of {bytes} bytes")]
+    OutOfBounds {
+        /// Which operand.
+        operand: usize,
+        /// The end of what is read.
+        end: usize,
+        /// Where the memory ends.
+        bytes: usize,
+    },
+    /// A buffer that is not in the arena, or not where vectors are aligned.
+    #[error(
+        "the result lies at bytes {start} to {end} of an arena of {bytes}: expected a place in it that {ALIGN} divides"
+    )]
+    Placement {
+        /// Its first byte.
+        start: usize,
+        /// The end of it.
+        end: usize,
+        /// Bytes of the arena.
+        bytes: usize,
+    },
+    /// Elements at an address that is no multiple of their size.
+    #[error("operand {operand} lies at byte {offset}, which its elements' size does not divide")]
+    Alignment {
+        /// Which operand.
+        operand: usize,
+        /// Where it lies.
+        offset: usize,
+    },
+    /// Bytes that are those of another value.
+    #[error("operand {operand} is read where `{value}` is not")]
+    Elsewhere {
+        /// Which operand.
+        operand: usize,
+        /// The value that should be read.
+        value: String,
+    },
+    /// Bytes that nothing has written yet.
+    #[error("operand {operand}, `{value}`, is read before it is written")]
+    NotWritten {
+        /// Which operand.
+        operand: usize,
+        /// The value that should be read.
+        value: String,
+    },
+    /// Bytes that another step has written over.
+    #[error("operand {operand}, `{value}`, was written over by step {by}")]
+    WrittenOver {
+        /// Which operand.
+        operand: usize,
+        /// The value that should be read.
+        value: String,
+        /// The step that did it.
+        by: usize,
+    },
+    /// The result is written where an operand is being read.
+    #[error("the result is written over operand {operand}, which the step does not allow")]
+    InPlace {
+        /// Which operand.
+        operand: usize,
+    },
+    /// A constant whose elements the plan does not have, or has others.
+    #[error("operand {operand} is a constant that the plan does not have")]
+    ConstantMissing {
+        /// Which operand.
+        operand: usize,
+    },
+}
+
+/// What a value's bytes are a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    /// The caller's, by the position of the argument.
+    Argument(usize),
+    /// A constant, by its position among them.
+    Constant(usize),
+    /// The result of a step.
+    Step(usize),
+}
+
+/// Bytes that a value must have: from `offset` on in its root.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    root: Root,
+    offset: usize,
+}
+
+/// Fails unless each step of a plan of these values, and each result, reads the bytes that its operands are.
+pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Result<(), PlanError> {
+    let mut verifier = Verifier { plan, values, origins: Vec::with_capacity(values.len()), memory: Memory::default() };
+    let (mut arguments, mut constants, mut steps) = (0, 0, 0);
+    for (at, value) in values.iter().enumerate() {
+        let next = |count: &mut usize| std::mem::replace(count, *count + 1);
+        let origin = match &value.def {
+            Def::Argument => Origin { root: Root::Argument(next(&mut arguments)), offset: 0 },
+            Def::Constant(_) => Origin { root: Root::Constant(next(&mut constants)), offset: 0 },
+            Def::Result { op, operands } => {
+                let fail = |fault| PlanError { step: steps, layer: value.name.clone(), fault };
+                match plan.steps.get(steps).filter(|step| step.value == at) {
+                    Some(step) => {
+                        verifier.step(steps, step, operands, &value.ty).map_err(fail)?;
+                        Origin { root: Root::Step(next(&mut steps)), offset: 0 }
+                    }
+                    None => verifier
+                        .part(op, operands, &value.ty)
+                        .ok_or_else(|| fail(PlanFault::NotComputed { value: value.name.clone() }))?,
+                }
+            }
+        };
+        verifier.origins.push(origin);
+    }
+    for (position, id) in results.iter().enumerate() {
+        let value = &values[id.index()];
+        let outcome = match plan.results.get(position) {
+            Some((_, place)) => verifier.read(0, *id, place).map(drop),
+            None => Err(PlanFault::NotComputed { value: value.name.clone() }),
+        };
+        outcome.map_err(|fault| PlanError { step: steps, layer: value.name.clone(), fault })?;
+    }
+    Ok(())
+}
+
+struct Verifier<'a> {
+    plan: &'a Plan,
+    values: &'a [Value],
+    /// Where the bytes of the values so far are.
+    origins: Vec<Origin>,
+    memory: Memory,
+}
+
+impl Verifier<'_> {
+    /// Checks what a step reads and writes, and writes it.
+    fn step(&mut self, at: usize, step: &Step, operands: &[ValueId], ty: &TensorType) -> Result<(), PlanFault> {
+        let (expected, found) = (ty.bytes() as usize, self.buffer(step.output).map_or(0, |buffer| buffer.len()));
+        if expected != found {
+            return Err(PlanFault::Buffer { expected, found });
+        }
+        let output = self.buffer(step.output).unwrap_or_default();
+        if output.end > self.plan.placement.bytes || !output.start.is_multiple_of(ALIGN) {
+            let Range { start, end } = output;
+            return Err(PlanFault::Placement { start, end, bytes: self.plan.placement.bytes });
+        }
+        for (operand, id) in operands.iter().enumerate() {
+            let place = step
+                .inputs
+                .get(operand)
+                .ok_or(PlanFault::Elsewhere { operand, value: self.values[id.index()].name.clone() })?;
+            // What the action has in a form of its own need not be there.
+            if !step.action.reads(operand) && self.is_left_out(place) {
+                continue;
+            }
+            let read = self.read(operand, *id, place)?;
+            let is_in_place = step.in_place == Some(operand);
+            let allowed = match read {
+                Some(range) if is_in_place => range == output && step.action.in_place(operand),
+                Some(range) => range.end <= output.start || output.end <= range.start,
+                None => !is_in_place,
+            };
+            if !allowed {
+                return Err(PlanFault::InPlace { operand });
+            }
+        }
+        self.memory.write(output, at);
+        Ok(())
+    }
+
+    /// Whether a place is a constant's that the plan does not have.
+    fn is_left_out(&self, place: &Place) -> bool {
+        matches!(place.home, Home::Constant(at) if self.plan.constants.get(at).is_some_and(Option::is_none))
+    }
+
+    /// Where a buffer lies in the arena.
+    fn buffer(&self, at: usize) -> Option<Range<usize>> {
+        let (buffer, start) = (self.plan.buffers.get(at)?, *self.plan.placement.offsets.get(at)?);
+        Some(start..start.checked_add(buffer.bytes)?)
+    }
+
+    /// Checks that a value's bytes are at a place. Gives their range in the arena, if they are in it.
+    fn read(&self, operand: usize, id: ValueId, place: &Place) -> Result<Option<Range<usize>>, PlanFault> {
+        let value = &self.values[id.index()];
+        let (expected, found) = (value.ty.bytes() as usize, place.bytes);
+        if expected != found {
+            return Err(PlanFault::Length { operand, expected, found });
+        }
+        let elsewhere = || PlanFault::Elsewhere { operand, value: value.name.clone() };
+        let bytes = match place.home {
+            Home::Argument(at) => self.plan.arguments.get(at).map(|ty| ty.bytes() as usize),
+            Home::Constant(at) => match self.plan.constants.get(at) {
+                Some(None) => return Err(PlanFault::ConstantMissing { operand }),
+                constant => constant.and_then(Option::as_ref).map(|tensor| tensor.data().len()),
+            },
+            Home::Buffer(at) => self.buffer(at).map(|buffer| buffer.len()),
+        };
+        let bytes = bytes.ok_or_else(elsewhere)?;
+        let end = place.offset.saturating_add(place.bytes);
+        if end > bytes {
+            return Err(PlanFault::OutOfBounds { operand, end, bytes });
+        }
+        if !place.offset.is_multiple_of(value.ty.element().bytes()) {
+            return Err(PlanFault::Alignment { operand, offset: place.offset });
+        }
+        let in_arena = match place.home {
+            Home::Buffer(at) => self.buffer(at).map(|buffer| buffer.start + place.offset..buffer.start + end),
+            _ => None,
+        };
+        // No bytes are the same everywhere.
+        if place.bytes == 0 {
+            return Ok(in_arena);
+        }
+        let origin = self.origins[id.index()];
+        match (origin.root, place.home) {
+            (Root::Argument(a), Home::Argument(b)) | (Root::Constant(a), Home::Constant(b))
+                if a == b && origin.offset == place.offset => {}
+            (Root::Step(step), Home::Buffer(_)) => {
+                let range = in_arena.clone().unwrap_or_default();
+                let written = self.buffer(self.plan.steps[step].output).unwrap_or_default();
+                if range.start != written.start + origin.offset {
+                    return Err(elsewhere());
+                }
+                match self.memory.other(range, step) {
+                    None => {}
+                    Some(None) => return Err(PlanFault::NotWritten { operand, value: value.name.clone() }),
+                    Some(Some(by)) => return Err(PlanFault::WrittenOver { operand, value: value.name.clone(), by }),
+                }
+            }
+            _ => return Err(elsewhere()),
+        }
+        Ok(in_arena)
+    }
+
+    /// Where the bytes of a result are that needs no step: it is one part of its operand, in the operand's order.
+    fn part(&self, op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Origin> {
+        let TensorOp::Structured(op) = op else { return None };
+        let operand = operands.first()?.index();
+        let (from, origin) = (self.values[operand].ty.shape(), self.origins[operand]);
+        if ty.elements() == 0 {
+            return Some(origin);
+        }
+        let is_all = ty.elements() == self.values[operand].ty.elements();
+        let first = match op {
+            Structured::Reshape { .. } | Structured::Broadcast { .. } if is_all => 0,
+            // Axes of more than one element stay in their order.
+            Structured::Transpose { perm } => {
+                let moved = perm.iter().filter(|axis| from[**axis as usize] > 1);
+                moved.is_sorted().then_some(0)?
+            }
+            // As many elements as there are places from the first to the last, and none before another.
+            Structured::Slice { starts, steps, counts } => {
+                let (mut first, mut last, mut inner) = (0i128, 0i128, 1i128);
+                for axis in (0..from.len()).rev() {
+                    let start = i128::from(starts[axis]) * inner;
+                    let beyond = i128::from(counts[axis] - 1) * i128::from(steps[axis]) * inner;
+                    if beyond < 0 {
+                        return None;
+                    }
+                    (first, last) = (first + start, last + start + beyond);
+                    inner *= i128::from(from[axis]);
+                }
+                (last - first + 1 == i128::from(ty.elements())).then(|| usize::try_from(first).ok()).flatten()?
+            }
+            _ => return None,
+        };
+        Some(Origin { offset: origin.offset + first * ty.element().bytes(), ..origin })
+    }
+}
+
+/// Which step's result is where in the arena. Ranges do not overlap.
+#[derive(Default)]
+struct Memory(BTreeMap<usize, (usize, usize)>);
+
+impl Memory {
+    /// A step writes a range.
+    fn write(&mut self, range: Range<usize>, step: usize) {
+        let Range { start, end } = range;
+        if start == end {
+            return;
+        }
+        // What lies there is cut off or goes; what it has on either side stays.
+        while let Some((&from, &(to, by))) = self.0.range(..end).next_back().filter(|(_, (to, _))| *to > start) {
+            self.0.remove(&from);
+            if from < start {
+                self.0.insert(from, (start, by));
+            }
+            if to > end {
+                self.0.insert(end, (to, by));
+            }
+        }
+        self.0.insert(start, (end, step));
+    }
+
+    /// Whether something else than a step's result is in a range that is not empty: nothing, or the result of another step.
+    fn other(&self, range: Range<usize>, step: usize) -> Option<Option<usize>> {
+        let mut at = range.start;
+        while at < range.end {
+            match self.0.range(..=at).next_back() {
+                Some((_, (to, by))) if *to > at && *by == step => at = *to,
+                Some((_, (to, by))) if *to > at => return Some(Some(*by)),
+                _ => return Some(None),
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
