@@ -1,6 +1,5 @@
 //! `kiln bench`: what compiling, finding and calling a kernel costs.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use serde::Serialize;
 use crate::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
+use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
@@ -22,32 +22,33 @@ use crate::worker;
 
 /// Fresh compilations that a median is taken of.
 const COMPILATIONS: usize = 9;
-/// How long the peak and the cache are measured.
+/// The time for measuring the peak, and the cache.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// Measure compile time, cache-hit time, time per call and fraction of the machine's peak
 ///
-/// Medians. Cycles are user cycles of the hardware counter, where the operating system gives one. The peak is that of a
-/// compiled loop of independent multiply-adds in the target's widest vector unit, measured beside each problem.
+/// All figures are medians. Cycles are user cycles, which are counted where the operating system allows it. The peak is the speed of
+/// a loop of independent multiply-adds in the target's widest vector unit, measured before and after each problem.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
     #[command(flatten)]
     problems: ProblemArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Also write the figures to FILE, as a JSON array with one object a problem
+    /// Also write the figures to FILE, as a JSON array with an object for each problem
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Threads that large problems are divided among
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Call each problem for at least so many milliseconds
+    /// Call each kernel for at least N milliseconds
     #[arg(long, value_name = "N", default_value_t = 200)]
     min_ms: u64,
-    /// The weights are constant: pack them before the timed calls, where kernels then read them so
+    /// The weights are constant: pack them before the timed calls if the kernel can read packed weights
     #[arg(long)]
     packed: bool,
-    /// Take turns with other programs: answer `prep OP DIMS...`, `run NS` and `quit` on standard input, with N threads
+    /// Serve a benchmark that compares several programs: answer the lines `prep OP DIMS...`, `run NS` and `quit` of standard
+    /// input, with N threads
     #[arg(long, value_name = "N", value_parser = threads, conflicts_with_all = ["words", "batch", "json", "threads", "min_ms", "packed"])]
     worker: Option<usize>,
 }
@@ -59,7 +60,7 @@ struct Report {
     target: String,
     threads: usize,
     schedule: String,
-    /// What to know about how it computes.
+    /// Remarks on the way it computes.
     notes: Vec<String>,
     /// Bytes of packed weights, where the kernel reads such.
     packed_bytes: Option<usize>,
@@ -76,11 +77,11 @@ struct Report {
     unchecked_ns: f64,
     /// An unchecked call on one thread, median user cycles.
     unchecked_cycles: Option<f64>,
-    /// Of the checked call.
+    /// The speed of the checked call.
     gflops: f64,
-    /// Of the machine, for as many threads.
+    /// The machine's peak for as many threads.
     peak_gflops: f64,
-    /// Of the peak, by cycles where they are counted and one thread runs, else by time.
+    /// The fraction of the peak: by cycles if they are counted and there is one thread, else by time.
     fraction_of_peak: f64,
 }
 
@@ -92,7 +93,8 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         worker::serve(&args.target.runtime(threads)?, counters, std::io::stdin().lock(), out)?;
         return Ok(Verdict::Passed);
     }
-    let problems = args.problems.load()?;
+    let problems = args.problems.load("kiln model bench")?;
+    let json = args.json.as_deref().map(OutputFile::check).transpose()?;
     let mut cycles = Cycles::user();
     let runtime = args.target.runtime(args.threads)?;
     let mut probe = Probe::new(runtime.target())?;
@@ -103,9 +105,9 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         print(&report, args.packed, out)?;
         reports.push(report);
     }
-    if let Some(path) = &args.json {
+    if let Some(file) = json {
         let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::File(e.into()))?;
-        fs::write(path, text + "\n").map_err(|e| Error::File(e).at(path.display().to_string()))?;
+        file.write(|out| writeln!(out, "{text}"))?;
     }
     Ok(Verdict::Passed)
 }

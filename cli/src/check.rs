@@ -7,7 +7,7 @@ use kiln_ir::{Problem, Sums};
 
 use crate::tensors::Tensors;
 
-/// What comparing a result with its reference found.
+/// The comparison of a result with its reference.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// Elements compared.
@@ -27,16 +27,16 @@ pub struct Comparison {
 pub struct Wrong {
     /// Its index along each dimension.
     pub at: Vec<u64>,
-    /// What the kernel computed.
+    /// The kernel's result.
     pub got: f32,
     /// The reference.
     pub want: f64,
-    /// How far from it would have been right.
+    /// The largest error that would have been accepted.
     pub bound: f64,
 }
 
 impl Comparison {
-    /// Whether all elements are right.
+    /// True if all elements are right.
     pub fn passed(&self) -> bool {
         self.wrong == 0
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares the result in `tensors` with the reference; `sums` says what is known of the data.
+/// Compares the result in `tensors` with the reference; `sums` says if sums of this data are exact.
 pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
     let values = tensors.values();
     let slices: Vec<&[f32]> = values.iter().map(Cow::as_ref).collect();
@@ -80,7 +80,7 @@ pub fn index(tensors: &Tensors, place: u64) -> Vec<u64> {
     operand.strides().iter().zip(&operand.shape).map(|(stride, extent)| place / stride % extent).collect()
 }
 
-/// Whether `got` is `want` as far as f32 can tell.
+/// True if `got` is as close to `want` as the bound allows in f32.
 fn is_right(got: f32, want: f64, bound: f64) -> bool {
     const MAX: f64 = f32::MAX as f64;
     if want.is_nan() {

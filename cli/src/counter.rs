@@ -1,4 +1,4 @@
-//! Processor cycles, where the operating system lets a process count them.
+//! Counters of processor cycles, if the operating system lets a process count them.
 
 use perf_event::Builder;
 use perf_event::events::Hardware;
@@ -30,7 +30,7 @@ impl Cycles {
         Self(builder.inherit(true).enabled(true).build().ok())
     }
 
-    /// The count since the counter was made; `None` where there is no counter.
+    /// The count since the counter was made; `None` if there is no counter.
     pub fn read(&mut self) -> Option<u64> {
         self.0.as_mut()?.read().ok()
     }

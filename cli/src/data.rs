@@ -7,7 +7,7 @@ use kiln_ir::Role;
 struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// A stream of its own for each operand.
+    /// A generator with a different stream for each operand.
     fn new(seed: u64, role: Role) -> Self {
         let stream = match role {
             Role::Lhs => 1,
@@ -27,18 +27,18 @@ impl SplitMix64 {
     }
 }
 
-/// Reals without end: multiples of 2^-23 in [-1, 1), all equally likely.
+/// An endless stream of multiples of 2^-23 in [-1, 1), all equally likely.
 pub fn reals(seed: u64, role: Role) -> impl Iterator<Item = f32> {
     let mut random = SplitMix64::new(seed, role);
     std::iter::repeat_with(move || (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0)
 }
 
-/// Integers of which any sum of products is exact in f32, whatever the order of additions.
+/// Integers whose sums of products are exact in f32 in any order of additions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Integers {
     /// The largest magnitude.
     magnitude: u64,
-    /// Of so many consecutive elements only one is not zero.
+    /// One of this many consecutive elements is drawn, the others are zero.
     every: usize,
 }
 
@@ -50,7 +50,7 @@ impl Integers {
         Self { magnitude, every: k.div_ceil(LIMIT) as usize }
     }
 
-    /// Such integers without end.
+    /// An endless stream of such integers.
     pub fn stream(self, seed: u64, role: Role) -> impl Iterator<Item = f32> {
         let mut random = SplitMix64::new(seed, role);
         let Self { magnitude, every } = self;
@@ -65,7 +65,8 @@ impl Integers {
     }
 }
 
-/// Numbers as the benchmark line protocol has them, without end: multiples of 1/8 in [-1, 1), each from its index alone.
+/// The endless stream of numbers that the benchmark line protocol defines: multiples of 1/8 in [-1, 1), each computed from its
+/// index.
 pub fn eighths(seed: u64) -> impl Iterator<Item = f32> {
     (0u64..).map(move |i| {
         let x = i.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));

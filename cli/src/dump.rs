@@ -12,18 +12,18 @@ use crate::target::TargetArgs;
 
 /// Print the stages of compiling a problem, for any target on any machine
 ///
-/// One stage is printed bare: `--stage asm` is source for GNU as and llvm-mc that assembles to the same bytes. Several are
-/// each headed by a comment.
+/// The text of a single stage is printed alone: that of `--stage asm` is source for GNU as and llvm-mc, and assembles to the same
+/// bytes. If there are several texts, each has a comment above it that names the problem and the stage.
 #[derive(Debug, clap::Args)]
 pub struct DumpArgs {
     #[command(flatten)]
     problems: ProblemArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// problem, schedule, lowering, nest, microkernel, asm or all
+    /// The stage to print: problem, schedule, lowering, nest, microkernel, asm or all
     #[arg(long, default_value = "all", value_parser = stages)]
     stage: Stages,
-    /// Show the bytes of each instruction in the comments of asm
+    /// Show the bytes of each instruction in the comments of the asm stage
     #[arg(long)]
     bytes: bool,
     /// The weights are constant: kernels may read them packed
@@ -34,7 +34,7 @@ pub struct DumpArgs {
     schedule: Option<Schedule>,
 }
 
-/// What `--stage` names.
+/// The value of `--stage`.
 #[derive(Clone, Copy, Debug)]
 enum Stages {
     All,
@@ -60,7 +60,11 @@ impl Stages {
 
 /// Dumps every problem.
 pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let problems = args.problems.load()?;
+    let problems = args.problems.load("kiln model dump")?;
+    if args.bytes && !args.stage.list().contains(&Stage::Asm) {
+        let why = "but only --stage asm and all show instructions".into();
+        return Err(Error::Contradiction { option: "--bytes".into(), why });
+    }
     let target = args.target.resolve()?;
     let options = Options { schedule: args.schedule.clone(), constant_weights: args.packed, ..Options::default() };
     let stages = args.stage.list();

@@ -1,6 +1,7 @@
-//! Why a subcommand could not do its work.
+//! Errors of subcommands.
 
 use std::io;
+use std::path::PathBuf;
 
 use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
@@ -11,6 +12,8 @@ use kiln_model::{ImportError, ModelError, OnnxError};
 use kiln_npy::NpyError;
 use kiln_runtime::{PackError, RuntimeError};
 
+use crate::kind::FileKind;
+
 /// Any failure of the tool; printed after `error: `.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +22,49 @@ pub enum Error {
         "no problem given: expected one such as \"matmul f32 128x768:768x3072 +bias+relu\", a .kiln file, - or --batch FILE"
     )]
     NoProblem,
+    /// Both a problem and a list.
+    #[error("the problem `{0}` cannot be used with --batch FILE, which reads problems from FILE")]
+    ProblemAndBatch(String),
+    /// A network in place of a problem.
+    #[error("`{network}` is a network, not a problem: `{command} {network}` is for networks")]
+    IsANetwork {
+        /// The network.
+        network: String,
+        /// The command for networks, without the network.
+        command: &'static str,
+    },
+    /// A file in place of a problem.
+    #[error("`{path}` is {kind}: expected {expected}")]
+    IsAFile {
+        /// The path.
+        path: String,
+        /// The format of the file.
+        kind: FileKind,
+        /// A description of what is expected instead.
+        expected: String,
+    },
+    /// A problem in place of a network.
+    #[error("`{0}` is a problem, not a network: `kiln run`, `dump`, `verify` and `bench` are for problems")]
+    IsAProblem(String),
+    /// A pack to write whose name is a problem.
+    #[error("`{0}` is a problem: expected the path of the pack to write before it")]
+    PackIsAProblem(String),
+    /// Options of which each rules out the other.
+    #[error("{option}: {why}")]
+    Contradiction {
+        /// An option, with its value.
+        option: String,
+        /// The contradiction, as the rest of a sentence.
+        why: String,
+    },
+    /// An option for one thing, given twice for the same.
+    #[error("{option} is given twice for `{name}`")]
+    Twice {
+        /// The option.
+        option: &'static str,
+        /// The name in its value.
+        name: String,
+    },
     /// A list without an entry.
     #[error("{origin} holds no problem: expected one a line; `#` begins a comment")]
     Empty {
@@ -30,7 +76,7 @@ pub enum Error {
     At {
         /// The file, with the line if there are several.
         origin: String,
-        /// What is wrong there.
+        /// The error.
         cause: Box<Error>,
     },
     /// A problem string is malformed.
@@ -48,7 +94,7 @@ pub enum Error {
     /// A tensor file does not hold the operand.
     #[error(transparent)]
     Npy(#[from] NpyError),
-    /// An option that the problem has no use for.
+    /// A tensor file for an operand that the problem does not have.
     #[error("--{option}: `{problem}` has no {operand} operand: {hint}")]
     NoOperand {
         /// The option without its dashes.
@@ -57,7 +103,7 @@ pub enum Error {
         operand: String,
         /// The problem.
         problem: String,
-        /// What to do instead.
+        /// A way to mend it.
         hint: String,
     },
     /// Tensor files with several problems.
@@ -65,7 +111,7 @@ pub enum Error {
     OneProblem {
         /// The option without its dashes.
         option: String,
-        /// How many problems there are.
+        /// The number of problems.
         count: usize,
     },
     /// The tensors do not fit in memory.
@@ -94,17 +140,31 @@ pub enum Error {
     /// Neither a built-in network nor a file.
     #[error("{0}, or the path of an .onnx file")]
     UnknownNetwork(UnknownArchitecture),
-    /// An option for files.
+    /// A folder without a network.
+    #[error("{}: the folder has no model.onnx", .0.display())]
+    NoModel(PathBuf),
+    /// A size for which there is no dimension.
+    #[error("{option}: there is no dimension of that kind; the file's inputs are {known}")]
+    NoSuchDim {
+        /// The option, with its value.
+        option: String,
+        /// The inputs with their types.
+        known: String,
+    },
+    /// A limit of the error without anything to compare with.
+    #[error("--max-rel: there is no reference to compare with; --check makes one, by interpreting the network")]
+    NoReference,
+    /// An option for files, with a built-in network.
     #[error("--{option} {name}: {network} is built in, and takes --batch and --seq alone")]
     NotAFile {
         /// The option without its dashes.
         option: &'static str,
-        /// What it is about.
+        /// The name in its value.
         name: String,
         /// The network.
         network: &'static str,
     },
-    /// A dimension that nobody knows.
+    /// A dimension without a size.
     #[error(
         "input `{input}`: dimension {name} is open: give `--dim NAME=N` if it has a name, else `--shape {input}=AxBxC`"
     )]
@@ -114,13 +174,13 @@ pub enum Error {
         /// The dimension.
         name: String,
     },
-    /// A shape that nobody knows.
+    /// An input without a shape.
     #[error("input `{input}`: the file does not say its shape: give `--shape {input}=AxBxC`")]
     OpenShape {
         /// The input.
         input: String,
     },
-    /// An input that must be known.
+    /// An input whose elements the import needs.
     #[error("{0}; here, `--input NAME=FILE.npy` gives one")]
     NeedsInput(Box<ImportError>),
     /// A tensor for no input.
@@ -128,7 +188,7 @@ pub enum Error {
         "--input {text}: no such input, or it has its elements already: expected NAME=FILE.npy with one of {known}"
     )]
     UnknownInput {
-        /// What was given.
+        /// The value of the option.
         text: String,
         /// The names there are.
         known: String,
@@ -148,7 +208,7 @@ pub enum Error {
     InputKind {
         /// The input.
         name: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// Standard output or a report cannot be written.
@@ -157,12 +217,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same error with the place where it happened.
+    /// Adds the place where the error happened.
     pub fn at(self, origin: impl Into<String>) -> Self {
         Error::At { origin: origin.into(), cause: Box::new(self) }
     }
 
-    /// 1 for a defect of Kiln, 2 for what the caller can mend.
+    /// 1 for a defect of Kiln, 2 for an error that the caller can mend.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::At { cause, .. } => cause.exit_code(),

@@ -9,14 +9,16 @@ use kiln_runtime::{Family, FamilyOptions, Kernel, Options, Runtime};
 use crate::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
+use crate::model::is_network;
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
 use crate::timing::{measure, show_ns};
 
 /// Measure a family of problems: `?` stands for the number that is free, as in "ip f32 mb?ic768oc3072 +bias"
 ///
-/// For each value: the first call, on general code; calls on general code; calls on the exact kernel that takes over; a kernel
-/// compiled for this value alone; and one for the next multiple of 32 on padded tensors, copies not counted.
+/// These times are printed for each value: `first`, the first call, on general code; `general`, later calls on general code; `hot`,
+/// calls on the exact kernel that takes over from it; `exact`, calls of a kernel compiled for this value alone; and `padded`, calls of
+/// a kernel for the next multiple of 32 on padded tensors, without the time that copying to and from these would take.
 #[derive(Debug, clap::Args)]
 pub struct FamilyArgs {
     /// The problem with `?` for the free number
@@ -24,16 +26,16 @@ pub struct FamilyArgs {
     pattern: Vec<String>,
     #[command(flatten)]
     target: TargetArgs,
-    /// The values
+    /// The values of the free number
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "7,64,128,200")]
     values: Vec<u64>,
-    /// The weights are constant: pack them before the calls
+    /// The weights are constant: pack them before the calls if the kernels can read packed weights
     #[arg(long)]
     packed: bool,
     /// Threads that large problems are divided among
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Measure each call for at least so many milliseconds
+    /// Measure each kind of call for at least N milliseconds
     #[arg(long, value_name = "N", default_value_t = 200)]
     min_ms: u64,
 }
@@ -43,11 +45,15 @@ const MULTIPLE: u64 = 32;
 
 /// Measures every value.
 pub fn family(args: &FamilyArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let pattern = args.pattern.join(" ");
+    if is_network(&pattern) {
+        return Err(Error::IsANetwork { network: pattern, command: "kiln model bench" });
+    }
     let runtime = args.target.runtime(args.threads)?;
     let max = args.values.iter().copied().max().unwrap_or(1);
     let options = FamilyOptions { constant_weights: args.packed, hot_calls: 0, max };
     let start = Instant::now();
-    let general = runtime.family(&args.pattern.join(" "), &options)?;
+    let general = runtime.family(&pattern, &options)?;
     let made = start.elapsed();
     let hot = runtime.family(general.pattern(), &FamilyOptions { hot_calls: 1, ..options })?;
     let stats = general.stats();
@@ -71,7 +77,7 @@ pub fn family(args: &FamilyArgs, out: &mut impl Write) -> Result<Verdict, Error>
         hot.settle();
         let exact = exact(&runtime, &problem, args.packed)?;
         let padded = exact_padded(&runtime, &general, n, args.packed)?;
-        // In turns, so that all see the same machine; the least of each.
+        // In turns, so that all run in the same state of the machine; the least time of each counts.
         let mut best = [f64::INFINITY; 4];
         for _ in 0..5 {
             let all = [

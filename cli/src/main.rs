@@ -1,6 +1,6 @@
 //! `kiln`: compile, run, dump, verify and bench tensor contractions of concrete shape, and whole networks of them.
 //!
-//! One file per subcommand; the other files are what they share. Exit codes: 0 for success, 1 when a check failed (or
+//! Each subcommand has a file; the other files are shared by several. Exit codes: 0 for success, 1 when a check failed (or
 //! Kiln itself did), 2 for bad usage or input.
 
 #![deny(unsafe_code)]
@@ -12,8 +12,10 @@ mod data;
 mod dump;
 mod error;
 mod family;
+mod kind;
 mod mark;
 mod model;
+mod output;
 mod pack;
 mod problems;
 mod run;
@@ -33,12 +35,12 @@ use clap::{Parser, Subcommand};
 
 use error::Error;
 
-/// Whether what a subcommand checks holds.
+/// The outcome of what a subcommand checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of it, or there was nothing to check.
+    /// All checks passed, or there were none.
     Passed,
-    /// Not all of it.
+    /// A check failed.
     Failed,
 }
 
@@ -105,10 +107,14 @@ fn main() -> ExitCode {
         Err(e) => {
             // Help goes to stdout and may meet a closed pipe: nobody is left to tell.
             let _ = e.print();
+            if let Some(tip) = other_command(&std::env::args().collect::<Vec<_>>()) {
+                let _ = writeln!(io::stderr(), "\n{tip}");
+            }
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    let mut out = io::stdout().lock();
+    // Without its lock, which a compiling thread takes for each verbose line.
+    let mut out = io::stdout();
     let result = match &cli.command {
         Command::Run(args) => run::run(args, &mut out),
         Command::Dump(args) => dump::dump(args, &mut out),
@@ -122,9 +128,10 @@ fn main() -> ExitCode {
     match result.and_then(|verdict| out.flush().map(|()| verdict).map_err(Error::Output)) {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::FAILURE,
-        // The reader has seen enough; but problems that were not verified have not passed.
+        // The reader has seen enough. What was not checked has not passed, though.
         Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => match cli.command {
             Command::Verify(_) => ExitCode::FAILURE,
+            Command::Model(model) if model.is_test() => ExitCode::FAILURE,
             _ => ExitCode::SUCCESS,
         },
         Err(e) => {
@@ -132,4 +139,18 @@ fn main() -> ExitCode {
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// Points from arguments that are wrong for problems to the same subcommand for networks, if they name a network, and the other
+/// way round.
+fn other_command(args: &[String]) -> Option<String> {
+    const SHARED: [&str; 3] = ["run", "dump", "bench"];
+    let subcommand = |at: usize| args.get(at).filter(|word| SHARED.contains(&word.as_str()));
+    if let Some(subcommand) = subcommand(1) {
+        let network = args[2..].iter().find(|word| model::is_network(word))?;
+        return Some(format!("`{network}` is a network: see `kiln model {subcommand} --help`"));
+    }
+    let subcommand = subcommand(2).filter(|_| args[1] == "model")?;
+    let word = args[3..].iter().find(|word| kiln_ir::problem::NAMES.contains(&word.as_str()))?;
+    Some(format!("`{word}` begins a problem: see `kiln {subcommand} --help`"))
 }

@@ -1,4 +1,4 @@
-//! Marks in the stream of system calls, by which an instruction counter finds the kernel in a process.
+//! System calls by which an instruction counter recognizes the calls of a kernel.
 //!
 //! A mark is `getpgid(MARK + n)`: harmless, for no process has such a number, and seen by an emulator or tracer. An even `n`
 //! begins a region and the next odd one ends it.
@@ -12,12 +12,12 @@ pub const ONE: Region = Region(0x10);
 /// The repeated calls.
 pub const REPEATED: Region = Region(0x12);
 
-/// A region that can be told from others.
+/// A region with marks of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Region(i32);
 
 impl Region {
-    /// What `work` returns; its execution is between the region's two marks.
+    /// Does `work` between the region's two marks.
     pub fn around<T>(self, work: impl FnOnce() -> T) -> T {
         mark(self.0);
         let result = work();

@@ -4,10 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use kiln_compiler::{Package, compile};
+use kiln_ir::Problem;
 use kiln_runtime::{Options, Pack, PackError, WeightsPack, pack};
 
 use crate::Verdict;
 use crate::error::Error;
+use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
 use crate::target::TargetArgs;
 
@@ -24,24 +26,24 @@ enum Command {
     List(ListArgs),
 }
 
-/// Compile problems for a target, any on any host, and write them to FILE, which is replaced as a whole
+/// Compile problems for a target, which need not be this machine, and write the kernels to FILE, which is replaced
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
-    /// The pack
+    /// The pack to write
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
     problems: ProblemArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Of which weights are constant: all problems, for kernels that read them packed
+    /// The weights are constant: kernels may read them packed
     #[arg(long)]
     packed: bool,
 }
 
-/// Check FILE and print what it has: for each kernel the length of its code, the code's hash and the problem
+/// Check FILE and print a line for each kernel: the bytes of its code, the code's hash and the problem
 ///
-/// Of a pack of weights, as `kiln model --pack` writes it, for each weights their length and their hash.
+/// For a pack of weights, which `kiln model --pack` writes, a line for each weight tensor: its bytes and its hash.
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// The pack
@@ -49,7 +51,7 @@ struct ListArgs {
     file: PathBuf,
 }
 
-/// Builds or lists.
+/// Builds or lists a pack.
 pub fn run(args: &PackArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     match &args.command {
         Command::Build(args) => build(args, out),
@@ -58,13 +60,17 @@ pub fn run(args: &PackArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let (problems, target) = (args.problems.load()?, args.target.resolve()?);
+    if let Some(text) = args.file.to_str().filter(|text| text.parse::<Problem>().is_ok()) {
+        return Err(Error::PackIsAProblem(text.into()));
+    }
+    let (problems, target) = (args.problems.load("kiln model run --pack FILE")?, args.target.resolve()?);
+    OutputFile::check(&args.file)?;
     let options = Options { constant_weights: args.packed, ..Options::default() };
     let package = |problem| compile(problem, &target, &options).map(|artifact| Package::of(&artifact, &options));
     let packages = problems.iter().map(package).collect::<Result<Vec<_>, _>>()?;
     let place = || args.file.display().to_string();
     pack::write(&args.file, &target, &packages).map_err(|e| Error::File(e).at(place()))?;
-    // What was written is what will be read.
+    // Read it back, as its users will.
     let pack = Pack::open(&args.file).map_err(|e| Error::Pack(e).at(place()))?;
     writeln!(out, "{}: {} kernels for {target}, {} bytes", place(), pack.len(), pack.bytes())?;
     Ok(Verdict::Passed)

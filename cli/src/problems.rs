@@ -1,4 +1,4 @@
-//! Where problems come from: the command line, a file with a tensor function, a list, standard input.
+//! The problems of a subcommand: from the command line, a file with a tensor function, a list, or standard input.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,19 +8,21 @@ use kiln_ir::fuse::fuse_single;
 use kiln_ir::{DType, DTypes, Func, Problem};
 
 use crate::error::Error;
+use crate::kind::FileKind;
+use crate::model::is_network;
 
 /// The problems of a subcommand.
 #[derive(Debug, clap::Args)]
 pub struct ProblemArgs {
-    /// A problem ("matmul f32 128x768:768x3072 +bias+relu"), a .kiln file with a func, or - to read standard input
-    #[arg(value_name = "PROBLEM", conflicts_with = "batch")]
+    /// A problem ("matmul f32 128x768:768x3072 +bias+relu"), a .kiln file with a tensor function, or - to read standard input
+    #[arg(value_name = "PROBLEM")]
     words: Vec<String>,
     /// Problems or .kiln files from FILE, one a line; `#` begins a comment; - is standard input
     #[arg(long, value_name = "FILE")]
     batch: Option<PathBuf>,
 }
 
-/// What completes a line that is a descriptor and no more, as in batch files of benchdnn.
+/// Options that complete a bare descriptor, which is a line of a batch file of benchdnn.
 #[derive(Debug, clap::Args)]
 pub struct BareArgs {
     /// The operation of bare descriptors, such as `12x128x64:12x64x128n"scores"`, `mb2ic3oc4` or
@@ -30,7 +32,7 @@ pub struct BareArgs {
     /// The element types of bare descriptors: f32, bf16, or SRC:WEIGHTS:DST
     #[arg(long, value_name = "DTYPES", default_value = "f32", requires = "op")]
     dtypes: DTypes,
-    /// What follows bare descriptors: "fpmath=bf16 +bias+relu"
+    /// The words after bare descriptors, such as "fpmath=bf16 +bias+relu"
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, requires = "op")]
     attributes: String,
 }
@@ -42,11 +44,24 @@ impl Default for BareArgs {
 }
 
 impl BareArgs {
-    /// The problem that `line` is, completed if it is bare.
+    /// Refuses an operation for a problem that says its own. The lines of a list may say theirs or not.
+    pub fn check(&self, problems: &ProblemArgs) -> Result<(), Error> {
+        let first = problems.words.first().and_then(|word| word.split_whitespace().next());
+        let says = first.filter(|word| kiln_ir::problem::NAMES.contains(word));
+        match (&self.op, says) {
+            (Some(op), Some(says)) => Err(Error::Contradiction {
+                option: format!("--op {op}"),
+                why: format!("but the problem says `{says}` already"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Parses a line, and completes it if it is bare.
     fn parse(&self, line: &str) -> Result<Problem, Error> {
         let first = line.split_whitespace().next().unwrap_or_default();
         match &self.op {
-            // A name may have spaces in it; the parser does without the name.
+            // The name at the end may have spaces in it, and the parser does not need it.
             Some(op) if !kiln_ir::problem::NAMES.contains(&first) => {
                 let descriptor = line.split("n\"").next().unwrap_or_default().trim_end_matches('_').trim_end();
                 Ok(format!("{op} {} {descriptor} {}", self.dtypes, self.attributes).parse()?)
@@ -59,25 +74,52 @@ impl BareArgs {
 const STANDARD_INPUT: &str = "standard input";
 
 impl ProblemArgs {
-    /// All problems, at least one; the first error otherwise.
-    pub fn load(&self) -> Result<Vec<Problem>, Error> {
-        self.load_with(&BareArgs::default())
+    /// All problems, at least one; the first error otherwise. `networks` is the command that does for networks what this one does
+    /// for problems.
+    pub fn load(&self, networks: &'static str) -> Result<Vec<Problem>, Error> {
+        self.load_with(&BareArgs::default(), networks)
     }
 
     /// [`load`](Self::load), with bare descriptors completed.
-    pub fn load_with(&self, bare: &BareArgs) -> Result<Vec<Problem>, Error> {
+    pub fn load_with(&self, bare: &BareArgs, networks: &'static str) -> Result<Vec<Problem>, Error> {
+        let is_network = |text: &String| match is_network(text) {
+            true => Err(Error::IsANetwork { network: text.clone(), command: networks }),
+            false => Ok(()),
+        };
         match (&self.words[..], &self.batch) {
             ([], None) => Err(Error::NoProblem),
+            (words, Some(_)) if !words.is_empty() => {
+                words.iter().try_for_each(is_network)?;
+                Err(Error::ProblemAndBatch(words.join(" ")))
+            }
             ([word], None) if word == "-" => standard_input(bare),
-            (words, None) => Ok(vec![one(&words.join(" "), Path::new(""), bare)?]),
+            (words, None) => {
+                let problem = one(&words.join(" "), Path::new(""), bare);
+                if problem.is_err() {
+                    words.iter().try_for_each(is_network)?;
+                }
+                problem.map(|problem| vec![problem])
+            }
             (_, Some(file)) if file == Path::new("-") => standard_input(bare),
             (_, Some(file)) => {
-                let origin = file.display().to_string();
-                let text = fs::read_to_string(file).map_err(|e| Error::File(e).at(&origin))?;
-                list(&origin, &text, file.parent().unwrap_or(Path::new("")), bare)
+                let path = file.display().to_string();
+                is_network(&path)?;
+                list(&path, &read(file, "a text file with one problem a line")?, parent(file), bare)
             }
         }
     }
+}
+
+/// The text of a file; `expected` describes the file for the error if it has another format.
+fn read(path: &Path, expected: &str) -> Result<String, Error> {
+    if let Some(kind @ (FileKind::Magic(_) | FileKind::Folder)) = FileKind::of(path) {
+        return Err(Error::IsAFile { path: path.display().to_string(), kind, expected: expected.into() });
+    }
+    fs::read_to_string(path).map_err(|e| Error::File(e).at(path.display().to_string()))
+}
+
+fn parent(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }
 
 fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
@@ -88,12 +130,25 @@ fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
 /// A problem string, or the path of a `.kiln` file relative to `folder`.
 fn one(text: &str, folder: &Path, bare: &BareArgs) -> Result<Problem, Error> {
     if !text.ends_with(".kiln") {
-        return bare.parse(text);
+        return bare.parse(text).map_err(|e| file_error(text, folder).unwrap_or(e));
     }
     let path = folder.join(text);
-    let in_file = |e: Error| e.at(path.display().to_string());
-    let source = fs::read_to_string(&path).map_err(|e| in_file(Error::File(e)))?;
-    func(&source).map_err(in_file)
+    let source = read(&path, "a text file with a tensor function")?;
+    func(&source).map_err(|e| e.at(path.display().to_string()))
+}
+
+/// The error for a text that is no problem but the path of a file.
+fn file_error(text: &str, folder: &Path) -> Option<Error> {
+    let kind = FileKind::of(&folder.join(text))?;
+    let expected = match kind {
+        FileKind::Text => {
+            format!(
+                "a problem; `--batch {text}` reads a problem from each line, and a file with a function ends in .kiln"
+            )
+        }
+        _ => "a problem, such as \"matmul f32 128x768:768x3072 +bias+relu\", or a .kiln file".into(),
+    };
+    Some(Error::IsAFile { path: text.into(), kind, expected })
 }
 
 fn func(source: &str) -> Result<Problem, Error> {
@@ -107,7 +162,7 @@ fn list(origin: &str, text: &str, folder: &Path, bare: &BareArgs) -> Result<Vec<
     let is_option = |(l, _): &(&str, usize)| l.starts_with("--");
     let (options, lines): (Vec<_>, Vec<_>) = lines.partition(is_option);
     for (line, at) in options {
-        // Nobody may be listening.
+        // Standard error may be closed.
         let _ = writeln!(io::stderr(), "{origin}:{at}: skipped `{line}`: options in lists are not read");
     }
     match lines.first() {

@@ -13,6 +13,7 @@ use crate::check::compare;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::mark;
+use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
@@ -21,19 +22,19 @@ use crate::unchecked::Unchecked;
 
 /// Compile a problem, run it on data, check the result against an f64 reference, and time it
 ///
-/// Operands come from .npy files (C order, dimensions as they lie in memory; f32, for bf16 operands also their bits as uint16); a
-/// missing one is filled from the seed. Exits with 1 if the result is further from the reference than the roundings of sums and
-/// post-ops explain.
+/// Operands are read from .npy files in C order, with their dimensions in the order they have in memory. Elements are f32; a bf16
+/// operand may also be given as uint16, with the bits of its elements. Operands without a file are filled from the seed. The exit
+/// code is 1 if the result is further from the reference than the roundings of sums and post-ops can explain.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
     problems: ProblemArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Left operand, of shape (M, K)
+    /// The left operand, the source: (M, K) for a matmul
     #[arg(long, value_name = "FILE.npy")]
     lhs: Option<PathBuf>,
-    /// Right operand, of shape (K, N)
+    /// The right operand, the weights: (K, N) for a matmul
     #[arg(long, value_name = "FILE.npy")]
     rhs: Option<PathBuf>,
     /// The first bias, of shape (N,) with +bias
@@ -42,32 +43,33 @@ pub struct RunArgs {
     /// The tensor of the first +add
     #[arg(long, value_name = "FILE.npy")]
     residual: Option<PathBuf>,
-    /// Any operand by name, such as bias2, add or mul; dst is what a problem with beta=1 adds to
+    /// An operand by its name, such as bias2, add or mul, or dst, to which a problem with beta=1 adds
     #[arg(long = "operand", value_name = "NAME=FILE.npy", value_parser = named_file)]
     operands: Vec<(String, PathBuf)>,
-    /// Write the result, of shape (M, N), here
+    /// Write the result to this file: (M, N) for a matmul
     #[arg(long, value_name = "FILE.npy")]
     dst: Option<PathBuf>,
-    /// Fills operands without a file: reals in [-1, 1)
+    /// The seed of the reals in [-1, 1) that fill operands without a file
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
     /// Threads that a large problem is divided among
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Time N calls in a row [default: as many as a tenth of a second takes; 2 with --mark]
+    /// Time N calls in a row [default: as many as fit in a tenth of a second, or 2 with --mark]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: Option<u64>,
-    /// Bracket one call of the bare kernel, then the repeated ones, with marker system calls for an instruction counter:
-    /// getpgid(0x4d410000 + n) with n = 0x10, 0x11 and 0x12, 0x13. One thread only
+    /// Make system calls that an instruction counter recognizes, around one call of the kernel and around the repeated calls:
+    /// getpgid(0x4d410000 + n), where n is 0x10 before and 0x11 after the one, 0x12 before and 0x13 after the others. Calls are
+    /// not checked and use one thread
     #[arg(long)]
     mark: bool,
     /// Use this schedule, as `kiln dump --stage schedule` prints it, instead of the cost model's
     #[arg(long, value_name = "TEXT")]
     schedule: Option<Schedule>,
-    /// The weights are constant: pack them before the call, where the kernel then reads them so
+    /// The weights are constant: pack them before the call if the kernel can read packed weights
     #[arg(long)]
     packed: bool,
-    /// Do not compare with the reference, which takes long where an emulator counts instructions
+    /// Do not compare the result with the reference, which takes long under an instruction counter
     #[arg(long, requires = "mark")]
     no_check: bool,
 }
@@ -82,15 +84,21 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs every problem.
 pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let problems = args.problems.load()?;
+    let problems = args.problems.load("kiln model run")?;
     args.check_files(&problems)?;
+    if args.mark && args.threads > 1 {
+        let why = "but marks are around calls on one thread".into();
+        return Err(Error::Contradiction { option: format!("--threads {}", args.threads), why });
+    }
+    let mut dst = args.dst.as_deref().map(OutputFile::check).transpose()?;
     let runtime = args.target.runtime(args.threads)?;
     let mut verdict = Verdict::Passed;
+    // If there is one, there is one problem.
     for (i, problem) in problems.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
         }
-        if args.one(problem, &runtime, out)? == Verdict::Failed {
+        if args.one(problem, &runtime, dst.take(), out)? == Verdict::Failed {
             verdict = Verdict::Failed;
         }
     }
@@ -107,8 +115,15 @@ impl RunArgs {
         options.chain(named).collect()
     }
 
-    /// Whether the tensor files make sense for the problems.
+    /// Refuses tensor files that the problems have no operand for, and two for one operand.
     fn check_files(&self, problems: &[Problem]) -> Result<(), Error> {
+        let files = self.files();
+        for (at, (option, name, _)) in files.iter().enumerate() {
+            if let Some((other, ..)) = files[..at].iter().find(|(_, other, _)| other == name) {
+                let why = format!("but --{other} gives `{name}` a file already");
+                return Err(Error::Contradiction { option: format!("--{option}"), why });
+            }
+        }
         let written = self.dst.as_ref().map(|file| ("dst".to_owned(), "dst", file));
         for (option, name, _) in self.files().into_iter().chain(written) {
             let [problem] = problems else { return Err(Error::OneProblem { option, count: problems.len() }) };
@@ -130,8 +145,14 @@ impl RunArgs {
         Ok(())
     }
 
-    fn one(&self, problem: &Problem, runtime: &Runtime, out: &mut impl Write) -> Result<Verdict, Error> {
-        // Operands first: a bad file is told before anything is compiled.
+    fn one(
+        &self,
+        problem: &Problem,
+        runtime: &Runtime,
+        dst: Option<OutputFile>,
+        out: &mut impl Write,
+    ) -> Result<Verdict, Error> {
+        // Operands first, so that a bad file is reported before anything is compiled.
         let mut tensors = self.tensors(problem)?;
         let options = Options { schedule: self.schedule.clone(), constant_weights: self.packed, ..Options::default() };
         let kernel = runtime.kernel_with(problem, &options)?;
@@ -154,8 +175,8 @@ impl RunArgs {
         }
 
         kernel.run(tensors.args())?;
-        if let Some(path) = &self.dst {
-            kiln_npy::write(path, &tensors.dst.operand, &tensors.dst.values.to_f32())?;
+        if let Some(file) = dst {
+            file.write(|mut out| kiln_npy::write_to(&mut out, &tensors.dst.operand, &tensors.dst.values.to_f32()))?;
         }
         let found = (!self.no_check).then(|| compare(kernel.problem(), &tensors, Sums::Rounded));
 

@@ -1,9 +1,9 @@
-//! Smaller problems that behave like large ones, for emulators.
+//! Smaller problems with the same tails and borders as large ones, for emulators.
 
 use kiln_ir::op::{Convolution, convolution::Spatial};
 use kiln_ir::{Op, Problem, ProblemError, Role};
 
-/// Dimensions keep what is left of them after whole multiples of this: tails of tiles and vectors stay what they are.
+/// Dimensions keep their remainder modulo this, so that tails of tiles and vectors stay as they are.
 const MODULUS: u64 = 64;
 /// Batches are halved down to this.
 const LEAST_BATCH: u64 = 3;
@@ -29,8 +29,8 @@ fn with_descriptor(problem: &Problem, descriptor: &str) -> Result<Problem, Probl
 }
 
 /// `problem`, with its largest dimensions halved until it has at most `max_macs` multiply-adds, or none is left to halve.
-/// Dimensions of matrices and channels keep their residue modulo [`MODULUS`]; a convolution keeps its kernel and what surrounds the
-/// input; types, orders in memory and the epilogue stay.
+/// Dimensions of matrices and channels keep their remainder modulo [`MODULUS`]; a convolution keeps its kernel and padding; types,
+/// layouts and the epilogue stay.
 pub fn scale(problem: &Problem, max_macs: u64) -> Result<Problem, ProblemError> {
     let mut dims = Dims::of(problem);
     let mut scaled = problem.clone();
@@ -66,7 +66,7 @@ impl Dims {
         }
     }
 
-    /// Whether there was one that could become smaller.
+    /// Halves the largest dimension that can be halved; false if there is none.
     fn halve_largest(&mut self) -> bool {
         let (batch, matrix): (&mut [_], &mut [u64]) = match self {
             Self::Matmul { batch, matrix } => (batch, matrix),
@@ -103,13 +103,13 @@ impl Dims {
     }
 }
 
-/// About half, with the same residue.
+/// About half of `d`, with the same remainder.
 fn halved(d: u64) -> u64 {
     (d - 1) / MODULUS / 2 * MODULUS + (d - 1) % MODULUS + 1
 }
 
-/// Halves the batch, the groups, the channels of a group or the largest output, whatever is largest; the input around the outputs
-/// that go goes with them, so that what surrounds the rest stays.
+/// Halves the largest of the batch, the groups, the channels of a group and the largest output; false if none can be halved. With
+/// outputs goes the input that they read, so that the padding of the others stays as it is.
 fn halve_convolution(shape: &mut Convolution) -> bool {
     let Convolution { g, mb, ic, oc, .. } = *shape;
     let (ic, oc) = (ic / g, oc / g);
@@ -140,7 +140,7 @@ fn halve_convolution(shape: &mut Convolution) -> bool {
     smaller.map(|s| *shape = s).is_ok()
 }
 
-/// Half of the outputs of a spatial dimension, at least [`LEAST_OUTPUTS`], and the input that is left then.
+/// Half of the outputs of a spatial dimension, at least [`LEAST_OUTPUTS`], and the input that they need.
 fn fewer_outputs(s: &Spatial) -> (u64, u64) {
     let fewer = s.output.div_ceil(2).max(LEAST_OUTPUTS).min(s.output);
     (fewer, s.input.saturating_sub((s.output - fewer) * s.stride))

@@ -3,7 +3,7 @@
 use kiln_compiler::Target;
 use kiln_runtime::{Runtime, RuntimeBuilder, RuntimeError};
 
-/// What is compiled for.
+/// The target of a subcommand.
 #[derive(Debug, clap::Args)]
 pub struct TargetArgs {
     /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2 [default: this machine]
@@ -25,7 +25,7 @@ impl TargetArgs {
         }
     }
 
-    /// The target itself: any that was asked for, else this machine's.
+    /// The target that was asked for, or else this machine's.
     pub fn resolve(&self) -> Result<Target, RuntimeError> {
         match &self.target {
             Some(target) => Ok(target.clone()),

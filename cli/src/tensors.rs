@@ -106,9 +106,9 @@ impl Values {
 /// An operand and its elements.
 #[derive(Debug)]
 pub struct Tensor {
-    /// What it is.
+    /// The operand.
     pub operand: Operand,
-    /// What it holds.
+    /// Its elements.
     pub values: Values,
 }
 
@@ -119,7 +119,7 @@ pub struct Tensors {
     pub inputs: Vec<Tensor>,
     /// The result.
     pub dst: Tensor,
-    /// What the result holds before a call, where the problem adds to it.
+    /// The elements of the result before a call, if the problem adds to them.
     before: Option<Vec<f32>>,
     packed: Option<PackedWeights>,
 }
@@ -146,12 +146,12 @@ impl Tensors {
         Ok(Self { inputs, dst, before, packed: None })
     }
 
-    /// Fills what is read with [`data::reals`].
+    /// Fills the tensors that a kernel reads with [`data::reals`].
     pub fn fill_reals(&mut self, seed: u64) {
         self.fill(|role| Box::new(data::reals(seed, role)));
     }
 
-    /// Fills what is read with [`Integers`].
+    /// Fills the tensors that a kernel reads with [`Integers`].
     pub fn fill_integers(&mut self, seed: u64, integers: Integers) {
         self.fill(|role| Box::new(integers.stream(seed, role)));
     }
@@ -168,15 +168,15 @@ impl Tensors {
         self.reset();
     }
 
-    /// What the result holds now is what it holds before a call, for problems that add to it.
+    /// Takes the present elements of the result as those before a call, for problems that add to them.
     pub fn keep_dst(&mut self) {
         if let Some(before) = &mut self.before {
             *before = self.dst.values.to_f32().into_owned();
         }
     }
 
-    /// Makes the result what it is before a call: what the problem adds to, or NaN, so that an element that a kernel forgets,
-    /// or reads, shows.
+    /// Gives the result the elements that it has before a call: those that the problem adds to, or else NaN, which shows if a kernel
+    /// reads an element or does not write it.
     pub fn reset(&mut self) {
         match &self.before {
             Some(before) => self.dst.values.fill_from(before.iter().copied()),
@@ -184,7 +184,7 @@ impl Tensors {
         }
     }
 
-    /// Packs the weights as `kernel` reads them, if it reads packed ones; the bytes that takes.
+    /// Packs the weights as `kernel` reads them, and gives their bytes; `None` if it does not read packed weights.
     pub fn pack(&mut self, kernel: &Kernel) -> Result<Option<usize>, RuntimeError> {
         self.packed = None;
         if kernel.weights_layout().is_some() {
@@ -193,7 +193,7 @@ impl Tensors {
         Ok(self.packed.as_ref().map(PackedWeights::bytes))
     }
 
-    /// Packs the weights as a family reads them, if it reads packed ones.
+    /// Packs the weights as a family reads them, if it reads packed weights.
     pub fn pack_for(&mut self, family: &Family) -> Result<(), RuntimeError> {
         self.packed = match family.weights_layout() {
             Some(_) => Some(family.pack_weights(self.inputs[1].values.input())?),
@@ -232,8 +232,8 @@ fn args<'a>(inputs: &'a [Tensor], weights: Input<'a>, dst: &'a mut Tensor) -> Ar
     inputs[2..].iter().fold(args, |args, t| args.operand(t.values.input()))
 }
 
-/// Bytes that the machine can give without swapping, where it tells. Asking the allocator is not enough: it promises what
-/// the operating system later kills the process for.
+/// The bytes that the machine can give without swapping; `None` if it does not say. The allocator is not asked: it promises memory
+/// that the operating system does not have, and the process is killed when it uses that.
 fn available_memory() -> Option<u64> {
     mem_available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }

@@ -6,17 +6,17 @@ use kiln_runtime::RuntimeError;
 
 use crate::counter::Cycles;
 
-/// Calls between two looks at the clock take at least this long, so that looking does not count.
+/// The least time of a batch of calls, between two readings of the clock, so that reading it adds nothing to speak of.
 const BATCH: Duration = Duration::from_micros(100);
 /// The fewest samples a median is taken of.
 const SAMPLES: usize = 5;
 
-/// What a call costs.
+/// The cost of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Median nanoseconds.
     pub ns: f64,
-    /// Median user cycles, where they can be counted.
+    /// Median user cycles; `None` if they cannot be counted.
     pub cycles: Option<f64>,
 }
 
@@ -43,7 +43,7 @@ pub fn measure(
     Ok(Cost { ns: median(&mut times).unwrap_or(0.0), cycles: median(&mut counts) })
 }
 
-/// How many calls take [`BATCH`].
+/// The number of calls that take [`BATCH`].
 fn batch(call: &mut impl FnMut() -> Result<(), RuntimeError>) -> Result<u32, RuntimeError> {
     let mut batch = 1;
     loop {
@@ -58,7 +58,7 @@ fn batch(call: &mut impl FnMut() -> Result<(), RuntimeError>) -> Result<u32, Run
     }
 }
 
-/// The median; sorts. `None` of nothing.
+/// The median, or `None` without values. Sorts the values.
 pub fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let mid = values.len() / 2;
@@ -69,7 +69,7 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     }
 }
 
-/// A time with a unit that suits it.
+/// A time as text, in the unit that suits it.
 pub fn show_ns(ns: f64) -> String {
     match ns {
         ns if ns < 1e3 => format!("{ns:.1} ns"),

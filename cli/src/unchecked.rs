@@ -6,14 +6,14 @@ use kiln_runtime::{Kernel, Pointers, RuntimeError};
 
 use crate::tensors::Tensors;
 
-/// A kernel with the arguments it was checked for, on the thread that made it.
+/// A kernel with arguments that were checked, on the thread that checked them.
 pub struct Unchecked<'a> {
     kernel: &'a Kernel,
     pointers: Pointers<'a>,
 }
 
 impl<'a> Unchecked<'a> {
-    /// Checks by a first, checked call.
+    /// Checks the arguments by a first, checked call.
     pub fn new(kernel: &'a Kernel, tensors: &'a mut Tensors) -> Result<Self, RuntimeError> {
         kernel.run_serial(tensors.args())?;
         Ok(Self { kernel, pointers: kernel.pointers(tensors.args())? })

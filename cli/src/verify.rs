@@ -15,14 +15,14 @@ use crate::scale::{cut_batch, scale};
 use crate::target::{TargetArgs, threads};
 use crate::tensors::Tensors;
 
-/// Check problems against an f64 reference: one line each, then the totals
+/// Check problems against an f64 reference: print one line for each, then the totals
 ///
-/// First on small integers, whose sums are exact: as long as no post-op rounds, the results must be equal. Then on reals in
-/// [-1, 1): each element must be within the bound that follows from the roundings of sums and post-ops. The result is full of
-/// NaN before each call, or with beta=1 of data. With several threads, the result must also be that of one thread bit for bit.
-/// Exits with 1 unless every problem passed.
+/// Each kernel is called twice. The first call is on small integers, whose sums are exact: if no post-op rounds, the result must equal
+/// the reference. The second is on reals in [-1, 1): each element must be within the bound that follows from the roundings of sums
+/// and post-ops. Before a call the result is filled with NaN, or, for beta=1, with data. With several threads, the result must also
+/// equal that of one thread bit for bit. The exit code is 1 unless every problem passed.
 ///
-/// Lists may be batch files of benchdnn: --op completes lines that are a bare descriptor; lines that begin with -- are skipped.
+/// Lists may be batch files of benchdnn: --op completes lines that are a bare descriptor, and lines that begin with -- are skipped.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -31,29 +31,31 @@ pub struct VerifyArgs {
     bare: BareArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Fills the operands
+    /// The seed of the operands' data
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
     /// Threads that large problems are divided among
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Halve the largest dimensions of larger problems, keeping them modulo 64, and batches: for emulators
+    /// Shrink problems of more than N multiply-adds, for emulators: their batches and largest dimensions are halved, and
+    /// dimensions keep their remainder modulo 64
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_macs: Option<u64>,
-    /// Cut larger batches to N: images, rows of inner products, the outermost dimension of batched products
+    /// Cut larger batches to N: images, rows of inner products, or the outermost dimension of batched products
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_mb: Option<u64>,
-    /// The weights are constant: pack them before the call, where kernels read them so, which must then refuse others
+    /// The weights are constant: pack them before the call if the kernel can read packed weights, and check that it refuses
+    /// others
     #[arg(long)]
     packed: bool,
 }
 
-/// What became of a problem.
+/// The outcome of one problem.
 enum Outcome {
     Passed,
-    /// What is wrong.
+    /// With a description of what is wrong.
     Failed(String),
-    /// Why there is no kernel.
+    /// With the reason why there is no kernel.
     Unimplemented(String),
 }
 
@@ -67,7 +69,8 @@ struct Totals {
 
 /// Verifies every problem.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let problems = args.problems.load_with(&args.bare)?;
+    args.bare.check(&args.problems)?;
+    let problems = args.problems.load_with(&args.bare, "kiln model bench --check")?;
     let runtime = args.target.runtime(args.threads)?;
     let target = runtime.target();
     let mut totals = Totals::default();
@@ -142,7 +145,7 @@ impl VerifyArgs {
         Ok(Outcome::Passed)
     }
 
-    /// What is wrong with the kernel on one thread. The tensors then hold its result for reals.
+    /// Checks the kernel on one thread and describes what is wrong, if anything is. The tensors then hold its result for reals.
     fn wrong(&self, kernel: &Kernel, tensors: &mut Tensors) -> Result<Option<String>, Error> {
         let [.., k] = kernel.problem().extents();
         for (data, sums) in [("integer", Sums::Exact), ("real", Sums::Rounded)] {
@@ -163,7 +166,7 @@ impl VerifyArgs {
     }
 }
 
-/// Whether a kernel of packed weights refuses others.
+/// True if a kernel of packed weights refuses others.
 fn is_refused(kernel: &Kernel, tensors: &mut Tensors) -> Result<bool, Error> {
     match kernel.run_serial(tensors.args_in_place()) {
         Err(RuntimeError::Weights { .. }) => Ok(true),

@@ -1,4 +1,4 @@
-//! `kiln warm`: what a program that embeds Kiln waits for when it starts, and at each call afterwards.
+//! `kiln warm`: how long a program that embeds Kiln waits for kernels when it starts, and at each call afterwards.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use crate::problems::ProblemArgs;
 use crate::target::{TargetArgs, threads};
 use crate::timing::{measure, median, show_ns};
 
-/// How long hits are counted.
+/// The time for which look-ups are repeated.
 const HITS: Duration = Duration::from_millis(200);
 
-/// Get kernels for a list of problems as a new process does, and measure that and finding them again
+/// Measure how long a new process takes to get kernels for problems, and to find them again in its cache
 ///
-/// The first list is compiled, or taken from packs, once: run the command again for another sample. Hits are counted on one
-/// thread and on two at once, each thread asking for all problems in turn.
+/// Kernels are compiled, or taken from packs, once: run the command again for another sample. Finding them is then measured on one
+/// thread, and on two at once that each ask for all problems in turn.
 #[derive(Debug, clap::Args)]
 pub struct WarmArgs {
     #[command(flatten)]
@@ -32,19 +32,19 @@ pub struct WarmArgs {
     /// Threads that compile
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Take kernels from FILE instead of compiling them; several times for several
+    /// Take kernels from FILE instead of compiling them; may be given several times
     #[arg(long, value_name = "FILE")]
     pack: Vec<PathBuf>,
-    /// Keep kernels in DIR for other processes, and take them from there
+    /// Take kernels from DIR, and keep those that are compiled there for other processes
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// The weights are constant and may be packed
+    /// The weights are constant: kernels may read them packed
     #[arg(long)]
     packed: bool,
-    /// Tell of each problem as it is done
+    /// Print each problem to standard error when its kernel is ready
     #[arg(long)]
     progress: bool,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -73,7 +73,7 @@ struct Report {
 pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let options = Options { constant_weights: args.packed, ..Options::default() };
     let requests: Vec<(Problem, Options)> =
-        args.problems.load()?.into_iter().map(|problem| (problem, options.clone())).collect();
+        args.problems.load("kiln model bench")?.into_iter().map(|problem| (problem, options.clone())).collect();
     let start = Instant::now();
     let mut builder = args.target.builder().threads(args.threads);
     builder = args.pack.iter().fold(builder, |builder, file| builder.pack(file));
@@ -82,7 +82,7 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let built = Instant::now();
     let errors = runtime.warm(&requests, |p| {
         if args.progress {
-            // Nobody may be listening.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{}/{} {}", p.done, p.of, p.problem);
         }
     });
@@ -144,7 +144,7 @@ fn rate(runtime: &Runtime, requests: &[(Problem, Options)], threads: usize) -> f
         let begin = Instant::now();
         for _ in 0..turns {
             for (problem, options) in requests {
-                // What was found before is there.
+                // It was found before.
                 drop(runtime.kernel_with(problem, options));
             }
         }

@@ -75,7 +75,7 @@ impl From<RuntimeError> for Refusal {
     }
 }
 
-/// What is called again and again.
+/// A kernel or a network that is called repeatedly.
 enum Prepared {
     Kernel { kernel: Arc<Kernel>, tensors: Box<Tensors> },
     Network(Box<Called>),
@@ -180,7 +180,7 @@ fn ready(
     Ok((Prepared::Kernel { kernel, tensors: Box::new(tensors) }, answer))
 }
 
-/// The sum that tells results apart.
+/// A weighted sum, by which results are compared.
 fn checksum(elements: impl Iterator<Item = f64>) -> f64 {
     elements.enumerate().map(|(i, v)| v * (i % 61 + 1) as f64).sum()
 }
@@ -196,7 +196,7 @@ fn answer(create: Time, first: Time, again: Option<Time>, sum: f64) -> String {
     answer + &format!(" sum={sum:?}")
 }
 
-/// Where each element of a tensor is in memory, the last dimension fastest.
+/// The place of each element of a tensor in memory, in row-major order of the elements.
 fn places(operand: &Operand) -> Vec<usize> {
     let strides = operand.strides();
     operand.shape.iter().zip(strides).fold(vec![0], |all, (extent, stride)| {
@@ -204,7 +204,7 @@ fn places(operand: &Operand) -> Vec<usize> {
     })
 }
 
-/// Time and cycles, part by part.
+/// A stopwatch for the parts of a preparation.
 struct Lap<'a> {
     cycles: &'a mut Cycles,
     since: (Instant, Option<u64>),
@@ -224,7 +224,7 @@ impl<'a> Lap<'a> {
     }
 }
 
-/// -1 stands for what is not counted.
+/// The difference of two counts, or -1 if there are none.
 fn difference(before: Option<u64>, after: Option<u64>) -> i64 {
     before.zip(after).map_or(-1, |(before, after)| after as i64 - before as i64)
 }
@@ -246,9 +246,9 @@ fn time(
     }
 }
 
-/// Calls for at least `want` nanoseconds; few looks at the clock, the counters only before and after.
+/// Calls for at least `want` nanoseconds. The clock is read seldom, and the counters only before and after.
 fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Result<(), E>) -> Result<String, E> {
-    // Wakes threads and refills caches.
+    // A first call wakes threads and fills caches.
     call()?;
     let (mut calls, mut batch) = (0, 1);
     let start = Instant::now();
@@ -262,7 +262,7 @@ fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Resul
         if elapsed >= want {
             break elapsed;
         }
-        // At most doubles, and aims at the end.
+        // At most as many calls as before, and no more than are expected to be left.
         let left = u128::from(calls) * u128::from(want - elapsed) / u128::from(elapsed + 1);
         batch = u64::try_from(left).unwrap_or(calls).clamp(1, calls);
     };

@@ -11,13 +11,13 @@ mod tensor;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_ir::{DType, Operand};
 use py_literal::Value;
 
-pub use tensor::{read_tensor, read_tensor_from, write_tensor, write_tensor_to};
+pub use tensor::{read_tensor, read_tensor_from, write_tensor_to};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
@@ -138,16 +138,6 @@ pub fn read(path: &Path, operand: &Operand, put: impl FnMut(usize, f32)) -> Resu
         .map_err(NpyErrorKind::from)
         .and_then(|file| read_from(&mut BufReader::new(file), operand, put))
         .map_err(|cause| NpyError { path: path.into(), cause })
-}
-
-/// Writes `values` as `operand` to a file, in f32.
-pub fn write(path: &Path, operand: &Operand, values: &[f32]) -> Result<(), NpyError> {
-    let write = || {
-        let mut out = BufWriter::new(File::create(path)?);
-        write_to(&mut out, operand, values)?;
-        out.flush()
-    };
-    write().map_err(|e| NpyError { path: path.into(), cause: e.into() })
 }
 
 /// Reads `operand` and calls `put` with the place and value of each element.

@@ -1,7 +1,7 @@
 //! Tensors of any shape and type of elements.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use kiln_ir::func::{ElementType, Tensor, TensorType};
@@ -68,17 +68,6 @@ pub fn read_tensor_from(r: &mut impl Read) -> Result<Tensor, NpyErrorKind> {
         data.iter_mut().for_each(|b| *b = u8::from(*b != 0));
     }
     Ok(Tensor::new(ty, data).expect("as many bytes as the type takes"))
-}
-
-/// Writes a tensor to a file, which is replaced.
-pub fn write_tensor(path: impl AsRef<Path>, tensor: &Tensor) -> Result<(), NpyError> {
-    let path = path.as_ref();
-    let write = || {
-        let mut out = BufWriter::new(File::create(path)?);
-        write_tensor_to(&mut out, tensor)?;
-        out.flush()
-    };
-    write().map_err(|e: io::Error| NpyError { path: path.into(), cause: e.into() })
 }
 
 /// Writes a tensor.

@@ -9,6 +9,7 @@
 //! problem, milliseconds. The problem is Kiln's own canonical string, which holds no comma.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,9 +75,9 @@ impl Verbose {
         self.error || self.create || self.exec || self.dispatch
     }
 
-    /// Lines to standard output.
+    /// Lines to standard output. A reader who has gone away does not end the program.
     pub(crate) fn standard_output() -> Sink {
-        Arc::new(|line| println!("{line}"))
+        Arc::new(|line| drop(writeln!(io::stdout(), "{line}")))
     }
 
     /// A creation or an execution.

@@ -1,4 +1,4 @@
-//! `kiln model bench`: what a network costs, and how far its results are from a reference.
+//! `kiln model bench`: the time and memory that a network takes, and how far its results are from a reference.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,10 +18,10 @@ use crate::timing::{median, show_ns};
 
 /// The fewest samples that a median is taken of.
 const SAMPLES: usize = 3;
-/// Runs of which the time of each step is taken.
+/// Runs in which the time of each step is measured.
 const STEP_RUNS: usize = 3;
 
-/// Measure a network: latency, throughput, memory, time to the first result, and errors against a reference
+/// Measure a network: latency, throughput, memory, time to the first result, and error against a reference
 ///
 /// Built-in networks have pseudo-random weights: their speed means something, what they predict does not.
 #[derive(Debug, clap::Args)]
@@ -35,13 +35,13 @@ pub struct BenchArgs {
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 1)]
     warm: u64,
-    /// Run for at least so many milliseconds
+    /// Run for at least N milliseconds
     #[arg(long, value_name = "N", default_value_t = 1000)]
     min_ms: u64,
-    /// Run so many times instead
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Run exactly N times instead
+    #[arg(long, value_name = "N", conflicts_with = "min_ms", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: Option<u64>,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -65,7 +65,7 @@ struct Report {
     steps: usize,
     kernels: usize,
     kernels_unpacked: u64,
-    /// Packed weights, and those of them that a pack had.
+    /// Packed weights, and how many of them came from a pack.
     weights: usize,
     weights_of_pack: usize,
     load_ns: f64,
@@ -80,13 +80,13 @@ struct Report {
     arena_peak_bytes: usize,
     /// Packed weights, constants, arena and code.
     planned_bytes: usize,
-    /// The most that the process had, of the operating system's count.
+    /// The most memory that the process had, as the operating system counts it.
     resident_peak_bytes: Option<u64>,
     shares: Vec<Share>,
     check: Option<Checked>,
 }
 
-/// What operations of one kind take.
+/// The time that operations of one kind take.
 #[derive(Debug, Serialize)]
 struct Share {
     code: &'static str,
@@ -96,13 +96,14 @@ struct Share {
     share: f64,
 }
 
-/// Measures.
+/// Measures a network.
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let mut loaded = args.network.load()?;
     let bound = loaded.take()?;
     let compiled = args.compile.compile(bound)?;
     let network = &compiled.network;
     let inputs = &loaded.inputs;
+    let reference = args.check.reference(&loaded, &compiled)?;
     let start = Instant::now();
     let results = network.run(inputs)?;
     let first = start.elapsed();
@@ -113,7 +114,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let shares = shares(network.steps(), &step_times(network, inputs, STEP_RUNS)?);
     // Before the reference, which takes memory of its own.
     let resident_peak_bytes = resident::peak();
-    let check = args.check.check(&args.compile, &loaded, &compiled, &results)?;
+    let check = args.check.check(reference, &args.compile, &loaded, &compiled, &results)?;
 
     let latency_ns = median(&mut times).unwrap_or(0.0);
     let memory = network.memory();
@@ -162,7 +163,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 impl BenchArgs {
-    /// Nanoseconds of each run.
+    /// The nanoseconds that each run takes.
     fn times(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Vec<f64>, Error> {
         let mut times = vec![];
         let start = Instant::now();
@@ -179,7 +180,7 @@ impl BenchArgs {
     }
 }
 
-/// The word of a kind of code.
+/// The word for a kind of code.
 pub fn code_word(code: Code) -> &'static str {
     match code {
         Code::Kernel => "kernel",
@@ -188,12 +189,12 @@ pub fn code_word(code: Code) -> &'static str {
     }
 }
 
-/// The word of a step's operation: of a kernel, its problem's.
+/// The word for a step's operation; for a kernel, that of its problem.
 pub fn op_word(step: &StepInfo<'_>) -> &'static str {
     step.kernel.map_or(step.op.name(), |kernel| kernel.problem().op().name())
 }
 
-/// What each kind of operation takes, the largest first.
+/// The time that each kind of operation takes, the largest first.
 fn shares<'a>(steps: impl Iterator<Item = StepInfo<'a>>, times: &[Vec<f64>]) -> Vec<Share> {
     let mut kinds: BTreeMap<(&'static str, &'static str), (usize, f64)> = BTreeMap::new();
     for (step, times) in steps.zip(times) {

@@ -1,4 +1,4 @@
-//! Networks compiled, with kernels and weights from packs or into them.
+//! Compiling a network, with kernels and weights from packs or into them.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,10 @@ use kiln_runtime::{PackError, Runtime, WeightsPack, pack};
 
 use super::network::is_file;
 use crate::error::Error;
+use crate::output::OutputFile;
 use crate::target::{TargetArgs, threads};
 
-/// How a network is compiled.
+/// Options for compiling a network.
 #[derive(Debug, clap::Args)]
 pub struct CompileArgs {
     #[command(flatten)]
@@ -24,21 +25,21 @@ pub struct CompileArgs {
     /// The arithmetic of f32 kernels: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
     #[arg(long, value_name = "MODE")]
     fpmath: Option<MathMode>,
-    /// Take kernels from FILE and packed weights from FILE.weights; what is not there is written
+    /// Take kernels from FILE and packed weights from FILE.weights; a file that does not exist is written
     #[arg(long, value_name = "FILE")]
-    pack: Option<PathBuf>,
-    /// Do not tell of kernels as they are compiled
+    pub pack: Option<PathBuf>,
+    /// Do not print each kernel to standard error as it is compiled
     #[arg(long)]
     quiet: bool,
 }
 
 /// A compiled network.
 pub struct Compiled {
-    /// What it runs on.
+    /// The runtime that runs it.
     pub runtime: Runtime,
     /// The network.
     pub network: Network,
-    /// How long the passes, the kernels and the packing of weights took.
+    /// The time that the passes, the kernels and the packing of weights took.
     pub time: Duration,
     /// Kernels that were not compiled but came from a pack or the cache directory.
     pub unpacked: u64,
@@ -47,12 +48,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Whether kernels multiply in another type than their operands'.
+    /// True if kernels round their operands to another type before they multiply.
     pub fn rounds(&self) -> bool {
         self.runtime.target().bf16 && self.network.kernels().iter().any(|k| k.problem().math().allows_bf16())
     }
 
-    /// The arithmetic, and whether the target has it.
+    /// The arithmetic, with a remark if the target does not have it.
     pub fn fpmath(&self) -> String {
         let mode = self.runtime.fpmath();
         match mode.allows_bf16() && !self.runtime.target().bf16 {
@@ -73,14 +74,7 @@ impl CompileArgs {
         let files = self.pack.iter().chain(&weights_file);
         let (found, missing): (Vec<&PathBuf>, Vec<_>) = files.partition(|file| is_file(file));
         // What cannot be written is known before the work.
-        for file in &missing {
-            let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let is_writable = match file.exists() {
-                true => Err(io::Error::other("it is there, and is not a file")),
-                false => tempfile::tempfile_in(folder).map(drop),
-            };
-            is_writable.map_err(|e| Error::File(e).at(file.display().to_string()))?;
-        }
+        missing.iter().try_for_each(|file| OutputFile::check(file).map(drop))?;
         let refused = |file: &Path, error: PackError| Error::Pack(error).at(file.display().to_string());
         let weights = weights_file.as_ref().filter(|file| found.contains(file));
         let weights = weights.map(|file| WeightsPack::open(file).map_err(|e| refused(file, e))).transpose()?;
@@ -98,7 +92,7 @@ impl CompileArgs {
         let start = Instant::now();
         let progress = |p: Progress<'_>| {
             if !self.quiet {
-                // Nobody may be listening. A terminal shows one line that changes.
+                // Standard error may be closed. A terminal shows one line that changes.
                 let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
                 let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
             }
@@ -120,7 +114,7 @@ impl CompileArgs {
         Ok(Compiled { runtime, network, time, unpacked, written })
     }
 
-    /// The same with strict arithmetic, without any pack.
+    /// A runtime with strict arithmetic, and without packs.
     pub fn strict(&self) -> Result<Runtime, Error> {
         Ok(self.target.builder().threads(self.threads).fpmath(MathMode::Strict).build()?)
     }

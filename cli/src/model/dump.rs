@@ -1,4 +1,4 @@
-//! `kiln model dump`: a network between its file and its kernels, as text.
+//! `kiln model dump`: the stages between a network and its kernels, as text.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,17 +12,17 @@ use super::network::NetworkArgs;
 use crate::Verdict;
 use crate::error::Error;
 
-/// Print a network: the function it is imported as, after each pass, its kernels and its plan of memory
+/// Print a network: the function it is imported as, the function after each pass, its kernels and its plan of memory
 ///
-/// A problem of a kernel is what `kiln dump PROBLEM --packed` takes: schedules, loops and machine code.
+/// For the schedule, the loops and the machine code of a kernel, give its problem to `kiln dump PROBLEM --packed`.
 #[derive(Debug, clap::Args)]
 pub struct DumpArgs {
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
     compile: CompileArgs,
-    /// import, the name of a pass, optimized, kernels, plan or all: after which functions are printed, or what of the compiled
-    /// network
+    /// The function as imported (import), after a pass (its name) or after all passes (optimized); of the compiled network its
+    /// kernels or its plan; or all of these
     #[arg(long, default_value = "optimized", value_parser = stage)]
     stage: Stage,
 }
@@ -53,8 +53,13 @@ fn stage(word: &str) -> Result<Stage, String> {
     })
 }
 
-/// Dumps.
+/// Prints the stages.
 pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let is_compiled = matches!(args.stage, Stage::Kernels | Stage::Plan | Stage::All);
+    if let Some(pack) = args.compile.pack.as_ref().filter(|_| !is_compiled) {
+        let why = "but only --stage kernels, plan and all compile anything".into();
+        return Err(Error::Contradiction { option: format!("--pack {}", pack.display()), why });
+    }
     let mut loaded = args.network.load()?;
     let bound = loaded.take()?;
     let is_all = args.stage == Stage::All;
@@ -74,7 +79,7 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     if args.stage == Stage::Import {
         return Ok(Verdict::Passed);
     }
-    // Passes cannot be stopped by a reader who has gone.
+    // Passes go on even if the reader has gone.
     let (mut last, mut outcome) = (import, Ok(()));
     let optimized = bound.optimize(|pass, func| {
         let text = func.to_string();
@@ -110,7 +115,7 @@ fn headed(is_headed: bool, stage: &str, text: &str, out: &mut impl Write) -> Res
     Ok(())
 }
 
-/// Each problem with how many steps it computes, in the order of the first.
+/// Each problem with the number of steps that it computes, in the order of the first of them.
 fn kernels(network: &Network, out: &mut impl Write) -> Result<(), Error> {
     let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (at, problem) in network.steps().enumerate().filter_map(|(at, s)| Some((at, s.kernel?.problem().to_string()))) {
@@ -124,7 +129,7 @@ fn kernels(network: &Network, out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Each step with where in the arena its result lies.
+/// Each step with the place of its result in the arena.
 fn plan(network: &Network, out: &mut impl Write) -> Result<(), Error> {
     let memory = network.memory();
     writeln!(

@@ -1,4 +1,4 @@
-//! A profile as one page that needs nothing beside it.
+//! A profile as one HTML page without any other file.
 
 use std::fmt::{self, Display, Write};
 
@@ -9,10 +9,10 @@ use crate::timing::show_ns;
 
 const STYLE: &str = include_str!("page/profile.css");
 const SCRIPT: &str = include_str!("page/profile.js");
-/// Units that the time line is wide.
+/// The width of the time line in units of its view box.
 const WIDTH: f64 = 10_000.0;
 
-/// A kernel's dump. What is longer than a part may be is cut off.
+/// The stages of a kernel; long ones are cut off.
 #[derive(Debug, Serialize)]
 pub struct Dump {
     /// The problem and the target.
@@ -29,7 +29,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// A stage's text, at most so many bytes of it.
+    /// A stage's text, cut off after `most` bytes.
     pub fn new(name: &'static str, mut text: String, most: usize) -> Self {
         if text.len() > most {
             let rest = text.split_off(text.floor_char_boundary(most));
@@ -39,7 +39,7 @@ impl Section {
     }
 }
 
-/// Text in HTML, in elements and in quoted attributes.
+/// Text that is escaped for elements and quoted attributes of HTML.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -98,7 +98,7 @@ pub fn page(profile: &Profile, dumps: &[Dump]) -> Result<String, serde_json::Err
     ))
 }
 
-/// Name, and whether it has numbers.
+/// The name of each column, and true if it has numbers.
 const COLUMNS: [(&str, bool); 10] = [
     ("step", true),
     ("layer", false),
@@ -143,7 +143,7 @@ fn kinds(p: &Profile) -> String {
     ["kernel", "native", "interpreter"].map(kind).concat()
 }
 
-/// What a step is, in a sentence.
+/// A sentence that describes a step.
 fn sentence(step: usize, r: &Row) -> String {
     let speed = r.gflops.zip(r.fraction).map_or(String::new(), |(gflops, fraction)| {
         format!("; {gflops:.1} GFLOP/s, {:.0} % of peak", 100.0 * fraction)

@@ -1,4 +1,4 @@
-//! Inputs of networks: from files, or made up.
+//! Inputs of networks: read from files, or filled.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::network::is_file;
 use crate::data;
 use crate::error::Error;
 
-/// The range of made-up integers: indices into anything that has a few entries.
+/// Filled integers are below this, so that they are valid indices into anything with a few entries.
 const MOST: u64 = 16;
 
 /// Inputs from files.
@@ -30,7 +30,7 @@ impl Given {
         let mut free = names.clone().filter(|name| !texts.iter().any(|(given, _)| *given == Some(name)));
         let mut all: Vec<(String, PathBuf, Tensor)> = vec![];
         for &(name, file) in &texts {
-            // A file may have a `=` in its name; what is no file then has a wrong name before it.
+            // A file may have a `=` in its name. A text with a `=` that is no file has a wrong name before it.
             let name = name.or_else(|| free.next().filter(|_| is_file(Path::new(file)) || !file.contains('=')));
             let Some(name) = name.filter(|name| all.iter().all(|(other, ..)| other != name)) else {
                 let known = names.clone().collect::<Vec<_>>().join(", ");
@@ -41,22 +41,22 @@ impl Given {
         Ok(Given(all))
     }
 
-    /// What a file has for an input.
-    pub fn find(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|(given, ..)| given == name).map(|(.., tensor)| tensor)
+    /// The file for an input, and the tensor in it.
+    pub fn find(&self, name: &str) -> Option<(&Path, &Tensor)> {
+        self.0.iter().find(|(given, ..)| given == name).map(|(_, file, tensor)| (file.as_path(), tensor))
     }
 
-    /// Whether a file has it.
+    /// True if there is a file for an input.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
     /// The elements of an input of a type.
     pub fn get(&self, name: &str, ty: &TensorType, otherwise: impl FnOnce() -> Tensor) -> Result<Tensor, Error> {
-        match self.0.iter().find(|(given, ..)| given == name) {
+        match self.find(name) {
             None => Ok(otherwise()),
-            Some((_, _, tensor)) if tensor.ty() == ty => Ok(tensor.clone()),
-            Some((_, file, tensor)) => {
+            Some((_, tensor)) if tensor.ty() == ty => Ok(tensor.clone()),
+            Some((file, tensor)) => {
                 let wrong =
                     Error::InputType { name: name.into(), expected: ty.to_string(), found: tensor.ty().to_string() };
                 Err(wrong.at(file.display().to_string()))
@@ -84,12 +84,12 @@ impl Wanted {
         Ok(Wanted { name, ty })
     }
 
-    /// Elements to call a network with, always the same: masks are ones, types of tokens zeros, other integers small, and the rest
-    /// is uniform noise.
+    /// Elements to call a network with, the same each time: ones for masks, zeros for token types, small numbers for other
+    /// integers, and uniform noise for the rest.
     pub fn sample(&self) -> Tensor {
         let name = self.name.to_ascii_lowercase();
         let elements = self.ty.elements() as usize;
-        // The sum of the name's bytes: inputs differ.
+        // The sum of the name's bytes, so that inputs differ.
         let seed = self.name.bytes().map(u64::from).sum::<u64>();
         let values: Vec<f64> = match self.ty.element() {
             _ if name.contains("mask") => vec![1.0; elements],

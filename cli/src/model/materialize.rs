@@ -1,4 +1,4 @@
-//! Pseudo-random weights from their description: `weights.json` beside a model says what is in the `weights.bin` that the model
+//! Pseudo-random weights from their description: `weights.json` beside a model describes the `weights.bin` that the model
 //! refers to. Element `i` of a tensor is number `i` of SplitMix64, started from the FNV-1a hash of its name and the seed.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ struct Weights {
 #[derive(Deserialize)]
 struct Described {
     prng: String,
-    /// Before it is transposed.
+    /// The shape before transposition.
     shape: Vec<u64>,
     transpose: bool,
     a: f64,
@@ -30,13 +30,13 @@ struct Described {
     nbytes: u64,
 }
 
-/// The description of weights that are not there.
+/// The path of `weights.json` if it exists and `weights.bin` does not.
 pub fn missing(model: &Path) -> Option<PathBuf> {
     let json = model.with_file_name("weights.json");
     (json.is_file() && !model.with_file_name("weights.bin").exists()).then_some(json)
 }
 
-/// Writes the weights that a file describes beside it.
+/// Writes the weights that `json` describes to a file beside it.
 pub fn materialize(json: &Path) -> Result<(), Error> {
     let in_json = |e: std::io::Error| Error::File(e).at(json.display().to_string());
     let file = File::open(json).map_err(in_json)?;
@@ -44,7 +44,7 @@ pub fn materialize(json: &Path) -> Result<(), Error> {
     let bad = |why: String| in_json(std::io::Error::other(why));
     let seed: u64 = weights.seed.parse().map_err(|_| bad(format!("`{}` is no seed", weights.seed)))?;
     let path = json.with_file_name("weights.bin");
-    // A file that is there is whole.
+    // Renamed at the end, so that a file of this name is always complete.
     let draft = json.with_file_name(format!("weights.bin.{}", std::process::id()));
     let outcome = write(&draft, seed, &weights.tensors).and_then(|()| std::fs::rename(&draft, &path));
     outcome.map_err(|e| {

@@ -1,4 +1,4 @@
-//! `kiln model`: whole networks. One file per subcommand; the other files are what they share.
+//! `kiln model`: whole networks. Each subcommand has a file; the other files are shared by several.
 
 mod bench;
 mod compiled;
@@ -12,12 +12,15 @@ mod profile;
 mod reference;
 mod resident;
 mod run;
+mod sizes;
 mod test;
 
 use std::io::Write;
 
 use crate::Verdict;
 use crate::error::Error;
+
+pub use network::is_network;
 
 /// Compile, run, measure and test whole networks: ONNX files and built-in architectures
 #[derive(Debug, clap::Args)]
@@ -36,7 +39,14 @@ enum Command {
     Operators(operators::OperatorsArgs),
 }
 
-/// Does what was asked.
+impl ModelArgs {
+    /// True for `kiln model test`.
+    pub fn is_test(&self) -> bool {
+        matches!(self.command, Command::Test(_))
+    }
+}
+
+/// Runs the subcommand.
 pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     match &args.command {
         Command::Bench(args) => bench::bench(args, out),

@@ -1,18 +1,19 @@
-//! Which network, in which shapes, on which inputs.
+//! The network of a subcommand, in the shapes and on the inputs that were asked for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kiln_model::arch::{ArchOptions, Architecture};
-use kiln_model::{Bindings, Bound, ImportError, Model, ModelError, Tensor};
-use kiln_onnx::Dim;
+use kiln_model::arch::{ArchOptions, Architecture, UnknownArchitecture};
+use kiln_model::{Bindings, Bound, ImportError, Model, ModelError, OnnxError, Tensor};
 
 use super::inputs::{Given, Wanted};
+use super::sizes::SizeArgs;
 use crate::error::Error;
+use crate::kind::FileKind;
 
-/// Tokens of a sequence if none are asked for, as of built-in networks.
-const DEFAULT_SEQ: u64 = 128;
+/// The file of a network in a folder.
+const MODEL: &str = "model.onnx";
 
 /// The network of a subcommand.
 #[derive(Debug, clap::Args)]
@@ -21,48 +22,27 @@ pub struct NetworkArgs {
     /// distilbert-tiny or roberta-tiny), the path of an ONNX file, or of a folder with a model.onnx
     #[arg(value_name = "NETWORK")]
     network: String,
-    /// Images or sequences at once [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    batch: Option<u64>,
-    /// Tokens of each sequence [default: 128, or as many as the network takes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    seq: Option<u64>,
-    /// A dimension that the file leaves open, by its name there
-    #[arg(long = "dim", value_name = "NAME=N", value_parser = dim)]
-    dims: Vec<(String, u64)>,
-    /// The shape of an input of the file
-    #[arg(long = "shape", value_name = "INPUT=AxBxC", value_parser = shape)]
-    shapes: Vec<(String, Vec<u64>)>,
-    /// Elements of an input, of the next one if there is no name; inputs without any are filled, always with the same
+    #[command(flatten)]
+    sizes: SizeArgs,
+    /// A file with the elements of input NAME, or, without a name, of the next input that has none yet. Other inputs are filled,
+    /// with the same data each time
     #[arg(long = "input", value_name = "[NAME=]FILE.npy")]
     inputs: Vec<String>,
 }
 
-fn dim(text: &str) -> Result<(String, u64), String> {
-    let parts = text.split_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
-    parts.filter(|(name, _)| !name.is_empty()).ok_or("expected NAME=N, such as batch=1".into())
-}
-
-fn shape(text: &str) -> Result<(String, Vec<u64>), String> {
-    let shape = |text: &str| text.split('x').map(|n| n.parse().ok()).collect::<Option<Vec<u64>>>();
-    // Names of inputs may have a `=` in them.
-    let parts = text.rsplit_once('=').and_then(|(name, sizes)| Some((name.to_owned(), shape(sizes)?)));
-    parts.filter(|(name, _)| !name.is_empty()).ok_or("expected INPUT=AxBxC, such as pixels=1x3x224x224".into())
-}
-
 /// A network with concrete shapes and its inputs.
 pub struct Loaded {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The network, until it is taken.
     bound: Option<Bound>,
     /// Its inputs, in calling order.
     pub inputs: Vec<Tensor>,
-    /// What the results should be, where a test is beside the file: that, and where it is.
+    /// The folder of the test beside the file, if there is one and it is used, and the results it expects.
     pub expected: Option<(PathBuf, Vec<Tensor>)>,
-    /// How long reading and binding took.
+    /// The time that reading and binding took.
     pub time: Duration,
-    /// How many things are computed at once: the batch.
+    /// Images or sequences that are computed at once.
     pub items: u64,
     source: Source,
 }
@@ -74,12 +54,12 @@ enum Source {
 }
 
 impl Loaded {
-    /// The network. Whoever takes it decides how long its weights are in memory.
+    /// Takes the network, so that the caller decides how long its weights are in memory.
     pub fn take(&mut self) -> Result<Bound, Error> {
         self.bound.take().map_or_else(|| self.bind_again(), Ok)
     }
 
-    /// The same network once more.
+    /// Makes the same network once more.
     pub fn bind_again(&self) -> Result<Bound, Error> {
         self.source.bind()
     }
@@ -94,6 +74,15 @@ impl Source {
     }
 }
 
+/// The refusal of what is neither a built-in network nor a file.
+fn unknown_network(text: &str, unknown: UnknownArchitecture) -> Error {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    match kiln_ir::problem::NAMES.contains(&first) {
+        true => Error::IsAProblem(text.into()),
+        false => Error::UnknownNetwork(unknown),
+    }
+}
+
 impl NetworkArgs {
     /// The network.
     pub fn load(&self) -> Result<Loaded, Error> {
@@ -101,21 +90,30 @@ impl NetworkArgs {
             Ok(architecture) => self.built_in(architecture),
             Err(unknown) => {
                 let path = Path::new(&self.network);
-                if !path.exists() && path.extension().is_none_or(|end| end != "onnx") {
-                    return Err(Error::UnknownNetwork(unknown));
-                }
-                let path = if path.is_dir() { path.join("model.onnx") } else { path.to_owned() };
-                self.file(&path).map_err(|e| e.at(path.display().to_string()))
+                let path = match FileKind::of(path) {
+                    Some(FileKind::Folder) if !has_model(path) => return Err(Error::NoModel(path.into())),
+                    Some(FileKind::Folder) => path.join(MODEL),
+                    Some(kind @ (FileKind::Magic(_) | FileKind::Text)) => {
+                        let expected = "an ONNX network (`torch.onnx.export` writes one)".into();
+                        return Err(Error::IsAFile { path: self.network.clone(), kind, expected });
+                    }
+                    None if !path.exists() => return Err(unknown_network(&self.network, unknown)),
+                    Some(FileKind::Onnx) | None => path.to_owned(),
+                };
+                self.file(&path).map_err(|e| match e {
+                    // It names the file already.
+                    Error::Model(ref model) if matches!(**model, ModelError::Onnx(OnnxError::File { .. })) => e,
+                    e => e.at(path.display().to_string()),
+                })
             }
         }
     }
 
     fn built_in(&self, architecture: Architecture) -> Result<Loaded, Error> {
-        let open = self.dims.iter().map(|d| ("dim", &d.0)).chain(self.shapes.iter().map(|s| ("shape", &s.0))).next();
-        if let Some((option, name)) = open {
-            return Err(Error::NotAFile { option, name: name.clone(), network: architecture.name() });
+        if let Some((option, name)) = self.sizes.for_files() {
+            return Err(Error::NotAFile { option, name: name.into(), network: architecture.name() });
         }
-        let options = ArchOptions { batch: self.batch.unwrap_or(1), seq: self.seq };
+        let options = ArchOptions { batch: self.sizes.batch.unwrap_or(1), seq: self.sizes.seq };
         let wanted = architecture.inputs(&options).map_err(ModelError::from)?;
         let samples = architecture.sample_inputs(&options).map_err(ModelError::from)?;
         let given = Given::read(&self.inputs, wanted.iter().map(|(name, _)| *name))?;
@@ -133,11 +131,12 @@ impl NetworkArgs {
         let start = Instant::now();
         let model = Model::from_onnx(path)?;
         let read = start.elapsed();
-        let test = if self.asks_nothing() { super::inputs::first_test(path)? } else { None };
+        let test =
+            if self.sizes.is_empty() && self.inputs.is_empty() { super::inputs::first_test(path)? } else { None };
         let given = Given::read(&self.inputs, model.graph().inputs.iter().map(|v| v.name.as_str()))?;
-        let known = self.bindings(&model, &given, test.as_ref().map(|t| &t.inputs[..]))?;
+        let sizes = self.sizes.bind(&model, &given, test.as_ref().map(|t| &t.inputs[..]))?;
         let mut inputs = vec![];
-        for (at, (wanted, shape)) in model.graph().inputs.iter().zip(&known.shapes).enumerate() {
+        for (at, (wanted, shape)) in model.graph().inputs.iter().zip(&sizes.shapes).enumerate() {
             let tested = test.as_ref().and_then(|t| t.inputs.get(at));
             inputs.push(match tested {
                 Some(tensor) => tensor.clone(),
@@ -150,7 +149,7 @@ impl NetworkArgs {
         let is_known = |name: &str| test.is_some() || given.has(name);
         let named = || model.graph().inputs.iter().map(|v| v.name.as_str()).zip(&inputs);
         let start = Instant::now();
-        let mut bindings = known.bindings;
+        let mut bindings = sizes.bindings;
         let bound = match model.clone().bind(&bindings) {
             Err(ModelError::Import(e)) if matches!(&*e, ImportError::NeedsValue { source_input, .. } if is_known(source_input)) =>
             {
@@ -178,88 +177,19 @@ impl NetworkArgs {
             source: Source::File(path.into(), bindings),
         })
     }
-
-    /// Whether nothing says what the network is called with.
-    fn asks_nothing(&self) -> bool {
-        let Self { batch, seq, dims, shapes, inputs, network: _ } = self;
-        batch.is_none() && seq.is_none() && dims.is_empty() && shapes.is_empty() && inputs.is_empty()
-    }
-
-    /// Shapes of all inputs of a file: what is asked for, then what files with elements have, then what dimensions that are
-    /// open usually are.
-    fn bindings(&self, model: &Model, given: &Given, test: Option<&[Tensor]>) -> Result<Known, Error> {
-        let graph = model.graph();
-        let mut bindings = self.dims.iter().fold(Bindings::new(), |all, (name, n)| all.dim(name, *n));
-        bindings = self.shapes.iter().fold(bindings, |all, (name, shape)| all.shape(name, shape));
-        let mut shapes = vec![];
-        for (at, input) in graph.inputs.iter().enumerate() {
-            let asked = self.shapes.iter().find(|(name, _)| *name == input.name).map(|(_, shape)| shape.clone());
-            let has = |tensor: &Tensor| tensor.ty().shape().to_vec();
-            let shape =
-                asked.or_else(|| test.and_then(|t| t.get(at)).map(has)).or_else(|| given.find(&input.name).map(has));
-            let shape = match (shape, &input.shape) {
-                (Some(shape), _) => shape,
-                (None, Some(dims)) => {
-                    let dims = dims.iter().enumerate();
-                    let sizes = dims.map(|(axis, dim)| self.size(axis, dim, dims_are_tokens(input)));
-                    let sizes = sizes.collect::<Result<Vec<_>, String>>();
-                    sizes.map_err(|name| Error::OpenDim { input: input.name.clone(), name })?
-                }
-                (None, None) => return Err(Error::OpenShape { input: input.name.clone() }),
-            };
-            bindings = bindings.shape(&input.name, &shape);
-            shapes.push(shape);
-        }
-        Ok(Known { bindings, shapes })
-    }
-
-    /// The size of a dimension, or its name if nobody knows.
-    fn size(&self, axis: usize, dim: &Dim, are_tokens: bool) -> Result<u64, String> {
-        let name = match dim {
-            Dim::Known(n) => return Ok(*n as u64),
-            Dim::Named(name) => name,
-        };
-        if let Some((_, n)) = self.dims.iter().find(|(asked, _)| asked == name) {
-            return Ok(*n);
-        }
-        let word = name.to_ascii_lowercase();
-        let is_batch = word.contains("batch") || word == "n" || (word.is_empty() && axis == 0);
-        let is_seq = word.contains("seq") || (word.is_empty() && axis == 1 && are_tokens);
-        match (is_batch, is_seq) {
-            (_, true) => Ok(self.seq.unwrap_or(DEFAULT_SEQ)),
-            (true, false) => Ok(self.batch.unwrap_or(1)),
-            (false, false) => Err(if name.is_empty() { format!("number {axis}") } else { format!("`{name}`") }),
-        }
-    }
 }
 
-struct Known {
-    bindings: Bindings,
-    /// Of all inputs, in order.
-    shapes: Vec<Vec<u64>>,
+/// True if `text` names a built-in network, an ONNX file, or a folder with one.
+pub fn is_network(text: &str) -> bool {
+    let path = Path::new(text);
+    text.parse::<Architecture>().is_ok() || FileKind::of(path) == Some(FileKind::Onnx) || has_model(path)
 }
 
-/// Whether an input is sequences of tokens: matrices of integers.
-fn dims_are_tokens(input: &kiln_onnx::Value) -> bool {
-    use kiln_onnx::ElementType::{I32, I64};
-    matches!(input.dtype, Some(I32 | I64)) && input.shape.as_ref().is_some_and(|dims| dims.len() == 2)
+fn has_model(folder: &Path) -> bool {
+    is_file(&folder.join(MODEL))
 }
 
-/// Whether there is a file at a path.
+/// True if there is a file at a path.
 pub fn is_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_shapes_are_read() {
-        assert_eq!(dim("batch=4"), Ok(("batch".into(), 4)));
-        assert_eq!(shape("a=b=1x3x7"), Ok(("a=b".into(), vec![1, 3, 7])));
-        for bad in ["", "batch", "=4", "batch=", "batch=x", "batch=-1"] {
-            assert!(dim(bad).is_err() && shape(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,6 +1,5 @@
-//! `kiln model profile`: where a network's time goes.
+//! `kiln model profile`: the time that each step of a network takes.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,14 +20,15 @@ use super::network::NetworkArgs;
 use crate::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
+use crate::output::OutputFile;
 use crate::timing::{measure, median, show_ns};
 
-/// How long the peak is measured.
+/// The time for measuring the peak.
 const PEAK: Duration = Duration::from_millis(50);
-/// Bytes of a kernel's machine code, and of each other stage, that a page has at most.
+/// The most bytes of a kernel's machine code, and of each other stage, that the page shows.
 const MOST: [usize; 2] = [48 << 10, 16 << 10];
 
-/// Measure each step of a network: time, share, speed, and the fraction of the machine's peak beside the predicted one
+/// Measure each step of a network: its time, its share, and for kernels the speed and the fraction of the machine's peak
 #[derive(Debug, clap::Args)]
 pub struct ProfileArgs {
     #[command(flatten)]
@@ -38,16 +38,16 @@ pub struct ProfileArgs {
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 1)]
     warm: usize,
-    /// Runs that medians are taken of
+    /// Measured runs; figures are medians
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// The order of the table
-    #[arg(long, value_name = "ORDER", default_value = "step")]
+    #[arg(long, value_name = "ORDER", default_value = "step", conflicts_with = "json")]
     sort: Sort,
-    /// Also write a page with a time line and the kernels' dumps
+    /// Also write an HTML page to FILE, with a time line and the stages of each kernel
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -60,20 +60,20 @@ enum Sort {
     Time,
 }
 
-/// What each step takes.
+/// The time of each step.
 #[derive(Debug, Serialize)]
 pub struct Profile {
-    /// What the network is called.
+    /// The network's name.
     pub network: String,
-    /// What it is compiled for.
+    /// The target that it is compiled for.
     pub target: String,
     /// The arithmetic of f32 kernels.
     pub fpmath: String,
     /// Threads it ran on.
     pub threads: usize,
-    /// Runs that medians are taken of.
+    /// Measured runs.
     pub runs: u32,
-    /// Of the machine, on as many threads.
+    /// The machine's peak on as many threads.
     pub peak_gflops: f64,
     /// The steps in order.
     pub rows: Vec<Row>,
@@ -92,15 +92,15 @@ pub struct Row {
     pub ty: String,
     /// Median nanoseconds.
     pub ns: f64,
-    /// Of the sum of all steps.
+    /// The fraction of the sum of all steps.
     pub share: f64,
-    /// Of a kernel.
+    /// The speed of a kernel.
     pub gflops: Option<f64>,
-    /// Of a kernel: of the peak.
+    /// A kernel's fraction of the peak.
     pub fraction: Option<f64>,
-    /// The same as the cost model predicts it for one thread.
+    /// The fraction of the peak that the cost model predicts for one thread.
     pub predicted: Option<f64>,
-    /// Which of the network's distinct kernels.
+    /// The index of the kernel among the network's distinct kernels.
     pub kernel: Option<usize>,
 }
 
@@ -111,8 +111,9 @@ impl Profile {
     }
 }
 
-/// Measures.
+/// Measures the steps.
 pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let html = args.html.as_deref().map(OutputFile::check).transpose()?;
     let mut loaded = args.network.load()?;
     let compiled = args.compile.compile(loaded.take()?)?;
     let (network, runtime) = (&compiled.network, &compiled.runtime);
@@ -139,15 +140,15 @@ pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Erro
         true => writeln!(out, "{}", serde_json::to_string(&profile).map_err(|e| Error::File(e.into()))?)?,
         false => print(&profile, args.sort, out)?,
     }
-    if let Some(file) = &args.html {
+    if let Some(file) = html {
         let text = page(&profile, &dumps(network, runtime)?).map_err(|e| Error::File(e.into()))?;
-        fs::write(file, text).map_err(|e| Error::File(e).at(file.display().to_string()))?;
+        file.write(|out| out.write_all(text.as_bytes()))?;
     }
     Ok(Verdict::Passed)
 }
 
 fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
-    // Two kernels may be of one problem, with weights packed and not.
+    // Two kernels may have the same problem: one with packed weights, one without.
     let place = |kernel: &Arc<Kernel>| network.kernels().iter().position(|k| k == kernel);
     let medians: Vec<f64> = times.into_iter().map(|mut times| median(&mut times).unwrap_or(0.0)).collect();
     let all = medians.iter().sum::<f64>().max(f64::MIN_POSITIVE);
@@ -173,7 +174,7 @@ fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
     network.steps().zip(medians).map(row).collect()
 }
 
-/// Of each kernel how it was compiled.
+/// The stages of compiling each kernel.
 fn dumps(network: &Network, runtime: &Runtime) -> Result<Vec<Dump>, Error> {
     let made = network.kernels().iter().zip(network.requests());
     let dump = made.map(|(kernel, (_, options))| {

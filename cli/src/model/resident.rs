@@ -1,6 +1,6 @@
-//! What this process takes of the machine's memory.
+//! The memory that this process takes.
 
-/// The most bytes that were resident at once, where the operating system tells.
+/// The most bytes that were resident at once; `None` if the operating system does not say.
 pub fn peak() -> Option<u64> {
     high_water(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

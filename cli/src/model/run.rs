@@ -1,7 +1,6 @@
-//! `kiln model run`: the outputs of a network.
+//! `kiln model run`: prints or writes the outputs of a network.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,15 +11,16 @@ use super::network::NetworkArgs;
 use super::reference::CheckArgs;
 use crate::Verdict;
 use crate::error::Error;
+use crate::output::OutputFolder;
 
-/// Elements of an output that are shown.
+/// The number of elements of an output that are printed.
 const SHOWN: usize = 8;
-/// Places of a row that are shown.
+/// The number of places printed for a row.
 const TOP: usize = 5;
-/// Rows whose greatest elements are shown.
+/// The number of rows whose greatest elements are printed.
 const ROWS: usize = 4;
 
-/// Run a network once and show its outputs, or write them
+/// Run a network once, and print its outputs or write them to files
 ///
 /// Built-in networks have pseudo-random weights: what they predict means nothing.
 #[derive(Debug, clap::Args)]
@@ -31,40 +31,42 @@ pub struct RunArgs {
     compile: CompileArgs,
     #[command(flatten)]
     check: CheckArgs,
-    /// Write each output to an .npy file of its name in DIR
+    /// Write each output to DIR, as an .npy file with the output's name
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
 
-/// Runs.
+/// Runs the network.
 pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let output = args.output.as_deref().map(OutputFolder::check).transpose()?;
     let mut loaded = args.network.load()?;
     let compiled = args.compile.compile(loaded.take()?)?;
     let network = &compiled.network;
+    let reference = args.check.reference(&loaded, &compiled)?;
     let results = network.run(&loaded.inputs)?;
     let runtime = &compiled.runtime;
     writeln!(out, "{} @{}, fpmath {}", loaded.name, runtime.target(), compiled.fpmath())?;
     let mut taken = HashSet::new();
     for ((name, ty), tensor) in network.outputs().zip(&results) {
         writeln!(out, "{name}: {ty}")?;
-        match &args.output {
+        match &output {
             Some(folder) => {
-                fs::create_dir_all(folder).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
-                let path = folder.join(file_name(name, &mut taken));
-                kiln_npy::write_tensor(&path, tensor)?;
-                writeln!(out, "  {}", path.display())?;
+                let file = folder.file(&file_name(name, &mut taken))?;
+                let path = file.path().display().to_string();
+                file.write(|mut out| kiln_npy::write_tensor_to(&mut out, tensor))?;
+                writeln!(out, "  {path}")?;
             }
             None => summary(tensor, out)?,
         }
     }
-    let check = args.check.check(&args.compile, &loaded, &compiled, &results)?;
+    let check = args.check.check(reference, &args.compile, &loaded, &compiled, &results)?;
     if let Some(check) = &check {
         check.print(out)?;
     }
     Ok(if check.is_none_or(|c| c.passed) { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// A name of an output as one of a file: without folders, and not one of those `taken`.
+/// The name of the file for an output: without folders in it, and different from those `taken`.
 fn file_name(name: &str, taken: &mut HashSet<String>) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let word: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();

@@ -11,14 +11,16 @@ use kiln_onnx::{Model, TestSet};
 use kiln_runtime::Runtime;
 
 use super::materialize;
+use super::reference::tolerance;
 use crate::Verdict;
 use crate::error::Error;
+use crate::kind::FileKind;
 use crate::target::{TargetArgs, threads};
 
-/// Folders in folders that are looked into.
+/// The depth to which folders are searched.
 const DEPTH: usize = 16;
 
-/// Run tests that are laid out as ONNX's: folders with a model.onnx and test_data_set_0 and so on, with input_0.pb and output_0.pb
+/// Run tests in ONNX's layout: folders with a model.onnx, and input_0.pb and output_0.pb in test_data_set_0
 ///
 /// Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, of models
 /// with quantized operators within 1. Exits with 1 unless all passed but those that --allow names.
@@ -32,33 +34,33 @@ pub struct TestArgs {
     /// Threads that compile and run
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Difference that each element may have, as a part of its reference
-    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    /// The difference that each element may have, as a part of its reference
+    #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = tolerance)]
     rtol: f64,
-    /// Difference that each element may have besides
-    #[arg(long, value_name = "X", default_value_t = 1e-7)]
+    /// The difference that each element may have in addition
+    #[arg(long, value_name = "X", default_value_t = 1e-7, value_parser = tolerance)]
     atol: f64,
-    /// Instead: the largest difference as a part of the largest magnitude of the reference
-    #[arg(long, value_name = "X", conflicts_with_all = ["rtol", "atol"])]
+    /// Instead of both: the difference that each element may have, as a part of the reference's largest magnitude
+    #[arg(long, value_name = "X", conflicts_with_all = ["rtol", "atol"], value_parser = tolerance)]
     max_rel: Option<f64>,
-    /// A test that need not pass, by the name of its folder
+    /// The folder name of a test that need not pass; may be given several times
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
-    /// Models that are not imported are no failure
+    /// Do not count a model that cannot be imported as a failure
     #[arg(long)]
     allow_unsupported: bool,
     /// Interpret in double precision instead of compiling
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["target", "threads"])]
     interpret: bool,
-    /// Write weights.bin beside models for which a weights.json describes it
+    /// Write weights.bin beside each model for which a weights.json describes it
     #[arg(long)]
     materialize: bool,
-    /// Print those that did not pass alone
+    /// Print only tests that did not pass, and the totals
     #[arg(long)]
     quiet: bool,
 }
 
-/// What became of a test.
+/// The outcome of a test.
 enum Outcome {
     Passed,
     Failed(String),
@@ -84,6 +86,10 @@ impl From<OnnxError> for Outcome {
 pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let mut tests = BTreeSet::new();
     for folder in &args.folders {
+        if let Some(kind) = FileKind::of(folder).filter(|kind| *kind != FileKind::Folder) {
+            let path = folder.display().to_string();
+            return Err(Error::IsAFile { path, kind, expected: "a folder with tests".into() });
+        }
         let before = tests.len();
         find(folder, DEPTH, &mut tests).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
         if tests.len() == before {
@@ -105,7 +111,7 @@ pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         *count += 1;
         allowed += usize::from(why.is_some() && is_allowed);
         match why {
-            // One line, whatever the reason has in it.
+            // One line each, even if the reason has several.
             Some(why) => writeln!(out, "{word} {}: {}", folder.display(), why.replace('\n', " "))?,
             None if args.quiet => {}
             None => writeln!(out, "{word} {}", folder.display())?,
@@ -119,7 +125,7 @@ pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     Ok(if failed + unsupported == allowed { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// All models with a test beside them.
+/// Finds all models with a test beside them.
 fn find(folder: &Path, depth: usize, tests: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
     let model = folder.join("model.onnx");
     if model.is_file() && !TestSet::beside(&model).is_empty() {
@@ -192,7 +198,7 @@ impl TestArgs {
         Ok(results.iter().map(Tensor::to_f64).collect())
     }
 
-    /// What elements of a type may differ by.
+    /// The tolerance for elements of a type.
     fn tolerance(&self, element: ElementType, is_quantized: bool) -> Tolerance {
         match (element.is_float(), self.max_rel) {
             (true, Some(most)) => Tolerance { of_greatest: most, ..Tolerance::default() },
@@ -202,17 +208,17 @@ impl TestArgs {
     }
 }
 
-/// How far an element may be from its reference: the sum of these.
+/// The distance that an element may have from its reference, as a sum of three terms.
 #[derive(Clone, Copy, Default)]
 struct Tolerance {
-    /// As a part of the reference.
+    /// A fraction of the reference's magnitude.
     relative: f64,
-    /// As a part of the greatest finite magnitude of all references.
+    /// A fraction of the greatest finite magnitude of all references.
     of_greatest: f64,
     absolute: f64,
 }
 
-/// Where a result is too far from what is expected.
+/// Describes where a result is too far from the expected one; `None` if it is nowhere.
 fn difference(result: &[f64], expected: &Tensor, tolerance: Tolerance) -> Option<String> {
     let reference = expected.to_f64();
     let greatest = reference.iter().filter(|v| v.is_finite()).fold(0.0f64, |all, v| all.max(v.abs()));

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// The variable with the folder of files.
 const FOLDER: &str = "PEER_MODELS";
 
-/// A compiled network and what it is called with.
+/// A compiled network and its inputs.
 pub struct Called {
     network: Network,
     inputs: Vec<Tensor>,

@@ -1,4 +1,4 @@
-//! What is wrong is told, with exit code 2.
+//! Wrong input ends with a message and exit code 2.
 
 use std::fs;
 

@@ -144,7 +144,7 @@ fn the_worker_calls_whole_networks() {
     assert!(output_of(command, "prep model small\n").contains("no PEER_MODELS is not set"));
 }
 
-/// What the tool prints when it is told these lines.
+/// The output of the tool for these lines of input.
 fn output_of(mut command: std::process::Command, lines: &str) -> String {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What the environment sets, from variables to effects.
+//! Environment variables and their effects.
 
 use std::process::Output;
 

@@ -4,18 +4,21 @@
 
 mod bad_input;
 mod bench;
+mod contradictions;
 mod dump;
 mod environment;
+mod mistaken;
 mod model;
 mod npy;
 mod onnx_file;
+mod outputs;
 mod pack;
 mod page;
 mod run;
 mod verify;
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A problem for which every target takes more than one register tile.
 const SMALL: &str = "matmul f32 13x31:31x37 +bias+relu";
@@ -23,7 +26,7 @@ const SMALL: &str = "matmul f32 13x31:31x37 +bias+relu";
 /// A target that this machine cannot run.
 const FOREIGN: &str = if cfg!(target_arch = "x86_64") { "neoverse-v1" } else { "x86-64-v3" };
 
-/// What a call of the tool left.
+/// The exit code and the output of a call of the tool.
 #[derive(Debug)]
 struct Outcome {
     code: Option<i32>,
@@ -81,6 +84,12 @@ fn kiln_with_input(args: &[&str], input: &str) -> Outcome {
     let mut child = command.spawn().expect("the tool or its runner starts");
     // A tool that reads nothing may have gone before it is written to.
     let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    outcome(child)
+}
+
+/// Waits for the end of a call of the tool.
+#[track_caller]
+fn outcome(child: Child) -> Outcome {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("the tool writes text");
     let outcome = Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };

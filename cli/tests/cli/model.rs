@@ -5,7 +5,7 @@ use std::fs;
 use crate::onnx_file::{network, test};
 use crate::{kiln, npy_bytes};
 
-/// What the small network gives for its test.
+/// The output of the small network in its test.
 const OUTPUT: [f32; 4] = [2.0, 0.0, 0.0, 2.0];
 
 fn text(path: &std::path::Path) -> &str {
@@ -61,7 +61,7 @@ fn built_in_networks_are_measured() {
     kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack", "not a kernel pack"]);
     let nowhere = folder.path().join("none/x.pack");
     kiln(&[&bench[..], &[text(&nowhere)]].concat()).refuses(&["none/x.pack", "No such file"]);
-    kiln(&[&bench[..], &[text(folder.path())]].concat()).refuses(&["not a file"]);
+    kiln(&[&bench[..], &[text(folder.path())]].concat()).refuses(&["is a folder"]);
     kiln(&["model", "run", "bert-tiny", "--quiet", "--max-rel", "1e-30"])
         .exits(1)
         .says("FAILED: larger than --max-rel");
@@ -105,7 +105,7 @@ fn bad_networks_and_inputs_are_refused() {
     let (model, x, odd) = (text(&model), text(&x), text(&odd));
     kiln(&["model", "run", "resnet51"]).refuses(&["`resnet51`", "resnet50", "bert-tiny", ".onnx"]);
     kiln(&["model", "run", "none.onnx"]).refuses(&["none.onnx", "No such file"]);
-    kiln(&["model", "run", x]).refuses(&["x.npy", "no ONNX file"]);
+    kiln(&["model", "run", x]).refuses(&["x.npy", "a NumPy array", "expected an ONNX network"]);
     kiln(&["model", "run", odd]).refuses(&["odd.onnx", "NoSuchOperator", "kiln model operators"]);
     kiln(&["model", "run", "bert-tiny", "--seq", "65"]).refuses(&["1 to 64", "65"]);
     kiln(&["model", "run", "bert-tiny", "--dim", "batch=1"]).refuses(&["--dim batch", "--batch"]);

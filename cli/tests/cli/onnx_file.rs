@@ -50,7 +50,7 @@ pub fn network(last: &str) -> Vec<u8> {
     network_of("batch", last)
 }
 
-/// The same with a number of rows, or a name for it.
+/// The same network with a number of rows, or a name for it.
 pub fn network_of(batch: &str, last: &str) -> Vec<u8> {
     let graph = [
         field(1, &node("MatMul", &["x", "w"], "h")),
