@@ -88,11 +88,8 @@ fn options_that_would_be_ignored() {
 fn a_limit_needs_a_reference() {
     // Too large to be interpreted without being asked.
     for subcommand in ["run", "bench"] {
-        kiln(&["model", subcommand, "bert-tiny", "--seq", "64", "--batch", "64", "--quiet", "--max-rel", "1e-5"]).refuses(&[
-            "--max-rel",
-            "no reference",
-            "--check",
-        ]);
+        kiln(&["model", subcommand, "bert-tiny", "--seq", "64", "--batch", "64", "--quiet", "--max-rel", "1e-5"])
+            .refuses(&["--max-rel", "no reference", "--check"]);
     }
     for value in ["nan", "-1", "inf", "x"] {
         kiln(&["model", "run", "bert-tiny", &format!("--max-rel={value}")]).refuses(&["--max-rel", "not negative"]);
