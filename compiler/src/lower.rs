@@ -25,7 +25,7 @@ pub fn lower(
     if let Some(w) = &c.window {
         nest = window::lower(&problem.to_string(), c, w, schedule, unit);
         seen("window", &nest);
-        if add_spills(&mut nest, schedule.form, unit) {
+        if add_spills(&mut nest, unit) {
             seen("spill", &nest);
         }
         return Ok(nest);
@@ -64,7 +64,7 @@ pub fn lower(
     seen("split_tails", &nest);
     nest = tensorize(nest)?;
     seen("tensorize", &nest);
-    if add_spills(&mut nest, schedule.form, unit) {
+    if add_spills(&mut nest, unit) {
         seen("spill", &nest);
     }
     Ok(nest)

@@ -1,5 +1,5 @@
-//! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, the
-//! tile computed, no spill in a loop; and every stage's text form and the whole artifact repeat.
+//! Every micro-kernel that the compiler makes, against proofs that share no code with the builder: memory safety, and the
+//! tile computed; and every stage's text form and the whole artifact repeat.
 
 #[path = "common/tile.rs"]
 mod tile_reference;
@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use kiln_compiler::microkernel::check::{DstSpec, LhsSpec, RhsSpec, TileSpec, check_tile};
 use kiln_compiler::microkernel::{MicroKernel, P, Stmt as MicroStmt};
 use kiln_compiler::schedule::{Form, Schedule};
-use kiln_compiler::target::VectorIsa;
 use kiln_compiler::{Artifact, Options, Target, compile};
 use kiln_ir::nest::{Init, Stmt, Tile};
 use kiln_ir::{LoopNest, PostOp, Problem};
@@ -150,55 +149,6 @@ fn every_interpreter_agrees_with_the_definition() {
             let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
             kernel.interpret_f32(&mut args).unwrap_or_else(|e| panic!("{}: {e}\n{kernel}", name(a)));
             assert_eq!(memory[usize::from(spec.dst.param.0)], expected, "{}:\n{kernel}", name(a));
-        }
-    });
-}
-
-/// The instructions of each loop of function `symbol` in a listing, without comments: from a label to the branch back.
-fn loops<'a>(listing: &'a str, symbol: &str) -> Vec<Vec<&'a str>> {
-    let start = format!("{symbol}:");
-    let lines = listing.lines().skip_while(|l| *l != start).skip(1).take_while(|l| l.starts_with([' ', '.']));
-    // The comment starts at the first of its marks that follows a space; `#` is also part of AArch64's immediates.
-    let code = |l: &'a str| l.split(" // ").next().and_then(|l| l.split(" # ").next()).unwrap_or(l).trim();
-    let function: Vec<&str> = lines.map(code).collect();
-    let is_target = |label: &str, branch: &str| label.strip_suffix(':').is_some_and(|name| branch.ends_with(name));
-    (0..function.len())
-        .filter(|&end| !function[end].ends_with(':'))
-        .filter_map(|end| (0..end).find(|&top| is_target(function[top], function[end])).map(|top| (top, end)))
-        .map(|(top, end)| function[top..=end].to_vec())
-        .collect()
-}
-
-#[test]
-fn no_k_loop_touches_the_stack() {
-    for_each_artifact(|a| {
-        let listing = a.listing(false);
-        for kernel in a.micro_kernels() {
-            let bodies =
-                kernel.body.iter().filter_map(|s| if let MicroStmt::Loop { body, .. } = s { Some(body) } else { None });
-            let fmas: Vec<usize> = bodies.map(|b| b.iter().filter(|i| i.op.macs_per_quad() > 0).count()).collect();
-            let loops = loops(&listing, &kernel.name);
-            // The loops are the micro-kernel's own, so that none escapes the search for spills.
-            let multiplies = |l: &Vec<&str>| {
-                l.iter().filter(|i| ["fmla", "vfmadd", "bfmmla", "bfdot"].iter().any(|m| i.contains(m))).count()
-            };
-            assert_eq!(
-                loops.iter().map(multiplies).collect::<Vec<_>>(),
-                fmas,
-                "{}: {}\n{listing}",
-                name(a),
-                kernel.name
-            );
-            // Cranelift's x86 multiply-adds overwrite a factor, so a full register tile costs copies and spills
-            // there. NEON,
-            // whose code is as much Cranelift's, has none.
-            if kernel.isa == VectorIsa::Fma128 {
-                continue;
-            }
-            for line in loops.iter().flatten() {
-                let spills = ["[sp", "[rsp", "[rbp", "[x29"].iter().any(|base| line.contains(base));
-                assert!(!spills, "{}: {} spills in a loop: {line}", name(a), kernel.name);
-            }
         }
     });
 }

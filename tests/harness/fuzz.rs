@@ -1,7 +1,7 @@
 //! What is fuzzed: functions that take any bytes and panic where Kiln breaks a promise.
 //!
 //! `fuzz/` has a cargo-fuzz target for each, with seeds; `tests/fuzz.rs` runs them for a moment in every test run. No code that
-//! comes from a fuzzer is executed.
+//! comes from a fuzzer is executed. A refusal is a message for people, of a length that is bounded by that of the input.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -15,23 +15,46 @@ use kiln_ir::{Contraction, Func, Operand, Problem};
 use kiln_runtime::{Pack, WeightsPack, pack};
 use twox_hash::XxHash3_128;
 
-/// A function that takes any bytes.
-pub type Body = fn(&[u8]);
+/// A function that takes any bytes, and tells whether Kiln took them for what they should be.
+pub type Body = fn(&[u8]) -> Taken;
+
+/// Whether an input, or a part of it, was taken. A run that refuses everything shows little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was refused, as it should be.
+    No,
+    /// It was taken, and the promises for what is taken hold.
+    Yes,
+}
+
+impl Taken {
+    fn or(self, other: Taken) -> Taken {
+        if self == Taken::Yes { self } else { other }
+    }
+}
+
+/// Checks a refusal of `bytes` bytes: it says something, and not much more than it quotes of them.
+fn refused(message: &str, bytes: usize) -> Taken {
+    /// Characters of a message besides those that it quotes, which may be escaped.
+    const MOST: usize = 1000;
+    assert!(!message.trim().is_empty(), "a refusal without words");
+    let len = message.chars().count();
+    assert!(len <= MOST + 6 * bytes, "a message of {len} characters for {bytes} bytes: {message:.2000}");
+    Taken::No
+}
 
 /// Every body with its name.
 pub const ALL: [(&str, Body); 6] =
     [("text", text), ("npy", npy), ("onnx", onnx), ("pack", pack), ("package", package), ("compile", compiles)];
 
 /// Text of anything that a user writes: what parses has one canonical text.
-pub fn text(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    canonical::<Problem>(text);
-    canonical::<Schedule>(text);
-    canonical::<Target>(text);
-    canonical::<Func>(text);
+pub fn text(bytes: &[u8]) -> Taken {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Taken::No };
+    let all = [canonical::<Problem>, canonical::<Schedule>, canonical::<Target>, canonical::<Func>];
+    all.map(|of| of(text)).into_iter().fold(Taken::No, Taken::or)
 }
 
-fn canonical<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) {
+fn canonical<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) -> Taken {
     match text.parse::<T>() {
         Ok(value) => {
             let canonical = value.to_string();
@@ -39,20 +62,21 @@ fn canonical<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str)
                 canonical.parse().unwrap_or_else(|e| panic!("`{text}` is `{canonical}`, and that is not: {e}"));
             assert_eq!(again, value, "`{text}` is `{canonical}`");
             assert_eq!(again.to_string(), canonical);
+            Taken::Yes
         }
-        Err(e) => assert!(!e.to_string().is_empty()),
+        Err(e) => refused(&e.to_string(), text.len()),
     }
 }
 
 /// A byte that chooses an operand, and a file that may hold it: what is read can be written and read again.
-pub fn npy(bytes: &[u8]) {
+pub fn npy(bytes: &[u8]) -> Taken {
     static OPERANDS: LazyLock<Vec<Operand>> = LazyLock::new(|| {
         // The last is larger than the memory of any test machine.
         let problems = ["matmul f32 2x3:3x4", "conv bf16 mb1ic2ih3oc2kh1", "matmul bf16 65536x65536:65536x65536"];
         problems.iter().flat_map(|p| p.parse::<Problem>().expect("a problem").operands().into_iter().take(2)).collect()
     });
-    let Some((choice, mut file)) = bytes.split_first() else { return };
-    tensor(file);
+    let Some((choice, mut file)) = bytes.split_first() else { return Taken::No };
+    let taken = tensor(file);
     let operand = &OPERANDS[usize::from(*choice) % OPERANDS.len()];
     let mut values = vec![];
     let put = |at: usize, value: f32| {
@@ -60,8 +84,7 @@ pub fn npy(bytes: &[u8]) {
         values.push(value);
     };
     if let Err(e) = kiln_npy::read_from(&mut file, operand, put) {
-        assert!(!e.to_string().is_empty());
-        return;
+        return taken.or(refused(&e.to_string(), bytes.len()));
     }
     assert_eq!(values.len() as u64, operand.len());
     let (mut written, mut again) = (vec![], vec![]);
@@ -69,23 +92,26 @@ pub fn npy(bytes: &[u8]) {
     kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(value)).expect("it was written so");
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&again), bits(&values));
+    Taken::Yes
 }
 
 /// A tensor of any type and shape.
-fn tensor(mut file: &[u8]) {
+fn tensor(mut file: &[u8]) -> Taken {
+    let bytes = file.len();
     match kiln_npy::read_tensor_from(&mut file) {
         Ok(tensor) => {
             let mut written = vec![];
             kiln_npy::write_tensor_to(&mut written, &tensor).expect("memory takes everything");
             let again = kiln_npy::read_tensor_from(&mut &written[..]).expect("it was written so");
             assert_eq!(again, tensor);
+            Taken::Yes
         }
-        Err(e) => assert!(!e.to_string().is_empty()),
+        Err(e) => refused(&e.to_string(), bytes),
     }
 }
 
 /// A network from anywhere: what is imported is a function that passes leave well-typed.
-pub fn onnx(bytes: &[u8]) {
+pub fn onnx(bytes: &[u8]) -> Taken {
     /// Elements of constants that passes may work on: the work is in proportion.
     const MOST: u64 = 1 << 16;
     let imported = kiln_onnx::Model::from_bytes(bytes.to_vec()).map_err(|e| e.to_string()).and_then(|model| {
@@ -106,26 +132,22 @@ pub fn onnx(bytes: &[u8]) {
                 assert_eq!(types(func), declared, "after {}:\n{func}", pass.name);
             })
             .expect("passes make well-typed functions");
+            Taken::Yes
         }
-        Ok(_) => {}
-        Err(message) => assert!(!message.is_empty()),
+        Ok(_) => Taken::No,
+        Err(message) => refused(&message, bytes.len()),
     }
 }
 
 /// A digit, and accordingly a pack, a manifest, or changes to a good pack; each with its header put right.
-pub fn pack(bytes: &[u8]) {
-    let Some((mode, rest)) = bytes.split_first() else { return };
+pub fn pack(bytes: &[u8]) -> Taken {
+    let Some((mode, rest)) = bytes.split_first() else { return Taken::No };
     match mode % 3 {
-        0 => {
-            look(rest.to_vec());
-            look(repaired(rest.to_vec()));
-            look_at_weights(rest.to_vec());
-        }
+        0 => look(rest.to_vec()).or(look(repaired(rest.to_vec()))).or(look_at_weights(rest.to_vec())),
         // Seeds are for no version in particular.
         1 => {
             let pack = with_manifest(&String::from_utf8_lossy(rest).replacen("VERSION", VERSION, 1));
-            look_at_weights(pack.clone());
-            look(pack);
+            look_at_weights(pack.clone()).or(look(pack))
         }
         _ => look(repaired(changed(&GOOD, rest))),
     }
@@ -147,16 +169,17 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// Reads bytes as they are, and again with the header of a pack of weights.
-fn look_at_weights(mut bytes: Vec<u8>) {
+fn look_at_weights(mut bytes: Vec<u8>) -> Taken {
+    let len = bytes.len();
     let parse = |bytes: Vec<u8>| match WeightsPack::parse(bytes) {
         Ok(pack) => {
             assert!(pack.len() <= pack.bytes(), "each has a line in the file");
-            let _ = pack.verify();
+            pack.verify().map_or_else(|e| refused(&e.to_string(), len), |()| Taken::Yes)
         }
-        Err(e) => assert!(!e.to_string().is_empty()),
+        Err(e) => refused(&e.to_string(), len),
     };
-    parse(bytes.clone());
-    let Some(manifest) = bytes.get(40..48) else { return };
+    let taken = parse(bytes.clone());
+    let Some(manifest) = bytes.get(40..48) else { return taken };
     let manifest = u64::from_le_bytes(manifest.try_into().expect("eight bytes"));
     let end = usize::try_from(manifest).map_or(usize::MAX, |len| len.saturating_add(48)).min(bytes.len());
     bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
@@ -164,19 +187,21 @@ fn look_at_weights(mut bytes: Vec<u8>) {
     bytes[32..40].copy_from_slice(&len.to_le_bytes());
     let checksum = XxHash3_128::oneshot(&bytes[32..end]);
     bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
-    parse(bytes);
+    taken.or(parse(bytes))
 }
 
 /// Reads a pack and whatever it promises of its kernels.
-fn look(bytes: Vec<u8>) {
+fn look(bytes: Vec<u8>) -> Taken {
+    let len = bytes.len();
     let pack = match Pack::parse(bytes) {
         Ok(pack) => pack,
-        Err(e) => return assert!(!e.to_string().is_empty()),
+        Err(e) => return refused(&e.to_string(), len),
     };
     assert_eq!(pack.kernels().count(), pack.len());
     let packages: Vec<Package> = pack.packages().filter_map(Result::ok).collect();
     packages.iter().for_each(derive);
     round_trip(pack.target(), &packages);
+    Taken::Yes
 }
 
 fn round_trip(target: &Target, packages: &[Package]) {
@@ -237,12 +262,12 @@ fn changed(good: &[u8], edits: &[u8]) -> Vec<u8> {
 }
 
 /// Lines of a request, the schedule, numbers and words: facts of a package, if nothing contradicts them.
-pub fn package(bytes: &[u8]) {
+pub fn package(bytes: &[u8]) -> Taken {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines().map(str::trim);
-    let Some(Request { problem, target, options }) = Request::read(&mut lines) else { return };
+    let Some(Request { problem, target, options }) = Request::read(&mut lines) else { return Taken::No };
     let mut next = || lines.next().unwrap_or_default();
-    let Ok(schedule) = next().parse() else { return };
+    let Ok(schedule) = next().parse() else { return Taken::No };
     let mut number = || next().parse().unwrap_or(1);
     let facts = Facts {
         problem,
@@ -261,17 +286,18 @@ pub fn package(bytes: &[u8]) {
         Ok(package) => {
             derive(&package);
             round_trip(&package.facts().target, std::slice::from_ref(&package));
+            Taken::Yes
         }
-        Err(e) => assert!(!e.to_string().is_empty()),
+        Err(e) => refused(&e.to_string(), bytes.len()),
     }
 }
 
 /// Lines of a request: compiled if small, and the same again from a pack.
-pub fn compiles(bytes: &[u8]) {
+pub fn compiles(bytes: &[u8]) -> Taken {
     let text = String::from_utf8_lossy(bytes);
-    let Some(Request { problem, target, options }) = Request::read(&mut text.lines()) else { return };
+    let Some(Request { problem, target, options }) = Request::read(&mut text.lines()) else { return Taken::No };
     if !is_small(&problem) {
-        return;
+        return Taken::No;
     }
     match compile(&problem, &target, &options) {
         Ok(artifact) => {
@@ -281,9 +307,10 @@ pub fn compiles(bytes: &[u8]) {
             assert_eq!(again.packed_layout(), package.packed_layout());
             assert_eq!(again.contraction(), package.contraction());
             round_trip(&target, &[package]);
+            Taken::Yes
         }
         Err(e @ CompileError::Internal { .. }) => panic!("{e}"),
-        Err(e) => assert!(!e.to_string().is_empty()),
+        Err(e) => refused(&e.to_string(), bytes.len()),
     }
 }
 

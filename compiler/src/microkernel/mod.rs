@@ -1,8 +1,9 @@
 //! The micro-kernel: a small vector program as data.
 //!
 //! A [`MicroKernel`] computes one register tile: it zeroes or loads accumulators, runs over K, applies the epilogue and
-//! stores. It is straight-line code with loops of constant trip counts; registers are named by the builder within the
-//! target's budget, so emitters translate one operation at a time and no allocator runs.
+//! stores. It is straight-line code with loops of constant trip counts. The builder assigns its registers within the unit's
+//! budget: by a plan of each form, and for post-ops by [`program::assign`]. Emitters translate one operation at a time, and
+//! allocate only what an operation does not name: addresses and scratch registers.
 //!
 //! Memory is reached only through [`Param`]s, the pointers the micro-kernel is called with. Every address is
 //! `param + offset + trip * step` with constants, and every parameter says which [`Region`] behind its pointer may be

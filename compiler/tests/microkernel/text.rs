@@ -148,13 +148,20 @@ proptest! {
         let _ = text.parse::<MicroKernel>();
     }
 
+}
+
+proptest! {
+    // Most damage is refused; fewer than one text in thirty that is read fails the test.
+    #![proptest_config(ProptestConfig { max_global_rejects: 30 * 500, ..ProptestConfig::with_cases(500) })]
+
     #[test]
-    fn damaged_text_is_refused_or_read_faithfully(
+    fn damaged_text_that_is_read_is_read_faithfully(
         sample in 0usize..3,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..5), 1..4),
     ) {
         const INSERTED: &[&str] = &["", " ", "\n", "\r", "\t", ";", "}", "{", "[", "v", "0", "99999999999999999999", "-", "é"];
-        let mut text = kernels::all()[sample].text.clone();
+        let whole = kernels::all()[sample].text.clone();
+        let mut text = whole.clone();
         for (at, inserted, removed) in edits {
             let start = at.index(text.len());
             let end = (start + removed).min(text.len());
@@ -162,8 +169,8 @@ proptest! {
                 text.replace_range(start..end, INSERTED[inserted.index(INSERTED.len())]);
             }
         }
-        if let Ok(mk) = text.parse::<MicroKernel>() {
-            prop_assert_eq!(mk.to_string().parse::<MicroKernel>().unwrap(), mk);
-        }
+        let read = text.parse::<MicroKernel>().ok().filter(|_| text != whole);
+        let Some(mk) = read else { return Err(TestCaseError::reject("refused")) };
+        prop_assert_eq!(mk.to_string().parse::<MicroKernel>().unwrap(), mk);
     }
 }

@@ -477,12 +477,18 @@ mod tests {
                 prop_assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape);
             }
         }
+    }
+
+    proptest! {
+        // Most texts are refused; fewer than one in thirty that is parsed fails the test.
+        #![proptest_config(ProptestConfig { max_global_rejects: 30 * 256, ..ProptestConfig::with_cases(256) })]
 
         #[test]
-        fn any_text_is_parsed_or_refused(text in "(g2|mb1|ic4|oc6|ih9|iw5|kh3|kw1|sh2|ph1|dh1|oh5|_|-1|[a-z0-9]){0,12}") {
-            if let Ok(shape) = Convolution::parse(&text) {
-                prop_assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape);
-            }
+        fn words_in_any_order_that_are_parsed_have_one_text(
+            text in "(g2|mb1|ih9|iw5|kh3|kw1|sh2|ph1|dh1|oh5|_|-1|[a-z0-9]){0,2}ic4(ih9)?(g2|mb1|sh2|_){0,2}oc6(kh3)?(ph1|-1|[a-z0-9]){0,2}",
+        ) {
+            let Ok(shape) = Convolution::parse(&text) else { return Err(TestCaseError::reject("refused")) };
+            prop_assert_eq!(Convolution::parse(&shape.to_string()).unwrap(), shape);
         }
     }
 }

@@ -21,7 +21,7 @@ pub use fold::fold_weights;
 /// One pass.
 #[derive(Clone, Copy)]
 pub struct Pass {
-    /// Its name in dumps.
+    /// Its name in dumps. One that runs again has a number behind it.
     pub name: &'static str,
     run: fn(&Func) -> Result<Func, FuncError>,
 }
@@ -35,17 +35,17 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "scale_weights", run: scale::scale_weights },
     Pass { name: "recognise", run: recognise::recognise },
     // Norms have been recognised; their factors and summands follow.
-    Pass { name: "recognise_factors", run: recognise::recognise },
-    Pass { name: "recognise_summands", run: recognise::recognise },
+    Pass { name: "recognise2", run: recognise::recognise },
+    Pass { name: "recognise3", run: recognise::recognise },
     Pass { name: "move_scales", run: recognise::move_scales },
     Pass { name: "merge_products", run: merge::merge_products },
     Pass { name: "lower_transposed", run: transposed::lower_transposed },
     Pass { name: "channels_last", run: layout::channels_last },
-    Pass { name: "simplify_axes", run: simplify::simplify },
+    Pass { name: "simplify2", run: simplify::simplify },
     Pass { name: "sink_transposes", run: layout::sink_transposes },
-    Pass { name: "simplify_transposes", run: simplify::simplify },
+    Pass { name: "simplify3", run: simplify::simplify },
     Pass { name: "form_kernels", run: kernels::form_kernels },
-    Pass { name: "simplify_kernels", run: simplify::simplify },
+    Pass { name: "simplify4", run: simplify::simplify },
 ];
 
 impl Pass {
@@ -71,4 +71,30 @@ pub fn optimize_with(
         after(pass, &next);
         Ok(next)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One function has one name, with a number where it runs again, and no two functions share one.
+    #[test]
+    fn names_are_those_of_functions() {
+        let mut runs: Vec<(fn(&Func) -> Result<Func, FuncError>, &str, usize)> = vec![];
+        for pass in PASSES {
+            let name = match runs.iter_mut().find(|(run, ..)| std::ptr::fn_addr_eq(*run, pass.run)) {
+                Some((_, name, times)) => {
+                    *times += 1;
+                    format!("{name}{times}")
+                }
+                None => {
+                    assert!(runs.iter().all(|(_, name, _)| *name != pass.name), "{} is the name of two", pass.name);
+                    runs.push((pass.run, pass.name, 1));
+                    pass.name.to_owned()
+                }
+            };
+            assert_eq!(pass.name, name);
+        }
+        assert!(runs.iter().any(|(.., times)| *times > 1));
+    }
 }

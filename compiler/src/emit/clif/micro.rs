@@ -1,11 +1,11 @@
-//! 128-bit micro-kernels: NEON on AArch64, AVX with FMA in 128-bit registers on x86-64.
+//! The 128-bit micro-kernels of x86-64: AVX with FMA in registers of 128 bits.
 //!
-//! Named registers become SSA values: the ones a loop body reads or writes while they hold a value are the loop's block
-//! parameters, which the register allocator coalesces. The by-element multiply-add is written as a bitcast shuffle, the
-//! form that AArch64 lowering folds into `fmla v, v, v.s[i]`. bf16 are widened by loads and narrowed by stores: `bf16`.
+//! Registers of the micro-kernel become SSA values, for which Cranelift allocates registers: those that a loop body reads
+//! before it writes them are the loop's block parameters. The by-element multiply-add is a shuffle and a multiply-add. bf16
+//! are widened by loads and narrowed by stores: `bf16`.
 //!
 //! Functions have no constants behind their code: Cranelift does not say where its constants start, and listings must know.
-//! So constants are made of immediates, and shuffles are those that both architectures have instructions for.
+//! So constants are made of immediates, and only shuffles are made that x86 has an instruction for.
 
 mod bf16;
 
@@ -22,13 +22,17 @@ use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
 use crate::target::{Arch, Target};
 
-/// Emits a micro-kernel of 4 lanes.
+/// Emits a micro-kernel of 4 lanes for x86-64.
 ///
 /// # Errors
 ///
-/// `mk` has registers of other lengths, or operations on bf16 that are not converted, or permutations of 16 bits.
+/// `target` is of another architecture; or `mk` has registers of other lengths, or operations on bf16 that are not converted,
+/// or permutations of 16 bits.
 pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     let fail = |what| EmitError { name: mk.name.clone(), isa: mk.isa, what };
+    if target.arch != Arch::X86_64 {
+        return Err(fail(format!("{target} is not x86-64")));
+    }
     if mk.lanes != 4 {
         return Err(fail(format!("{} lanes: registers hold 4", mk.lanes)));
     }
@@ -47,11 +51,8 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
     let (reasons, b) = (e.reasons, e.b);
     b.finalize(isa(target.arch, Level::MicroKernel).frontend_config());
     let function = compile(&mk.name, func, target.arch, Level::MicroKernel, &reasons, &[])?;
-    let ret: &[u8] = match target.arch {
-        Arch::X86_64 => &[0xc3],
-        Arch::Aarch64 => &[0xc0, 0x03, 0x5f, 0xd6],
-    };
-    if !function.bytes.ends_with(ret) {
+    const RET: u8 = 0xc3;
+    if function.bytes.last() != Some(&RET) {
         return Err(fail("constants behind the code".into()));
     }
     Ok(function)
@@ -75,11 +76,11 @@ struct Anchor {
     offset: i64,
 }
 
-/// Bytes that a scaled 12-bit immediate of a 16-byte load reaches.
+/// Bytes from a moving pointer up to which accesses share it.
 const REACH: i64 = 16 * 4095;
 
 impl Anchor {
-    /// Whether an access at `offset` can be an immediate off this pointer.
+    /// Tells whether an access is addressed from this pointer: in whole vectors, and not too far.
     fn reaches(&self, addr: &Addr) -> bool {
         let d = addr.offset - self.offset;
         self.param == addr.param.0 && self.step == addr.step && (0..=REACH).contains(&d) && d % 16 == 0

@@ -1,4 +1,4 @@
-//! Emission through Cranelift: the driver around the micro-kernels on every target, and x86-64's 128-bit micro-kernels.
+//! Emission through Cranelift: the driver around the micro-kernels on every target, and the 128-bit micro-kernels of x86-64.
 
 pub mod driver;
 pub mod micro;

@@ -13,7 +13,6 @@ use kiln_ir::{Contraction, DType, PostOp};
 use super::{BuildError, Builder};
 use crate::microkernel::program::{Program, Step, assign};
 use crate::microkernel::{Addr, Op, P, V};
-use crate::schedule::Form;
 use crate::target::VectorUnit;
 
 /// How registers are used for a program.
@@ -84,7 +83,9 @@ fn chain(tile: &Tile) -> Vec<PostOp> {
 }
 
 /// Gives every tile that spills its sums memory to do so, the same for all. Tells whether any does.
-pub fn add_spills(nest: &mut LoopNest, form: Form, unit: &VectorUnit) -> bool {
+///
+/// Whatever the form, a tile's sums are a vector for each row and each vector of its columns when the products are done.
+pub fn add_spills(nest: &mut LoopNest, unit: &VectorUnit) -> bool {
     fn for_each_tile(body: &mut [Stmt], f: &mut impl FnMut(&mut Tile)) {
         for s in body {
             match s {
@@ -109,8 +110,9 @@ pub fn add_spills(nest: &mut LoopNest, form: Form, unit: &VectorUnit) -> bool {
             _ => Demand::of(&Program::of(&chain)),
         };
         last = Some((chain, demand));
-        if demand.plan(unit, sums_held(form, t.m, t.n, lanes)).is_some_and(|p| p.spill) {
-            let len = t.m * t.n.div_ceil(lanes) * lanes;
+        let sums = t.m * t.n.div_ceil(lanes);
+        if demand.plan(unit, sums).is_some_and(|p| p.spill) {
+            let len = sums * lanes;
             t.spill = Some((Access { buffer: id, index: vec![Affine::constant(0)] }, len));
             most = most.max(len);
         }
@@ -122,11 +124,6 @@ pub fn add_spills(nest: &mut LoopNest, form: Form, unit: &VectorUnit) -> bool {
         nest.buffers.push(Buffer { name, dtype: DType::F32, kind, dims, interleave: 1 });
     }
     most > 0
-}
-
-/// Registers that hold sums when the products are done.
-fn sums_held(_form: Form, rows: u64, columns: u64, lanes: u64) -> u64 {
-    rows * columns.div_ceil(lanes)
 }
 
 impl Builder<'_> {
