@@ -13,7 +13,7 @@ struct Slot<T> {
     /// `None` while the slot is free.
     entry: Option<T>,
     newer: u32,
-    /// In a free slot, the next free one.
+    /// The next older entry; in a free slot, the next free one.
     older: u32,
 }
 

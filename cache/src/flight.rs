@@ -1,14 +1,14 @@
-//! A computation that one thread makes and any number wait for.
+//! A computation that one thread does and any number wait for.
 
 use std::sync::PoisonError;
 
 use crate::sync::{Arc, Condvar, Mutex, ThreadId, lock, thread};
 
-/// What a flight ended with.
+/// The end of a flight.
 pub(super) enum Landing<V, E> {
     /// The maker returned.
     Result(Result<V, E>),
-    /// The maker panicked; nobody has a result.
+    /// The maker panicked; there is no result.
     Abandoned,
 }
 

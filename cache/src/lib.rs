@@ -1,5 +1,5 @@
-//! A cache that makes each value once. Values that are not used leave when there are too many, threads that want the same
-//! missing value wait for one of them to make it, and threads that find what they want do not slow each other down.
+//! A cache that makes each value once. It evicts unused values when there are too many. Threads that want the same missing
+//! value wait for one of them to make it, and hits of different threads do not slow each other down.
 //!
 //! Two levels, so that a hit writes to no memory that another thread writes to:
 //! - Each *stripe* has a table of values that its threads asked for, under a lock of its own. A thread always uses the same
@@ -7,8 +7,8 @@
 //!   stripe has its own [copy](Replicate) of a value, since a reference count is a shared word as well.
 //! - The *store* knows all values and the order they came in. It is locked for misses, and never while a value is made.
 //!
-//! Locks are taken in the order store, then stripe, and a stripe is only filled under the store's lock: what leaves the store
-//! has left all stripes when the lock is released.
+//! Locks are taken in the order store, then stripe, and a stripe is only filled under the store's lock. So when the lock is
+//! released, a value that has left the store has left all stripes.
 //!
 //! A hit marks its value as used, if it is not marked. Eviction takes the value that was stored first, but gives a marked one
 //! a second chance: it is unmarked and counts as stored now (Corbató's CLOCK). So values used often stay without their
@@ -33,19 +33,19 @@ use flight::{Flight, Landing};
 use stripe::{Entry, Stripes};
 use sync::{Arc, Mutex, MutexGuard, ThreadId, lock, thread};
 
-/// Values that one eviction may pass over at most.
+/// The most values that one eviction passes over.
 pub const SECOND_CHANCES: usize = 32;
-/// Failures remembered at most.
+/// The most failures that are remembered.
 const FAILURES: usize = 256;
 
-/// What a [`Cache`] may keep, and how.
+/// The limits of a [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Entries. With 0 nothing is stored or shared: every call makes its value.
+    /// The number of values. With 0, nothing is stored or shared, and every call makes its value.
     pub entries: usize,
     /// The sum of the sizes of all values, as their makers state them.
     pub bytes: usize,
-    /// How long an error is the answer for its key, before the value is tried to be made again.
+    /// The time for which an error is remembered for its key. After it, the next call tries again to make the value.
     pub retry_after: Duration,
     /// Tables for hits; threads are spread over them.
     pub stripes: usize,
@@ -74,17 +74,17 @@ pub struct CacheStats {
     pub misses: u64,
     /// Misses that waited for another thread's compilation instead of starting one.
     pub waits: u64,
-    /// Misses that were answered with the error of an attempt before.
+    /// Misses that were answered with a remembered error.
     pub refusals: u64,
     /// Values made, or tried to be made.
     pub compilations: u64,
     /// The time that took, summed over threads.
     pub compile_time: Duration,
-    /// Values that left for want of capacity.
+    /// Values that were evicted.
     pub evictions: u64,
     /// Values in the cache.
     pub entries: usize,
-    /// Those of them that are pinned.
+    /// Pinned values in the cache.
     pub pinned: usize,
     /// The sum of the sizes of all values.
     pub bytes: usize,
@@ -99,18 +99,18 @@ pub struct Cache<K, V, E> {
 }
 
 struct State<K, V, E> {
-    /// Those that may be evicted, in the order they were stored.
+    /// Entries that may be evicted, in the order in which they were stored.
     stored: Ages<Arc<Entry<K, V>>>,
     pinned: Ages<Arc<Entry<K, V>>>,
     failures: Ages<(K, E, Instant)>,
     flights: HashMap<K, Arc<Flight<V, E>>, FxBuildHasher>,
-    /// What each blocked thread waits for.
+    /// The flight that each blocked thread waits for.
     waiting: HashMap<ThreadId, Arc<Flight<V, E>>, FxBuildHasher>,
     stats: CacheStats,
 }
 
 impl<K, V, E> State<K, V, E> {
-    /// Whether waiting for `maker` would be waiting, perhaps through other makers, for the calling thread itself.
+    /// True if waiting for `maker` would mean that the calling thread waits for itself, directly or through other makers.
     fn waits_for_caller(&self, mut maker: ThreadId) -> bool {
         let caller = thread::current().id();
         loop {
@@ -147,7 +147,7 @@ impl<K, V, E> State<K, V, E> {
         removed
     }
 
-    /// The next to go.
+    /// Removes the next entry to be evicted.
     fn evict(&mut self) -> Option<Arc<Entry<K, V>>> {
         for _ in 0..SECOND_CHANCES {
             let oldest = self.stored.pop_oldest()?;
@@ -160,7 +160,7 @@ impl<K, V, E> State<K, V, E> {
     }
 }
 
-/// How a missing value is to be had.
+/// The way to get a missing value.
 enum Plan<V, E> {
     Have(V),
     Refuse(E),
@@ -195,7 +195,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         self.stripes.get(hash, is_key).or_else(|| self.get_from_store(hash, is_key))
     }
 
-    /// Looks behind the stripe of the calling thread, and puts there what it finds.
+    /// Looks in the store, and puts a copy of the value into the stripe of the calling thread.
     #[cold]
     fn get_from_store(&self, hash: u64, is_key: impl Fn(&K) -> bool) -> Option<V> {
         let mut state = self.lock();
@@ -320,13 +320,12 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         Removed { _entry: entry, _copies: copies }
     }
 
-    /// Keeps the value of `key` until it is [unpinned](Self::unpin), whatever else is stored; `false` if there is none. It counts
-    /// towards the capacity.
+    /// Keeps the value of `key` until it is [unpinned](Self::unpin); `false` if there is none. It counts towards the capacity.
     pub fn pin<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.move_entry(key, true)
     }
 
-    /// Lets the value of `key` leave again; `false` if there is none.
+    /// Allows the value of `key` to be evicted again; `false` if there is none.
     pub fn unpin<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.move_entry(key, false)
     }
@@ -343,7 +342,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
 
     /// Forgets all values, pinned or not, and all errors. Values being made now are stored when they are done.
     ///
-    /// A few values at a time: what others store meanwhile finds the memory of those that left free.
+    /// Values are dropped a few at a time, so that values that other threads store meanwhile can use their memory.
     pub fn clear(&self) {
         const AT_ONCE: usize = 4;
         let mut state = self.lock();
@@ -367,7 +366,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         drop(failures);
     }
 
-    /// Whether nothing is ever stored.
+    /// True if nothing is ever stored.
     pub fn is_off(&self) -> bool {
         self.config.entries == 0
     }
@@ -396,7 +395,7 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
     }
 }
 
-/// What left the cache, to be dropped without a lock.
+/// Values that left the cache, to be dropped without a lock.
 struct Removed<K, V> {
     _entry: Arc<Entry<K, V>>,
     _copies: Vec<stripe::Copy<K, V>>,

@@ -30,7 +30,7 @@ impl<K, V> Entry<K, V> {
         }
     }
 
-    /// Whether it was marked; it no longer is.
+    /// Removes the mark; true if there was one.
     pub(crate) fn take_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
     }

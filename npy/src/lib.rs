@@ -1,8 +1,8 @@
 //! Tensors in `.npy` files.
 //!
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
-//! dictionary, the elements. What a file claims is compared with the operand before anything is allocated for it. The array is
-//! the operand as it lies in memory: dimensions in the order of its tag. NumPy knows no bf16, so such operands are read from f32
+//! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array has the
+//! operand's dimensions in the order of its tag, as they are in memory. NumPy has no bf16, so such operands are read from f32
 //! and rounded, or from their raw bits, and written as f32.
 
 #![forbid(unsafe_code)]
@@ -22,39 +22,39 @@ pub use tensor::{read_tensor, read_tensor_from, write_tensor_to};
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own limit on what it parses.
 const MAX_HEADER: usize = 10_000;
-/// Opening brackets of a header: its own, the shape's, and two for records to be called so. The time that
-/// py_literal takes grows exponentially with brackets in brackets.
+/// The most opening brackets of a header: its own, the shape's, and two more, so that records are recognized as such. The time
+/// that py_literal takes grows exponentially with nested brackets.
 const MAX_BRACKETS: usize = 4;
 /// Little-endian binary32.
 const DESCR: &str = "<f4";
-/// What holds raw bf16: `|V2` is how ml_dtypes saves it.
+/// The types of elements that hold raw bf16: ml_dtypes saves it as `|V2`.
 const RAW_BF16: [&str; 2] = ["<u2", "|V2"];
-/// The elements start at a multiple of this, with the header before them padded.
+/// The header is padded so that the elements start at a multiple of this.
 const ALIGN: usize = 64;
 
-/// A file that does not hold an operand, or cannot be written.
+/// A file that cannot be read as an operand.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 pub struct NpyError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The error.
     pub cause: NpyErrorKind,
 }
 
-/// What is wrong with a file.
+/// The kinds of errors of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum NpyErrorKind {
-    /// It cannot be read or written.
+    /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Another format.
     #[error("not an .npy file: it does not begin with \\x93NUMPY")]
     Magic,
-    /// A version from the future.
+    /// An unknown version.
     #[error(".npy version {0}.{1}: expected 1.0, 2.0 or 3.0")]
     Version(u8, u8),
-    /// The header is not what the format says.
+    /// The header is malformed.
     #[error("bad .npy header: {0}")]
     Header(String),
     /// Elements of another type.
@@ -62,9 +62,9 @@ pub enum NpyErrorKind {
     DType {
         /// The file's descriptor.
         got: String,
-        /// Those that can be read.
+        /// The types that can be read.
         expected: &'static str,
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
     /// Another number of dimensions.
@@ -74,13 +74,13 @@ pub enum NpyErrorKind {
         got: Shape,
         /// The operand's number of dimensions.
         rank: usize,
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
     /// Column-major.
     #[error("elements are in Fortran order: expected C order for {operand}; `numpy.ascontiguousarray` converts")]
     Order {
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
     /// Other dimensions.
@@ -90,25 +90,25 @@ pub enum NpyErrorKind {
         got: Shape,
         /// The operand's.
         expected: Shape,
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
     /// It ends early.
     #[error("truncated: {got} bytes of elements, expected {expected} for {operand}")]
     Truncated {
-        /// Bytes there are.
+        /// Bytes in the file.
         got: u64,
-        /// Bytes there should be.
+        /// Bytes of the operand.
         expected: u64,
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
     /// It goes on after the elements.
     #[error("data after the {expected} bytes of elements expected for {operand}")]
     Trailing {
-        /// Bytes there should be.
+        /// Bytes of the operand.
         expected: u64,
-        /// What it is read for.
+        /// The operand that it is read for.
         operand: String,
     },
 }
@@ -201,7 +201,7 @@ fn elements<const N: usize>(
     }
 }
 
-/// Fills `bytes` as far as there is anything to read.
+/// Reads until `bytes` is full or the input ends.
 fn read_up_to(r: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
     let mut n = 0;
     while n < bytes.len() {
@@ -277,7 +277,7 @@ pub fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::
     values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
 }
 
-/// Writes what comes before the elements.
+/// Writes the header.
 fn write_header(out: &mut impl Write, descr: &str, shape: &Shape) -> io::Result<()> {
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let before = MAGIC.len() + 2 + 2;

@@ -9,7 +9,7 @@ use py_literal::Value;
 
 use crate::{Header, NpyError, NpyErrorKind, RAW_BF16, Shape, header_text, read_up_to, write_header};
 
-/// Each type of elements with NumPy's name of it. bf16, which NumPy does not know, are bytes in pairs.
+/// NumPy's name of each type of elements. bf16, which NumPy does not have, is a pair of bytes.
 const DESCRS: [(&str, ElementType); 13] = [
     ("<f4", ElementType::F32),
     ("<f8", ElementType::F64),
@@ -25,10 +25,10 @@ const DESCRS: [(&str, ElementType); 13] = [
     ("|u1", ElementType::U8),
     ("|b1", ElementType::Bool),
 ];
-/// The same for messages.
+/// NumPy's names for messages.
 const EXPECTED: &str =
     "'<f4', '<f8', '<f2', '|V2' (the bits of bf16), '<i8', '<u8', '<i4', '<u4', '<i2', '<u2', '|i1', '|u1' or '|b1'";
-/// What errors call what is read.
+/// The name of the tensor in errors.
 const WHAT: &str = "a tensor";
 
 /// Reads the tensor in a file.
@@ -38,7 +38,7 @@ pub fn read_tensor(path: impl AsRef<Path>) -> Result<Tensor, NpyError> {
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }
 
-/// Reads a tensor, and finds nothing after it. Memory is taken as elements come, not as the header says.
+/// Reads a tensor, which must end the input. Memory grows with the elements that are read, whatever the header says.
 pub fn read_tensor_from(r: &mut impl Read) -> Result<Tensor, NpyErrorKind> {
     let header = Header::parse(&header_text(r)?)?;
     let descr = match &header.descr {
