@@ -11,9 +11,9 @@ use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoP
 use crate::tensor::{ElementType, Files, Tensor, map};
 
 /// Versions of ONNX's own operators that can be read.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=27;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 /// The same for messages.
-const OPSETS_TEXT: &str = "1 to 27";
+const OPSETS_TEXT: &str = "1 to 28";
 
 /// A model.
 #[derive(Clone, Debug, PartialEq)]

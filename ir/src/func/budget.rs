@@ -58,6 +58,11 @@ fn steps(op: &TensorOp, operands: &[&TensorType]) -> u64 {
         Structured::ConvTranspose { .. } => operands[1].elements(),
         Structured::Pool { kernel, .. } | Structured::MaxPoolIndices { kernel, .. } => product(kernel),
         Structured::Lrn { size, .. } => *size,
+        Structured::Det {} => operands[0].elements(),
+        Structured::GridSample { .. } => 64,
+        Structured::RoiAlign { samples: 0, .. } => product(&operands[0].shape()[2..]),
+        Structured::RoiAlign { samples, .. } => samples.saturating_mul(*samples),
+        Structured::TopK { axis, .. } => 64 - operands[0].shape()[*axis as usize].leading_zeros() as u64,
         _ => 1,
     }
 }

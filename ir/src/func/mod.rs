@@ -42,6 +42,7 @@ mod error;
 mod interp;
 mod op;
 mod parse;
+pub mod sampling;
 mod tensor;
 mod types;
 
@@ -53,7 +54,8 @@ pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};
 pub use interp::InterpretError;
 pub use op::{
-    Binary, Mismatch, OpError, PadMode, PoolKind, ReduceKind, SettingError, Strided, Structured, TensorOp, Unary,
+    Binary, Merge, Mismatch, OpError, Outside, PadMode, PoolKind, ReduceKind, Sampling, SettingError, Strided,
+    Structured, TensorOp, Unary,
 };
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};

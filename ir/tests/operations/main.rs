@@ -3,6 +3,7 @@
 mod arithmetic;
 mod cases;
 mod hostile;
+mod indexed;
 mod layers;
 mod movement;
 mod normalization;

@@ -16,6 +16,15 @@ const LINES: &str = "
     tanh %x
     sin %x
     cos %x
+    tan %x
+    asin %x
+    acos %x
+    atan %x
+    sinh %x
+    cosh %x
+    asinh %x
+    acosh %x
+    atanh %x
     sigmoid %x
     relu %x
     leaky_relu %x {alpha=0.01}
@@ -36,6 +45,7 @@ const LINES: &str = "
     round %x
     sign %x
     not %m
+    bit_not %i
     clamp %x {low=-inf high=6}
     add %x, %v
     sub %x, %v
@@ -54,7 +64,13 @@ const LINES: &str = "
     and %m, %m
     or %m, %m
     xor %m, %m
+    bit_and %i, %i
+    bit_or %i, %i
+    bit_xor %i, %i
+    shift_left %i, %i
+    shift_right %i, %i
     cast %x {to=bf16}
+    bit_cast %x {to=u32}
     where %m, %x, %v
     matmul %x, %x
     conv %p, %k {strides=[2,2] pads=[0,1,1,0] dilations=[1,1] groups=1 channels_last=false}
@@ -65,6 +81,9 @@ const LINES: &str = "
     reduce %x {kind=log_sum_exp axes=[0] keep=true}
     arg_reduce %x {max=true axis=1 keep=false last=true}
     cumsum %x {axis=0 exclusive=true reverse=false}
+    cumprod %x {axis=1 exclusive=false reverse=true}
+    top_k %x {k=2 axis=1 largest=true}
+    det %x
     softmax %x {axis=1}
     log_softmax %x {axis=1}
     layer_norm %x, %v, %v {axis=1 epsilon=0.00001}
@@ -78,6 +97,12 @@ const LINES: &str = "
     concat %x, %x, %x {axis=0}
     pad %x {mode=constant before=[0,1] after=[1,0] value=-inf}
     gather %x, %i {axis=1}
+    gather_elements %v, %i {axis=0}
+    gather_nd %x, %i {batch=0}
+    scatter_elements %v, %i, %w {axis=0 merge=add}
+    scatter_nd %x, %i, %s {merge=replace}
+    grid_sample %p, %g {sampling=cubic outside=reflection align_corners=true}
+    roi_align %p, %r, %n {rows=2 columns=1 samples=0 scale=0.5 max=false half_pixel=true}
     kernel %x, %x, %v {problem=\"matmul f32 3x3:3x3 +bias\"}
 ";
 
@@ -86,8 +111,8 @@ fn every_operation() -> String {
     let lines: Vec<&str> = LINES.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let words: Vec<&str> = lines.iter().map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(words, TensorOp::names().collect::<Vec<_>>());
-    let arguments =
-        "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2], %c: f32[1x6x4]";
+    let arguments = "%x: f32[3x3], %v: f32[3], %m: bool[3x3], %p: f32[1x3x3x3], %k: f32[3x3x2x2], %i: i64[2], %c: f32[1x6x4], \
+         %w: f32[2], %s: f32[], %g: f32[1x2x2x2], %r: f32[2x4], %n: i64[2]";
     // The types are those that the errors ask for, so that each operation is inferred once.
     let mut types = vec![];
     for line in &lines {

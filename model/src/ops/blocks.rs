@@ -52,6 +52,15 @@ vectorised! {
                 map!(|x| math::sin_quarters::<FMA>(x, 1));
                 redo(src, dst, |x| x.abs() <= math::MOST_ANGLE, f32::cos);
             }
+            Unary::Tan {} => map!(|x| f64::from(x).tan() as f32),
+            Unary::Asin {} => map!(|x| f64::from(x).asin() as f32),
+            Unary::Acos {} => map!(|x| f64::from(x).acos() as f32),
+            Unary::Atan {} => map!(|x| f64::from(x).atan() as f32),
+            Unary::Sinh {} => map!(|x| f64::from(x).sinh() as f32),
+            Unary::Cosh {} => map!(|x| f64::from(x).cosh() as f32),
+            Unary::Asinh {} => map!(|x| f64::from(x).asinh() as f32),
+            Unary::Acosh {} => map!(|x| f64::from(x).acosh() as f32),
+            Unary::Atanh {} => map!(|x| f64::from(x).atanh() as f32),
             Unary::Sigmoid {} => map!(|x| math::sigmoid::<FMA>(x)),
             Unary::Relu {} => map!(|x| if x < 0.0 { 0.0 } else { x }),
             Unary::LeakyRelu { alpha } => {
@@ -97,6 +106,7 @@ vectorised! {
                 if x > 0.0 { 1.0 } else { sign }
             }),
             Unary::Not {} => map!(|x| 1.0 - x),
+            Unary::BitNot {} => unreachable!("plans have no operations on integers"),
             Unary::Clamp { low, high } => {
                 let (low, high) = (low.0 as f32, high.0 as f32);
                 map!(|x| math::clamp(x, low, high));
@@ -165,6 +175,9 @@ vectorised! {
             Binary::And {} => map!(|x, y| x * y),
             Binary::Or {} => map!(|x, y| one_if(x + y > 0.0)),
             Binary::Xor {} => map!(|x, y| one_if(x != y)),
+            Binary::BitAnd {} | Binary::BitOr {} | Binary::BitXor {} | Binary::ShiftLeft {} | Binary::ShiftRight {} => {
+                unreachable!("plans have no operations on integers")
+            }
         }
     }
 

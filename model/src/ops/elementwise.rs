@@ -78,6 +78,12 @@ pub enum ElementwiseError {
         /// Which step.
         step: usize,
     },
+    /// An operation on integers.
+    #[error("step {step} is on integers: all elements are f32")]
+    Integers {
+        /// Which step.
+        step: usize,
+    },
     /// More results are needed at once than there is room for.
     #[error("the chain keeps more than {MOST_SLOTS} blocks at once: split it")]
     TooManyLive,
@@ -338,6 +344,13 @@ fn check(operands: usize, steps: &[Step]) -> Result<(), ElementwiseError> {
         if step.inputs.len() != expected || !step.inputs.iter().all(there) {
             return Err(ElementwiseError::Inputs { step: s, found: step.inputs.clone(), expected });
         }
+        if let Op::Unary(Unary::BitNot {})
+        | Op::Binary(
+            Binary::BitAnd {} | Binary::BitOr {} | Binary::BitXor {} | Binary::ShiftLeft {} | Binary::ShiftRight {},
+        ) = &step.op
+        {
+            return Err(ElementwiseError::Integers { step: s });
+        }
         let is = |i: usize| matches!(step.inputs[i], Input::Step(earlier) if booleans[earlier]);
         use Binary::*;
         let (fits, result) = match &step.op {
@@ -406,6 +419,15 @@ fn cost(op: &Op) -> usize {
             | Tanh {}
             | Sin {}
             | Cos {}
+            | Tan {}
+            | Asin {}
+            | Acos {}
+            | Atan {}
+            | Sinh {}
+            | Cosh {}
+            | Asinh {}
+            | Acosh {}
+            | Atanh {}
             | Sigmoid {}
             | Elu { .. }
             | Selu { .. }

@@ -13,14 +13,14 @@ pub enum Indices<'a> {
 }
 
 impl Indices<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Indices::I32(i) => i.len(),
             Indices::I64(i) => i.len(),
         }
     }
 
-    fn at(&self, i: usize) -> i64 {
+    pub(super) fn at(&self, i: usize) -> i64 {
         match self {
             Indices::I32(indices) => indices[i].into(),
             Indices::I64(indices) => indices[i],
@@ -30,7 +30,7 @@ impl Indices<'_> {
 
 /// An index of no element of its axis.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("gather: index {index}, number {position}, is not on an axis of {extent}: expected -{extent} to {extent} - 1")]
+#[error("index {index}, number {position}, is not on an axis of {extent}: expected -{extent} to {extent} - 1")]
 pub struct IndexOutOfRange {
     /// The index.
     pub index: i64,
@@ -96,7 +96,8 @@ impl Gather {
     }
 }
 
-fn position(index: i64, extent: usize) -> Option<usize> {
+/// The element that an index means; `None` if there is none.
+pub(super) fn position(index: i64, extent: usize) -> Option<usize> {
     let extent = i64::try_from(extent).ok()?;
     let index = if index < 0 { index.checked_add(extent)? } else { index };
     (0..extent).contains(&index).then_some(index as usize)

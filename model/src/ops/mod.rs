@@ -8,6 +8,8 @@ mod blocks;
 mod columns;
 mod elementwise;
 mod gather;
+mod grid_sample;
+mod indexed;
 mod lanes;
 mod movement;
 mod norm;
@@ -19,11 +21,14 @@ mod softmax;
 mod strided;
 #[cfg(test)]
 mod testing;
+mod top_k;
 pub mod vector_math;
 
 pub use columns::ColumnsToImage;
 pub use elementwise::{Elementwise, ElementwiseError, Input, Op, Source, Step};
 pub use gather::{Gather, IndexOutOfRange, Indices};
+pub use grid_sample::GridSample;
+pub use indexed::{GatherAt, Scatter};
 pub use movement::{Broadcast, Concat, Pad, Slice, Transpose};
 pub use norm::{LayerNorm, RmsNorm};
 pub use parallel::{Parallel, Serial};
@@ -31,6 +36,7 @@ pub use pool::{Pool, Windows};
 pub use reduce::Reduce;
 pub use softmax::{LogSoftmax, Softmax};
 pub use strided::StridedCopy;
+pub use top_k::TopK;
 
 /// Shapes or settings that a plan cannot be made for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,11 @@
 //! Vectorised code for operations that networks often have.
 
-use kiln_ir::func::{Element, ElementType, PadMode, Structured, TensorOp, TensorType};
+use kiln_ir::func::sampling::Grid;
+use kiln_ir::func::{Element, ElementType, Merge, PadMode, Structured, TensorOp, TensorType};
 
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
-use crate::ops::{self, Indices, Op, Source, Windows};
+use crate::ops::{self, IndexOutOfRange, Indices, Op, Source, Windows};
 
 /// The code of an operation, if there is such.
 pub(super) fn action(
@@ -140,23 +141,81 @@ fn moved(layer: &str, op: &Structured, operands: &[&TensorType]) -> Option<Box<d
         Structured::Gather { axis } => {
             let count = operands[1].elements() as usize;
             let plan = ops::Gather::new(bytes, &shape, *axis as usize, count).ok()?;
-            let (layer, is_wide) = (layer.to_owned(), operands[1].element() == ElementType::I64);
-            let run = move |threads: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]| {
-                let indices = apart(&inputs[1]);
-                let indices = match is_wide {
-                    true => Indices::I64(bytemuck::cast_slice(indices)),
-                    false => Indices::I32(bytemuck::cast_slice(indices)),
-                };
-                plan.run(threads, apart(&inputs[0]), indices, dst).map_err(|e| ModelError::Index {
-                    layer: layer.clone(),
-                    index: e.index,
-                    extent: e.extent as u64,
-                })
-            };
-            Box::new(Run { in_place: 0, run })
+            indexed(layer, operands[1], 0, move |threads, inputs, indices, dst| {
+                plan.run(threads, apart(&inputs[0]), indices, dst)
+            })
+        }
+        Structured::GatherElements { axis } => {
+            let plan = ops::GatherAt::elements(bytes, &shape, &dims(operands[1].shape()), *axis as usize).ok()?;
+            indexed(layer, operands[1], 0, move |threads, inputs, indices, dst| {
+                plan.run(threads, apart(&inputs[0]), indices, dst)
+            })
+        }
+        Structured::GatherNd { batch } => {
+            let plan = ops::GatherAt::rows(bytes, &shape, &dims(operands[1].shape()), *batch as usize).ok()?;
+            indexed(layer, operands[1], 0, move |threads, inputs, indices, dst| {
+                plan.run(threads, apart(&inputs[0]), indices, dst)
+            })
+        }
+        Structured::ScatterElements { axis, merge } => {
+            let plan = ops::Scatter::elements(&shape, &dims(operands[1].shape()), *axis as usize).ok()?;
+            scattered(layer, *merge, operands, plan)?
+        }
+        Structured::ScatterNd { merge } => {
+            let plan = ops::Scatter::rows(&shape, &dims(operands[1].shape())).ok()?;
+            scattered(layer, *merge, operands, plan)?
+        }
+        Structured::BitCast { .. } => on_bytes(|_, src, dst| dst.copy_from_slice(src)),
+        Structured::TopK { k, axis, largest } if x.element() == ElementType::F32 => {
+            let plan = ops::TopK::new(&shape, *axis as usize, *k as usize, *largest).ok()?;
+            on_bytes(move |threads, src, dst| plan.run(threads, f32s(src), bytemuck::cast_slice_mut(dst)))
         }
         _ => return None,
     })
+}
+
+/// Code that reads indices, its second operand, and says of which layer one is wrong.
+fn indexed(
+    layer: &str,
+    indices: &TensorType,
+    in_place: usize,
+    run: impl Fn(&RuntimeThreads<'_>, &[Input<'_>], Indices<'_>, &mut [u8]) -> Result<(), IndexOutOfRange>
+    + Send
+    + Sync
+    + 'static,
+) -> Box<dyn Action> {
+    let (layer, is_wide) = (layer.to_owned(), indices.element() == ElementType::I64);
+    let run = move |threads: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]| {
+        let indices = apart(&inputs[1]);
+        let indices = match is_wide {
+            true => Indices::I64(bytemuck::cast_slice(indices)),
+            false => Indices::I32(bytemuck::cast_slice(indices)),
+        };
+        run(threads, inputs, indices, dst).map_err(|e| ModelError::Index {
+            layer: layer.clone(),
+            index: e.index,
+            extent: e.extent as u64,
+        })
+    };
+    Box::new(Run { in_place, run })
+}
+
+/// Code that merges its third operand into its first, or into a copy of that; only elements that replace others are of any type.
+fn scattered(layer: &str, merge: Merge, operands: &[&TensorType], plan: ops::Scatter) -> Option<Box<dyn Action>> {
+    let (element, bytes) = (operands[0].element(), operands[0].element().bytes());
+    if merge != Merge::Replace && element != ElementType::F32 {
+        return None;
+    }
+    Some(indexed(layer, operands[1], 1, move |_, inputs, indices, dst| {
+        if let Some(x) = inputs[0] {
+            dst.copy_from_slice(x);
+        }
+        let updates = apart(&inputs[2]);
+        match merge {
+            Merge::Replace => plan.replace(bytes, indices, updates, dst),
+            _ => plan.merge(merge, indices, f32s(updates), bytemuck::cast_slice_mut(dst)),
+        }
+    }))
 }
 
 fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Action>> {
@@ -192,6 +251,13 @@ fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Actio
             let images = shape[0] * (shape[1] / taps.iter().product::<usize>());
             let plan = ops::ColumnsToImage::new(images, &pixels, &taps, &out, &strides, &dilations, &pads).ok()?;
             on_f32(0, move |threads, x, dst| plan.run(threads, x[0].expect("not in place"), dst))
+        }
+        Structured::GridSample { sampling, outside, align_corners } => {
+            let grid = Grid { sampling: *sampling, outside: *outside, align_corners: *align_corners };
+            let plan = ops::GridSample::new(grid, &shape, &dims(operands[1].shape())).ok()?;
+            on_f32(0, move |threads, x, dst| {
+                plan.run(threads, x[0].expect("not in place"), x[1].expect("not in place"), dst);
+            })
         }
         Structured::Reduce { kind, axes, .. } => {
             let plan = ops::Reduce::new(*kind, &shape, &dims(axes)).ok()?;

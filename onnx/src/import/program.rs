@@ -92,6 +92,9 @@ impl Program {
         if ty.rank() > MOST_AXES {
             return Err(format!("{ty} has more than {MOST_AXES} dimensions").into());
         }
+        if let Some(Val::Known(indices)) = op.index_operand().map(|at| operands[at]) {
+            op.check_indices(&types, indices)?;
+        }
         let known: Option<Vec<&Tensor>> =
             operands.iter().map(|v| if let Val::Known(t) = v { Some(t) } else { None }).collect();
         if let Some(known) = known {

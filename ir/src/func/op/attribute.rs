@@ -151,6 +151,46 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of an element and one that is scattered to its place.
+    Merge: "`replace`, `add`, `mul`, `max` or `min`" {
+        /// The new one.
+        Replace = "replace",
+        /// Their sum.
+        Add = "add",
+        /// Their product.
+        Mul = "mul",
+        /// The greater.
+        Max = "max",
+        /// The lesser.
+        Min = "min",
+    }
+}
+
+words! {
+    /// What an image is between its pixels.
+    Sampling: "`nearest`, `linear` or `cubic`" {
+        /// The nearest pixel, ties to even.
+        Nearest = "nearest",
+        /// Linear between neighbours along each axis.
+        Linear = "linear",
+        /// Cubic between four neighbours along each axis, with the parameter -0.75.
+        Cubic = "cubic",
+    }
+}
+
+words! {
+    /// What an image is outside of its borders.
+    Outside: "`zeros`, `border` or `reflection`" {
+        /// Zero.
+        Zeros = "zeros",
+        /// The outermost pixels.
+        Border = "border",
+        /// The image mirrored at its borders.
+        Reflection = "reflection",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

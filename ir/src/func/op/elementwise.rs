@@ -2,8 +2,9 @@
 
 use super::super::element::ElementType;
 use super::super::types::TensorType;
+use super::integer::on_bits;
 use super::walk::{Walk, stretched_strides};
-use super::{Binary, Mismatch, Structured, Unary, View, broadcast, max, min, same_element, wrap};
+use super::{Binary, Mismatch, Structured, Tensor, Unary, View, broadcast, max, min, same_element, wrap};
 use crate::epilogue::PostOp;
 
 pub(super) fn infer_unary(op: &Unary, x: &TensorType) -> Result<TensorType, Mismatch> {
@@ -13,6 +14,8 @@ pub(super) fn infer_unary(op: &Unary, x: &TensorType) -> Result<TensorType, Mism
         Unary::Not {} if element != ElementType::Bool => wrong("bool"),
         Unary::Not {} => Ok(x.clone()),
         _ if element == ElementType::Bool => wrong("numbers"),
+        Unary::BitNot {} if element.is_float() => wrong("integers"),
+        Unary::BitNot {} => Ok(x.clone()),
         // These are integers again; the others would not be.
         Unary::Abs {} | Unary::Neg {} | Unary::Sign {} | Unary::Relu {} | Unary::Clamp { .. } => Ok(x.clone()),
         _ if !element.is_float() => wrong("floating-point numbers"),
@@ -30,6 +33,10 @@ pub(super) fn infer_binary(op: &Binary, a: &TensorType, b: &TensorType) -> Resul
             return Err(Mismatch::Element { operand: 0, found: element, expected: "bool" });
         }
         And {} | Or {} | Xor {} | Equal {} => ElementType::Bool,
+        BitAnd {} | BitOr {} | BitXor {} | ShiftLeft {} | ShiftRight {} if is_bool || element.is_float() => {
+            return Err(Mismatch::Element { operand: 0, found: element, expected: "integers" });
+        }
+        BitAnd {} | BitOr {} | BitXor {} | ShiftLeft {} | ShiftRight {} => element,
         _ if is_bool => return Err(Mismatch::Element { operand: 0, found: element, expected: "numbers" }),
         Less {} | LessOrEqual {} | Greater {} | GreaterOrEqual {} => ElementType::Bool,
         Add {} | Sub {} | Mul {} | Div {} | Rem {} | Pow {} | Max {} | Min {} | PRelu {} => element,
@@ -40,6 +47,15 @@ pub(super) fn infer_binary(op: &Binary, a: &TensorType, b: &TensorType) -> Resul
 pub(super) fn infer_other(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
     match op {
         Structured::Cast { to } => Ok(TensorType::new(*to, operands[0].shape())?),
+        Structured::BitCast { to } => {
+            let from = operands[0].element();
+            // Not every byte is a boolean.
+            let is_free = *to != ElementType::Bool || from == *to;
+            if from.bytes() != to.bytes() || !is_free {
+                return Err(Mismatch::setting("to", to, format!("a type of numbers of {} bytes", from.bytes())));
+            }
+            Ok(TensorType::new(*to, operands[0].shape())?)
+        }
         _ => {
             let [condition, a, b] = [operands[0], operands[1], operands[2]];
             if condition.element() != ElementType::Bool {
@@ -66,6 +82,15 @@ pub(super) fn evaluate_unary(op: &Unary, x: View<'_>) -> Vec<f64> {
         Unary::Tanh {} => post(PostOp::Tanh),
         Unary::Sin {} => map(&f64::sin),
         Unary::Cos {} => map(&f64::cos),
+        Unary::Tan {} => map(&f64::tan),
+        Unary::Asin {} => map(&f64::asin),
+        Unary::Acos {} => map(&f64::acos),
+        Unary::Atan {} => map(&f64::atan),
+        Unary::Sinh {} => map(&f64::sinh),
+        Unary::Cosh {} => map(&f64::cosh),
+        Unary::Asinh {} => map(&f64::asinh),
+        Unary::Acosh {} => map(&f64::acosh),
+        Unary::Atanh {} => map(&f64::atanh),
         Unary::Sigmoid {} => post(PostOp::Sigmoid),
         Unary::Relu {} => post(PostOp::Relu),
         Unary::LeakyRelu { alpha } => map(&|v| if v > 0.0 { v } else { alpha.0 * v }),
@@ -95,6 +120,7 @@ pub(super) fn evaluate_unary(op: &Unary, x: View<'_>) -> Vec<f64> {
             }
         }),
         Unary::Not {} => map(&|v| f64::from(v == 0.0)),
+        Unary::BitNot {} => map(&|v| -1.0 - v),
         Unary::Clamp { low, high } => map(&|v| if v.is_nan() { v } else { v.max(low.0).min(high.0) }),
     };
     wrap(element, &mut values);
@@ -137,6 +163,10 @@ pub(super) fn evaluate_binary(op: &Binary, a: View<'_>, b: View<'_>, ty: &Tensor
         Binary::And {} => zip(a, b, ty, |a, b| f64::from(truth(a) && truth(b))),
         Binary::Or {} => zip(a, b, ty, |a, b| f64::from(truth(a) || truth(b))),
         Binary::Xor {} => zip(a, b, ty, |a, b| f64::from(truth(a) != truth(b))),
+        Binary::BitAnd {} | Binary::BitOr {} | Binary::BitXor {} | Binary::ShiftLeft {} | Binary::ShiftRight {} => {
+            let bits = 8 * element.bytes() as u32;
+            zip(a, b, ty, |a, b| low_bits(element, on_bits(op, bits, a as i128, b as i128)))
+        }
     };
     wrap(ty.element(), &mut values);
     values
@@ -147,8 +177,17 @@ fn low_half(value: i64) -> f64 {
     f64::from(value as u32)
 }
 
+/// The low bits of an integer as a number of a type: those of 64 bits are rounded.
+fn low_bits(element: ElementType, value: i128) -> f64 {
+    match element {
+        ElementType::I64 => value as i64 as f64,
+        ElementType::U64 => value as u64 as f64,
+        _ => f64::from(value as u32),
+    }
+}
+
 /// A function of the pairs of elements of two tensors that broadcast.
-fn zip(a: View<'_>, b: View<'_>, ty: &TensorType, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+pub(super) fn zip<T: Copy>(a: View<'_, T>, b: View<'_, T>, ty: &TensorType, f: impl Fn(T, T) -> T) -> Vec<T> {
     let strides = [a, b].map(|o| stretched_strides(o.ty.shape(), ty.rank()));
     let mut values = Vec::with_capacity(ty.elements() as usize);
     Walk::new(ty.shape(), [&strides[0], &strides[1]]).rows([0; 2], |[at_a, at_b], n, strides| match strides {
@@ -162,15 +201,29 @@ fn zip(a: View<'_>, b: View<'_>, ty: &TensorType, f: impl Fn(f64, f64) -> f64) -
 }
 
 pub(super) fn evaluate_other(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {
-    if let Structured::Cast { to } = op {
-        return operands[0].data.iter().map(|v| to.round(*v)).collect();
+    match op {
+        Structured::Cast { to } => operands[0].data.iter().map(|v| to.round(*v)).collect(),
+        Structured::BitCast { .. } => {
+            let bits = Tensor::from_f64(operands[0].ty.clone(), operands[0].data);
+            Tensor::new(ty.clone(), bits.data().clone()).expect("elements of one size").to_f64()
+        }
+        _ => select(operands[0], operands[1], operands[2], ty, |condition| condition != 0.0),
     }
-    let [condition, a, b] = [operands[0], operands[1], operands[2]];
+}
+
+/// Elements of the second where the first holds, else of the third.
+pub(super) fn select<T: Copy>(
+    condition: View<'_, T>,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    ty: &TensorType,
+    holds: impl Fn(T) -> bool,
+) -> Vec<T> {
     let strides = [condition, a, b].map(|o| stretched_strides(o.ty.shape(), ty.rank()));
     let mut values = Vec::with_capacity(ty.elements() as usize);
     Walk::new(ty.shape(), [&strides[0], &strides[1], &strides[2]]).rows([0; 3], |at, n, strides| {
         let offset = |operand: usize, i: usize| at[operand] + i * strides[operand] as usize;
-        values.extend((0..n).map(|i| match condition.data[offset(0, i)] != 0.0 {
+        values.extend((0..n).map(|i| match holds(condition.data[offset(0, i)]) {
             true => a.data[offset(1, i)],
             false => b.data[offset(2, i)],
         }));

@@ -6,10 +6,14 @@ mod attribute;
 mod columns;
 mod contraction;
 mod elementwise;
+mod indexed;
+mod integer;
 mod kernel;
+mod matrix;
 mod movement;
 mod normalization;
 mod reduction;
+mod sample;
 mod strided;
 mod table;
 mod walk;
@@ -21,7 +25,7 @@ use super::element::ElementType;
 use super::tensor::Tensor;
 use super::types::{TensorType, TypeError};
 
-pub use attribute::{PadMode, PoolKind, ReduceKind};
+pub use attribute::{Merge, Outside, PadMode, PoolKind, ReduceKind, Sampling};
 pub use strided::Strided;
 pub use table::{Binary, SettingError, Structured, Unary};
 
@@ -62,9 +66,9 @@ from_tables!(Unary, Binary, Structured);
 
 /// An operand in the interpreter: as many elements as its type says, row-major.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View<'a> {
+pub(super) struct View<'a, T = f64> {
     pub ty: &'a TensorType,
-    pub data: &'a [f64],
+    pub data: &'a [T],
 }
 
 impl TensorOp {
@@ -104,11 +108,17 @@ impl TensorOp {
             TensorOp::Unary(_) => (1, 1),
             TensorOp::Binary(_) => (2, 2),
             TensorOp::Structured(op) => match op {
-                Structured::Where {} => (3, 3),
+                Structured::Where {}
+                | Structured::ScatterElements { .. }
+                | Structured::ScatterNd { .. }
+                | Structured::RoiAlign { .. } => (3, 3),
                 Structured::Matmul {}
                 | Structured::Conv { .. }
                 | Structured::ConvTranspose { .. }
-                | Structured::Gather { .. } => (2, 2),
+                | Structured::Gather { .. }
+                | Structured::GatherElements { .. }
+                | Structured::GatherNd { .. }
+                | Structured::GridSample { .. } => (2, 2),
                 Structured::LayerNorm { .. } => (1, 3),
                 Structured::RmsNorm { .. } => (1, 2),
                 Structured::BatchNorm { .. } => (5, 5),
@@ -154,18 +164,46 @@ impl TensorOp {
         }
     }
 
+    /// The operand whose elements say where in the first one to read or write, if there is such.
+    pub fn index_operand(&self) -> Option<usize> {
+        let TensorOp::Structured(op) = self else { return None };
+        match op {
+            Structured::Gather { .. }
+            | Structured::GatherElements { .. }
+            | Structured::GatherNd { .. }
+            | Structured::ScatterElements { .. }
+            | Structured::ScatterNd { .. } => Some(1),
+            Structured::RoiAlign { .. } => Some(2),
+            _ => None,
+        }
+    }
+
+    /// Fails if an element of the [`index_operand`](Self::index_operand) is outside of what it selects from. The types are those
+    /// of all operands, which [`infer`](Self::infer) took.
+    pub fn check_indices(&self, operands: &[&TensorType], indices: &Tensor) -> Result<(), OpError> {
+        match self {
+            TensorOp::Structured(op) => {
+                indexed::check(op, operands[0], indices).map_err(|cause| self.error(operands, cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The result for these operands: computed in double precision and rounded to its type, without haste. Elements that only
-    /// move are copied as they are, whatever they are.
+    /// move are copied as they are, whatever they are, and integers of 64 bits are computed with exactly.
     pub fn apply(&self, operands: &[&Tensor]) -> Result<Tensor, OpError> {
         let types: Vec<_> = operands.iter().map(|o| o.ty()).collect();
         let ty = self.infer(&types)?;
-        if let TensorOp::Structured(op) = self {
-            movement::check_indices(op, operands).map_err(|cause| self.error(&types, cause))?;
+        if let Some(at) = self.index_operand() {
+            self.check_indices(&types, operands[at])?;
         }
         if let TensorOp::Structured(op) = self
             && let Some(moved) = movement::copy(op, operands, &ty)
         {
             return Ok(moved);
+        }
+        if let Some(exact) = integer::apply(self, operands, &ty) {
+            return Ok(exact);
         }
         let data: Vec<Vec<f64>> = operands.iter().map(|o| o.to_f64()).collect();
         let views: Vec<_> = types.iter().zip(&data).map(|(&ty, data)| View { ty, data }).collect();
@@ -177,11 +215,18 @@ impl TensorOp {
 fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
     use Structured::*;
     match op {
-        Cast { .. } | Where {} => elementwise::infer_other(op, operands),
+        Cast { .. } | BitCast { .. } | Where {} => elementwise::infer_other(op, operands),
         Matmul {} | Conv { .. } | ConvTranspose { .. } => contraction::infer(op, operands),
         ColumnsToImage { .. } => columns::infer(op, operands[0]),
         Pool { .. } | MaxPoolIndices { .. } => window::infer(op, operands[0]),
-        Reduce { .. } | ArgReduce { .. } | CumSum { .. } => reduction::infer(op, operands[0]),
+        Reduce { .. } | ArgReduce { .. } | CumSum { .. } | CumProd { .. } | TopK { .. } => {
+            reduction::infer(op, operands[0])
+        }
+        Det {} => matrix::infer(operands[0]),
+        GatherElements { .. } | GatherNd { .. } | ScatterElements { .. } | ScatterNd { .. } => {
+            indexed::infer(op, operands)
+        }
+        GridSample { .. } | RoiAlign { .. } => sample::infer(op, operands),
         Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {
             normalization::infer(op, operands)
         }
@@ -199,11 +244,18 @@ fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismat
 fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {
     use Structured::*;
     match op {
-        Cast { .. } | Where {} => elementwise::evaluate_other(op, operands, ty),
+        Cast { .. } | BitCast { .. } | Where {} => elementwise::evaluate_other(op, operands, ty),
         Matmul {} | Conv { .. } | ConvTranspose { .. } => contraction::evaluate(op, operands, ty),
         ColumnsToImage { .. } => columns::evaluate(op, operands[0], ty),
         Pool { .. } | MaxPoolIndices { .. } => window::evaluate(op, operands[0], ty),
-        Reduce { .. } | ArgReduce { .. } | CumSum { .. } => reduction::evaluate(op, operands[0], ty),
+        Reduce { .. } | ArgReduce { .. } | CumSum { .. } | CumProd { .. } | TopK { .. } => {
+            reduction::evaluate(op, operands[0], ty)
+        }
+        Det {} => matrix::determinants(operands[0], ty),
+        GatherElements { .. } | GatherNd { .. } | ScatterElements { .. } | ScatterNd { .. } => {
+            indexed::evaluate(op, operands, ty)
+        }
+        GridSample { .. } | RoiAlign { .. } => sample::evaluate(op, operands, ty),
         Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {
             normalization::evaluate(op, operands, ty)
         }

@@ -10,7 +10,7 @@ use super::super::types::TensorType;
 use super::reduction::around;
 use super::strided::Strided;
 use super::walk::{Walk, dense_strides};
-use super::{Mismatch, PadMode, Structured, View, axis_of, broadcast, one_per_axis, same_element};
+use super::{Merge, Mismatch, PadMode, Structured, View, axis_of, broadcast, indexed, one_per_axis, same_element};
 
 pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
     let x = operands[0];
@@ -103,22 +103,10 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
     Ok(TensorType::new(element, shape)?)
 }
 
-/// Fails if an index of a gather is outside of what it selects from.
-pub(super) fn check_indices(op: &Structured, operands: &[&Tensor]) -> Result<(), Mismatch> {
-    let Structured::Gather { axis } = op else { return Ok(()) };
-    let extent = operands[0].ty().shape()[*axis as usize];
-    let most = i64::try_from(extent).unwrap_or(i64::MAX);
-    let indices = operands[1].to_i64().unwrap_or_default();
-    match indices.into_iter().find(|i| !(-most..most).contains(i)) {
-        Some(index) => Err(Mismatch::Index { index, extent }),
-        None => Ok(()),
-    }
-}
-
 /// The result of what only moves elements, byte for byte; `None` of other operations.
 pub(super) fn copy(op: &Structured, operands: &[&Tensor], ty: &TensorType) -> Option<Tensor> {
     match op {
-        Structured::Reshape { .. } => {
+        Structured::Reshape { .. } | Structured::BitCast { .. } => {
             Some(Tensor::new(ty.clone(), operands[0].data().clone()).expect("as many elements"))
         }
         Structured::Transpose { .. }
@@ -126,7 +114,11 @@ pub(super) fn copy(op: &Structured, operands: &[&Tensor], ty: &TensorType) -> Op
         | Structured::Slice { .. }
         | Structured::Concat { .. }
         | Structured::Pad { .. }
-        | Structured::Gather { .. } => Some(match ty.element().bytes() {
+        | Structured::Gather { .. }
+        | Structured::GatherElements { .. }
+        | Structured::GatherNd { .. }
+        | Structured::ScatterElements { merge: Merge::Replace, .. }
+        | Structured::ScatterNd { merge: Merge::Replace } => Some(match ty.element().bytes() {
             1 => copy_bits::<u8>(op, operands, ty),
             2 => copy_bits::<u16>(op, operands, ty),
             4 => copy_bits::<u32>(op, operands, ty),
@@ -141,9 +133,23 @@ fn copy_bits<T: Pod + Send + Sync>(op: &Structured, operands: &[&Tensor], ty: &T
         return Tensor::from_bits::<T>(ty.clone(), vec![]);
     }
     let indices = match op {
-        Structured::Gather { .. } => operands[1].to_i64().expect("indices are integers"),
+        Structured::Gather { .. }
+        | Structured::GatherElements { .. }
+        | Structured::GatherNd { .. }
+        | Structured::ScatterElements { .. }
+        | Structured::ScatterNd { .. } => operands[1].to_i64().expect("indices are integers"),
         _ => vec![],
     };
+    let is_merged = matches!(op, Structured::ScatterElements { .. } | Structured::ScatterNd { .. });
+    if is_merged || matches!(op, Structured::GatherElements { .. } | Structured::GatherNd { .. }) {
+        let (data, indices) = (operands[0].bits::<T>(), View { ty: operands[1].ty(), data: &indices[..] });
+        let x = View { ty: operands[0].ty(), data: &data[..] };
+        let values = match is_merged {
+            true => indexed::scattered(op, x, indices, &operands[2].bits::<T>(), |_, new| new),
+            false => indexed::gathered(op, x, indices, T::zeroed()),
+        };
+        return Tensor::from_bits(ty.clone(), values);
+    }
     let fill = match op {
         Structured::Pad { value, .. } => {
             let scalar = TensorType::new(ty.element(), []).expect("a scalar");

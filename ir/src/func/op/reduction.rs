@@ -33,9 +33,19 @@ pub(super) fn infer(op: &Structured, x: &TensorType) -> Result<TensorType, Misma
             }
             Ok(TensorType::new(ElementType::I64, reduced(x.shape(), &[*axis], *keep))?)
         }
-        Structured::CumSum { axis, .. } => {
+        Structured::CumSum { axis, .. } | Structured::CumProd { axis, .. } => {
             numbers(0, x.element())?;
             axis_of(x, "axis", *axis).map(|_| x.clone())
+        }
+        Structured::TopK { k, axis, .. } => {
+            numbers(0, x.element())?;
+            let axis = axis_of(x, "axis", *axis)?;
+            let mut shape = x.shape().to_vec();
+            if *k > shape[axis] {
+                return Err(Mismatch::setting("k", k, format!("at most the {} elements that there are", shape[axis])));
+            }
+            shape[axis] = *k;
+            Ok(TensorType::new(ElementType::I64, shape)?)
         }
         _ => unreachable!("another file's operation"),
     }
@@ -45,7 +55,15 @@ pub(super) fn evaluate(op: &Structured, x: View<'_>, ty: &TensorType) -> Vec<f64
     let mut values = match op {
         Structured::Reduce { kind, axes, .. } => reduce(*kind, axes, x, ty),
         Structured::ArgReduce { max, axis, last, .. } => arg_reduce(*max, *axis as usize, *last, x, ty),
-        Structured::CumSum { axis, exclusive, reverse } => cumsum(*axis as usize, *exclusive, *reverse, x),
+        Structured::CumSum { axis, exclusive, reverse } => {
+            running(*axis as usize, *exclusive, *reverse, x, 0.0, |a, b| a + b)
+        }
+        Structured::CumProd { axis, exclusive, reverse } => {
+            running(*axis as usize, *exclusive, *reverse, x, 1.0, |a, b| a * b)
+        }
+        Structured::TopK { axis, largest, .. } => {
+            sorted(*axis as usize, *largest, x, ty).into_iter().map(|at| at as f64).collect()
+        }
         _ => unreachable!("another file's operation"),
     };
     wrap(ty.element(), &mut values);
@@ -94,7 +112,13 @@ fn walk(axes: &[u64], x: &TensorType) -> Walk<2> {
 }
 
 /// Every element of the result: `start`, then `step` with each of the operand's in order.
-fn accumulate(axes: &[u64], x: View<'_>, ty: &TensorType, start: f64, step: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+pub(super) fn accumulate<T: Copy>(
+    axes: &[u64],
+    x: View<'_, T>,
+    ty: &TensorType,
+    start: T,
+    step: impl Fn(T, T) -> T,
+) -> Vec<T> {
     let mut values = vec![start; ty.elements() as usize];
     walk(axes, x.ty).rows([0; 2], |[at, to], n, strides| {
         // Rows of the operand are dense, and so are those of the result or they are one element.
@@ -134,19 +158,52 @@ fn arg_reduce(greatest: bool, axis: usize, last: bool, x: View<'_>, ty: &TensorT
     values
 }
 
-fn cumsum(axis: usize, exclusive: bool, reverse: bool, x: View<'_>) -> Vec<f64> {
+/// `start`, then `step` with each element along an axis; each result is that before its element or after it.
+pub(super) fn running<T: Copy>(
+    axis: usize,
+    exclusive: bool,
+    reverse: bool,
+    x: View<'_, T>,
+    start: T,
+    step: impl Fn(T, T) -> T,
+) -> Vec<T> {
     let [_, n, inner] = around(x.ty.shape(), axis);
-    let mut values = vec![0.0; x.data.len()];
-    let mut sum = vec![0.0; inner];
+    let mut values = vec![start; x.data.len()];
+    let mut so_far = vec![start; inner];
     for (dst, lanes) in values.chunks_exact_mut(n * inner).zip(x.data.chunks_exact(n * inner)) {
-        sum.fill(0.0);
+        so_far.fill(start);
         for i in 0..n {
             let row = if reverse { n - 1 - i } else { i } * inner;
-            for ((dst, sum), v) in dst[row..].iter_mut().zip(&mut sum).zip(&lanes[row..]) {
-                let before = *sum;
-                *sum += v;
-                *dst = if exclusive { before } else { *sum };
+            for ((dst, so_far), v) in dst[row..].iter_mut().zip(&mut so_far).zip(&lanes[row..]) {
+                let before = *so_far;
+                *so_far = step(before, *v);
+                *dst = if exclusive { before } else { *so_far };
             }
+        }
+    }
+    values
+}
+
+/// Where the first elements are along an axis, as many as a result of type `ty` has, when it is sorted.
+pub(super) fn sorted<T: Copy + PartialOrd>(axis: usize, largest: bool, x: View<'_, T>, ty: &TensorType) -> Vec<usize> {
+    let [_, n, inner] = around(x.ty.shape(), axis);
+    let k = ty.shape()[axis] as usize;
+    let mut values = vec![0; ty.elements() as usize];
+    // What is not itself is NaN.
+    let is_nan = |v: T| v.partial_cmp(&v).is_none();
+    let ascending = |a: T, b: T| a.partial_cmp(&b).unwrap_or_else(|| is_nan(a).cmp(&is_nan(b)));
+    let mut order: Vec<usize> = Vec::with_capacity(n);
+    for (dst, lanes) in values.chunks_exact_mut(k * inner).zip(x.data.chunks_exact(n * inner)) {
+        for lane in 0..inner {
+            let at = |i: usize| lanes[i * inner + lane];
+            order.clear();
+            order.extend(0..n);
+            // Sorting is stable: of equal elements the earlier stays before the others.
+            match largest {
+                true => order.sort_by(|a, b| ascending(at(*b), at(*a))),
+                false => order.sort_by(|a, b| ascending(at(*a), at(*b))),
+            }
+            dst[lane..].iter_mut().step_by(inner).zip(&order).for_each(|(d, i)| *d = *i);
         }
     }
     values

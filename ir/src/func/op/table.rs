@@ -1,7 +1,7 @@
 //! Every operation with its word and its settings: the one place where they are listed.
 
 use super::super::element::{ElementType, Real};
-use super::attribute::{Attribute, PadMode, PoolKind, ReduceKind};
+use super::attribute::{Attribute, Merge, Outside, PadMode, PoolKind, ReduceKind, Sampling};
 use crate::problem::Problem;
 
 /// A setting that an operation has not, lacks, or has with another value.
@@ -119,6 +119,24 @@ operations! {
     Sin = "sin" {}
     /// The cosine.
     Cos = "cos" {}
+    /// The tangent.
+    Tan = "tan" {}
+    /// The inverse of the sine, between `-pi/2` and `pi/2`.
+    Asin = "asin" {}
+    /// The inverse of the cosine, between 0 and `pi`.
+    Acos = "acos" {}
+    /// The inverse of the tangent, between `-pi/2` and `pi/2`.
+    Atan = "atan" {}
+    /// The hyperbolic sine.
+    Sinh = "sinh" {}
+    /// The hyperbolic cosine.
+    Cosh = "cosh" {}
+    /// The inverse of the hyperbolic sine.
+    Asinh = "asinh" {}
+    /// The inverse of the hyperbolic cosine, not negative.
+    Acosh = "acosh" {}
+    /// The inverse of the hyperbolic tangent.
+    Atanh = "atanh" {}
     /// `1 / (1 + exp(-x))`.
     Sigmoid = "sigmoid" {}
     /// `max(x, 0)`; NaN stays NaN.
@@ -159,6 +177,8 @@ operations! {
     Sign = "sign" {}
     /// Whether `x` is false; of booleans.
     Not = "not" {}
+    /// Each bit inverted; of integers.
+    BitNot = "bit_not" {}
     /// `min(max(x, low), high)`; NaN stays NaN. The upper limit wins over the lower.
     Clamp = "clamp" { /** Lower limit. */ low: Real, /** Upper limit. */ high: Real }
 }
@@ -200,6 +220,17 @@ operations! {
     Or = "or" {}
     /// Whether exactly one is true.
     Xor = "xor" {}
+    /// The bits that both have; of integers, as the next four.
+    BitAnd = "bit_and" {}
+    /// The bits that one has.
+    BitOr = "bit_or" {}
+    /// The bits that exactly one has.
+    BitXor = "bit_xor" {}
+    /// `a` with its bits moved up by `b`; zeros enter. By the number of bits or more, or by less than 0, it is 0.
+    ShiftLeft = "shift_left" {}
+    /// `a` with its bits moved down by `b`; copies of the sign enter, which are zeros without one. By the number of bits or more,
+    /// or by less than 0, all bits are such.
+    ShiftRight = "shift_right" {}
 }
 
 operations! {
@@ -208,6 +239,8 @@ operations! {
     Structured;
     /// Elements as another type, rounded as [`ElementType::round`] says.
     Cast = "cast" { /** The type. */ to: ElementType }
+    /// The bits of each element as those of another type of the same size.
+    BitCast = "bit_cast" { /** The type. */ to: ElementType }
     /// Of three operands, which broadcast: the second's element where the first, of booleans, is true, else the third's.
     Where = "where" {}
     /// `[..., m, k]` by `[..., k, n]` gives `[..., m, n]`: the sum over k of products. Outer dimensions broadcast.
@@ -278,6 +311,21 @@ operations! {
         /** Whether the element itself is left out. */ exclusive: bool,
         /** Whether sums run from the end. */ reverse: bool
     }
+    /// Products of all elements up to each along an axis.
+    CumProd = "cumprod" {
+        /** The axis. */ axis: u64,
+        /** Whether the element itself is left out. */ exclusive: bool,
+        /** Whether products run from the end. */ reverse: bool
+    }
+    /// Where the first few elements are along an axis when it is sorted; of equal ones those before others, NaN is greater than
+    /// all; i64.
+    TopK = "top_k" {
+        /** How many. */ k: u64,
+        /** The axis. */ axis: u64,
+        /** The greatest first, not the least. */ largest: bool
+    }
+    /// The determinants of square matrices, the last two axes.
+    Det = "det" {}
     /// `exp(x) / sum(exp(x))` along an axis.
     Softmax = "softmax" { /** The axis. */ axis: u64 }
     /// The logarithm of [`Softmax`](Self::Softmax).
@@ -322,6 +370,37 @@ operations! {
     }
     /// The slices of the first operand along an axis that the second, of integers, names; from the end if negative.
     Gather = "gather" { /** The axis. */ axis: u64 }
+    /// Elements of the first operand, one for each index in the second, which is along one axis; along the others an element is
+    /// where its index is. Indices are integers, from the end if negative.
+    GatherElements = "gather_elements" { /** The axis. */ axis: u64 }
+    /// Slices of the first operand that rows of the second, its last axis, name by their coordinates; integers, from the end if
+    /// negative.
+    GatherNd = "gather_nd" { /** First axes that both share. */ batch: u64 }
+    /// The first operand with elements of the third merged in, one for each index in the second, which is along one axis; along
+    /// the others an element goes where its index is. In the order of the indices; they are as of
+    /// [`GatherElements`](Self::GatherElements).
+    ScatterElements = "scatter_elements" { /** The axis. */ axis: u64, /** How elements merge. */ merge: Merge }
+    /// The first operand with slices of the third merged in, where rows of the second, its last axis, say by their coordinates. In
+    /// the order of the indices; they are as of [`GatherNd`](Self::GatherNd).
+    ScatterNd = "scatter_nd" { /** How elements merge. */ merge: Merge }
+    /// Images or volumes `[n, c, pixels...]` sampled at points `[n, points..., axes]`, the last axis of which has coordinates,
+    /// innermost first, from -1 at one border to 1 at the other. The result is `[n, c, points...]`.
+    GridSample = "grid_sample" {
+        /** What is between pixels. */ sampling: Sampling,
+        /** What is outside. */ outside: Outside,
+        /** Whether a border is the centre of the outermost pixel, not its far edge. */ align_corners: bool
+    }
+    /// Regions of images `[n, c, h, w]`, each cut into `rows` by `columns` of which each is a mean or maximum of samples. Regions are
+    /// `[x1, y1, x2, y2]`, rows of the second operand; the third says which image each is of, an index that must be of one. The
+    /// result is `[regions, c, rows, columns]`.
+    RoiAlign = "roi_align" {
+        /** Parts of a region from top to bottom. */ rows: u64,
+        /** Parts from left to right. */ columns: u64,
+        /** Samples of a part along each axis; 0 for one per pixel. */ samples: u64,
+        /** What coordinates of regions are multiplied by. */ scale: Real,
+        /** Whether the greatest sample is taken, not the mean. */ max: bool,
+        /** Whether coordinates are of pixels' corners, so that centres are at halves. */ half_pixel: bool
+    }
     /// What a compiled kernel computes: operands are those of the problem, in order and without `dst`, each of any shape with as
     /// many elements as the problem's operand has in memory; the result is `dst` in the order of memory.
     Kernel = "kernel" { /** The problem. */ problem: Box<Problem> }
