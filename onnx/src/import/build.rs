@@ -1,6 +1,6 @@
 //! Short ways to add operations. Those that would change nothing are left out.
 
-use kiln_ir::func::{Binary, ElementType, ReduceKind, Structured, TensorOp, Unary};
+use kiln_ir::func::{Binary, ElementType, PadMode, ReduceKind, Structured, TensorOp, Unary};
 
 use super::error::Fault;
 use super::node::Ctx;
@@ -101,6 +101,14 @@ impl Ctx<'_> {
         } else {
             self.push(Structured::Concat { axis: axis as u64 }, parts)
         }
+    }
+
+    /// With so many zeros before and after each axis.
+    pub(super) fn padded(&mut self, x: &Val, before: Vec<u64>, after: Vec<u64>) -> Made {
+        if before.iter().chain(&after).all(|n| *n == 0) {
+            return Ok(x.clone());
+        }
+        self.push(Structured::Pad { mode: PadMode::Constant, before, after, value: 0.0.into() }, &[x])
     }
 
     pub(super) fn reduce(&mut self, x: &Val, kind: ReduceKind, axes: &[usize], keep: bool) -> Made {

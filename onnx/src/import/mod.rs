@@ -21,7 +21,7 @@ use kiln_ir::func::{Def, Func, Tensor, ValueId};
 
 pub use bind::Bindings;
 pub use error::{ImportError, NodeId};
-pub use ops::{Operator, operators};
+pub use ops::{Operator, Refusal, operators, refusals, unsupported};
 
 use crate::graph::{Graph, Model, Node};
 use error::Fault;
@@ -111,7 +111,9 @@ impl Import<'_> {
         for name in &node.inputs {
             inputs.push(if name.is_empty() { None } else { Some(self.value(name)?) });
         }
-        let mut ctx = Ctx::new(node, opset, inputs, &mut self.program);
+        // Those of other domains that are as ONNX's own are as the last of these.
+        let like = if node.domain.is_empty() { opset } else { *crate::OPSETS.end() };
+        let mut ctx = Ctx::new(node, like, inputs, &mut self.program);
         let mut outputs = || {
             ctx.check(version)?;
             let outputs = import(&mut ctx)?;

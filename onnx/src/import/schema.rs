@@ -1,5 +1,6 @@
 //! What ONNX's own operators take: their versions, how many inputs and outputs each may have, and its attributes.
 
+mod microsoft;
 mod table;
 
 use crate::graph::Attribute;
@@ -85,6 +86,17 @@ pub(super) fn versions(op: &str) -> &'static [Version] {
     found.map_or(&[], |at| table::OPERATORS[at].1)
 }
 
+/// The names of all of ONNX's own operators.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    table::OPERATORS.iter().map(|(name, _)| *name)
+}
+
+/// An operator that ONNX Runtime adds, in the only version that there is.
+pub(super) fn microsoft(op: &str) -> Option<&'static Version> {
+    let found = microsoft::OPERATORS.binary_search_by(|(name, _)| (*name).cmp(op));
+    found.ok().and_then(|at| microsoft::OPERATORS[at].1.first())
+}
+
 impl Version {
     /// An operator as an operator set has it.
     pub(super) fn of(op: &str, opset: i64) -> Option<&'static Version> {
@@ -114,6 +126,7 @@ mod tests {
     #[test]
     fn operators_and_versions_are_in_order() {
         assert!(table::OPERATORS.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(microsoft::OPERATORS.is_sorted_by(|a, b| a.0 < b.0));
         assert!(table::OPERATORS.iter().all(|(_, versions)| versions.is_sorted_by(|a, b| a.since < b.since)));
         let since = |op: &str, opset: i64| Version::of(op, opset).map(|version| version.since);
         assert_eq!((since("Relu", 5), since("Relu", 17), since("Gelu", 19)), (Some(1), Some(6), None));

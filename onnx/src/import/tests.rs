@@ -156,9 +156,9 @@ fn operators_that_are_not_known_are_named() {
         &none,
         &["(Loop, operator set 23)", "not supported", "kiln model operators"],
     );
-    let mut foreign = node("Gelu", &["x"], &["y"]);
+    let mut foreign = node("Inverse", &["x"], &["y"]);
     foreign.domain = "com.microsoft".into();
-    refused(&of(foreign), &none, &["(Gelu of `com.microsoft`, version 0)"]);
+    refused(&of(foreign), &none, &["(Inverse of `com.microsoft`, version 0)"]);
     refused(&of(node("Add", &["x"], &["y"])), &none, &["`y` (Add, ", "input 1"]);
     refused(&of(with(node("Softmax", &["x"], &["y"]), &[number("axis", 3)])), &none, &["Softmax", "axis 3"]);
     refused(&of(with(node("Relu", &["x"], &["q", "y"]), &[])), &none, &["has 2 outputs", "defines 1"]);

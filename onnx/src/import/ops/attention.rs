@@ -190,23 +190,52 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
     Ok(vec![y, present_key, present_value, shown])
 }
 
+/// Positions as angles: pairs of a head's elements are turned by angles of which tables have cosines and sines.
+pub(super) struct Rotation {
+    /// Heads that an input of rank 3 has beside each other; 0 if it has rank 4.
+    pub heads: u64,
+    /// Elements of a head that are turned; 0 for all.
+    pub dim: u64,
+    /// Whether neighbours are pairs, not elements of both halves.
+    pub is_interleaved: bool,
+    /// Rows of the tables; without them tables have a row for each token.
+    pub positions: Option<Val>,
+}
+
 fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
-    let x = c.input(0)?;
-    let shape = c.shape(&x);
+    let (x, tables) = (c.input(0)?, [c.input(1)?, c.input(2)?]);
     let given = count(c, "num_heads")?;
-    let heads = given.unwrap_or(0);
+    if let (Some(given), [_, heads, _, _]) = (given, &c.shape(&x)[..])
+        && given != *heads
+    {
+        return Err(format!("{} with `num_heads` of {given}", c.ty(&x)).into());
+    }
+    let dim = c.int("rotary_embedding_dim", 0)?;
+    let rotation = Rotation {
+        heads: given.unwrap_or(0),
+        dim: u64::try_from(dim).map_err(|_| format!("attribute `rotary_embedding_dim` is {dim}"))?,
+        is_interleaved: c.flag("interleaved", false)?,
+        positions: c.optional(3),
+    };
+    one(rotated(c, &x, tables, rotation)?)
+}
+
+/// Heads `[batch, heads, tokens, size]` or `[batch, tokens, heads * size]` after a rotation by tables of cosines and sines.
+pub(super) fn rotated(c: &mut Ctx<'_>, x: &Val, tables: [Val; 2], rotation: Rotation) -> Result<Val, Fault> {
+    let shape = c.shape(x);
+    let Rotation { heads, dim, is_interleaved, positions } = rotation;
     // `[batch, sequence, heads, size]`
     let split = match shape[..] {
-        [_, heads, _, _] if given.is_none_or(|given| given == heads) => c.transpose(&x, &[0, 2, 1, 3])?,
+        [_, _, _, _] => c.transpose(x, &[0, 2, 1, 3])?,
         [batch, sequence, hidden] if heads > 0 && hidden.is_multiple_of(heads) => {
-            c.reshape(&x, [batch, sequence, heads, hidden / heads])?
+            c.reshape(x, [batch, sequence, heads, hidden / heads])?
         }
-        _ => return Err(format!("{} with `num_heads` of {heads}", c.ty(&x)).into()),
+        _ => return Err(format!("{} with `num_heads` of {heads}", c.ty(x)).into()),
     };
     let [batch, sequence, heads, size] = c.shape(&split)[..] else { return Err("expected rank 4".into()) };
-    let rotated = match u64::try_from(c.int("rotary_embedding_dim", 0)?) {
-        Ok(0) => size,
-        Ok(n) if n <= size => n,
+    let rotated = match dim {
+        0 => size,
+        n if n <= size => n,
         _ => return Err(format!("attribute `rotary_embedding_dim` is not from 0 to {size}").into()),
     };
     if !rotated.is_multiple_of(2) {
@@ -214,18 +243,16 @@ fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
     }
     let half = rotated / 2;
     let mut caches = vec![];
-    for index in [1, 2] {
-        let mut cache = c.input(index)?;
-        if let Some(positions) = c.optional(3) {
+    for mut cache in tables {
+        if let Some(positions) = &positions {
             if c.rank(&cache) == 0 {
                 return Err("its caches are scalars".into());
             }
-            cache = gathered(c, &cache, &positions, 0)?;
+            cache = gathered(c, &cache, positions, 0)?;
         }
         caches.push(c.reshape(&cache, [batch, sequence, 1, half])?);
     }
     let (cos, sin) = (&caches[0], &caches[1]);
-    let is_interleaved = c.flag("interleaved", false)?;
     let (a, b) = if is_interleaved {
         (c.slice(&split, 3, 0, 2, half)?, c.slice(&split, 3, 1.min(size), 2, half)?)
     } else {
@@ -246,7 +273,7 @@ fn rotary_embedding(c: &mut Ctx<'_>) -> Outputs {
         y = c.concat(&[&y, &rest], 3)?;
     }
     if shape.len() == 4 {
-        return one(c.transpose(&y, &[0, 2, 1, 3])?);
+        return c.transpose(&y, &[0, 2, 1, 3]);
     }
-    one(c.reshape(&y, shape)?)
+    c.reshape(&y, shape)
 }

@@ -1,11 +1,13 @@
 //! Matrix products.
 
+use kiln_ir::func::Structured;
+
 use super::Row;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, one};
 use crate::import::program::Val;
 
-pub(super) const OPS: &[Row] = &[("Gemm", gemm), ("MatMul", matmul)];
+pub(super) const OPS: &[Row] = &[("Det", det), ("Gemm", gemm), ("MatMul", matmul)];
 
 fn matmul(c: &mut Ctx<'_>) -> Outputs {
     let (a, b) = (c.input(0)?, c.input(1)?);
@@ -29,7 +31,7 @@ pub(super) fn product(c: &mut Ctx<'_>, a: &Val, b: &Val) -> Result<Val, Fault> {
     c.reshape(&y, shape)
 }
 
-fn gemm(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn gemm(c: &mut Ctx<'_>) -> Outputs {
     let (mut a, mut b) = (c.input(0)?, c.input(1)?);
     if c.rank(&a) != 2 || c.rank(&b) != 2 {
         return Err(format!("{} and {}: expected matrices", c.ty(&a), c.ty(&b)).into());
@@ -55,4 +57,9 @@ fn gemm(c: &mut Ctx<'_>) -> Outputs {
         return Err(format!("its bias {} does not stretch to {}", c.ty(&bias), c.ty(&y)).into());
     }
     one(sum)
+}
+
+fn det(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    one(c.push(Structured::Det {}, &[&x])?)
 }

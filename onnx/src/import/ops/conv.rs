@@ -5,12 +5,12 @@ use kiln_ir::func::Structured;
 use super::Row;
 use super::window::{Window, kernel_of, pixels, sane};
 use crate::import::error::Fault;
-use crate::import::node::{Ctx, Outputs, one};
+use crate::import::node::{Ctx, Outputs, numbers, one};
 use crate::import::program::Val;
 
-pub(super) const OPS: &[Row] = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
+pub(super) const OPS: &[Row] = &[("Col2Im", col2im), ("Conv", conv), ("ConvTranspose", conv_transpose)];
 
-fn groups(c: &Ctx<'_>) -> Result<u64, Fault> {
+pub(super) fn groups(c: &Ctx<'_>) -> Result<u64, Fault> {
     let group = c.int("group", 1)?;
     Ok(u64::try_from(group).map_err(|_| format!("attribute `group` is {group}"))?)
 }
@@ -24,7 +24,7 @@ pub(super) fn convolution(c: &mut Ctx<'_>, x: &Val, weights: &Val) -> Result<Val
 }
 
 /// One number a channel is added.
-fn with_bias(c: &mut Ctx<'_>, y: &Val, bias: Option<Val>) -> Outputs {
+pub(super) fn with_bias(c: &mut Ctx<'_>, y: &Val, bias: Option<Val>) -> Outputs {
     let Some(bias) = bias else { return one(y.clone()) };
     let shape = c.shape(y);
     if c.shape(&bias) != shape[1..2] {
@@ -93,4 +93,32 @@ fn conv_transpose(c: &mut Ctx<'_>) -> Outputs {
     let groups = groups(c)?;
     let y = c.push(Structured::ConvTranspose { strides, pads, dilations, output_pads, groups }, &[&x, &weights])?;
     with_bias(c, &y, c.optional(2))
+}
+
+/// Blocks of pixels, each a column, added up where they overlap in an image.
+fn col2im(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let (out, taps) = (c.known_ints(1, "image_shape")?, c.known_ints(2, "block_shape")?);
+    let (out, taps) = (out.ok_or("lacks its input 1")?, taps.ok_or("lacks its input 2")?);
+    let (out, taps) = (numbers("image_shape", &out)?, numbers("block_shape", &taps)?);
+    let axes = out.len();
+    if taps.len() != axes {
+        return Err(format!("blocks of {taps:?} of images of {out:?}").into());
+    }
+    let (strides, dilations) = (c.per_axis("strides", axes, 1)?, c.per_axis("dilations", axes, 1)?);
+    let pads = c.per_axis("pads", 2 * axes, 0)?;
+    sane("image_shape", &out, 1)?;
+    sane("block_shape", &taps, 1)?;
+    sane("strides", &strides, 1)?;
+    sane("dilations", &dilations, 1)?;
+    sane("pads", &pads, 0)?;
+    let mut pixels = vec![];
+    for axis in 0..axes {
+        let reach = (taps[axis] - 1) * dilations[axis] + 1;
+        let slack = (out[axis] + pads[axis] + pads[axes + axis]).checked_sub(reach);
+        let slack = slack.ok_or_else(|| format!("blocks of {taps:?} of images of {out:?}, padding included"))?;
+        pixels.push(slack / strides[axis] + 1);
+    }
+    let pads = pads[..axes].to_vec();
+    one(c.push(Structured::ColumnsToImage { pixels, taps, strides, pads, dilations, out }, &[&x])?)
 }

@@ -9,10 +9,17 @@ use crate::import::program::Val;
 
 pub(super) const OPS: &[Row] = &[
     ("Abs", |c| unary(c, Unary::Abs {})),
+    ("Acos", |c| unary(c, Unary::Acos {})),
+    ("Acosh", |c| unary(c, Unary::Acosh {})),
+    ("Asin", |c| unary(c, Unary::Asin {})),
+    ("Asinh", |c| unary(c, Unary::Asinh {})),
+    ("Atan", |c| unary(c, Unary::Atan {})),
+    ("Atanh", |c| unary(c, Unary::Atanh {})),
     ("Ceil", |c| unary(c, Unary::Ceil {})),
     ("Celu", |c| with_alpha(c, 1.0, |alpha| Unary::Celu { alpha })),
     ("Clip", clip),
     ("Cos", |c| unary(c, Unary::Cos {})),
+    ("Cosh", |c| unary(c, Unary::Cosh {})),
     ("Elu", |c| with_alpha(c, 1.0, |alpha| Unary::Elu { alpha })),
     ("Erf", |c| unary(c, Unary::Erf {})),
     ("Exp", |c| unary(c, Unary::Exp {})),
@@ -33,11 +40,13 @@ pub(super) const OPS: &[Row] = &[
     ("Sigmoid", |c| unary(c, Unary::Sigmoid {})),
     ("Sign", |c| unary(c, Unary::Sign {})),
     ("Sin", |c| unary(c, Unary::Sin {})),
+    ("Sinh", |c| unary(c, Unary::Sinh {})),
     ("Softplus", |c| unary(c, Unary::Softplus {})),
     ("Softsign", |c| unary(c, Unary::Softsign {})),
     ("Sqrt", |c| unary(c, Unary::Sqrt {})),
+    ("SwiGLU", swiglu),
     ("Swish", swish),
-    ("Tan", tan),
+    ("Tan", |c| unary(c, Unary::Tan {})),
     ("Tanh", |c| unary(c, Unary::Tanh {})),
     ("ThresholdedRelu", |c| with_alpha(c, 1.0, |alpha| Unary::ThresholdedRelu { alpha })),
 ];
@@ -73,20 +82,29 @@ fn gelu(c: &mut Ctx<'_>) -> Outputs {
 }
 
 fn swish(c: &mut Ctx<'_>) -> Outputs {
-    let alpha = c.float("alpha", 1.0)?;
-    if alpha == 1.0 {
-        return unary(c, Unary::Silu {});
-    }
     let x = c.input(0)?;
-    let scaled = c.scaled(&x, alpha)?;
-    let gate = c.unary(Unary::Sigmoid {}, &scaled)?;
-    one(c.mul(&x, &gate)?)
+    one(swished(c, &x)?)
 }
 
-fn tan(c: &mut Ctx<'_>) -> Outputs {
-    let x = c.input(0)?;
-    let (sin, cos) = (c.unary(Unary::Sin {}, &x)?, c.unary(Unary::Cos {}, &x)?);
-    one(c.div(&sin, &cos)?)
+/// The first input after its activation, times the second, of the same shape.
+fn swiglu(c: &mut Ctx<'_>) -> Outputs {
+    let (gate, x) = (c.input(0)?, c.input(1)?);
+    if c.shape(&gate) != c.shape(&x) {
+        return Err(format!("{} and {}: both must have one shape", c.ty(&gate), c.ty(&x)).into());
+    }
+    let gate = swished(c, &gate)?;
+    one(c.mul(&gate, &x)?)
+}
+
+/// `x / (1 + exp(-alpha x))`.
+fn swished(c: &mut Ctx<'_>, x: &Val) -> Result<Val, Fault> {
+    let alpha = c.float("alpha", 1.0)?;
+    if alpha == 1.0 {
+        return c.unary(Unary::Silu {}, x);
+    }
+    let scaled = c.scaled(x, alpha)?;
+    let gate = c.unary(Unary::Sigmoid {}, &scaled)?;
+    c.mul(x, &gate)
 }
 
 fn shrink(c: &mut Ctx<'_>) -> Outputs {

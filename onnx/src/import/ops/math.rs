@@ -5,7 +5,7 @@ use kiln_ir::func::{Binary, ElementType, Unary};
 use super::Row;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axis_of, one};
-use crate::import::program::Val;
+use crate::import::program::{Val, scalar};
 use crate::tensor;
 
 pub(super) const OPS: &[Row] = &[
@@ -17,6 +17,7 @@ pub(super) const OPS: &[Row] = &[
     ("Equal", |c| binary(c, Binary::Equal {})),
     ("Greater", |c| binary(c, Binary::Greater {})),
     ("GreaterOrEqual", |c| binary(c, Binary::GreaterOrEqual {})),
+    ("IsInf", is_inf),
     ("IsNaN", is_nan),
     ("Less", |c| binary(c, Binary::Less {})),
     ("LessOrEqual", |c| binary(c, Binary::LessOrEqual {})),
@@ -128,6 +129,18 @@ fn prelu(c: &mut Ctx<'_>) -> Outputs {
 fn where_(c: &mut Ctx<'_>) -> Outputs {
     let (condition, yes, no) = (c.input(0)?, c.input(1)?, c.input(2)?);
     one(c.select(&condition, &yes, &no)?)
+}
+
+fn is_inf(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let (negative, positive) = (c.flag("detect_negative", true)?, c.flag("detect_positive", true)?);
+    let infinity = c.number_like(&x, if positive { f64::INFINITY } else { f64::NEG_INFINITY });
+    let x = if negative && positive { c.unary(Unary::Abs {}, &x)? } else { x };
+    if !negative && !positive {
+        let none = scalar(ElementType::Bool, 0.0);
+        return one(c.broadcast(&none, c.shape(&x))?);
+    }
+    one(c.push(Binary::Equal {}, &[&x, &infinity])?)
 }
 
 fn is_nan(c: &mut Ctx<'_>) -> Outputs {

@@ -1,11 +1,17 @@
 //! The operators of ONNX by kind: each file has a table of those that it knows.
 
 mod attention;
+mod bits;
 mod contraction;
 mod conv;
 mod einsum;
 mod elementwise;
+mod indexed;
+mod known;
+mod linear_attention;
+mod loss;
 mod math;
+mod microsoft;
 mod movement;
 mod normalization;
 mod pad;
@@ -13,13 +19,17 @@ mod pooling;
 mod quantization;
 mod quantized;
 mod reduction;
+mod refused;
 mod resize;
+mod sampling;
 mod shapes;
+mod signal;
 mod slicing;
 mod window;
 
 use super::node::{Ctx, Outputs};
-use super::schema::{Version, versions};
+use super::schema::{self, Version, versions};
+pub use refused::{Refusal, refusals};
 
 /// Adds a node to the function, and gives the values that it makes.
 pub(super) type Import = fn(&mut Ctx<'_>) -> Outputs;
@@ -29,10 +39,15 @@ type Row = (&'static str, Import);
 
 const TABLES: &[&[Row]] = &[
     attention::OPS,
+    bits::OPS,
     contraction::OPS,
     conv::OPS,
     einsum::OPS,
     elementwise::OPS,
+    indexed::OPS,
+    known::OPS,
+    linear_attention::OPS,
+    loss::OPS,
     math::OPS,
     movement::OPS,
     normalization::OPS,
@@ -42,41 +57,76 @@ const TABLES: &[&[Row]] = &[
     quantized::OPS,
     reduction::OPS,
     resize::OPS,
+    sampling::OPS,
     shapes::OPS,
+    signal::OPS,
     slicing::OPS,
 ];
 
-/// An operator as an operator set has it, with its import; else what the model's author can do.
+/// What lists the operators that are supported.
+const LIST: &str = "`kiln model operators` lists what is";
+
+/// An operator as an operator set has it, with its import; else what the model's author can do. `opset` is the version of the
+/// domain's operators.
 pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Version, Import), String> {
-    const LIST: &str = "`kiln model operators` lists what is";
-    if !domain.is_empty() {
-        return Err(format!("only ONNX's own operators are; {LIST}"));
+    let of = |tables: &[&[Row]]| {
+        let mut rows = tables.iter().flat_map(|table| table.iter());
+        rows.find(|(name, _)| *name == op).map(|(_, import)| *import)
+    };
+    let refused = || refused::why(domain, op).map_or(LIST.to_owned(), |why| format!("{why}; {LIST}"));
+    if domain == microsoft::DOMAIN {
+        let import = of(microsoft::TABLES).zip(schema::microsoft(op));
+        return import.map(|(import, version)| (version, import)).ok_or_else(refused);
     }
-    let rows = || TABLES.iter().flat_map(|table| table.iter());
-    let known = rows().find(|(name, _)| *name == op).map(|(_, import)| *import).ok_or_else(|| LIST.to_owned())?;
-    let version = Version::of(op, opset).ok_or_else(|| {
-        let since = versions(op).first().map_or(0, |version| version.since);
-        format!("ONNX has it from operator set {since} on; export the model with that or a later one")
-    })?;
-    Ok((version, known))
+    if !domain.is_empty() {
+        return Err(refused());
+    }
+    if let Some((import, version)) = of(TABLES).zip(Version::of(op, opset)) {
+        return Ok((version, import));
+    }
+    if let Some((import, version)) = of(&[microsoft::IN_ONNX]).zip(schema::microsoft(op)) {
+        return Ok((version, import));
+    }
+    match (of(TABLES), versions(op).first()) {
+        (Some(_), Some(first)) => {
+            let since = first.since;
+            Err(format!("ONNX has it from operator set {since} on; export the model with that or a later one"))
+        }
+        _ => Err(refused()),
+    }
 }
 
-/// An operator that is supported, in ONNX's own domain.
+/// An operator that is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Operator {
+    /// The domain that it is of; empty for ONNX's own.
+    pub domain: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// The first operator set that has it; it is supported from there to the last of [`OPSETS`](crate::OPSETS).
+    /// The first operator set that has it; it is supported from there to the last of [`OPSETS`](crate::OPSETS), or of other domains
+    /// in that version.
     pub since: i64,
 }
 
-/// The operators that are supported, by name.
+/// The operators that are supported, by domain and name.
 pub fn operators() -> Vec<Operator> {
-    let all = TABLES.iter().flat_map(|table| table.iter());
-    let mut all: Vec<_> = all
-        .map(|(name, _)| Operator { name, since: versions(name).first().map_or(1, |version| version.since) })
-        .collect();
-    all.sort_unstable_by_key(|operator| operator.name);
+    let own = TABLES.iter().flat_map(|table| table.iter()).map(|(name, _)| {
+        let since = versions(name).first().map_or(1, |version| version.since);
+        Operator { domain: "", name, since }
+    });
+    let other = microsoft::TABLES.iter().flat_map(|table| table.iter());
+    let other = other.map(|(name, _)| Operator { domain: microsoft::DOMAIN, name, since: 1 });
+    // Those of ONNX that ONNX Runtime writes in earlier versions, too, are there already.
+    let early = microsoft::IN_ONNX.iter().filter(|(name, _)| versions(name).is_empty());
+    let early = early.map(|(name, _)| Operator { domain: "", name, since: 1 });
+    let mut all: Vec<_> = own.chain(other).chain(early).collect();
+    all.sort_unstable_by_key(|operator| (operator.domain, operator.name));
     all
+}
+
+/// ONNX's own operators that are neither [supported](operators) nor [refused](refusals) for a reason, by name.
+pub fn unsupported() -> Vec<&'static str> {
+    let known = |name: &&str| TABLES.iter().any(|table| table.iter().any(|(known, _)| known == name));
+    schema::names().filter(|name| !known(name) && refused::why("", name).is_none()).collect()
 }

@@ -1,17 +1,17 @@
 //! Axes in another order, tensors beside each other, and elements picked by number.
 
-use kiln_ir::func::{Binary, ElementType, Structured, TensorType};
+use kiln_ir::func::{ElementType, Structured};
 
 use super::Row;
 use crate::import::error::Fault;
-use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
-use crate::import::program::{Val, list};
+use crate::import::node::{Ctx, Outputs, axes_of, axis_of, numbers, one};
+use crate::import::program::Val;
 
 pub(super) const OPS: &[Row] = &[
+    ("CenterCropPad", center_crop_pad),
     ("Concat", concat),
     ("DepthToSpace", depth_to_space),
     ("Gather", gather),
-    ("GatherElements", gather_elements),
     ("SpaceToDepth", space_to_depth),
     ("Transpose", transpose),
 ];
@@ -44,51 +44,11 @@ fn gather(c: &mut Ctx<'_>) -> Outputs {
     one(gathered(c, &x, &indices, axis)?)
 }
 
-/// Slices along an axis; indices that are known are checked.
+/// Slices along an axis that indices name.
 pub(super) fn gathered(c: &mut Ctx<'_>, x: &Val, indices: &Val, axis: usize) -> Result<Val, Fault> {
-    let size = c.shape(x)[axis] as i64;
-    if let Val::Known(tensor) = indices
-        && let Some(outside) = tensor.to_i64().unwrap_or_default().into_iter().find(|i| !(-size..size).contains(i))
-    {
-        return Err(format!("index {outside} is outside axis {axis} of {}", c.ty(x)).into());
-    }
     let is_index = matches!(c.element(indices), ElementType::I32 | ElementType::I64);
     let indices = if is_index { indices.clone() } else { c.cast(indices, ElementType::I64)? };
     c.push(Structured::Gather { axis: axis as u64 }, &[x, &indices])
-}
-
-/// Each element of the result is where an index says along one axis, and where it is itself along the others.
-fn gather_elements(c: &mut Ctx<'_>) -> Outputs {
-    let (x, indices) = (c.input(0)?, c.input(1)?);
-    let (shape, wanted) = (c.shape(&x), c.shape(&indices));
-    let axis = axis_of(c.int("axis", 0)?, shape.len())?;
-    let fits = |a: usize| a == axis || wanted[a] <= shape[a];
-    if wanted.len() != shape.len() || !(0..shape.len()).all(fits) {
-        return Err(format!("indices {} for {}", c.ty(&indices), c.ty(&x)).into());
-    }
-    // Where all elements are the same, indices do not matter.
-    if let Val::Known(tensor) = &x
-        && let Some(number) = tensor.splat()
-    {
-        let number = c.number_like(&x, number);
-        return one(c.broadcast(&number, wanted)?);
-    }
-    let mut at = c.cast(&indices, ElementType::I64)?;
-    let (zero, size) = (c.number_like(&at, 0.0), c.number_like(&at, shape[axis] as f64));
-    let is_negative = c.push(Binary::Less {}, &[&at, &zero])?;
-    let from_first = c.add(&at, &size)?;
-    at = c.select(&is_negative, &from_first, &at)?;
-    // The tensor is taken as a vector, with indices into all of it.
-    let stride = |axis: usize| shape[axis + 1..].iter().product::<u64>();
-    at = c.scaled(&at, stride(axis) as f64)?;
-    for other in (0..shape.len()).filter(|a| *a != axis && wanted[*a] > 1) {
-        c.program.allow(&TensorType::new(ElementType::I64, [wanted[other]])?)?;
-        let offsets = list((0..wanted[other]).map(|i| (i * stride(other)) as i64).collect());
-        let offsets = c.along(&offsets, other, shape.len())?;
-        at = c.add(&at, &offsets)?;
-    }
-    let flat = c.reshape(&x, [c.ty(&x).elements()])?;
-    one(gathered(c, &flat, &at, 0)?)
 }
 
 /// The block size and `[n, c, h, w]`.
@@ -123,6 +83,36 @@ fn space_to_depth(c: &mut Ctx<'_>) -> Outputs {
         return Err(format!("{h}x{w} pixels are not blocks of {b}x{b}").into());
     }
     let x = c.reshape(&x, [n, channels, h / b, b, w / b, b])?;
-    let x = c.transpose(&x, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match c.string("mode", "DCR")?.as_str() {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return Err(format!("attribute `mode` is `{other}`: expected `DCR` or `CRD`").into()),
+    };
+    let x = c.transpose(&x, &perm)?;
     one(c.reshape(&x, [n, channels * b * b, h / b, w / b])?)
+}
+
+/// The middle of some axes, or zeros around them, so that they have a size.
+fn center_crop_pad(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let shape = c.shape(&x);
+    let wanted = c.known_ints(1, "shape")?.ok_or("lacks its input 1")?;
+    let wanted = numbers("shape", &wanted)?;
+    let axes = match c.ints("axes")? {
+        Some(axes) => axes_of(&axes, shape.len())?,
+        None => (0..shape.len()).collect(),
+    };
+    if axes.len() != wanted.len() {
+        return Err(format!("a shape of {wanted:?} for axes {axes:?}").into());
+    }
+    let (mut y, mut before, mut after) = (x.clone(), vec![0; shape.len()], vec![0; shape.len()]);
+    for (axis, size) in axes.into_iter().zip(wanted) {
+        if size < shape[axis] {
+            y = c.slice(&y, axis, (shape[axis] - size) / 2, 1, size)?;
+        } else {
+            before[axis] = (size - shape[axis]) / 2;
+            after[axis] = size - shape[axis] - before[axis];
+        }
+    }
+    one(c.padded(&y, before, after)?)
 }

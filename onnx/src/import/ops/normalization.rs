@@ -5,7 +5,7 @@ use kiln_ir::func::{ElementType, ReduceKind, Structured, Unary};
 use super::Row;
 use super::math::element;
 use crate::import::error::Fault;
-use crate::import::node::{Ctx, Outputs, axis_of, one};
+use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
 use crate::import::program::{Val, scalar};
 
 pub(super) const OPS: &[Row] = &[
@@ -16,6 +16,7 @@ pub(super) const OPS: &[Row] = &[
     ("LayerNormalization", layer_norm),
     ("LogSoftmax", |c| softmax(c, |axis| Structured::LogSoftmax { axis })),
     ("LpNormalization", lp_norm),
+    ("MeanVarianceNormalization", mean_variance_norm),
     ("RMSNormalization", rms_norm),
     ("Softmax", |c| softmax(c, |axis| Structured::Softmax { axis })),
 ];
@@ -63,17 +64,23 @@ fn batch_norm(c: &mut Ctx<'_>) -> Outputs {
 }
 
 /// The precision of means and deviations.
-fn stash(c: &Ctx<'_>) -> Result<ElementType, Fault> {
+pub(super) fn stash(c: &Ctx<'_>) -> Result<ElementType, Fault> {
     match element(c.int("stash_type", 1)?)? {
         stash if stash.is_float() => Ok(stash),
         other => Err(format!("attribute `stash_type` is {other}: expected a type of floating-point numbers").into()),
     }
 }
 
-/// Elements, less their mean if it is asked for, over all axes from one on; the mean; and the reciprocal of their deviation.
-fn moments(c: &mut Ctx<'_>, x: &Val, axis: usize, is_centred: bool, stash: ElementType) -> Result<[Val; 3], Fault> {
+/// Elements, less their mean if it is asked for, over all axes from one on; the mean; and the reciprocal of their deviation, with an
+/// epsilon added to its square. All have the type that comes before the epsilon.
+pub(super) fn moments(
+    c: &mut Ctx<'_>,
+    x: &Val,
+    axis: usize,
+    is_centred: bool,
+    (stash, epsilon): (ElementType, f64),
+) -> Result<[Val; 3], Fault> {
     let axes: Vec<usize> = (axis..c.rank(x)).collect();
-    let epsilon = c.float("epsilon", 1e-5)?;
     let mut wide = c.cast(x, stash)?;
     let mean = c.reduce(&wide, ReduceKind::Mean, &axes, true)?;
     if is_centred {
@@ -89,14 +96,14 @@ fn moments(c: &mut Ctx<'_>, x: &Val, axis: usize, is_centred: bool, stash: Eleme
 /// All axes from one on normalised, by mean and deviation or by the root of the mean square, then times a scale and plus a bias.
 /// Single precision is what the operations of functions have.
 fn normalized(c: &mut Ctx<'_>, x: &Val, axis: usize, is_centred: bool, others: &[Val]) -> Result<Val, Fault> {
-    let (stash, epsilon) = (stash(c)?, c.float("epsilon", 1e-5)?.into());
+    let (stash, epsilon) = (stash(c)?, c.float("epsilon", 1e-5)?);
     if stash == ElementType::F32 {
-        let axis = axis as u64;
+        let (axis, epsilon) = (axis as u64, epsilon.into());
         let op =
             if is_centred { Structured::LayerNorm { axis, epsilon } } else { Structured::RmsNorm { axis, epsilon } };
         return c.push(op, &std::iter::once(x).chain(others).collect::<Vec<_>>());
     }
-    let [wide, _, inverse] = moments(c, x, axis, is_centred, stash)?;
+    let [wide, _, inverse] = moments(c, x, axis, is_centred, (stash, epsilon))?;
     let y = c.mul(&wide, &inverse)?;
     let mut y = c.cast(&y, c.element(x))?;
     if let Some(scale) = others.first() {
@@ -160,7 +167,7 @@ fn stretched(c: &mut Ctx<'_>, value: Option<Val>, shape: &[u64]) -> Result<Optio
     value.map(|value| c.broadcast(&value, shape)).transpose()
 }
 
-fn layer_norm(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn layer_norm(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
     let axis = axis_of(c.int("axis", -1)?, shape.len())?;
@@ -169,14 +176,14 @@ fn layer_norm(c: &mut Ctx<'_>) -> Outputs {
     let operands: Vec<_> = [scale, bias].into_iter().flatten().collect();
     let mut outputs = vec![normalized(c, &x, axis, true, &operands)?];
     if c.wants(1) || c.wants(2) {
-        let stash = stash(c)?;
-        let [_, mean, inverse] = moments(c, &x, axis, true, stash)?;
+        let precision = (stash(c)?, c.float("epsilon", 1e-5)?);
+        let [_, mean, inverse] = moments(c, &x, axis, true, precision)?;
         outputs.extend([mean, inverse]);
     }
     Ok(outputs)
 }
 
-fn rms_norm(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn rms_norm(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let shape = c.shape(&x);
     let axis = axis_of(c.int("axis", -1)?, shape.len())?;
@@ -202,4 +209,19 @@ fn lp_norm(c: &mut Ctx<'_>) -> Outputs {
     };
     let norm = c.reduce(&x, kind, &[axis], true)?;
     one(c.div(&x, &norm)?)
+}
+
+/// Elements less their mean over some axes, divided by their deviation, which has no epsilon inside of its root.
+fn mean_variance_norm(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let axes = c.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
+    let axes = axes_of(&axes, c.rank(&x))?;
+    let mean = c.reduce(&x, ReduceKind::Mean, &axes, true)?;
+    let centred = c.sub(&x, &mean)?;
+    let squared = c.mul(&centred, &centred)?;
+    let variance = c.reduce(&squared, ReduceKind::Mean, &axes, true)?;
+    let deviation = c.unary(Unary::Sqrt {}, &variance)?;
+    let least = c.number_like(&x, 1e-9);
+    let deviation = c.add(&deviation, &least)?;
+    one(c.div(&centred, &deviation)?)
 }

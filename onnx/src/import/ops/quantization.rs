@@ -56,7 +56,7 @@ fn spread(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
     c.slice(&value, axis, 0, 1, shape[axis])
 }
 
-fn quantize(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn quantize(c: &mut Ctx<'_>) -> Outputs {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let zero = c.optional(2);
     narrow_settings(c)?;
@@ -85,7 +85,7 @@ fn quantize(c: &mut Ctx<'_>) -> Outputs {
     one(saturated(c, &scaled, zero.as_ref(), to)?)
 }
 
-fn dequantize(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn dequantize(c: &mut Ctx<'_>) -> Outputs {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let to = match c.int("output_dtype", 0)? {
         0 => c.element(&scale),

@@ -1,14 +1,17 @@
 //! Reductions along axes.
 
-use kiln_ir::func::{ReduceKind, Structured, Unary};
+use kiln_ir::func::{Binary, ReduceKind, Structured, Unary};
 
 use super::Row;
+use super::indexed::count_along;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, one};
 
 pub(super) const OPS: &[Row] = &[
     ("ArgMax", |c| arg(c, true)),
     ("ArgMin", |c| arg(c, false)),
-    ("CumSum", cumsum),
+    ("CumProd", |c| running(c, |axis, exclusive, reverse| Structured::CumProd { axis, exclusive, reverse })),
+    ("CumSum", |c| running(c, |axis, exclusive, reverse| Structured::CumSum { axis, exclusive, reverse })),
+    ("Hardmax", hardmax),
     ("ReduceL1", |c| reduce(c, ReduceKind::L1)),
     ("ReduceL2", |c| reduce(c, ReduceKind::L2)),
     ("ReduceLogSum", reduce_log_sum),
@@ -50,10 +53,31 @@ fn arg(c: &mut Ctx<'_>, max: bool) -> Outputs {
     one(c.push(Structured::ArgReduce { max, axis, keep, last }, &[&x])?)
 }
 
-fn cumsum(c: &mut Ctx<'_>) -> Outputs {
+fn running(c: &mut Ctx<'_>, op: fn(u64, bool, bool) -> Structured) -> Outputs {
     let x = c.input(0)?;
     let axis = c.known_number(1, "axis")?.ok_or("lacks its axis")?;
     let axis = axis_of(axis as i64, c.rank(&x))? as u64;
     let (exclusive, reverse) = (c.flag("exclusive", false)?, c.flag("reverse", false)?);
-    one(c.push(Structured::CumSum { axis, exclusive, reverse }, &[&x])?)
+    one(c.push(op(axis, exclusive, reverse), &[&x])?)
+}
+
+/// 1 at the first of the greatest elements along an axis, else 0. Before version 13, all axes from one on are one.
+fn hardmax(c: &mut Ctx<'_>) -> Outputs {
+    let x = c.input(0)?;
+    let (shape, element) = (c.shape(&x), c.element(&x));
+    let (x, axis) = if c.opset >= 13 {
+        (x, axis_of(c.int("axis", -1)?, shape.len())?)
+    } else {
+        let axis = c.int("axis", 1)?;
+        let axis = if axis == shape.len() as i64 { shape.len() } else { axis_of(axis, shape.len())? };
+        let product = |dims: &[u64]| dims.iter().product::<u64>();
+        (c.reshape(&x, [product(&shape[..axis]), product(&shape[axis..])])?, 1)
+    };
+    let first = Structured::ArgReduce { max: true, axis: axis as u64, keep: true, last: false };
+    let first = c.push(first, &[&x])?;
+    let (size, rank) = (c.shape(&x)[axis], c.rank(&x));
+    let places = count_along(c, size, axis, rank)?;
+    let is_it = c.push(Binary::Equal {}, &[&places, &first])?;
+    let y = c.cast(&is_it, element)?;
+    one(c.reshape(&y, shape)?)
 }

@@ -15,7 +15,6 @@ pub(super) const OPS: &[Row] = &[
     ("Expand", expand),
     ("Flatten", flatten),
     ("Identity", |c| one(c.input(0)?)),
-    ("NonZero", non_zero),
     ("Range", range),
     ("Reshape", reshape),
     ("Shape", shape),
@@ -242,24 +241,8 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     one(Val::Known(Tensor::from_f64(ty, &values)))
 }
 
-/// The number of elements decides about shapes, so they must be known.
-fn non_zero(c: &mut Ctx<'_>) -> Outputs {
-    let x = c.known(0, "operand")?.ok_or("lacks its input 0")?;
-    let shape = x.ty().shape().to_vec();
-    let found: Vec<u64> = x.to_f64().iter().zip(0..).filter(|(v, _)| **v != 0.0).map(|(_, at)| at).collect();
-    let ty = TensorType::new(ElementType::I64, [shape.len() as u64, found.len() as u64])?;
-    c.program.allow(&ty)?;
-    let mut coordinates = vec![];
-    for axis in 0..shape.len() {
-        let inner = product(&shape[axis + 1..]);
-        coordinates.extend(found.iter().map(|at| (at / inner % shape[axis]) as i64));
-    }
-    let tensor = Tensor::from_elements([shape.len() as u64, found.len() as u64], coordinates);
-    one(Val::Known(tensor.map_err(|e| e.to_string())?))
-}
-
 /// The upper or the lower triangle of matrices, with zeros elsewhere.
-fn trilu(c: &mut Ctx<'_>) -> Outputs {
+pub(super) fn trilu(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let offset = c.known_number(1, "k")?.unwrap_or(0.0) as i64;
     let is_upper = c.flag("upper", true)?;
