@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kiln_ir::Func;
-use kiln_ir::func::{Def, ElementType, Tensor, TensorType};
+use kiln_ir::func::{Binary, Def, ElementType, Origins, Structured, Tensor, TensorOp, TensorType, Unary, ValueId};
 use kiln_ir::pass::{self, PASSES};
 
 /// Small numbers that differ from place to place, none of which is special to an operation.
@@ -454,4 +454,59 @@ fn passes_are_named_once() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), PASSES.len());
+}
+
+#[test]
+fn nodes_survive_every_pass() {
+    // Two layers of a network as exporters write them: a linear layer with a gelu in parts, and a normalisation.
+    let mut b = Func::builder("net");
+    let ty = |shape: &[u64]| TensorType::new(ElementType::F32, shape).unwrap();
+    let [x, w, bias] =
+        [("x", &[4, 8][..]), ("w", &[8, 16]), ("bias", &[16])].map(|(n, shape)| b.arg(n, ty(shape)).unwrap());
+    let constant = |b: &mut kiln_ir::func::Builder, shape: &[u64], value: f32| {
+        let elements = vec![value; shape.iter().product::<u64>() as usize];
+        b.constant(&Tensor::from_elements(shape, elements).unwrap())
+    };
+    let push = |b: &mut kiln_ir::func::Builder, node: &str, op: TensorOp, operands: &[ValueId]| {
+        b.set_origins(Origins::of(node));
+        b.push(op, operands).unwrap()
+    };
+    let root = constant(&mut b, &[], 2f32.sqrt());
+    let one = constant(&mut b, &[], 1.0);
+    let half = constant(&mut b, &[], 0.5);
+    let y = push(&mut b, "fc", Structured::Matmul {}.into(), &[x, w]);
+    let y = push(&mut b, "bias", Binary::Add {}.into(), &[y, bias]);
+    let e = push(&mut b, "div", Binary::Div {}.into(), &[y, root]);
+    let e = push(&mut b, "erf", Unary::Erf {}.into(), &[e]);
+    let e = push(&mut b, "plus", Binary::Add {}.into(), &[e, one]);
+    let e = push(&mut b, "times", Binary::Mul {}.into(), &[y, e]);
+    let y = push(&mut b, "half", Binary::Mul {}.into(), &[e, half]);
+    let y = push(&mut b, "turn", Structured::Transpose { perm: vec![1, 0] }.into(), &[y]);
+    let y = push(&mut b, "softmax", Structured::Softmax { axis: 0 }.into(), &[y]);
+    let func = b.finish(y).unwrap();
+    let mut passes = 0;
+    let nodes = |func: &Func| {
+        let made = func.values().filter(|(_, v)| matches!(v.def, Def::Result { .. }));
+        made.map(|(_, v)| v.origins.names().iter().map(|n| n.to_string()).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let optimized = pass::optimize_with(
+        func.clone(),
+        |_| true,
+        |pass, func| {
+            passes += 1;
+            assert!(nodes(func).iter().all(|names| !names.is_empty()), "after {}: {func:#}", pass.name);
+            // Nobody's work is lost.
+            let all: std::collections::BTreeSet<String> = nodes(func).into_iter().flatten().collect();
+            let wanted = ["fc", "bias", "div", "erf", "plus", "times", "half", "softmax"];
+            assert!(wanted.iter().all(|name| all.contains(*name)), "after {}: {all:?}\n{func:#}", pass.name);
+        },
+    )
+    .unwrap();
+    assert!(passes > 5);
+    let kernel = optimized.values().find(|(_, v)| v.to_string().is_empty() || v.operands().len() >= 2).unwrap().1;
+    assert_eq!(&*kernel.origins.names()[0], "fc", "{optimized:#}");
+    // They are comments: the text is read as the same function without them.
+    assert!(format!("{optimized:#}").contains("# fc (+"), "{optimized:#}");
+    assert_eq!(format!("{func:#}").parse::<Func>().unwrap(), func);
+    assert_eq!(func.to_string().parse::<Func>().unwrap(), func);
 }

@@ -65,8 +65,11 @@ pub struct CompileOptions<'a> {
 /// One step of a network.
 #[derive(Clone, Debug)]
 pub struct StepInfo<'a> {
-    /// The name of the value it computes.
+    /// The name of the node that it computes, and how many others it does the work of, such as `conv1 (+2)`; of a function
+    /// without nodes the name of the value.
     pub layer: &'a str,
+    /// The names of the nodes, or layers, whose work it does, the most important one first.
+    pub nodes: &'a [Arc<str>],
     /// The operation as text.
     pub text: &'a str,
     /// The operation.
@@ -178,6 +181,7 @@ impl Network {
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
         self.plan.steps.iter().map(|s| StepInfo {
             layer: &s.layer,
+            nodes: s.origins.names(),
             text: &s.text,
             op: &s.op,
             ty: &s.ty,

@@ -72,7 +72,7 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         return Ok(Verdict::Passed);
     }
     let again = is_all.then(|| bound.clone());
-    let import = bound.func().to_string();
+    let import = format!("{:#}", bound.func());
     if is_all || args.stage == Stage::Import {
         headed(is_all, "import", &import, out)?;
     }
@@ -82,7 +82,7 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     // Passes go on even if the reader has gone.
     let (mut last, mut outcome) = (import, Ok(()));
     let optimized = bound.optimize(|pass, func| {
-        let text = func.to_string();
+        let text = format!("{func:#}");
         if outcome.is_ok() && (is_all || matches!(args.stage, Stage::Pass(name) if name == pass)) {
             let is_changed = text != last;
             outcome = headed(is_all, pass, if is_changed || !is_all { &text } else { "(unchanged)\n" }, out);
@@ -91,7 +91,7 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     })?;
     outcome?;
     if args.stage == Stage::Optimized {
-        write!(out, "{optimized}")?;
+        write!(out, "{optimized:#}")?;
     }
     drop(optimized);
     if let Some(bound) = again {
@@ -141,9 +141,10 @@ fn plan(network: &Network, out: &mut impl Write) -> Result<(), Error> {
     for (at, step) in network.steps().enumerate() {
         let bytes = step.memory.len();
         let over = if step.is_in_place { ", over an operand" } else { "" };
+        let nodes = if step.nodes.is_empty() { String::new() } else { format!(", {}", step.layer) };
         writeln!(
             out,
-            "{at:6}  {:<10}  {bytes:<10}  {:11} {}  # {}{over}",
+            "{at:6}  {:<10}  {bytes:<10}  {:11} {}  # {}{nodes}{over}",
             step.memory.start,
             code_word(step.code),
             step.text,

@@ -180,14 +180,15 @@ fn rows(p: &Profile) -> String {
             None => "<td class=\"n\" data-key=\"\"></td>".into(),
         };
         let percent: fn(f64) -> String = |part| format!("{:.1} %", 100.0 * part);
-        let layer = Escaped(&r.layer);
+        let nodes = r.nodes.join("\n");
+        let (layer, nodes) = (Escaped(&r.layer), Escaped(&nodes));
         let layer = match r.kernel {
             Some(_) => format!("<button type=\"button\">{layer}</button>"),
             None => layer.to_string(),
         };
         let _ = writeln!(
             rows,
-            "<tr data-step=\"{step}\"{}><td class=\"n\">{step}</td><td>{layer}</td><td>{}</td><td class=\"text\">{}</td><td>{}</td>{}{}{}{}{}</tr>",
+            "<tr data-step=\"{step}\"{}><td class=\"n\">{step}</td><td title=\"{nodes}\">{layer}</td><td>{}</td><td class=\"text\">{}</td><td>{}</td>{}{}{}{}{}</tr>",
             kernel_attribute(r),
             r.code,
             Escaped(&r.operation),
@@ -213,6 +214,7 @@ mod tests {
         let evil = "</script><script>alert(1)</script>";
         let row = Row {
             layer: evil.into(),
+            nodes: vec![evil.into()],
             code: "kernel",
             operation: evil.into(),
             ty: "f32[1]".into(),

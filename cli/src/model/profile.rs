@@ -82,8 +82,10 @@ pub struct Profile {
 /// One step.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// The value it computes.
+    /// The node that it computes, and how many others it does the work of.
     pub layer: String,
+    /// The names of all these nodes, as far as they are kept.
+    pub nodes: Vec<String>,
     /// The kind of code.
     pub code: &'static str,
     /// The problem of a kernel, else the statement.
@@ -160,6 +162,7 @@ fn rows(network: &Network, times: Vec<Vec<f64>>, peak_gflops: f64) -> Vec<Row> {
         };
         Row {
             layer: step.layer.to_owned(),
+            nodes: step.nodes.iter().map(|name| name.to_string()).collect(),
             code: code_word(step.code),
             operation,
             ty: step.ty.to_string(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::onnx_file::{network, test};
+use crate::onnx_file::{named_network, network, test};
 use crate::{kiln, npy_bytes};
 
 /// The output of the small network in its test.
@@ -10,6 +10,19 @@ const OUTPUT: [f32; 4] = [2.0, 0.0, 0.0, 2.0];
 
 fn text(path: &std::path::Path) -> &str {
     path.to_str().unwrap()
+}
+
+#[test]
+fn nodes_are_named_in_every_stage_and_in_profiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.onnx");
+    fs::write(&file, named_network("/fc/MatMul", "/fc/Relu\n")).unwrap();
+    let dump = |stage: &str| kiln(&["model", "dump", text(&file), "--stage", stage, "--quiet"]).exits(0);
+    dump("import").says("matmul %x, %0  # /fc/MatMul\n").says("  # /fc/Relu\\n\n");
+    dump("optimized").says("  # /fc/MatMul (+1)\n");
+    dump("plan").says(", /fc/MatMul (+1)\n");
+    let profile = |more: &[&str]| kiln(&[&["model", "profile", text(&file), "--quiet"], more].concat()).exits(0);
+    profile(&[]).says("  /fc/MatMul (+1) f32[1x2]  matmul f32 1x3:3x2 +relu\n");
 }
 
 #[test]

@@ -52,9 +52,19 @@ pub fn network(last: &str) -> Vec<u8> {
 
 /// The same network with a number of rows, or a name for it.
 pub fn network_of(batch: &str, last: &str) -> Vec<u8> {
+    graph(batch, [node("MatMul", &["x", "w"], "h"), node(last, &["h"], "y")])
+}
+
+/// The same network with names for its nodes.
+pub fn named_network(product: &str, last: &str) -> Vec<u8> {
+    let named = |node: Vec<u8>, name: &str| [node, field(3, name.as_bytes())].concat();
+    graph("batch", [named(node("MatMul", &["x", "w"], "h"), product), named(node("Relu", &["h"], "y"), last)])
+}
+
+fn graph(batch: &str, [product, last]: [Vec<u8>; 2]) -> Vec<u8> {
     let graph = [
-        field(1, &node("MatMul", &["x", "w"], "h")),
-        field(1, &node(last, &["h"], "y")),
+        field(1, &product),
+        field(1, &last),
         field(2, b"small"),
         field(5, &floats("w", &[3, 2], &[1.0, 0.0, -1.0, 1.0, 0.0, -1.0])),
         field(11, &value("x", &[batch, "3"])),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::error::{FuncError, FuncErrorKind};
 use super::op::{OpError, TensorOp};
+use super::origins::Origins;
 use super::tensor::Tensor;
 use super::types::TensorType;
 use super::{Def, Func, Value, ValueId};
@@ -17,11 +18,18 @@ pub struct Builder {
     names: HashSet<String>,
     /// Results without a name so far: the number of the next one.
     unnamed: usize,
+    /// What the next results are made of.
+    origins: Origins,
 }
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), values: vec![], names: HashSet::new(), unnamed: 0 }
+        Self { name: name.into(), values: vec![], names: HashSet::new(), unnamed: 0, origins: Origins::default() }
+    }
+
+    /// Says which nodes of a model, or which layers of a network, the results of the next operations are made of.
+    pub fn set_origins(&mut self, origins: Origins) {
+        self.origins = origins;
     }
 
     /// Adds an argument; `name` is without its `%`.
@@ -113,7 +121,11 @@ impl Builder {
                 (self.unnamed - 1).to_string()
             }
         };
-        self.values.push(Value { name, ty, def });
+        let origins = match def {
+            Def::Result { .. } => self.origins.clone(),
+            _ => Origins::default(),
+        };
+        self.values.push(Value { name, ty, def, origins });
         ValueId(self.values.len() - 1)
     }
 

@@ -41,6 +41,7 @@ mod element;
 mod error;
 mod interp;
 mod op;
+mod origins;
 mod parse;
 pub mod sampling;
 mod tensor;
@@ -57,6 +58,7 @@ pub use op::{
     Binary, Merge, Mismatch, OpError, Outside, PadMode, PoolKind, ReduceKind, Sampling, SettingError, Strided,
     Structured, TensorOp, Unary,
 };
+pub use origins::Origins;
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};
 
@@ -84,6 +86,8 @@ pub struct Value {
     pub ty: TensorType,
     /// Where it comes from.
     pub def: Def,
+    /// The nodes of a model that it was made of.
+    pub origins: Origins,
 }
 
 /// Where a value comes from.
@@ -103,6 +107,11 @@ pub enum Def {
 }
 
 impl Value {
+    /// What people know it by: the nodes that it was made of, or its name where there are none.
+    pub fn label(&self) -> String {
+        if self.origins.is_empty() { self.name.clone() } else { self.origins.to_string() }
+    }
+
     /// The elements of a constant; `None` of other values.
     pub fn constant(&self) -> Option<Tensor> {
         let Def::Constant(data) = &self.def else { return None };
@@ -194,10 +203,21 @@ impl Func {
                 }
                 other => other.clone(),
             };
+            b.set_origins(value.origins.clone());
             map[id.0] = Some(b.insert(name, value.ty.clone(), def));
         }
         let results: Vec<_> = self.results.iter().map(|id| map[id.0].expect("all values are there")).collect();
         b.finish_all(&results)
+    }
+
+    /// The value at a position.
+    pub(crate) fn id(&self, index: usize) -> ValueId {
+        ValueId(index)
+    }
+
+    /// Says which nodes of a model a value was made of.
+    pub(crate) fn set_origins(&mut self, id: ValueId, origins: Origins) {
+        self.values[id.0].origins = origins;
     }
 
     /// The values alone, whose constants can be given back one by one.
@@ -210,8 +230,8 @@ impl Func {
         self.value(id).constant()
     }
 
-    /// The same without constants and operations that no result depends on.
-    pub(crate) fn without_dead(self) -> Self {
+    /// Which values are arguments, or something that a result depends on.
+    pub(crate) fn live(&self) -> Vec<bool> {
         let mut live: Vec<bool> = self.values.iter().map(|v| v.def == Def::Argument).collect();
         self.results.iter().for_each(|id| live[id.0] = true);
         for (id, value) in self.values.iter().enumerate().rev().filter(|(_, v)| !v.operands().is_empty()) {
@@ -219,6 +239,12 @@ impl Func {
                 value.operands().iter().for_each(|o| live[o.0] = true);
             }
         }
+        live
+    }
+
+    /// The same without constants and operations that no result depends on.
+    pub(crate) fn without_dead(self) -> Self {
+        let live = self.live();
         let mut map = vec![0; live.len()];
         for (next, (slot, _)) in map.iter_mut().zip(&live).filter(|(_, live)| **live).enumerate() {
             *slot = next;
@@ -269,6 +295,7 @@ impl Func {
 }
 
 impl fmt::Display for Func {
+    /// The text that can be read again; in the alternate form (`{:#}`) with the nodes of a model as comments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arguments: Vec<_> = self.arguments().map(|(id, _)| self.statement(id)).collect();
         let join = |text: fn(&Value) -> String| {
@@ -276,7 +303,11 @@ impl fmt::Display for Func {
         };
         writeln!(f, "func @{}({}) -> {} {{", self.name, arguments.join(", "), join(|v| v.ty.to_string()))?;
         for (id, _) in self.values().skip(arguments.len()) {
-            writeln!(f, "  {}", self.statement(id))?;
+            write!(f, "  {}", self.statement(id))?;
+            match &self.value(id).origins {
+                origins if f.alternate() && !origins.is_empty() => writeln!(f, "  # {origins}")?,
+                _ => writeln!(f)?,
+            }
         }
         writeln!(f, "  return {}\n}}", join(Value::to_string))
     }

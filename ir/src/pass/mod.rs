@@ -8,6 +8,7 @@ mod kernels;
 mod layout;
 mod merge;
 mod pad;
+mod provenance;
 mod recognise;
 mod rewriter;
 mod scale;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::provenance;
 use crate::func::{Budget, Builder, Def, Func, FuncError, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use crate::text::is_word;
 
@@ -142,10 +143,12 @@ impl<'a> Rewriter<'a> {
         op.apply(&constants.iter().collect::<Vec<_>>()).ok()
     }
 
-    /// The new function, without what its results do not depend on.
+    /// The new function, without what its results do not depend on. Its values have the names of the nodes that they come from.
     pub(super) fn finish(self) -> Result<Func, FuncError> {
         let results = self.all(self.old.results());
-        Ok(self.new.finish_all(&results)?.without_dead())
+        let mut new = self.new.finish_all(&results)?;
+        provenance::carry_over(self.old, &self.map, &mut new);
+        Ok(new.without_dead())
     }
 }
 

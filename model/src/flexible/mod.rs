@@ -126,7 +126,7 @@ impl Flexible {
             }
         }
         for (position, layer, weights, kernel) in template.kernels() {
-            let fail = |source| ModelError::Kernel { layer: layer.into(), source };
+            let fail = |source| ModelError::Kernel { layer: layer.clone(), source };
             let tensor = template.constant(weights);
             let compiled = match kernel {
                 Kernel::Pattern(pattern, number) => {
@@ -230,7 +230,7 @@ impl Flexible {
         // Nobody lists the steps of these plans.
         let texts = vec![String::new(); values.len()];
         Plan::of(&values, texts, self.template.results(), &mut |at, problem, _| {
-            let layer = &values[at].name;
+            let layer = &values[at].label();
             Ok(match &self.kernels[&at] {
                 Compiled::Member(family, number) => {
                     let n = number.at(length).expect("the plan has it in its problem");

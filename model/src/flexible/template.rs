@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::func::{Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
 
 use super::FlexibleError;
@@ -113,7 +113,15 @@ impl Text {
 /// A value for any length.
 struct Flexible {
     name: String,
+    origins: Origins,
     kind: Kind,
+}
+
+impl Flexible {
+    /// What people know it by, as [`Value::label`].
+    fn label(&self) -> String {
+        if self.origins.is_empty() { self.name.clone() } else { self.origins.to_string() }
+    }
 }
 
 enum Kind {
@@ -189,8 +197,8 @@ impl Template {
                 }
                 _ => None,
             };
-            let kind = kind.ok_or_else(|| fail(&x.name, "it depends on the length in a way that is not linear"))?;
-            values.push(Flexible { name: x.name.clone(), kind });
+            let kind = kind.ok_or_else(|| fail(&x.label(), "it depends on the length in a way that is not linear"))?;
+            values.push(Flexible { name: x.name.clone(), origins: x.origins.clone(), kind });
         }
         let depends = |v: &Flexible| matches!(&v.kind, Kind::Argument(_, dims) if dims.iter().any(|d| d.slope != 0));
         if !values.iter().any(depends) {
@@ -216,7 +224,7 @@ impl Template {
                 layer: func.name().into(),
                 why: "another length has other operations".into(),
             }),
-            Some(((_, value), _)) => Err(nonlinear(&value.name)),
+            Some(((_, value), _)) => Err(nonlinear(&value.label())),
         }
     }
 
@@ -246,7 +254,7 @@ impl Template {
     }
 
     /// Values that are kernels, with the position of what they read as weights.
-    pub(super) fn kernels(&self) -> impl Iterator<Item = (usize, &str, usize, Kernel<'_>)> {
+    pub(super) fn kernels(&self) -> impl Iterator<Item = (usize, String, usize, Kernel<'_>)> {
         self.values.iter().enumerate().filter_map(|(at, value)| match &value.kind {
             Kind::Result { op: TensorOp::Structured(Structured::Kernel { problem }), settings, operands } => {
                 let kernel = match settings {
@@ -256,7 +264,7 @@ impl Template {
                         None => Kernel::Other,
                     },
                 };
-                Some((at, value.name.as_str(), operands[1].index(), kernel))
+                Some((at, value.label(), operands[1].index(), kernel))
             }
             _ => None,
         })
@@ -291,7 +299,7 @@ impl Template {
     pub(super) fn at(&self, length: u64) -> Result<Vec<Value>, FlexibleError> {
         let mut values: Vec<Value> = Vec::with_capacity(self.values.len());
         for value in &self.values {
-            let fail = || FlexibleError::Length { length, layer: value.name.clone() };
+            let fail = || FlexibleError::Length { length, layer: value.label() };
             let shape =
                 |dims: &[Linear]| dims.iter().map(|d| d.at(length)).collect::<Option<Vec<u64>>>().ok_or_else(fail);
             let (ty, def) = match &value.kind {
@@ -318,7 +326,7 @@ impl Template {
                     (op.infer(&types).map_err(|_| fail())?, Def::Result { op, operands: operands.clone() })
                 }
             };
-            values.push(Value { name: value.name.clone(), ty, def });
+            values.push(Value { name: value.name.clone(), ty, def, origins: value.origins.clone() });
         }
         Ok(values)
     }

@@ -35,7 +35,7 @@ pub(super) fn settle_shared(values: &mut [Value], constant: &[bool], uses: &[usi
         }
         depth[at] = 1 + values[at].operands().iter().map(|o| depth[o.index()]).max().unwrap_or_default();
         if uses[at] > 1 || depth[at] > DEEPEST {
-            let data = Constant::take(values, at, uses).compute(&values[at].name)?.data().clone();
+            let data = Constant::take(values, at, uses).compute(&values[at].label())?.data().clone();
             values[at].def = Def::Constant(data);
             depth[at] = 0;
         }
@@ -62,7 +62,7 @@ pub(super) fn settle(
     let stay = vec![2; values.len()];
     for at in (0..values.len()).filter(|at| is_read[*at]) {
         if computed(values, at) {
-            let data = Constant::take(values, at, &stay).compute(&values[at].name)?.data().clone();
+            let data = Constant::take(values, at, &stay).compute(&values[at].label())?.data().clone();
             values[at].def = Def::Constant(data);
         }
     }

@@ -49,7 +49,7 @@ pub(crate) fn requests(func: &Func) -> Vec<(Request, String)> {
     let kernels = func.values().filter(|(id, _)| !constant[id.index()]).filter_map(|(_, value)| match &value.def {
         Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
             let constant = constant[operands[1].index()];
-            Some((((**problem).clone(), options(constant)), value.name.clone()))
+            Some((((**problem).clone(), options(constant)), value.label()))
         }
         _ => None,
     });
@@ -127,7 +127,7 @@ impl Kernels {
         runtime.each(jobs.len() as u64, &|begin, end| {
             for job in &jobs[begin as usize..end as usize] {
                 let Some((at, kernel, weights)) = lock(job).take() else { continue };
-                let layer = &values[at].name;
+                let layer = &values[at].label();
                 match NetworkWeights::new(runtime, &kernel, weights, layer, before) {
                     Ok(weights) => *lock(&packed[at]) = Some(weights),
                     Err(error) => *lock(&failure) = Some(error),

@@ -13,7 +13,7 @@ mod verify;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kiln_ir::func::{Def, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::func::{Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
 use kiln_runtime::{Kernel, Runtime, WeightsPack};
 
@@ -91,6 +91,7 @@ pub(crate) struct Step {
     /// The position of the value that it computes.
     value: usize,
     pub layer: String,
+    pub origins: Origins,
     pub text: String,
     pub op: TensorOp,
     pub ty: TensorType,
@@ -129,7 +130,7 @@ impl Plan {
         constants::settle(&mut values, &results, &is_packed)?;
         let mut plan = Self::of(&values, texts, &results, &mut |at, problem, constant| {
             let packed = packed[at].as_ref().map(|weights| weights.packed.clone());
-            Ok(Box::new(kernels.action(&values[at].name, problem, constant, packed)))
+            Ok(Box::new(kernels.action(&values[at].label(), problem, constant, packed)))
         })?;
         plan.weights = packed.into_iter().flatten().collect();
         Ok(plan)
@@ -290,7 +291,8 @@ impl Planner {
                     let output = self.buffers.len() - 1;
                     self.steps.push(Step {
                         value: at,
-                        layer: value.name.clone(),
+                        layer: value.label(),
+                        origins: value.origins.clone(),
                         text,
                         op: op.clone(),
                         ty: value.ty.clone(),
@@ -440,8 +442,8 @@ fn action(
         let constant = matches!(values[operands[1].index()].def, Def::Constant(_));
         return Ok((kernel(at, problem, constant)?, Code::Kernel));
     }
-    if let Some(native) = native::action(&value.name, op, &types, &value.ty) {
+    if let Some(native) = native::action(&value.label(), op, &types, &value.ty) {
         return Ok((native, Code::Native));
     }
-    Ok((Box::new(general::Interpreted::new(&value.name, op, &types, &value.ty)), Code::Interpreter))
+    Ok((Box::new(general::Interpreted::new(&value.label(), op, &types, &value.ty)), Code::Interpreter))
 }

@@ -153,7 +153,7 @@ pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Resu
             Def::Argument => Origin { root: Root::Argument(next(&mut arguments)), offset: 0 },
             Def::Constant(_) => Origin { root: Root::Constant(next(&mut constants)), offset: 0 },
             Def::Result { op, operands } => {
-                let fail = |fault| PlanError { step: steps, layer: value.name.clone(), fault };
+                let fail = |fault| PlanError { step: steps, layer: value.label(), fault };
                 match plan.steps.get(steps).filter(|step| step.value == at) {
                     Some(step) => {
                         verifier.step(steps, step, operands, &value.ty).map_err(fail)?;
@@ -161,7 +161,7 @@ pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Resu
                     }
                     None => verifier
                         .part(op, operands, &value.ty)
-                        .ok_or_else(|| fail(PlanFault::NotComputed { value: value.name.clone() }))?,
+                        .ok_or_else(|| fail(PlanFault::NotComputed { value: value.label() }))?,
                 }
             }
         };
@@ -171,9 +171,9 @@ pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Resu
         let value = &values[id.index()];
         let outcome = match plan.results.get(position) {
             Some((_, place)) => verifier.read(0, *id, place).map(drop),
-            None => Err(PlanFault::NotComputed { value: value.name.clone() }),
+            None => Err(PlanFault::NotComputed { value: value.label() }),
         };
-        outcome.map_err(|fault| PlanError { step: steps, layer: value.name.clone(), fault })?;
+        outcome.map_err(|fault| PlanError { step: steps, layer: value.label(), fault })?;
     }
     Ok(())
 }
@@ -202,7 +202,7 @@ impl Verifier<'_> {
             let place = step
                 .inputs
                 .get(operand)
-                .ok_or(PlanFault::Elsewhere { operand, value: self.values[id.index()].name.clone() })?;
+                .ok_or(PlanFault::Elsewhere { operand, value: self.values[id.index()].label() })?;
             // What the action has in a form of its own need not be there.
             if !step.action.reads(operand) && self.is_left_out(place) {
                 continue;
@@ -240,7 +240,7 @@ impl Verifier<'_> {
         if expected != found {
             return Err(PlanFault::Length { operand, expected, found });
         }
-        let elsewhere = || PlanFault::Elsewhere { operand, value: value.name.clone() };
+        let elsewhere = || PlanFault::Elsewhere { operand, value: value.label() };
         let bytes = match place.home {
             Home::Argument(at) => self.plan.arguments.get(at).map(|ty| ty.bytes() as usize),
             Home::Constant(at) => match self.plan.constants.get(at) {
@@ -277,8 +277,8 @@ impl Verifier<'_> {
                 }
                 match self.memory.other(range, step) {
                     None => {}
-                    Some(None) => return Err(PlanFault::NotWritten { operand, value: value.name.clone() }),
-                    Some(Some(by)) => return Err(PlanFault::WrittenOver { operand, value: value.name.clone(), by }),
+                    Some(None) => return Err(PlanFault::NotWritten { operand, value: value.label() }),
+                    Some(Some(by)) => return Err(PlanFault::WrittenOver { operand, value: value.label(), by }),
                 }
             }
             _ => return Err(elsewhere()),

@@ -114,6 +114,7 @@ impl Import<'_> {
         // Those of other domains that are as ONNX's own are as the last of these.
         let like = if node.domain.is_empty() { opset } else { *crate::OPSETS.end() };
         let mut ctx = Ctx::new(node, like, inputs, &mut self.program);
+        ctx.program.set_origin(&node.name);
         let mut outputs = || {
             ctx.check(version)?;
             let outputs = import(&mut ctx)?;
@@ -160,6 +161,7 @@ fn tidy(draft: &Func, name: &str, named: &HashMap<ValueId, String>, mut names: N
             Def::Constant(_) => builder.constant(&draft.constant(id).expect("it is one")),
             Def::Result { op, operands } => {
                 let operands: Vec<_> = operands.iter().map(|o| moved[o]).collect();
+                builder.set_origins(value.origins.clone());
                 match named.get(&id) {
                     Some(name) => builder.push_named(&names.unique(name), op.clone(), &operands)?,
                     None => builder.push(op.clone(), &operands)?,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kiln_ir::func::{Budget, Builder, Def, ElementType, Structured, Tensor, TensorOp, TensorType, ValueId};
+use kiln_ir::func::{Budget, Builder, Def, ElementType, Origins, Structured, Tensor, TensorOp, TensorType, ValueId};
 
 use super::error::Fault;
 
@@ -62,6 +62,11 @@ impl Program {
 
     pub(super) fn into_builder(self) -> Builder {
         self.builder
+    }
+
+    /// Says which node the next operations are of.
+    pub(super) fn set_origin(&mut self, node: &str) {
+        self.builder.set_origins(Origins::of(node));
     }
 
     pub(super) fn ty(&self, value: &Val) -> TensorType {
