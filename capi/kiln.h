@@ -226,8 +226,8 @@ kiln_status kiln_options_create(kiln_options **options);
 // Frees options. Runtimes made with them are not concerned.
 void kiln_options_free(kiln_options *options);
 
-// Threads that large problems are divided among, at least 1, of the runtime's own. Unless set, `OMP_NUM_THREADS`, else as
-// many as the process may use.
+// Threads that large problems are divided among, of the runtime's own: from 1 to 1024. Unless set, `KILN_NUM_THREADS`,
+// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use.
 kiln_status kiln_options_set_threads(kiln_options *options, size_t threads);
 
 // Kernels the cache keeps; 0 disables it. Unless set, `KILN_CACHE_CAPACITY`, else 1024.

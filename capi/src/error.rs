@@ -95,9 +95,10 @@ impl From<RuntimeError> for Error {
             }
             RuntimeError::Scratch(_) => KILN_OUT_OF_MEMORY,
             RuntimeError::PackedLimit { .. } => KILN_LIMIT_EXCEEDED,
+            RuntimeError::WeightsPack { .. } => KILN_FILE,
             RuntimeError::BelowBound { .. } => KILN_BELOW_BOUND,
             RuntimeError::Family { .. } => KILN_INVALID_PROBLEM,
-            RuntimeError::Threads { threads: 0, .. } => KILN_INVALID_ARGUMENT,
+            RuntimeError::ThreadCount { .. } => KILN_INVALID_ARGUMENT,
             RuntimeError::Threads { .. } => KILN_THREADS,
         };
         Self::new(status, e.to_string())

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ::kiln_runtime::{Runtime, RuntimeBuilder};
+use ::kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder};
 
 use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Out, exclusive, path, text};
@@ -52,13 +52,13 @@ pub unsafe extern "C" fn kiln_options_free(options: *mut kiln_options) {
     unsafe { free(options) }
 }
 
-/// Threads that large problems are divided among, at least 1, of the runtime's own. Unless set, `OMP_NUM_THREADS`, else as
-/// many as the process may use.
+/// Threads that large problems are divided among, of the runtime's own: from 1 to 1024. Unless set, `KILN_NUM_THREADS`,
+/// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_threads(options: *mut kiln_options, threads: usize) -> kiln_status {
     let change = |builder: RuntimeBuilder| match threads {
-        0 => Err(Error::argument("threads", "0: at least 1 is needed")),
-        _ => Ok(builder.threads(threads)),
+        1..=MAX_THREADS => Ok(builder.threads(threads)),
+        _ => Err(Error::argument("threads", format!("{threads}: expected from 1 to {MAX_THREADS}"))),
     };
     // SAFETY: the header's rules.
     unsafe { set(options, change) }

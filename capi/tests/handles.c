@@ -13,7 +13,8 @@ static void test_options(const char *folder) {
     FAILS(KILN_INVALID_ARGUMENT, "`options`: null", kiln_options_create(NULL));
     OK(kiln_options_create(&options));
     FAILS(KILN_INVALID_ARGUMENT, "`options`: null", kiln_options_set_threads(NULL, 1));
-    FAILS(KILN_INVALID_ARGUMENT, "at least 1", kiln_options_set_threads(options, 0));
+    FAILS(KILN_INVALID_ARGUMENT, "from 1 to 1024", kiln_options_set_threads(options, 0));
+    FAILS(KILN_INVALID_ARGUMENT, "from 1 to 1024", kiln_options_set_threads(options, 100000000));
     OK(kiln_options_set_threads(options, 3));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_cache_capacity(NULL, 1));
     OK(kiln_options_set_cache_capacity(options, 16));

@@ -163,10 +163,10 @@ fn one(
 }
 
 /// The cost of the probe.
-fn peak(probe: &mut Probe, cycles: &mut Cycles) -> Result<Cost, RuntimeError> {
+fn peak(probe: &mut Probe, cycles: &mut Cycles) -> Result<Cost, Error> {
     measure(SHORT, cycles, || {
         probe.call();
-        Ok(())
+        Ok::<(), Error>(())
     })
 }
 

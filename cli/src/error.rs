@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
@@ -88,6 +89,17 @@ pub enum Error {
     /// A tensor function is not one kernel.
     #[error(transparent)]
     Fuse(#[from] FuseError),
+    /// Nothing can be measured.
+    #[error(
+        "the clock (CLOCK_MONOTONIC) stands still: {elapsed:?} passed by it in {seconds} s; nothing can be measured by it, nor \
+         if the machine was suspended meanwhile"
+    )]
+    Clock {
+        /// What passed by the clock.
+        elapsed: Duration,
+        /// What passed, as the system counts it elsewhere.
+        seconds: i64,
+    },
     /// A file cannot be read or written.
     #[error(transparent)]
     File(io::Error),

@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod counter;
+mod cut_off;
 mod data;
 mod dump;
 mod error;
@@ -102,6 +103,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    cut_off::explain();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -1,7 +1,7 @@
 //! The problems of a subcommand: from the command line, a file with a tensor function, a list, or standard input.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_ir::fuse::fuse_single;
@@ -73,6 +73,17 @@ impl BareArgs {
 
 const STANDARD_INPUT: &str = "standard input";
 
+/// Reads a text of problems. Devices and pipes need not have an end: a text that is too long is an error.
+fn to_the_end(from: impl Read) -> io::Result<String> {
+    const MOST: u64 = 64 << 20;
+    let mut text = String::new();
+    from.take(MOST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST {
+        true => Err(io::Error::other(format!("it has more than {MOST} bytes: expected a list of problems"))),
+        false => Ok(text),
+    }
+}
+
 impl ProblemArgs {
     /// All problems, at least one; the first error otherwise. `networks` is the command that does for networks what this one does
     /// for problems.
@@ -115,7 +126,7 @@ fn read(path: &Path, expected: &str) -> Result<String, Error> {
     if let Some(kind @ (FileKind::Magic(_) | FileKind::Folder)) = FileKind::of(path) {
         return Err(Error::IsAFile { path: path.display().to_string(), kind, expected: expected.into() });
     }
-    fs::read_to_string(path).map_err(|e| Error::File(e).at(path.display().to_string()))
+    File::open(path).and_then(to_the_end).map_err(|e| Error::File(e).at(path.display().to_string()))
 }
 
 fn parent(file: &Path) -> &Path {
@@ -123,7 +134,7 @@ fn parent(file: &Path) -> &Path {
 }
 
 fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
-    let text = io::read_to_string(io::stdin()).map_err(|e| Error::File(e).at(STANDARD_INPUT))?;
+    let text = to_the_end(io::stdin()).map_err(|e| Error::File(e).at(STANDARD_INPUT))?;
     list(STANDARD_INPUT, &text, Path::new(""), bare)
 }
 

@@ -1,7 +1,7 @@
 //! The target of a subcommand.
 
 use kiln_compiler::Target;
-use kiln_runtime::{Runtime, RuntimeBuilder, RuntimeError};
+use kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder, RuntimeError};
 
 /// The target of a subcommand.
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,8 @@ impl TargetArgs {
     }
 }
 
-/// Parses the value of `--threads`: from 1 to as many as one could mean.
+/// Parses the value of `--threads`.
 pub fn threads(text: &str) -> Result<usize, String> {
-    const MAX: usize = 4096;
-    text.parse().ok().filter(|n| (1..=MAX).contains(n)).ok_or(format!("expected a number of threads from 1 to {MAX}"))
+    let threads = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    threads.ok_or(format!("expected a number of threads from 1 to {MAX_THREADS}"))
 }

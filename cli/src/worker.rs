@@ -19,9 +19,9 @@
 
 mod network;
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_ir::{Operand, PostOp, Problem};
 use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
@@ -30,6 +30,7 @@ use crate::counter::Cycles;
 use crate::data;
 use crate::error::Error;
 use crate::tensors::Tensors;
+use crate::timing::Span;
 use crate::unchecked::Unchecked;
 use network::Called;
 
@@ -85,14 +86,13 @@ enum Prepared {
 pub fn serve(
     runtime: &Runtime,
     mut counters: Counters,
-    input: impl BufRead,
+    mut input: impl BufRead,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let mut prepared = None;
     writeln!(out, "ready")?;
     out.flush()?;
-    for line in input.lines() {
-        let line = line.map_err(Error::File)?;
+    while let Some(line) = next_line(&mut input)? {
         let mut words = line.split_whitespace();
         let answer = match words.next() {
             None => continue,
@@ -114,6 +114,19 @@ pub fn serve(
         out.flush()?;
     }
     Ok(())
+}
+
+/// The next line; `None` at the end. A device need not have one.
+fn next_line(input: &mut impl BufRead) -> Result<Option<String>, Error> {
+    const LONGEST: u64 = 1 << 16;
+    let mut line = String::new();
+    match input.by_ref().take(LONGEST).read_line(&mut line).map_err(Error::File)? as u64 {
+        0 => Ok(None),
+        LONGEST if !line.ends_with('\n') => {
+            Err(Error::File(std::io::Error::other(format!("a line has more than {LONGEST} bytes"))))
+        }
+        _ => Ok(Some(line)),
+    }
 }
 
 fn prepare<'a>(
@@ -247,10 +260,14 @@ fn time(
 }
 
 /// Calls for at least `want` nanoseconds. The clock is read seldom, and the counters only before and after.
-fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Result<(), E>) -> Result<String, E> {
+fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Result<(), E>) -> Result<String, Error>
+where
+    Error: From<E>,
+{
     // A first call wakes threads and fills caches.
     call()?;
-    let (mut calls, mut batch) = (0, 1);
+    let (mut calls, mut batch) = (0u64, 1);
+    let span = Span::new(Duration::from_nanos(want));
     let start = Instant::now();
     let (all, user) = (counters.all.read(), counters.user.read());
     let elapsed = loop {
@@ -259,7 +276,7 @@ fn repeat<E>(want: u64, counters: &mut Counters, mut call: impl FnMut() -> Resul
         }
         calls += batch;
         let elapsed = start.elapsed().as_nanos() as u64;
-        if elapsed >= want {
+        if elapsed >= want || span.has_waited()? {
             break elapsed;
         }
         // At most as many calls as before, and no more than are expected to be left.

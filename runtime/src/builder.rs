@@ -19,7 +19,7 @@ use crate::pack::{DiskCache, Pack};
 use crate::profile::{self, Profile};
 use crate::runtime::{PackStatus, Runtime};
 use crate::scratch::{Retain, ScratchPool};
-use crate::threads::{Executor, Source, Threads};
+use crate::threads::{Executor, MAX_THREADS, Source, Threads};
 use crate::verbose::{self, Sink, Verbose};
 use crate::weights::{PackedBudget, PackedCache};
 
@@ -100,21 +100,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Threads that large problems are divided among, at least 1, of the runtime's own. From the environment:
-    /// `OMP_NUM_THREADS`; else as many as the process may use.
+    /// Threads that large problems are divided among, of the runtime's own: from 1 to [`MAX_THREADS`]. From the environment:
+    /// `KILN_NUM_THREADS`, `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`; else as many as the process may use.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(Source::Own(threads));
         self
     }
 
-    /// Divides large problems among the threads of `pool`, which others may use as well.
+    /// Divides large problems among the threads of `pool`, which others may use as well: at most [`MAX_THREADS`].
     pub fn rayon_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
         self.threads = Some(Source::Rayon(pool));
         self
     }
 
     /// Divides large problems among threads of the embedding program: an [`Executor`], or a pair of their number and a closure
-    /// that runs work on them.
+    /// that runs work on them. At most [`MAX_THREADS`].
     pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
         self.threads = Some(Source::Executor(executor));
         self
@@ -208,7 +208,7 @@ impl RuntimeBuilder {
             Some(source) => source,
             None => Source::Own(match env::threads()? {
                 Some(n) => n,
-                None => std::thread::available_parallelism().map_or(1, usize::from),
+                None => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
             }),
         };
         let fpmath = match self.fpmath {
@@ -293,6 +293,13 @@ mod tests {
         assert!(error(Runtime::builder().strict(f64::NAN)).contains("NaN"));
         assert!(error(Runtime::builder().verbose("loud")).contains("profile_exec"));
         assert!(error(Runtime::builder().jit_profile(64)).contains("perf map"));
-        assert!(error(Runtime::builder().threads(0)).contains("at least 1"));
+        for threads in [0, MAX_THREADS + 1, 100_000_000, usize::MAX] {
+            assert_eq!(
+                error(Runtime::builder().threads(threads)),
+                format!("{threads} threads: expected from 1 to 1024")
+            );
+            let executor = Arc::new((threads, |_: usize, _: &(dyn Fn(usize) + Sync)| {}));
+            assert!(error(Runtime::builder().executor(executor)).contains("from 1 to 1024"));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kiln_ir::MathMode;
 
 use crate::error::RuntimeError;
+use crate::threads::MAX_THREADS;
 
 /// Names that may hold a setting, the first that is set wins.
 type Names<'a> = &'a [&'static str];
@@ -12,7 +13,8 @@ type Names<'a> = &'a [&'static str];
 pub(crate) const CAPACITY: Names<'static> =
     &["KILN_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"];
 pub(crate) const BYTES: Names<'static> = &["KILN_CACHE_BYTES"];
-pub(crate) const THREADS: Names<'static> = &["OMP_NUM_THREADS"];
+pub(crate) const THREADS: Names<'static> = &["KILN_NUM_THREADS", "OMP_NUM_THREADS", RAYON_THREADS];
+const RAYON_THREADS: &str = "RAYON_NUM_THREADS";
 pub(crate) const MATH: Names<'static> = &["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
 pub(crate) const ISA: Names<'static> = &["KILN_MAX_CPU_ISA"];
 pub(crate) const VERBOSE: Names<'static> = &["KILN_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
@@ -51,10 +53,13 @@ pub(crate) fn count(names: Names<'_>, expected: &'static str) -> Result<Option<u
     parsed(names, expected, |value| value.trim().parse().ok())
 }
 
-/// A number of threads. A list, as OpenMP allows for nested regions, begins with the outermost.
+/// A number of threads. A list, as OpenMP allows for nested regions, begins with the outermost. Rayon's 0 is not set.
 pub(crate) fn threads() -> Result<Option<usize>, RuntimeError> {
-    let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| *n >= 1);
-    parsed(THREADS, "a number of threads, at least 1", first)
+    if variable(THREADS).is_some_and(|(name, value)| name == RAYON_THREADS && value.trim() == "0") {
+        return Ok(None);
+    }
+    let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    parsed(THREADS, "a number of threads from 1 to 1024", first)
 }
 
 pub(crate) fn math_mode() -> Result<Option<MathMode>, RuntimeError> {

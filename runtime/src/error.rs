@@ -1,5 +1,6 @@
 //! Why a runtime, a kernel or a call could not be had.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_compiler::CompileError;
@@ -7,7 +8,9 @@ use kiln_ir::Problem;
 
 use crate::code_memory::CodeMemoryError;
 use crate::cpu::{CannotRun, CpuError, LimitError};
+use crate::pack::PackError;
 use crate::scratch::ScratchError;
+use crate::threads::MAX_THREADS;
 
 /// Any failure of this crate. Cheap to clone: threads that wait for one compilation share its error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,6 +84,14 @@ pub enum RuntimeError {
         /// The limit.
         limit: usize,
     },
+    /// Weights of a [pack](crate::WeightsPack) cannot be read, or are not those that were written.
+    #[error("{}: {error}", path.display())]
+    WeightsPack {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<PackError>,
+    },
     /// The kernel is predicted to be slower than [`strict`](crate::RuntimeBuilder::strict) allows.
     #[error(
         "`{problem}` is predicted to reach {:.0} % of what this target allows, below the {:.0} % asked for; it is bound by {limit}",
@@ -114,6 +125,12 @@ pub enum RuntimeError {
         got: String,
         /// What it may be.
         expected: &'static str,
+    },
+    /// Calls cannot be divided among so many threads.
+    #[error("{threads} threads: expected from 1 to {MAX_THREADS}")]
+    ThreadCount {
+        /// How many were asked for, or an executor has.
+        threads: usize,
     },
     /// The threads could not be made or did not do their work.
     #[error("cannot use {threads} thread(s): {why}")]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kiln_cache::Replicate;
 use kiln_compiler::package::Facts;
 use kiln_compiler::packed::{PackedLayout, Weights};
@@ -19,6 +18,7 @@ use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
 use crate::dump::CodeDump;
 use crate::error::RuntimeError;
+use crate::pack::Found;
 use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
 use crate::threads::Threads;
@@ -195,10 +195,10 @@ impl Kernel {
     /// Weights that were packed for this kernel before, of as many bytes as its layout has.
     pub(crate) fn packed_before(
         &self,
-        bytes: Bytes,
+        found: &Found<'_>,
         registration: Registration,
     ) -> Result<PackedWeights, RuntimeError> {
-        PackedWeights::packed_before(&self.packing()?, bytes, &self.0.shared.packed, Some(registration))
+        PackedWeights::packed_before(&self.packing()?, found, &self.0.shared.packed, Some(registration))
     }
 
     /// How its weights are packed.

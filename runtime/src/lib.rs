@@ -47,7 +47,7 @@
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
 //! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes |
-//! | `OMP_NUM_THREADS` | threads that large problems are divided among |
+//! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024 |
 //! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of f32 problems that do not ask for one |
 //! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several: what lines are written about |
 //! | `KILN_JIT_DUMP`, else `ONEDNN_JIT_DUMP`, else `DNNL_JIT_DUMP` | `1` or a directory: where code and listings of kernels are written |
@@ -91,5 +91,5 @@ pub use kiln_ir::{MathMode, Problem};
 pub use pack::{Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};
-pub use threads::Executor;
+pub use threads::{Executor, MAX_THREADS};
 pub use weights::{PackedWeights, WeightsId};

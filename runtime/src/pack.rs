@@ -18,18 +18,18 @@
 //! another target is refused with a [`PackError`] that says so. Checksums find accidents, not intent. A pack is code and is as
 //! trustworthy as the place it comes from; what a record says beside the code is checked as if it came from a stranger.
 //!
-//! The file is read, not mapped as a [pack of weights](WeightsPack) is: whoever cuts off a mapped file kills the process that reads on, and code is copied to
-//! executable pages in any case.
+//! The file is read, not mapped: whoever cuts off a mapped file kills the process that reads on, and code is copied to executable
+//! pages in any case.
 
 mod disk;
 mod error;
+mod file;
 mod header;
 mod manifest;
 mod weights;
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,6 +39,7 @@ use header::{ALIGN, HEADER, Header};
 use kiln_compiler::{Package, Target, VERSION};
 use kiln_ir::Problem;
 use manifest::{Manifest, Record};
+pub(crate) use weights::Found;
 pub use weights::{WeightsPack, write_weights};
 
 use crate::key::Key;
@@ -57,12 +58,18 @@ pub struct Pack {
 impl Pack {
     /// Reads and checks a file.
     pub fn open(path: impl AsRef<Path>) -> Result<Pack, PackError> {
-        fs::read(path).map_err(|e| PackError::Read(e.into())).and_then(Pack::parse)
+        let failed = |e: io::Error| PackError::Read(e.into());
+        let (mut file, len) = file::open(path.as_ref()).map_err(failed)?;
+        // Of something else no more is read than what a pack begins with, however large it is.
+        let head = file::read(&mut file, len.min(HEADER as u64)).map_err(failed)?;
+        Header::read(&head, len, MAGIC, FORMAT, PackError::NoPack)?;
+        let bytes = file.rewind().and_then(|()| file::read(file, len)).map_err(failed)?;
+        Pack::parse(bytes)
     }
 
     /// Checks the bytes of a file.
     pub fn parse(bytes: Vec<u8>) -> Result<Pack, PackError> {
-        let header = Header::read(&bytes, MAGIC, FORMAT, PackError::NoPack)?;
+        let header = Header::read(&bytes, bytes.len() as u64, MAGIC, FORMAT, PackError::NoPack)?;
         header.check(&bytes, bytes.len())?;
         let text = bytes.get(header.manifest.clone()).ok_or(PackError::NoManifest)?;
         let (target, records) = Manifest::read(text, bytes.len())?;
@@ -149,19 +156,8 @@ pub fn write<'a>(
     target: &Target,
     packages: impl IntoIterator<Item = &'a Package>,
 ) -> io::Result<()> {
-    write_file(path.as_ref(), |file| file.write_all(&to_bytes(target, packages)))
+    file::write(path.as_ref(), |file| file.write_all(&to_bytes(target, packages)))
 }
-
-/// Replaces a file by one that is complete, whoever else writes or dies meanwhile.
-fn write_file(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-    write(file.as_file_mut())?;
-    file.persist(path).map(drop).map_err(|e| e.error)
-}
-
-/// How names of files begin that are being written.
-const TEMPORARY: &str = ".kiln-writing-";
 
 #[cfg(test)]
 mod tests;

@@ -254,7 +254,12 @@ impl Runtime {
             }
         };
         std::thread::scope(|scope| {
-            (1..self.threads().min(requests.len())).for_each(|_| drop(scope.spawn(work)));
+            for _ in 1..self.threads().min(requests.len()) {
+                // Where the system has no more threads, there are fewer.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
             work();
         });
         let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -291,15 +296,15 @@ impl Runtime {
     }
 
     /// The same from a pack, if it has them; they count towards the limit as others do. A pack has no weights of numbers that
-    /// callers gave.
+    /// callers gave. Fails if they cannot be read, or are not those that were written.
     pub fn packed_weights_of(
         &self,
         pack: &WeightsPack,
         kernel: &Kernel,
         id: WeightsId,
     ) -> Result<Option<PackedWeights>, RuntimeError> {
-        let Some(bytes) = pack.find(id, &kernel.packing()?) else { return Ok(None) };
-        self.0.weights.get(kernel, id, |registration| kernel.packed_before(bytes, registration)).map(Some)
+        let Some(found) = pack.find(id, &kernel.packing()?) else { return Ok(None) };
+        self.0.weights.get(kernel, id, |registration| kernel.packed_before(&found, registration)).map(Some)
     }
 
     /// Counters, each part read at one moment.

@@ -8,6 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use crate::error::RuntimeError;
 use crate::lock::lock;
 
+/// The most threads that calls are divided among.
+pub const MAX_THREADS: usize = 1024;
+
 /// Pieces per thread: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
 
@@ -46,12 +49,22 @@ pub(crate) enum Source {
     Executor(Arc<dyn Executor>),
 }
 
+impl Source {
+    fn count(&self) -> usize {
+        match self {
+            Source::Own(count) => *count,
+            Source::Rayon(pool) => pool.current_num_threads(),
+            Source::Executor(executor) => executor.threads(),
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Own(count) => write!(f, "Own({count})"),
-            Source::Rayon(pool) => write!(f, "Rayon({})", pool.current_num_threads()),
-            Source::Executor(executor) => write!(f, "Executor({})", executor.threads()),
+            Source::Own(_) => write!(f, "Own({})", self.count()),
+            Source::Rayon(_) => write!(f, "Rayon({})", self.count()),
+            Source::Executor(_) => write!(f, "Executor({})", self.count()),
         }
     }
 }
@@ -75,6 +88,10 @@ impl Threads {
     /// Threads of `source`. Own ones are started now; none for a single one.
     pub(crate) fn new(source: Source) -> Result<Self, RuntimeError> {
         let fail = |threads, why: String| RuntimeError::Threads { threads, why };
+        let asked = source.count();
+        if !(1..=MAX_THREADS).contains(&asked) {
+            return Err(RuntimeError::ThreadCount { threads: asked });
+        }
         let mut own = vec![];
         let (count, kind) = match source {
             Source::Own(count @ ..=1) => (count, Kind::None),
@@ -89,9 +106,6 @@ impl Threads {
             Source::Rayon(pool) => (pool.current_num_threads(), Kind::Rayon(pool)),
             Source::Executor(executor) => (executor.threads(), Kind::Executor(executor)),
         };
-        if count == 0 {
-            return Err(fail(count, "at least 1 is needed".into()));
-        }
         Ok(Self { count, kind, own })
     }
 

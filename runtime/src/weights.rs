@@ -15,6 +15,7 @@ pub use cache::WeightsId;
 pub(crate) use cache::{PackedCache, Registration};
 
 use crate::error::RuntimeError;
+use crate::pack::Found;
 use crate::scratch::{Buffer, MIN_ALIGN, ScratchError};
 
 /// Weights in the order in which kernels read them, made by [`Kernel::pack_weights`](crate::Kernel::pack_weights) or
@@ -85,40 +86,51 @@ impl PackedWeights {
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
     ) -> Result<Self, RuntimeError> {
-        Self::fill(packing, budget, cached, |memory| packing.layout.pack(&packing.view, packing.tap, weights, memory))
+        Self::fill(packing, budget, cached, |memory| {
+            packing.layout.pack(&packing.view, packing.tap, weights, memory);
+            Ok(())
+        })
     }
 
-    /// Weights that were packed before, of as many bytes as the layout has. Bytes that are aligned are not copied.
+    /// Weights that were packed before, of as many bytes as the layout has. Those in memory are not copied, if they are aligned.
     pub(crate) fn packed_before(
         packing: &Packing,
-        bytes: Bytes,
+        found: &Found<'_>,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
     ) -> Result<Self, RuntimeError> {
-        assert_eq!(bytes.len() as u64, packing.layout.bytes(), "kernels read as much");
-        if !bytes.as_ptr().addr().is_multiple_of(MIN_ALIGN) {
-            return Self::fill(packing, budget, cached, |memory| memory.copy_from_slice(&bytes));
+        assert_eq!(found.len() as u64, packing.layout.bytes(), "kernels read as much");
+        let is_aligned = |bytes: &Bytes| bytes.as_ptr().addr().is_multiple_of(MIN_ALIGN);
+        match found.in_memory().filter(is_aligned) {
+            Some(bytes) => {
+                budget.reserve(bytes.len())?;
+                Ok(Self::of(packing, bytes.len(), Memory::Shared(bytes), budget, cached))
+            }
+            None => Self::fill(packing, budget, cached, |memory| found.copy_into(memory)),
         }
-        budget.reserve(bytes.len())?;
-        Ok(Self::of(packing, bytes.len(), Memory::Shared(bytes), budget, cached))
     }
 
     fn fill(
         packing: &Packing,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> Result<(), RuntimeError>,
     ) -> Result<Self, RuntimeError> {
         let bytes = packing.layout.bytes() as usize;
         let shape =
             Layout::from_size_align(bytes, MIN_ALIGN).map_err(|_| ScratchError::Layout { bytes, align: MIN_ALIGN })?;
         budget.reserve(bytes)?;
-        let Some(mut buffer) = Buffer::allocate(shape) else {
-            budget.release(bytes);
-            return Err(ScratchError::OutOfMemory { bytes }.into());
+        let filled = match Buffer::allocate(shape) {
+            Some(mut buffer) => fill(buffer.bytes_mut()).map(|()| buffer),
+            None => Err(ScratchError::OutOfMemory { bytes }.into()),
         };
-        fill(buffer.bytes_mut());
-        Ok(Self::of(packing, bytes, Memory::Own(buffer), budget, cached))
+        match filled {
+            Ok(buffer) => Ok(Self::of(packing, bytes, Memory::Own(buffer), budget, cached)),
+            Err(e) => {
+                budget.release(bytes);
+                Err(e)
+            }
+        }
     }
 
     fn of(

@@ -14,7 +14,7 @@ use super::reference::{CheckArgs, Checked};
 use super::resident;
 use crate::Verdict;
 use crate::error::Error;
-use crate::timing::{median, show_ns};
+use crate::timing::{Span, median, show_ns};
 
 /// The fewest samples that a median is taken of.
 const SAMPLES: usize = 3;
@@ -166,12 +166,12 @@ impl BenchArgs {
     /// The nanoseconds that each run takes.
     fn times(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Vec<f64>, Error> {
         let mut times = vec![];
-        let start = Instant::now();
+        let span = Span::new(Duration::from_millis(self.min_ms));
         let is_enough = |runs: usize| match self.repeat {
-            Some(repeat) => runs as u64 >= repeat,
-            None => runs >= SAMPLES && start.elapsed() >= Duration::from_millis(self.min_ms),
+            Some(repeat) => Ok(runs as u64 >= repeat),
+            None => Ok::<_, Error>(runs >= SAMPLES && span.is_over()?),
         };
-        while !is_enough(times.len()) {
+        while !is_enough(times.len())? {
             let begin = Instant::now();
             run()?;
             times.push(begin.elapsed().as_nanos() as f64);

@@ -122,7 +122,7 @@ pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Erro
     let mut probe = Probe::new(runtime.target())?;
     let peak = measure(PEAK, &mut Cycles::none(), || {
         probe.call();
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     let peak_gflops = probe.flops() as f64 / peak.ns * runtime.threads() as f64;
     for _ in 0..args.warm {

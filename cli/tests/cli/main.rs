@@ -7,6 +7,7 @@ mod bench;
 mod contradictions;
 mod dump;
 mod environment;
+mod hangs;
 mod mistaken;
 mod model;
 mod npy;

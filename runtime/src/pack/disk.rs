@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime};
 use kiln_compiler::{Package, Target, VERSION};
 use twox_hash::XxHash3_128;
 
+use super::file::{self, TEMPORARY};
 use super::manifest::options_text;
-use super::{Pack, PackError, TEMPORARY, to_bytes, write_file};
+use super::{Pack, PackError, to_bytes};
 use crate::key::Key;
 
 /// Failures in a row after which nothing is written any more.
@@ -78,7 +79,7 @@ impl DiskCache {
         if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return;
         }
-        match write_file(&self.path(key), |file| file.write_all(&to_bytes(&self.target, [package]))) {
+        match file::write(&self.path(key), |file| file.write_all(&to_bytes(&self.target, [package]))) {
             Ok(()) => self.failures.store(0, Ordering::Relaxed),
             Err(error) => return self.failed("cannot be written to", &error),
         }

@@ -21,23 +21,29 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Checks all but the checksum. `other` is what a file of another kind is.
-    pub(super) fn read(bytes: &[u8], magic: &[u8; 8], format: u32, other: PackError) -> Result<Header, PackError> {
+    /// Reads what a file of `len` bytes begins with, and checks all but the checksum. `other` is what a file of another kind is.
+    pub(super) fn read(
+        bytes: &[u8],
+        len: u64,
+        magic: &[u8; 8],
+        format: u32,
+        other: PackError,
+    ) -> Result<Header, PackError> {
         let Some(header) = bytes.get(..HEADER).filter(|header| header[..8] == magic[..]) else { return Err(other) };
         let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         if number(8) != u64::from(format) {
             return Err(PackError::Format { found: number(8), expected: format });
         }
         // Before the checksum, as the likelier accident with the clearer words.
-        if number(32) != bytes.len() as u64 {
-            return Err(PackError::Length { expected: number(32), found: bytes.len() as u64 });
+        if number(32) != len {
+            return Err(PackError::Length { expected: number(32), found: len });
         }
         let end = usize::try_from(number(40)).ok().and_then(|len| HEADER.checked_add(len)).unwrap_or(usize::MAX);
         let checksum = u128::from_le_bytes(header[16..BODY].try_into().expect("sixteen bytes"));
         Ok(Header { checksum, manifest: HEADER..end })
     }
 
-    /// Checks the checksum of all up to `end`.
+    /// Checks the checksum of all up to `end`, for which the header is among the bytes.
     pub(super) fn check(&self, bytes: &[u8], end: usize) -> Result<(), PackError> {
         let covered = bytes.get(BODY..end).ok_or(PackError::NoManifest)?;
         if self.checksum == XxHash3_128::oneshot(covered) { Ok(()) } else { Err(PackError::Checksum) }

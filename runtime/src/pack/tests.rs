@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use kiln_compiler::{Options, compile};
 use tempfile::TempDir;
 
+use super::file::TEMPORARY;
 use super::*;
 use crate::{Args, Runtime, Stats, cpu};
 
@@ -191,6 +192,30 @@ fn files_are_written_whole() {
     assert_eq!(Pack::open(&path).unwrap().bytes(), small().len());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     assert!(write(folder.path().join("none/kernels"), &v1(), []).is_err());
+}
+
+#[test]
+fn what_is_no_file_is_neither_read_nor_replaced() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("pipe");
+    let name = std::ffi::CString::new(pipe.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the name is a string with an end.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    for path in [&pipe, &link, Path::new("/dev/zero"), folder.path()] {
+        let error = Pack::open(path).unwrap_err();
+        assert!(matches!(&error, PackError::Read(e) if e.to_string().contains("not a regular file")), "{error}");
+        assert!(WeightsPack::open(path).is_err());
+        let error = write(path, &v1(), []).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+    assert!(link.is_symlink() && !fs::metadata("/dev/zero").unwrap().is_file());
+    // Of a large file that is no pack, its beginning alone is read.
+    let large = folder.path().join("large");
+    File::create(&large).unwrap().set_len(1 << 42).unwrap();
+    assert!(matches!(Pack::open(&large), Err(PackError::NoPack)));
+    assert!(matches!(WeightsPack::open(&large), Err(PackError::NoWeights)));
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

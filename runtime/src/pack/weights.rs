@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kiln_compiler::VERSION;
@@ -12,13 +13,16 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 use super::header::{self, HEADER, Header};
-use super::{PackError, write_file};
+use super::{PackError, file};
+use crate::error::RuntimeError;
 use crate::weights::{PackedWeights, Packing, WeightsId};
 
 const MAGIC: &[u8; 8] = b"KILNWGTS";
 const FORMAT: u32 = 1;
 /// Weights begin at pages.
 const PAGE: usize = 4096;
+/// What is read at once of weights that are looked at and not kept.
+const PIECE: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,15 +52,39 @@ struct Record {
 /// A pack of weights: packed weights in a file, which are not packed again.
 ///
 /// The file begins as a [kernel pack](super) does, with `KILNWGTS` for `KILNPACK`; its checksum covers the manifest alone, and each
-/// weights have one of their own for [`verify`](Self::verify). They lie at multiples of 4096 and are mapped: to read them all would
-/// take as long as to pack them, and processes share them.
+/// weights have one of their own. They lie at multiples of 4096, so that they can be mapped.
 ///
 /// Weights are found by the hash of what they are and by how the kernel wants them packed, so that a pack that was written for
 /// another network or another target has nothing rather than something wrong.
 #[derive(Debug, Default)]
 pub struct WeightsPack {
-    bytes: Bytes,
+    /// Where it was read from; empty of bytes.
+    path: PathBuf,
+    bytes: usize,
+    source: Source,
     records: HashMap<u128, Record>,
+}
+
+/// Where weights are.
+#[derive(Debug)]
+enum Source {
+    /// In memory, or in a file that looks like it.
+    Memory(Bytes),
+    /// In a file, of which they are read.
+    File(File),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source::Memory(Bytes::new())
+    }
+}
+
+/// Weights that a pack has.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    pack: &'a WeightsPack,
+    record: &'a Record,
 }
 
 /// What weights are found by: which they are, and how they are packed. None of a caller's number.
@@ -65,32 +93,48 @@ fn key(id: WeightsId, packing: &Packing) -> Option<u128> {
 }
 
 impl WeightsPack {
-    /// Maps a file and checks all but the weights themselves. While the pack, or weights of it, are used, the file must not be
-    /// written to or cut off; replacing or removing it is fine.
+    /// Opens a file and checks all but the weights themselves. They are read into memory of their own when they are asked for, and
+    /// checked then: of a file that was cut off or changed meanwhile they are an error.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
-        map(path.as_ref()).map_err(|e| PackError::Read(e.into())).and_then(Self::parse)
+        let (path, failed) = (path.as_ref(), |e: io::Error| PackError::Read(e.into()));
+        let (mut file, len) = file::open(path).map_err(failed)?;
+        let head = file::read(&mut file, len.min(HEADER as u64)).map_err(failed)?;
+        let manifest = Header::read(&head, len, MAGIC, FORMAT, PackError::NoWeights)?.manifest;
+        let end = (manifest.end as u64 <= len).then_some(manifest.end as u64).ok_or(PackError::NoManifest)?;
+        let head = file.rewind().and_then(|()| file::read(&file, end)).map_err(failed)?;
+        let records = records(&head, len)?;
+        let bytes = usize::try_from(len).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
+        Ok(WeightsPack { path: path.into(), bytes, source: Source::File(file), records })
+    }
+
+    /// Maps a file and checks all but the weights themselves, which are used where they are: nothing is read before it is needed,
+    /// and processes that map the same file share its memory.
+    ///
+    /// # Safety
+    /// As long as the pack or weights of it are used, nobody writes to the file or cuts it off. Replacing it by another, as
+    /// [`write_weights`] does, or removing it is fine. Otherwise memory that the program takes for constant changes, and a page that
+    /// is gone ends the process with SIGBUS.
+    pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self, PackError> {
+        let (path, failed) = (path.as_ref(), |e: io::Error| PackError::Read(e.into()));
+        let (file, len) = file::open(path).map_err(failed)?;
+        if len == 0 {
+            return Err(PackError::NoWeights);
+        }
+        // SAFETY: the caller answers for the file staying as it is. The mapping lives as long as what is used of it.
+        let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
+        Ok(WeightsPack { path: path.into(), ..Self::parse(Bytes::from_owner(mapped))? })
     }
 
     /// Checks the bytes of a file, all but the weights themselves.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, PackError> {
         let bytes = bytes.into();
-        let header = Header::read(&bytes, MAGIC, FORMAT, PackError::NoWeights)?;
-        header.check(&bytes, header.manifest.end)?;
-        let text = bytes.get(header.manifest).ok_or(PackError::NoManifest)?;
-        let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
-        let Manifest { kiln, weights } = serde_json::from_slice(text).map_err(malformed)?;
-        if kiln != VERSION {
-            return Err(PackError::Compiler { found: kiln, expected: VERSION });
-        }
-        let record = |entry: Entry| {
-            let number = |text: &str| u128::from_str_radix(text, 16).ok();
-            let start = entry.page.checked_mul(PAGE)?;
-            let place = start..start.checked_add(entry.bytes).filter(|end| *end <= bytes.len())?;
-            Some((number(&entry.key)?, Record { place, hash: number(&entry.hash)? }))
-        };
-        let outside = || PackError::Manifest("it has weights without a key, or not inside the file".into());
-        let records = weights.into_iter().map(|entry| record(entry).ok_or_else(outside)).collect::<Result<_, _>>()?;
-        Ok(WeightsPack { bytes, records })
+        let records = records(&bytes, bytes.len() as u64)?;
+        Ok(WeightsPack { path: PathBuf::new(), bytes: bytes.len(), source: Source::Memory(bytes), records })
+    }
+
+    /// The file that it is of; empty if it is of bytes.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How many weights it has.
@@ -105,7 +149,7 @@ impl WeightsPack {
 
     /// Bytes of the file.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes
     }
 
     /// The length and the hash of each weights, in their order in the file.
@@ -115,17 +159,87 @@ impl WeightsPack {
         records.into_iter().map(|record| (record.place.len(), record.hash))
     }
 
-    /// Fails unless all weights are those that were written, which takes as long as reading them. [`open`](Self::open) leaves them
-    /// to be read by kernels.
+    /// Fails unless all weights are those that were written, which takes as long as reading them.
     pub fn verify(&self) -> Result<(), PackError> {
-        let is_whole = |record: &Record| XxHash3_128::oneshot(&self.bytes[record.place.clone()]) == record.hash;
-        if self.records.values().all(is_whole) { Ok(()) } else { Err(PackError::Weights) }
+        self.records.values().try_for_each(|record| Found { pack: self, record }.verify())
     }
 
-    /// The bytes of weights, of the length that their layout has.
-    pub(crate) fn find(&self, id: WeightsId, packing: &Packing) -> Option<Bytes> {
-        let place = &self.records.get(&key(id, packing)?)?.place;
-        (place.len() as u64 == packing.layout.bytes()).then(|| self.bytes.slice(place.clone()))
+    /// Weights of the length that their layout has.
+    pub(crate) fn find(&self, id: WeightsId, packing: &Packing) -> Option<Found<'_>> {
+        let record = self.records.get(&key(id, packing)?)?;
+        (record.place.len() as u64 == packing.layout.bytes()).then_some(Found { pack: self, record })
+    }
+}
+
+/// The records of a file of `len` bytes whose manifest is among the first `bytes`.
+fn records(bytes: &[u8], len: u64) -> Result<HashMap<u128, Record>, PackError> {
+    let header = Header::read(bytes, len, MAGIC, FORMAT, PackError::NoWeights)?;
+    header.check(bytes, header.manifest.end)?;
+    let text = bytes.get(header.manifest).ok_or(PackError::NoManifest)?;
+    let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
+    let Manifest { kiln, weights } = serde_json::from_slice(text).map_err(malformed)?;
+    if kiln != VERSION {
+        return Err(PackError::Compiler { found: kiln, expected: VERSION });
+    }
+    let record = |entry: Entry| {
+        let number = |text: &str| u128::from_str_radix(text, 16).ok();
+        let start = entry.page.checked_mul(PAGE)?;
+        let place = start..start.checked_add(entry.bytes).filter(|end| *end as u64 <= len)?;
+        Some((number(&entry.key)?, Record { place, hash: number(&entry.hash)? }))
+    };
+    let outside = || PackError::Manifest("it has weights without a key, or not inside the file".into());
+    weights.into_iter().map(|entry| record(entry).ok_or_else(outside)).collect()
+}
+
+impl Found<'_> {
+    /// How many bytes they have.
+    pub(crate) fn len(&self) -> usize {
+        self.record.place.len()
+    }
+
+    /// Their bytes, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<Bytes> {
+        match &self.pack.source {
+            Source::Memory(bytes) => Some(bytes.slice(self.record.place.clone())),
+            Source::File(_) => None,
+        }
+    }
+
+    /// Copies them into memory of as many bytes; what is read from a file is checked.
+    pub(crate) fn copy_into(&self, memory: &mut [u8]) -> Result<(), RuntimeError> {
+        let copied = match &self.pack.source {
+            Source::Memory(bytes) => {
+                memory.copy_from_slice(&bytes[self.record.place.clone()]);
+                Ok(())
+            }
+            Source::File(file) => match file.read_exact_at(memory, self.record.place.start as u64) {
+                Ok(()) => self.check(XxHash3_128::oneshot(memory)),
+                Err(e) => Err(PackError::Read(e.into())),
+            },
+        };
+        copied.map_err(|error| RuntimeError::WeightsPack { path: self.pack.path.clone(), error: Box::new(error) })
+    }
+
+    fn check(&self, hash: u128) -> Result<(), PackError> {
+        if hash == self.record.hash { Ok(()) } else { Err(PackError::Weights) }
+    }
+
+    fn verify(&self) -> Result<(), PackError> {
+        let (place, file) = (
+            self.record.place.clone(),
+            match &self.pack.source {
+                Source::Memory(bytes) => return self.check(XxHash3_128::oneshot(&bytes[self.record.place.clone()])),
+                Source::File(file) => file,
+            },
+        );
+        // Piece by piece: weights may be larger than memory.
+        let (mut hash, mut piece) = (XxHash3_128::new(), vec![0; PIECE]);
+        for start in place.clone().step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(place.end - start)];
+            file.read_exact_at(piece, start as u64).map_err(|e| PackError::Read(e.into()))?;
+            hash.write(piece);
+        }
+        self.check(hash.finish_128())
     }
 }
 
@@ -174,7 +288,7 @@ pub fn write_weights<'a>(
     head.extend(text.as_bytes());
     let covered = head.len();
     header::write(&mut head, MAGIC, FORMAT, (pages * PAGE) as u64, text.len(), covered);
-    write_file(path.as_ref(), |file| {
+    file::write(path.as_ref(), |file| {
         head.resize(first * PAGE, 0);
         file.write_all(&head)?;
         for (.., packed) in &all {
@@ -184,17 +298,6 @@ pub fn write_weights<'a>(
         // What is not on the disk when the machine stops must not have the name.
         file.sync_data()
     })
-}
-
-/// The bytes of a file, which are not read.
-fn map(path: &Path) -> io::Result<Bytes> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: `open` asks for a file that is replaced and not written to while the pack is used.
-    let mapped = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(mapped))
 }
 
 #[cfg(test)]

@@ -111,6 +111,52 @@ fn weights_come_back_as_they_were() {
 }
 
 #[test]
+fn a_file_that_changes_after_it_was_opened_is_an_error() {
+    let f = fixture();
+    let (path, good) = (f.folder.path().join("w"), f.bytes());
+    let before = f.runtime.stats().packed_bytes;
+    let mut damaged = good.clone();
+    damaged[PAGE] ^= 1;
+    // In place, as no careful program does.
+    for (bytes, why) in [(&good[..PAGE + 8], "fill whole buffer"), (&damaged, "damaged"), (b"", "fill whole buffer")] {
+        fs::write(&path, &good).unwrap();
+        let pack = WeightsPack::open(&path).unwrap();
+        let first = pack.records.values().map(|record| record.place.start).min();
+        let number = [1, 2]
+            .into_iter()
+            .find(|n| pack.find(id(*n), &f.kernel.packing().unwrap()).map(|found| found.record.place.start) == first);
+        fs::write(&path, bytes).unwrap();
+        let e = f.runtime.packed_weights_of(&pack, &f.kernel, id(number.unwrap())).unwrap_err();
+        assert!(matches!(&e, RuntimeError::WeightsPack { path: p, .. } if *p == path), "{e}");
+        assert!(e.to_string().contains(why), "{e}");
+        assert!(pack.verify().is_err());
+        assert_eq!(f.runtime.stats().packed_bytes, before, "nothing is held");
+    }
+    // A file that is replaced is another: the one that was opened stays.
+    fs::write(&path, &good).unwrap();
+    let pack = WeightsPack::open(&path).unwrap();
+    write_weights(&path, []).unwrap();
+    assert!(f.get(&pack, 1).is_some() && f.get(&pack, 2).is_some());
+}
+
+#[test]
+fn mapped_weights_are_used_where_they_are() {
+    let f = fixture();
+    let path = f.folder.path().join("w");
+    // SAFETY: nobody writes to the file before the pack and its weights are dropped.
+    let pack = unsafe { WeightsPack::map(&path) }.unwrap();
+    let Source::Memory(bytes) = &pack.source else { panic!("it is mapped") };
+    let found = f.get(&pack, 1).unwrap();
+    assert!(bytes.as_ptr_range().contains(&found.as_bytes().as_ptr()), "it is not copied");
+    assert_eq!(found.as_bytes(), f.kernel.pack_weights(&weights(1.0)).unwrap().as_bytes());
+    fs::write(f.folder.path().join("empty"), "").unwrap();
+    for none in ["empty", "nothing", "."] {
+        // SAFETY: as above.
+        assert!(unsafe { WeightsPack::map(f.folder.path().join(none)) }.is_err(), "{none}");
+    }
+}
+
+#[test]
 fn weights_of_another_packing_are_others() {
     let f = fixture();
     let pack = WeightsPack::open(f.folder.path().join("w")).unwrap();
