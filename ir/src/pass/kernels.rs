@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::layout::inverse;
+use super::numbers::has;
 use super::rewriter::Rewriter;
 use crate::epilogue::{Mask, Number, PostOp};
-use crate::func::{Binary, Func, FuncError, Structured, TensorOp, Unary, ValueId};
+use crate::func::{Binary, ElementType, Func, FuncError, Real, Structured, TensorOp, Unary, ValueId};
 use crate::layout::MAX_RANK;
 use crate::op::{Convolution, InnerProduct, Matmul, Spatial};
 use crate::problem::{Builder, Op, Problem, Role};
@@ -316,7 +317,7 @@ impl Chain {
         // A single column may have a number for its bias.
         let columns = self.memory.iter().find(|d| d.1 == base.columns).map_or(1, |d| d.0);
         let is_bias = ty.elements() == columns && has(false).iter().all(|dim| *dim == base.columns);
-        if is_sum && ty.element() == crate::func::ElementType::F32 && is_bias {
+        if is_sum && ty.element() == ElementType::F32 && is_bias {
             return Some((vec![PostOp::Bias], Some(other)));
         }
         // What has all there is has the dimensions of 1 as well.
@@ -327,7 +328,8 @@ impl Chain {
 }
 
 fn unary(op: &Unary) -> Option<Vec<PostOp>> {
-    let number = |r: &crate::func::Real| Number::new(r.0 as f32);
+    // One that is not 0 and becomes 0 would make NaN of infinities.
+    let number = |r: &Real| Number::new(r.0 as f32).filter(|_| has(ElementType::F32, r.0));
     let one = match op {
         Unary::Relu {} => PostOp::Relu,
         Unary::LeakyRelu { alpha } => PostOp::LeakyRelu(number(alpha)?),

@@ -1,12 +1,16 @@
 //! Passes: functions to equivalent functions, from networks as they are exported to kernels and what is between them.
 //!
 //! [`optimize`] runs all of them in order. Each is a function of its own, and what it means is what
-//! [`interpret_f64`](crate::Func::interpret_f64) says of both sides: results may differ by roundings alone.
+//! [`interpret_f64`](crate::Func::interpret_f64) says of both sides: results may differ by roundings and by the sign of a zero. What is
+//! infinite or NaN stays so, and nothing else becomes so, whatever the constants are: `numbers.rs` says which may be folded into others.
+//! One exception is meant: an activation that is recognised has its limit at minus infinity, where the parts that it was exported in give
+//! NaN.
 
 mod fold;
 mod kernels;
 mod layout;
 mod merge;
+mod numbers;
 mod pad;
 mod provenance;
 mod recognise;
@@ -19,12 +23,15 @@ use crate::func::{Func, FuncError};
 
 pub use fold::fold_weights;
 
+/// A function to an equivalent one.
+type Run = fn(&Func) -> Result<Func, FuncError>;
+
 /// One pass.
 #[derive(Clone, Copy)]
 pub struct Pass {
     /// Its name in dumps. One that runs again has a number behind it.
     pub name: &'static str,
-    run: fn(&Func) -> Result<Func, FuncError>,
+    run: Run,
 }
 
 /// All passes in the order they run.
@@ -81,7 +88,7 @@ mod tests {
     /// One function has one name, with a number where it runs again, and no two functions share one.
     #[test]
     fn names_are_those_of_functions() {
-        let mut runs: Vec<(fn(&Func) -> Result<Func, FuncError>, &str, usize)> = vec![];
+        let mut runs: Vec<(Run, &str, usize)> = vec![];
         for pass in PASSES {
             let name = match runs.iter_mut().find(|(run, ..)| std::ptr::fn_addr_eq(*run, pass.run)) {
                 Some((_, name, times)) => {

@@ -1,5 +1,6 @@
 //! Padding with zeros before a convolution as padding of the convolution.
 
+use super::numbers::{greatest, has};
 use super::rewriter::Rewriter;
 use crate::func::{Func, FuncError, PadMode, Structured, TensorOp};
 
@@ -12,10 +13,15 @@ pub(super) fn pad_convolutions(func: &Func) -> Result<Func, FuncError> {
             let Structured::Pad { mode: PadMode::Constant, before, after, value } = pad else {
                 return None;
             };
+            let element = func.value(id).ty.element();
             let first = if *channels_last { 1 } else { 2 };
             let axes = before.len() - 2;
             let outside = (0..before.len()).filter(|a| !(first..first + axes).contains(a));
-            if value.0 != 0.0 || outside.into_iter().any(|a| before[a] + after[a] != 0) {
+            // What lies on the padding is not computed; a product of it with an infinite weight would be NaN.
+            if value.0 != 0.0 || greatest(&r, operands[1]).is_none_or(|most| !has(element, most)) {
+                return None;
+            }
+            if outside.into_iter().any(|a| before[a] + after[a] != 0) {
                 return None;
             }
             let mut conv = conv.clone();

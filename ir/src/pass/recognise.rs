@@ -1,5 +1,6 @@
 //! Operations that exporters write as several: activations, layer norm, softmax. And numbers that attention multiplies its operands by.
 
+use super::numbers::{greatest, may_move};
 use super::rewriter::Rewriter;
 use crate::func::{Binary, Func, FuncError, Real, ReduceKind, Structured, TensorOp, Unary, ValueId};
 
@@ -227,6 +228,7 @@ impl<'a> Matcher<'a, '_> {
 }
 
 /// Moves numbers that a factor of a matrix product is multiplied by behind the product, where a kernel has them for nothing.
+/// Numbers that are large or small stay: the product may need them to be within its type.
 pub(super) fn move_scales(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
     for id in r.ids() {
@@ -236,7 +238,14 @@ pub(super) fn move_scales(func: &Func) -> Result<Func, FuncError> {
         };
         let m = Matcher { r: &r };
         let scaled: Vec<_> = operands.iter().map(|o| m.scaled(*o)).collect();
-        if scaled.iter().all(Option::is_none) {
+        let element = func.value(id).ty.element();
+        // A number that has to stay, and a factor that is large, may need the other number to stay too.
+        let may_move_all = || {
+            let is_middling = |o: &ValueId| greatest(&r, *o).is_none_or(|most| most == 0.0 || may_move(element, most));
+            scaled.iter().flatten().all(|(_, n)| m.number(*n).is_some_and(|n| may_move(element, n)))
+                && operands.iter().all(is_middling)
+        };
+        if scaled.iter().all(Option::is_none) || !may_move_all() {
             r.keep(id)?;
             continue;
         }

@@ -1,7 +1,7 @@
 //! Folds constants, merges equal operations and removes those that do nothing; writes some in another way, so that later passes
-//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit, and
-//! the power 0.5 a square root, which is not a number at minus infinity.
+//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit.
 
+use super::numbers::{has, is_foldable, is_not_negative};
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
     Binary, Budget, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId,
@@ -172,7 +172,7 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         // In a narrower type the reciprocal's rounding would count, and a large one may not exist.
         (Binary::Div {}, _) if is_small && matches!(ty(b).element(), ElementType::F32 | ElementType::F64) => {
             let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
-            if reciprocals.iter().any(|v| v.abs() > f64::from(f32::MAX) || v.abs() < f64::from(f32::MIN_POSITIVE)) {
+            if !reciprocals.iter().all(|v| *v != 0.0 && has(ty(b).element(), *v)) {
                 return None;
             }
             let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
@@ -185,12 +185,16 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         (Binary::Mul {}, Some(factor)) if is_float && ty(b).elements() == 1 => {
             // A constant before it may stretch what it multiplies.
             let (x, before) = inner(&Binary::Mul {}).filter(|(x, _)| ty(*x) == ty(a))?;
+            if ![before, factor, before * factor].iter().all(|v| is_foldable(ty(b).element(), *v)) {
+                return None;
+            }
             let both = Tensor::from_f64(ty(b).clone(), &[before * factor]);
             Some(Simpler::OnConstant(Binary::Mul {}.into(), x, both))
         }
         (Binary::Pow {}, Some(power)) if is_float && keeps_shape => match power {
             2.0 => Some(Simpler::Op(Binary::Mul {}.into(), vec![a, a])),
-            0.5 => Some(Simpler::Op(Unary::Sqrt {}.into(), vec![a])),
+            // The power of minus infinity is infinite, its root is not a number.
+            0.5 if is_not_negative(r, a) => Some(Simpler::Op(Unary::Sqrt {}.into(), vec![a])),
             _ => None,
         },
         (Binary::Max {}, Some(0.0)) if keeps_shape && is_exact => Some(Simpler::Op(Unary::Relu {}.into(), vec![a])),
