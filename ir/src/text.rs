@@ -4,6 +4,7 @@
 //! the line) may stand between any two tokens. There is no separate list of tokens, because what `x` means in `2x3` and
 //! in `%x` is known only to the parser that asks.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A place in a text, counted from 1; columns count characters, not bytes.
@@ -31,6 +32,62 @@ pub struct SyntaxError {
     pub expected: String,
     /// What is there.
     pub found: String,
+}
+
+/// Elements of a list, dimensions of a shape, that a message has at most.
+const MOST_LISTED: usize = 12;
+
+/// A list in brackets for a message: of a long one, the first elements and how many more there are.
+///
+/// ```
+/// assert_eq!(kiln_ir::text::Listed(&[1, 2]).to_string(), "[1, 2]");
+/// assert_eq!(kiln_ir::text::Listed(&[7; 1000]).to_string(), "[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, and 988 more]");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a, T>(pub &'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Listed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        listed(f, self.0, ", ", ", and ")?;
+        f.write_str("]")
+    }
+}
+
+/// The first elements of a list, and how many more there are.
+pub(crate) fn listed<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    list: &[T],
+    between: &str,
+    before_rest: &str,
+) -> fmt::Result {
+    for (i, element) in list.iter().take(MOST_LISTED).enumerate() {
+        write!(f, "{}{element}", if i == 0 { "" } else { between })?;
+    }
+    match list.len().checked_sub(MOST_LISTED) {
+        None | Some(0) => Ok(()),
+        Some(rest) => write!(f, "{before_rest}{rest} more"),
+    }
+}
+
+/// A text for a message: of a long one, what it begins and ends with.
+///
+/// ```
+/// assert_eq!(kiln_ir::text::clipped("a name"), "a name");
+/// assert!(kiln_ir::text::clipped(&"a".repeat(1_000_000)).len() < 1000);
+/// ```
+pub fn clipped(text: &str) -> Cow<'_, str> {
+    const BEGIN: usize = 400;
+    const END: usize = 100;
+    // Characters are counted, since a text may not be cut within one.
+    match text.char_indices().nth(BEGIN + END) {
+        None => text.into(),
+        Some(_) => {
+            let begin = text.char_indices().nth(BEGIN).map_or(text.len(), |(at, _)| at);
+            let end = text.char_indices().rev().nth(END - 1).map_or(0, |(at, _)| at);
+            format!("{} [...] {}", &text[..begin], &text[end..]).into()
+        }
+    }
 }
 
 /// A reading position in a text. A call that does not find what it asks for leaves it where it is.

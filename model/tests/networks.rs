@@ -439,3 +439,41 @@ fn the_layers_of_a_plan_are_the_functions_values() {
     assert_eq!(kernels.count(), network.steps().filter(|s| s.kernel.is_some()).count());
     assert_eq!(network.requests().len(), network.kernels().len());
 }
+
+#[test]
+fn queries_that_see_no_key_get_nothing() {
+    // Queries and keys; which keys each query may see. The second query of the first image sees none, and the second image is seen
+    // by none at all.
+    let text = |softmax: &str| {
+        format!(
+            "func @f(%q: f32[2x3x4], %k: f32[2x4x5], %m: bool[2x3x5], %v: f32[2x5x4]) -> f32[2x3x4] {{
+                %p = matmul %q, %k
+                %h = constant f32[] {{0.5}}
+                %s = mul %p, %h
+                %none = constant f32[] {{-inf}}
+                %zero = constant f32[] {{0}}
+                %b = where %m, %zero, %none
+                %a = add %s, %b
+                %w = {softmax} %a {{axis=2}}
+                %y = matmul %w, %v
+                return %y
+            }}"
+        )
+    };
+    let seen =
+        [1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1].into_iter().chain([0; 15]).map(f64::from).collect::<Vec<_>>();
+    let runtime = runtime();
+    for (softmax, is_nothing) in [("masked_softmax", true), ("softmax", false)] {
+        let func: Func = text(softmax).parse().unwrap();
+        let mut inputs: Vec<Tensor> =
+            func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64)).collect();
+        inputs[2] = Tensor::from_f64(inputs[2].ty().clone(), &seen);
+        let network = Bound::from_func(func.clone()).compile(&runtime).unwrap();
+        let error = error(&func, &network, &inputs);
+        assert!(error <= 1e-5, "{softmax}: {error:e}");
+        let y = network.run(&inputs).unwrap()[0].to_f64();
+        assert!(y[..4].iter().chain(&y[8..12]).all(|v| v.is_finite() && *v != 0.0), "{y:?}");
+        let masked = y[4..8].iter().chain(&y[12..]);
+        assert!(masked.clone().all(|v| if is_nothing { *v == 0.0 } else { v.is_nan() }), "{softmax}: {y:?}");
+    }
+}

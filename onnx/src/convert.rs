@@ -12,6 +12,7 @@ pub struct NotComputable(pub ElementType);
 
 /// A tensor of ONNX that functions do not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// Its type.
     #[error(transparent)]

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use kiln_ir::text::clipped;
+
 /// Any failure of reading a model. Names are those in the file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OnnxError {
     /// A file cannot be read.
     #[error("{}: {source}", path.display())]
@@ -21,7 +24,7 @@ pub enum OnnxError {
     #[error("the model has no graph")]
     NoGraph,
     /// The version of the operators is not one that can be read.
-    #[error("operator set {version} of domain `{domain}`: expected {expected}")]
+    #[error("operator set {version} of domain `{}`: expected {expected}", clipped(domain))]
     Opset {
         /// Empty for ONNX's own.
         domain: String,
@@ -31,7 +34,7 @@ pub enum OnnxError {
         expected: &'static str,
     },
     /// A tensor is not one.
-    #[error("tensor `{name}`: {why}")]
+    #[error("tensor `{}`: {}", clipped(name), clipped(why))]
     Tensor {
         /// Its name; of an attribute's tensor, the attribute's.
         name: String,
@@ -39,7 +42,7 @@ pub enum OnnxError {
         why: String,
     },
     /// A value of the graph is not a tensor of a known type.
-    #[error("value `{name}`: {why}")]
+    #[error("value `{}`: {}", clipped(name), clipped(why))]
     Value {
         /// Its name.
         name: String,
@@ -47,7 +50,7 @@ pub enum OnnxError {
         why: String,
     },
     /// A node is malformed.
-    #[error("node `{node}` ({op}): {why}")]
+    #[error("node `{}` ({}): {}", clipped(node), clipped(op), clipped(why))]
     Node {
         /// Its name, or that of its first output.
         node: String,

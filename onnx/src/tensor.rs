@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use kiln_ir::text::Listed;
 
 use crate::error::OnnxError;
 use crate::proto::TensorProto;
@@ -130,11 +131,11 @@ impl Files {
         let elements = shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d));
         let bytes = elements.and_then(|n| n.checked_mul(dtype.bytes().max(1)));
         let (Some(elements), Some(bytes)) = (elements, bytes.filter(|n| isize::try_from(*n).is_ok())) else {
-            return Err(format!("{shape:?} is larger than memory can be").into());
+            return Err(format!("{} is larger than memory can be", Listed(&shape)).into());
         };
         if dtype == ElementType::String {
             if proto.string_data.len() != elements {
-                return Err(format!("{} strings for {shape:?}", proto.string_data.len()).into());
+                return Err(format!("{} strings for {}", proto.string_data.len(), Listed(&shape)).into());
             }
             return Ok(Tensor { dtype, shape, data: Bytes::new(), strings: proto.string_data });
         }
@@ -145,7 +146,9 @@ impl Files {
             _ => typed(dtype, &proto),
         };
         if data.len() != bytes {
-            return Err(format!("{} bytes of data for {shape:?} of {dtype}, which takes {bytes}", data.len()).into());
+            return Err(
+                format!("{} bytes of data for {} of {dtype}, which takes {bytes}", data.len(), Listed(&shape)).into()
+            );
         }
         Ok(Tensor { dtype, shape, data, strings: vec![] })
     }

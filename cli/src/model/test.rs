@@ -22,8 +22,8 @@ const DEPTH: usize = 16;
 
 /// Run tests in ONNX's layout: folders with a model.onnx, and input_0.pb and output_0.pb in test_data_set_0
 ///
-/// Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, of models
-/// with quantized operators within 1. Exits with 1 unless all passed but those that --allow names.
+/// Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, unless
+/// --int-atol allows a difference. Exits with 1 unless all passed but those that --allow names.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
     /// Folders with tests, at any depth
@@ -40,7 +40,10 @@ pub struct TestArgs {
     /// The difference that each element may have in addition
     #[arg(long, value_name = "X", default_value_t = 1e-7, value_parser = tolerance)]
     atol: f64,
-    /// Instead of both: the difference that each element may have, as a part of the reference's largest magnitude
+    /// Difference that integers may have
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    int_atol: u32,
+    /// Instead of --rtol and --atol: the difference that each element may have, as a part of the reference's largest magnitude
     #[arg(long, value_name = "X", conflicts_with_all = ["rtol", "atol"], value_parser = tolerance)]
     max_rel: Option<f64>,
     /// The folder name of a test that need not pass; may be given several times
@@ -162,8 +165,6 @@ impl TestArgs {
 
     fn sets(&self, path: &Path, runtime: &Runtime) -> Result<(), Outcome> {
         let model = Model::open(path)?;
-        let is_quantized =
-            model.graph.nodes.iter().any(|n| n.op.starts_with("QLinear") || n.op.contains("QuantizeLinear"));
         for folder in TestSet::beside(path) {
             let set = TestSet::read(&folder)?;
             let imported = set.import(&model)?;
@@ -180,7 +181,7 @@ impl TestArgs {
             }
             for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
                 let wrong = if ty == expected.ty() {
-                    difference(result, expected, self.tolerance(expected.ty().element(), is_quantized))
+                    difference(result, expected, self.tolerance(expected.ty().element()))
                 } else {
                     Some(format!("{ty}, expected {}", expected.ty()))
                 };
@@ -199,11 +200,11 @@ impl TestArgs {
     }
 
     /// The tolerance for elements of a type.
-    fn tolerance(&self, element: ElementType, is_quantized: bool) -> Tolerance {
+    fn tolerance(&self, element: ElementType) -> Tolerance {
         match (element.is_float(), self.max_rel) {
             (true, Some(most)) => Tolerance { of_greatest: most, ..Tolerance::default() },
             (true, None) => Tolerance { relative: self.rtol, absolute: self.atol, ..Tolerance::default() },
-            (false, _) => Tolerance { absolute: f64::from(u8::from(is_quantized)), ..Tolerance::default() },
+            (false, _) => Tolerance { absolute: self.int_atol.into(), ..Tolerance::default() },
         }
     }
 }

@@ -47,6 +47,7 @@ impl From<SyntaxError> for FuncError {
 
 /// What is wrong with a function. Values are named as their author named them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FuncErrorKind {
     /// The text does not follow the grammar.
     #[error("expected {expected}, found {found}")]
@@ -108,7 +109,7 @@ pub enum FuncErrorKind {
         cause: Box<OpError>,
     },
     /// The value returned is not of the declared type.
-    #[error("{value} is {found}, but the function is declared to return {declared}")]
+    #[error("{value} is {}, but the function is declared to return {}", found.brief(), declared.brief())]
     ReturnType {
         /// The value returned.
         value: String,
@@ -118,7 +119,7 @@ pub enum FuncErrorKind {
         declared: TensorType,
     },
     /// A constant is not what the argument is that it is to be.
-    #[error("{argument} is {declared}, and its value is {found}")]
+    #[error("{argument} is {}, and its value is {}", declared.brief(), found.brief())]
     Bound {
         /// The argument.
         argument: String,

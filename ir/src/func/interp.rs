@@ -18,7 +18,7 @@ pub enum InterpretError {
         found: usize,
     },
     /// An argument has more or fewer elements than its type.
-    #[error("argument %{name} is {ty}, {} element(s): found {found}", ty.elements())]
+    #[error("argument %{name} is {}, {} element(s): found {found}", ty.brief(), ty.elements())]
     Length {
         /// The argument's name.
         name: String,

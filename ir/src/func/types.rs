@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::element::ElementType;
 use crate::problem::MAX_ELEMENTS;
+use crate::text::listed;
 
 /// Element type and shape, outermost dimension first. There are at most [`MAX_ELEMENTS`] elements; a dimension may be 0, and
 /// rank 0 is a scalar. Prints as `f32[128x768]`, a scalar as `f32[]`.
@@ -15,7 +16,7 @@ pub struct TensorType {
 
 /// A shape that no tensor may have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} is too large: a tensor may have at most {MAX_ELEMENTS} elements", Shown(*element, shape))]
+#[error("{} is too large: a tensor may have at most {MAX_ELEMENTS} elements", Brief(*element, shape))]
 pub struct TypeError {
     /// Element type.
     pub element: ElementType,
@@ -54,6 +55,11 @@ impl TensorType {
         self.shape.iter().product()
     }
 
+    /// The type as messages have it: of a shape with many dimensions, the first ones and how many more there are.
+    pub fn brief(&self) -> impl fmt::Display + '_ {
+        Brief(self.element, &self.shape)
+    }
+
     /// Bytes of all elements.
     pub fn bytes(&self) -> u64 {
         self.elements() * self.element.bytes() as u64
@@ -62,20 +68,22 @@ impl TensorType {
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Shown(self.element, &self.shape).fmt(f)
+        write!(f, "{}[", self.element)?;
+        for (i, d) in self.shape.iter().enumerate() {
+            write!(f, "{}{d}", if i == 0 { "" } else { "x" })?;
+        }
+        f.write_str("]")
     }
 }
 
-/// Prints a type that may be invalid.
-struct Shown<'a>(ElementType, &'a [u64]);
+/// Prints a type, which may be invalid, without most of very many dimensions.
+struct Brief<'a>(ElementType, &'a [u64]);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shown(element, shape) = self;
+        let Brief(element, shape) = self;
         write!(f, "{element}[")?;
-        for (i, d) in shape.iter().enumerate() {
-            write!(f, "{}{d}", if i == 0 { "" } else { "x" })?;
-        }
+        listed(f, shape, "x", " and ")?;
         f.write_str("]")
     }
 }

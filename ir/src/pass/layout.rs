@@ -97,6 +97,7 @@ fn sink(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId], rank: usize) 
     let source_axis = |axis: u64| perm[axis as usize];
     let moved = match op {
         Structured::Softmax { axis } => Structured::Softmax { axis: source_axis(*axis) },
+        Structured::MaskedSoftmax { axis } => Structured::MaskedSoftmax { axis: source_axis(*axis) },
         Structured::LogSoftmax { axis } => Structured::LogSoftmax { axis: source_axis(*axis) },
         Structured::Pool { channels_last: false, .. } if perm == to_first(rank) => {
             let mut op = op.clone();

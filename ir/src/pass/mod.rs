@@ -6,6 +6,7 @@
 //! One exception is meant: an activation that is recognised has its limit at minus infinity, where the parts that it was exported in give
 //! NaN.
 
+mod decides;
 mod fold;
 mod kernels;
 mod layout;

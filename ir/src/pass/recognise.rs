@@ -58,8 +58,12 @@ impl<'a> Matcher<'a, '_> {
         self.r.old.constant(id).filter(|t| t.ty().elements() == 1)?.splat()
     }
 
-    /// `x` and the number of an operation with a number, which simplification has put second.
+    /// `x` and the number of an operation with a number, which simplification has put second. A quotient is a product with the
+    /// reciprocal.
     fn with_number(&self, id: ValueId, wanted: &Binary) -> Option<(ValueId, f64)> {
+        if let (Binary::Mul {}, Some([x, number])) = (wanted, self.binary(id, &Binary::Div {})) {
+            return Some((x, 1.0 / self.number(number)?));
+        }
         let [x, number] = self.binary(id, wanted)?;
         Some((x, self.number(number)?))
     }
@@ -69,10 +73,16 @@ impl<'a> Matcher<'a, '_> {
         let (mut factors, mut number) = (vec![], 1.0);
         let mut left = vec![id];
         while let Some(next) = left.pop() {
-            match (self.number(next), self.binary(next, &Binary::Mul {})) {
-                (Some(n), _) => number *= n,
-                (None, Some(both)) if next == id || self.r.uses(next) == 1 => left.extend(both),
-                _ => factors.push(next),
+            let is_own = next == id || self.r.uses(next) == 1;
+            if let Some(n) = self.number(next) {
+                number *= n;
+            } else if let Some((x, n)) = self.with_number(next, &Binary::Mul {}).filter(|_| is_own) {
+                number *= n;
+                left.push(x);
+            } else if let Some(both) = self.binary(next, &Binary::Mul {}).filter(|_| is_own) {
+                left.extend(both);
+            } else {
+                factors.push(next);
             }
             if factors.len() > 3 {
                 break;
@@ -83,7 +93,7 @@ impl<'a> Matcher<'a, '_> {
 
     /// GELU and its like are products.
     fn activation(&self, id: ValueId) -> Option<Found> {
-        self.binary(id, &Binary::Mul {})?;
+        self.binary(id, &Binary::Mul {}).or_else(|| self.binary(id, &Binary::Div {}))?;
         let (factors, number) = self.factors(id);
         let &[a, b] = &factors[..] else {
             // `clamp(x + 3, 0, 6) / 6`

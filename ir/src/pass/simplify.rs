@@ -1,6 +1,8 @@
 //! Folds constants, merges equal operations and removes those that do nothing; writes some in another way, so that later passes
-//! meet one form of them. A division by a constant becomes a product with its reciprocal, which may differ in the last bit.
+//! meet one form of them. A division by a constant becomes a product with its reciprocal where that is exact: quotients decide about
+//! quantized numbers, and are rounded once. The power 0.5 becomes a square root, which is not a number at minus infinity.
 
+use super::decides::decides;
 use super::numbers::{has, is_foldable, is_not_negative};
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
@@ -15,6 +17,7 @@ const LEFT: u64 = 64 << 10;
 pub(super) fn simplify(func: &Func) -> Result<Func, FuncError> {
     let mut r = Rewriter::new(func)?;
     let mut known = Known::default();
+    let decides = decides(func);
     for id in r.ids() {
         let value = func.value(id);
         match &value.def {
@@ -31,7 +34,7 @@ pub(super) fn simplify(func: &Func) -> Result<Func, FuncError> {
             }
             Def::Result { op, operands } => {
                 let operands = r.all(operands);
-                let new = emit(&mut r, &mut known, Some(id), op.clone(), operands)?;
+                let new = emit(&mut r, &mut known, id, decides[id.index()], op.clone(), operands)?;
                 r.set(id, new);
             }
         }
@@ -51,17 +54,18 @@ enum Simpler {
     OnConstant(TensorOp, ValueId, Tensor),
 }
 
-/// Emits an operation in its simplest form, `old`'s if it has one.
+/// Emits an operation in its simplest form; one that `decides` is rounded as it was.
 fn emit(
     r: &mut Rewriter<'_>,
     known: &mut Known,
-    old: Option<ValueId>,
+    old: ValueId,
+    decides: bool,
     mut op: TensorOp,
     mut operands: Vec<ValueId>,
 ) -> Result<ValueId, FuncError> {
     // Every step makes the operation one of a simpler kind; the limit is there for mistakes.
     for _ in 0..16 {
-        match simpler(r, &op, &operands) {
+        match simpler(r, &op, &operands, decides) {
             Some(Simpler::Value(value)) => return Ok(value),
             Some(Simpler::Op(simpler, on)) => (op, operands) = (simpler, on),
             Some(Simpler::Constant(tensor)) => return Ok(constant(r, known, tensor)),
@@ -74,13 +78,8 @@ fn emit(
     if let Some(value) = known.operation(&op, &operands) {
         return Ok(value);
     }
-    let new = match old {
-        Some(old) => {
-            r.replace(old, op.clone(), &operands)?;
-            r.get(old)
-        }
-        None => r.emit(op.clone(), &operands)?,
-    };
+    r.replace(old, op.clone(), &operands)?;
+    let new = r.get(old);
     known.add(op, &operands, new);
     Ok(new)
 }
@@ -93,13 +92,13 @@ fn constant(r: &mut Rewriter<'_>, known: &mut Known, tensor: Tensor) -> ValueId 
     })
 }
 
-fn simpler(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId]) -> Option<Simpler> {
+fn simpler(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId], decides: bool) -> Option<Simpler> {
     if let Some(tensor) = folded(r, op, operands) {
         return Some(Simpler::Constant(tensor));
     }
     match op {
         TensorOp::Unary(op) => unary(op, operands[0]),
-        TensorOp::Binary(op) => binary(r, op, operands[0], operands[1]),
+        TensorOp::Binary(op) => binary(r, op, operands[0], operands[1], decides),
         TensorOp::Structured(op) => structured(r, op, operands),
     }
 }
@@ -127,7 +126,7 @@ fn unary(op: &Unary, x: ValueId) -> Option<Simpler> {
     }
 }
 
-fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpler> {
+fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId, decides: bool) -> Option<Simpler> {
     let ty = |id: ValueId| &r.value(id).ty;
     let shape = broadcast(ty(a).shape(), ty(b).shape()).ok()?;
     // What is stretched anyway need not be stretched before.
@@ -169,20 +168,17 @@ fn binary(r: &Rewriter<'_>, op: &Binary, a: ValueId, b: ValueId) -> Option<Simpl
         _ => None,
     };
     match (op, splat) {
-        // In a narrower type the reciprocal's rounding would count, and a large one may not exist.
-        (Binary::Div {}, _) if is_small && matches!(ty(b).element(), ElementType::F32 | ElementType::F64) => {
-            let reciprocals: Vec<f64> = constant.to_f64().iter().map(|v| 1.0 / v).collect();
-            if !reciprocals.iter().all(|v| *v != 0.0 && has(ty(b).element(), *v)) {
-                return None;
-            }
-            let reciprocals = Tensor::from_f64(constant.ty().clone(), &reciprocals);
+        // A sum of products is rounded in no certain order: there the last bit means nothing, unless something is decided by it.
+        (Binary::Div {}, _) if is_small && is_float => {
+            let may_round = !decides && matches!(ty(b).element(), ElementType::F32 | ElementType::F64);
+            let reciprocals = reciprocals(&constant, may_round && is_of_product(r, a))?;
             Some(Simpler::OnConstant(Binary::Mul {}.into(), a, reciprocals))
         }
         (Binary::Sub {}, _) if is_float && is_small => {
             let negative: Vec<f64> = constant.to_f64().iter().map(|v| -v).collect();
             Some(Simpler::OnConstant(Binary::Add {}.into(), a, Tensor::from_f64(constant.ty().clone(), &negative)))
         }
-        (Binary::Mul {}, Some(factor)) if is_float && ty(b).elements() == 1 => {
+        (Binary::Mul {}, Some(factor)) if is_float && ty(b).elements() == 1 && !decides => {
             // A constant before it may stretch what it multiplies.
             let (x, before) = inner(&Binary::Mul {}).filter(|(x, _)| ty(*x) == ty(a))?;
             if ![before, factor, before * factor].iter().all(|v| is_foldable(ty(b).element(), *v)) {
@@ -218,6 +214,41 @@ fn same_elements(op: &Structured, operand: &TensorType) -> Option<Vec<u64>> {
     let strided = op.strided(operand)?;
     let shape: Vec<u64> = strided.dims.iter().map(|(n, _)| *n).collect();
     (shape.iter().product::<u64>() == operand.elements() && strided.dense() == Some(0)).then_some(shape)
+}
+
+/// The reciprocals of all elements, if products with them are the same as quotients; or, if they may be rounded, if all are numbers
+/// of normal size.
+fn reciprocals(constant: &Tensor, may_round: bool) -> Option<Tensor> {
+    let divisors = constant.to_f64();
+    let all: Vec<f64> = divisors.iter().map(|v| 1.0 / v).collect();
+    let tensor = Tensor::from_f64(constant.ty().clone(), &all);
+    let rounded = tensor.to_f64();
+    let is_exact = |(divisor, (all, rounded)): (&f64, (&f64, &f64))| {
+        let is_power_of_two = divisor.is_normal() && divisor.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1;
+        is_power_of_two && all == rounded
+    };
+    let is_normal = |v: &f64| (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&v.abs());
+    let are_same = divisors.iter().zip(all.iter().zip(&rounded)).all(is_exact);
+    (are_same || (may_round && all.iter().all(is_normal))).then_some(tensor)
+}
+
+/// Whether a value is a sum of products, with other numbers added or multiplied perhaps.
+fn is_of_product(r: &Rewriter<'_>, id: ValueId) -> bool {
+    let mut at = id;
+    // What follows a product that it is a part of is short.
+    for _ in 0..16 {
+        at = match def(r.value(at)) {
+            Some((TensorOp::Structured(Structured::Matmul {} | Structured::Conv { .. }), _)) => return true,
+            Some((TensorOp::Structured(Structured::ConvTranspose { .. }), _)) => return true,
+            Some((TensorOp::Structured(Structured::Reshape { .. } | Structured::Transpose { .. }), on)) => on[0],
+            Some((TensorOp::Structured(Structured::Slice { .. }), on)) => on[0],
+            Some((TensorOp::Binary(Binary::Add {} | Binary::Sub {} | Binary::Mul {}), &[a, b])) => {
+                if r.as_constant(b).is_some() { a } else { b }
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn structured(r: &Rewriter<'_>, op: &Structured, operands: &[ValueId]) -> Option<Simpler> {

@@ -92,7 +92,7 @@ fn settings(word: &str) -> &'static str {
         "scatter_nd" => "merge",
         "grid_sample" => "sampling outside align_corners",
         "roi_align" => "rows columns samples scale max half_pixel",
-        "softmax" | "log_softmax" | "concat" | "gather" => "axis",
+        "softmax" | "masked_softmax" | "log_softmax" | "concat" | "gather" => "axis",
         "layer_norm" | "rms_norm" => "axis epsilon",
         "batch_norm" => "epsilon channels_last",
         "lrn" => "size alpha beta bias",

@@ -14,6 +14,9 @@ fn softmax_is_along_an_axis() {
     check("softmax %a {axis=0}", &[f(&[2], &[-INF, 0.0])], &f(&[2], &[0.0, 1.0]));
     check("softmax %a {axis=0}", &[f(&[2], &[NAN, 0.0])], &f(&[2], &[NAN; 2]));
     check("softmax %a {axis=1}", &[f(&[2, 0], &[])], &f(&[2, 0], &[]));
+    check("softmax %a {axis=0}", &[f(&[2], &[-INF, -INF])], &f(&[2], &[NAN; 2]));
+    let masked = f(&[4, 2], &[-INF, -INF, -INF, 5.0, -INF, NAN, 0.0, 0.0]);
+    check("masked_softmax %a {axis=1}", &[masked], &f(&[4, 2], &[0.0, 0.0, 0.0, 1.0, NAN, NAN, 0.5, 0.5]));
     assert!(refused("softmax %a {axis=1}", &[count(&[2])]).contains("axis=1"));
     assert!(refused("softmax %a {axis=0}", &[i(&[2], &[1, 2])]).contains("floating-point"));
 }

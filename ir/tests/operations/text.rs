@@ -85,6 +85,7 @@ const LINES: &str = "
     top_k %x {k=2 axis=1 largest=true}
     det %x
     softmax %x {axis=1}
+    masked_softmax %x {axis=1}
     log_softmax %x {axis=1}
     layer_norm %x, %v, %v {axis=1 epsilon=0.00001}
     rms_norm %x, %v {axis=1 epsilon=0.000001}

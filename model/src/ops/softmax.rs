@@ -29,7 +29,7 @@ impl Axis {
         Ok(Self { outer: product(&shape[..axis]), n: shape[axis], inner: product(&shape[axis + 1..]) })
     }
 
-    fn run(self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32], kernels: Kernels) {
+    fn run(self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32], kernels: &Kernels<'_>) {
         let Axis { outer, n, inner } = self;
         assert_eq!(dst.len(), outer * n * inner, "the destination has the operand's shape");
         if let Some(src) = src {
@@ -44,20 +44,28 @@ impl Axis {
 }
 
 /// What works on rows, and on columns of matrices.
-#[derive(Clone, Copy)]
-struct Kernels {
-    rows: fn(usize, Option<&[f32]>, &mut [f32]),
-    columns: fn(usize, usize, Option<&[f32]>, &mut [f32]),
+struct Kernels<'a> {
+    rows: &'a (dyn Fn(usize, Option<&[f32]>, &mut [f32]) + Sync),
+    columns: &'a (dyn Fn(usize, usize, Option<&[f32]>, &mut [f32]) + Sync),
 }
 
 /// The plan of `exp(x) / sum(exp(x))` along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Softmax(Axis);
+pub struct Softmax {
+    axis: Axis,
+    /// Whether the result is 0, and not NaN, where all elements are minus infinity.
+    is_masked: bool,
+}
 
 impl Softmax {
     /// A plan for this shape.
     pub fn new(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
-        Axis::new("softmax", shape, axis).map(Self)
+        Ok(Self { axis: Axis::new("softmax", shape, axis)?, is_masked: false })
+    }
+
+    /// A plan whose result is 0, and not NaN, where all elements along the axis are minus infinity.
+    pub fn masked(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
+        Ok(Self { axis: Axis::new("masked_softmax", shape, axis)?, is_masked: true })
     }
 
     /// Computes the result; without `src`, of what is in `dst`.
@@ -65,7 +73,12 @@ impl Softmax {
     /// # Panics
     /// If a slice has not the length of the shape.
     pub fn run(&self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32]) {
-        self.0.run(parallel, src, dst, Kernels { rows: softmax_rows, columns: softmax_columns });
+        let is_masked = self.is_masked;
+        let rows = |n: usize, src: Option<&[f32]>, dst: &mut [f32]| softmax_rows(n, is_masked, src, dst);
+        let columns = |n: usize, inner: usize, src: Option<&[f32]>, dst: &mut [f32]| {
+            softmax_columns(n, inner, is_masked, src, dst);
+        };
+        self.axis.run(parallel, src, dst, &Kernels { rows: &rows, columns: &columns });
     }
 }
 
@@ -84,29 +97,41 @@ impl LogSoftmax {
     /// # Panics
     /// If a slice has not the length of the shape.
     pub fn run(&self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32]) {
-        self.0.run(parallel, src, dst, Kernels { rows: log_softmax_rows, columns: log_softmax_columns });
+        self.0.run(parallel, src, dst, &Kernels { rows: &log_softmax_rows, columns: &log_softmax_columns });
     }
 }
 
 /// Rows whose exponentials are summed in f32; sums of more are added up in f64.
 const EXACT: usize = 256;
 
+/// What is taken from elements whose greatest is known; where all are minus infinity and masked, their exponentials are 0.
+#[inline(always)]
+fn shift(max: f32, is_masked: bool) -> f32 {
+    if is_masked && max == f32::NEG_INFINITY { 0.0 } else { max }
+}
+
+/// What exponentials are multiplied by; those of masked elements alone add up to 0.
+#[inline(always)]
+fn scale(sum: f64, is_masked: bool) -> f32 {
+    if is_masked && sum == 0.0 { 0.0 } else { (1.0 / sum) as f32 }
+}
+
 vectorised! {
-    fn softmax_rows(n: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+    fn softmax_rows(n: usize, is_masked: bool, src: Option<&[f32]>, dst: &mut [f32]) {
         for (r, row) in dst.chunks_exact_mut(n).enumerate() {
             if let Some(src) = src {
                 let x = &src[r * n..(r + 1) * n];
-                let max = lanes::max(x);
+                let max = shift(lanes::max(x), is_masked);
                 for (y, x) in row.iter_mut().zip(x) {
                     *y = math::exp_negative::<FMA>(*x - max);
                 }
             } else {
-                let max = lanes::max(row);
+                let max = shift(lanes::max(row), is_masked);
                 for y in row.iter_mut() {
                     *y = math::exp_negative::<FMA>(*y - max);
                 }
             }
-            let scale = (1.0 / lanes::sum(row, |x| x)) as f32;
+            let scale = scale(lanes::sum(row, |x| x), is_masked);
             for y in row {
                 *y *= scale;
             }
@@ -126,14 +151,14 @@ vectorised! {
         }
     }
 
-    fn softmax_columns(n: usize, inner: usize, src: Option<&[f32]>, dst: &mut [f32]) {
+    fn softmax_columns(n: usize, inner: usize, is_masked: bool, src: Option<&[f32]>, dst: &mut [f32]) {
         for (m, matrix) in dst.chunks_exact_mut(n * inner).enumerate() {
             if let Some(src) = src {
                 matrix.copy_from_slice(&src[m * n * inner..][..n * inner]);
             }
             for first in (0..inner).step_by(COLUMNS) {
                 let width = COLUMNS.min(inner - first);
-                let max = column_max(matrix, inner, first, width);
+                let max = column_max(matrix, inner, first, width).map(|max| shift(max, is_masked));
                 let mut total = [0.0f64; COLUMNS];
                 for rows in matrix.chunks_mut(EXACT * inner) {
                     let mut sum = [0.0f32; COLUMNS];
@@ -145,12 +170,9 @@ vectorised! {
                     }
                     add_all(&mut total, &sum);
                 }
-                let mut scale = [0.0f32; COLUMNS];
-                for (scale, total) in scale.iter_mut().zip(total) {
-                    *scale = (1.0 / total) as f32;
-                }
+                let scales = total.map(|total| scale(total, is_masked));
                 for row in matrix.chunks_exact_mut(inner) {
-                    for (y, scale) in row[first..first + width].iter_mut().zip(&scale) {
+                    for (y, scale) in row[first..first + width].iter_mut().zip(&scales) {
                         *y *= scale;
                     }
                 }
@@ -253,10 +275,10 @@ mod tests {
                     let plan = Softmax::new(&shape, axis).unwrap();
                     let mut y = vec![0.0; x.len()];
                     plan.run(parallel, Some(&x), &mut y);
-                    close(&y, &expected(plan.0, &x, false), error, 1e-37);
+                    close(&y, &expected(plan.axis, &x, false), error, 1e-37);
                     y.copy_from_slice(&x);
                     plan.run(parallel, None, &mut y);
-                    close(&y, &expected(plan.0, &x, false), error, 1e-37);
+                    close(&y, &expected(plan.axis, &x, false), error, 1e-37);
                     let plan = LogSoftmax::new(&shape, axis).unwrap();
                     plan.run(parallel, Some(&x), &mut y);
                     close(&y, &expected(plan.0, &x, true), 1e-6, error);
@@ -273,5 +295,27 @@ mod tests {
         assert!(y[0].is_nan() && y[1].is_nan());
         assert_eq!(y[2..], [0.0, 1.0]);
         assert!(Softmax::new(&[2], 1).is_err());
+    }
+
+    #[test]
+    fn where_nothing_is_seen_there_is_nothing() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        // Rows, and then columns, of: all masked; one that is seen; all masked but a NaN; an infinity.
+        let rows = [[-inf, -inf, -inf], [-inf, 3.0, -inf], [-inf, nan, -inf], [inf, 0.0, -inf]];
+        let expected = [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [nan; 3], [nan; 3]];
+        let transposed = |m: &[[f32; 3]; 4]| (0..12).map(|i| m[i % 4][i / 4]).collect::<Vec<_>>();
+        let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+        for (x, y, plan) in [
+            (rows.concat(), expected.concat(), Softmax::masked(&[4, 3], 1)),
+            (transposed(&rows), transposed(&expected), Softmax::masked(&[3, 4], 0)),
+        ] {
+            let plan = plan.unwrap();
+            let mut found = vec![0.5; 12];
+            plan.run(&Serial, Some(&x), &mut found);
+            assert!(same(&found, &y), "{found:?}");
+            found.copy_from_slice(&x);
+            plan.run(&Serial, None, &mut found);
+            assert!(same(&found, &y), "{found:?}");
+        }
     }
 }

@@ -225,6 +225,10 @@ fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Actio
             let plan = ops::Softmax::new(&shape, *axis as usize).ok()?;
             on_f32(1, move |threads, x, dst| plan.run(threads, x[0], dst))
         }
+        Structured::MaskedSoftmax { axis } => {
+            let plan = ops::Softmax::masked(&shape, *axis as usize).ok()?;
+            on_f32(1, move |threads, x, dst| plan.run(threads, x[0], dst))
+        }
         Structured::LogSoftmax { axis } => {
             let plan = ops::LogSoftmax::new(&shape, *axis as usize).ok()?;
             on_f32(1, move |threads, x, dst| plan.run(threads, x[0], dst))

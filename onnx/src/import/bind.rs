@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_ir::func::{ElementType, Tensor, TensorType};
+use kiln_ir::text::Listed;
 
 use super::error::ImportError;
 use super::program::MOST_AXES;
@@ -114,8 +115,8 @@ impl Bindings {
                             None => name.clone(),
                         },
                     };
-                    let model = model.iter().map(known).collect::<Vec<_>>().join(", ");
-                    return Err(contradiction(format!("{bound:?}"), format!("the model has [{model}]")));
+                    let model = model.iter().map(known).collect::<Vec<_>>();
+                    return Err(contradiction(Listed(bound).to_string(), format!("the model has {}", Listed(&model))));
                 }
                 bound.to_vec()
             }

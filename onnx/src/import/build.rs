@@ -55,6 +55,13 @@ impl Ctx<'_> {
         if self.element(x) == to { Ok(x.clone()) } else { self.push(Structured::Cast { to }, &[x]) }
     }
 
+    /// The value rounded to its type, where the last bit counts: a function's meaning leaves numbers as they are but where they are
+    /// cast. What is compiled computes with numbers of their types anyway.
+    pub(super) fn rounded(&mut self, x: &Val) -> Made {
+        let to = self.element(x);
+        self.push(Structured::Cast { to }, &[x])
+    }
+
     pub(super) fn reshape(&mut self, x: &Val, shape: impl Into<Vec<u64>>) -> Made {
         let shape = shape.into();
         if self.shape(x) == shape { Ok(x.clone()) } else { self.push(Structured::Reshape { shape }, &[x]) }

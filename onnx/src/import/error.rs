@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kiln_ir::func::{FuncError, Mismatch, OpError, TypeError};
+use kiln_ir::text::{Listed, clipped};
 
 use crate::graph::Node;
 
@@ -27,7 +28,7 @@ pub enum ImportError {
         input: String,
     },
     /// What is bound contradicts the model.
-    #[error("input `{input}` is bound as {bound}, but {why}")]
+    #[error("input `{}` is bound as {bound}, but {why}", clipped(input))]
     Contradiction {
         /// The input.
         input: String,
@@ -37,7 +38,7 @@ pub enum ImportError {
         why: String,
     },
     /// Something is bound that the model has not.
-    #[error("the model has no {what} `{name}`: it has {}", listed(known))]
+    #[error("the model has no {what} `{}`: it has {}", clipped(name), clipped(&listed(known)))]
     Unbound {
         /// An input or a dimension.
         what: &'static str,
@@ -47,7 +48,7 @@ pub enum ImportError {
         known: Vec<String>,
     },
     /// An input or an initializer that cannot be a tensor.
-    #[error("value `{name}`: {why}")]
+    #[error("value `{}`: {}", clipped(name), clipped(why))]
     Value {
         /// Its name.
         name: String,
@@ -71,7 +72,7 @@ pub enum ImportError {
         why: String,
     },
     /// A node has an attribute that its operator does not have in this version, or whose meaning is not supported.
-    #[error("{at}: attribute `{attribute}` is not supported: {why}")]
+    #[error("{at}: attribute `{}` is not supported: {why}", clipped(attribute))]
     Attribute {
         /// The node.
         at: Box<NodeId>,
@@ -82,8 +83,9 @@ pub enum ImportError {
     },
     /// A value that decides about shapes is not known at load.
     #[error(
-        "{at}: its {input}, `{value}`, must be known at load, and depends on input `{source_input}`: give one with \
-         `Bindings::value(\"{source_input}\", ..)`"
+        "{at}: its {input}, `{}`, must be known at load, and depends on input `{1}`: give one with `Bindings::value(\"{1}\", ..)`",
+        clipped(value),
+        clipped(source_input)
     )]
     NeedsValue {
         /// The node.
@@ -117,7 +119,8 @@ pub struct NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NodeId { name, op, domain, opset } = self;
-        match domain.as_str() {
+        let [name, op, domain] = [name, op, domain].map(|text| clipped(text));
+        match &*domain {
             "" => write!(f, "node `{name}` ({op}, operator set {opset})"),
             domain => write!(f, "node `{name}` ({op} of `{domain}`, version {opset})"),
         }
@@ -134,7 +137,7 @@ fn binding(name: &str, input: &str) -> String {
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+    if names.is_empty() { "none".into() } else { Listed(names).to_string() }
 }
 
 /// What is wrong with a node; the node is added by who knows it.
@@ -155,12 +158,14 @@ impl Fault {
     pub(super) fn of(self, node: &Node, opset: i64) -> ImportError {
         let at = NodeId { name: node.name.clone(), op: node.op.clone(), domain: node.domain.clone(), opset }.into();
         match self {
-            Fault::Op(why) => ImportError::Op { at, why },
-            Fault::Why(why) => ImportError::Node { at, why },
+            Fault::Op(why) => ImportError::Op { at, why: clipped(&why).into() },
+            Fault::Why(why) => ImportError::Node { at, why: clipped(&why).into() },
             Fault::Needs { input, value, source: source_input } => {
                 ImportError::NeedsValue { at, input, value, source_input }
             }
-            Fault::Attribute { name: attribute, why } => ImportError::Attribute { at, attribute, why },
+            Fault::Attribute { name: attribute, why } => {
+                ImportError::Attribute { at, attribute, why: clipped(&why).into() }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use kiln_ir::func::{ElementType, Tensor, TensorType};
+use kiln_ir::text::Listed;
 
 use super::error::Fault;
 use super::program::{Program, Unknown, Val};
@@ -57,7 +58,9 @@ impl<'a> Ctx<'a> {
         if let Some(hints) = self.ints("consumed_inputs")?
             && hints.iter().any(|hint| !(0..=2).contains(hint))
         {
-            return Err(format!("attribute `consumed_inputs` is {hints:?}: expected numbers from 0 to 2").into());
+            return Err(
+                format!("attribute `consumed_inputs` is {}: expected numbers from 0 to 2", Listed(&hints)).into()
+            );
         }
         Ok(())
     }
@@ -231,7 +234,7 @@ impl<'a> Ctx<'a> {
     pub(super) fn per_axis(&self, name: &str, axes: usize, default: u64) -> Result<Vec<u64>, Fault> {
         let Some(ints) = self.ints(name)?.filter(|list| !list.is_empty()) else { return Ok(vec![default; axes]) };
         if ints.len() != axes {
-            return Err(format!("attribute `{name}` is {ints:?}: expected {axes} numbers").into());
+            return Err(format!("attribute `{name}` is {}: expected {axes} numbers", Listed(&ints)).into());
         }
         numbers(name, &ints)
     }
@@ -239,7 +242,9 @@ impl<'a> Ctx<'a> {
 
 /// Numbers from 0.
 pub(super) fn numbers(name: &str, ints: &[i64]) -> Result<Vec<u64>, Fault> {
-    let all = ints.iter().map(|i| u64::try_from(*i).map_err(|_| format!("`{name}` is {ints:?}: none may be negative")));
+    let all = ints
+        .iter()
+        .map(|i| u64::try_from(*i).map_err(|_| format!("`{name}` is {}: none may be negative", Listed(ints))));
     Ok(all.collect::<Result<_, _>>()?)
 }
 

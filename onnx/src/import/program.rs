@@ -44,8 +44,8 @@ pub(super) struct Program {
     budget: Budget,
 }
 
-/// Queries, keys, keys before these, and the type of a mask that keeps queries from later keys.
-pub(super) type Mask = (u64, u64, u64, ElementType);
+/// Queries, keys, the least and the greatest number of a key less that of a query which may see it, and the type of a mask.
+pub(super) type Mask = (u64, u64, i64, i64, ElementType);
 
 impl Program {
     pub(super) fn new(builder: Builder, arguments: Vec<String>, bound: HashMap<ValueId, Tensor>) -> Self {

@@ -1,3 +1,4 @@
+mod attention;
 mod attributes;
 
 use kiln_ir::func::{ElementType, Tensor};
@@ -337,4 +338,125 @@ fn tensors_that_cannot_be_computed_with_are_refused() {
             .unwrap();
     let odd = Tensor::try_from(&odd).unwrap();
     assert_eq!((odd.ty().element(), &odd.data()[..]), (ElementType::Bool, &[0, 1][..]));
+}
+
+#[test]
+fn quotients_have_the_precision_of_the_scale() {
+    let quantize = |attributes: &[AttributeProto], scale: i32| {
+        let node = with(node("QuantizeLinear", &["x", "s"], &["y"]), attributes);
+        graph(&[typed("x", scale, &["4"]), typed("s", scale, &[])], &[], &[node], &["y"])
+    };
+    let tail = ["%4 = clamp %3 {low=0 high=255}", "%y = cast %4 {to=u8}", "return %y"];
+    becomes(
+        24,
+        &quantize(&[], 10),
+        &[&["%0 = div %x, %s", "%1 = cast %0 {to=f16}", "%2 = cast %1 {to=f32}", "%3 = round %2"][..], &tail].concat(),
+    );
+    let wide =
+        ["%0 = cast %x {to=f32}", "%1 = cast %s {to=f32}", "%2 = div %0, %1", "%3 = cast %2 {to=f32}", "%4 = round %3"];
+    let tail = ["%5 = clamp %4 {low=0 high=255}", "%y = cast %5 {to=u8}", "return %y"];
+    becomes(24, &quantize(&[number("precision", 1)], 10), &[&wide[..], &tail].concat());
+    let scale = |of| quantize(&[number("precision", of)], 1);
+    let error = import_as(24, &scale(7), &Bindings::new()).unwrap_err().to_string();
+    assert!(error.contains("`precision` is i64"), "{error}");
+}
+
+#[test]
+fn sums_of_products_become_codes_exactly() {
+    let u8s =
+        |name: &str, dims: &[i64], values: &[i32]| TensorProto { int32_data: values.to_vec(), ..tensor(name, 2, dims) };
+    let f32s = |name: &str, value: f32| TensorProto { float_data: vec![value], ..tensor(name, 1, &[]) };
+    let names = ["a", "sa", "za", "b", "sb", "zb", "sy", "zy"];
+    // The first weight is 1, the others 248; zero points are 128 and 7.
+    const K: usize = 2048;
+    let mut b = vec![255; K];
+    b[0] = 8;
+    let [sa, sb, sy] = [0.75f32, 0.5, 98304.0];
+    let factor = sa * sb / sy;
+    let known = [
+        f32s("sa", sa),
+        u8s("za", &[], &[128]),
+        u8s("b", &[K as i64, 1], &b),
+        f32s("sb", sb),
+        u8s("zb", &[], &[7]),
+        f32s("sy", sy),
+        u8s("zy", &[], &[11]),
+    ];
+    // Sums at ties and beside them, which single precision does not tell apart.
+    let sums: Vec<i64> =
+        (80..200).flat_map(|code| [-2, -1, 0, 1, 2].map(|by| (2 * code + 1) * (1 << 17) + by)).collect();
+    let mut a = vec![];
+    for sum in &sums {
+        // All but the first add up to this, as evenly as can be.
+        let large = (sum + 124).div_euclid(248);
+        let others = (K - 1) as i64;
+        a.push((sum - 248 * large + 128) as f64);
+        a.extend((0..others).map(|i| (large / others + i64::from(i < large % others) + 128) as f64));
+    }
+    assert!(a.iter().all(|a| (0.0..=255.0).contains(a)));
+    let rows = sums.len().to_string();
+    let graph = graph(&[typed("a", 2, &[&rows, "2048"])], &known, &[node("QLinearMatMul", &names, &["y"])], &["y"]);
+    let func = import_as(21, &graph, &Bindings::new()).unwrap().func;
+    let found = func.interpret_f64(&[&a]).unwrap().remove(0);
+    let code = |scaled: f64| (scaled.round_ties_even() + 11.0).clamp(0.0, 255.0);
+    let mut single_differs = 0;
+    for (sum, found) in sums.iter().zip(found) {
+        assert_eq!(found, code(*sum as f64 * f64::from(factor)), "{sum} times {factor}");
+        single_differs += usize::from(found != code(f64::from(*sum as f32 * factor)));
+    }
+    assert!(single_differs > 50, "{single_differs}");
+}
+
+#[test]
+fn what_is_nothing_by_nothing_is_defined_as_nothing() {
+    let x = [value("x", &["3", "2"])];
+    for (p, expected) in
+        [(1, [0.4, 0.6, 0.0, 0.0, -0.25, 0.75]), (2, [0.55470019, 0.83205029, 0.0, 0.0, -0.31622777, 0.9486833])]
+    {
+        let norm = with(node("LpNormalization", &["x"], &["y"]), &[number("p", p)]);
+        let func = import_as(22, &graph(&x, &[], &[norm], &["y"]), &Bindings::new()).unwrap().func;
+        let y = func.interpret_f64(&[&[2.0, 3.0, 0.0, 0.0, -1.0, 3.0]]).unwrap().remove(0);
+        assert!(y.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{y:?}");
+    }
+    let outputs = ["y", "s", "z"];
+    let zeros = graph(&x, &[], &[node("DynamicQuantizeLinear", &["x"], &outputs)], &outputs);
+    let func = import_as(11, &zeros, &Bindings::new()).unwrap().func;
+    let all = func.interpret_f64(&[&[0.0; 6]]).unwrap();
+    assert_eq!(all, [vec![0.0; 6], vec![0.0], vec![0.0]]);
+}
+
+#[test]
+fn messages_are_short_whatever_the_file_has() {
+    let long: Vec<i64> = (0..100_000).collect();
+    let name = "n".repeat(1 << 20);
+    let x = || vec![value("x", &["2", "2"])];
+    let mut named = node("Softmax", &["x"], &["y"]);
+    (named.name, named.attribute) = (name.clone(), vec![number("axis", 7)]);
+    let mut odd = node("Relu", &["x"], &["y"]);
+    odd.attribute = vec![number(&name, 1)];
+    let names: Vec<&str> = vec!["x"; 50_000];
+    let cases = [
+        graph(&x(), &[ints("s", &long)], &[node("Reshape", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[-1; 50_000])], &[node("Reshape", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &long)], &[node("Expand", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &long)], &[node("Tile", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &long)], &[node("Pad", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &long)], &[node("Slice", &["x", "s", "s"], &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &long)], &[node("Split", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[], &[with(node("Transpose", &["x"], &["y"]), &[list("perm", &long)])], &["y"]),
+        graph(&x(), &[], &[node("MatMul", &names, &["y"])], &["y"]),
+        graph(&x(), &[ints("s", &[1; 50_000])], &[node("Concat", &["x", "s"], &["y"])], &["y"]),
+        graph(&x(), &[], &[named], &["y"]),
+        graph(&x(), &[], &[odd], &["y"]),
+        graph(&[value("x", &vec!["1"; 100_000])], &[], &[node("Relu", &["x"], &["y"])], &["y"]),
+        graph(&[value("x", &vec!["d"; 100_000])], &[], &[node("Relu", &["x"], &["y"])], &["y"]),
+        graph(&x(), &[tensor(&name, 1, &[1 << 40; 1 << 16])], &[node("Relu", &["x"], &["y"])], &["y"]),
+        graph(&x(), &[tensor("t", 1, &[1; 1 << 16])], &[node("Relu", &["x"], &["y"])], &["y"]),
+    ];
+    for (i, case) in cases.iter().enumerate() {
+        let model = Model::from_bytes(model(case.clone()).encode_to_vec()).map_err(|e| e.to_string());
+        let bindings = Bindings::new().shape("x", &[2, 2]);
+        let message = model.and_then(|m| m.import(&bindings).map_err(|e| e.to_string())).unwrap_err();
+        assert!(message.len() < 2000, "case {i}: {} bytes: {}", message.len(), &message[..300]);
+    }
 }

@@ -24,6 +24,7 @@ use std::fmt;
 use super::element::ElementType;
 use super::tensor::Tensor;
 use super::types::{TensorType, TypeError};
+use crate::text::{Listed, clipped};
 
 pub use attribute::{Merge, Outside, PadMode, PoolKind, ReduceKind, Sampling};
 pub use strided::Strided;
@@ -227,9 +228,13 @@ fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismat
             indexed::infer(op, operands)
         }
         GridSample { .. } | RoiAlign { .. } => sample::infer(op, operands),
-        Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {
-            normalization::infer(op, operands)
-        }
+        Softmax { .. }
+        | MaskedSoftmax { .. }
+        | LogSoftmax { .. }
+        | LayerNorm { .. }
+        | RmsNorm { .. }
+        | BatchNorm { .. }
+        | Lrn { .. } => normalization::infer(op, operands),
         Reshape { .. }
         | Transpose { .. }
         | Broadcast { .. }
@@ -256,9 +261,13 @@ fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64>
             indexed::evaluate(op, operands, ty)
         }
         GridSample { .. } | RoiAlign { .. } => sample::evaluate(op, operands, ty),
-        Softmax { .. } | LogSoftmax { .. } | LayerNorm { .. } | RmsNorm { .. } | BatchNorm { .. } | Lrn { .. } => {
-            normalization::evaluate(op, operands, ty)
-        }
+        Softmax { .. }
+        | MaskedSoftmax { .. }
+        | LogSoftmax { .. }
+        | LayerNorm { .. }
+        | RmsNorm { .. }
+        | BatchNorm { .. }
+        | Lrn { .. } => normalization::evaluate(op, operands, ty),
         Reshape { .. }
         | Transpose { .. }
         | Broadcast { .. }
@@ -297,8 +306,12 @@ impl std::error::Error for OpError {
 impl fmt::Display for OpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.op)?;
-        for (i, ty) in self.operands.iter().enumerate() {
-            write!(f, " {} {ty}", if i == 0 { "of" } else { "and" })?;
+        const MOST: usize = 8;
+        for (i, ty) in self.operands.iter().take(MOST).enumerate() {
+            write!(f, " {} {}", if i == 0 { "of" } else { "and" }, ty.brief())?;
+        }
+        if let Some(rest @ 1..) = self.operands.len().checked_sub(MOST) {
+            write!(f, " and {rest} more")?;
         }
         write!(f, ": {}", self.cause)
     }
@@ -361,7 +374,7 @@ pub enum Mismatch {
         from_last: usize,
     },
     /// A setting does not go with the operands.
-    #[error("{name}={value}: expected {expected}")]
+    #[error("{name}={}: expected {expected}", clipped(value))]
     Setting {
         /// Which.
         name: &'static str,
@@ -379,7 +392,7 @@ pub enum Mismatch {
         extent: u64,
     },
     /// A shape is not the one that another operand or a setting asks for.
-    #[error("operand {operand} has shape {found:?}: expected {expected:?}")]
+    #[error("operand {operand} has shape {}: expected {}", Listed(found), Listed(expected))]
     Shape {
         /// Which operand, from 0.
         operand: usize,

@@ -20,7 +20,7 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
         }
     };
     match op {
-        Structured::Softmax { axis } | Structured::LogSoftmax { axis } => {
+        Structured::Softmax { axis } | Structured::MaskedSoftmax { axis } | Structured::LogSoftmax { axis } => {
             axis_of(x, "axis", *axis)?;
         }
         Structured::LayerNorm { axis, .. } | Structured::RmsNorm { axis, .. } => {
@@ -49,6 +49,9 @@ pub(super) fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) 
     let shape = ty.shape();
     match op {
         Structured::Softmax { axis } => softmax(x, around(shape, *axis as usize), |x, max, sum| (x - max).exp() / sum),
+        Structured::MaskedSoftmax { axis } => softmax(x, around(shape, *axis as usize), |x, max, sum| {
+            if max == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() / sum }
+        }),
         Structured::LogSoftmax { axis } => {
             softmax(x, around(shape, *axis as usize), |x, max, sum| x - max - f64::ln(sum))
         }

@@ -26,7 +26,7 @@ pub enum SettingError {
         name: String,
     },
     /// Its value is not one.
-    #[error("`{op}`: `{name}` of `{value}`, expected {what}")]
+    #[error("`{op}`: `{name}` of `{}`, expected {what}", crate::text::clipped(value))]
     Value {
         /// The operation.
         op: &'static str,
@@ -328,6 +328,9 @@ operations! {
     Det = "det" {}
     /// `exp(x) / sum(exp(x))` along an axis.
     Softmax = "softmax" { /** The axis. */ axis: u64 }
+    /// [`Softmax`](Self::Softmax), but 0 where all elements along the axis are minus infinity: what attention has where a query may
+    /// see no key.
+    MaskedSoftmax = "masked_softmax" { /** The axis. */ axis: u64 }
     /// The logarithm of [`Softmax`](Self::Softmax).
     LogSoftmax = "log_softmax" { /** The axis. */ axis: u64 }
     /// `(x - mean) / sqrt(variance + epsilon)` over the axes from one on; times the second operand, plus the third, if there are

@@ -54,6 +54,38 @@ fn bias_of(c: &mut Ctx<'_>, mask: &Val, like: &Val) -> Result<Val, Fault> {
     c.select(mask, &zero, &none)
 }
 
+/// Which keys a query may see, by the number of a key less that of the query, both counted from the first key. The least and the
+/// greatest number of `i64` are no limits.
+#[derive(Clone, Copy)]
+struct Reach {
+    low: i64,
+    high: i64,
+}
+
+impl Reach {
+    /// What causality and windows leave, or `None` if that is everything.
+    fn read(c: &Ctx<'_>) -> Result<Option<Reach>, Fault> {
+        let side = |name: &str| match c.int(name, -1)? {
+            -1 => Ok(None),
+            // Tensors have no axis as long.
+            size if size >= 1 << 40 => Ok(None),
+            size if size >= 0 => Ok(Some(size)),
+            size => Err(Fault::from(format!("attribute `{name}` is {size}: expected -1 or a number from 0"))),
+        };
+        let (left, right) = (side("left_window_size")?, side("right_window_size")?);
+        let is_causal = c.flag("is_causal", false)?;
+        let high = if is_causal { 0 } else { right.unwrap_or(i64::MAX) };
+        let reach = Reach { low: left.map_or(i64::MIN, |left| -left), high };
+        Ok((is_causal || left.is_some() || right.is_some()).then_some(reach))
+    }
+
+    /// The same for numbers of queries that are smaller by some: keys were there before the first query.
+    fn moved(self, by: i64) -> Reach {
+        let moved = |end: i64| if matches!(end, i64::MIN | i64::MAX) { end } else { end.saturating_add(by) };
+        Reach { low: moved(self.low), high: moved(self.high) }
+    }
+}
+
 /// All that is added to scores of the type and the shape of some queries by some keys.
 fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, Fault> {
     let (batch, queries) = (c.shape(q)[0], c.shape(q)[2]);
@@ -77,26 +109,32 @@ fn bias(c: &mut Ctx<'_>, q: &Val, keys: u64, past: u64) -> Result<Option<Val>, F
     let valid = c.optional(6);
     let valid = valid.map(|valid| c.cast(&valid, ElementType::I64)).transpose()?;
     let valid = valid.map(|valid| c.reshape(&valid, [batch, 1, 1, 1])).transpose()?;
-    let is_causal = c.flag("is_causal", false)?;
-    match &valid {
-        Some(valid) if is_causal && c.optional(4).is_none() => {
-            // A query is as far from the last valid key as from the last query.
+    match (Reach::read(c)?, &valid) {
+        (None, _) => {}
+        (Some(reach), Some(valid)) => {
+            // The last query is at the last valid key.
             let distance = distances(c, queries, keys)?;
-            let offset = c.number_like(valid, queries as f64);
-            let offset = c.sub(valid, &offset)?;
-            let allowed = c.push(Binary::LessOrEqual {}, &[&distance, &offset])?;
-            parts.push(bias_of(c, &allowed, q)?);
+            let queries = c.number_like(valid, queries as f64);
+            let first = c.sub(valid, &queries)?;
+            let distance = c.sub(&distance, &first)?;
+            for (end, is_allowed) in [(reach.low, Binary::GreaterOrEqual {}), (reach.high, Binary::LessOrEqual {})] {
+                if !matches!(end, i64::MIN | i64::MAX) {
+                    let end = c.number_like(&distance, end as f64);
+                    let allowed = c.push(is_allowed, &[&distance, &end])?;
+                    parts.push(bias_of(c, &allowed, q)?);
+                }
+            }
         }
-        _ if is_causal => {
-            let key = (queries, keys, past, c.element(q));
+        (Some(reach), None) => {
+            let Reach { low, high } = reach.moved(past as i64);
+            let key = (queries, keys, low, high, c.element(q));
             let number = |value: f64| scalar(c.element(q), value);
             let (zero, none) = (number(0.0), number(f64::NEG_INFINITY));
             parts.push(c.program.mask(key, |program| {
-                let allowed = triangle(program, queries, keys, |query, key| key <= query.saturating_add(past as i64))?;
+                let allowed = triangle(program, queries, keys, |query, key| (low..=high).contains(&(key - query)))?;
                 program.push(Structured::Where {}, &[&allowed, &zero, &none])
             })?);
         }
-        _ => {}
     }
     if let Some(valid) = &valid {
         let keys = distances(c, 1, keys)?;
@@ -139,6 +177,10 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
     let ([_, count, _, size], 4, 4) = (&shape[..], c.rank(&k), c.rank(&v)) else {
         return Err(format!("{}, {} and {}: expected rank 3 or 4", c.ty(&q), c.ty(&k), c.ty(&v)).into());
     };
+    let [past_key, past_value, valid] = [4, 5, 6].map(|input| c.optional(input).is_some());
+    if past_key != past_value || (past_key && valid) {
+        return Err("must have both of its inputs past_key and past_value, without nonpad_kv_seqlen, or neither".into());
+    }
     let past = c.optional(4).map_or(0, |past| c.shape(&past).get(2).copied().unwrap_or(0));
     if let Some(past) = c.optional(4) {
         k = c.concat(&[&past, &k], 2)?;
@@ -157,6 +199,9 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
     let mut scores = c.scaled(&product, scale)?;
     let mut shown = scores.clone();
     let (softcap, mode) = (c.float("softcap", 0.0)?, c.int("qk_matmul_output_mode", 0)?);
+    if !(0..=3).contains(&mode) {
+        return Err(format!("attribute `qk_matmul_output_mode` is {mode}: expected 0, 1, 2 or 3").into());
+    }
     if softcap > 0.0 {
         let small = c.scaled(&scores, 1.0 / softcap)?;
         let bent = c.unary(Unary::Tanh {}, &small)?;
@@ -165,6 +210,7 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
     if mode == 1 {
         shown = scores.clone();
     }
+    let is_masked = bias.is_some();
     if let Some(bias) = bias {
         scores = c.add(&scores, &bias)?;
     }
@@ -172,9 +218,15 @@ fn attention(c: &mut Ctx<'_>) -> Outputs {
         shown = scores.clone();
     }
     if let Some(number) = c.int_or_none("softmax_precision")? {
-        scores = c.cast(&scores, element(number)?)?;
+        let precision = element(number)?;
+        if !precision.is_float() {
+            return Err(format!("attribute `softmax_precision` is {precision}: expected a floating-point type").into());
+        }
+        scores = c.cast(&scores, precision)?;
     }
-    let weights = c.push(Structured::Softmax { axis: 3 }, &[&scores])?;
+    // A query that may see no key gets nothing.
+    let softmax = if is_masked { Structured::MaskedSoftmax { axis: 3 } } else { Structured::Softmax { axis: 3 } };
+    let weights = c.push(softmax, &[&scores])?;
     if mode == 3 {
         shown = weights.clone();
     }

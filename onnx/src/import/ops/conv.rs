@@ -1,6 +1,7 @@
 //! Convolutions and their transposes.
 
 use kiln_ir::func::Structured;
+use kiln_ir::text::Listed;
 
 use super::Row;
 use super::window::{Window, kernel_of, pixels, sane};
@@ -78,7 +79,7 @@ fn conv_transpose(c: &mut Ctx<'_>) -> Outputs {
     }
     if let Some(wanted) = wanted {
         if wanted.len() != axes {
-            return Err(format!("attribute `output_shape` is {wanted:?}: expected {axes} numbers").into());
+            return Err(format!("attribute `output_shape` is {}: expected {axes} numbers", Listed(&wanted)).into());
         }
         sane("output_shape", &wanted, 0)?;
         for axis in 0..axes {

@@ -1,6 +1,7 @@
 //! Axes in another order, tensors beside each other, and elements picked by number.
 
 use kiln_ir::func::{ElementType, Structured};
+use kiln_ir::text::Listed;
 
 use super::Row;
 use crate::import::error::Fault;
@@ -21,7 +22,7 @@ fn transpose(c: &mut Ctx<'_>) -> Outputs {
     let rank = c.rank(&x);
     let perm = match c.ints("perm")?.filter(|perm| !perm.is_empty()) {
         Some(perm) if perm.len() == rank => axes_of(&perm, rank)?,
-        Some(perm) => return Err(format!("`perm` is {perm:?}: expected each axis of {}", c.ty(&x)).into()),
+        Some(perm) => return Err(format!("`perm` is {}: expected each axis of {}", Listed(&perm), c.ty(&x)).into()),
         None => (0..rank).rev().collect(),
     };
     one(c.transpose(&x, &perm)?)

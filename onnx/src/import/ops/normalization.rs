@@ -1,6 +1,6 @@
 //! Softmax, and normalisations.
 
-use kiln_ir::func::{ElementType, ReduceKind, Structured, Unary};
+use kiln_ir::func::{Binary, ElementType, ReduceKind, Structured, Unary};
 
 use super::Row;
 use super::math::element;
@@ -207,7 +207,11 @@ fn lp_norm(c: &mut Ctx<'_>) -> Outputs {
         2 => ReduceKind::L2,
         p => return Err(format!("attribute `p` is {p}: expected 1 or 2").into()),
     };
+    // Where all elements are 0 the result is, too.
     let norm = c.reduce(&x, kind, &[axis], true)?;
+    let (zero, one_) = (c.number_like(&x, 0.0), c.number_like(&x, 1.0));
+    let is_zero = c.push(Binary::Equal {}, &[&norm, &zero])?;
+    let norm = c.select(&is_zero, &one_, &norm)?;
     one(c.div(&x, &norm)?)
 }
 

@@ -1,6 +1,7 @@
 //! Elements around tensors.
 
 use kiln_ir::func::{PadMode, Structured};
+use kiln_ir::text::Listed;
 
 use super::Row;
 use crate::import::error::Fault;
@@ -32,7 +33,7 @@ fn pad(c: &mut Ctx<'_>) -> Outputs {
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * axes.len() {
-        return Err(format!("pads {pads:?}: expected two for each of {} axes", axes.len()).into());
+        return Err(format!("pads {}: expected two for each of {} axes", Listed(&pads), axes.len()).into());
     }
     let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
     for (i, axis) in axes.iter().enumerate() {

@@ -71,8 +71,9 @@ pub(super) fn quantize(c: &mut Ctx<'_>) -> Outputs {
         (Some(zero), _) => c.element(zero),
         (None, asked) => asked.unwrap_or(ElementType::U8),
     };
+    // Quotients decide about the result: they are rounded once, in the precision of the scale or as the node asks for.
     let precision = match c.int("precision", 0)? {
-        0 => ElementType::F32,
+        0 => c.element(&scale),
         number => element(number)?,
     };
     if !precision.is_float() {
@@ -82,6 +83,10 @@ pub(super) fn quantize(c: &mut Ctx<'_>) -> Outputs {
     let (wide, scale) = (c.cast(&x, precision)?, c.cast(&scale, precision)?);
     let zero = zero.map(|zero| spread(c, &zero, &x)).transpose()?;
     let scaled = c.div(&wide, &scale)?;
+    let scaled = c.rounded(&scaled)?;
+    // Not all integers of 16 bits are numbers of 16 bits.
+    let is_narrow = matches!(precision, ElementType::F16 | ElementType::Bf16);
+    let scaled = if is_narrow { c.cast(&scaled, ElementType::F32)? } else { scaled };
     one(saturated(c, &scaled, zero.as_ref(), to)?)
 }
 
@@ -101,6 +106,7 @@ pub(super) fn dequantize(c: &mut Ctx<'_>) -> Outputs {
     let scale = spread(c, &scale, &x)?;
     let (y, scale) = (c.cast(&y, ElementType::F32)?, c.cast(&scale, ElementType::F32)?);
     let y = c.mul(&y, &scale)?;
+    let y = c.rounded(&y)?;
     one(c.cast(&y, to)?)
 }
 
@@ -112,12 +118,16 @@ fn dynamic_quantize(c: &mut Ctx<'_>) -> Outputs {
     let negative_or_zero = Unary::Clamp { low: f64::NEG_INFINITY.into(), high: 0.0.into() };
     let (low, high) = (c.unary(negative_or_zero, &low)?, c.unary(Unary::Relu {}, &high)?);
     let range = c.sub(&high, &low)?;
+    let range = c.rounded(&range)?;
     let levels = c.number_like(&x, 255.0);
     let scale = c.div(&range, &levels)?;
+    let scale = c.rounded(&scale)?;
     let below = c.unary(Unary::Neg {}, &low)?;
     let zero = c.div(&below, &scale)?;
+    let zero = c.rounded(&zero)?;
     let zero = saturated(c, &zero, None, ElementType::U8)?;
     let scaled = c.div(&x, &scale)?;
+    let scaled = c.rounded(&scaled)?;
     Ok(vec![saturated(c, &scaled, Some(&zero), ElementType::U8)?, scale, zero])
 }
 
@@ -133,12 +143,15 @@ pub(super) fn centred(c: &mut Ctx<'_>, x: &Val, zero: Option<Val>) -> Result<Val
     Ok(y)
 }
 
-/// A sum of products of integers as an integer of less precision.
+/// A sum of products of integers as an integer of less precision. Scales are single numbers, and so is what they make together; a
+/// sum is exact, and so is its product with that, to the precision of doubles.
 pub(super) fn requantized(c: &mut Ctx<'_>, sum: &Val, [a, b, y]: [&Val; 3], zero: &Val) -> Result<Val, Fault> {
     let [a, b, y] = [c.cast(a, ElementType::F32)?, c.cast(b, ElementType::F32)?, c.cast(y, ElementType::F32)?];
     let product = c.mul(&a, &b)?;
+    let product = c.rounded(&product)?;
     let factor = c.div(&product, &y)?;
-    let wide = c.cast(sum, ElementType::F32)?;
+    let factor = c.rounded(&factor)?;
+    let (wide, factor) = (c.cast(sum, ElementType::F64)?, c.cast(&factor, ElementType::F64)?);
     let scaled = c.mul(&wide, &factor)?;
     let scaled = if c.shape(&scaled) == c.shape(sum) {
         scaled

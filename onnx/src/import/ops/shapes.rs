@@ -1,6 +1,7 @@
 //! Constants, shapes as values, and the same elements in other shapes.
 
 use kiln_ir::func::{Budget, ElementType, Tensor, TensorType};
+use kiln_ir::text::Listed;
 
 use super::Row;
 use crate::graph::Attribute;
@@ -152,9 +153,9 @@ fn reshape(c: &mut Ctx<'_>) -> Outputs {
     for (axis, size) in asked.iter().enumerate() {
         shape.push(match *size {
             0 if !is_zero_kept => {
-                *own.get(axis).ok_or_else(|| format!("there is no axis {axis} to keep in {own:?}"))?
+                *own.get(axis).ok_or_else(|| format!("there is no axis {axis} to keep in {}", Listed(&own)))?
             }
-            -1 if open.is_some() => return Err(format!("two dimensions of {asked:?} are open").into()),
+            -1 if open.is_some() => return Err(format!("two dimensions of {} are open", Listed(&asked)).into()),
             -1 => {
                 open = Some(axis);
                 1
@@ -166,7 +167,7 @@ fn reshape(c: &mut Ctx<'_>) -> Outputs {
         let rest = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n)).ok_or("its shape is too large")?;
         let all = c.ty(&x).elements();
         if rest == 0 || !all.is_multiple_of(rest) {
-            return Err(format!("{own:?} does not become {asked:?}").into());
+            return Err(format!("{} does not become {}", Listed(&own), Listed(&asked)).into());
         }
         shape[axis] = all / rest;
     }

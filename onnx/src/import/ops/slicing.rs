@@ -1,6 +1,7 @@
 //! Parts of tensors.
 
 use kiln_ir::func::Structured;
+use kiln_ir::text::Listed;
 
 use super::Row;
 use crate::import::node::{Ctx, Outputs, axes_of, axis_of, numbers, one};
@@ -19,7 +20,15 @@ fn slice(c: &mut Ctx<'_>) -> Outputs {
     let steps = c.known_ints(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
     let count = starts.len();
     if ends.len() != count || axes.len() != count || steps.len() != count || count > shape.len() {
-        return Err(format!("starts {starts:?}, ends {ends:?}, axes {axes:?}, steps {steps:?} of {}", c.ty(&x)).into());
+        return Err(format!(
+            "starts {}, ends {}, axes {}, steps {} of {}",
+            Listed(&starts),
+            Listed(&ends),
+            Listed(&axes),
+            Listed(&steps),
+            c.ty(&x)
+        )
+        .into());
     }
     let (mut first, mut by, mut counts) = (vec![0; shape.len()], vec![1; shape.len()], shape.clone());
     for (i, axis) in axes.into_iter().enumerate() {
@@ -61,7 +70,9 @@ fn split(c: &mut Ctx<'_>) -> Outputs {
     };
     let sum = parts.iter().try_fold(0u64, |all, n| all.checked_add(*n));
     if sum != Some(size) || parts.len() != outputs {
-        return Err(format!("parts of {parts:?} for {outputs} output(s) of an axis with {size} elements").into());
+        return Err(
+            format!("parts of {} for {outputs} output(s) of an axis with {size} elements", Listed(&parts)).into()
+        );
     }
     let mut start = 0;
     let mut outputs = vec![];

@@ -1,5 +1,7 @@
 //! Windows over images: settings that convolutions and pools share.
 
+use kiln_ir::text::Listed;
+
 use crate::import::error::Fault;
 use crate::import::node::Ctx;
 use crate::import::program::Val;
@@ -35,7 +37,7 @@ pub(super) fn sane(name: &str, list: &[u64], least: u64) -> Result<(), Fault> {
 /// The kernel that weights say, which is also that of the attribute if there is one.
 pub(super) fn kernel_of(c: &Ctx<'_>, axes: usize, weights: &[u64]) -> Result<Vec<u64>, Fault> {
     if c.ints("kernel_shape")?.is_some() && c.per_axis("kernel_shape", axes, 1)? != weights {
-        return Err(format!("attribute `kernel_shape` is not that of its weights, {weights:?}").into());
+        return Err(format!("attribute `kernel_shape` is not that of its weights, {}", Listed(weights)).into());
     }
     Ok(weights.to_vec())
 }
@@ -56,7 +58,7 @@ impl Window {
         sane("dilations", &dilations, 1)?;
         sane("pixels", &pixels, 0)?;
         if kernel.len() != axes {
-            return Err(format!("a kernel of {kernel:?} for images of {pixels:?} pixels").into());
+            return Err(format!("a kernel of {} for images of {} pixels", Listed(&kernel), Listed(&pixels)).into());
         }
         let mut pads = c.per_axis("pads", 2 * axes, 0)?;
         sane("pads", &pads, 0)?;

@@ -251,8 +251,6 @@ height_scale=2 width_scale=2 value_string=a value_strings=a sparse_value=0 shape
 
 /// Attributes that ONNX defines and that are refused, with words of the reason.
 const REFUSED: &[(&str, &str, &str)] = &[
-    ("Attention", "left_window_size", "does not know"),
-    ("Attention", "right_window_size", "does not know"),
     ("com.microsoft.Attention", "do_rotary", "outside of it"),
     ("com.microsoft.Attention", "past_present_share_buffer", "of their own"),
     ("com.microsoft.RotaryEmbedding", "is_packed_batching", "one after another"),

@@ -111,7 +111,7 @@ fn attend(c: &mut Ctx<'_>, q: &Val, k: &Val, v: &Val, masks: Masks) -> Result<Va
     if c.flag("unidirectional", false)? {
         let before = keys.saturating_sub(queries);
         let (zero, none) = (c.number_like(q, 0.0), c.number_like(q, f64::NEG_INFINITY));
-        let key = (queries, keys, before, c.element(q));
+        let key = (queries, keys, i64::MIN, before as i64, c.element(q));
         let causal = c.program.mask(key, |program| {
             let allowed = triangle(program, queries, keys, |query, key| key <= query.saturating_add(before as i64))?;
             program.push(Structured::Where {}, &[&allowed, &zero, &none])
