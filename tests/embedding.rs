@@ -1,11 +1,13 @@
 //! The runtime as a program embeds it: shared by threads, bounded in memory, strict about arguments, repeatable.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 
-use kiln_compiler::schedule::Schedule;
+use kiln_compiler::compile;
+use kiln_compiler::schedule::{Form, Schedule};
 use kiln_runtime::{
-    Args, Convolution, Family, Kernel, MathMode, Options, Pack, PackedWeights, Problem, Runtime, RuntimeBuilder,
-    RuntimeError, Spatial, bf16,
+    Args, Convolution, Family, FamilyOptions, Kernel, MathMode, Options, Pack, PackedWeights, Problem, Runtime,
+    RuntimeBuilder, RuntimeError, Spatial, bf16,
 };
 use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::targets;
@@ -414,7 +416,23 @@ fn what_dst_holds_is_read_only_where_it_is_added_to() {
     }
 }
 
-/// The environment is the process's: what is tested with it runs in a process of its own, this test once more.
+/// The variables that set the default, the first that is set wins.
+const MATH: [&str; 3] = ["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
+
+/// Runs `test` once more in a process of its own, since the environment is the process's.
+fn again_with<'a>(test: &str, variables: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let mut words: Vec<String> =
+        std::env::var("KILN_TEST_RUNNER").unwrap_or_default().split_whitespace().map(Into::into).collect();
+    words.push(std::env::current_exe().unwrap().to_str().unwrap().into());
+    let mut command = std::process::Command::new(&words[0]);
+    command.args(&words[1..]).args(["--exact", test]);
+    let variables: Vec<(&str, &str)> = variables.into_iter().collect();
+    command.envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{variables:?}: {printed}");
+}
+
 #[test]
 fn the_math_mode_is_a_default_for_f32() {
     const CHILD: &str = "KILN_TEST_FPMATH";
@@ -438,7 +456,6 @@ fn the_math_mode_is_a_default_for_f32() {
     let data = Data::reals(&problem("matmul f32 5x6:6x7 fpmath=bf16 +relu"), 3);
     assert_right(&runtime.kernel(&problem("matmul f32 5x6:6x7 +relu")).unwrap(), &data);
 
-    const NAMES: [&str; 3] = ["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
     let mistake = "ONEDNN_DEFAULT_FPMATH_MODE=`fast`: expected strict, bf16 or any";
     for (values, expected) in [
         (["", "", ""], "strict"),
@@ -448,14 +465,66 @@ fn the_math_mode_is_a_default_for_f32() {
         (["strict", "any", "fast"], "strict"),
         (["", "fast", "any"], mistake),
     ] {
-        let mut words: Vec<String> =
-            std::env::var("KILN_TEST_RUNNER").unwrap_or_default().split_whitespace().map(Into::into).collect();
-        words.push(std::env::current_exe().unwrap().to_str().unwrap().into());
-        let mut command = std::process::Command::new(&words[0]);
-        command.args(&words[1..]).args(["--exact", "the_math_mode_is_a_default_for_f32"]).env(CHILD, expected);
-        command.envs(NAMES.iter().zip(values));
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stdout));
+        again_with("the_math_mode_is_a_default_for_f32", MATH.into_iter().zip(values).chain([(CHILD, expected)]));
+    }
+}
+
+/// Whatever the environment and the builder say, a problem that names its arithmetic has that; one that names none has the
+/// builder's, else the environment's. Kernels, their families and packs go by the same rule.
+#[test]
+fn a_named_math_mode_is_never_overridden() {
+    const CHILD: &str = "KILN_TEST_NAMED_FPMATH";
+    const MODES: [&str; 4] = ["", "strict", "bf16", "any"];
+    let mode = |word: &str| word.parse::<MathMode>().ok();
+    let Ok(environment) = std::env::var(CHILD) else {
+        for environment in MODES {
+            let variables = MATH.into_iter().zip([environment, "", ""]).chain([(CHILD, environment)]);
+            again_with("a_named_math_mode_is_never_overridden", variables);
+        }
+        return;
+    };
+    let (folder, v1) = (tempfile::tempdir().unwrap(), "neoverse-v1".parse().unwrap());
+    let mut made = HashSet::new();
+    for builder in MODES {
+        let settings = || mode(builder).into_iter().fold(Runtime::builder().threads(1), RuntimeBuilder::fpmath);
+        let runtime = settings().cache_dir(folder.path()).build().unwrap();
+        let default = mode(builder).or(mode(&environment)).unwrap_or(MathMode::Strict);
+        assert_eq!(runtime.fpmath(), default);
+        for said in MODES {
+            let with = |text: &str| match said {
+                "" => text.to_owned(),
+                said => format!("{text} fpmath={said}"),
+            };
+            let context = format!("{said:?} in the problem, {builder:?} in the builder, {environment:?} outside");
+            let expected = mode(said).unwrap_or(default);
+            for text in ["matmul f32 9x33:33x20", "ip f32 mb96ic256oc256", "conv f32 mb1ic16ih6oc24kh3ph1"] {
+                let kernel = runtime.kernel(&problem(&with(text))).unwrap();
+                assert_eq!(kernel.problem().math(), expected, "{context}");
+                // What is named stays named; of defaults only one that is not strict is added.
+                let named = mode(said).or(Some(default).filter(|mode| mode.allows_bf16()));
+                assert_eq!(kernel.problem().fpmath(), named, "{context}");
+                // The bound is that of the kernel's own arithmetic: rounded factors are beyond strict's.
+                assert_right(&kernel, &Data::reals(kernel.problem(), 7));
+                made.insert(kernel.problem().to_string());
+            }
+            // On a target that surely has the instructions: what a kernel's problem says is what is compiled.
+            let kernel = runtime.kernel(&problem(&with("ip f32 mb96ic256oc256"))).unwrap();
+            let artifact = compile(kernel.problem(), &v1, &Options::default()).unwrap();
+            assert_eq!(artifact.choice().schedule.form == Form::Mmla, expected.allows_bf16(), "{context}");
+        }
+        // Files are of problems as they are compiled, so that runtimes with other defaults share them.
+        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files, made.len(), "{builder:?} in the builder, {environment:?} outside: {made:?}");
+        let runtime = settings().build().unwrap();
+        let family = runtime.family("ip f32 mb?ic64oc64 fpmath=strict", &FamilyOptions::default()).unwrap();
+        assert_eq!(family.problem(5).unwrap().fpmath(), Some(MathMode::Strict));
+        let data = Data::reals(&family.problem(5).unwrap(), 3);
+        for _ in 0..4 {
+            let mut dst = data.before.clone();
+            family.run(5, data.args(&mut dst)).unwrap();
+            assert_eq!(data.wrong(&dst), None, "a family, {builder:?} in the builder, {environment:?} outside");
+            family.settle();
+        }
     }
 }
 

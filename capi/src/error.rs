@@ -71,6 +71,8 @@ impl From<&CompileError> for Error {
             CompileError::Problem(_) => KILN_INVALID_PROBLEM,
             CompileError::Schedule(_) | CompileError::Unsupported { .. } => KILN_UNSUPPORTED,
             CompileError::Internal { .. } => KILN_INTERNAL,
+            // One that this file does not know yet.
+            _ => KILN_INTERNAL,
         };
         Self::new(status, e.to_string())
     }
@@ -85,6 +87,7 @@ impl From<RuntimeError> for Error {
                 CodeMemoryError::Map { .. } | CodeMemoryError::Protect { .. } => KILN_OUT_OF_MEMORY,
                 CodeMemoryError::Synchronise(_) => KILN_UNSUPPORTED,
                 CodeMemoryError::Empty => KILN_INTERNAL,
+                _ => KILN_INTERNAL,
             },
             RuntimeError::Cpu(_) | RuntimeError::CannotRun(_) => KILN_UNSUPPORTED,
             RuntimeError::Limit(_) | RuntimeError::Environment { .. } | RuntimeError::Setting { .. } => {
@@ -100,6 +103,8 @@ impl From<RuntimeError> for Error {
             RuntimeError::Family { .. } => KILN_INVALID_PROBLEM,
             RuntimeError::ThreadCount { .. } => KILN_INVALID_ARGUMENT,
             RuntimeError::Threads { .. } => KILN_THREADS,
+            // One that this file does not know yet.
+            _ => KILN_INTERNAL,
         };
         Self::new(status, e.to_string())
     }

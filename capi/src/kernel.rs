@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, OnceLock};
 
-use ::kiln_runtime::{Args, Input, Kernel, RuntimeError};
+use ::kiln_runtime::{Args, Kernel, RawWeights, RuntimeError};
 use kiln_ir::Role;
 
 use crate::error::{Error, free, guard, kiln_status};
@@ -40,7 +40,8 @@ impl kiln_kernel {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_kernel_info {
-    /// The canonical text of the problem, with the runtime's `fpmath` where that applies. Valid as long as the handle.
+    /// The canonical text of the problem. It names the runtime's `fpmath` where the problem named none and the runtime's is not
+    /// strict. Valid as long as the handle.
     pub problem: *const c_char,
     /// Machine code, in bytes.
     pub code_bytes: usize,
@@ -82,9 +83,18 @@ pub struct kiln_operand_info {
     pub role: kiln_role,
     /// The type of its elements.
     pub dtype: kiln_dtype,
-    /// How many elements it has.
+    /// How many elements a tensor of it has. Where it has strides: from the first to one past the last, gaps included.
     pub elements: usize,
+    /// How many dimensions it has, at most `KILN_MAX_RANK`.
+    pub rank: usize,
+    /// Its dimensions, in the problem's order.
+    pub shape: [u64; KILN_MAX_RANK],
+    /// Elements between neighbours along each dimension.
+    pub strides: [u64; KILN_MAX_RANK],
 }
+
+/// The most dimensions of an operand.
+pub const KILN_MAX_RANK: usize = 6;
 
 /// The tensor of a post-op.
 #[repr(C)]
@@ -198,15 +208,23 @@ pub unsafe extern "C" fn kiln_kernel_operand(
             Role::Post(_) => kiln_role::KILN_POST,
             Role::Dst => kiln_role::KILN_DST,
         };
-        let (name, elements) = (name.as_ptr(), operand.len() as usize);
-        let facts = kiln_operand_info { name, role, dtype: operand.dtype.into(), elements };
+        let padded = |values: &[u64]| std::array::from_fn(|d| values.get(d).copied().unwrap_or_default());
+        let facts = kiln_operand_info {
+            name: name.as_ptr(),
+            role,
+            dtype: operand.dtype.into(),
+            elements: operand.span() as usize,
+            rank: operand.shape.len(),
+            shape: padded(&operand.shape),
+            strides: padded(&operand.strides()),
+        };
         // SAFETY: the header's rules.
         unsafe { write(info, "info", facts) }
     })
 }
 
 /// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
-/// calls check that. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
+/// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_kernel_pack_weights(
     kernel: *const kiln_kernel,
@@ -264,25 +282,23 @@ pub(crate) unsafe fn with_args(
     let dst = Memory::of_output(&args.dst, "dst")?;
     let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
         let memory = Memory::of_input(tensor, name)?;
-        if memory.overlaps(&dst) {
-            return Err(Error::argument(name, "overlaps dst"));
-        }
-        // SAFETY: as long as the caller says; nobody writes it, since it does not overlap `dst`.
-        Ok(unsafe { memory.input() })
+        if memory.overlaps(&dst) { Err(Error::argument(name, "overlaps dst")) } else { Ok(memory) }
     };
     let lhs = input(&args.lhs, format_args!("lhs"))?;
     let rhs = match (args.packed.is_null(), args.rhs.data.is_null()) {
-        (true, _) => input(&args.rhs, format_args!("rhs"))?,
+        (true, _) => RawWeights::InPlace(input(&args.rhs, format_args!("rhs"))?.raw()),
         // SAFETY: the caller's.
-        (false, true) => Input::Packed(unsafe { &reference(args.packed, "packed")?.0 }),
+        (false, true) => RawWeights::Packed(unsafe { &reference(args.packed, "packed")?.0 }),
         (false, false) => return Err(Error::argument("rhs", "both weights as they are and packed ones")),
     };
     // SAFETY: the caller's.
     let post = unsafe { array(args.post, args.post_count, "post")? };
-    // SAFETY: as long as the caller says; no input overlaps it.
-    let mut all = Args::new(lhs, rhs, unsafe { dst.output() });
+    // SAFETY: not null, aligned, and as long as the caller says, who lets nobody else write the elements; no input overlaps `dst`.
+    let mut all = unsafe { Args::from_raw(lhs.raw(), rhs, dst.raw()) };
     for (n, post) in post.iter().enumerate() {
-        let tensor = input(&post.tensor, format_args!("post[{n}]"))?;
+        // SAFETY: as long as the caller says; tensors of post-ops have no gaps, and nobody writes this one, since it does not overlap
+        // `dst`.
+        let tensor = unsafe { input(&post.tensor, format_args!("post[{n}]"))?.input() };
         all = if post.is_bias != 0 { all.bias(tensor) } else { all.operand(tensor) };
     }
     Ok(call(all)?)

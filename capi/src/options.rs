@@ -94,8 +94,8 @@ pub unsafe extern "C" fn kiln_options_set_packed_limit(options: *mut kiln_option
     unsafe { set(options, |builder| Ok(builder.packed_limit(bytes))) }
 }
 
-/// The arithmetic of problems with f32 source that do not ask for one: "strict", "bf16" or "any". Unless set,
-/// `KILN_FPMATH_MODE`, else strict.
+/// The arithmetic of problems with f32 source that name none: "strict", "bf16" or "any". Unless set, `KILN_FPMATH_MODE`, else
+/// strict. A problem that says `fpmath=strict` is strict all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_fpmath(options: *mut kiln_options, mode: *const c_char) -> kiln_status {
     let change = |builder: RuntimeBuilder| {

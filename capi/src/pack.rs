@@ -10,7 +10,8 @@ use crate::pointers::{array, path, text};
 use crate::runtime::kiln_request;
 
 /// Compiles problems for any target, and writes their kernels to a file for `kiln_options_add_pack`. The file is complete or not
-/// there. Runtimes find kernels by problem and flags; a runtime with an `fpmath` of its own looks for problems that say it.
+/// there. Runtimes find kernels by problem and flags. What names no `fpmath` is compiled as strict here; a runtime whose default is
+/// another looks for problems that name that.
 ///
 /// `target` is that of the runtimes: `kiln_runtime_target` of one on such a machine.
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::fmt::Display;
 
-use ::kiln_runtime::{Input, Output, bf16};
+use ::kiln_runtime::{Input, Raw, bf16};
 use kiln_ir::DType;
 
 use crate::error::Error;
@@ -28,7 +28,7 @@ impl From<DType> for kiln_dtype {
     }
 }
 
-/// A tensor that a call reads: dense, in the memory order that its operand has in the problem.
+/// A tensor that a call reads, in the memory order that its operand has in the problem.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_tensor {
@@ -36,7 +36,8 @@ pub struct kiln_tensor {
     pub data: *const c_void,
     /// A `kiln_dtype`.
     pub dtype: u32,
-    /// How many elements there are.
+    /// How many elements there are. Of an operand with strides: from the first to the last at least, gaps between them included.
+    /// Gaps of lhs, rhs and dst are neither read nor written by calls, so that others may use what is there.
     pub elements: usize,
 }
 
@@ -44,11 +45,11 @@ pub struct kiln_tensor {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_tensor_mut {
-    /// The elements, aligned for their type. Overlaps no other tensor of the call.
+    /// The elements, aligned for their type. No other tensor of the call overlaps the range from the first to the last.
     pub data: *mut c_void,
     /// A `kiln_dtype`.
     pub dtype: u32,
-    /// How many elements there are.
+    /// How many elements there are, as of a `kiln_tensor`.
     pub elements: usize,
 }
 
@@ -108,16 +109,9 @@ impl Memory {
         }
     }
 
-    /// # Safety
-    /// The memory is that long, and nobody else uses it during `'a`.
-    pub(crate) unsafe fn output<'a>(self) -> Output<'a> {
-        // SAFETY: checked when `self` was made; every pattern of bits is an element; the caller answers for the rest.
-        unsafe {
-            match self.dtype {
-                DType::F32 => Output::F32(std::slice::from_raw_parts_mut(self.data.cast(), self.elements)),
-                DType::Bf16 => Output::Bf16(std::slice::from_raw_parts_mut(self.data.cast(), self.elements)),
-            }
-        }
+    /// The same by address: gaps between elements may be others' to write, and no slice spans them.
+    pub(crate) fn raw(self) -> Raw {
+        Raw { first: self.data.cast(), dtype: self.dtype, span: self.elements }
     }
 }
 

@@ -310,6 +310,78 @@ static void test_freeing_order(void) {
     free(tensors);
 }
 
+/* The halves of each row of a matrix, computed apart from the same rows of another with a wider pitch. */
+static void test_strides(const kiln_runtime *runtime) {
+    enum { ROWS = 5, DEPTH = 7, WIDTH = 12, PITCH = 11, COLUMNS = 2 * WIDTH + 3 };
+    float lhs[ROWS * PITCH], rhs[DEPTH * COLUMNS], dst[ROWS * COLUMNS];
+    kiln_kernel *kernel;
+    kiln_operand_info info;
+    kiln_args args, bad;
+    fill(lhs, ROWS * PITCH, 7);
+    fill(rhs, DEPTH * COLUMNS, 5);
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        dst[i] = -1e6f;
+    }
+    FAILS(KILN_INVALID_PROBLEM, "dst", kiln_kernel_create(runtime, "matmul f32 5x7:7x12 strides=::11x1", 0, &kernel));
+    FAILS(KILN_INVALID_PROBLEM, "negative", kiln_kernel_create(runtime, "matmul f32 5x7:7x12 strides=-7x1", 0, &kernel));
+    OK(kiln_kernel_create(runtime, "matmul f32 5x7:7x12 strides=11x1:27x1:27x1", 0, &kernel));
+    OK(kiln_kernel_operand(kernel, 0, &info));
+    REQUIRE(info.elements == (ROWS - 1) * PITCH + DEPTH && info.strides[0] == PITCH && info.strides[1] == 1);
+    memset(&args, 0, sizeof args);
+    args.lhs = f32(lhs, info.elements);
+    OK(kiln_kernel_operand(kernel, 2, &info));
+    REQUIRE(info.elements == (ROWS - 1) * COLUMNS + WIDTH && info.rank == 2 && info.shape[1] == WIDTH);
+    args.dst.dtype = KILN_F32;
+    args.dst.elements = info.elements;
+    for (int half = 0; half < 2; half++) {
+        /* Between the halves lie three columns that nobody writes. */
+        args.rhs = f32(rhs + half * (WIDTH + 3), (DEPTH - 1) * COLUMNS + WIDTH);
+        args.dst.data = dst + half * (WIDTH + 3);
+        OK(kiln_kernel_run(kernel, &args));
+    }
+    for (int i = 0; i < ROWS; i++) {
+        for (int j = 0; j < COLUMNS; j++) {
+            float sum = 0;
+            for (int k = 0; k < DEPTH; k++) {
+                sum += lhs[i * PITCH + k] * rhs[k * COLUMNS + j];
+            }
+            REQUIRE(dst[i * COLUMNS + j] == (j >= WIDTH && j < WIDTH + 3 ? -1e6f : sum));
+        }
+    }
+    bad = args, bad.lhs.elements--;
+    FAILS(KILN_INVALID_ARGUMENT, "at least 51 elements", kiln_kernel_run(kernel, &bad));
+    bad = args, bad.dst.elements--;
+    FAILS(KILN_INVALID_ARGUMENT, "at least 120 elements", kiln_kernel_run(kernel, &bad));
+    args.lhs.elements = ROWS * PITCH;
+    OK(kiln_kernel_run(kernel, &args));
+    kiln_kernel_free(kernel);
+}
+
+/* A problem that says strict is strict, whatever the runtime's default. */
+static void test_fpmath(void) {
+    kiln_options *options;
+    kiln_runtime *runtime;
+    kiln_kernel *kernel;
+    kiln_kernel_info info;
+    static const char *const PROBLEMS[][2] = {
+        {"ip f32 mb8ic64oc96", "ip f32 mb8ic64oc96 fpmath=bf16"},
+        {"ip f32 mb8ic64oc96 fpmath=strict", "ip f32 mb8ic64oc96 fpmath=strict"},
+        {"ip f32 mb8ic64oc96 fpmath=any", "ip f32 mb8ic64oc96 fpmath=any"},
+        {"ip bf16 mb8ic64oc96", "ip bf16 mb8ic64oc96"},
+    };
+    OK(kiln_options_create(&options));
+    OK(kiln_options_set_fpmath(options, "bf16"));
+    OK(kiln_runtime_create(options, &runtime));
+    kiln_options_free(options);
+    for (size_t i = 0; i < sizeof PROBLEMS / sizeof *PROBLEMS; i++) {
+        OK(kiln_kernel_create(runtime, PROBLEMS[i][0], 0, &kernel));
+        OK(kiln_kernel_describe(kernel, &info));
+        REQUIRE(strcmp(info.problem, PROBLEMS[i][1]) == 0);
+        kiln_kernel_free(kernel);
+    }
+    kiln_runtime_free(runtime);
+}
+
 int main(void) {
     fill(src, M * K, 7);
     fill(weights, N * K, 5);
@@ -323,8 +395,10 @@ int main(void) {
     test_packed_weights(runtime);
     test_threads(runtime);
     test_family(runtime);
+    test_strides(runtime);
     kiln_runtime_free(runtime);
     test_freeing_order();
+    test_fpmath();
     puts("ok");
     return 0;
 }

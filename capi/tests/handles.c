@@ -122,15 +122,18 @@ static void test_descriptions(const kiln_runtime *runtime) {
     REQUIRE(info.predicted_fraction > 0 && info.predicted_fraction <= 1);
 
     static const kiln_operand_info EXPECTED[] = {
-        {"lhs", KILN_LHS, KILN_BF16, 8 * 16}, {"rhs", KILN_RHS, KILN_BF16, 16 * 24},
-        {"bias", KILN_BIAS, KILN_F32, 24},    {"add", KILN_POST, KILN_F32, 8 * 24},
-        {"dst", KILN_DST, KILN_F32, 8 * 24},
+        {"lhs", KILN_LHS, KILN_BF16, 8 * 16, 2, {8, 16}, {16, 1}}, {"rhs", KILN_RHS, KILN_BF16, 16 * 24, 2, {16, 24}, {24, 1}},
+        {"bias", KILN_BIAS, KILN_F32, 24, 1, {24}, {1}},           {"add", KILN_POST, KILN_F32, 8 * 24, 2, {8, 24}, {24, 1}},
+        {"dst", KILN_DST, KILN_F32, 8 * 24, 2, {8, 24}, {24, 1}},
     };
     kiln_operand_info operand;
     for (size_t i = 0; i < info.operands; i++) {
         OK(kiln_kernel_operand(kernel, i, &operand));
         REQUIRE(strcmp(operand.name, EXPECTED[i].name) == 0 && operand.role == EXPECTED[i].role);
         REQUIRE(operand.dtype == EXPECTED[i].dtype && operand.elements == EXPECTED[i].elements);
+        REQUIRE(operand.rank == EXPECTED[i].rank && operand.rank <= KILN_MAX_RANK);
+        REQUIRE(memcmp(operand.shape, EXPECTED[i].shape, sizeof operand.shape) == 0);
+        REQUIRE(memcmp(operand.strides, EXPECTED[i].strides, sizeof operand.strides) == 0);
     }
     FAILS(KILN_INVALID_ARGUMENT, "5 operands", kiln_kernel_operand(kernel, 5, &operand));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_kernel_operand(NULL, 0, &operand));

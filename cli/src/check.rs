@@ -22,11 +22,29 @@ pub struct Comparison {
     pub first: Option<Wrong>,
 }
 
+/// A place in the memory of a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// An element, by its index along each dimension.
+    Element(Vec<u64>),
+    /// A gap between elements, so many from the first.
+    Gap(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Element(index) => write!(f, "{index:?}"),
+            Place::Gap(at) => write!(f, "in a gap {at} elements from the first"),
+        }
+    }
+}
+
 /// A wrong element.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wrong {
-    /// Its index along each dimension.
-    pub at: Vec<u64>,
+    /// Where it is.
+    pub at: Place,
     /// The kernel's result.
     pub got: f32,
     /// The reference.
@@ -45,7 +63,7 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Wrong { at, got, want, bound }) = &self.first {
-            write!(f, "{} of {} elements are wrong; the first, {at:?}, is {got}, ", self.wrong, self.elements)?;
+            write!(f, "{} of {} elements are wrong; the first, {at}, is {got}, ", self.wrong, self.elements)?;
             return write!(f, "the f64 reference is {want} and the bound {bound:.3e}");
         }
         write!(f, "max error {:.3e}, {:.1} % of its bound", self.max_error, 100.0 * self.max_share)
@@ -58,7 +76,8 @@ pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
     let slices: Vec<&[f32]> = values.iter().map(Cow::as_ref).collect();
     let reference = problem.reference(&slices, sums);
     let dst = tensors.dst.values.to_f32();
-    let mut found = Comparison { elements: dst.len() as u64, ..Comparison::default() };
+    // Gaps between elements must hold what they did, so they are compared too.
+    let mut found = Comparison { elements: tensors.dst.operand.len(), ..Comparison::default() };
     for (i, ((&got, want), bound)) in dst.iter().zip(reference.value).zip(reference.bound).enumerate() {
         if is_right(got, want, bound) {
             let error = (f64::from(got) - want).abs();
@@ -68,16 +87,15 @@ pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
             }
         } else {
             found.wrong += 1;
-            found.first.get_or_insert_with(|| Wrong { at: index(tensors, i as u64), got, want, bound });
+            found.first.get_or_insert_with(|| Wrong { at: place(tensors, i as u64), got, want, bound });
         }
     }
     found
 }
 
-/// The index along each dimension of the result's element at `place` in memory.
-pub fn index(tensors: &Tensors, place: u64) -> Vec<u64> {
-    let operand = &tensors.dst.operand;
-    operand.strides().iter().zip(&operand.shape).map(|(stride, extent)| place / stride % extent).collect()
+/// What is `at` so many elements from the result's first.
+pub fn place(tensors: &Tensors, at: u64) -> Place {
+    tensors.dst.operand.index_at(at).map_or(Place::Gap(at), Place::Element)
 }
 
 /// True if `got` is as close to `want` as the bound allows in f32.
@@ -133,12 +151,17 @@ mod tests {
             let right = t.dst.values.to_f32()[3];
             t.dst.values.set(3, right + wrong);
             let found = compare(&problem, &t, Sums::Rounded);
-            assert_eq!((found.wrong, &found.first.as_ref().unwrap().at), (1, &vec![1, 1]), "{wrong}");
+            assert_eq!((found.wrong, &found.first.as_ref().unwrap().at), (1, &Place::Element(vec![1, 1])), "{wrong}");
             assert!(found.to_string().starts_with("1 of 4 elements are wrong; the first, [1, 1]"), "{found}");
         }
         let (problem, mut t) = reals("matmul f32 2x2x3:2x3x4 dtag=acb");
         t.dst.values.set(1, 9.0);
-        assert_eq!(compare(&problem, &t, Sums::Rounded).first.unwrap().at, [0, 1, 0]);
+        assert_eq!(compare(&problem, &t, Sums::Rounded).first.unwrap().at, Place::Element(vec![0, 1, 0]));
+        let (problem, mut t) = reals("matmul f32 2x3:3x4 strides=::7x1 beta=1");
+        t.dst.values.set(5, 9.0);
+        let found = compare(&problem, &t, Sums::Rounded);
+        assert_eq!((found.wrong, &found.first.as_ref().unwrap().at), (1, &Place::Gap(5)));
+        assert!(found.to_string().starts_with("1 of 8 elements are wrong; the first, in a gap 5 elements"), "{found}");
     }
 
     #[test]

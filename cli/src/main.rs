@@ -48,10 +48,11 @@ pub enum Verdict {
 const AFTER_HELP: &str = "\
 A problem is one string with every size in it:
 
-    OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
+    OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [strides=S:S:S] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
 
     matmul f32 128x768:768x3072 +bias+relu
     matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
+    matmul f32 128x768:768x3072 strides=1024x1::4096x1 +bias
     ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
     conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
 
@@ -60,8 +61,10 @@ OP DESCRIPTOR  matmul [Bx...]MxK:[Bx...]KxN, up to 4 batch dimensions, each equa
                conv [gG]mbNicCihHocOkhK[shS][phP][dhD], with d and w beside h, channels last unless a tag says abx
 DTYPES         f32, bf16, bf16:bf16:f32 or f32:bf16:f32 (source, weights, result)
 Tags           the dimensions from the outermost in memory to the innermost: ab is row-major, ba column-major
+strides        elements from one neighbour to the next along each dimension of source, weights and result: 1024x1 for rows of 1024
+               elements. A tensor whose strides are empty is dense, in the order of its tag
 beta=1         add to what the result holds
-fpmath         bf16 or any: f32 may be rounded to bf16 before it is multiplied
+fpmath         bf16 or any: f32 may be rounded to bf16 before it is multiplied; strict: it is not, whatever the default is
 POSTOP         bias, bias:row, bias:MASK, add:MASK, mul:MASK (MASK: the dimensions of the result that the tensor has, such as
                ab), scale:A, shift:B, relu, leaky_relu:A, clamp:LO:HI, gelu_erf, gelu_tanh, silu, sigmoid, tanh, hardswish,
                hardsigmoid, exp, square, sqrt, abs; up to 32, in any order
@@ -76,9 +79,9 @@ or the path of a .kiln file with a tensor function that is one kernel:
     }
 
 Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, x86-64-v4, each with modifiers
-such as -sve, +bf16, -avx512 or +l2=1m. KILN_MAX_CPU_ISA limits what is detected of this machine: advanced_simd,
+such as -sve, +bf16, -avx512 or +l2=1m; `--target help` describes them. KILN_MAX_CPU_ISA limits what is detected of this machine: advanced_simd,
 sve_128, sve_256, sve_512, avx2, avx512_core or default. KILN_FPMATH_MODE is the
-fpmath of f32 problems that do not say one.
+fpmath of f32 problems that name none, in commands that run kernels. Commands that only compile (dump, pack build) do not read it.
 
 Exit status: 0 success, 1 a check failed, 2 bad usage or input.";
 
@@ -104,6 +107,11 @@ enum Command {
 
 fn main() -> ExitCode {
     cut_off::explain();
+    if target::is_help(std::env::args_os()) {
+        // The reader may have gone.
+        let _ = write!(io::stdout(), "{}", target::help());
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -57,17 +57,23 @@ impl BareArgs {
         }
     }
 
-    /// Parses a line, and completes it if it is bare.
-    fn parse(&self, line: &str) -> Result<Problem, Error> {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        match &self.op {
+    /// Parses a line, and completes it if it is bare, with strides if there are any.
+    fn parse(&self, line: &str, strides: Option<&str>) -> Result<Problem, Error> {
+        match self.op.as_ref().filter(|_| self.is_bare(line)) {
             // The name at the end may have spaces in it, and the parser does not need it.
-            Some(op) if !kiln_ir::problem::NAMES.contains(&first) => {
+            Some(op) => {
                 let descriptor = line.split("n\"").next().unwrap_or_default().trim_end_matches('_').trim_end();
-                Ok(format!("{op} {} {descriptor} {}", self.dtypes, self.attributes).parse()?)
+                let strides = strides.map(|strides| format!("strides={strides}")).unwrap_or_default();
+                Ok(format!("{op} {} {descriptor} {strides} {}", self.dtypes, self.attributes).parse()?)
             }
-            _ => Ok(line.parse()?),
+            None => Ok(line.parse()?),
         }
+    }
+
+    /// Whether a line is a descriptor and no more.
+    fn is_bare(&self, line: &str) -> bool {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        self.op.is_some() && !kiln_ir::problem::NAMES.contains(&first) && !line.ends_with(".kiln")
     }
 }
 
@@ -105,7 +111,7 @@ impl ProblemArgs {
             }
             ([word], None) if word == "-" => standard_input(bare),
             (words, None) => {
-                let problem = one(&words.join(" "), Path::new(""), bare);
+                let problem = one(&words.join(" "), Path::new(""), bare, None);
                 if problem.is_err() {
                     words.iter().try_for_each(is_network)?;
                 }
@@ -139,9 +145,9 @@ fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
 }
 
 /// A problem string, or the path of a `.kiln` file relative to `folder`.
-fn one(text: &str, folder: &Path, bare: &BareArgs) -> Result<Problem, Error> {
+fn one(text: &str, folder: &Path, bare: &BareArgs, strides: Option<&str>) -> Result<Problem, Error> {
     if !text.ends_with(".kiln") {
-        return bare.parse(text).map_err(|e| file_error(text, folder).unwrap_or(e));
+        return bare.parse(text, strides).map_err(|e| file_error(text, folder).unwrap_or(e));
     }
     let path = folder.join(text);
     let source = read(&path, "a text file with a tensor function")?;
@@ -166,24 +172,56 @@ fn func(source: &str) -> Result<Problem, Error> {
     Ok(fuse_single(&source.parse::<Func>()?)?.problem)
 }
 
-/// A text with one problem or file a line, or with one func.
+/// A text with one problem or file a line, or with one func. Of benchdnn's options, which may also stand in front of a descriptor,
+/// `--strides` is read: it is for the descriptors that follow, each once for every one in its list.
 fn list(origin: &str, text: &str, folder: &Path, bare: &BareArgs) -> Result<Vec<Problem>, Error> {
     let lines = text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).zip(1..);
-    let lines = lines.filter(|(l, _)| !l.is_empty() && !l.starts_with("//"));
-    let is_option = |(l, _): &(&str, usize)| l.starts_with("--");
-    let (options, lines): (Vec<_>, Vec<_>) = lines.partition(is_option);
-    for (line, at) in options {
-        // Standard error may be closed.
-        let _ = writeln!(io::stderr(), "{origin}:{at}: skipped `{line}`: options in lists are not read");
+    let lines: Vec<_> = lines.filter(|(l, _)| !l.is_empty() && !l.starts_with("//")).collect();
+    if lines
+        .iter()
+        .find(|(l, _)| !l.starts_with("--"))
+        .is_some_and(|(l, _)| l.split_whitespace().next() == Some("func"))
+    {
+        return Ok(vec![func(text).map_err(|e| e.at(origin))?]);
     }
-    match lines.first() {
-        None => return Err(Error::Empty { origin: origin.into() }),
-        Some((first, _)) if first.split_whitespace().next() == Some("func") => {
-            return Ok(vec![func(text).map_err(|e| e.at(origin))?]);
+    let (mut problems, mut strides) = (vec![], vec![]);
+    for (line, at) in lines {
+        let mut rest = line;
+        let mut skipped = vec![];
+        while rest.starts_with("--") {
+            let (option, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            rest = after.trim_start();
+            match option.strip_prefix("--strides=").filter(|_| bare.op.is_some()) {
+                Some("") => strides.clear(),
+                Some(list) => strides = list.split(',').collect(),
+                None => {
+                    if option == "--reset" {
+                        strides.clear();
+                    }
+                    skipped.push(option);
+                }
+            }
         }
-        Some(_) => {}
+        if !skipped.is_empty() {
+            let skipped = skipped.join(" ");
+            // Nobody may be listening.
+            let _ = writeln!(
+                io::stderr(),
+                "{origin}:{at}: skipped `{skipped}`: of options in lists only --strides is read"
+            );
+        }
+        if rest.is_empty() {
+            continue;
+        }
+        let each: Vec<Option<&str>> = match bare.is_bare(rest) && !strides.is_empty() {
+            true => strides.iter().copied().map(Some).collect(),
+            false => vec![None],
+        };
+        for strides in each {
+            problems.push(one(rest, folder, bare, strides).map_err(|e| e.at(format!("{origin}:{at}")))?);
+        }
     }
-    lines.into_iter().map(|(l, at)| one(l, folder, bare).map_err(|e| e.at(format!("{origin}:{at}")))).collect()
+    if problems.is_empty() { Err(Error::Empty { origin: origin.into() }) } else { Ok(problems) }
 }
 
 #[cfg(test)]
@@ -218,6 +256,31 @@ mod tests {
             strings,
             ["matmul bf16 12x8x4:12x4x8 beta=1 +relu", "matmul bf16 2x3:3x4 beta=1 +relu", "ip f32 mb2ic3oc4"]
         );
+    }
+
+    /// As in benchdnn's own lists: the option on a line of its own or in front of a descriptor, and several at once.
+    #[test]
+    fn strides_are_those_of_the_descriptors_that_follow() {
+        let bare = BareArgs { op: Some("matmul".into()), attributes: "+relu".into(), ..BareArgs::default() };
+        let text = "--reset\n--strides=4x1:4x1:4x1,13x1:7x1:9x1\n2x4:4x4:2x4\n--strides=::13x1 114x21:21x12:114x12n\"a name\"\n\
+                    matmul f32 2x3:3x4\n114x21:21x12\n--strides= 2x3:3x4\n--strides=9x1::\n--reset --dt=f32\n2x3:3x4\n";
+        let problems = list("list", text, Path::new(""), &bare).unwrap();
+        let strings: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        assert_eq!(
+            strings,
+            [
+                "matmul f32 2x4:4x4 +relu",
+                "matmul f32 2x4:4x4 strides=13x1:7x1:9x1 +relu",
+                "matmul f32 114x21:21x12 strides=::13x1 +relu",
+                "matmul f32 2x3:3x4",
+                "matmul f32 114x21:21x12 strides=::13x1 +relu",
+                "matmul f32 2x3:3x4 +relu",
+                "matmul f32 2x3:3x4 +relu",
+            ]
+        );
+        let e =
+            list("list", "2x3:3x4\n--strides=2x1 2x3:3x4\n--strides=::2x1 2x3:3x4", Path::new(""), &bare).unwrap_err();
+        assert!(e.to_string().starts_with("list:3: strides of dst, `2x1`"), "{e}");
     }
 
     #[test]

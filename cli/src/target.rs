@@ -1,12 +1,15 @@
 //! The target of a subcommand.
 
+use std::ffi::OsString;
+use std::fmt::Write;
+
 use kiln_compiler::Target;
 use kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder, RuntimeError};
 
 /// The target of a subcommand.
 #[derive(Debug, clap::Args)]
 pub struct TargetArgs {
-    /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2 [default: this machine]
+    /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2; help lists them [default: this machine]
     #[arg(long)]
     target: Option<Target>,
 }
@@ -34,8 +37,57 @@ impl TargetArgs {
     }
 }
 
+/// Whether a command line has `--target help`.
+pub fn is_help(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut arguments = arguments.into_iter().take_while(|word| word != "--").peekable();
+    while let Some(word) = arguments.next() {
+        if word == "--target=help" || (word == "--target" && arguments.peek().is_some_and(|value| value == "help")) {
+            return true;
+        }
+    }
+    false
+}
+
+/// What `--target help` prints: a line for each core, and the modifiers.
+pub fn help() -> String {
+    let mut text = String::new();
+    for core in Target::CORES {
+        let target: Target = core.parse().expect("a listed core is a target");
+        let units = target.units.iter().map(|unit| format!("{} of {} bits", unit.isa, 32 * unit.lanes));
+        let units = units.chain(target.bf16.then(|| "bf16".to_owned())).collect::<Vec<_>>().join(", ");
+        let [l1d, l2] = [target.l1d, target.l2].map(|cache| cache.bytes >> 10);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{core:<12} {units}; caches of {l1d}k and {l2}k");
+    }
+    text + "modifiers    +bf16 -bf16 -sve -neon (AArch64), -avx512 -avx2 -fma128 (x86-64), +l1d=BYTES +l2=BYTES; for example\n             \
+            neoverse-v1-sve or x86-64-v3+l2=1m\n"
+}
+
 /// Parses the value of `--threads`.
 pub fn threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
     threads.ok_or(format!("expected a number of threads from 1 to {MAX_THREADS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_for_the_option_alone() {
+        let asks = |line: &str| is_help(line.split(' ').map(OsString::from));
+        assert!(asks("kiln dump --target help") && asks("kiln run --target=help --threads 2"));
+        assert!(!asks("kiln dump help --target sve256") && !asks("kiln help") && !asks("kiln run -- --target help"));
+    }
+
+    #[test]
+    fn every_core_has_a_short_line() {
+        let text = help();
+        assert_eq!(text.lines().count(), Target::CORES.len() + 2);
+        assert!(
+            text.contains("neoverse-v1  sve of 256 bits, neon of 128 bits, bf16; caches of 64k and 1024k"),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+    }
 }

@@ -46,7 +46,7 @@ impl<T> DerefMut for Buffer<T> {
     }
 }
 
-/// The elements of an operand, in memory order.
+/// The elements of an operand, in memory order, with what is in gaps between them.
 #[derive(Debug)]
 pub enum Values {
     /// f32.
@@ -130,14 +130,14 @@ impl Tensors {
         let operands = problem.operands();
         let bytes = operands
             .iter()
-            .map(|o| o.len() * (o.dtype.bytes() as u64 + if o.role == Role::Dst { 2 * 8 } else { 0 }))
+            .map(|o| o.span() * (o.dtype.bytes() as u64 + if o.role == Role::Dst { 2 * 8 } else { 0 }))
             .fold(0u64, u64::saturating_add);
         let memory = || Error::Memory { problem: problem.to_string(), bytes };
         if available_memory().is_some_and(|available| bytes > available) {
             return Err(memory());
         }
         let tensor = |operand: Operand| {
-            let values = Values::zeros(operand.dtype, operand.len() as usize).ok_or_else(memory)?;
+            let values = Values::zeros(operand.dtype, operand.span() as usize).ok_or_else(memory)?;
             Ok::<_, Error>(Tensor { operand, values })
         };
         let mut inputs = operands.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;

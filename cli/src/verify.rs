@@ -7,7 +7,7 @@ use kiln_ir::{Problem, Sums};
 use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::Verdict;
-use crate::check::{compare, index};
+use crate::check::{compare, place};
 use crate::data::Integers;
 use crate::error::Error;
 use crate::problems::{BareArgs, ProblemArgs};
@@ -22,7 +22,7 @@ use crate::tensors::Tensors;
 /// and post-ops. Before a call the result is filled with NaN, or, for beta=1, with data. With several threads, the result must also
 /// equal that of one thread bit for bit. The exit code is 1 unless every problem passed.
 ///
-/// Lists may be batch files of benchdnn: --op completes lines that are a bare descriptor, and lines that begin with -- are skipped.
+/// Lists may be batch files of benchdnn: --op completes lines that are a bare descriptor. Of options in them only --strides is read.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -137,8 +137,8 @@ impl VerifyArgs {
             kernel.run(tensors.args())?;
             let dst = tensors.dst.values.to_f32();
             if let Some(i) = dst.iter().zip(&serial).position(|(v, s)| v.to_bits() != s.to_bits()) {
-                let (at, threads) = (index(&tensors, i as u64), runtime.threads());
-                let why = format!("{at:?} is {} with {threads} threads and {} with one", dst[i], serial[i]);
+                let (at, threads) = (place(&tensors, i as u64), runtime.threads());
+                let why = format!("{at} is {} with {threads} threads and {} with one", dst[i], serial[i]);
                 return Ok(Outcome::Failed(why));
             }
         }

@@ -216,8 +216,13 @@ impl Artifact {
                 let mut out = format!("{} @{}\n", self.problem, self.target);
                 for o in self.arguments() {
                     let shape: Vec<String> = o.shape.iter().map(u64::to_string).collect();
-                    let tag = if o.tag.is_plain() { String::new() } else { format!(" {}", o.tag) };
-                    out += &format!("argument  {}: {}[{}]{tag}\n", o.name, o.dtype, shape.join("x"));
+                    let tag = o.layout.tag();
+                    let order = match o.layout.gaps() {
+                        Some(strides) => format!(" strides {strides}"),
+                        None if tag.is_plain() => String::new(),
+                        None => format!(" {tag}"),
+                    };
+                    out += &format!("argument  {}: {}[{}]{order}\n", o.name, o.dtype, shape.join("x"));
                 }
                 if let Some(layout) = &self.layout {
                     out += &format!("packed    rhs, {} bytes\n", layout.bytes());

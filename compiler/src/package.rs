@@ -48,6 +48,7 @@ pub struct Facts {
 
 /// Facts that cannot be those of code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PackageError {
     /// There are fewer ways to compute the problem.
     #[error("`{problem}` cannot be computed in way {way}")]

@@ -30,6 +30,7 @@ pub struct Options {
 
 /// Why there is no artifact. The variant says who can mend it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// The caller's problem is malformed.
     #[error("invalid problem: {0}")]
@@ -110,7 +111,8 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
         // Each run is a loop or two: so many take about a gigabyte while they are built.
         const MAX_WINDOW_RUNS: u64 = 1 << 21;
         let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 63 * a.stride).min(a.input - 1) * a.lhs);
-        let bytes = (reach.max().unwrap_or(0).max(c.lhs.col)).saturating_mul(c.lhs.dtype.bytes() as u64);
+        // Strides may make any axis the outermost, so their reaches add up.
+        let bytes = reach.fold(c.lhs.col, u64::saturating_add).saturating_mul(c.lhs.dtype.bytes() as u64);
         if bytes > MAX_WINDOW_BYTES {
             let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_WINDOW_BYTES})");
             return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
@@ -122,10 +124,15 @@ fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
         }
     }
     // The factors of a window are copied, or spanned as above.
-    let views = if c.window.is_some() { &[(&c.dst, c.m)][..] } else { &[(&c.dst, c.m), (&c.lhs, c.m), (&c.rhs, c.k)] };
-    for &(view, rows) in views {
+    let views = match c.window {
+        Some(_) => &[(&c.dst, [c.m, c.n])][..],
+        None => &[(&c.dst, [c.m, c.n]), (&c.lhs, [c.m, c.k]), (&c.rhs, [c.k, c.n])],
+    };
+    for &(view, extents) in views {
         let bytes = view.dtype.bytes() as u64;
-        let distance = if rows > 1 { view.row.max(view.col) } else { 0 };
+        // Where there is one row, or one column, how far the next would be is nobody's offset.
+        let along = extents.into_iter().zip([view.row, view.col]).filter(|(extent, _)| *extent > 1);
+        let distance = along.map(|(_, stride)| stride).max().unwrap_or(0);
         if distance * bytes > MAX_ROW_BYTES {
             let name = &c.arguments[view.argument].0;
             let what = format!("`{name}` with rows of {distance} elements (at most {})", MAX_ROW_BYTES / bytes);

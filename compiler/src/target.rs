@@ -5,7 +5,8 @@
 //! at the machine the compiler runs on, so any host compiles the same bytes for a target.
 //!
 //! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx512`, `-avx2`, `-fma128`,
-//! `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix). `CORE` is one of [`Target::CORES`]. Letters may be of either case.
+//! `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix), each once. `CORE` is one of [`Target::CORES`]. Letters may be
+//! of either case.
 //!
 //! Sources of the figures: the Arm Neoverse N1, V1 and V2 software optimisation guides and LLVM's scheduling models for
 //! pipes and latencies; the AWS Graviton technical guide for caches; AMD's Zen 3 optimisation guide for `x86-64-v3`; Intel's
@@ -116,8 +117,9 @@ pub struct Cache {
     pub ways: u32,
 }
 
-/// A plain description of a processor to compile for. See the [module](self) for the strings it is parsed from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A plain description of a processor to compile for. See the [module](self) for the strings it is parsed from, one of which
+/// [`Display`](fmt::Display) and [`Debug`] print.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     core: &'static str,
     modifiers: Vec<String>,
@@ -139,6 +141,7 @@ pub struct Target {
 
 /// A target string that names no target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TargetError {
     /// The first word is not a known core.
     #[error("unknown target `{word}`: expected one of {}", Target::CORES.join(", "))]
@@ -155,6 +158,16 @@ pub enum TargetError {
         core: &'static str,
         /// What would be accepted.
         expected: &'static str,
+    },
+    /// A modifier is given twice, whatever its sign or value.
+    #[error("`{name}` is given twice for `{core}`, the second time in `{word}`: expected it once")]
+    Repeated {
+        /// What is given twice, such as `bf16` or `l2`.
+        name: String,
+        /// The word that gives it again, with its sign.
+        word: String,
+        /// The core it was applied to.
+        core: &'static str,
     },
     /// Every vector unit was removed.
     #[error("target `{target}` has no vector unit left: at least one of its instruction sets must stay")]
@@ -329,8 +342,7 @@ impl Target {
         } else {
             return Err(unknown());
         }
-        let key = |w: &str| w[1..].split('=').next().map(str::to_owned);
-        self.modifiers.retain(|m| key(m) != key(word));
+        self.modifiers.retain(|m| modified(m) != modified(word));
         let is_default = Self::core(self.core).is_some_and(|d| {
             (word.ends_with("bf16") && d.bf16 == self.bf16)
                 || (word.starts_with("+l1d") && d.l1d == self.l1d)
@@ -342,6 +354,11 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// What a modifier is about: it without its sign and its value.
+fn modified(word: &str) -> &str {
+    word[1..].split('=').next().unwrap_or_default()
 }
 
 /// `32768`, `32k`, `1m`: a cache size between 1 KiB and 1 GiB.
@@ -372,16 +389,28 @@ impl FromStr for Target {
             return Err(TargetError::UnknownCore { word: word.into() });
         };
         let mut target = Self::core(core).expect("every listed core is defined");
-        let mut rest = &text[core.len()..];
+        let (mut rest, mut seen) = (&text[core.len()..], vec![]);
         while !rest.is_empty() {
-            let end = rest[1..].find(['+', '-']).map_or(rest.len(), |i| i + 1);
-            target.apply(&rest[..end])?;
-            rest = &rest[end..];
+            let (word, after) = rest.split_at(rest[1..].find(['+', '-']).map_or(rest.len(), |i| i + 1));
+            let name = modified(word);
+            if seen.contains(&name) {
+                return Err(TargetError::Repeated { name: name.into(), word: word.into(), core });
+            }
+            target.apply(word)?;
+            seen.push(name);
+            rest = after;
         }
         if target.units.is_empty() {
             return Err(TargetError::NoUnit { target: text });
         }
         Ok(target)
+    }
+}
+
+impl fmt::Debug for Target {
+    /// The canonical text: the rest follows from it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -422,10 +451,12 @@ mod tests {
         assert!(t.bf16 && t.sve_bits() == Some(512));
         assert_eq!(t.to_string(), "sve512+bf16");
         assert_eq!("neoverse-v1+bf16".parse::<Target>().unwrap().to_string(), "neoverse-v1");
-        assert_eq!("x86-64-v3+l2=1m-avx2+l2=512k".parse::<Target>().unwrap().to_string(), "x86-64-v3-avx2");
+        assert_eq!("x86-64-v3+l2=512k-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v3-avx2");
+        assert_eq!("x86-64-v3+l2=1m-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v3+l2=1m-avx2");
         let neon = "neoverse-v1".parse::<Target>().unwrap().only(VectorIsa::Neon).unwrap();
         assert_eq!(neon.to_string(), "neoverse-v1-sve");
         assert_eq!(neon.to_string().parse::<Target>().unwrap(), neon);
+        assert_eq!(format!("{:?}", Some(&neon)), "Some(neoverse-v1-sve)");
         let avx2 = "x86-64-v4".parse::<Target>().unwrap().only(VectorIsa::Avx2).unwrap();
         assert_eq!(avx2.to_string(), "x86-64-v4-avx512-fma128");
     }
@@ -438,6 +469,16 @@ mod tests {
         assert!(matches!(e, TargetError::UnknownModifier { .. }));
         assert!(matches!("neoverse-n1-neon".parse::<Target>(), Err(TargetError::NoUnit { .. })));
         assert!("".parse::<Target>().is_err());
+        for (text, name) in [
+            ("x86-64-v3+l2=1m-avx2+l2=512k", "l2"),
+            ("neoverse-v1+bf16-bf16", "bf16"),
+            ("neoverse-v1-sve-sve", "sve"),
+            ("neoverse-v1+l1d=32k+l1d=32k", "l1d"),
+        ] {
+            let e = text.parse::<Target>().unwrap_err();
+            assert!(matches!(&e, TargetError::Repeated { name: n, .. } if n == name), "{text}: {e}");
+            assert!(e.to_string().contains(&format!("`{name}` is given twice")), "{e}");
+        }
         assert!("x86-64-v3+l2=0".parse::<Target>().is_err());
         assert!("x86-64-v3+l2=99999999999999999999k".parse::<Target>().is_err());
     }

@@ -4,7 +4,7 @@
 //! axis. [`Contraction::of`] brings a problem into this form and normalises it, so that schedules meet few cases:
 //!
 //! - The result is contiguous along N. A column-major result, or one with a single column, is the transposed product of the
-//!   transposed operands; only the names of the sides change places.
+//!   transposed operands; only the names of the sides change places. A single row whose elements are apart is a column too.
 //! - Batch dimensions of 1 are gone, neighbours that are one dimension in memory are merged, and those along which the right
 //!   operand is the same are rows of M where memory allows.
 
@@ -167,15 +167,25 @@ impl Contraction {
             self.remove_batch(axis);
         }
         self.merge_batch();
+        if self.m == 1 && self.n > 1 && self.dst.col != 1 {
+            // A row whose elements are apart is a column.
+            self.swap();
+        }
         self.fold_into_rows();
         let transposed = self.dst.col != 1 && self.dst.row == 1 && self.n > 1;
         if transposed || (self.n == 1 && self.m > 1 && self.dst.row == 1) {
             self.swap();
         }
+        self.settle_single_column();
+        self.fold_into_rows();
+    }
+
+    /// Where there is one column, how far another would be says nothing: the next element is as good as any.
+    fn settle_single_column(&mut self) {
         if self.n == 1 {
             self.dst.col = 1;
+            self.post.iter_mut().filter_map(|(_, v)| v.as_mut()).for_each(|v| v.col = v.col.min(1));
         }
-        self.fold_into_rows();
     }
 
     /// Windows that are none become strides, unless they are to be kept, and images that continue each other become rows.
@@ -205,9 +215,7 @@ impl Contraction {
             // Taps of a row of the kernel are then steps of K like channels.
             self.lhs.col = window.axes.last().map_or(1, |a| a.dilation * a.lhs);
         }
-        if self.n == 1 {
-            self.dst.col = 1;
-        }
+        self.settle_single_column();
         self.merge_batch();
     }
 

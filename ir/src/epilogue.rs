@@ -338,6 +338,7 @@ pub struct Epilogue(Vec<PostOp>);
 
 /// A chain that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EpilogueError {
     /// Too long.
     #[error("{0} post-ops: at most {MAX_POST_OPS} can follow one another")]

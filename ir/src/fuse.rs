@@ -18,6 +18,7 @@ pub struct Fused {
 
 /// A function that is not one kernel. Values are named as the optimized function prints them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FuseError {
     /// No kernel applies an operation.
     #[error("no kernel applies `{statement}`; {SUPPORTED}")]

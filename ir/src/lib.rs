@@ -43,6 +43,7 @@ pub mod pass;
 pub mod problem;
 pub mod reference;
 pub mod rewrite;
+pub mod strides;
 pub mod text;
 pub mod window;
 
@@ -53,4 +54,5 @@ pub use func::Func;
 pub use nest::LoopNest;
 pub use problem::{DTypes, MathMode, Op, Operand, Problem, ProblemError, Role};
 pub use reference::{Reference, Sums};
+pub use strides::{Layout, Strides};
 pub use window::Window;

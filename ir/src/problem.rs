@@ -4,23 +4,36 @@
 //! round-trip it:
 //!
 //! ```text
-//! OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
+//! OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [strides=S:S:S] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
 //!
 //! matmul f32 128x768:768x3072 +bias+relu
 //! matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
+//! matmul f32 128x768:768x3072 strides=1024x1::4096x1 +bias
 //! ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
 //! conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
 //! ```
 //!
 //! DTYPES is one type for source, weights and destination, or `src:weights:dst`. Tags give the order of dimensions in memory
-//! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags, `beta=0`, `fpmath=strict`. With
+//! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags and `beta=0`. With
 //! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read. A convolution's source and destination
 //! are `axb`, channels innermost, unless a tag says `abx`; there are no other orders for them, and weights are plain.
+//! Nothing may be said twice.
+//!
+//! Strides are elements from one neighbour to the next along each dimension of source, weights and destination, as benchdnn
+//! has them: a tensor whose strides are left empty is dense, in the order of its tag. Where a tensor has gaps, they are neither
+//! read nor written. Strides of a dense tensor are its tag in the canonical form. Elements of a source may overlap.
+//!
+//! A problem without `fpmath` leaves the arithmetic to the default of the runtime that compiles it, and is compiled as strict
+//! where there is none. One that says `fpmath=strict` is another problem, with a text and a hash of its own: no default
+//! changes it.
 //!
 //! Operands of post-ops are dense tensors of the dimensions their mask names, in the order that `dtag` has them in memory.
 //! Biases are f32, the operands of `add` and `mul` have the type of `dst`.
 
 mod builder;
+mod error;
+mod math;
+mod operand;
 mod text;
 mod validate;
 
@@ -31,52 +44,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dtype::{DType, UnknownDType};
-use crate::epilogue::{Epilogue, EpilogueError, PostOp, UnknownPostOp};
+use crate::dtype::DType;
+use crate::epilogue::{Epilogue, PostOp};
 use crate::layout::Tag;
 use crate::op::{Axes, Convolution, InnerProduct, Matmul};
+use crate::strides::Layout;
 
 pub use builder::Builder;
-
-/// Which arithmetic may stand in for the problem's own: a permission, as oneDNN's fpmath mode is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MathMode {
-    /// f32 is multiplied and accumulated in f32; only the order of additions is free.
-    #[default]
-    Strict,
-    /// f32 operands may be rounded to bf16, to nearest even, before they are multiplied. Sums are f32.
-    Bf16,
-    /// Whatever is fastest on the target.
-    Any,
-}
-
-impl MathMode {
-    /// Every mode with its word.
-    pub const ALL: &'static [(&'static str, MathMode)] =
-        &[("strict", MathMode::Strict), ("bf16", MathMode::Bf16), ("any", MathMode::Any)];
-
-    /// Whether operands may be rounded to bf16.
-    pub fn allows_bf16(self) -> bool {
-        self != MathMode::Strict
-    }
-}
-
-impl fmt::Display for MathMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MathMode::ALL.iter().find(|(_, m)| m == self).map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for MathMode {
-    type Err = String;
-
-    /// In either case.
-    fn from_str(s: &str) -> Result<Self, String> {
-        let word = s.to_ascii_lowercase();
-        let found = MathMode::ALL.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode);
-        found.ok_or_else(|| format!("unknown math mode `{s}`: expected strict, bf16 or any"))
-    }
-}
+pub use error::ProblemError;
+pub use math::MathMode;
+pub use operand::{Operand, Role};
 
 /// The operation and its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,61 +116,11 @@ impl Op {
         per_op!(self, s => s.axes(role))
     }
 
-    /// The order in memory of an operand whose tag is not given.
+    /// The order in memory of an operand whose layout is not given.
     pub fn tag(&self, role: Role) -> Tag {
         let rank = self.shape(role).len();
         let channels_last = matches!(self, Op::Convolution(_)) && role != Role::Rhs;
         channels_last.then(|| Tag::parse("axb", rank)).flatten().unwrap_or(Tag::plain(rank))
-    }
-}
-
-/// A tensor that a kernel is called with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// Left operand, the source.
-    Lhs,
-    /// Right operand, the weights.
-    Rhs,
-    /// The tensor of the n-th post-op that reads one.
-    Post(u8),
-    /// The result.
-    Dst,
-}
-
-/// A kernel argument.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Operand {
-    /// What it is.
-    pub role: Role,
-    /// The name in messages, files and listings: `lhs`, `rhs`, `bias`, `add`, `mul2`, `dst`.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its dimensions, in the operation's order.
-    pub shape: Vec<u64>,
-    /// Their order in memory.
-    pub tag: Tag,
-}
-
-impl Operand {
-    /// Number of elements.
-    pub fn len(&self) -> u64 {
-        self.shape.iter().product()
-    }
-
-    /// Whether it has no element; never true of a problem's operand.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Elements between neighbours along each dimension.
-    pub fn strides(&self) -> Vec<u64> {
-        self.tag.strides(&self.shape)
-    }
-
-    /// The dimensions in the order of memory, outermost first: the shape of the array that holds it.
-    pub fn memory_shape(&self) -> Vec<u64> {
-        self.tag.order().map(|d| self.shape[d]).collect()
     }
 }
 
@@ -250,134 +177,39 @@ impl FromStr for DTypes {
     }
 }
 
-/// An operation on concrete shapes with its epilogue. See the [module](self). A clone shares the definition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An operation on concrete shapes with its epilogue. See the [module](self). A clone shares the definition. Debug prints the
+/// text too.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Problem {
     shared: Arc<Definition>,
-    math: MathMode,
+    fpmath: Option<MathMode>,
 }
 
 /// All of a problem but its math mode.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Definition {
     /// Of the fields below, and compared before them: kernels are looked up by problem at each call.
     hash: u64,
     op: Op,
     dtypes: DTypes,
     /// Of lhs, rhs and dst.
-    tags: [Tag; 3],
+    layouts: [Layout; 3],
     accumulate: bool,
     epilogue: Epilogue,
 }
 
 impl Hash for Problem {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.fingerprint(self.math));
+        state.write_u64(self.fingerprint(self.fpmath));
     }
 }
 
-/// A problem that is malformed. Always the caller's to mend; the message says how.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProblemError {
-    /// Not enough words.
-    #[error(
-        "`{text}` lacks its {missing}: expected `OP DTYPES DESCRIPTOR [ATTRIBUTE...] [+POSTOP...]`, for example `{EXAMPLE}`"
-    )]
-    Incomplete {
-        /// What was given.
-        text: String,
-        /// The first thing missing.
-        missing: &'static str,
-    },
-    /// The first word is not an operation.
-    #[error("unknown operation `{0}`: expected {OPS}")]
-    UnknownOp(String),
-    /// The second word is not an element type.
-    #[error(transparent)]
-    UnknownDType(#[from] UnknownDType),
-    /// Mixed element types.
-    #[error("dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32 or f32:bf16:f32")]
-    MixedDTypes(String),
-    /// The shape cannot be read.
-    #[error("bad descriptor `{word}`: {why}")]
-    Descriptor {
-        /// The whole descriptor.
-        word: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Columns of lhs differ from rows of rhs.
-    #[error("inner dimensions of `{word}` differ: lhs has K={lhs}, rhs has K={rhs}")]
-    Inner {
-        /// K of the left operand.
-        lhs: u64,
-        /// K of the right operand.
-        rhs: u64,
-        /// The descriptor.
-        word: String,
-    },
-    /// A dimension is zero.
-    #[error("{0} is zero: every dimension must be at least 1")]
-    ZeroDim(String),
-    /// A tensor or the work is beyond what addresses can hold.
-    #[error("{what} is too large: a tensor may have at most {MAX_ELEMENTS} elements")]
-    TooLarge {
-        /// Which quantity.
-        what: String,
-    },
-    /// A word after the descriptor is unknown.
-    #[error("unknown word `{word}`: expected {expected}")]
-    UnknownWord {
-        /// The word.
-        word: String,
-        /// What would be accepted.
-        expected: &'static str,
-    },
-    /// A word is no post-op.
-    #[error(transparent)]
-    UnknownPostOp(#[from] UnknownPostOp),
-    /// A tag is no order of the operand's dimensions, or one that no kernel takes.
-    #[error("{name}={tag}: {why}")]
-    Tag {
-        /// `stag`, `wtag` or `dtag`.
-        name: &'static str,
-        /// Its value.
-        tag: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A post-op's mask names a dimension that the result does not have.
-    #[error("`+{op}` names dimension `{dim}`, and the result has {rank} dimensions, `a` to `{last}`")]
-    Mask {
-        /// The post-op.
-        op: String,
-        /// The dimension.
-        dim: char,
-        /// Dimensions of the result.
-        rank: usize,
-        /// The last of them.
-        last: char,
-    },
-    /// A post-op's tensor has dimensions that no kernel broadcasts.
-    #[error("`+{op}`: {why}")]
-    Broadcast {
-        /// The post-op.
-        op: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The post-ops do not form a chain that kernels apply.
-    #[error(transparent)]
-    Epilogue(#[from] EpilogueError),
-}
-
-const EXAMPLE: &str = "matmul f32 128x768:768x3072 +bias+relu";
-
-/// The most elements a tensor may have: byte offsets then fit in 35 bits, far inside every address computation.
+/// The most elements a tensor may have, gaps between them counted: byte offsets then fit in 35 bits, far inside every address computation.
 pub const MAX_ELEMENTS: u64 = 1 << 33;
 
-/// The roles that have a tag, with its name.
-const TAGGED: [(Role, &str); 3] = [(Role::Lhs, "stag"), (Role::Rhs, "wtag"), (Role::Dst, "dtag")];
+/// The roles that have a layout, with the name of their tag and their own.
+const LAID_OUT: [(Role, &str, &str); 3] =
+    [(Role::Lhs, "stag", "lhs"), (Role::Rhs, "wtag", "rhs"), (Role::Dst, "dtag", "dst")];
 
 impl Problem {
     /// A matrix product of `m x k` by `k x n` in f32, without an epilogue.
@@ -405,33 +237,47 @@ impl Problem {
         self.shared.dtypes
     }
 
-    /// The arithmetic asked for.
+    /// The arithmetic that the problem names; `None` if it names none and takes the default of whoever compiles it.
+    pub fn fpmath(&self) -> Option<MathMode> {
+        self.fpmath
+    }
+
+    /// The arithmetic that a kernel of this very problem may use: the one it names, else strict.
     pub fn math(&self) -> MathMode {
-        self.math
+        self.fpmath.unwrap_or_default()
     }
 
-    /// The same problem with other arithmetic allowed.
-    pub fn with_math(&self, math: MathMode) -> Self {
-        Self { shared: self.shared.clone(), math }
-    }
-
-    /// Whether the two are the same but for their math modes.
+    /// What the problem names once a default has been applied to it. Only a problem with f32 source that names no arithmetic
+    /// takes the default. A default of strict stays unnamed, because that is what naming none means to the compiler.
     #[inline]
-    pub fn is_but_for_math(&self, other: &Problem) -> bool {
+    pub fn fpmath_or(&self, default: MathMode) -> Option<MathMode> {
+        let takes_default = self.fpmath.is_none() && self.shared.dtypes.src == DType::F32;
+        if takes_default && default != MathMode::Strict { Some(default) } else { self.fpmath }
+    }
+
+    /// The same problem naming other arithmetic, or none.
+    pub fn with_fpmath(&self, fpmath: Option<MathMode>) -> Self {
+        Self { shared: self.shared.clone(), fpmath }
+    }
+
+    /// Whether the two are the same but for the arithmetic they name.
+    #[inline]
+    pub fn is_but_for_fpmath(&self, other: &Problem) -> bool {
         self.shared == other.shared
     }
 
-    /// A hash of the problem with `math` in place of its own mode: that of `self.with_math(math)`, and as its [`Hash`]. Made
-    /// when the problem is, so it costs nothing. Not the same in every version of Kiln.
+    /// A hash of the problem with `fpmath` in place of what it names: that of `self.with_fpmath(fpmath)`, and as its [`Hash`].
+    /// Made when the problem is, so it costs nothing. Not the same in every version of Kiln.
     #[inline]
-    pub fn fingerprint(&self, math: MathMode) -> u64 {
-        self.shared.hash ^ (math as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    pub fn fingerprint(&self, fpmath: Option<MathMode>) -> u64 {
+        let number = fpmath.map_or(0, |mode| 1 + mode as u64);
+        self.shared.hash ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The order of dimensions in memory of lhs, rhs or dst.
-    pub fn tag(&self, role: Role) -> Tag {
-        let at = TAGGED.iter().position(|(r, _)| *r == role).unwrap_or(2);
-        self.shared.tags[at]
+    /// Where the elements of lhs, rhs or dst are.
+    pub fn layout(&self, role: Role) -> Layout {
+        let at = LAID_OUT.iter().position(|(r, ..)| *r == role).unwrap_or(2);
+        self.shared.layouts[at]
     }
 
     /// Whether the result is added to what `dst` holds.
@@ -517,7 +363,7 @@ impl Problem {
             name: name.into(),
             dtype,
             shape: self.shared.op.shape(role),
-            tag: self.tag(role),
+            layout: self.layout(role),
         };
         let mut all = vec![factor(Role::Lhs, "lhs", src), factor(Role::Rhs, "rhs", weights)];
         let result = self.shared.op.shape(Role::Dst);
@@ -526,7 +372,8 @@ impl Problem {
             let before =
                 all.iter().filter(|o| o.name.trim_end_matches(|c: char| c.is_ascii_digit()) == op.name()).count();
             let name = if before == 0 { op.name().into() } else { format!("{}{}", op.name(), before + 1) };
-            let order: String = self.shared.tags[2]
+            let order: String = self.shared.layouts[2]
+                .tag()
                 .order()
                 .filter_map(|d| dims.iter().position(|h| *h == d))
                 .map(|d| char::from(b'a' + d as u8))
@@ -536,7 +383,7 @@ impl Problem {
                 name,
                 dtype: if op.is_bias() { DType::F32 } else { dst },
                 shape: dims.iter().map(|d| result[*d]).collect(),
-                tag: Tag::parse(&order, dims.len()).unwrap_or(Tag::plain(dims.len())),
+                layout: Layout::dense(Tag::parse(&order, dims.len()).unwrap_or(Tag::plain(dims.len()))),
             });
         }
         all.push(factor(Role::Dst, "dst", dst));
@@ -571,13 +418,29 @@ mod tests {
         for (text, canonical) in [
             ("matmul f32 2x3:3x4", "matmul f32 2x3:3x4"),
             ("  matmul  f32:f32:f32 128x768:768x3072 +bias +relu ", "matmul f32 128x768:768x3072 +bias+relu"),
-            ("matmul f32 2x3:3x4 stag=ab fpmath=strict beta=0 +relu", "matmul f32 2x3:3x4 +relu"),
+            ("matmul f32 2x3:3x4 stag=ab beta=0 +relu", "matmul f32 2x3:3x4 +relu"),
+            ("matmul f32 2x3:3x4 stag=ab fpmath=STRICT beta=0 +relu", "matmul f32 2x3:3x4 fpmath=strict +relu"),
             (
                 "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125",
                 "matmul bf16:bf16:f32 12x8x4:1x4x9 wtag=acb +scale:0.125",
             ),
             ("ip f32 ic3oc4 fpmath=BF16 beta=1 +bias+add:ab", "ip f32 mb2ic3oc4 beta=1 fpmath=bf16 +bias+add:ab"),
             ("matmul f32 12x128x64:12x64x128_n\"QK\"", "matmul f32 12x128x64:12x64x128"),
+            ("matmul f32 2x3:3x4:2x4", "matmul f32 2x3:3x4"),
+            ("matmul f32 2x3:3x4 strides=", "matmul f32 2x3:3x4"),
+            ("matmul f32 2x3:3x4 strides=::", "matmul f32 2x3:3x4"),
+            ("matmul f32 2x3:3x4 strides=3x1:4x1:4x1", "matmul f32 2x3:3x4"),
+            ("matmul f32 2x3:3x4 strides=1x2", "matmul f32 2x3:3x4 stag=ba"),
+            ("matmul f32 2x3:3x4 strides=8x1 beta=1 wtag=ba", "matmul f32 2x3:3x4 wtag=ba strides=8x1:: beta=1"),
+            ("matmul f32 3x2x4:3x4x6 strides=8x4x1:24x6x1:21x7x1", "matmul f32 3x2x4:3x4x6 strides=::21x7x1"),
+            ("matmul f32 1x3:3x4 strides=9x1:1x1:7x2", "matmul f32 1x3:3x4 strides=:1x1:8x2"),
+            ("ip f32 mb2ic3ih2oc4 strides=20x4x2x1:12x4x2x1:9x1", "ip f32 mb2ic3ih2oc4 strides=20x4x2x1::9x1"),
+            ("conv f32 mb2ic3ih5oc4kh3 strides=75x1x15x3:27x9x3x1:36x1x12x4", "conv f32 mb2ic3ih5oc4kh3"),
+            ("conv f32 mb2ic3ih5oc4kh3 strides=75x25x5x1", "conv f32 mb2ic3ih5oc4kh3 stag=abx"),
+            (
+                "conv f32 mb2ic3ih5oc4kh3 strides=500x1x100x8::90x1x30x10",
+                "conv f32 mb2ic3ih5oc4kh3 strides=500x1x100x8::90x1x30x10",
+            ),
             ("ip bf16 mb1_ic512_ih7_oc1000 stag=abx", "ip bf16 mb1ic512ih7oc1000"),
             (
                 "conv f32 mb1_ic64_ih56_oc64_kh3_ph1 stag=axb dtag=acdb +bias+add:abcd+relu",
@@ -599,6 +462,8 @@ mod tests {
         assert!(err("matmul bf16:f32:f32 2x3:3x4").contains("not supported together"));
         assert!(err("matmul f32 2x3").contains("MxK:KxN"));
         assert!(err("matmul f32 2x3x4:3x4").contains("expected as many"));
+        assert!(err("matmul f32 2x3:3x4:2x5").contains("is 2x4"));
+        assert!(err("matmul f32 2x3:3x4:2x4:2x4").contains("`4:2`"));
         assert!(err("matmul f32 1x1x1x1x1x2x3:1x1x1x1x1x3x4").contains("7 dimension"));
         assert!(err("matmul f32 2x-3:3x4").contains("`-3`"));
         assert!(err("matmul f32 2x3:4x4").contains("K=3"));
@@ -620,6 +485,15 @@ mod tests {
         assert!(err("conv f32 ic3ih4oc5kh3 +add:abc").contains("spatial dimensions `cd`"));
         assert!(err("conv f32 ic3ih4oc5kh3 +add:abcde").contains("dimension `e`"));
         assert!(err("conv f32 mb9999999ic9999999ih9999oc5kh3").contains("too large"));
+        assert!(err("matmul f32 f32 2x3:3x4").contains("`dtypes` is given twice"));
+        assert!(err("matmul f32 2x3:3x4 2x3:3x4").contains("`descriptor` is given twice"));
+        assert!(err("matmul f32 matmul 2x3:3x4").contains("`operation` is given twice"));
+        assert!(err("matmul f32 2x3:3x4 beta=1 +relu beta=0").contains("`beta` is given twice"));
+        assert!(err("matmul f32 2x3:3x4 stag=ab stag=ba").contains("`stag` is given twice"));
+        assert!(err("ip f32 ic3oc4ic3").contains("`ic` is given twice"));
+        assert!(err("conv f32 ic3ih4oc5kh3_kh3").contains("`kh` is given twice"));
+        assert!(err("matmul f32 2x3:3x4 +scale:2:2").contains("`+scale:2:2`"));
+        assert!(err("matmul f32 2x3:3x4 +add:aab").contains("`+add:aab`"));
     }
 
     #[test]
@@ -639,20 +513,48 @@ mod tests {
         assert_eq!(all, expected.map(|(n, d, s, t)| (n.to_owned(), d, s, t)));
     }
 
+    #[test]
+    fn naming_no_arithmetic_is_not_naming_strict() {
+        let parse = |text: &str| text.parse::<Problem>().unwrap();
+        let (unsaid, strict) = (parse("matmul f32 2x3:3x4 +relu"), parse("matmul f32 2x3:3x4 fpmath=strict +relu"));
+        assert_ne!(unsaid, strict);
+        assert_ne!(unsaid.fingerprint(unsaid.fpmath()), strict.fingerprint(strict.fpmath()));
+        assert_eq!((unsaid.math(), strict.math()), (MathMode::Strict, MathMode::Strict));
+        assert_eq!((unsaid.fpmath(), strict.fpmath()), (None, Some(MathMode::Strict)));
+        assert_eq!(unsaid.fpmath_or(MathMode::Bf16), Some(MathMode::Bf16));
+        assert_eq!(unsaid.fpmath_or(MathMode::Strict), None);
+        assert_eq!(strict.fpmath_or(MathMode::Bf16), Some(MathMode::Strict));
+        assert_eq!(parse("matmul bf16 2x3:3x4").fpmath_or(MathMode::Any), None, "nothing is rounded");
+        assert_eq!(parse("matmul f32:bf16:f32 2x3:3x4").fpmath_or(MathMode::Any), Some(MathMode::Any));
+        assert_eq!(Problem::matmul(2, 3, 4).relu().math(MathMode::Strict).build().unwrap(), strict);
+        assert_eq!(Problem::matmul(2, 3, 4).relu().build().unwrap(), unsaid);
+    }
+
     pub(crate) fn problems() -> impl Strategy<Value = Problem> {
         let word = |words: &'static [&'static str]| prop::sample::select(words);
         (
             (1u64..500, 1u64..500, 1u64..500, 1u64..20),
             word(&["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"]),
-            word(&["", " stag=ba", " wtag=ba", " dtag=ba", " stag=ba wtag=ba beta=1"]),
-            word(&["", " fpmath=bf16", " fpmath=any"]),
+            word(&[
+                "",
+                " stag=ba",
+                " wtag=ba",
+                " dtag=ba",
+                " stag=ba wtag=ba beta=1",
+                " strides=LHSx1::",
+                " wtag=ba strides=::DSTx1",
+            ]),
+            word(&["", " fpmath=strict", " fpmath=bf16", " fpmath=any"]),
             word(&["", " +bias", " +bias+relu", " +mul:ab+bias:row+gelu_erf", " +scale:0.5+clamp:-1:2+add:b"]),
             any::<bool>(),
         )
             .prop_map(|((m, k, n, b), dtypes, tags, math, post, batched)| {
+                let pitches = |tags: &str, lhs: String, dst: String| tags.replace("LHS", &lhs).replace("DST", &dst);
                 let text = if batched {
+                    let tags = pitches(tags, format!("{}x{}", 999 * m, k + 2), format!("{}x{}", 999 * m, n + 3));
                     format!("matmul {dtypes} {b}x{m}x{k}:1x{k}x{n}{}{math}{post}", tags.replace("ba", "acb"))
                 } else {
+                    let tags = pitches(tags, (k + 2).to_string(), (n + 3).to_string());
                     format!("matmul {dtypes} {m}x{k}:{k}x{n}{tags}{math}{post}")
                 };
                 text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -665,6 +567,43 @@ mod tests {
             prop_assert_eq!(&p.to_string().parse::<Problem>().unwrap(), &p);
             let json = serde_json::to_string(&p).unwrap();
             prop_assert_eq!(serde_json::from_str::<Problem>(&json).unwrap(), p);
+        }
+
+        /// Whatever is said once is refused when said again, at any place behind the descriptor, in the same words or others.
+        #[test]
+        fn whatever_is_said_twice_is_refused(p in problems(), at in any::<prop::sample::Index>(), other in any::<bool>()) {
+            // Everything that a text can say, defaults too.
+            let mut said = p.to_string();
+            for (key, default) in [("beta", "0"), ("fpmath", "strict"), ("strides", "::")] {
+                if !said.contains(key) {
+                    said += &format!(" {key}={default}");
+                }
+            }
+            for (role, name, _) in LAID_OUT {
+                let has_strides = p.layout(role).gaps().is_some();
+                if !said.contains(name) && !has_strides {
+                    said += &format!(" {name}=abx");
+                }
+            }
+            prop_assert!(said.parse::<Problem>().is_ok(), "{said}");
+            let words: Vec<&str> = said.split(' ').collect();
+            for (place, word) in words.iter().enumerate().filter(|(_, word)| !word.starts_with('+')) {
+                let (name, again) = match (place, word.split_once('=')) {
+                    (0, _) => ("operation", (*word).to_owned()),
+                    (1, _) => ("dtypes", if other { "f32".into() } else { (*word).to_owned() }),
+                    (2, _) => ("descriptor", (*word).to_owned()),
+                    (_, Some((key, _))) if other => (key, format!("{key}=anything")),
+                    (_, Some((key, _))) => (key, (*word).to_owned()),
+                    (_, None) => unreachable!("an attribute has a value"),
+                };
+                // Not before what it repeats.
+                let first = if place < 3 { 3 } else { place + 1 };
+                let mut twice = words.clone();
+                twice.insert(first + at.index(words.len() - first + 1), &again);
+                let e = twice.join(" ").parse::<Problem>().unwrap_err();
+                prop_assert!(matches!(&e, ProblemError::Repeated { name: n, .. } if n == name), "{twice:?}: {e}");
+                prop_assert!(e.to_string().contains(name), "{e}");
+            }
         }
     }
 }

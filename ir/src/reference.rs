@@ -11,9 +11,10 @@ mod convolution;
 use crate::dtype::DType;
 use crate::epilogue::PostOp;
 use crate::op::Convolution;
-use crate::problem::{DTypes, Op, Problem, Role};
+use crate::problem::{DTypes, Op, Operand, Problem, Role};
 
-/// A result in the order of `dst` in memory.
+/// A result in the order of `dst` in memory. Where `dst` has gaps, the value is what it holds there before, NaN if that is not
+/// given, and the bound is 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
     /// The value of each element; rounded to the type of `dst` where the bound is 0.
@@ -39,7 +40,8 @@ const POST_OP: f64 = 16.0 * U;
 const BF16: f64 = 1.0 / 256.0;
 
 impl Problem {
-    /// The result for operands in argument order, each as f32 in its order in memory; the last is what `dst` holds before.
+    /// The result for operands in argument order, each as f32 in its order in memory, gaps included; the last is what `dst` holds
+    /// before, and may be empty if the problem does not add to it.
     ///
     /// # Panics
     /// If there are other than [`operands`](Self::operands), or a slice is shorter.
@@ -57,8 +59,7 @@ impl Problem {
         let [m, n, k] = self.extents().map(|e| e as usize);
         let dst = operands.last().expect("a problem has operands");
         let old = values[operands.len() - 1];
-        let mut value = vec![0.0f64; dst.len() as usize];
-        let mut bound = value.clone();
+        let (mut value, mut bound) = untouched(dst, old);
         let batch: Vec<u64> = self.batch();
         let place = |role: Role| {
             let operand = operands.iter().find(|o| o.role == role).expect("every problem has it");
@@ -115,9 +116,10 @@ impl Problem {
     fn sums_of_taps(&self, shape: &Convolution, values: &[&[f32]], sums: Sums) -> (Vec<f64>, Vec<f64>) {
         let [.., k] = self.extents().map(|e| e as usize);
         let gamma = self.gamma(k);
-        let len = shape.shape(Role::Dst).iter().product::<u64>() as usize;
-        let (mut value, mut bound) = (vec![0.0f64; len], vec![0.0f64; len]);
-        let old = values.last().filter(|_| self.accumulates());
+        let operands = self.operands();
+        let old = values[operands.len() - 1];
+        let (mut value, mut bound) = untouched(&operands[operands.len() - 1], old);
+        let old = Some(old).filter(|_| self.accumulates());
         convolution::sums(self, shape, values, |at, sum, size| {
             let old = old.map_or(0.0, |old| f64::from(old[at]));
             value[at] = sum + old;
@@ -185,6 +187,14 @@ impl Problem {
         }
         Reference { value, bound }
     }
+}
+
+/// The values and bounds of a result before anything is written to it.
+fn untouched(dst: &Operand, old: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let span = dst.span() as usize;
+    let mut value: Vec<f64> = old.iter().take(span).map(|v| f64::from(*v)).collect();
+    value.resize(span, f64::NAN);
+    (value, vec![0.0; span])
 }
 
 /// A post-op on a value that is known up to `error`.

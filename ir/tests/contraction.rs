@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{indices, integers, meaning, operand, operands, problems};
+use common::{indices, integers, meaning, operand, operands, problems, strided};
 use kiln_ir::contraction::View;
-use kiln_ir::{Contraction, DType, PostOp, Problem, Role, Sums, op};
+use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError, Role, Sums, op};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -89,8 +89,8 @@ fn batches_become_rows_or_one_another() {
 }
 
 /// The result of a contraction by its views, for a chain of post-ops without an effect on which element is which.
-fn by_views(c: &Contraction, values: &[Vec<f32>], dst_len: usize) -> Vec<f32> {
-    let mut out = vec![f32::NAN; dst_len];
+fn by_views(c: &Contraction, values: &[Vec<f32>]) -> Vec<f32> {
+    let mut out = values[c.dst.argument].clone();
     for batch in indices(&c.batch) {
         let at = |v: &View, row: u64, col: u64| {
             let outer: u64 = batch.iter().zip(&v.batch).map(|(i, s)| i * s).sum();
@@ -114,7 +114,7 @@ fn by_views(c: &Contraction, values: &[Vec<f32>], dst_len: usize) -> Vec<f32> {
 /// Numbers in [-1, 1) of which sums round.
 fn fractions(o: &kiln_ir::Operand, salt: u64) -> Vec<f32> {
     let mut x = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..o.len())
+    (0..o.span())
         .map(|_| {
             x ^= x << 13;
             x ^= x >> 7;
@@ -132,17 +132,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
-    fn a_contraction_means_its_problem(p in problems()) {
+    fn a_contraction_means_its_problem(p in strided(problems())) {
         let c = Contraction::of(&p);
         let values = operands(&p);
-        prop_assert_eq!(by_views(&c, &values, values.last().unwrap().len()), meaning(&p, &values));
+        prop_assert_eq!(by_views(&c, &values), meaning(&p, &values));
         prop_assert_eq!(c.dst.col, 1);
         prop_assert!(c.batch.iter().all(|b| *b > 1));
         prop_assert_eq!(c.macs(), p.macs());
     }
 
     #[test]
-    fn small_integers_have_an_exact_reference(p in problems()) {
+    fn small_integers_have_an_exact_reference(p in strided(problems())) {
         let values = operands(&p);
         let reference = p.reference(&slices(&values), Sums::Exact);
         prop_assert!(reference.bound.iter().all(|b| *b == 0.0));
@@ -151,10 +151,10 @@ proptest! {
     }
 
     #[test]
-    fn bounds_cover_sums_in_single_precision(p in problems(), salt: u64) {
+    fn bounds_cover_sums_in_single_precision(p in strided(problems()), salt: u64) {
         let values: Vec<Vec<f32>> = p.operands().iter().zip(salt >> 8..).map(|(o, s)| fractions(o, s)).collect();
         let reference = p.reference(&slices(&values), Sums::Rounded);
-        let got = by_views(&Contraction::of(&p), &values, reference.value.len());
+        let got = by_views(&Contraction::of(&p), &values);
         for (i, (got, (value, bound))) in got.iter().zip(reference.value.iter().zip(&reference.bound)).enumerate() {
             prop_assert!((f64::from(*got) - value).abs() <= *bound, "{p}: element {i}: {got}, expected {value} +- {bound}");
         }
@@ -177,7 +177,7 @@ fn bounds_cover_long_sums_and_functions() {
         let p: Problem = text.parse().unwrap();
         let values: Vec<Vec<f32>> = p.operands().iter().zip(1..).map(|(o, s)| fractions(o, s)).collect();
         let reference = p.reference(&slices(&values), Sums::Rounded);
-        let got = by_views(&Contraction::of(&p), &values, reference.value.len());
+        let got = by_views(&Contraction::of(&p), &values);
         for (got, (value, bound)) in got.iter().zip(reference.value.iter().zip(&reference.bound)) {
             assert!((f64::from(*got) - value).abs() <= *bound, "{text}: {got}, expected {value} +- {bound}");
         }
@@ -191,13 +191,66 @@ fn factors_rounded_to_bf16_are_within_the_bound_of_their_mode() {
     let values: Vec<Vec<f32>> = wide.operands().iter().zip(1..).map(|(o, s)| fractions(o, s)).collect();
     let mut rounded = values.clone();
     rounded[..2].iter_mut().flatten().for_each(|v| *v = DType::Bf16.round(*v));
-    let got = by_views(&Contraction::of(&wide), &rounded, 12);
+    let got = by_views(&Contraction::of(&wide), &rounded);
     let outside = |p: &Problem| {
         let r = p.reference(&slices(&values), Sums::Rounded);
         (0..12).filter(|i| (f64::from(got[*i]) - r.value[*i]).abs() > r.bound[*i]).count()
     };
     assert_eq!(outside(&wide), 0);
     assert_ne!(outside(&strict), 0);
+}
+
+#[test]
+fn strides_become_views() {
+    let c = of("matmul f32 4x3:3x5 strides=8x1:1x9:7x1 +add:ab");
+    assert_eq!(extents(&c), (vec![], [4, 5, 3]));
+    assert_eq!([&c.lhs, &c.rhs, &c.dst].map(shown).map(|(_, _, s)| s), [[8, 1], [1, 9], [7, 1]]);
+    assert_eq!(shown(c.post[0].1.as_ref().unwrap()), (2, vec![], [5, 1]));
+    // Batches merge where their gaps allow.
+    let c = of("matmul f32 2x3x4x6:2x3x6x5 strides=300x100x6x1::");
+    assert_eq!((extents(&c), c.lhs.batch), ((vec![6], [4, 5, 6]), vec![100]));
+    let c = of("matmul f32 2x3x4x6:2x3x6x5 strides=400x100x6x1::");
+    assert_eq!((extents(&c), c.lhs.batch), ((vec![2, 3], [4, 5, 6]), vec![400, 100]));
+    // A batch of equal pitch becomes rows.
+    let c = of("matmul f32 2x4x3:1x3x5 strides=32x8x1::28x7x1");
+    assert_eq!(
+        (extents(&c), shown(&c.lhs), shown(&c.dst)),
+        ((vec![], [8, 5, 3]), (0, vec![], [8, 1]), (2, vec![], [7, 1]))
+    );
+    let c = of("matmul f32 2x4x3:1x3x5 strides=33x8x1::28x7x1");
+    assert_eq!(extents(&c), (vec![2], [4, 5, 3]));
+    // A row with gaps is a column.
+    let c = of("matmul f32 1x3:3x5 strides=::9x2");
+    assert!(c.swapped);
+    assert_eq!((extents(&c), shown(&c.dst)), ((vec![], [5, 1, 3]), (2, vec![], [2, 1])));
+    let c = of("matmul f32 6x1x3:6x3x5 strides=::99x1x7 +add:abc");
+    assert_eq!((extents(&c), shown(&c.dst)), ((vec![6], [5, 1, 3]), (3, vec![99], [7, 1])));
+}
+
+#[test]
+fn strides_that_no_kernel_takes_are_refused() {
+    for (text, name, why) in [
+        ("matmul f32 4x3:3x5 strides=8x1x1", "lhs", "expected 2, one for each dimension of 4x3"),
+        ("matmul f32 4x3:3x5 strides=::4x1", "dst", "overlap"),
+        ("matmul f32 4x3:3x5 strides=::5x5", "dst", "overlap"),
+        ("matmul f32 2x3:3x3 strides=::3x2", "dst", "mixed up"),
+        ("matmul f32 4x3:3x5 strides=::20x2", "dst", "a stride of 1 along either"),
+        ("matmul f32 4x3:3x5 strides=0x1", "lhs", "dimension `a` is 0"),
+        ("matmul f32 4x3:3x5 strides=:-5x1", "rhs", "negative"),
+        ("matmul f32 4x3:3x5 strides=8589934592x1", "lhs", "2^33"),
+        ("matmul f32 4x3:3x5 strides=8x1:5x1:5x1:5x1", "operands", "lhs, rhs and dst"),
+        ("matmul f32 4x3:3x5 stag=ab strides=8x1", "lhs", "`stag`"),
+        ("matmul f32 4x3:3x5 strides=::8x1 dtag=ab", "dst", "`dtag`"),
+        ("ip f32 mb2ic3ih2oc4 strides=40x10x2x1", "lhs", "summed over"),
+        ("ip f32 mb2ic3ih2oc4 strides=:40x10x2x1", "rhs", "summed over"),
+        ("conv f32 mb2ic3ih5oc4kh3 strides=:40x10x2x1", "rhs", "dense"),
+        ("conv f32 mb2ic3ih5oc4kh3 strides=::99x1x20x4", "dst", "evenly apart"),
+        ("conv f32 mb2ic3ih5oc4kh3 strides=::999x2x30x10", "dst", "a stride of 1 along either"),
+    ] {
+        let e = text.parse::<Problem>().unwrap_err();
+        assert!(matches!(&e, ProblemError::Strides { name: n, .. } if *n == name), "{text}: {e:?}");
+        assert!(e.to_string().contains(why), "{text}: {e}");
+    }
 }
 
 #[test]
@@ -219,7 +272,7 @@ proptest! {
 
     #[test]
     fn edited_problems_that_are_parsed_have_a_nest(
-        p in problems(),
+        p in strided(problems()),
         edits in prop::collection::vec((any::<Index>(), 0..3usize, "[0-9x:+a-z=_ -]{0,3}|65536|99999999999"), 1..3),
     ) {
         let before = p.to_string();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{convolutions, meaning, operands};
+use common::{convolutions, meaning, operands, strided};
 use kiln_ir::{Contraction, LoopNest, Problem, Sums};
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
 
     #[test]
-    fn the_reference_is_the_definition(p in convolutions()) {
+    fn the_reference_is_the_definition(p in strided(convolutions())) {
         let values = operands(&p);
         let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
         let reference = p.reference(&slices, Sums::Exact);
@@ -24,7 +24,7 @@ proptest! {
     }
 
     #[test]
-    fn every_nest_means_its_problem(p in convolutions()) {
+    fn every_nest_means_its_problem(p in strided(convolutions())) {
         for c in Contraction::ways(&p) {
             let nest = kiln_ir::contraction::build(&p.to_string(), &c);
             prop_assert_eq!(nest.verify(), Ok(()));
@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn problems_round_trip(p in convolutions()) {
+    fn problems_round_trip(p in strided(convolutions())) {
         prop_assert_eq!(&p.to_string().parse::<Problem>().unwrap(), &p);
         prop_assert!(Contraction::of(&p).macs() <= p.macs());
     }

@@ -1,8 +1,7 @@
 //! Whole networks on Kiln's kernels.
 //!
 //! ```no_run
-//! use kiln_model::{Bindings, Model, Tensor};
-//! use kiln_runtime::Runtime;
+//! use kiln_model::{Bindings, Model, Runtime, Tensor};
 //!
 //! let runtime = Runtime::builder().build()?;
 //! let network = Model::from_onnx("net.onnx")?.bind(&Bindings::new().dim("batch", 1))?.compile(&runtime)?;
@@ -24,9 +23,14 @@ pub mod ops;
 mod plan;
 pub mod report;
 
+pub use arch::ArchError;
 pub use error::ModelError;
 pub use flexible::{Flexible, FlexibleError, FlexibleStats};
-pub use kiln_ir::func::{ElementType, Tensor, TensorType};
+pub use kiln_ir as ir;
+pub use kiln_ir::func::{ElementType, Func, FuncError, FuncErrorKind, OpError, Tensor, TensorType};
+pub use kiln_onnx as onnx;
 pub use kiln_onnx::{Bindings, ImportError, OnnxError};
+pub use kiln_runtime as runtime;
+pub use kiln_runtime::{CompileError, Runtime, RuntimeError};
 pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
 pub use plan::{Code, PlanError, PlanFault, Progress};

@@ -135,3 +135,29 @@ fn a_layer_of_bert() {
     ];
     check(&text.concat());
 }
+
+/// A layer that names its arithmetic has it, whatever the default of the runtime; the others have that.
+#[test]
+fn a_layer_that_says_strict_is_strict() {
+    let text = "func @f(%x: f32[64x256], %w: f32[256x256], %v: f32[256x192]) -> f32[64x192] {
+        %a = kernel %x, %w {problem=\"ip f32 mb64ic256oc256 fpmath=strict +relu\"}
+        %y = matmul %a, %v
+        return %y
+    }";
+    let func = with_weights(text);
+    let inputs: Vec<Tensor> = func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64, 1.0)).collect();
+    for (mode, other) in [(MathMode::Strict, ""), (MathMode::Bf16, " fpmath=bf16"), (MathMode::Any, " fpmath=any")] {
+        let runtime = Runtime::builder().threads(1).fpmath(mode).build().unwrap();
+        let network = Bound::from_func(func.clone()).compile(&runtime).unwrap();
+        let problems: Vec<String> = network.kernels().iter().map(|k| k.problem().to_string()).collect();
+        let expected =
+            ["ip f32 mb64ic256oc256 fpmath=strict +relu".into(), format!("matmul f32 64x256:256x192{other}")];
+        assert_eq!(problems, expected);
+        let results = network.run(&inputs).unwrap()[0].to_f64();
+        let arguments: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
+        let exact = func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap().remove(0);
+        let largest = exact.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+        let bound = if mode == MathMode::Strict { 2e-6 } else { 0.02 };
+        assert!(results.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= bound * largest), "{mode}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Tensors in `.npy` files.
 //!
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
-//! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array has the
-//! operand's dimensions in the order of its tag, as they are in memory. NumPy has no bf16, so such operands are read from f32
+//! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array is the operand
+//! as it lies in memory, without the gaps of its strides: dimensions in the order of its tag. NumPy has no bf16, so such operands are read from f32
 //! and rounded, or from their raw bits, and written as f32.
 
 #![forbid(unsafe_code)]
@@ -44,6 +44,7 @@ pub struct NpyError {
 
 /// The kinds of errors of a file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NpyErrorKind {
     /// It cannot be read.
     #[error(transparent)]
@@ -182,7 +183,7 @@ fn elements<const N: usize>(
     mut put: impl FnMut(usize, [u8; N]),
 ) -> Result<(), NpyErrorKind> {
     let expected = operand.len() * N as u64;
-    let (mut chunk, mut got) = ([0; 16 << 10], 0);
+    let (mut chunk, mut got, mut places) = ([0; 16 << 10], 0, operand.places());
     while got < expected {
         let left = usize::try_from(expected - got).unwrap_or(usize::MAX);
         let bytes = &mut chunk[..left.min(16 << 10)];
@@ -191,8 +192,7 @@ fn elements<const N: usize>(
             return Err(NpyErrorKind::Truncated { got: got + n as u64, expected, operand: operand.name.clone() });
         }
         let (words, _) = bytes.as_chunks();
-        let first = got as usize / N;
-        words.iter().enumerate().for_each(|(i, w)| put(first + i, *w));
+        words.iter().zip(&mut places).for_each(|(word, place)| put(place as usize, *word));
         got += n as u64;
     }
     match read_up_to(r, &mut chunk[..1])? {
@@ -271,10 +271,14 @@ impl Header {
     }
 }
 
-/// Writes `values` as `operand`, in f32.
+/// Writes the operand that `values` hold in memory order, gaps included, in f32. Fails if they are fewer.
 pub fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
+    if (values.len() as u64) < operand.span() {
+        let why = format!("{} values for {}, which spans {}", values.len(), operand.name, operand.span());
+        return Err(io::Error::new(ErrorKind::InvalidInput, why));
+    }
     write_header(out, DESCR, &Shape::of(operand))?;
-    values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+    operand.places().try_for_each(|place| out.write_all(&values[place as usize].to_le_bytes()))
 }
 
 /// Writes the header.

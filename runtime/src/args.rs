@@ -10,8 +10,9 @@ use kiln_ir::{DType, Problem, Role};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// A tensor that a call reads, dense, in the memory order its operand has in the problem. Made [from](From) slices, arrays and
-/// vectors of `f32` and [`bf16`], and from [`PackedWeights`].
+/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and
+/// vectors of `f32` and [`bf16`], and from [`PackedWeights`]. The slice of a dense operand has as many elements as the operand;
+/// that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
@@ -86,14 +87,49 @@ impl Input<'_> {
     }
 }
 
+/// A tensor by its address, where no slice may span it: between elements that are apart may be what others write.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw {
+    /// Its first element.
+    pub first: *mut u8,
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Elements from the first to one past the last, gaps included.
+    pub span: usize,
+}
+
+/// The weights of a call by address.
+#[derive(Clone, Copy, Debug)]
+pub enum RawWeights<'a> {
+    /// Where they are.
+    InPlace(Raw),
+    /// In a kernel's own order.
+    Packed(&'a PackedWeights),
+}
+
 /// The tensors of one call. Borrowing rules out aliasing of `dst`; element types, lengths and number are checked by the call.
 #[derive(Debug)]
 pub struct Args<'a> {
-    lhs: Input<'a>,
-    rhs: Input<'a>,
+    lhs: Tensor<Input<'a>>,
+    rhs: Tensor<Input<'a>>,
     post: Inline<Post<'a>, INLINE>,
-    dst: Output<'a>,
+    dst: Tensor<Output<'a>>,
+    /// The problem whose strides the raw tensors were found to have; `None` if someone answers for that.
+    viewed: Option<Problem>,
 }
+
+/// An operand of a call.
+#[derive(Clone, Copy, Debug)]
+enum Tensor<T> {
+    Whole(T),
+    Raw(Raw),
+}
+
+// SAFETY: a raw tensor is one that was borrowed for as long as the arguments, or whose owner answers for it as if it were
+// (`Args::from_raw`): what slices may do on other threads, they may.
+unsafe impl<T: Send> Send for Tensor<T> {}
+// SAFETY: as above; nothing is read or written through a shared reference to it.
+unsafe impl<T: Sync> Sync for Tensor<T> {}
 
 /// The tensor of a post-op, and whether it was said to be a bias.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +142,33 @@ impl<'a> Args<'a> {
     /// The operands every problem has. Weights may be [packed](PackedWeights), where the kernel
     /// [wants that](crate::Kernel::weights_layout). `dst` is overwritten, or added to where the problem has `beta=1`.
     pub fn new(lhs: impl Into<Input<'a>>, rhs: impl Into<Input<'a>>, dst: impl Into<Output<'a>>) -> Self {
+        Self::of(Tensor::Whole(lhs.into()), Tensor::Whole(rhs.into()), Tensor::Whole(dst.into()))
+    }
+
+    /// The operands every problem has, by address.
+    ///
+    /// # Safety
+    /// During `'a`, where these are arguments of a kernel, the elements that the operand has in the kernel's problem can be
+    /// read, or written in `dst`'s case, at these addresses, which are aligned for them. Nobody else writes them, or uses those
+    /// of `dst`, and `dst` has no element of an input. Of gaps between elements nothing is asked. The call checks types, and
+    /// that each span is as long as the operand's.
+    pub unsafe fn from_raw(lhs: Raw, rhs: RawWeights<'a>, dst: Raw) -> Self {
+        let rhs = match rhs {
+            RawWeights::InPlace(raw) => Tensor::Raw(raw),
+            RawWeights::Packed(packed) => Tensor::Whole(Input::Packed(packed)),
+        };
+        Self::of(Tensor::Raw(lhs), rhs, Tensor::Raw(dst))
+    }
+
+    fn of(lhs: Tensor<Input<'a>>, rhs: Tensor<Input<'a>>, dst: Tensor<Output<'a>>) -> Self {
         let nothing = Post { tensor: Input::F32(&[]), is_bias: false };
-        Self { lhs: lhs.into(), rhs: rhs.into(), post: Inline::new(nothing), dst: dst.into() }
+        Self { lhs, rhs, post: Inline::new(nothing), dst, viewed: None }
+    }
+
+    /// The same for kernels of `problem` alone, whose strides the raw tensors have.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn viewed_as(self, problem: &Problem) -> Self {
+        Self { viewed: Some(problem.clone()), ..self }
     }
 
     /// The tensor of the next post-op that reads one, which must be a bias.
@@ -131,17 +192,20 @@ impl<'a> Args<'a> {
     /// Pointers in the order of the kernel's entry, if every tensor is what the kernel expects and none is missing or too many.
     #[inline]
     pub(crate) fn pointers(mut self, expected: &Signature) -> Result<Pointers<'a>, RuntimeError> {
+        if let Some(viewed) = self.viewed.as_ref().filter(|viewed| !viewed.is_but_for_fpmath(&expected.problem)) {
+            return Err(expected.other_problem(viewed));
+        }
         let mut pointers = Inline::new(std::ptr::null_mut());
         let mut post = self.post.as_slice().iter();
         for slot in &expected.slots {
             let input = match slot.role {
                 Role::Lhs => self.lhs,
                 Role::Rhs => match (self.rhs, &expected.packed) {
-                    (Input::Packed(weights), Some(packed)) => {
+                    (Tensor::Whole(Input::Packed(weights)), Some(packed)) => {
                         pointers.push(packed.region(weights, 0)?);
                         continue;
                     }
-                    (Input::Packed(_), None) => {
+                    (Tensor::Whole(Input::Packed(_)), None) => {
                         return Err(slot.mismatch("packed weights: this kernel reads them in place".into()));
                     }
                     (_, Some(packed)) => {
@@ -156,20 +220,25 @@ impl<'a> Args<'a> {
                     Some(Post { is_bias: true, .. }) if !slot.is_bias => {
                         return Err(slot.mismatch("a bias; `Args::operand` passes other tensors".into()));
                     }
-                    Some(p) => p.tensor,
+                    Some(p) => Tensor::Whole(p.tensor),
                     None => return Err(slot.mismatch("none".into())),
                 },
                 Role::Dst => {
                     let (pointer, dtype, len) = match &mut self.dst {
-                        Output::F32(v) => (v.as_mut_ptr().cast(), DType::F32, v.len()),
-                        Output::Bf16(v) => (v.as_mut_ptr().cast(), DType::Bf16, v.len()),
+                        Tensor::Whole(Output::F32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len()),
+                        Tensor::Whole(Output::Bf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len()),
+                        Tensor::Raw(raw) => (raw.first, raw.dtype, raw.span),
                     };
                     slot.check(dtype, len)?;
                     pointers.push(pointer);
                     continue;
                 }
             };
-            let Some((pointer, dtype, len)) = input.plain() else {
+            let plain = match input {
+                Tensor::Whole(input) => input.plain(),
+                Tensor::Raw(raw) => Some((raw.first, raw.dtype, raw.span)),
+            };
+            let Some((pointer, dtype, len)) = plain else {
                 return Err(slot.mismatch("packed weights".into()));
             };
             slot.check(dtype, len)?;
@@ -178,7 +247,7 @@ impl<'a> Args<'a> {
         if let Some(more) = post.next() {
             return Err(surplus(more.is_bias, expected));
         }
-        if let (Some(packed), Input::Packed(weights)) = (&expected.packed, self.rhs) {
+        if let (Some(packed), Tensor::Whole(Input::Packed(weights))) = (&expected.packed, self.rhs) {
             for region in &packed.further {
                 pointers.push(packed.region(weights, *region)?);
             }
@@ -189,6 +258,7 @@ impl<'a> Args<'a> {
 
 /// What a kernel expects of its arguments.
 pub(crate) struct Signature {
+    problem: Problem,
     slots: Box<[Slot]>,
     packed: Option<Packed>,
 }
@@ -197,7 +267,10 @@ struct Slot {
     role: Role,
     name: Box<str>,
     dtype: DType,
-    elements: u64,
+    /// Elements from the first to one past the last.
+    span: u64,
+    /// Without gaps: memory of another length is another tensor.
+    is_dense: bool,
     is_bias: bool,
 }
 
@@ -220,7 +293,8 @@ impl Signature {
                 role: o.role,
                 name: o.name.as_str().into(),
                 dtype: o.dtype,
-                elements: o.len(),
+                span: o.span(),
+                is_dense: o.is_dense(),
                 is_bias: matches!(o.role, Role::Post(n) if posts.get(usize::from(n)).is_some_and(|p| p.is_bias())),
             })
             .collect();
@@ -228,7 +302,13 @@ impl Signature {
             let (offsets, _) = layout.region_offsets();
             Packed { layout: Arc::new(layout.clone()), offsets, further: layout.further_arguments() }
         });
-        Self { slots, packed }
+        Self { problem: problem.clone(), slots, packed }
+    }
+
+    #[cold]
+    fn other_problem(&self, viewed: &Problem) -> RuntimeError {
+        let expected = format!("views with the strides of `{}`", self.problem);
+        RuntimeError::Argument { name: "lhs".into(), expected, got: format!("views that are those of `{viewed}`") }
     }
 
     pub(crate) fn layout(&self) -> Option<&Arc<PackedLayout>> {
@@ -248,7 +328,8 @@ impl Signature {
 impl Slot {
     #[inline]
     fn check(&self, dtype: DType, len: usize) -> Result<(), RuntimeError> {
-        if dtype == self.dtype && len as u64 == self.elements {
+        let is_long_enough = if self.is_dense { len as u64 == self.span } else { len as u64 >= self.span };
+        if dtype == self.dtype && is_long_enough {
             return Ok(());
         }
         Err(self.mismatch(format!("{len} of {dtype}")))
@@ -256,7 +337,8 @@ impl Slot {
 
     #[cold]
     fn mismatch(&self, got: String) -> RuntimeError {
-        let expected = format!("{} elements of {}", self.elements, self.dtype);
+        let least = if self.is_dense { "" } else { "at least " };
+        let expected = format!("{least}{} elements of {}", self.span, self.dtype);
         RuntimeError::Argument { name: self.name.to_string(), expected, got }
     }
 }

@@ -120,10 +120,9 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The arithmetic of problems with f32 source that do not ask for one: a default, so a problem's own `fpmath` wins. A
-    /// problem that says `fpmath=strict` is one that does not ask. From the environment: `KILN_FPMATH_MODE`,
-    /// `ONEDNN_DEFAULT_FPMATH_MODE` or `DNNL_DEFAULT_FPMATH_MODE`; else strict. Accepted, without effect, on a target that
-    /// has no BF16 instructions.
+    /// The arithmetic of problems with f32 source that name none. A problem that says `fpmath=strict` is strict, whatever the
+    /// default. From the environment: `KILN_FPMATH_MODE`, `ONEDNN_DEFAULT_FPMATH_MODE` or `DNNL_DEFAULT_FPMATH_MODE`; else
+    /// strict. Accepted, without effect, on a target that has no BF16 instructions.
     pub fn fpmath(mut self, mode: MathMode) -> Self {
         self.fpmath = Some(mode);
         self

@@ -32,6 +32,7 @@ const TRAP: u8 = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
 
 /// Code could not be put into executable memory.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodeMemoryError {
     /// The operating system gave no memory.
     #[error("cannot map {bytes} bytes for code: {source}")]

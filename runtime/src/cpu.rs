@@ -14,6 +14,7 @@ use kiln_compiler::target::{Arch, Target, TargetError, VectorIsa};
 
 /// Why the machine has no target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CpuError {
     /// The processor (or the operating system for it) lacks an instruction set that every kernel needs.
     #[error("this processor has no {feature}, which every kernel for {arch} uses")]
@@ -48,6 +49,7 @@ pub fn detect() -> Result<Target, CpuError> {
 
 /// What a machine lacks to run code of some target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Missing {
     /// The code is for another architecture.
     Architecture(Arch),
@@ -151,6 +153,7 @@ pub fn check_thread(target: &Target) -> Result<(), CannotRun> {
 
 /// A value of `KILN_MAX_CPU_ISA` that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LimitError {
     /// The word is not an instruction set of this architecture.
     #[error("unknown instruction set `{word}` for `{target}`: expected one of {expected}")]

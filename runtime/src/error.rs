@@ -14,6 +14,7 @@ use crate::threads::MAX_THREADS;
 
 /// Any failure of this crate. Cheap to clone: threads that wait for one compilation share its error.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// The problem could not be compiled; the source says whose fault it is.
     #[error(transparent)]

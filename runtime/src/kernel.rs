@@ -281,8 +281,8 @@ impl Kernel {
     ///
     /// # Safety
     /// `arguments` is what [`pointers`](Self::pointers) gives, while the tensors are there, or is like it: one pointer per
-    /// [`Problem::operands`], in order, each to as many elements as the operand has, aligned for its type; `dst` overlaps no
-    /// other. With a [`weights_layout`](Self::weights_layout), that of rhs is to the first region of weights packed in it,
+    /// [`Problem::operands`], in order, each to the first of the operand's elements, which lie as its strides say and are aligned
+    /// for their type; no element of `dst` is one of another. With a [`weights_layout`](Self::weights_layout), that of rhs is to the first region of weights packed in it,
     /// and those of further regions follow dst. During the call nobody else reads or writes `dst`, or writes an input. On a
     /// target with SVE, the thread's vector length is the target's.
     pub unsafe fn run_unchecked(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {

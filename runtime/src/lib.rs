@@ -37,6 +37,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! What the API takes and returns comes with it: problems, operands and targets, and the errors of problems and of compilation,
+//! so that a program matches them without depending on other crates of Kiln. The rest of those is in [`ir`] and [`compiler`].
+//!
+//! ```
+//! use kiln_runtime::{CompileError, Operand, Problem, ProblemError, Role, Runtime, RuntimeError};
+//!
+//! let e = "matmul f32 2x3:3x4 beta=1 beta=0".parse::<Problem>().unwrap_err();
+//! assert!(matches!(&e, ProblemError::Repeated { name, .. } if name == "beta"));
+//!
+//! let runtime = Runtime::builder().build()?;
+//! let problem: Problem = "matmul f32 2x100000000:100000000x2 wtag=ba".parse()?;
+//! match runtime.kernel(&problem) {
+//!     Err(RuntimeError::Compile(e)) => match &*e {
+//!         CompileError::Unsupported { what, .. } => println!("compute `{problem}` otherwise: {what}"),
+//!         other => println!("{other}"),
+//!     },
+//!     other => drop(other?),
+//! }
+//! let names = |o: &Operand| (o.role == Role::Rhs).then(|| o.name.clone());
+//! assert_eq!(problem.operands().iter().find_map(names).as_deref(), Some("rhs"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Environment
 //!
 //! Read when a runtime is built; settings of its builder win.
@@ -48,7 +71,7 @@
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
 //! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes |
 //! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024 |
-//! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of f32 problems that do not ask for one |
+//! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of problems with f32 source that name none |
 //! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several: what lines are written about |
 //! | `KILN_JIT_DUMP`, else `ONEDNN_JIT_DUMP`, else `DNNL_JIT_DUMP` | `1` or a directory: where code and listings of kernels are written |
 //! | `KILN_JIT_PROFILE`, else `ONEDNN_JIT_PROFILE`, else `DNNL_JIT_PROFILE` | 2: a perf map, 4: a jitdump (below `JITDUMPDIR`, else `HOME`), 6: both |
@@ -76,7 +99,7 @@ mod verbose;
 pub mod views;
 mod weights;
 
-pub use args::{Args, Input, Output, Pointers};
+pub use args::{Args, Input, Output, Pointers, Raw, RawWeights};
 pub use builder::RuntimeBuilder;
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
@@ -84,10 +107,18 @@ pub use family::{Family, FamilyOptions, FamilyStats};
 pub use half::bf16;
 pub use kernel::{Entry, Kernel};
 pub use kiln_cache::CacheStats;
+pub use kiln_compiler as compiler;
+pub use kiln_compiler::package::{Facts, PackageError};
 pub use kiln_compiler::packed::PackedLayout;
-pub use kiln_compiler::{Options, Package, Target};
-pub use kiln_ir::op::{Convolution, convolution::Spatial};
-pub use kiln_ir::{MathMode, Problem};
+pub use kiln_compiler::schedule::{Schedule, ScheduleError};
+pub use kiln_compiler::target::TargetError;
+pub use kiln_compiler::{CompileError, Options, Package, Target};
+pub use kiln_ir as ir;
+pub use kiln_ir::epilogue::{EpilogueError, UnknownPostOp};
+pub use kiln_ir::layout::Tag;
+pub use kiln_ir::op::{Convolution, InnerProduct, Matmul, convolution::Spatial};
+pub use kiln_ir::problem::Builder as ProblemBuilder;
+pub use kiln_ir::{DType, DTypes, Epilogue, MathMode, Op, Operand, PostOp, Problem, ProblemError, Role};
 pub use pack::{Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  bytes
 //!      0      8  KILNPACK
-//!      8      4  format, 1
+//!      8      4  format, 2
 //!     12      4  0
 //!     16     16  checksum: XXH3-128 of all that follows
 //!     32      8  length of the file
@@ -45,7 +45,9 @@ pub use weights::{WeightsPack, write_weights};
 use crate::key::Key;
 
 const MAGIC: &[u8; 8] = b"KILNPACK";
-const FORMAT: u32 = 1;
+/// The format that is written and read. Since 2, a problem that names no arithmetic is not one that says `fpmath=strict`, and
+/// problems may have strides.
+pub const FORMAT: u32 = 2;
 
 /// A pack in memory. See the [module](self).
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use kiln_cache::{Cache, CacheStats};
 use kiln_compiler::{Options, Package, Target};
-use kiln_ir::{DType, MathMode, Problem};
+use kiln_ir::{MathMode, Problem};
 
 use crate::args::Input;
 use crate::background::Background;
@@ -106,7 +106,7 @@ impl Runtime {
         })
     }
 
-    /// The arithmetic of f32 problems that do not ask for one.
+    /// The arithmetic of problems with f32 source that name none.
     pub fn fpmath(&self) -> MathMode {
         self.0.fpmath
     }
@@ -117,7 +117,8 @@ impl Runtime {
     }
 
     /// The kernel of a problem: cached, from a pack, or compiled now. Threads that ask for the same problem at once share one
-    /// compilation. The kernel's own [problem](Kernel::problem) has the runtime's [`fpmath`](Self::fpmath) where that applies.
+    /// compilation. The kernel's own [problem](Kernel::problem) names the runtime's [`fpmath`](Self::fpmath) where that applies and
+    /// is not strict. A problem that names its arithmetic, strict too, keeps it.
     ///
     /// A problem that cannot be compiled is refused with the same error for a second, without trying again.
     #[inline]
@@ -142,18 +143,13 @@ impl Runtime {
         self.0.cache.get(&self.key(problem, options)).map(|handle| handle.0)
     }
 
-    /// The problem as a kernel of it computes it: with the runtime's math mode, where it does not ask for one.
+    /// The problem as a kernel of it computes it: with the runtime's arithmetic, where it names none.
     pub(crate) fn effective(&self, problem: &Problem) -> Problem {
-        problem.with_math(self.math(problem))
-    }
-
-    fn math(&self, problem: &Problem) -> MathMode {
-        let asks = problem.math() != MathMode::Strict || problem.dtypes().src != DType::F32;
-        if asks { problem.math() } else { self.0.fpmath }
+        problem.with_fpmath(problem.fpmath_or(self.0.fpmath))
     }
 
     fn key<'a>(&self, problem: &'a Problem, options: &'a Options) -> KeyRef<'a> {
-        KeyRef { problem, math: self.math(problem), options }
+        KeyRef::new(problem, self.0.fpmath, options)
     }
 
     #[cold]

@@ -17,6 +17,7 @@ const GRANULE: usize = 4096;
 
 /// Scratch memory could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScratchError {
     /// The allocator has no memory left.
     #[error("out of memory: {bytes} bytes of scratch memory")]

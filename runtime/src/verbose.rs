@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_compiler::schedule::Schedule;
-use kiln_ir::{MathMode, Problem, Role};
+use kiln_ir::{Problem, Role};
 
 /// What a setting may be, in words.
 pub(crate) const EXPECTED: &str =
@@ -121,15 +121,16 @@ fn tensors(problem: &Problem) -> String {
             Role::Post(_) if operand.name.starts_with("bias") => "bia",
             Role::Post(_) => continue,
         };
-        all.push(format!("{name}:{}::blocked:{}::f0", operand.dtype, operand.tag));
+        let strides = operand.layout.gaps().map(ToString::to_string).unwrap_or_default();
+        all.push(format!("{name}:{}::blocked:{}:{strides}:f0", operand.dtype, operand.layout.tag()));
     }
     all.join(" ")
 }
 
 fn attributes(problem: &Problem) -> String {
     let mut all = vec![];
-    if problem.math() != MathMode::Strict {
-        all.push(format!("attr-fpmath:{}", problem.math()));
+    if let Some(mode) = problem.fpmath() {
+        all.push(format!("attr-fpmath:{mode}"));
     }
     let post = problem.epilogue().to_string();
     if !post.is_empty() {
@@ -178,6 +179,11 @@ mod tests {
         assert!(fields[8].starts_with("src:f32::blocked:ab::f0 wei:f32::blocked:ab::f0 bia:f32::blocked:a::f0 dst:"));
         assert_eq!(fields[9], "attr-fpmath:bf16 attr-post-ops:bias+add:ab+relu");
         assert_eq!(fields[10..], ["", "ip f32 mb2ic64oc32 fpmath=bf16 +bias+add:ab+relu", "1.250000"]);
+        assert_eq!(
+            tensors(&"matmul f32 2x3:3x4 strides=8x1::1x5".parse().unwrap()),
+            "src:f32::blocked:ab:8x1:f0 \
+            wei:f32::blocked:ab::f0 dst:f32::blocked:ba:1x5:f0"
+        );
         assert_eq!(lines[1].split(',').count(), fields.len());
         assert_eq!(lines[2].split(',').count(), 5);
     }

@@ -81,7 +81,11 @@ impl Values {
     }
 }
 
-/// What a problem reads.
+/// What lies between elements of a result that are apart: exact in bf16 too, and nothing that a kernel computes of test data.
+pub const CANARY: f32 = -1.0e30f32;
+
+/// What a problem reads. Between elements that are apart there is NaN in operands, so that one that is used shows, and a
+/// [canary](CANARY) in the result.
 #[derive(Clone, Debug)]
 pub struct Data {
     problem: Problem,
@@ -89,14 +93,14 @@ pub struct Data {
     are_integers: bool,
     /// In argument order, without the result.
     pub inputs: Vec<Values>,
-    /// The result before the call: NaN unless the problem adds to it.
+    /// The result before the call: NaN unless the problem adds to it, and canaries in gaps.
     pub before: Values,
 }
 
 /// The answer.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// Each element of the result, in memory order.
+    /// Each element of the result, in memory order, and what gaps hold.
     pub value: Vec<f64>,
     /// How far from it a kernel may be: 0 where nothing rounds, infinite where single precision may have left its range.
     pub bound: Vec<f64>,
@@ -104,14 +108,22 @@ pub struct Expected {
 
 impl Data {
     fn new(problem: &Problem, are_integers: bool, mut next: impl FnMut() -> f32) -> Self {
-        let mut operands = problem.operands();
-        let mut inputs: Vec<Values> =
-            operands.iter().map(|o| Values::new(o.dtype, (0..o.len()).map(|_| next()))).collect();
-        let mut before = inputs.pop().expect("a problem has a result");
-        let dst = operands.last_mut().expect("a problem has a result");
-        if !problem.accumulates() {
-            before = Values::new(dst.dtype, (0..dst.len()).map(|_| f32::NAN));
-        }
+        let operands = problem.operands();
+        let tensor = |o: &Operand| {
+            let (is_result, mut values) = (o.role == Role::Dst, vec![f32::NAN; span(o)]);
+            if is_result {
+                values.fill(DType::Bf16.round(CANARY));
+            }
+            let strides = o.strides();
+            for_each_index(&memory_order(o), |index| {
+                let at: u64 = o.layout.tag().order().zip(index).map(|(d, i)| i * strides[d]).sum();
+                let value = next();
+                values[at as usize] = if is_result && !problem.accumulates() { f32::NAN } else { value };
+            });
+            Values::new(o.dtype, values.into_iter())
+        };
+        let mut inputs: Vec<Values> = operands.iter().map(tensor).collect();
+        let before = inputs.pop().expect("a problem has a result");
         Self { problem: problem.clone(), operands, are_integers, inputs, before }
     }
 
@@ -157,13 +169,16 @@ impl Data {
     /// The answer.
     pub fn expected(&self) -> Expected {
         let dst = self.operands.last().expect("a problem has a result");
-        let mut all = Expected { value: vec![0.0; dst.len() as usize], bound: vec![0.0; dst.len() as usize] };
+        // What no element is stays as it was.
+        let value: Vec<f64> = self.before.to_f32().into_iter().map(f64::from).collect();
+        let mut all = Expected { bound: vec![0.0; value.len()], value };
         match self.problem.op() {
             Op::Convolution(shape) => self.taps(&shape, &mut all),
             _ => self.sums(&Places::of(&self.problem, &self.operands), &mut all),
         }
         self.post_ops(dst, &mut all);
         if dst.dtype == DType::Bf16 {
+            // Canaries are what bf16 holds.
             all.value.iter_mut().zip(&mut all.bound).for_each(|(v, e)| (*v, *e) = rounded_to_bf16(*v, *e));
         }
         all
@@ -284,6 +299,16 @@ impl Data {
             });
         }
     }
+}
+
+/// Elements from the first to one past the last.
+fn span(o: &Operand) -> usize {
+    1 + o.shape.iter().zip(o.strides()).map(|(extent, stride)| (extent - 1) * stride).sum::<u64>() as usize
+}
+
+/// The extents in the order of memory.
+fn memory_order(o: &Operand) -> Vec<u64> {
+    o.layout.tag().order().map(|d| o.shape[d]).collect()
 }
 
 fn places_k(problem: &Problem) -> usize {

@@ -229,7 +229,8 @@ fn derive(package: &Package) {
 
 /// A pack of this text and a few bytes that may be code.
 fn with_manifest(manifest: &str) -> Vec<u8> {
-    let mut bytes = [b"KILNPACK\x01\0\0\0\0\0\0\0", &[0; 32][..], manifest.as_bytes()].concat();
+    let format = pack::FORMAT.to_le_bytes();
+    let mut bytes = [b"KILNPACK", &format[..], &[0; 36], manifest.as_bytes()].concat();
     bytes[40..48].copy_from_slice(&(manifest.len() as u64).to_le_bytes());
     bytes.resize(bytes.len().next_multiple_of(64) + 4, 0);
     repaired(bytes)

@@ -11,6 +11,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod guarded;
 pub mod shapes;
+pub mod strides;
 pub mod targets;
 
 pub use checker::{Checker, failures};

@@ -8,6 +8,7 @@ use kiln_compiler::target::{Target, VectorUnit};
 use kiln_ir::{Contraction, PostOp, Problem, ProblemError};
 
 use crate::data::Random;
+use crate::strides;
 
 /// A problem and how to compile it.
 pub type Work = (Problem, Options);
@@ -75,6 +76,7 @@ pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
     all.extend(forced(target));
     all.extend(kinds(emulated));
     all.extend(convolutions(emulated));
+    all.extend(strides::list(emulated));
     let mut seen = HashSet::new();
     all.retain(|work| seen.insert(work.clone()));
     all.sort_by_key(|(p, _)| std::cmp::Reverse(p.macs()));
@@ -189,6 +191,9 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
                 };
                 let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
                 all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));
+                // The same in the middle of larger matrices.
+                let apart = format!("matmul f32 {m}x{k}:{k}x{n} strides={}x1:{}x1:{}x1 +bias", k + 3, n + 5, n + 2);
+                all.push((apart.parse().expect("strides with gaps"), options));
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct CompileArgs {
     /// Threads that compile and run
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// The arithmetic of f32 kernels: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
+    /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
     #[arg(long, value_name = "MODE")]
     fpmath: Option<MathMode>,
     /// Take kernels from FILE and packed weights from FILE.weights; a file that does not exist is written

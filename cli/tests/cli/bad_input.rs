@@ -111,6 +111,7 @@ fn option_values() {
     kiln(&["dump", SMALL, "--stage", "sched"]).refuses(&["unknown stage `sched`", "asm", "all"]);
     for subcommand in SUBCOMMANDS {
         kiln(&[subcommand, SMALL, "--target", "z80"]).refuses(&["unknown target `z80`", "neoverse-v1"]);
+        kiln(&[subcommand, "--target", "help"]).exits(0).says("neoverse-v1  sve of 256 bits").says("+l2=BYTES");
     }
 }
 

@@ -75,6 +75,7 @@ pub struct DstSpec {
 
 /// Why a micro-kernel is not, or cannot be shown to be, the tile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckError {
     /// The specification describes no tile of this micro-kernel.
     #[error("no tile: {0}")]
@@ -104,6 +105,7 @@ pub enum CheckError {
 
 /// What is wrong with an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// A register, a lane or a number of elements does not exist.
     #[error("a register, lane or number of elements does not exist")]

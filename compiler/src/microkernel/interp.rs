@@ -19,6 +19,7 @@ pub struct InterpError {
 
 /// What can go wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// One slice is needed for every parameter.
     #[error("{found} arguments for {expected} parameters")]

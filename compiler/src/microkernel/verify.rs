@@ -28,6 +28,7 @@ pub struct VerifyError {
 
 /// The rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// Names are letters, digits and `_`, and do not start with a digit.
     #[error("the name is no identifier")]

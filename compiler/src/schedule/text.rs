@@ -180,6 +180,25 @@ mod tests {
         assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
     }
 
+    /// Each word of a schedule once more, at any place.
+    #[test]
+    fn words_given_twice_are_refused() {
+        let text = "avx2/mmla rows=line parallel=n; n 0..48 tile 6x16 mc=126 nc=16 kc=256 unroll=4 order=nm lhs=inplace rhs=panel";
+        let words: Vec<&str> = text.split(' ').collect();
+        for again in words.iter().filter(|word| word.contains('=')).map(|word| word.trim_end_matches(';')) {
+            for at in 1..=words.len() {
+                let mut twice = words.clone();
+                twice.insert(at, again);
+                let e = twice.join(" ").parse::<Schedule>().unwrap_err();
+                assert!(twice.iter().any(|word| word.trim_end_matches(';') == e.word), "{twice:?}: {e}");
+            }
+        }
+        let e = "avx2 parallel=n parallel=m; n 0..4".parse::<Schedule>().unwrap_err();
+        assert_eq!(e.to_string(), "bad schedule: `parallel=m`: expected `;` or the end");
+        let e = text.replace("mc=126", "mc=126 mc=7").parse::<Schedule>().unwrap_err();
+        assert_eq!(e.to_string(), "bad schedule: `mc=7`: expected nc");
+    }
+
     #[test]
     fn errors_name_the_word() {
         for (text, word) in [

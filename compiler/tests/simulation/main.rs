@@ -84,6 +84,78 @@ fn problems() -> Vec<String> {
     all
 }
 
+/// Problems with strides, of every form of micro-kernel and every way to read a factor: rows and columns apart, both, elements
+/// that overlap in a source, batches with gaps, rows that are no line of memory, images and lines of images with gaps.
+fn strided() -> Vec<String> {
+    let mut all = vec![];
+    for (i, (m, k, n)) in
+        [(1, 70, 37), (3, 17, 9), (5, 64, 16), (13, 31, 17), (17, 40, 50), (24, 130, 33)].into_iter().enumerate()
+    {
+        for (j, dtypes) in ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"].into_iter().enumerate() {
+            let lhs = [
+                format!("{}x1", k + 3),
+                format!("1x{}", m + 1),
+                format!("{}x2", 2 * k + 5),
+                "1x2".into(),
+                "9x1".into(),
+            ];
+            let rhs =
+                [format!("{}x1", n + 5), format!("1x{}", k + 2), format!("{}x3", 3 * n), "1x1".into(), String::new()];
+            let dst = [format!("{}x1", n + 7), format!("1x{}", m + 3), String::new()];
+            for t in 0..4 {
+                let strides = format!("{}:{}:{}", lhs[(i + t) % 5], rhs[(i + j + 2 * t) % 5], dst[(j + t) % 3]);
+                let math = ["", " fpmath=bf16"][(i + t) % 2];
+                let post = ["", " +bias+relu", " +bias:row+add:ab+relu", " +mul:b+add:a"][(i + 3 * j + t) % 4];
+                let beta = if (i + j + t) % 3 == 0 { " beta=1" } else { "" };
+                all.push(format!("matmul {dtypes} {m}x{k}:{k}x{n} strides={strides}{beta}{math}{post}"));
+            }
+            let (row, pitch) = (k + 1 + j, n + 1 + i);
+            all.push(format!("ip {dtypes} mb{m}ic{k}oc{n} strides={row}x1:{row}x1:{pitch}x1 fpmath=bf16 +bias"));
+        }
+    }
+    all.extend(
+        [
+            "matmul f32 1x70:70x37 strides=::99x3 +bias+add:ab",
+            "matmul bf16 3x4x20:3x20x9 strides=100x25x1:200x10x1:50x11x1 +bias+add:abc",
+            "matmul f32 3x4x20:1x20x9 strides=80x20x1::44x11x1 +add:a",
+            "matmul f32 3x4x20:3x20x9 strides=2x300x11:1x99x5:9x40x1 fpmath=bf16",
+            "matmul bf16:bf16:f32 2x3x4x20:1x3x20x9 strides=900x250x60x3:300x250x12x1:200x60x1x5 beta=1 +add:abcd",
+            "matmul f32 3x1x20:3x20x1 strides=33x20x1::7x1x1",
+            "matmul f32 3x40x30:3x30x40 strides=1x95x3:::fpmath=bf16",
+            "ip f32 mb3ic5ih3oc7 strides=50x9x3x1:60x9x3x1:9x1 +bias+relu",
+            "ip bf16 mb2ic5id2oc7 strides=99x8x4x2x1:::fpmath=bf16",
+        ]
+        .map(|text| text.replace(":::fpmath", ":: fpmath")),
+    );
+    let images = [
+        ("mb2ic16ih7oc16kh3ph1", "9999x1x200x20", "2000x1x140x20", "999x60x8x1", "1200x50x7x1"),
+        ("mb1ic8ih13iw21oc24kh3ph1", "9999x1x250x9", "9999x1x546x26", "9999x300x23x1", "9999x280x21x1"),
+        ("mb2ic20ih14oc33kh1sh2ph0", "9999x2x600x40", "9999x1x245x35", "9999x250x16x1", "9999x60x7x1"),
+        ("mb2ic12ih6oc9kh1ph0", "9999x1x80x13", "400x1x60x10", "999x40x6x1", "999x37x6x1"),
+        ("g3mb2ic15ih8oc12kh3ph1", "9999x1x160x17", "9999x1x112x14", "9999x99x9x1", "9999x65x8x1"),
+        ("g21mb1ic21ih11oc21kh3ph1sh2", "9999x1x300x25", "9999x1x132x22", "9999x130x11x1", "9999x40x6x1"),
+        ("g16mb1ic16iw30oc16kw5pw2", "999x1x18", "999x1x17", "999x31x1", "999x40x1"),
+        (
+            "mb1ic4id5ih6iw7oc9kd3kh3kw3pd1ph1pw1",
+            "9999x1x400x50x5",
+            "9999x1x420x70x10",
+            "9999x999x99x9x1",
+            "9999x220x42x7x1",
+        ),
+    ];
+    for (i, (shape, last, last_dst, first, first_dst)) in images.into_iter().enumerate() {
+        for j in 0..4 {
+            let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][(i + j) % 4];
+            let strides = [(last, last_dst), (first, first_dst), (last, first_dst), (first, last_dst)][j];
+            let post = ["", " +bias+relu", " +bias+add:ab", " beta=1"][(i + 2 * j) % 4];
+            let (math, beta) = (["", " fpmath=bf16"][(i + j) % 2], if post == " beta=1" { post } else { "" });
+            let post = post.trim_start_matches(" beta=1");
+            all.push(format!("conv {dtypes} {shape} strides={}::{}{beta}{math}{post}", strides.0, strides.1));
+        }
+    }
+    all
+}
+
 /// Convolutions of every kind: borders on every side, strides, dilations, groups, one to three axes, either layout.
 fn convolutions() -> Vec<String> {
     let shapes = [
@@ -163,10 +235,17 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
     let values: Vec<Vec<f32>> = operands
         .iter()
         .enumerate()
-        .map(|(i, o)| match (o.role, problem.accumulates()) {
-            // What is not accumulated into is not read.
-            (Role::Dst, false) => vec![f32::NAN; o.len() as usize],
-            _ => integers(o.len(), i as u64),
+        .map(|(i, o)| {
+            let mut values = integers(o.span(), i as u64);
+            let mut elements = vec![false; values.len()];
+            o.places().for_each(|at| elements[at as usize] = true);
+            for (value, is_element) in values.iter_mut().zip(elements) {
+                // What is not accumulated into is not read, nor is what no element is in, which is not written either.
+                if is_element == (o.role == Role::Dst) && !(is_element && problem.accumulates()) {
+                    *value = f32::NAN;
+                }
+            }
+            values
         })
         .collect();
     let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
@@ -225,6 +304,11 @@ fn has_avx512() -> bool {
 #[test]
 fn every_artifact_computes_its_problem() {
     compute(&problems());
+}
+
+#[test]
+fn every_artifact_computes_with_strides() {
+    compute(&strided());
 }
 
 #[test]

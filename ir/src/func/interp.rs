@@ -6,6 +6,7 @@ use super::{Def, Func};
 
 /// Arguments that a function does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InterpretError {
     /// Wrong number of arguments.
     #[error("@{func} takes {expected} argument(s), found {found}")]

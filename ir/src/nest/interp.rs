@@ -5,6 +5,7 @@ use crate::dtype::DType;
 
 /// A nest that cannot be executed on the given arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InterpError {
     /// The nest is not well-formed.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use super::{
 
 /// A rule that a nest breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// A buffer is malformed.
     #[error("buffer `{0}`: {1}")]

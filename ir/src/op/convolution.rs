@@ -187,7 +187,7 @@ impl Convolution {
     /// the output needs.
     pub fn parse(descriptor: &str) -> Result<Self, ProblemError> {
         let fail = |why: String| ProblemError::Descriptor { word: descriptor.into(), why };
-        let ([g, mb, ic, oc], given) = numbers(descriptor).map_err(fail)?;
+        let ([g, mb, ic, oc], given) = numbers(descriptor)?;
         let missing = |name: &str| fail(format!("`{name}` is missing: expected for example `{EXAMPLE}`"));
         let (ic, oc) = (ic.ok_or_else(|| missing("ic"))?, oc.ok_or_else(|| missing("oc"))?);
         let Some(first) = given.iter().position(|[input, _, kernel, ..]| input.or(*kernel).is_some()) else {
@@ -267,7 +267,8 @@ impl Convolution {
 /// What a descriptor gives: [`CHANNELS`], and per spatial dimension [`KINDS`].
 type Numbers = ([Option<u64>; 4], [[Option<i64>; 6]; 3]);
 
-fn numbers(descriptor: &str) -> Result<Numbers, String> {
+fn numbers(descriptor: &str) -> Result<Numbers, ProblemError> {
+    let fail = |why: String| ProblemError::Descriptor { word: descriptor.into(), why };
     let (mut channels, mut space) = ([None; 4], [[None; 6]; 3]);
     let mut rest = descriptor.trim_start_matches('_');
     // What follows `n` is a name.
@@ -287,15 +288,15 @@ fn numbers(descriptor: &str) -> Result<Numbers, String> {
         let channel = CHANNELS.iter().position(|c| *c == name);
         if spatial.is_none() && channel.is_none() {
             let word = if name.is_empty() { rest_word(number, after) } else { name };
-            return Err(format!(
+            return Err(fail(format!(
                 "`{word}` names nothing: expected g, mb, ic, oc, or one of i, o, k, s, p, d before one of d, h, w, and a \
                  number each"
-            ));
+            )));
         }
         let is_number = number.bytes().any(|b| b.is_ascii_digit());
         if !is_number || (number.starts_with('-') && !name.starts_with('p')) {
             let kind = if name.starts_with('p') { "an integer" } else { "a positive integer" };
-            return Err(format!("`{name}{number}`: expected {kind} after `{name}`"));
+            return Err(fail(format!("`{name}{number}`: expected {kind} after `{name}`")));
         }
         // Too large even for the type is certainly too large.
         let value = number.parse().unwrap_or(if number.starts_with('-') { i64::MIN } else { i64::MAX });
@@ -304,7 +305,7 @@ fn numbers(descriptor: &str) -> Result<Numbers, String> {
             (None, at) => channels[at.unwrap_or_default()].replace(value.unsigned_abs()).is_some(),
         };
         if twice {
-            return Err(format!("`{name}` is given twice"));
+            return Err(ProblemError::Repeated { name: name.into(), word: descriptor.into() });
         }
     }
     Ok((channels, space))

@@ -50,7 +50,7 @@ impl InnerProduct {
                 )));
             };
             if values[at].replace(dim(number, descriptor)?).is_some() {
-                return Err(fail(format!("`{name}` is given twice")));
+                return Err(ProblemError::Repeated { name: name.into(), word: descriptor.into() });
             }
             rest = after;
         }
@@ -135,7 +135,7 @@ mod tests {
             ("mb1oc3", "`ic` is missing"),
             ("ic1", "`oc` is missing"),
             ("ic1oc2kh3", "`kh`"),
-            ("ic1ic2oc3", "twice"),
+            ("ic1ic2oc3", "`ic` is given twice"),
             ("icoc3", "`icoc` names no dimension"),
             ("ic_oc3", "`` is not a dimension"),
             ("ic99999999999999999999oc3", "too large"),

@@ -46,7 +46,8 @@ impl Matmul {
         Ok(shape)
     }
 
-    /// Parses benchdnn's descriptor, `[BATCHx...]MxK:[BATCHx...]KxN`, with or without a name behind it (`n"name"`).
+    /// Parses benchdnn's descriptor, `[BATCHx...]MxK:[BATCHx...]KxN`, with or without the result's dimensions, which follow, and
+    /// with or without a name behind it (`n"name"`).
     pub fn parse(descriptor: &str) -> Result<Self, ProblemError> {
         let word = without_name(descriptor);
         let fail = |why: String| ProblemError::Descriptor { word: descriptor.into(), why };
@@ -54,7 +55,8 @@ impl Matmul {
             return Err(fail("expected `MxK:KxN`, for example `128x768:768x3072`".into()));
         };
         let dims = |s: &str| s.split('x').map(|d| dim(d, descriptor)).collect::<Result<Vec<_>, _>>();
-        let (lhs, rhs) = (dims(lhs)?, dims(rhs)?);
+        let (rhs, dst) = rhs.split_once(':').map_or((rhs, None), |(rhs, dst)| (rhs, Some(dst)));
+        let (lhs, rhs, dst) = (dims(lhs)?, dims(rhs)?, dst.map(dims).transpose()?);
         for side in [&lhs, &rhs] {
             if !(2..=MAX_RANK).contains(&side.len()) {
                 let text = side.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
@@ -70,7 +72,14 @@ impl Matmul {
         if k != k2 {
             return Err(ProblemError::Inner { lhs: *k, rhs: *k2, word: descriptor.into() });
         }
-        Self::new(*m, *k, *n).batched(lhs_batch, rhs_batch)
+        let shape = Self::new(*m, *k, *n).batched(lhs_batch, rhs_batch)?;
+        match dst {
+            Some(dst) if dst != shape.shape(Role::Dst) => {
+                let own = shape.shape(Role::Dst).iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+                Err(fail(format!("the result of these factors is {own}")))
+            }
+            _ => Ok(shape),
+        }
     }
 
     /// Batch dimensions of the result.

@@ -1,8 +1,9 @@
 //! What a problem must be beyond its words.
 
-use super::{MAX_ELEMENTS, Op, Problem, ProblemError, Role, TAGGED};
+use super::{LAID_OUT, MAX_ELEMENTS, Op, Operand, Problem, ProblemError, Role};
 use crate::epilogue::PostOp;
 use crate::layout::Tag;
+use crate::strides::is_nested;
 
 const CONV_TAGS: &str = "a convolution reads and writes `axb`, channels innermost, or `abx`, channels first";
 
@@ -22,7 +23,7 @@ impl Problem {
         if let Op::Convolution(_) = self.shared.op {
             self.validate_broadcast()?;
         }
-        let mut operands = self.operands();
+        let operands = self.operands();
         for o in &operands {
             let text = || o.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
             if o.shape.contains(&0) {
@@ -37,43 +38,92 @@ impl Problem {
         if work.is_none() {
             return Err(ProblemError::TooLarge { what: format!("the work of {self}") });
         }
-        let tag_error = |at: usize, why: &str| {
-            Err(ProblemError::Tag { name: TAGGED[at].1, tag: self.shared.tags[at].to_string(), why: why.into() })
-        };
+        self.validate_layouts(&operands)?;
+        Ok(self)
+    }
+
+    /// Whether kernels can read and write the operands where they are.
+    fn validate_layouts(&self, operands: &[Operand]) -> Result<(), ProblemError> {
+        let (lhs, rhs, dst) = (&operands[0], &operands[1], &operands[operands.len() - 1]);
+        if !is_nested(&dst.shape, &dst.strides()) {
+            return self.layout_error(
+                2,
+                "elements of the result overlap or are mixed up: expected each stride to reach past all elements of the \
+                 dimensions with smaller ones",
+            );
+        }
         if let Op::Convolution(_) = self.shared.op {
-            let is = |at: usize, words: &[&str]| {
-                let rank = self.shared.op.shape(TAGGED[at].0).len();
-                words.iter().any(|word| Tag::parse(word, rank) == Some(self.shared.tags[at]))
-            };
-            return match () {
-                () if !is(0, &["axb", "abx"]) => tag_error(0, CONV_TAGS),
-                () if !is(1, &["abx"]) => tag_error(1, "weights of a convolution have the plain order, `abx`"),
-                () if !is(2, &["axb", "abx"]) => tag_error(2, CONV_TAGS),
-                () => Ok(self),
-            };
+            return self.validate_convolution(rhs, dst);
         }
         // Sums over several dimensions must run over one in memory, in both factors alike.
-        operands.truncate(2);
-        for (at, o) in operands.iter().enumerate() {
-            let (axes, strides) = (self.shared.op.axes(o.role), o.strides());
-            let mut sums = if o.role == Role::Lhs { axes.col } else { axes.row };
-            sums.retain(|d| o.shape[*d] > 1);
-            if sums.windows(2).any(|w| strides[w[0]] != strides[w[1]] * o.shape[w[1]]) {
-                return tag_error(
+        for (at, o) in [lhs, rhs].into_iter().enumerate() {
+            let axes = self.shared.op.axes(o.role);
+            let sums = if o.role == Role::Lhs { axes.col } else { axes.row };
+            if !is_one_axis(o, &sums) {
+                return self.layout_error(
                     at,
                     "the dimensions that are summed over must be in their own order, next to one another",
                 );
             }
         }
-        // Vectors are along rows or columns of the result.
-        let axes = self.shared.op.axes(Role::Dst);
-        let shape = self.shared.op.shape(Role::Dst);
-        let innermost = self.shared.tags[2].order().rfind(|d| shape[*d] > 1);
-        let [m, n, _] = self.extents();
-        if (m > 1 || n > 1) && innermost.is_some_and(|d| axes.batch.contains(&Some(d))) {
-            return tag_error(2, "a batch dimension is innermost: rows or columns of the result must be");
+        // Vectors are along rows or columns of the result; those of a single row or column, of any stride, are of one element.
+        let (axes, strides) = (self.shared.op.axes(Role::Dst), dst.strides());
+        let longer = |dims: &[usize]| dims.iter().copied().find(|d| dst.shape[*d] > 1);
+        if let (Some(row), Some(col)) = (longer(&axes.row), longer(&axes.col))
+            && strides[row] != 1
+            && strides[col] != 1
+        {
+            let is_batch = |d: usize| axes.batch.contains(&Some(d)) && dst.shape[d] > 1 && strides[d] == 1;
+            let why = match (0..dst.shape.len()).any(is_batch) {
+                true => "a batch dimension is innermost: rows or columns of the result must be",
+                false => {
+                    "rows or columns of the result must be next to one another: expected a stride of 1 along either"
+                }
+            };
+            return self.layout_error(2, why);
         }
-        Ok(self)
+        Ok(())
+    }
+
+    fn validate_convolution(&self, rhs: &Operand, dst: &Operand) -> Result<(), ProblemError> {
+        for (at, words) in [(0, &["axb", "abx"][..]), (1, &["abx"]), (2, &["axb", "abx"])] {
+            let layout = self.shared.layouts[at];
+            let rank = self.shared.op.shape(LAID_OUT[at].0).len();
+            let is_known = words.iter().any(|word| Tag::parse(word, rank) == Some(layout.tag()));
+            if layout.gaps().is_none() && !is_known {
+                let why = if at == 1 { "weights of a convolution have the plain order, `abx`" } else { CONV_TAGS };
+                return self.layout_error(at, why);
+            }
+        }
+        if !rhs.is_dense() {
+            return self.layout_error(1, "weights of a convolution are dense, in the plain order: expected none");
+        }
+        let strides = dst.strides();
+        let pixels: Vec<usize> = (2..dst.shape.len()).collect();
+        if !is_one_axis(dst, &pixels) {
+            return self.layout_error(
+                2,
+                "the pixels of an image of the result must be evenly apart, line after line: expected other gaps between \
+                 pixels, channels or images only",
+            );
+        }
+        let is_unit = |d: usize| dst.shape[d] == 1 || strides[d] == 1;
+        if !is_unit(1) && pixels.iter().rfind(|d| dst.shape[**d] > 1).is_none_or(|d| strides[*d] != 1) {
+            return self.layout_error(
+                2,
+                "channels or pixels of the result must be next to one another: expected a stride of 1 along either",
+            );
+        }
+        Ok(())
+    }
+
+    /// The error that no kernel takes an operand's layout.
+    fn layout_error(&self, at: usize, why: &str) -> Result<(), ProblemError> {
+        let (layout, (_, tag, name)) = (self.shared.layouts[at], LAID_OUT[at]);
+        Err(match layout.gaps() {
+            Some(strides) => ProblemError::Strides { name, strides: strides.to_string(), why: why.into() },
+            None => ProblemError::Tag { name: tag, tag: layout.tag().to_string(), why: why.into() },
+        })
     }
 
     /// Whether kernels of a convolution can read the tensors of post-ops: pixels are one axis.
@@ -94,4 +144,11 @@ impl Problem {
         }
         Ok(())
     }
+}
+
+/// Whether an operand's dimensions are one axis: in their own order, each continuing the next.
+fn is_one_axis(operand: &Operand, dims: &[usize]) -> bool {
+    let strides = operand.strides();
+    let long: Vec<usize> = dims.iter().copied().filter(|d| operand.shape[*d] > 1).collect();
+    long.windows(2).all(|w| strides[w[0]] == strides[w[1]] * operand.shape[w[1]])
 }

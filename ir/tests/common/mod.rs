@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test has a part of it")]
 
 use kiln_ir::op::convolution::Spatial;
+use kiln_ir::problem::Builder;
 use kiln_ir::{Op, Operand, PostOp, Problem, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -13,9 +14,9 @@ pub fn integers(len: u64, salt: u64) -> Vec<f32> {
     (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7) as f32 % 7.0 - 3.0).collect()
 }
 
-/// Integers for each operand, in order.
+/// Integers for each operand, in order, also where it has gaps.
 pub fn operands(p: &Problem) -> Vec<Vec<f32>> {
-    p.operands().iter().zip(1..).map(|(o, salt)| integers(o.len(), salt)).collect()
+    p.operands().iter().zip(1..).map(|(o, salt)| integers(o.span(), salt)).collect()
 }
 
 /// Every index of a tensor, last dimension fastest.
@@ -86,11 +87,11 @@ fn dims(problem: Op, op: PostOp, rank: usize) -> Vec<usize> {
     }
 }
 
-/// The result in the order of `dst` in memory, rounded to its type; `values` are integers.
+/// The result in the order of `dst` in memory, rounded to its type, between what its gaps hold; `values` are integers.
 pub fn meaning(p: &Problem, values: &[Vec<f32>]) -> Vec<f32> {
     let all = p.operands();
     let dst = all.last().unwrap();
-    let mut result = vec![f32::NAN; dst.len() as usize];
+    let mut result = values.last().unwrap().clone();
     for index in indices(&dst.shape) {
         let at = offset(dst, &index);
         let old = if p.accumulates() { values.last().unwrap()[at] as i64 } else { 0 };
@@ -220,6 +221,50 @@ pub fn convolutions() -> impl Strategy<Value = Problem> {
         })
         // A kernel may not fit into its input.
         .prop_filter_map("no output", |text| text.parse().ok())
+}
+
+/// How an operand is spread in memory: whether at all, the stride of its innermost dimension, what is left free behind each
+/// dimension, and whether elements overlap.
+type Spread = (bool, u64, [u64; 6], bool);
+
+fn spread() -> impl Strategy<Value = [Spread; 3]> {
+    let inner = prop_oneof![4 => Just(1u64), 1 => 2u64..4];
+    let free = prop::array::uniform6(prop_oneof![1 => Just(0u64), 1 => 1u64..9]);
+    prop::array::uniform3((any::<bool>(), inner, free, prop::bool::weighted(0.2)))
+}
+
+/// Strides of `o` in the order that its dimensions have in memory.
+fn spread_strides(o: &Operand, (_, inner, free, overlap): &Spread) -> Vec<u64> {
+    let mut strides = vec![0; o.shape.len()];
+    let mut next = *inner;
+    for (d, free) in o.layout.tag().order().collect::<Vec<_>>().into_iter().rev().zip(free) {
+        strides[d] = next;
+        next = if *overlap { 1 + free } else { next * o.shape[d] + free };
+    }
+    strides
+}
+
+/// Problems of another strategy, some with strides. Strides that no kernel takes are left out.
+pub fn strided(problems: impl Strategy<Value = Problem>) -> impl Strategy<Value = Problem> {
+    (problems, spread()).prop_map(|(p, spreads)| {
+        let build = |which: &[Role]| {
+            let mut builder = Builder::new(p.op()).dtypes(p.dtypes()).epilogue(p.epilogue().ops().to_vec());
+            if p.accumulates() {
+                builder = builder.accumulate();
+            }
+            for (role, spread) in [Role::Lhs, Role::Rhs, Role::Dst].into_iter().zip(&spreads) {
+                let o = operand(&p, role);
+                builder = match spread.0 && which.contains(&role) {
+                    true => builder.strides(role, &spread_strides(&o, spread)),
+                    false => builder.tag(role, &o.layout.tag().to_string()),
+                };
+            }
+            builder.build()
+        };
+        let all = [Role::Lhs, Role::Rhs, Role::Dst];
+        let tries = [&all[..], &all[..2], &all[..1], &all[2..], &[]].map(build);
+        tries.into_iter().reduce(|first, next| first.or(next)).unwrap().unwrap_or_else(|e| panic!("{p}: {e}"))
+    })
 }
 
 /// The operand of a role.

@@ -1,6 +1,6 @@
 //! Functions of every operation as text.
 
-use kiln_ir::func::{ElementType, Func, Real, Structured, Tensor, TensorOp};
+use kiln_ir::func::{ElementType, Func, FuncErrorKind, Real, SettingError, Structured, Tensor, TensorOp};
 
 use super::cases::*;
 
@@ -127,6 +127,32 @@ fn every_operation() -> String {
     format!("func @all({arguments}) -> {} {{\n{lines}  return {}\n}}\n", types.join(", "), returned.join(", "))
 }
 
+/// Each setting of each operation once more, wherever it may stand.
+#[test]
+fn settings_given_twice_are_refused() {
+    let mut refused = 0;
+    for line in LINES.lines().map(str::trim).filter(|line| line.ends_with('}')) {
+        let (op, settings) = line.trim_end_matches('}').split_once(" {").unwrap();
+        // A problem in quotes has blanks.
+        let settings: Vec<&str> = if settings.contains('"') { vec![settings] } else { settings.split(' ').collect() };
+        for (again, at) in settings.iter().flat_map(|again| (0..=settings.len()).map(move |at| (*again, at))) {
+            let (name, _) = again.split_once('=').unwrap();
+            let mut twice = settings.clone();
+            twice.insert(at, again);
+            let text =
+                format!("func @f(%x: f32[3x3]) -> f32[3x3] {{\n  %0 = {op} {{{}}}\n  return %0\n}}", twice.join(" "));
+            let text = ["%v", "%m", "%p", "%k", "%i", "%c"].iter().fold(text, |text, v| text.replace(v, "%x"));
+            let e = text.parse::<Func>().unwrap_err();
+            let is_named = |e: &FuncErrorKind| matches!(e, FuncErrorKind::Setting(SettingError::Repeated { name: n, .. }) if n == name);
+            assert!(is_named(&e.kind) && e.to_string().contains(&format!("`{name}` is given twice")), "{text}: {e}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 200, "{refused}");
+    let text = "func @f(%x: f32[3x3]) -> f32[3x3] {\n  %0 = kernel %x, %x {problem=\"matmul f32 3x3:3x3 beta=0 beta=0\"}\n  return %0\n}";
+    assert!(text.parse::<Func>().unwrap_err().to_string().contains("`beta` is given twice"));
+}
+
 #[test]
 fn every_operation_is_read_again() {
     let text = every_operation();
@@ -145,7 +171,7 @@ fn settings_are_checked() {
     let x = [count(&[2])];
     for (line, message) in [
         ("softmax %a", "`softmax` lacks its setting `axis`: a number from 0"),
-        ("softmax %a {axis=1 axis=1}", "`softmax` has no setting `axis`"),
+        ("softmax %a {axis=1 axis=1}", "`softmax`: the setting `axis` is given twice"),
         ("softmax %a {axis=0 base=2}", "`softmax` has no setting `base`"),
         ("softmax %a {axis=-1}", "`softmax`: `axis` of `-1`, expected a number from 0"),
         ("relu %a {alpha=1}", "`relu` has no setting `alpha`"),

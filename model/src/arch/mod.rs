@@ -72,6 +72,7 @@ impl Default for ArchOptions {
 
 /// A network that cannot be built.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArchError {
     /// Nothing at once, or too much.
     #[error("a batch of {found}: expected 1 to {MAX_BATCH}")]

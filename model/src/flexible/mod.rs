@@ -25,6 +25,7 @@ const PLANS: usize = 32;
 
 /// A network that is not the same for all lengths but for its shapes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FlexibleError {
     /// A value is another for other lengths than a linear function of them says.
     #[error("`{layer}`: {why}, so the network is compiled for each length by itself")]

@@ -48,6 +48,7 @@ pub enum Source<'a> {
 
 /// A chain that no plan can be made for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ElementwiseError {
     /// There is nothing to compute.
     #[error("a chain needs at least one step")]

@@ -37,19 +37,29 @@ impl Pattern<'_> {
                  of groups, nor for a number of a post-op",
             ));
         }
-        if one.extents()[2] != next.extents()[2] {
-            return Ok(None);
-        }
         let stride = |(a, b): (Operand, Operand)| {
             if a.shape == b.shape {
                 // Of a dimension of the result, so a result without it is summed over it.
-                return (a.role != Role::Dst).then_some(0);
+                return (a.role != Role::Dst && a.strides() == b.strides()).then_some(0);
             }
             let (shape, larger) = (a.memory_shape(), b.memory_shape());
             let is_outermost = shape[0] == n && larger[0] == n + 1 && shape[1..] == larger[1..];
-            is_outermost.then(|| (a.len() / n) as usize * a.dtype.bytes())
+            let outermost =
+                a.layout.tag().order().next().filter(|_| is_outermost && a.layout.tag() == b.layout.tag())?;
+            // The others are where they were.
+            let same = |d: usize| a.shape[d] == 1 || a.strides()[d] == b.strides()[d];
+            (0..a.shape.len()).all(same).then(|| a.strides()[outermost] as usize * a.dtype.bytes())
         };
-        Ok(one.operands().into_iter().zip(next.operands()).map(stride).collect())
+        let operands = one.operands().into_iter().zip(next.operands());
+        let is_summed = one.extents()[2] != next.extents()[2];
+        let slices = if is_summed { None } else { operands.map(stride).collect() };
+        if slices.is_none() && !one.operands().iter().chain(&next.operands()).all(Operand::is_dense) {
+            return Err(self.error(
+                "strides are of members whose free number is the outermost dimension in memory of each tensor that has it: \
+                 others are computed on copies, and copies are dense",
+            ));
+        }
+        Ok(slices)
     }
 }
 

@@ -8,6 +8,7 @@ use kiln_compiler::package::PackageError;
 
 /// Why a pack is not used. Its kernels are compiled instead.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PackError {
     /// The file cannot be read.
     #[error("cannot read it: {0}")]

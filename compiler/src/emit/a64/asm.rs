@@ -9,6 +9,7 @@ pub struct Label(usize);
 
 /// Code whose branches or addresses cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AsmError {
     /// The branch does not reach its label.
     #[error("the instruction at {at:#x} does not reach {target:#x}")]

@@ -26,6 +26,7 @@ use crate::target::{Multiplier, VectorUnit};
 
 /// A tile that does not fit in the registers: the schedule's mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// Too many accumulators and operands.
     #[error("a {m}x{n} tile needs {needed} registers, {isa} has {have}", isa = unit.isa, have = unit.registers)]

@@ -1,7 +1,7 @@
 //! Settings of operations as text: `{axis=1 epsilon=0.00001}`.
 
 use super::super::element::{ElementType, Real};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemError};
 
 /// A type of setting, with its text.
 pub trait Attribute: Sized {
@@ -9,8 +9,12 @@ pub trait Attribute: Sized {
     const WHAT: &'static str;
     /// The text, without blanks unless it is in quotes.
     fn print(&self) -> String;
-    /// The value of a text.
-    fn parse(text: &str) -> Option<Self>;
+    /// The value of a text, or what is wrong with it.
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+fn expected<T: Attribute>() -> String {
+    format!("expected {}", T::WHAT)
 }
 
 /// Types whose `Display` and `FromStr` are their text.
@@ -23,8 +27,8 @@ macro_rules! plain {
                 self.to_string()
             }
 
-            fn parse(text: &str) -> Option<Self> {
-                text.parse().ok()
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| expected::<Self>())
             }
         }
     )* };
@@ -38,10 +42,10 @@ impl Attribute for Real {
         self.to_string()
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Result<Self, String> {
         // The text of a NaN has neither sign nor payload.
-        let value: f64 = text.parse().ok()?;
-        Some(Real(if value.is_nan() { f64::NAN } else { value }))
+        let value: f64 = text.parse().map_err(|_| expected::<Self>())?;
+        Ok(Real(if value.is_nan() { f64::NAN } else { value }))
     }
 }
 
@@ -52,8 +56,9 @@ impl Attribute for Box<Problem> {
         format!("\"{self}\"")
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        text.strip_prefix('"')?.strip_suffix('"')?.parse().ok().map(Box::new)
+    fn parse(text: &str) -> Result<Self, String> {
+        let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(expected::<Self>)?;
+        quoted.parse().map(Box::new).map_err(|e: ProblemError| e.to_string())
     }
 }
 
@@ -67,10 +72,11 @@ macro_rules! lists {
                 format!("[{}]", self.iter().map(|v| v.to_string()).collect::<Vec<_>>().join(","))
             }
 
-            fn parse(text: &str) -> Option<Self> {
-                match text.strip_prefix('[')?.strip_suffix(']')? {
-                    "" => Some(vec![]),
-                    list => list.split(',').map(|v| v.parse().ok()).collect(),
+            fn parse(text: &str) -> Result<Self, String> {
+                let list = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+                match list.ok_or_else(expected::<Self>)? {
+                    "" => Ok(vec![]),
+                    list => list.split(',').map(|v| v.parse().map_err(|_| expected::<Self>())).collect(),
                 }
             }
         }
@@ -92,8 +98,8 @@ macro_rules! words {
                 match self { $($ty::$variant => $word.into()),* }
             }
 
-            fn parse(text: &str) -> Option<Self> {
-                match text { $($word => Some($ty::$variant),)* _ => None }
+            fn parse(text: &str) -> Result<Self, String> {
+                match text { $($word => Ok($ty::$variant),)* _ => Err(expected::<Self>()) }
             }
         }
     };
@@ -199,7 +205,7 @@ mod tests {
     fn texts_are_read_again() {
         fn same<T: Attribute + PartialEq + std::fmt::Debug>(value: T, text: &str) {
             assert_eq!(value.print(), text);
-            assert_eq!(T::parse(text), Some(value));
+            assert_eq!(T::parse(text), Ok(value));
         }
         same(7u64, "7");
         same(vec![1u64, 2], "[1,2]");
@@ -208,7 +214,8 @@ mod tests {
         same(Real(1e-5), "0.00001");
         same(ReduceKind::LogSumExp, "log_sum_exp");
         same(Box::new("matmul f32 1x2:2x3 +bias".parse::<Problem>().unwrap()), "\"matmul f32 1x2:2x3 +bias\"");
-        assert_eq!(PadMode::parse("mirror"), None);
-        assert_eq!(Vec::<u64>::parse("[1,]"), None);
+        assert_eq!(PadMode::parse("mirror"), Err("expected `constant`, `reflect`, `edge` or `wrap`".into()));
+        assert_eq!(Vec::<u64>::parse("[1,]"), Err("expected numbers such as `[2,2]`".into()));
+        assert!(Box::<Problem>::parse("\"matmul f32 1x2:2x3 beta=1 beta=0\"").unwrap_err().contains("`beta`"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::types::TensorType;
 use super::{Mismatch, View};
-use crate::problem::Problem;
+use crate::problem::{Operand, Problem};
 use crate::reference::Sums;
 
 pub(super) fn infer(problem: &Problem, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
@@ -10,6 +10,13 @@ pub(super) fn infer(problem: &Problem, operands: &[&TensorType]) -> Result<Tenso
         return Err(Mismatch::setting("problem", problem, "a problem without beta=1"));
     }
     let expected = problem.operands();
+    if !expected.iter().all(Operand::is_dense) {
+        return Err(Mismatch::setting(
+            "problem",
+            problem,
+            "a problem without strides: tensors of a function are dense",
+        ));
+    }
     for (operand, (ty, expected)) in operands.iter().zip(&expected).enumerate() {
         if ty.element().dtype() != Some(expected.dtype) {
             let expected = if expected.dtype == crate::DType::F32 { "f32" } else { "bf16" };

@@ -319,6 +319,7 @@ impl fmt::Display for OpError {
 
 /// Why an operation does not take its operands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Mismatch {
     /// Wrong number of operands.
     #[error("takes {}, found {found}", counted(*least, *most))]

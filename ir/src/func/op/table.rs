@@ -6,6 +6,7 @@ use crate::problem::Problem;
 
 /// A setting that an operation has not, lacks, or has with another value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingError {
     /// It is not there.
     #[error("`{op}` lacks its setting `{name}`: {what}")]
@@ -25,8 +26,16 @@ pub enum SettingError {
         /// The setting.
         name: String,
     },
+    /// It is there twice.
+    #[error("`{op}`: the setting `{name}` is given twice: expected it once")]
+    Repeated {
+        /// The operation.
+        op: &'static str,
+        /// The setting.
+        name: String,
+    },
     /// Its value is not one.
-    #[error("`{op}`: `{name}` of `{}`, expected {what}", crate::text::clipped(value))]
+    #[error("`{op}`: `{name}` of `{}`, {why}", crate::text::clipped(value))]
     Value {
         /// The operation.
         op: &'static str,
@@ -34,8 +43,8 @@ pub enum SettingError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
-        what: &'static str,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
@@ -46,7 +55,15 @@ fn take<T: Attribute>(op: &'static str, name: &'static str, settings: &mut Setti
     let what = T::WHAT;
     let at = settings.iter().position(|(n, _)| *n == name).ok_or(SettingError::Missing { op, name, what })?;
     let (_, value) = settings.remove(at);
-    T::parse(value).ok_or_else(|| SettingError::Value { op, name, value: value.into(), what })
+    T::parse(value).map_err(|why| SettingError::Value { op, name, value: value.into(), why })
+}
+
+fn no_repeated(op: &'static str, settings: &Settings<'_>) -> Result<(), SettingError> {
+    let again = |(at, (name, _)): &(usize, &(&str, &str))| settings[..*at].iter().any(|(before, _)| before == name);
+    match settings.iter().enumerate().find(again) {
+        None => Ok(()),
+        Some((_, (name, _))) => Err(SettingError::Repeated { op, name: (*name).into() }),
+    }
 }
 
 fn none_left(op: &'static str, settings: &Settings<'_>) -> Result<(), SettingError> {
@@ -85,6 +102,7 @@ macro_rules! operations {
             pub(in super::super) fn read(name: &str, mut settings: Settings<'_>) -> Option<Result<Self, SettingError>> {
                 match name {
                     $($word => Some((|| {
+                        no_repeated($word, &settings)?;
                         let op = $ty::$variant { $($field: take::<$field_ty>($word, stringify!($field), &mut settings)?),* };
                         none_left($word, &settings)?;
                         Ok(op)
