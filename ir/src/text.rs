@@ -171,12 +171,15 @@ impl<'a> Cursor<'a> {
         self.take(|rest| prefix(rest, |c| !c.is_whitespace()).len()).ok_or_else(|| self.expected(what))
     }
 
-    /// Takes a value of a setting: a text in quotes, with them, or everything up to a blank, a comma outside of brackets, or a
-    /// closing brace; `what` names it in the error.
+    /// Takes a value of a setting: a text in quotes, with them, a function to the end of its braces, or everything up to a blank, a
+    /// comma outside of brackets, or a closing brace; `what` names it in the error.
     pub fn setting(&mut self, what: &str) -> Result<&'a str, SyntaxError> {
         let length = |rest: &str| {
             if let Some(quoted) = rest.strip_prefix('"') {
                 return quoted.find(['"', '\n']).filter(|i| quoted[*i..].starts_with('"')).map_or(0, |i| i + 2);
+            }
+            if rest.strip_prefix("func").is_some_and(|rest| rest.starts_with(char::is_whitespace)) {
+                return braced(rest);
             }
             let in_list = rest.starts_with('[');
             prefix(rest, |c| !c.is_whitespace() && c != '}' && (in_list || c != ',')).len()
@@ -262,6 +265,35 @@ impl<'a> Cursor<'a> {
         self.rest = rest;
         taken
     }
+}
+
+/// Braces within braces, at most: what reads them may call itself for each.
+const DEEPEST: usize = 100;
+
+/// The length of a text up to the brace that closes its first one; 0 if there is none, or braces are too deep. Those in quotes
+/// and comments are none.
+fn braced(text: &str) -> usize {
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        at += match c {
+            '#' => prefix(rest, |c| c != '\n').len(),
+            '/' if rest.starts_with("//") => prefix(rest, |c| c != '\n').len(),
+            '"' => match rest[1..].find(['"', '\n']) {
+                Some(end) => end + 2,
+                None => return 0,
+            },
+            _ => c.len_utf8(),
+        };
+        match c {
+            '{' if depth == DEEPEST => return 0,
+            '{' => depth += 1,
+            '}' if depth <= 1 => return if depth == 1 { at } else { 0 },
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    0
 }
 
 /// Characters of an unexpected word that an error repeats.

@@ -65,6 +65,14 @@ pub enum ModelError {
     /// A plan that would read or write what it must not: a fault of Kiln.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// A loop does not end.
+    #[error("`{layer}`: the loop did not end after {trips} trips")]
+    Endless {
+        /// The value that the loop computes.
+        layer: String,
+        /// How often it ran.
+        trips: u64,
+    },
     /// There is not as much memory.
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory {

@@ -49,6 +49,14 @@ pub enum OnnxError {
         /// What is wrong with it.
         why: String,
     },
+    /// A function that the model defines is malformed.
+    #[error("function `{function}`: {why}")]
+    Function {
+        /// Its name.
+        function: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A node is malformed.
     #[error("node `{}` ({}): {}", clipped(node), clipped(op), clipped(why))]
     Node {

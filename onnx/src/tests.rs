@@ -42,7 +42,7 @@ fn small() -> GraphProto {
 
 pub(crate) fn model(graph: GraphProto) -> ModelProto {
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-    ModelProto { ir_version: 8, producer_name: "a test".into(), graph: Some(graph), opset_import }
+    ModelProto { ir_version: 8, producer_name: "a test".into(), graph: Some(graph), opset_import, functions: vec![] }
 }
 
 fn read(graph: GraphProto) -> Result<Model, OnnxError> {

@@ -185,6 +185,7 @@ pub fn code_word(code: Code) -> &'static str {
     match code {
         Code::Kernel => "kernel",
         Code::Native => "native",
+        Code::Control => "control",
         Code::Interpreter => "interpreter",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::error::{FuncError, FuncErrorKind};
-use super::op::{OpError, TensorOp};
+use super::op::{Control, Mismatch, OpError, TensorOp};
 use super::origins::Origins;
 use super::tensor::Tensor;
 use super::types::TensorType;
@@ -86,7 +86,8 @@ impl Builder {
             return Err(FuncErrorKind::NoResult.into());
         }
         results.iter().try_for_each(|id| self.ty(*id).map(drop))?;
-        Ok(Func { name: self.name, values: self.values, results: results.into() })
+        let depth = 1 + self.values.iter().map(depth_of).max().unwrap_or_default();
+        Ok(Func { name: self.name, values: self.values, results: results.into(), depth })
     }
 
     /// What is known of a value added earlier.
@@ -105,8 +106,29 @@ impl Builder {
     /// The type of an operation's result; errors call the result `%name`.
     pub(super) fn infer(&self, name: &str, op: &TensorOp, operands: &[ValueId]) -> Result<TensorType, FuncError> {
         let types = operands.iter().map(|&id| self.ty(id)).collect::<Result<Vec<_>, _>>()?;
-        op.infer(&types)
-            .map_err(|cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause: Box::new(cause) }.into())
+        let fail = |cause: OpError| FuncErrorKind::Op { value: format!("%{name}"), cause: Box::new(cause) };
+        let ty = op.infer(&types).map_err(fail)?;
+        if let TensorOp::Control(Control::Output { index, .. }) = op
+            && self.output(operands[0], *index) != Some(ty.clone())
+        {
+            let cause = Mismatch::Setting {
+                name: "index",
+                value: format!("{index} with a type of {ty}"),
+                expected: format!("one of a result of %{}, with its type", self.values[operands[0].0].name),
+            };
+            return Err(fail(op.error(&types, cause)).into());
+        }
+        Ok(ty)
+    }
+
+    /// The type of one of the results of an operation that has several.
+    fn output(&self, of: ValueId, index: u64) -> Option<TensorType> {
+        let Def::Result { op: TensorOp::Control(control), operands } = &self.values[of.0].def else { return None };
+        if matches!(control, Control::Output { .. }) {
+            return None;
+        }
+        let types: Vec<_> = operands.iter().map(|o| &self.values[o.0].ty).collect();
+        control.results(&types).ok()?.into_iter().nth(usize::try_from(index).ok()?)
     }
 
     /// Adds a value that has been checked.
@@ -137,5 +159,13 @@ impl Builder {
             return Err(FuncErrorKind::Redefined { value: format!("%{name}"), first: None });
         }
         Ok(())
+    }
+}
+
+/// Functions within each other in a value.
+fn depth_of(value: &Value) -> usize {
+    match &value.def {
+        Def::Result { op, .. } => op.bodies().map(|body| body.depth()).max().unwrap_or_default(),
+        _ => 0,
     }
 }

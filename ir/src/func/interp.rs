@@ -1,6 +1,8 @@
 //! The meaning of a function.
 
-use super::op::View;
+use std::collections::HashMap;
+
+use super::op::{Control, TensorOp, View};
 use super::types::TensorType;
 use super::{Def, Func};
 
@@ -28,6 +30,14 @@ pub enum InterpretError {
         /// Elements given.
         found: usize,
     },
+    /// A loop does not end.
+    #[error("the loop of @{func} did not end after {trips} trips")]
+    Endless {
+        /// The name of the function that it runs.
+        func: String,
+        /// How often it did.
+        trips: u64,
+    },
 }
 
 impl Func {
@@ -49,14 +59,27 @@ impl Func {
             }
         }
         let mut tensors: Vec<Vec<f64>> = Vec::with_capacity(self.values.len());
+        // What operations with several results gave, after the first.
+        let mut others: HashMap<usize, Vec<Vec<f64>>> = HashMap::new();
         for (id, value) in self.values() {
             tensors.push(match &value.def {
                 Def::Argument => arguments[id.0].to_vec(),
                 Def::Constant(_) => self.constant(id).expect("it is one").to_f64(),
                 Def::Result { op, operands } => {
-                    let operands: Vec<_> =
+                    let views: Vec<_> =
                         operands.iter().map(|&o| View { ty: &self.value(o).ty, data: &tensors[o.0] }).collect();
-                    op.evaluate(&operands, &value.ty)
+                    match op {
+                        TensorOp::Control(Control::Output { index, .. }) => {
+                            others[&operands[0].0][*index as usize - 1].clone()
+                        }
+                        TensorOp::Control(op) => {
+                            let mut results = op.evaluate(&views)?;
+                            let first = results.remove(0);
+                            others.insert(id.0, results);
+                            first
+                        }
+                        _ => op.evaluate(&views, &value.ty),
+                    }
                 }
             });
         }

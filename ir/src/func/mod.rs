@@ -31,6 +31,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Branches and loops are [operations](Control) that run functions, which see nothing but their arguments and stand in the
+//! settings:
+//!
+//! ```text
+//!   %y = scan %x {trips=3 states=1 backward=[] body=func @body(%i: i64[], %h: f32[2]) -> f32[2] {
+//!     %0 = add %h, %h
+//!     return %0
+//!   }}
+//! ```
+//!
 //! Text: blanks and newlines are free, except that an operation ends its line; `#` and `//` begin comments. Values are
 //! named (`%x`) or numbered (`%7`). Names are kept; numbers are not: a `Func` prints with its unnamed values numbered
 //! from 0 in order. Arguments are always named.
@@ -55,7 +65,7 @@ pub use element::{ElementType, Real, UnknownElementType};
 pub use error::{FuncError, FuncErrorKind};
 pub use interp::InterpretError;
 pub use op::{
-    Binary, Merge, Mismatch, OpError, Outside, PadMode, PoolKind, ReduceKind, Sampling, SettingError, Strided,
+    Binary, Control, Merge, Mismatch, OpError, Outside, PadMode, PoolKind, ReduceKind, Sampling, SettingError, Strided,
     Structured, TensorOp, Unary,
 };
 pub use origins::Origins;
@@ -140,6 +150,8 @@ pub struct Func {
     name: String,
     values: Vec<Value>,
     results: Vec<ValueId>,
+    /// Functions within functions: 1 of one that runs no other.
+    depth: usize,
 }
 
 impl Func {
@@ -174,6 +186,35 @@ impl Func {
     /// The values returned, at least one; the same may be returned twice.
     pub fn results(&self) -> &[ValueId] {
         &self.results
+    }
+
+    /// Functions within functions: 1 of one that runs no other.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The same with each function that an operation runs as another, of the same arguments and types of results; `None` if no
+    /// operation runs one.
+    pub fn map_bodies<E: From<FuncError>>(
+        &self,
+        mut map: impl FnMut(&Func) -> Result<Func, E>,
+    ) -> Result<Option<Func>, E> {
+        if self.depth == 1 {
+            return Ok(None);
+        }
+        let mut mapped = self.clone();
+        for at in 0..mapped.values.len() {
+            let Def::Result { op: TensorOp::Control(control), operands } = &mapped.values[at].def else { continue };
+            let control = control.map_bodies(&mut map)?;
+            let types: Vec<_> = operands.iter().map(|o| &mapped.values[o.0].ty).collect();
+            let ty = TensorOp::from(control.clone()).infer(&types).map_err(|cause| {
+                FuncError::from(FuncErrorKind::Op { value: mapped.values[at].to_string(), cause: Box::new(cause) })
+            })?;
+            debug_assert_eq!(ty, mapped.values[at].ty);
+            let operands = operands.clone();
+            mapped.values[at].def = Def::Result { op: control.into(), operands };
+        }
+        Ok(Some(mapped))
     }
 
     /// The function with some arguments as constants: those that `value` gives one for.
@@ -261,18 +302,39 @@ impl Func {
             }
             value
         });
-        Func { name: self.name, values: values.collect(), results: self.results.iter().map(moved).collect() }
+        Func {
+            name: self.name,
+            values: values.collect(),
+            results: self.results.iter().map(moved).collect(),
+            depth: self.depth,
+        }
     }
 
     /// A result's line of text, for example `%1 = add %0, %b`; an argument's declaration, for example `%x: f32[2x3]`.
     pub fn statement(&self, id: ValueId) -> String {
+        self.line(id, true)
+    }
+
+    /// A result's line of text with the names alone of functions that it runs, for example
+    /// `%y = if %c, %x {then=@then otherwise=@otherwise}`.
+    pub fn headline(&self, id: ValueId) -> String {
+        self.line(id, false)
+    }
+
+    fn line(&self, id: ValueId, has_bodies: bool) -> String {
         let value = self.value(id);
         match &value.def {
             Def::Argument => format!("{value}: {}", value.ty),
             Def::Constant(_) => format!("{value} = constant {} {}", value.ty, self.elements_as_text(id)),
             Def::Result { op, operands } => {
                 let operands: Vec<_> = operands.iter().map(|&o| self.value(o).to_string()).collect();
-                let settings: Vec<_> = op.settings().into_iter().map(|(name, text)| format!("{name}={text}")).collect();
+                let names: Vec<_> = op.bodies().map(|body| format!("@{}", body.name())).collect();
+                let mut settings = op.settings();
+                if !has_bodies {
+                    // Functions are the last settings of an operation that has such.
+                    settings.iter_mut().rev().zip(names.into_iter().rev()).for_each(|((_, text), name)| *text = name);
+                }
+                let settings: Vec<_> = settings.into_iter().map(|(name, text)| format!("{name}={text}")).collect();
                 let settings = if settings.is_empty() { String::new() } else { format!(" {{{}}}", settings.join(" ")) };
                 format!("{value} = {op} {}{settings}", operands.join(", "))
             }

@@ -88,6 +88,7 @@ fn sink(r: &mut Rewriter<'_>, op: &TensorOp, operands: &[ValueId], rank: usize) 
     let by_element = match op {
         TensorOp::Unary(_) | TensorOp::Binary(_) => true,
         TensorOp::Structured(op) => matches!(op, Structured::Cast { .. } | Structured::Where {}),
+        TensorOp::Control(_) => false,
     };
     if by_element {
         return sink_elementwise(r, op, operands, rank);

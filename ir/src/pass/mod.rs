@@ -58,9 +58,12 @@ pub const PASSES: &[Pass] = &[
 ];
 
 impl Pass {
-    /// The function after it.
+    /// The function after it; those that its operations run first.
     pub fn run(&self, func: &Func) -> Result<Func, FuncError> {
-        (self.run)(func)
+        match func.map_bodies(|body| self.run(body))? {
+            Some(func) => (self.run)(&func),
+            None => (self.run)(func),
+        }
     }
 }
 

@@ -230,8 +230,11 @@ impl Flexible {
         let values = self.template.at(length)?;
         // Nobody lists the steps of these plans.
         let texts = vec![String::new(); values.len()];
-        Plan::of(&values, texts, self.template.results(), &mut |at, problem, _| {
+        Plan::of(&values, texts, self.template.results(), &mut |at, asked| {
             let layer = &values[at].label();
+            let plan::Asked::Kernel { problem, .. } = asked else {
+                unreachable!("a template has no operations that run functions")
+            };
             Ok(match &self.kernels[&at] {
                 Compiled::Member(family, number) => {
                     let n = number.at(length).expect("the plan has it in its problem");

@@ -169,6 +169,11 @@ impl Template {
     pub(super) fn of(longest: (u64, &Func), other: (u64, &Func)) -> Result<Self, FlexibleError> {
         let fail = |layer: &str, why: &str| FlexibleError::Shape { layer: layer.into(), why: why.into() };
         let (a, b) = (longest.1, other.1);
+        if let Some((_, value)) =
+            a.values().find(|(_, v)| matches!(v.def, Def::Result { op: TensorOp::Control(_), .. }))
+        {
+            return Err(fail(&value.name, "it is a branch or a loop"));
+        }
         if a.values().len() != b.values().len() || a.results() != b.results() {
             return Err(fail(a.name(), "another length has other operations"));
         }

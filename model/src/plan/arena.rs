@@ -54,13 +54,14 @@ pub struct Arena(Box<[Line]>);
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
-/// The arena while one part of it is written.
+/// An arena while parts of it are written.
 pub struct Parts<'a> {
-    before: &'a [u8],
+    /// What is read, with where each begins.
+    read: [(usize, &'a [u8]); 3],
     /// The part that is written.
     pub output: &'a mut [u8],
-    after: &'a [u8],
-    end: usize,
+    /// The part that is worked in.
+    pub scratch: &'a mut [u8],
 }
 
 impl Arena {
@@ -74,13 +75,28 @@ impl Arena {
         bytemuck::cast_slice(&self.0)
     }
 
-    /// One part to write, the others to read.
-    pub fn parts(&mut self, output: Range<usize>) -> Parts<'_> {
-        let all: &mut [u8] = bytemuck::cast_slice_mut(&mut self.0);
-        let (before, rest) = all.split_at_mut(output.start);
-        let (written, after) = rest.split_at_mut(output.len());
-        Parts { before, output: written, after, end: output.end }
+    /// Everything, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
     }
+}
+
+/// One part to write and one to work in, which may be empty and do not overlap, and the others to read.
+pub fn parts(all: &mut [u8], mut output: Range<usize>, mut scratch: Range<usize>) -> Parts<'_> {
+    // What is empty may have a place inside the other.
+    if scratch.is_empty() {
+        scratch = output.end..output.end;
+    } else if output.is_empty() {
+        output = scratch.end..scratch.end;
+    }
+    let scratch_first = scratch.start < output.start;
+    let (first, second) = if scratch_first { (scratch, output) } else { (output, scratch) };
+    let (before, rest) = all.split_at_mut(first.start);
+    let (one, rest) = rest.split_at_mut(first.len());
+    let (between, rest) = rest.split_at_mut(second.start - first.end);
+    let (other, after) = rest.split_at_mut(second.len());
+    let (output, scratch) = if scratch_first { (other, one) } else { (one, other) };
+    Parts { read: [(0, before), (first.end, between), (second.end, after)], output, scratch }
 }
 
 impl<'a> Parts<'a> {
@@ -89,11 +105,9 @@ impl<'a> Parts<'a> {
     /// # Panics
     /// If it overlaps what is written, which no plan does: what a step reads lives while it writes.
     pub fn input(&self, range: Range<usize>) -> &'a [u8] {
-        if range.end <= self.before.len() {
-            &self.before[range]
-        } else {
-            &self.after[range.start - self.end..range.end - self.end]
-        }
+        let holds = |(start, part): &&(usize, &[u8])| range.start >= *start && range.end <= start + part.len();
+        let (start, part) = self.read.iter().find(holds).expect("what is read is not written");
+        &part[range.start - start..range.end - start]
     }
 }
 
@@ -119,11 +133,21 @@ mod tests {
     fn parts_are_where_they_are() {
         let mut arena = Arena::new(300).unwrap();
         assert_eq!(arena.bytes().as_ptr() as usize % ALIGN, 0);
-        arena.parts(0..64).output.fill(1);
-        arena.parts(128..300).output.fill(3);
-        let parts = arena.parts(64..128);
-        assert_eq!((parts.input(0..64), parts.input(299..300)), (&[1; 64][..], &[3][..]));
-        parts.output.fill(2);
+        parts(arena.bytes_mut(), 0..64, 0..0).output.fill(1);
+        parts(arena.bytes_mut(), 128..300, 0..0).output.fill(3);
+        let all = parts(arena.bytes_mut(), 64..128, 0..0);
+        assert_eq!((all.input(0..64), all.input(299..300)), (&[1; 64][..], &[3][..]));
+        all.output.fill(2);
         assert_eq!(arena.bytes()[63..65], [1, 2]);
+        for (output, scratch) in [(64..128, 192..256), (192..256, 64..128), (70..70, 64..128)] {
+            let all = parts(arena.bytes_mut(), output, scratch);
+            assert_eq!(
+                (all.input(0..64).len(), all.input(130..190), all.input(256..300).len()),
+                (64, &[3; 60][..], 44)
+            );
+            all.output.fill(4);
+            all.scratch.fill(5);
+        }
+        assert_eq!((&arena.bytes()[60..68], arena.bytes()[192]), (&[1, 1, 1, 1, 5, 5, 5, 5][..], 4));
     }
 }

@@ -17,6 +17,8 @@ pub(super) fn are_constant<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<b
         constant.push(match &value.def {
             Def::Argument => false,
             Def::Constant(_) => true,
+            // What branches and loops give is computed in calls, of constants too.
+            Def::Result { op: TensorOp::Control(_), .. } => false,
             Def::Result { operands, .. } => operands.iter().all(|o| constant[o.index()]),
         });
     }
@@ -145,7 +147,7 @@ impl Constant {
             let aligned: Vec<Option<Tensor>> = operands.iter().map(super::realigned).collect();
             let inputs: Vec<_> =
                 operands.iter().zip(&aligned).map(|(o, a)| Some(&a.as_ref().unwrap_or(o).data()[..])).collect();
-            action.run(&RuntimeThreads::none(), &inputs, &mut memory[..bytes])?;
+            action.run(&RuntimeThreads::none(), &inputs, &mut memory[..bytes], &mut [])?;
             return Ok(Tensor::new(ty, bytes::Bytes::from_owner(memory).slice(..bytes)).expect("as many bytes"));
         }
         let result = op.apply(&operands.iter().collect::<Vec<_>>());

@@ -92,7 +92,13 @@ impl Action for FamilyAction {
         self.of.packed.as_ref().map_or(0, PackedWeights::bytes)
     }
 
-    fn run(&self, _: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        _: &RuntimeThreads<'_>,
+        inputs: &[Input<'_>],
+        dst: &mut [u8],
+        _: &mut [u8],
+    ) -> Result<(), ModelError> {
         let args = arguments(&self.elements, self.of.packed.as_ref(), inputs, dst);
         self.of.family.run(self.n, args).map_err(|source| ModelError::Kernel { layer: self.layer.clone(), source })
     }

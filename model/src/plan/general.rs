@@ -22,7 +22,13 @@ impl Interpreted {
 }
 
 impl Action for Interpreted {
-    fn run(&self, _: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        _: &RuntimeThreads<'_>,
+        inputs: &[Input<'_>],
+        dst: &mut [u8],
+        _: &mut [u8],
+    ) -> Result<(), ModelError> {
         let tensors: Vec<Tensor> = self
             .operands
             .iter()

@@ -44,16 +44,24 @@ type Slot = Mutex<Option<Result<Arc<Kernel>, RuntimeError>>>;
 
 /// The kernels that a function asks for, each once, in order, with a layer that does.
 pub(crate) fn requests(func: &Func) -> Vec<(Request, String)> {
-    let constant = constants::are_constant(func.values().map(|(_, value)| value));
+    let mut all = vec![];
+    all_requests(func, &mut all);
     let mut seen = std::collections::HashSet::new();
-    let kernels = func.values().filter(|(id, _)| !constant[id.index()]).filter_map(|(_, value)| match &value.def {
-        Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
+    all.retain(|(request, _)| seen.insert(request.clone()));
+    all
+}
+
+/// Adds the kernels of a function and of those that it runs.
+fn all_requests(func: &Func, all: &mut Vec<(Request, String)>) {
+    let constant = constants::are_constant(func.values().map(|(_, value)| value));
+    for (_, value) in func.values().filter(|(id, _)| !constant[id.index()]) {
+        let Def::Result { op, operands } = &value.def else { continue };
+        op.bodies().for_each(|body| all_requests(body, all));
+        if let TensorOp::Structured(Structured::Kernel { problem }) = op {
             let constant = constant[operands[1].index()];
-            Some((((**problem).clone(), options(constant)), value.label()))
+            all.push((((**problem).clone(), options(constant)), value.label()));
         }
-        _ => None,
-    });
-    kernels.filter(|(request, _)| seen.insert(request.clone())).collect()
+    }
 }
 
 impl Kernels {
@@ -259,7 +267,13 @@ impl Action for KernelAction {
         self.packed.as_ref().map_or(0, PackedWeights::bytes)
     }
 
-    fn run(&self, _: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        _: &RuntimeThreads<'_>,
+        inputs: &[Input<'_>],
+        dst: &mut [u8],
+        _: &mut [u8],
+    ) -> Result<(), ModelError> {
         let args = arguments(&self.elements, self.packed.as_ref(), inputs, dst);
         self.kernel.run(args).map_err(|source| ModelError::Kernel { layer: self.layer.clone(), source })
     }

@@ -2,6 +2,7 @@
 
 pub mod arena;
 mod constants;
+mod control;
 mod families;
 mod general;
 mod kernels;
@@ -13,12 +14,12 @@ mod verify;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kiln_ir::func::{Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::func::{Control, Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
 use kiln_runtime::{Kernel, Runtime, WeightsPack};
 
 use crate::error::ModelError;
-use arena::{Arena, Arenas};
+use arena::Arenas;
 use memory::{Buffer, Placement};
 
 pub(crate) use families::{Families, Family};
@@ -71,8 +72,25 @@ pub(crate) trait Action: Send + Sync {
         0
     }
 
-    /// Computes the result. Bytes are aligned to the elements of their types.
-    fn run(&self, threads: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError>;
+    /// Bytes of constants that it reads where they are.
+    fn constant_bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes of memory that it works in besides.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
+
+    /// Computes the result, with as much memory to work in as it asks for. Bytes are aligned to the elements of their types, and
+    /// those of `scratch` for vectors.
+    fn run(
+        &self,
+        threads: &RuntimeThreads<'_>,
+        inputs: &[Input<'_>],
+        dst: &mut [u8],
+        scratch: &mut [u8],
+    ) -> Result<(), ModelError>;
 }
 
 /// What kind of code computes a step.
@@ -82,6 +100,8 @@ pub enum Code {
     Kernel,
     /// Vectorised code for this operation.
     Native,
+    /// The steps of a branch or a loop, one after another.
+    Control,
     /// The interpreter: an operation, or a type of elements, that networks seldom have.
     Interpreter,
 }
@@ -98,6 +118,8 @@ pub(crate) struct Step {
     pub code: Code,
     inputs: Vec<Place>,
     output: usize,
+    /// The buffer that it works in, if it does.
+    scratch: Option<usize>,
     pub in_place: Option<usize>,
     pub action: Box<dyn Action>,
 }
@@ -128,25 +150,34 @@ impl Plan {
         let packed = kernels.pack(&mut values, &results, runtime, before)?;
         let is_packed = |at: usize| packed[at].is_some();
         constants::settle(&mut values, &results, &is_packed)?;
-        let mut plan = Self::of(&values, texts, &results, &mut |at, problem, constant| {
-            let packed = packed[at].as_ref().map(|weights| weights.packed.clone());
-            Ok(Box::new(kernels.action(&values[at].label(), problem, constant, packed)))
+        let mut nested = vec![];
+        let mut plan = Self::of(&values, texts, &results, &mut |at, asked| {
+            let (control, operands) = match asked {
+                Asked::Kernel { problem, constant } => {
+                    let packed = packed[at].as_ref().map(|weights| weights.packed.clone());
+                    return Ok(Box::new(kernels.action(&values[at].label(), problem, constant, packed)));
+                }
+                Asked::Control { control, operands } => (control, operands),
+            };
+            let bodies = control.bodies().map(|body| Plan::new((**body).clone(), runtime, kernels, before));
+            let mut bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+            bodies.iter_mut().for_each(|plan| nested.append(&mut plan.weights));
+            Ok(control::action(&values[at].label(), control, operands, bodies))
         })?;
-        plan.weights = packed.into_iter().flatten().collect();
+        plan.weights = packed.into_iter().flatten().chain(nested).collect();
         Ok(plan)
     }
 
-    /// Plans values in order, and verifies the plan. `kernel` makes the action of the kernel at a position, of a problem, with weights that are constant
-    /// or not.
+    /// Plans values in order, and verifies the plan. `make` makes the action of what the planner has none for.
     pub(crate) fn of(
         values: &[Value],
         texts: Vec<String>,
         results: &[ValueId],
-        kernel: &mut MakeKernel<'_>,
+        make: &mut Make<'_>,
     ) -> Result<Self, ModelError> {
         let mut planner = Planner::default();
         for (at, text) in texts.into_iter().enumerate() {
-            planner.add(values, at, text, kernel)?;
+            planner.add(values, at, text, make)?;
         }
         let arguments = values.iter().filter(|v| v.def == Def::Argument).map(|v| v.ty.clone()).collect();
         let places = results.iter().map(|id| (values[id.index()].ty.clone(), planner.places[id.index()])).collect();
@@ -157,7 +188,8 @@ impl Plan {
 
     /// Bytes of constants that are read where they are, beside packed weights.
     pub(crate) fn constant_bytes(&self) -> usize {
-        self.constants.iter().flatten().map(|t| t.data().len()).sum()
+        let own: usize = self.constants.iter().flatten().map(|t| t.data().len()).sum();
+        own + self.steps.iter().map(|s| s.action.constant_bytes()).sum::<usize>()
     }
 
     /// Bytes of packed weights.
@@ -178,26 +210,27 @@ impl Plan {
         let arguments: Vec<&[u8]> =
             given.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
         let mut arena = arenas.take(self.placement.bytes)?;
-        let outcome = self.run(runtime, &arguments, &mut arena, told);
-        let copied = |(ty, place): &(TensorType, Place)| tensor(ty, self.result(place, &arguments, &arena));
+        let outcome = self.run(&RuntimeThreads::new(runtime), &arguments, arena.bytes_mut(), told);
+        let copied = |(ty, place): &(TensorType, Place)| tensor(ty, self.result(place, &arguments, arena.bytes()));
         let results = outcome.map(|()| self.results.iter().map(copied).collect());
         arenas.give(arena);
         results
     }
 
+    /// Runs the steps in an arena, which is aligned for vectors.
     fn run(
         &self,
-        runtime: &Runtime,
+        threads: &RuntimeThreads<'_>,
         arguments: &[&[u8]],
-        arena: &mut Arena,
+        arena: &mut [u8],
         mut told: impl FnMut(usize, bool),
     ) -> Result<(), ModelError> {
         /// Most steps read no more, and their list is not allocated.
         const FEW: usize = 8;
-        let threads = RuntimeThreads::new(runtime);
         for (i, step) in self.steps.iter().enumerate() {
             told(i, false);
-            let parts = arena.parts(self.written(step));
+            let scratch = step.scratch.map_or(0..0, |buffer| self.range(buffer, 0, self.buffers[buffer].bytes));
+            let parts = arena::parts(arena, self.written(step), scratch);
             let input = |(n, place): (usize, &Place)| {
                 (step.in_place != Some(n)).then(|| match place.home {
                     Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
@@ -213,7 +246,7 @@ impl Plan {
                 many.extend(step.inputs.iter().enumerate().map(input));
                 &many
             };
-            step.action.run(&threads, inputs, parts.output)?;
+            step.action.run(threads, inputs, parts.output, parts.scratch)?;
             threads.check()?;
             told(i, true);
         }
@@ -221,11 +254,11 @@ impl Plan {
     }
 
     /// A result's bytes after a run.
-    fn result<'a>(&'a self, place: &Place, arguments: &[&'a [u8]], arena: &'a Arena) -> &'a [u8] {
+    fn result<'a>(&'a self, place: &Place, arguments: &[&'a [u8]], arena: &'a [u8]) -> &'a [u8] {
         match place.home {
             Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
             Home::Constant(at) => self.constant(at, place),
-            Home::Buffer(at) => &arena.bytes()[self.range(at, place.offset, place.bytes)],
+            Home::Buffer(at) => &arena[self.range(at, place.offset, place.bytes)],
         }
     }
 
@@ -260,13 +293,7 @@ struct Planner {
 
 impl Planner {
     /// Adds the value at a position.
-    fn add(
-        &mut self,
-        values: &[Value],
-        at: usize,
-        text: String,
-        kernel: &mut MakeKernel<'_>,
-    ) -> Result<(), ModelError> {
+    fn add(&mut self, values: &[Value], at: usize, text: String, make: &mut Make<'_>) -> Result<(), ModelError> {
         let value = &values[at];
         let bytes = value.ty.bytes() as usize;
         let place = match &value.def {
@@ -281,24 +308,30 @@ impl Planner {
             Def::Result { op, operands } => match self.view(values, op, operands, &value.ty) {
                 Some(place) => place,
                 None => {
-                    let (action, code) = action(values, at, op, operands, kernel)?;
+                    let (action, code) = action(values, at, op, operands, make)?;
                     let inputs: Vec<Place> = operands.iter().map(|o| self.places[o.index()]).collect();
                     for (_, place) in inputs.iter().enumerate().filter(|(n, _)| action.reads(*n)) {
                         self.keep_constant(place);
                     }
                     let first = self.steps.len();
-                    self.buffers.push(Buffer { bytes, first, last: first });
+                    let scratch = Buffer { bytes: action.scratch_bytes(), first, last: first };
+                    self.buffers.push(Buffer { bytes: result_bytes(values, op, operands, &value.ty), ..scratch });
                     let output = self.buffers.len() - 1;
+                    let scratch = (scratch.bytes > 0).then(|| {
+                        self.buffers.push(scratch);
+                        output + 1
+                    });
                     self.steps.push(Step {
                         value: at,
                         layer: value.label(),
                         origins: value.origins.clone(),
                         text,
-                        op: op.clone(),
+                        op: control::without_bodies(op),
                         ty: value.ty.clone(),
                         code,
                         inputs,
                         output,
+                        scratch,
                         in_place: None,
                         action,
                     });
@@ -318,12 +351,14 @@ impl Planner {
 
     /// The place of a value that is a part of its operand as it lies in memory.
     fn view(&self, values: &[Value], op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Place> {
-        let TensorOp::Structured(op) = op else { return None };
         let operand = operands.first()?.index();
-        let first = op.strided(&values[operand].ty)?.dense()?;
+        let offset = match op {
+            TensorOp::Structured(op) => op.strided(&values[operand].ty)?.dense()? as usize * ty.element().bytes(),
+            TensorOp::Control(Control::Output { index, .. }) => control::output_offset(values, operands[0], *index),
+            _ => return None,
+        };
         let from = self.places[operand];
-        let offset = from.offset + first as usize * ty.element().bytes();
-        Some(Place { offset, bytes: ty.bytes() as usize, ..from })
+        Some(Place { offset: from.offset + offset, bytes: ty.bytes() as usize, ..from })
     }
 
     fn finish(mut self, arguments: Vec<TensorType>, mut results: Vec<(TensorType, Place)>) -> Plan {
@@ -420,12 +455,28 @@ impl AsRef<[u8]> for Words {
     }
 }
 
-/// Makes the action of a kernel: its position among the values, its problem, and whether its weights are constant.
-pub(crate) type MakeKernel<'a> = dyn FnMut(usize, &Problem, bool) -> Result<Box<dyn Action>, ModelError> + 'a;
+/// What the planner needs an action of.
+pub(crate) enum Asked<'a> {
+    /// A kernel of a problem, with weights that are constant or not.
+    Kernel { problem: &'a Problem, constant: bool },
+    /// An operation that runs functions, with the types of its operands.
+    Control { control: &'a Control, operands: &'a [&'a TensorType] },
+}
+
+/// Makes the action of the value at a position.
+pub(crate) type Make<'a> = dyn FnMut(usize, Asked<'_>) -> Result<Box<dyn Action>, ModelError> + 'a;
+
+/// Bytes of what an operation writes: of one with several results, all of them.
+fn result_bytes(values: &[Value], op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> usize {
+    match op {
+        TensorOp::Control(control) => control::layout(values, control, operands).1,
+        _ => ty.bytes() as usize,
+    }
+}
 
 /// The text of each value that is computed.
 fn texts(func: &Func) -> Vec<String> {
-    func.values().map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.statement(id) }).collect()
+    func.values().map(|(id, v)| if v.operands().is_empty() { String::new() } else { func.headline(id) }).collect()
 }
 
 /// The code of an operation.
@@ -434,13 +485,16 @@ fn action(
     at: usize,
     op: &TensorOp,
     operands: &[ValueId],
-    kernel: &mut MakeKernel<'_>,
+    make: &mut Make<'_>,
 ) -> Result<(Box<dyn Action>, Code), ModelError> {
     let value = &values[at];
     let types: Vec<&TensorType> = operands.iter().map(|o| &values[o.index()].ty).collect();
     if let TensorOp::Structured(Structured::Kernel { problem }) = op {
         let constant = matches!(values[operands[1].index()].def, Def::Constant(_));
-        return Ok((kernel(at, problem, constant)?, Code::Kernel));
+        return Ok((make(at, Asked::Kernel { problem, constant })?, Code::Kernel));
+    }
+    if let TensorOp::Control(control) = op {
+        return Ok((make(at, Asked::Control { control, operands: &types })?, Code::Control));
     }
     if let Some(native) = native::action(&value.label(), op, &types, &value.ty) {
         return Ok((native, Code::Native));

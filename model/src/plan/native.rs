@@ -54,7 +54,13 @@ where
         operand < self.in_place
     }
 
-    fn run(&self, threads: &RuntimeThreads<'_>, inputs: &[Input<'_>], dst: &mut [u8]) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        threads: &RuntimeThreads<'_>,
+        inputs: &[Input<'_>],
+        dst: &mut [u8],
+        _: &mut [u8],
+    ) -> Result<(), ModelError> {
         (self.run)(threads, inputs, dst)
     }
 }

@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use kiln_ir::func::{Def, Structured, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::func::{Control, Def, Structured, TensorOp, TensorType, Value, ValueId};
 
+use super::control;
 use super::memory::ALIGN;
 use super::{Home, Place, Plan, Step};
 
@@ -117,6 +118,9 @@ pub enum PlanFault {
         /// Which operand.
         operand: usize,
     },
+    /// What a step works in is where its operands or its results are.
+    #[error("the step works where an operand or the result is")]
+    Scratch,
     /// A constant whose elements the plan does not have, or has others.
     #[error("operand {operand} is a constant that the plan does not have")]
     ConstantMissing {
@@ -124,6 +128,9 @@ pub enum PlanFault {
         operand: usize,
     },
 }
+
+/// The step whose result is in memory that another worked in: none.
+const NO_STEP: usize = usize::MAX;
 
 /// What a value's bytes are a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +163,8 @@ pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Resu
                 let fail = |fault| PlanError { step: steps, layer: value.label(), fault };
                 match plan.steps.get(steps).filter(|step| step.value == at) {
                     Some(step) => {
-                        verifier.step(steps, step, operands, &value.ty).map_err(fail)?;
+                        let bytes = super::result_bytes(values, op, operands, &value.ty);
+                        verifier.step(steps, step, operands, bytes).map_err(fail)?;
                         Origin { root: Root::Step(next(&mut steps)), offset: 0 }
                     }
                     None => verifier
@@ -188,15 +196,19 @@ struct Verifier<'a> {
 
 impl Verifier<'_> {
     /// Checks what a step reads and writes, and writes it.
-    fn step(&mut self, at: usize, step: &Step, operands: &[ValueId], ty: &TensorType) -> Result<(), PlanFault> {
-        let (expected, found) = (ty.bytes() as usize, self.buffer(step.output).map_or(0, |buffer| buffer.len()));
-        if expected != found {
-            return Err(PlanFault::Buffer { expected, found });
-        }
-        let output = self.buffer(step.output).unwrap_or_default();
-        if output.end > self.plan.placement.bytes || !output.start.is_multiple_of(ALIGN) {
-            let Range { start, end } = output;
-            return Err(PlanFault::Placement { start, end, bytes: self.plan.placement.bytes });
+    fn step(&mut self, at: usize, step: &Step, operands: &[ValueId], expected: usize) -> Result<(), PlanFault> {
+        let output = self.own(step.output, expected)?;
+        let scratch = match step.scratch {
+            Some(buffer) => self.own(buffer, step.action.scratch_bytes())?,
+            None if step.action.scratch_bytes() > 0 => {
+                return Err(PlanFault::Buffer { expected: step.action.scratch_bytes(), found: 0 });
+            }
+            None => 0..0,
+        };
+        let is_apart =
+            |a: &Range<usize>, b: &Range<usize>| a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start;
+        if !is_apart(&output, &scratch) {
+            return Err(PlanFault::Scratch);
         }
         for (operand, id) in operands.iter().enumerate() {
             let place = step
@@ -209,6 +221,9 @@ impl Verifier<'_> {
             }
             let read = self.read(operand, *id, place)?;
             let is_in_place = step.in_place == Some(operand);
+            if read.as_ref().is_some_and(|range| !is_apart(range, &scratch)) {
+                return Err(PlanFault::Scratch);
+            }
             let allowed = match read {
                 Some(range) if is_in_place => range == output && step.action.in_place(operand),
                 Some(range) => range.end <= output.start || output.end <= range.start,
@@ -219,7 +234,21 @@ impl Verifier<'_> {
             }
         }
         self.memory.write(output, at);
+        self.memory.write(scratch, NO_STEP);
         Ok(())
+    }
+
+    /// The range of a buffer that a step writes, which must have so many bytes.
+    fn own(&self, buffer: usize, expected: usize) -> Result<Range<usize>, PlanFault> {
+        let range = self.buffer(buffer).unwrap_or_default();
+        if range.len() != expected {
+            return Err(PlanFault::Buffer { expected, found: range.len() });
+        }
+        if range.end > self.plan.placement.bytes || !range.start.is_multiple_of(ALIGN) {
+            let Range { start, end } = range;
+            return Err(PlanFault::Placement { start, end, bytes: self.plan.placement.bytes });
+        }
+        Ok(range)
     }
 
     /// Whether a place is a constant's that the plan does not have.
@@ -288,8 +317,15 @@ impl Verifier<'_> {
 
     /// Where the bytes of a result are that needs no step: it is one part of its operand, in the operand's order.
     fn part(&self, op: &TensorOp, operands: &[ValueId], ty: &TensorType) -> Option<Origin> {
-        let TensorOp::Structured(op) = op else { return None };
         let operand = operands.first()?.index();
+        if let TensorOp::Control(Control::Output { index, .. }) = op {
+            let origin = self.origins[operand];
+            return Some(Origin {
+                offset: origin.offset + control::output_offset(self.values, operands[0], *index),
+                ..origin
+            });
+        }
+        let TensorOp::Structured(op) = op else { return None };
         let (from, origin) = (self.values[operand].ty.shape(), self.origins[operand]);
         if ty.elements() == 0 {
             return Some(origin);

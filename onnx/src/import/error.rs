@@ -151,6 +151,8 @@ pub(super) enum Fault {
     Needs { input: String, value: String, source: String },
     /// An attribute that is not supported.
     Attribute { name: String, why: String },
+    /// Of another node, which is a part of what this one runs.
+    Inner(Box<ImportError>),
 }
 
 impl Fault {
@@ -166,7 +168,28 @@ impl Fault {
             Fault::Attribute { name: attribute, why } => {
                 ImportError::Attribute { at, attribute, why: clipped(&why).into() }
             }
+            Fault::Inner(error) => *error,
         }
+    }
+}
+
+impl From<ImportError> for Fault {
+    fn from(error: ImportError) -> Self {
+        Fault::Inner(Box::new(error))
+    }
+}
+
+impl ImportError {
+    /// The same error, of a node in what a node calls.
+    pub(super) fn inside(mut self, call: &str) -> Self {
+        if let ImportError::Op { at, .. }
+        | ImportError::Node { at, .. }
+        | ImportError::NeedsValue { at, .. }
+        | ImportError::Attribute { at, .. } = &mut self
+        {
+            at.name = format!("{call}/{}", at.name);
+        }
+        self
     }
 }
 

@@ -8,26 +8,31 @@
 
 mod bind;
 mod build;
+mod control;
 mod error;
 mod name;
 mod node;
 mod ops;
 mod program;
 mod schema;
+mod scope;
+mod sequence;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
-use kiln_ir::func::{Def, Func, Tensor, ValueId};
+use kiln_ir::func::{Def, Func, ValueId};
 
 pub use bind::Bindings;
 pub use error::{ImportError, NodeId};
 pub use ops::{Operator, Refusal, operators, refusals, unsupported};
 
-use crate::graph::{Graph, Model, Node};
+use crate::graph::{Attribute, Function, FunctionName, Model, Node};
 use error::Fault;
 use name::Names;
 use node::Ctx;
 use program::{MOST_AXES, Program, Val};
+use scope::{Item, Scope};
 
 /// A model as a function. Its arguments and results are the model's inputs and outputs, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,95 +55,220 @@ impl Model {
         let (mut values, mut bound) = (HashMap::new(), HashMap::new());
         for input in inputs {
             let id = builder.arg(&names.unique(&input.name), input.ty)?;
-            values.insert(input.name, Val::Dynamic(id));
+            values.insert(input.name, Some(Item::Tensor(Val::Dynamic(id))));
             bound.extend(input.value.map(|tensor| (id, tensor)));
         }
         let inputs: Vec<_> = graph.inputs.iter().map(|v| v.name.clone()).collect();
-        let mut import = Import {
-            program: Program::new(builder, inputs.clone(), bound),
-            graph,
-            opset: self.opsets.get("").copied().unwrap_or(1),
-            domains: &self.opsets,
-            values,
-            named: HashMap::new(),
-        };
-        for node in &graph.nodes {
-            import.node(node)?;
-        }
+        let program = Program::new(builder, inputs.clone(), bound);
+        let mut import = Import { model: self, program, calls: vec![], depth: 0, left: MOST_NODES };
+        let mut scope = Scope::new(&graph.initializers, values, &self.opsets);
+        import.nodes(&mut scope, &graph.nodes)?;
         let mut results = vec![];
         for output in &graph.outputs {
-            let value = import.value(&output.name)?;
+            let value = scope.tensor(&output.name)?;
             results.push(import.program.id(&value));
         }
         let outputs = graph.outputs.iter().map(|v| v.name.clone()).collect();
-        let draft = import.program.into_builder().finish_all(&results)?;
-        Ok(Imported { func: tidy(&draft, &graph.name, &import.named, names)?, inputs, outputs })
+        let (draft, named) = import.program.finish(&results)?;
+        Ok(Imported { func: tidy(&draft, &graph.name, &named, names)?, inputs, outputs })
     }
 }
+
+/// Nodes that functions and the trips of loops may become beside those of the graph itself: a small file may ask for any number.
+const MOST_NODES: usize = 1 << 18;
+/// Graphs and functions within each other: the import calls itself for each.
+const DEEPEST: usize = 64;
 
 struct Import<'a> {
+    model: &'a Model,
     program: Program,
-    graph: &'a Graph,
-    opset: i64,
-    domains: &'a std::collections::BTreeMap<String, i64>,
-    values: HashMap<String, Val>,
-    /// The model's name of a value of the function.
-    named: HashMap<ValueId, String>,
+    /// The functions that are being imported, each called by the one before.
+    calls: Vec<&'a FunctionName>,
+    /// Graphs and functions that the nodes which are being imported are in, beside the model's graph.
+    depth: usize,
+    /// Nodes that may still be imported inside of functions and graphs of nodes.
+    left: usize,
 }
 
-impl Import<'_> {
-    /// A value by name; an initializer becomes one when it is used first.
-    fn value(&mut self, name: &str) -> Result<Val, ImportError> {
-        if let Some(value) = self.values.get(name) {
-            return Ok(value.clone());
-        }
-        let fail = |why: String| ImportError::Value { name: name.into(), why };
-        let tensor = self.graph.initializers.get(name).ok_or_else(|| fail("nothing makes it".into()))?;
-        let tensor = Tensor::try_from(tensor).map_err(|e| fail(e.to_string()))?;
-        if tensor.ty().rank() > MOST_AXES {
-            return Err(fail(format!("it has more than {MOST_AXES} dimensions")));
-        }
-        self.values.insert(name.into(), Val::Known(tensor.clone()));
-        Ok(Val::Known(tensor))
+impl<'a> Import<'a> {
+    fn nodes(&mut self, scope: &mut Scope<'_>, nodes: &[Node]) -> Result<(), ImportError> {
+        nodes.iter().try_for_each(|node| self.node(scope, node))
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), ImportError> {
-        let opset =
-            self.domains.get(&node.domain).copied().unwrap_or(if node.domain.is_empty() { self.opset } else { 0 });
-        let found = ops::find(&node.domain, &node.op, opset);
-        let (version, import) = found.map_err(|why| Fault::Op(why).of(node, opset))?;
-        let mut inputs = vec![];
-        for name in &node.inputs {
-            inputs.push(if name.is_empty() { None } else { Some(self.value(name)?) });
-        }
-        // Those of other domains that are as ONNX's own are as the last of these.
-        let like = if node.domain.is_empty() { opset } else { *crate::OPSETS.end() };
-        let mut ctx = Ctx::new(node, like, inputs, &mut self.program);
-        ctx.program.set_origin(&node.name);
-        let mut outputs = || {
-            ctx.check(version)?;
-            let outputs = import(&mut ctx)?;
-            ctx.check_all_asked()?;
-            Ok::<_, Fault>(outputs)
-        };
-        let mut outputs = outputs().map_err(|fault| fault.of(node, opset))?.into_iter();
+    fn node(&mut self, scope: &mut Scope<'_>, node: &Node) -> Result<(), ImportError> {
+        let node = &*with_attributes(node, scope);
+        let opset = scope.opset(&node.domain);
+        self.program.set_origin(&node.name);
+        let outputs = self.outputs(scope, node, opset).map_err(|fault| fault.of(node, opset))?;
+        let has_graph = node.attributes.values().any(|value| matches!(value, Attribute::Graph(_)));
+        let is_inlined = has_graph || self.called(node).is_ok_and(|called| called.is_some());
+        let mut outputs = outputs.into_iter();
         for (index, output) in node.outputs.iter().enumerate() {
-            let value = outputs.next();
+            let item = outputs.next();
             if output.is_empty() {
                 continue;
             }
             let fail = |why: String| Fault::Why(why).of(node, opset);
-            let value = value.ok_or_else(|| fail(format!("its output {index}, `{output}`, is not supported")))?;
-            if self.program.ty(&value).rank() > MOST_AXES {
-                return Err(fail(format!("its output {index} has more than {MOST_AXES} dimensions")));
+            let item = item.ok_or_else(|| fail(format!("its output {index}, `{output}`, is not supported")))?;
+            if let Item::Tensor(value) = &item {
+                if self.program.ty(value).rank() > MOST_AXES {
+                    return Err(fail(format!("its output {index} has more than {MOST_AXES} dimensions")));
+                }
+                match is_inlined {
+                    true => self.program.rename(value, output),
+                    false => self.program.name(value, output),
+                }
             }
-            if let Val::Dynamic(id) = value {
-                self.named.entry(id).or_insert_with(|| output.clone());
-            }
-            self.values.insert(output.clone(), value);
+            scope.set(output, item);
         }
         Ok(())
     }
+
+    /// What a node makes.
+    fn outputs(&mut self, scope: &mut Scope<'_>, node: &Node, opset: i64) -> Result<Vec<Item>, Fault> {
+        if self.depth > 0 {
+            self.spend(1)?;
+        }
+        let mut inputs = vec![];
+        for name in &node.inputs {
+            inputs.push(if name.is_empty() { None } else { scope.get(name)? });
+        }
+        if let Some((name, function)) = self.called(node)? {
+            return self.call(scope, node, name, function, inputs);
+        }
+        let (version, import) = ops::find(&node.domain, &node.op, opset).map_err(Fault::Op)?;
+        let given = vec![None; inputs.len()];
+        let tensors = match import {
+            ops::Import::Control(import) => {
+                Ctx::new(node, opset, given, &mut self.program).check(version)?;
+                return import(self, scope, node, opset, inputs);
+            }
+            ops::Import::Items(import) => {
+                Ctx::new(node, opset, given, &mut self.program).check(version)?;
+                return import(self, node, opset, inputs);
+            }
+            // Whatever it is, it stays that.
+            ops::Import::Tensors(_)
+                if node.op == "Identity" && !matches!(inputs[..], [None | Some(Item::Tensor(_))]) =>
+            {
+                Ctx::new(node, opset, given, &mut self.program).check(version)?;
+                return inputs.into_iter().map(|item| item.ok_or_else(|| "lacks its input 0".into())).collect();
+            }
+            ops::Import::Tensors(import) => import,
+        };
+        let inputs = inputs.into_iter().enumerate().map(|(at, item)| item.map(|item| item.tensor(at)).transpose());
+        // Those of other domains that are as ONNX's own are as the last of these.
+        let like = if node.domain.is_empty() { opset } else { *crate::OPSETS.end() };
+        let mut ctx = Ctx::new(node, like, inputs.collect::<Result<_, _>>()?, &mut self.program);
+        ctx.check(version)?;
+        let values = tensors(&mut ctx)?;
+        ctx.check_all_asked()?;
+        Ok(values.into_iter().map(Item::Tensor).collect())
+    }
+
+    /// Takes nodes from those that may still be imported.
+    fn spend(&mut self, nodes: usize) -> Result<(), Fault> {
+        self.left = self.left.checked_sub(nodes).ok_or_else(|| {
+            let all = "what functions, loops and sequences become";
+            format!("{all} has more than {MOST_NODES} nodes, which is more than Kiln imports")
+        })?;
+        Ok(())
+    }
+
+    /// Goes into a graph or a function of a node, and out again.
+    fn within<T>(&mut self, inside: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        if self.depth == DEEPEST {
+            return Err(format!("graphs and functions are within each other, more than {DEEPEST} of them").into());
+        }
+        self.depth += 1;
+        let result = inside(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// The function that a node calls, if it calls one.
+    fn called(&self, node: &Node) -> Result<Option<(&'a FunctionName, &'a Function)>, Fault> {
+        if self.model.functions.is_empty() {
+            return Ok(None);
+        }
+        let name = FunctionName { domain: node.domain.clone(), name: node.op.clone(), overload: node.overload.clone() };
+        let found = self.model.functions.get_key_value(&name);
+        // ONNX leaves open which is meant.
+        if found.is_some() && node.domain.is_empty() && ops::is_known(&node.op) {
+            let why = "the model defines a function of this name in ONNX's own domain, which has an operator of it";
+            return Err(format!("{why}: rename the function, or give it a domain of its own").into());
+        }
+        Ok(found)
+    }
+
+    /// Imports the nodes of a function.
+    fn call(
+        &mut self,
+        scope: &Scope<'_>,
+        node: &Node,
+        name: &'a FunctionName,
+        function: &'a Function,
+        inputs: Vec<Option<Item>>,
+    ) -> Result<Vec<Item>, Fault> {
+        if self.calls.contains(&name) {
+            let all: Vec<_> = self.calls.iter().chain([&name]).map(|name| format!("`{}`", name.name)).collect();
+            return Err(format!("functions call each other in a circle: {}", all.join(", ")).into());
+        }
+        if inputs.len() > function.inputs.len() {
+            return Err(format!("has {} inputs, its function takes {}", inputs.len(), function.inputs.len()).into());
+        }
+        if node.outputs.len() > function.outputs.len() {
+            let (found, most) = (node.outputs.len(), function.outputs.len());
+            return Err(format!("has {found} outputs, its function gives {most}").into());
+        }
+        if let Some(name) = node.attributes.keys().find(|name| !function.attributes.contains_key(*name)) {
+            return Err(format!("has an attribute `{name}`, which its function does not take").into());
+        }
+        let default = function.attributes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+        let mut attributes: BTreeMap<String, Attribute> = default.collect();
+        attributes.extend(node.attributes.clone());
+        let opsets = scope.opsets.iter().chain(&function.opsets).map(|(domain, of)| (domain.clone(), *of)).collect();
+        let given = inputs.into_iter().chain(std::iter::repeat(None));
+        let values = function.inputs.iter().cloned().zip(given).collect();
+        let initializers = HashMap::new();
+        let mut inner = Scope::new(&initializers, values, &opsets);
+        inner.attributes = Some(&attributes);
+        self.calls.push(name);
+        let result = self.within(|import| {
+            import.nodes(&mut inner, &function.nodes).map_err(|error| error.inside(&node.name))?;
+            let outputs = function.outputs.iter().map(|output| {
+                let item = inner.get(output)?;
+                item.ok_or_else(|| Fault::Why(format!("its output `{output}` is an input that is left out")))
+            });
+            outputs.collect()
+        });
+        self.calls.pop();
+        result
+    }
+}
+
+/// The node with the attributes of the function that it is in, where it refers to those.
+fn with_attributes<'n>(node: &'n Node, scope: &Scope<'_>) -> Cow<'n, Node> {
+    if !node.attributes.values().any(|value| matches!(value, Attribute::Reference(_))) {
+        return Cow::Borrowed(node);
+    }
+    let resolved = |(name, value): (&String, &Attribute)| match value {
+        Attribute::Reference(of) => {
+            let value = scope.attributes.and_then(|attributes| attributes.get(of));
+            value.map(|value| (name.clone(), value.clone()))
+        }
+        _ => Some((name.clone(), value.clone())),
+    };
+    let attributes = node.attributes.iter().filter_map(resolved).collect();
+    Cow::Owned(Node {
+        name: node.name.clone(),
+        op: node.op.clone(),
+        domain: node.domain.clone(),
+        overload: node.overload.clone(),
+        inputs: node.inputs.clone(),
+        outputs: node.outputs.clone(),
+        attributes,
+    })
 }
 
 /// The function without what its results do not depend on, with the model's names.

@@ -138,6 +138,10 @@ impl<'a> Ctx<'a> {
                 let value = self.node.inputs.get(index).cloned().unwrap_or_default();
                 Err(Fault::Needs { input: what.into(), value, source })
             }
+            Err(Unknown::Inside(source)) => Err(format!(
+                "its {what} must be known at load, and depends on `{source}`, which a loop or a branch changes"
+            )
+            .into()),
             Err(Unknown::TooLarge(ty)) => {
                 Err(format!("its {what} must be known at load, and depends on {ty}, which is too large for that")
                     .into())

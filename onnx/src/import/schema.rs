@@ -36,6 +36,9 @@ impl Kind {
             Attribute::Floats(_) => self == Kind::Floats,
             Attribute::Ints(_) => self == Kind::Ints,
             Attribute::Strings(_) => self == Kind::Strings,
+            Attribute::Type(_) => self == Kind::Type,
+            // It is of a function's, and gone where nodes are imported.
+            Attribute::Reference(_) => false,
         }
     }
 

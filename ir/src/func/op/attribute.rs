@@ -1,6 +1,10 @@
 //! Settings of operations as text: `{axis=1 epsilon=0.00001}`.
 
+use std::sync::Arc;
+
+use super::super::Func;
 use super::super::element::{ElementType, Real};
+use super::super::types::TensorType;
 use crate::problem::{Problem, ProblemError};
 
 /// A type of setting, with its text.
@@ -59,6 +63,33 @@ impl Attribute for Box<Problem> {
     fn parse(text: &str) -> Result<Self, String> {
         let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(expected::<Self>)?;
         quoted.parse().map(Box::new).map_err(|e: ProblemError| e.to_string())
+    }
+}
+
+impl Attribute for TensorType {
+    const WHAT: &'static str = "a type such as `f32[2x3]`";
+
+    fn print(&self) -> String {
+        self.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (element, dims) = text.strip_suffix(']')?.split_once('[')?;
+        let dims = if dims.is_empty() { Some(vec![]) } else { dims.split('x').map(|d| d.parse().ok()).collect() };
+        TensorType::new(element.parse::<ElementType>().ok()?, dims?).ok()
+    }
+}
+
+impl Attribute for Arc<Func> {
+    const WHAT: &'static str = "a function such as `func @body(%x: f32[2]) -> f32[2] { return %x }`";
+
+    /// Lines after the first are indented as those of an operation in a function.
+    fn print(&self) -> String {
+        self.to_string().trim_end().replace('\n', "\n  ")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Arc::new)
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn apply(op: &TensorOp, operands: &[&Tensor], ty: &TensorType) -> Opt
         TensorOp::Unary(op) => unary(op, views[0])?,
         TensorOp::Binary(op) => binary(op, views[0], views[1], ty)?,
         TensorOp::Structured(op) => structured(op, &views, operands, ty)?,
+        TensorOp::Control(_) => return None,
     };
     Some(narrowed(ty, values))
 }

@@ -1,10 +1,12 @@
 //! The operations of a [`Func`](super::Func): words, settings, type rules and meanings.
 //!
-//! To add one: a row in `table.rs`, and an arm of `infer` and one of `evaluate` in the file of its kind.
+//! To add one: a row in `table.rs`, and an arm of `infer` and one of `evaluate` in the file of its kind. Operations that run
+//! functions are in `control.rs`.
 
 mod attribute;
 mod columns;
 mod contraction;
+mod control;
 mod elementwise;
 mod indexed;
 mod integer;
@@ -20,7 +22,9 @@ mod walk;
 mod window;
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::Func;
 use super::element::ElementType;
 use super::tensor::Tensor;
 use super::types::{TensorType, TypeError};
@@ -28,11 +32,11 @@ use crate::text::{Listed, clipped};
 
 pub use attribute::{Merge, Outside, PadMode, PoolKind, ReduceKind, Sampling};
 pub use strided::Strided;
-pub use table::{Binary, SettingError, Structured, Unary};
+pub use table::{Binary, Control, SettingError, Structured, Unary};
 
 pub(super) use table::Settings;
 
-/// An operation on whole tensors, with one result.
+/// An operation on whole tensors, with one result; some [control](Control) operations have more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TensorOp {
     /// On each element.
@@ -41,15 +45,18 @@ pub enum TensorOp {
     Binary(Binary),
     /// On the tensor as a whole.
     Structured(Structured),
+    /// Running functions.
+    Control(Control),
 }
 
-/// Dispatch to the three tables.
+/// Dispatch to the tables.
 macro_rules! per_table {
     ($op:expr, $inner:ident => $body:expr) => {
         match $op {
             TensorOp::Unary($inner) => $body,
             TensorOp::Binary($inner) => $body,
             TensorOp::Structured($inner) => $body,
+            TensorOp::Control($inner) => $body,
         }
     };
 }
@@ -63,7 +70,7 @@ macro_rules! from_tables {
         }
     )* };
 }
-from_tables!(Unary, Binary, Structured);
+from_tables!(Unary, Binary, Structured, Control);
 
 /// An operand in the interpreter: as many elements as its type says, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +82,7 @@ pub(super) struct View<'a, T = f64> {
 impl TensorOp {
     /// The words of all operations, in the order they are named to users.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        [Unary::NAMES, Binary::NAMES, Structured::NAMES].into_iter().flatten().copied()
+        [Unary::NAMES, Binary::NAMES, Structured::NAMES, Control::NAMES].into_iter().flatten().copied()
     }
 
     /// The word in text.
@@ -100,7 +107,8 @@ impl TensorOp {
         }
         let unary = Unary::read(name, settings.clone()).map(of);
         let binary = || Binary::read(name, settings.clone()).map(of);
-        unary.or_else(binary).or_else(|| Structured::read(name, settings.clone()).map(of))
+        let structured = || Structured::read(name, settings.clone()).map(of);
+        unary.or_else(binary).or_else(structured).or_else(|| Control::read(name, settings.clone()).map(of))
     }
 
     /// The least and greatest number of operands.
@@ -108,6 +116,7 @@ impl TensorOp {
         match self {
             TensorOp::Unary(_) => (1, 1),
             TensorOp::Binary(_) => (2, 2),
+            TensorOp::Control(op) => op.arity(),
             TensorOp::Structured(op) => match op {
                 Structured::Where {}
                 | Structured::ScatterElements { .. }
@@ -141,6 +150,7 @@ impl TensorOp {
                 TensorOp::Unary(op) => elementwise::infer_unary(op, operands[0]),
                 TensorOp::Binary(op) => elementwise::infer_binary(op, operands[0], operands[1]),
                 TensorOp::Structured(op) => self::infer(op, operands),
+                TensorOp::Control(op) => op.infer(operands),
             }
         } else {
             Err(Mismatch::Arity { least, most, found: operands.len() })
@@ -148,7 +158,7 @@ impl TensorOp {
         result.map_err(|cause| self.error(operands, cause))
     }
 
-    fn error(&self, operands: &[&TensorType], cause: Mismatch) -> OpError {
+    pub(super) fn error(&self, operands: &[&TensorType], cause: Mismatch) -> OpError {
         OpError { op: Box::new(self.clone()), operands: operands.iter().map(|&t| t.clone()).collect(), cause }
     }
 
@@ -162,6 +172,7 @@ impl TensorOp {
             TensorOp::Unary(op) => elementwise::evaluate_unary(op, operands[0]),
             TensorOp::Binary(op) => elementwise::evaluate_binary(op, operands[0], operands[1], ty),
             TensorOp::Structured(op) => self::evaluate(op, operands, ty),
+            TensorOp::Control(_) => unreachable!("whoever evaluates operations runs functions by itself"),
         }
     }
 
@@ -190,6 +201,12 @@ impl TensorOp {
         }
     }
 
+    /// The functions that it runs.
+    pub fn bodies(&self) -> impl Iterator<Item = &Arc<Func>> + use<'_> {
+        let control = if let TensorOp::Control(op) = self { Some(op) } else { None };
+        control.into_iter().flat_map(Control::bodies)
+    }
+
     /// The result for these operands: computed in double precision and rounded to its type, without haste. Elements that only
     /// move are copied as they are, whatever they are, and integers of 64 bits are computed with exactly.
     pub fn apply(&self, operands: &[&Tensor]) -> Result<Tensor, OpError> {
@@ -197,6 +214,9 @@ impl TensorOp {
         let ty = self.infer(&types)?;
         if let Some(at) = self.index_operand() {
             self.check_indices(&types, operands[at])?;
+        }
+        if let TensorOp::Control(op) = self {
+            return op.apply(operands, ty).map_err(|cause| self.error(&types, cause));
         }
         if let TensorOp::Structured(op) = self
             && let Some(moved) = movement::copy(op, operands, &ty)
@@ -402,6 +422,17 @@ pub enum Mismatch {
         /// What would do.
         expected: Vec<u64>,
     },
+    /// A function that an operation runs is not one for its operands.
+    #[error("{body} {why}")]
+    Body {
+        /// Which function.
+        body: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A loop does not end.
+    #[error("the loop did not end after {0} trips")]
+    Endless(u64),
     /// The result may not exist.
     #[error("the result {0}")]
     Result(#[from] TypeError),

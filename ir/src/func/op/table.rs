@@ -1,6 +1,10 @@
 //! Every operation with its word and its settings: the one place where they are listed.
 
+use std::sync::Arc;
+
+use super::super::Func;
 use super::super::element::{ElementType, Real};
+use super::super::types::TensorType;
 use super::attribute::{Attribute, Merge, Outside, PadMode, PoolKind, ReduceKind, Sampling};
 use crate::problem::Problem;
 
@@ -425,4 +429,40 @@ operations! {
     /// What a compiled kernel computes: operands are those of the problem, in order and without `dst`, each of any shape with as
     /// many elements as the problem's operand has in memory; the result is `dst` in the order of memory.
     Kernel = "kernel" { /** The problem. */ problem: Box<Problem> }
+}
+
+operations! {
+    /// An operation that runs functions, which see nothing but their arguments. It may have several results: it is itself the
+    /// first, and [`Output`](Self::Output) gives the others.
+    Control;
+    /// What one of two functions gives for the operands from the second on: the first where the first operand, one boolean, is
+    /// true. Both give values of the same types.
+    If = "if" {
+        /** The function if it is true. */ then: Arc<Func>,
+        /** The function if it is false. */ otherwise: Arc<Func>
+    }
+    /// Runs a function for each number from 0 up to a count. Operands are the initial states, tensors that are read slice by
+    /// slice along their first axis, and others that stay the same. The function takes the number, i64, the states, a slice of
+    /// each of the former, which lack that axis, and the latter; it gives the states for the next number, and slices. Results are
+    /// the states after the last number, and tensors of all slices.
+    Scan = "scan" {
+        /** How many numbers. */ trips: u64,
+        /** How many states. */ states: u64,
+        /** For each tensor that is read, then each that is made of slices: whether its last slice comes first. */
+        backward: Vec<u64>,
+        /** The function. */ body: Arc<Func>
+    }
+    /// Runs a function while it says so. Operands are a number that counts from 0 up to, i64, whether to begin at all, the initial
+    /// states, and others that stay the same. The function takes the count, i64, the states and the latter; it gives whether to go
+    /// on, and the states. Results are the states in the end. A loop that goes on for longer than
+    /// [`MOST_TRIPS`](Self::MOST_TRIPS) has none.
+    While = "while" {
+        /** How many states. */ states: u64,
+        /** The function. */ body: Arc<Func>
+    }
+    /// A result of another of these operations, its operand, which has several.
+    Output = "output" {
+        /** Which, from 1. */ index: u64,
+        /** Its type. */ ty: TensorType
+    }
 }

@@ -18,7 +18,7 @@ impl Planned {
         let results = func.results().to_vec();
         let values = func.into_values();
         let texts = vec![String::new(); values.len()];
-        let plan = Plan::of(&values, texts, &results, &mut |_, _, _| unreachable!("no kernels")).unwrap();
+        let plan = Plan::of(&values, texts, &results, &mut |_, _| unreachable!("no kernels")).unwrap();
         Planned { plan, values, results }
     }
 

@@ -29,13 +29,25 @@ mod window;
 
 use super::node::{Ctx, Outputs};
 use super::schema::{self, Version, versions};
+use super::{control, sequence};
 pub use refused::{Refusal, refusals};
 
-/// Adds a node to the function, and gives the values that it makes.
-pub(super) type Import = fn(&mut Ctx<'_>) -> Outputs;
+/// Adds a node of tensors to the function, and gives the values that it makes.
+type ImportTensors = fn(&mut Ctx<'_>) -> Outputs;
 
 /// An operator by its name in ONNX's own domain.
-type Row = (&'static str, Import);
+type Row = (&'static str, ImportTensors);
+
+/// How a node is imported.
+#[derive(Clone, Copy)]
+pub(super) enum Import {
+    /// One of tensors.
+    Tensors(ImportTensors),
+    /// One of sequences or optionals.
+    Items(sequence::ImportItems),
+    /// One that has graphs.
+    Control(control::ImportControl),
+}
 
 const TABLES: &[&[Row]] = &[
     attention::OPS,
@@ -71,8 +83,9 @@ const LIST: &str = "`kiln model operators` lists what is";
 pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Version, Import), String> {
     let of = |tables: &[&[Row]]| {
         let mut rows = tables.iter().flat_map(|table| table.iter());
-        rows.find(|(name, _)| *name == op).map(|(_, import)| *import)
+        rows.find(|(name, _)| *name == op).map(|(_, import)| Import::Tensors(*import))
     };
+    let own = || rows().find(|(name, _)| *name == op).map(|(_, import)| import);
     let refused = || refused::why(domain, op).map_or(LIST.to_owned(), |why| format!("{why}; {LIST}"));
     if domain == microsoft::DOMAIN {
         let import = of(microsoft::TABLES).zip(schema::microsoft(op));
@@ -81,19 +94,31 @@ pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Versi
     if !domain.is_empty() {
         return Err(refused());
     }
-    if let Some((import, version)) = of(TABLES).zip(Version::of(op, opset)) {
+    if let Some((import, version)) = own().zip(Version::of(op, opset)) {
         return Ok((version, import));
     }
     if let Some((import, version)) = of(&[microsoft::IN_ONNX]).zip(schema::microsoft(op)) {
         return Ok((version, import));
     }
-    match (of(TABLES), versions(op).first()) {
+    match (own(), versions(op).first()) {
         (Some(_), Some(first)) => {
             let since = first.since;
             Err(format!("ONNX has it from operator set {since} on; export the model with that or a later one"))
         }
         _ => Err(refused()),
     }
+}
+
+/// The operators of ONNX's own domain that are known.
+fn rows() -> impl Iterator<Item = (&'static str, Import)> {
+    let tensors = TABLES.iter().flat_map(|table| table.iter()).map(|(name, import)| (*name, Import::Tensors(*import)));
+    let items = sequence::OPS.iter().map(|(name, import)| (*name, Import::Items(*import)));
+    tensors.chain(items).chain(control::OPS.iter().map(|(name, import)| (*name, Import::Control(*import))))
+}
+
+/// Whether an operator of ONNX's own domain is known.
+pub(super) fn is_known(op: &str) -> bool {
+    rows().any(|(name, _)| name == op)
 }
 
 /// An operator that is supported.
@@ -111,7 +136,7 @@ pub struct Operator {
 
 /// The operators that are supported, by domain and name.
 pub fn operators() -> Vec<Operator> {
-    let own = TABLES.iter().flat_map(|table| table.iter()).map(|(name, _)| {
+    let own = rows().map(|(name, _)| {
         let since = versions(name).first().map_or(1, |version| version.since);
         Operator { domain: "", name, since }
     });
@@ -127,6 +152,5 @@ pub fn operators() -> Vec<Operator> {
 
 /// ONNX's own operators that are neither [supported](operators) nor [refused](refusals) for a reason, by name.
 pub fn unsupported() -> Vec<&'static str> {
-    let known = |name: &&str| TABLES.iter().any(|table| table.iter().any(|(known, _)| known == name));
-    schema::names().filter(|name| !known(name) && refused::why("", name).is_none()).collect()
+    schema::names().filter(|name| !is_known(name) && refused::why("", name).is_none()).collect()
 }
