@@ -201,7 +201,7 @@ fn wrong_arguments_are_named_and_nothing_is_written() {
 
 #[test]
 fn wrong_settings_are_errors() {
-    assert!(matches!(Runtime::builder().threads(0).build(), Err(RuntimeError::Threads { threads: 0, .. })));
+    assert!(matches!(Runtime::builder().threads(0).build(), Err(RuntimeError::ThreadCount { threads: 0 })));
     let elsewhere = if cfg!(target_arch = "x86_64") { "neoverse-v1" } else { "x86-64-v3" };
     let e = Runtime::builder().target(elsewhere.parse().unwrap()).build().unwrap_err();
     assert!(matches!(e, RuntimeError::CannotRun(_)) && e.to_string().contains("kiln dump"), "{e}");

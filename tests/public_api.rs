@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kiln_runtime::{
-    CompileError, DType, Operand, Problem, ProblemError, Role, Runtime, RuntimeError, ScheduleError, Target, TargetError,
+    CompileError, DType, Operand, Problem, ProblemError, Role, Runtime, RuntimeError, ScheduleError, Target,
+    TargetError,
 };
 
 /// The errors and the descriptions that `kiln-runtime` gives are matched without another crate.
@@ -27,7 +28,9 @@ fn what_the_runtime_returns_can_be_matched() {
     assert!(runtime.kernel(&long).is_ok_and(|k| *k.problem() == long));
     let e = kiln_runtime::PackageError::Schedule(ScheduleError { schedule: "x".into(), why: "y".into() });
     assert!(matches!(e, kiln_runtime::PackageError::Schedule(ScheduleError { .. })));
-    assert!(matches!("neoverse-v1+l2=1m+l2=2m".parse::<Target>(), Err(TargetError::Repeated { name, .. }) if name == "l2"));
+    assert!(
+        matches!("neoverse-v1+l2=1m+l2=2m".parse::<Target>(), Err(TargetError::Repeated { name, .. }) if name == "l2")
+    );
     assert_eq!(format!("{:?}", Some("neoverse-v1-sve".parse::<Target>().unwrap())), "Some(neoverse-v1-sve)");
     // All of the crates below are there too.
     let _: kiln_runtime::ir::Contraction = kiln_runtime::ir::Contraction::of(&problem);
@@ -44,7 +47,9 @@ fn public_error_enumerations_are_non_exhaustive() {
         for file in sources(&root.join(name).join("src")) {
             let text = fs::read_to_string(&file).unwrap();
             let lines: Vec<&str> = text.lines().collect();
-            for at in (0..lines.len()).filter(|at| lines[*at].starts_with("#[derive(") && lines[*at].contains("thiserror::Error")) {
+            for at in (0..lines.len())
+                .filter(|at| lines[*at].starts_with("#[derive(") && lines[*at].contains("thiserror::Error"))
+            {
                 // The attributes behind, and the item.
                 let item = (at + 1..lines.len()).find(|i| !lines[*i].starts_with("#[")).unwrap();
                 if lines[item].starts_with("pub enum ") {

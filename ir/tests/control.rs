@@ -81,7 +81,7 @@ fn slices_go_forward_and_backward() {
     refused(&SUMS.replace("trips=3", "trips=4"), &["operand 1", "[3, 2]", "[4, 2]"]);
     refused(&SUMS.replace("[1,1,0]", "[1]"), &["backward"]);
     refused(&SUMS.replace("[1,1,0]", "[1,2,0]"), &["backward=2"]);
-    refused(&SUMS.replace("return %0, %1, %i", "return %1, %0, %1"), &["a function"]);
+    refused(&SUMS.replace("return %0, %1, %i", "return %1, %0, %1"), &["`body`", "%1 is f32[2]", "i64[]"]);
 }
 
 const HALVES: &str = "func @f(%limit: i64[], %go: bool[], %x: f32[]) -> f32[], i64[] {

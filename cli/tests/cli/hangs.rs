@@ -155,7 +155,7 @@ fn what_has_no_end_is_not_read_to_it() {
         (&["pack", "list", pipe], Stdio::null(), "not a regular file"),
         (&["warm", SMALL, "--pack", pipe], Stdio::null(), "not a regular file"),
         (&["warm", SMALL, "--pack", "/dev/zero"], Stdio::null(), "not a regular file"),
-        (&["model", "run", "bert-tiny", "--quiet", "--pack", pipe], Stdio::null(), "is not a file"),
+        (&["model", "run", "bert-tiny", "--quiet", "--pack", pipe], Stdio::null(), "not a regular file"),
     ] {
         let ended = ends(command().args(args).stdin(input));
         assert_eq!(ended.status.code(), Some(2), "{args:?}: {}", ended.stderr);

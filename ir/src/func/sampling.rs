@@ -114,7 +114,8 @@ mod tests {
         assert_eq!(taps(Linear, Zeros, true, 1.0, 4), [(3, 1.0)]);
         assert_eq!(taps(Linear, Zeros, false, -1.0, 4), [(0, 0.5)]);
         assert_eq!(taps(Linear, Border, false, -1.0, 4), [(0, 0.5), (0, 0.5)]);
-        assert_eq!(taps(Nearest, Reflection, false, -1.5, 4), [(0, 1.0)]);
+        // It is rounded to pixel -2 before it is mirrored, as ONNX's reference does.
+        assert_eq!(taps(Nearest, Reflection, false, -1.5, 4), [(1, 1.0)]);
         assert_eq!(taps(Nearest, Reflection, true, 3.0, 4), [(0, 1.0)]);
         assert_eq!(taps(Cubic, Border, true, 0.0, 3), [(0, 0.0), (1, 1.0), (2, 0.0), (2, 0.0)]);
     }

@@ -67,6 +67,7 @@ fn effect(op: &TensorOp) -> Effect {
             | Structured::Lrn { .. } => Blurs,
             _ => Decides,
         },
+        TensorOp::Control(_) => Decides,
     }
 }
 

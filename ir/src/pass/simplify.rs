@@ -3,7 +3,7 @@
 //! quantized numbers, and are rounded once. The power 0.5 becomes a square root, which is not a number at minus infinity.
 
 use super::decides::decides;
-use super::numbers::{has, is_foldable, is_not_negative};
+use super::numbers::{is_foldable, is_not_negative};
 use super::rewriter::{Known, Rewriter, def};
 use crate::func::{
     Binary, Budget, Def, ElementType, Func, FuncError, Real, Structured, Tensor, TensorOp, TensorType, Unary, ValueId,

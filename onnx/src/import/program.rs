@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kiln_ir::func::{
-    Budget, Builder, Control, Def, ElementType, Func, FuncError, Origins, Structured, Tensor, TensorOp, TensorType, Value,
-    ValueId,
+    Budget, Builder, Control, Def, ElementType, Func, FuncError, Origins, Structured, Tensor, TensorOp, TensorType,
+    Value, ValueId,
 };
 
 use super::error::Fault;

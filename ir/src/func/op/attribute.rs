@@ -73,10 +73,12 @@ impl Attribute for TensorType {
         self.to_string()
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let (element, dims) = text.strip_suffix(']')?.split_once('[')?;
-        let dims = if dims.is_empty() { Some(vec![]) } else { dims.split('x').map(|d| d.parse().ok()).collect() };
-        TensorType::new(element.parse::<ElementType>().ok()?, dims?).ok()
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.strip_suffix(']').and_then(|text| text.split_once('[')).ok_or_else(expected::<Self>)?;
+        let element: ElementType = parts.0.parse().map_err(|_| expected::<Self>())?;
+        let dims = if parts.1.is_empty() { vec![] } else { parts.1.split('x').collect() };
+        let dims = dims.into_iter().map(|d| d.parse().map_err(|_| expected::<Self>()));
+        TensorType::new(element, dims.collect::<Result<Vec<u64>, _>>()?).map_err(|e| e.to_string())
     }
 }
 
@@ -88,8 +90,8 @@ impl Attribute for Arc<Func> {
         self.to_string().trim_end().replace('\n', "\n  ")
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Arc::new)
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map(Arc::new).map_err(|e: super::super::FuncError| e.to_string())
     }
 }
 

@@ -55,7 +55,8 @@ fn unary(op: &Unary, x: View<'_, i128>) -> Option<Vec<i128>> {
         Unary::BitNot {} => map(&|v| !v),
         // Limits beyond all integers become the last of them.
         Unary::Clamp { low, high } if !low.0.is_nan() && !high.0.is_nan() => {
-            map(&|v| v.max(low.0.ceil() as i128).min(high.0.floor() as i128))
+            // A limit between two integers is rounded towards zero, as a result that is equal to it would be.
+            map(&|v| v.max(low.0.trunc() as i128).min(high.0.trunc() as i128))
         }
         _ => None,
     }
