@@ -24,6 +24,9 @@
 // The weights of a request stay the same over many calls and may be packed before them.
 #define KILN_CONSTANT_WEIGHTS 1
 
+// The most dimensions of an operand.
+#define KILN_MAX_RANK 6
+
 // What a function returns.
 typedef enum {
   // Done.
@@ -133,7 +136,8 @@ typedef struct {
 
 // What is known of a kernel.
 typedef struct {
-  // The canonical text of the problem, with the runtime's `fpmath` where that applies. Valid as long as the handle.
+  // The canonical text of the problem. It names the runtime's `fpmath` where the problem named none and the runtime's is not
+  // strict. Valid as long as the handle.
   const char *problem;
   // Machine code, in bytes.
   size_t code_bytes;
@@ -157,17 +161,24 @@ typedef struct {
   kiln_role role;
   // The type of its elements.
   kiln_dtype dtype;
-  // How many elements it has.
+  // How many elements a tensor of it has. Where it has strides: from the first to one past the last, gaps included.
   size_t elements;
+  // How many dimensions it has, at most `KILN_MAX_RANK`.
+  size_t rank;
+  // Its dimensions, in the problem's order.
+  uint64_t shape[KILN_MAX_RANK];
+  // Elements between neighbours along each dimension.
+  uint64_t strides[KILN_MAX_RANK];
 } kiln_operand_info;
 
-// A tensor that a call reads: dense, in the memory order that its operand has in the problem.
+// A tensor that a call reads, in the memory order that its operand has in the problem.
 typedef struct {
   // The elements, aligned for their type. Two inputs may overlap.
   const void *data;
   // A `kiln_dtype`.
   uint32_t dtype;
-  // How many elements there are.
+  // How many elements there are. Of an operand with strides: from the first to the last at least, gaps between them included.
+  // Gaps of lhs, rhs and dst are neither read nor written by calls, so that others may use what is there.
   size_t elements;
 } kiln_tensor;
 
@@ -181,11 +192,11 @@ typedef struct {
 
 // The tensor that a call writes.
 typedef struct {
-  // The elements, aligned for their type. Overlaps no other tensor of the call.
+  // The elements, aligned for their type. No other tensor of the call overlaps the range from the first to the last.
   void *data;
   // A `kiln_dtype`.
   uint32_t dtype;
-  // How many elements there are.
+  // How many elements there are, as of a `kiln_tensor`.
   size_t elements;
 } kiln_tensor_mut;
 
@@ -244,8 +255,8 @@ kiln_status kiln_options_set_code_limit(kiln_options *options, size_t bytes);
 // Bytes that packed weights may occupy together: more is `KILN_LIMIT_EXCEEDED`. Unless set, no limit.
 kiln_status kiln_options_set_packed_limit(kiln_options *options, size_t bytes);
 
-// The arithmetic of problems with f32 source that do not ask for one: "strict", "bf16" or "any". Unless set,
-// `KILN_FPMATH_MODE`, else strict.
+// The arithmetic of problems with f32 source that name none: "strict", "bf16" or "any". Unless set, `KILN_FPMATH_MODE`, else
+// strict. A problem that says `fpmath=strict` is strict all the same.
 kiln_status kiln_options_set_fpmath(kiln_options *options, const char *mode);
 
 // What to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
@@ -324,8 +335,10 @@ kiln_status kiln_kernel_describe(const kiln_kernel *kernel, kiln_kernel_info *in
 kiln_status kiln_kernel_operand(const kiln_kernel *kernel, size_t index, kiln_operand_info *info);
 
 // Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
-// calls check that. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
-kiln_status kiln_kernel_pack_weights(const kiln_kernel *kernel, const kiln_tensor *weights, kiln_packed_weights **packed);
+// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
+kiln_status kiln_kernel_pack_weights(const kiln_kernel *kernel,
+                                     const kiln_tensor *weights,
+                                     kiln_packed_weights **packed);
 
 // Computes `dst`. Types, numbers of elements, alignment, overlap with `dst` and the number of tensors are checked. Large problems
 // are divided among the runtime's threads, with the same result bit for bit. After a failure `dst` may be written in part.
@@ -374,7 +387,8 @@ kiln_status kiln_family_pack_weights(const kiln_family *family, const kiln_tenso
 kiln_status kiln_family_run(const kiln_family *family, uint64_t n, const kiln_args *args);
 
 // Compiles problems for any target, and writes their kernels to a file for `kiln_options_add_pack`. The file is complete or not
-// there. Runtimes find kernels by problem and flags; a runtime with an `fpmath` of its own looks for problems that say it.
+// there. Runtimes find kernels by problem and flags. What names no `fpmath` is compiled as strict here; a runtime whose default is
+// another looks for problems that name that.
 //
 // `target` is that of the runtimes: `kiln_runtime_target` of one on such a machine.
 kiln_status kiln_pack_write(const char *file, const char *target, const kiln_request *requests, size_t count);

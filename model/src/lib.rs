@@ -11,7 +11,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A [`Model`] is a network with its weights, a [`Bound`] one has concrete shapes and is a [`Func`](kiln_ir::Func), and a
+//! A [`Model`] is a network with its weights, a [`Bound`] one has concrete shapes and is a [`Func`], and a
 //! [`Network`] is compiled: kernels for its contractions, vectorised code for the rest, and one plan of memory for all.
 
 pub mod arch;

@@ -43,10 +43,17 @@ impl Axis {
     }
 }
 
+/// Works on rows: their length, the operand's rows where they do not lie in the result, and the result's rows.
+type RowWork<'a> = dyn Fn(usize, Option<&[f32]>, &mut [f32]) + Sync + 'a;
+
+/// Works on columns of matrices: the rows and the columns of each, the operand's matrices where they do not lie in the result, and the
+/// result's.
+type ColumnWork<'a> = dyn Fn(usize, usize, Option<&[f32]>, &mut [f32]) + Sync + 'a;
+
 /// What works on rows, and on columns of matrices.
 struct Kernels<'a> {
-    rows: &'a (dyn Fn(usize, Option<&[f32]>, &mut [f32]) + Sync),
-    columns: &'a (dyn Fn(usize, usize, Option<&[f32]>, &mut [f32]) + Sync),
+    rows: &'a RowWork<'a>,
+    columns: &'a ColumnWork<'a>,
 }
 
 /// The plan of `exp(x) / sum(exp(x))` along an axis.

@@ -99,7 +99,8 @@ impl Import<'_> {
     fn capture(&self, items: HashMap<String, Option<Item>>) -> Captured {
         let mut names: Vec<&String> = items.keys().collect();
         names.sort_unstable();
-        let (mut arguments, mut constants): (Vec<(String, Val)>, Vec<(Val, Recipe)>) = (vec![], vec![]);
+        let mut arguments: Vec<(String, Val)> = vec![];
+        let mut constants: Vec<(Val, Recipe)> = vec![];
         for name in names {
             let mut tensors = vec![];
             items[name].iter().for_each(|item| item.tensors(&mut tensors));

@@ -73,7 +73,7 @@ fn functions_are_their_nodes_with_their_callers_attributes() {
     );
     twice.attribute = vec!["slope".into()];
     let slope = AttributeProto { f: 0.5, ..attribute("slope", 1) };
-    let main = graph(&x(), &[], &[with(call("Twice", &["x"], &["z"]), &[slope.clone()])], &["z"]);
+    let main = graph(&x(), &[], &[with(call("Twice", &["x"], &["z"]), std::slice::from_ref(&slope))], &["z"]);
     let imported = with_functions(main, &[leaky.clone(), twice.clone()]).unwrap();
     assert_eq!(lines(&imported), ["%h = leaky_relu %x {alpha=0.5}", "%z = leaky_relu %h {alpha=0.25}", "return %z"]);
     // An attribute that no caller gives is as if it were not there.
