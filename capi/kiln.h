@@ -43,7 +43,7 @@ typedef enum {
   KILN_LIMIT_EXCEEDED = 5,
   // A kernel is predicted to be slower than `kiln_options_set_strict` allows.
   KILN_BELOW_BOUND = 6,
-  // A file cannot be written, or a pack cannot be used.
+  // A file cannot be written, or a pack cannot be used; with strict settings, any notice.
   KILN_FILE = 7,
   // Threads could not be started, or did not do their work.
   KILN_THREADS = 8,
@@ -264,13 +264,26 @@ kiln_status kiln_options_set_fpmath(kiln_options *options, const char *mode);
 kiln_status kiln_options_set_target(kiln_options *options, const char *target);
 
 // Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
-// cannot be used is no error of the runtime: `kiln_runtime_pack_status` says why. A pack is code, and is as trustworthy as the
-// place it comes from.
+// cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
+//
+// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write` or `kiln pack build` made it.
+// Nobody whom the program does not trust may be able to change it until the runtime is created.
 kiln_status kiln_options_add_pack(kiln_options *options, const char *file);
 
-// A directory where compiled kernels are kept, and found again by other processes. Unless set, `KILN_CACHE_DIR`, else none.
-// Whoever can write to it can make this process run code.
+// A directory where compiled kernels are kept, and found again by other processes of the same user. Processes that use it at once
+// compile each kernel once, unless one keeps the others waiting for more than five seconds. Unless set, `KILN_CACHE_DIR` if that is
+// a directory of the user's own, that nobody else may write to, and no link; else none. One that cannot be used is no error unless
+// settings are strict: a notice says why.
+//
+// Code in the directory is executed: nobody whom the program does not trust may be able to write to it, as long as the runtime is
+// used.
 kiln_status kiln_options_set_cache_dir(kiln_options *options, const char *folder);
+
+// If not 0, settings that cannot be followed are errors, where they are notices otherwise: packs and cache directories that cannot
+// be used, and files that cannot be written. What is noticed when the runtime is created fails that, what is noticed later fails the
+// kernel, by `KILN_FILE`. Unless set, `KILN_STRICT_SETTINGS`, else 0.
+kiln_status kiln_options_set_strict_settings(kiln_options *options,
+                                             int32_t strict);
 
 // Bytes that the files of the cache directory may occupy: the oldest go. Unless set, 256 MiB.
 kiln_status kiln_options_set_cache_dir_bytes(kiln_options *options, uint64_t bytes);
@@ -280,8 +293,9 @@ kiln_status kiln_options_set_cache_dir_bytes(kiln_options *options, uint64_t byt
 kiln_status kiln_options_set_strict(kiln_options *options, double least_fraction);
 
 // What lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
-// "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
-kiln_status kiln_options_set_verbose(kiln_options *options, const char *words);
+// "warn", "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
+kiln_status kiln_options_set_verbose(kiln_options *options,
+                                     const char *words);
 
 // Makes a runtime. `options` may be NULL: none is set.
 kiln_status kiln_runtime_create(const kiln_options *options, kiln_runtime **runtime);
@@ -302,6 +316,14 @@ const char *kiln_runtime_target(const kiln_runtime *runtime);
 
 // Whether the pack that was added at this place, from 0, is used; `KILN_FILE` if it is not, and the message says why.
 kiln_status kiln_runtime_pack_status(const kiln_runtime *runtime, size_t index);
+
+// How many notices there are by now: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
+// kernels may add more at any time.
+size_t kiln_runtime_notices(const kiln_runtime *runtime);
+
+// The notice at a place, from 0, in the order in which they came: the file or directory, and what to change. Valid as long as the
+// handle; NULL where there is none, and of NULL.
+const char *kiln_runtime_notice(const kiln_runtime *runtime, size_t index);
 
 // Makes kernels before they are needed, on as many threads as the runtime has. Kernels that the cache has no room for are lost
 // again.

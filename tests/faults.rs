@@ -1,5 +1,5 @@
-//! What goes wrong around a runtime: no executable memory, a full disk, directories that cannot be written or disappear, processes
-//! that write the same files or are killed while they do. The outcome is an error or a compilation, never a wrong result.
+//! Faults around a runtime: no executable memory, a full disk, directories that cannot be written or disappear, processes that
+//! write the same files or are killed while they do. The outcome is an error or a compilation, never a wrong result.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kiln_runtime::{Options, Pack, Package, Problem, Runtime, RuntimeError, pack};
+use kiln_runtime::{Notice, Options, Pack, Package, Problem, Runtime, RuntimeBuilder, RuntimeError, pack};
 use kiln_tests::data::{Data, Random};
 
 fn problem(text: &str) -> Problem {
@@ -76,13 +76,27 @@ fn this_test(name: &str) -> Command {
     command
 }
 
-fn with_folder(folder: &Path) -> Runtime {
-    Runtime::builder().threads(1).cache_dir(folder).build().unwrap()
+fn builder(folder: &Path) -> RuntimeBuilder {
+    // SAFETY: what is in the directories of these tests was compiled by their processes, or is damaged by accident.
+    unsafe { Runtime::builder().threads(1).cache_dir(folder) }
 }
 
-fn packs_in(folder: &Path) -> Vec<PathBuf> {
+fn with_folder(folder: &Path) -> Runtime {
+    builder(folder).build().unwrap()
+}
+
+fn kernels_in(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|e| e == "kilnpack")).collect()
+    files.filter(|path| path.extension().is_some_and(|e| e == "kernel")).collect()
+}
+
+/// The pack in a file of a cache directory, which ends with a seal.
+fn pack_in(path: &Path) -> Pack {
+    const SEAL: usize = 32;
+    let mut bytes = fs::read(path).unwrap();
+    assert!(bytes.len() > SEAL, "{}", path.display());
+    bytes.truncate(bytes.len() - SEAL);
+    Pack::parse(bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 #[test]
@@ -92,6 +106,8 @@ fn directories_that_cannot_be_written_cost_nothing_but_the_compilation() {
         let runtime = with_folder(Path::new(folder));
         (2..8).for_each(|n| assert_right(&runtime, &problem(&format!("matmul f32 {n}x4:4x5"))));
         assert_eq!((runtime.stats().unpacked, runtime.stats().kernels.compilations), (0, 6));
+        let [Notice::CacheDir { path, .. }] = &runtime.notices()[..] else { panic!("{:?}", runtime.notices()) };
+        assert_eq!(path, Path::new(folder));
     }
 }
 
@@ -105,8 +121,9 @@ fn a_full_disk_costs_nothing_but_the_compilation() {
         let output =
             this_test("a_full_disk_costs_nothing_but_the_compilation").env(FOLDER, folder.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        assert!(packs_in(folder.path()).is_empty());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "what could not be finished is removed");
+        assert!(kernels_in(folder.path()).is_empty());
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["key"], "what could not be finished is removed");
         return;
     };
     let limit = libc::rlimit { rlim_cur: 512, rlim_max: 512 };
@@ -118,6 +135,8 @@ fn a_full_disk_costs_nothing_but_the_compilation() {
     let runtime = with_folder(&folder);
     (2..8).for_each(|n| assert_right(&runtime, &problem(&format!("matmul f32 {n}x4:4x5"))));
     assert_eq!(runtime.stats().kernels.compilations, 6);
+    let [Notice::CacheWrite { error, .. }] = &runtime.notices()[..] else { panic!("{:?}", runtime.notices()) };
+    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
 }
 
 #[test]
@@ -126,7 +145,7 @@ fn a_directory_that_disappears_is_done_without() {
     let folder = parent.path().join("cache");
     let runtime = with_folder(&folder);
     assert_right(&runtime, &problem("matmul f32 3x4:4x5"));
-    assert_eq!(packs_in(&folder).len(), 1);
+    assert_eq!(kernels_in(&folder).len(), 1);
     fs::remove_dir_all(&folder).unwrap();
     (4..9).for_each(|n| assert_right(&runtime, &problem(&format!("matmul f32 {n}x4:4x5"))));
     runtime.clear();
@@ -140,13 +159,15 @@ fn a_pack_that_disappears_or_changes_under_a_runtime_does_not_matter() {
     let target = Runtime::builder().build().unwrap().target().clone();
     let artifact = kiln_compiler::compile(&problem, &target, &Options::default()).unwrap();
     pack::write(&file, &target, [&Package::of(&artifact, &Options::default())]).unwrap();
-    let runtime = Runtime::builder().threads(1).pack(&file).build().unwrap();
+    // SAFETY: the pack is of a kernel that was just compiled, and is read before it is cut off.
+    let runtime = unsafe { Runtime::builder().threads(1).pack(&file) }.build().unwrap();
     // Cut off and overwritten in place, as no careful program does.
     let mut open = fs::OpenOptions::new().write(true).truncate(true).open(&file).unwrap();
     open.write_all(&[0xcc; 64]).unwrap();
     assert_right(&runtime, &problem);
     assert_eq!(runtime.stats().unpacked, 1);
-    let late = Runtime::builder().threads(1).pack(&file).build().unwrap();
+    // SAFETY: what the file holds now is no pack, which is noticed.
+    let late = unsafe { Runtime::builder().threads(1).pack(&file) }.build().unwrap();
     assert!(late.packs().next().unwrap().1.is_err());
     assert_right(&late, &problem);
     assert_eq!(late.stats().unpacked, 0);
@@ -159,12 +180,11 @@ fn killed_writers_leave_whole_files() {
     let shape = |i: u64| problem(&format!("matmul f32 {}x{}:{1}x{}", 1 + i % 5, 1 + i % 7, 1 + i % 11));
     if let Some(folder) = std::env::var_os(FOLDER) {
         // Without a cache in memory each request reads or writes a file, until the parent has had enough.
-        let runtime =
-            Runtime::builder().threads(1).cache_capacity(0).cache_dir(&folder).cache_dir_bytes(40_000).build().unwrap();
+        let runtime = builder(Path::new(&folder)).cache_capacity(0).cache_dir_bytes(40_000).build().unwrap();
         for i in 0.. {
             assert_right(&runtime, &shape(i));
             if i % 3 == 0 {
-                packs_in(Path::new(&folder)).first().map(fs::remove_file);
+                kernels_in(Path::new(&folder)).first().map(fs::remove_file);
             }
         }
     }
@@ -186,16 +206,13 @@ fn killed_writers_leave_whole_files() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        for path in packs_in(folder.path()) {
-            let pack = Pack::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            assert!(pack.packages().all(|package| package.is_ok()));
+        for path in kernels_in(folder.path()) {
+            assert!(pack_in(&path).packages().all(|package| package.is_ok()));
         }
     }
-    let left = packs_in(folder.path());
-    let problems: Vec<Problem> = left
-        .iter()
-        .flat_map(|path| Pack::open(path).unwrap().kernels().map(|k| k.0.clone()).collect::<Vec<_>>())
-        .collect();
+    let left = kernels_in(folder.path());
+    let problems: Vec<Problem> =
+        left.iter().flat_map(|path| pack_in(path).kernels().map(|k| k.0.clone()).collect::<Vec<_>>()).collect();
     assert!(!problems.is_empty(), "nothing was written");
     let runtime = with_folder(folder.path());
     problems.iter().for_each(|problem| assert_right(&runtime, problem));

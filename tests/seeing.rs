@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use kiln_runtime::{Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_runtime::{Notice, Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
 use kiln_tests::data::Data;
 
 fn problem(text: &str) -> Problem {
@@ -42,7 +42,9 @@ fn creations_and_executions_are_told() {
         assert!(lines.iter().all(all_fields), "{lines:#?}");
     }
     for origin in ["create:cache_miss", "create:from_cache_dir"] {
-        let (runtime, lines) = listening(Runtime::builder().cache_dir(folder.path()), "profile_create");
+        // SAFETY: the directory is this test's own.
+        let builder = unsafe { Runtime::builder().cache_dir(folder.path()) };
+        let (runtime, lines) = listening(builder, "profile_create");
         runtime.kernel(&problem).unwrap();
         assert!(lines.lock().unwrap()[0].contains(origin), "{lines:?}");
     }
@@ -52,14 +54,63 @@ fn creations_and_executions_are_told() {
 fn reasons_and_failures_are_told() {
     let target = if cfg!(target_arch = "x86_64") { "x86-64-v3" } else { "armv8" };
     let builder = || Runtime::builder().target(target.parse().unwrap());
-    let (runtime, lines) = listening(builder().pack("/nowhere/x.pack"), "dispatch,error");
+    // SAFETY: there is no such pack.
+    let with_pack = unsafe { builder().pack("/nowhere/x.pack") };
+    let (runtime, lines) = listening(with_pack, "dispatch,error");
     runtime.kernel(&problem("ip f32 mb2ic16oc16 fpmath=bf16")).unwrap();
     let all = lines.lock().unwrap().join("\n");
-    assert!(all.contains("dispatch,the pack is not used") && all.contains(",/nowhere/x.pack\n"), "{all}");
+    assert!(all.contains("v1,notice,the pack is not used") && all.contains(",/nowhere/x.pack\n"), "{all}");
     assert!(all.contains("fpmath=bf16 has no effect"), "{all}");
     let (runtime, lines) = listening(builder().strict(1.0), "error");
     assert!(runtime.kernel(&problem("matmul f32 1x1:1x1")).is_err());
     assert!(lines.lock().unwrap()[0].starts_with("kiln_verbose,v1,primitive,error,cpu,matmul,"), "{lines:?}");
+}
+
+/// Settings that cannot be followed: each is said once, to all that listen, and is an error where that is asked for.
+#[test]
+fn broken_settings_are_told_once_or_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("below");
+    let builder = || {
+        // SAFETY: neither is there.
+        unsafe { Runtime::builder().pack(&below).cache_dir(&below) }.jit_dump(&below)
+    };
+    for (words, lines_told) in [("none", 0), ("warn", 3), ("profile_exec", 3)] {
+        let heard = Arc::new(Mutex::new(vec![]));
+        let sink = heard.clone();
+        let builder = builder().on_notice(move |notice| sink.lock().unwrap().push(notice.to_string()));
+        let (runtime, lines) = listening(builder, words);
+        (2..5).for_each(|n| drop(runtime.kernel(&problem(&format!("matmul f32 {n}x3:3x4"))).unwrap()));
+        let kinds: Vec<&str> = runtime
+            .notices()
+            .iter()
+            .map(|notice| match notice {
+                Notice::Pack { .. } => "pack",
+                Notice::CacheDir { .. } => "directory",
+                Notice::CodeDump { .. } => "dump",
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(kinds, ["pack", "directory", "dump"]);
+        assert!(
+            runtime.notices().iter().all(|notice| notice.path() == below && notice.to_string().contains("directory"))
+        );
+        assert_eq!(*heard.lock().unwrap(), runtime.notices().iter().map(Notice::to_string).collect::<Vec<_>>());
+        let lines = lines.lock().unwrap();
+        let told =
+            lines.iter().filter(|line| line.starts_with("kiln_verbose,v1,notice,") && line.split(',').count() == 5);
+        assert_eq!((told.count(), lines.len()), (lines_told, lines_told), "{words}: {lines:#?}");
+    }
+    let strict = || Runtime::builder().strict_settings(true);
+    // SAFETY: neither is there.
+    let builders = unsafe { [strict().pack(&below), strict().cache_dir(&below), strict().jit_dump(&below)] };
+    for builder in builders {
+        let e = builder.build().unwrap_err();
+        assert!(matches!(&e, RuntimeError::Strict { notice } if notice.path() == below), "{e}");
+        assert!(e.to_string().starts_with(&format!("{}: ", below.display())), "{e}");
+    }
 }
 
 #[test]

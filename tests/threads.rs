@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder};
+use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
 use kiln_tests::data::{Data, Values};
 
 /// Large enough to be divided, small enough for an emulator.
@@ -46,6 +46,7 @@ fn every_kind_of_pool_gives_the_same_bits() {
         Runtime::builder().threads(1),
         Runtime::builder().threads(2),
         Runtime::builder().threads(5),
+        Runtime::builder().threads(if cfg!(target_arch = "aarch64") { 64 } else { kiln_runtime::MAX_THREADS }),
         Runtime::builder().rayon_pool(rayon_pool(1)),
         Runtime::builder().rayon_pool(rayon_pool(3)),
         Runtime::builder().executor(scoped.clone()),
@@ -56,6 +57,57 @@ fn every_kind_of_pool_gives_the_same_bits() {
     assert!(results.iter().all(|bytes| *bytes == results[0]));
     assert!(data.wrong(&Values::from_bytes(problem.dtypes().dst, &results[0])).is_none());
     assert_eq!(scoped.0.load(Ordering::Relaxed), 1);
+}
+
+/// A system that starts no more threads: a process may have only so many, or no memory is left for their stacks. Limits stay, so in
+/// another process; an emulator has limits of its own.
+#[test]
+#[cfg(not(target_arch = "aarch64"))]
+fn threads_that_the_system_refuses_are_an_error() {
+    const ASKED: &str = "KILN_TEST_THREAD_LIMIT";
+    const NOBODY: libc::uid_t = 65_534;
+    let Ok(kind) = std::env::var(ASKED) else {
+        for kind in ["processes", "memory"] {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "threads_that_the_system_refuses_are_an_error", "--nocapture", "--test-threads=1"])
+                .env(ASKED, kind)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        return;
+    };
+    // Loads what it needs.
+    drop(Runtime::builder().threads(2).build().unwrap());
+    let limit = |resource, most| {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: a limit touches no memory.
+        assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+    };
+    match &*kind {
+        "processes" => {
+            // Root has no such limit. The directory of the test need not be this user's any more.
+            // SAFETY: changes who this process is, no memory.
+            let is_root = unsafe { libc::geteuid() == 0 };
+            // SAFETY: as above.
+            assert!(!is_root || unsafe { libc::setuid(NOBODY) } == 0);
+            limit(libc::RLIMIT_NPROC, 1);
+        }
+        // Room for a few stacks of 2 MiB.
+        _ => {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let now: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+            limit(libc::RLIMIT_AS, now * 4096 + (64 << 20));
+        }
+    }
+    let start = std::time::Instant::now();
+    let e = Runtime::builder().threads(1024).build().unwrap_err();
+    assert!(matches!(&e, RuntimeError::Threads { threads: 1024, .. }), "{e}");
+    assert!(e.to_string().contains("the system starts no more: ") && start.elapsed().as_secs() < 20, "{e}");
+    // The others have ended, and one thread is always there.
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::integers(&problem, 9);
+    assert!(data.wrong(&run(&Runtime::builder().threads(1).build().unwrap(), &data, &problem)).is_none());
 }
 
 #[test]

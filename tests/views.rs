@@ -1,6 +1,6 @@
 //! Arguments as `ndarray` views: shapes, transposed views, and what does not fit.
 
-use kiln_runtime::{Args, MathMode, PostOp, Problem, Runtime, RuntimeError, views};
+use kiln_runtime::{Args, MathMode, Options, PostOp, Problem, Runtime, RuntimeError, views};
 use ndarray::{Array, Array1, Array2, s};
 
 fn numbers(rows: usize, columns: usize) -> Array2<f32> {
@@ -87,6 +87,28 @@ fn parts_of_arrays_are_arguments() {
     let args = Args::of_views(&problem, lhs, rhs, c.slice_mut(s![..8, ..11])).unwrap();
     let e = args.operand_view(&problem, bias.view()).unwrap().operand_view(&problem, part).map(drop).unwrap_err();
     assert!(e.to_string().contains("argument `add`"), "{e}");
+}
+
+/// Weights that are packed once, between views with gaps.
+#[test]
+fn packed_weights_go_with_views() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    // Weights as a linear layer has them, an output channel after the other.
+    let (a, b) = (numbers(64, 50), numbers(64, 48));
+    let mut c = Array2::<f32>::from_elem((64, 70), 9.0);
+    let lhs = a.slice(s![.., 1..49]);
+    let problem = views::matmul(&lhs, &b.t(), &c.slice(s![.., 3..67])).unwrap().relu().build().unwrap();
+    assert_eq!(problem.to_string(), "matmul f32 64x48:48x64 wtag=ba strides=50x1::70x1 +relu");
+    let options = Options { constant_weights: true, ..Options::default() };
+    let kernel = runtime.kernel_with(&problem, &options).unwrap();
+    let packed = kernel.pack_weights(b.as_slice().unwrap()).unwrap();
+    kernel.run(Args::of_views_packed(&problem, lhs, &packed, c.slice_mut(s![.., 3..67])).unwrap()).unwrap();
+    assert_eq!(c.slice(s![.., 3..67]), lhs.dot(&b.t()).mapv(|v| v.max(0.0)));
+    assert!(c.indexed_iter().all(|((_, j), v)| (3..67).contains(&j) || *v == 9.0));
+    // Weights of another layout, and a kernel that packs none.
+    let plain = runtime.kernel(&problem).unwrap();
+    let args = Args::of_views_packed(&problem, lhs, &packed, c.slice_mut(s![.., 3..67])).unwrap();
+    assert!(plain.weights_layout().is_none() && plain.run(args).is_err());
 }
 
 /// Views with gaps are a kernel's only if it is of the problem that they were compared with: others would read their gaps.

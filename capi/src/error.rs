@@ -29,7 +29,7 @@ pub enum kiln_status {
     KILN_LIMIT_EXCEEDED = 5,
     /// A kernel is predicted to be slower than `kiln_options_set_strict` allows.
     KILN_BELOW_BOUND = 6,
-    /// A file cannot be written, or a pack cannot be used.
+    /// A file cannot be written, or a pack cannot be used; with strict settings, any notice.
     KILN_FILE = 7,
     /// Threads could not be started, or did not do their work.
     KILN_THREADS = 8,
@@ -50,12 +50,31 @@ pub(crate) struct Error {
 
 impl Error {
     pub(crate) fn new(status: kiln_status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: in_c(message.into()) }
     }
 
     /// An argument is not what it must be.
     pub(crate) fn argument(name: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
         Self::new(KILN_INVALID_ARGUMENT, format!("argument `{name}`: {why}"))
+    }
+}
+
+/// The names that messages of the runtime have for what to do, and those that C has for the same.
+const NAMES: [(&str, &str); 5] = [
+    ("`Args::operand` passes", "an `is_bias` of 0 is for"),
+    ("`Kernel::pack_weights`", "`kiln_kernel_pack_weights`"),
+    ("`Options::constant_weights`", "`KILN_CONSTANT_WEIGHTS`"),
+    ("`RuntimeBuilder::packed_limit`", "`kiln_options_set_packed_limit`"),
+    // Of files that C cannot write.
+    ("`WeightsId::of`", "a hash of their content"),
+];
+
+/// A message with C's names.
+fn in_c(message: String) -> String {
+    let has_names = |message: &String| message.contains('`') && message.contains("::");
+    match has_names(&message) {
+        true => NAMES.iter().fold(message, |message, (rust, c)| message.replace(rust, c)),
+        false => message,
     }
 }
 
@@ -82,6 +101,10 @@ impl From<RuntimeError> for Error {
     fn from(e: RuntimeError) -> Self {
         let status = match &e {
             RuntimeError::Compile(e) => return (&**e).into(),
+            RuntimeError::Setting { what, got, expected } => {
+                let message = format!("`kiln_options_set_{what}`: got `{got}`, expected {expected}");
+                return Self::new(KILN_INVALID_ARGUMENT, message);
+            }
             RuntimeError::CodeMemory(e) => match &**e {
                 CodeMemoryError::Limit { .. } => KILN_LIMIT_EXCEEDED,
                 CodeMemoryError::Map { .. } | CodeMemoryError::Protect { .. } => KILN_OUT_OF_MEMORY,
@@ -90,15 +113,13 @@ impl From<RuntimeError> for Error {
                 _ => KILN_INTERNAL,
             },
             RuntimeError::Cpu(_) | RuntimeError::CannotRun(_) => KILN_UNSUPPORTED,
-            RuntimeError::Limit(_) | RuntimeError::Environment { .. } | RuntimeError::Setting { .. } => {
-                KILN_INVALID_ARGUMENT
-            }
+            RuntimeError::Limit(_) | RuntimeError::Environment { .. } => KILN_INVALID_ARGUMENT,
             RuntimeError::Argument { .. } | RuntimeError::Weights { .. } | RuntimeError::NotPacked { .. } => {
                 KILN_INVALID_ARGUMENT
             }
             RuntimeError::Scratch(_) => KILN_OUT_OF_MEMORY,
             RuntimeError::PackedLimit { .. } => KILN_LIMIT_EXCEEDED,
-            RuntimeError::WeightsPack { .. } => KILN_FILE,
+            RuntimeError::WeightsPack { .. } | RuntimeError::Strict { .. } => KILN_FILE,
             RuntimeError::BelowBound { .. } => KILN_BELOW_BOUND,
             RuntimeError::Family { .. } => KILN_INVALID_PROBLEM,
             RuntimeError::ThreadCount { .. } => KILN_INVALID_ARGUMENT,
@@ -207,6 +228,58 @@ mod tests {
         assert_eq!(last(), "the library panicked: no message");
         assert_eq!(guard(|| Ok(())), KILN_OK);
         assert_eq!(last(), "the library panicked: no message");
+    }
+
+    /// Names such as `Kernel::run` in the text of code, which messages are made of; not in its comments.
+    fn rust_names(code: &str) -> Vec<String> {
+        let lines = code.lines().take_while(|line| !line.contains("#[cfg(test)]"));
+        let code = lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        let is_name = |word: &&str| {
+            let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            word.split_once("::").is_some_and(|(of, name)| {
+                is_word(of) && is_word(name) && of.starts_with(|c: char| c.is_ascii_uppercase())
+            })
+        };
+        code.split('`').filter(is_name).map(|name| format!("`{name}`")).collect()
+    }
+
+    fn sources(folder: &std::path::Path, all: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, all),
+                false if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") => {
+                    all.push(std::fs::read_to_string(path).unwrap());
+                }
+                false => {}
+            }
+        }
+    }
+
+    #[test]
+    fn messages_have_the_names_of_c() {
+        let mut all = vec![];
+        for of in ["runtime", "compiler", "ir", "cache"] {
+            sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("src"), &mut all);
+        }
+        let names: Vec<String> = all.iter().flat_map(|code| rust_names(code)).collect();
+        assert!(names.len() >= NAMES.len(), "messages that are looked at have names: {names:?}");
+        for name in names {
+            assert!(NAMES.iter().any(|(rust, _)| rust.starts_with(&name)), "{name} has no name in C");
+        }
+        let problem = Box::new("ip f32 mb1ic2oc3".parse().unwrap());
+        for (error, text) in [
+            (RuntimeError::NotPacked { problem }, "with `KILN_CONSTANT_WEIGHTS`"),
+            (RuntimeError::PackedLimit { requested: 2, live: 1, limit: 2 }, "raise `kiln_options_set_packed_limit`"),
+            (RuntimeError::Weights { expected: "a".into(), got: "b".into() }, "`kiln_kernel_pack_weights` of a kernel"),
+            (
+                RuntimeError::Setting { what: "verbose", got: "loud".into(), expected: "none" },
+                "`kiln_options_set_verbose`: got `loud`, expected none",
+            ),
+        ] {
+            let message = Error::from(error).message;
+            assert!(message.contains(text) && !message.contains("::"), "{message}");
+        }
     }
 
     #[test]

@@ -121,20 +121,36 @@ pub unsafe extern "C" fn kiln_options_set_target(options: *mut kiln_options, tar
 }
 
 /// Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
-/// cannot be used is no error of the runtime: `kiln_runtime_pack_status` says why. A pack is code, and is as trustworthy as the
-/// place it comes from.
+/// cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
+///
+/// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write` or `kiln pack build` made it.
+/// Nobody whom the program does not trust may be able to change it until the runtime is created.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_add_pack(options: *mut kiln_options, file: *const c_char) -> kiln_status {
-    // SAFETY: the header's rules.
+    // SAFETY: the header's rules, and what is said there of the file.
     unsafe { set(options, |builder| Ok(builder.pack(path(file, "file")?))) }
 }
 
-/// A directory where compiled kernels are kept, and found again by other processes. Unless set, `KILN_CACHE_DIR`, else none.
-/// Whoever can write to it can make this process run code.
+/// A directory where compiled kernels are kept, and found again by other processes of the same user. Processes that use it at once
+/// compile each kernel once, unless one keeps the others waiting for more than five seconds. Unless set, `KILN_CACHE_DIR` if that is
+/// a directory of the user's own, that nobody else may write to, and no link; else none. One that cannot be used is no error unless
+/// settings are strict: a notice says why.
+///
+/// Code in the directory is executed: nobody whom the program does not trust may be able to write to it, as long as the runtime is
+/// used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_cache_dir(options: *mut kiln_options, folder: *const c_char) -> kiln_status {
-    // SAFETY: the header's rules.
+    // SAFETY: the header's rules, and what is said there of the directory.
     unsafe { set(options, |builder| Ok(builder.cache_dir(path(folder, "folder")?))) }
+}
+
+/// If not 0, settings that cannot be followed are errors, where they are notices otherwise: packs and cache directories that cannot
+/// be used, and files that cannot be written. What is noticed when the runtime is created fails that, what is noticed later fails the
+/// kernel, by `KILN_FILE`. Unless set, `KILN_STRICT_SETTINGS`, else 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_strict_settings(options: *mut kiln_options, strict: i32) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.strict_settings(strict != 0))) }
 }
 
 /// Bytes that the files of the cache directory may occupy: the oldest go. Unless set, 256 MiB.
@@ -162,7 +178,7 @@ pub unsafe extern "C" fn kiln_options_set_strict(options: *mut kiln_options, lea
 }
 
 /// What lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
-/// "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
+/// "warn", "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_verbose(options: *mut kiln_options, words: *const c_char) -> kiln_status {
     // SAFETY: the header's rules.

@@ -1,6 +1,7 @@
 //! Runtimes.
 
 use std::ffi::{CString, c_char};
+use std::sync::{Mutex, PoisonError};
 
 use ::kiln_runtime::{Options, Problem, Runtime};
 
@@ -9,10 +10,18 @@ use crate::options::kiln_options;
 use crate::pointers::{Out, array, c_string, reference, text, write};
 
 /// Compiles problems once and keeps their kernels.
-#[derive(Clone)]
 pub struct kiln_runtime {
     pub(crate) runtime: Runtime,
     target: CString,
+    /// The texts of its notices, as far as they were asked for.
+    notices: Mutex<Vec<CString>>,
+}
+
+impl kiln_runtime {
+    fn new(runtime: Runtime) -> Self {
+        let target = c_string(&runtime.target().to_string());
+        Self { runtime, target, notices: Mutex::default() }
+    }
 }
 
 /// The weights of a request stay the same over many calls and may be packed before them.
@@ -99,8 +108,7 @@ pub unsafe extern "C" fn kiln_runtime_create(
             // SAFETY: the header's rules.
             false => unsafe { reference(options, "options")? }.build()?,
         };
-        let target = c_string(&runtime.target().to_string());
-        out.give(kiln_runtime { runtime, target });
+        out.give(kiln_runtime::new(runtime));
         Ok(())
     })
 }
@@ -115,7 +123,8 @@ pub unsafe extern "C" fn kiln_runtime_clone(
         // SAFETY: the header's rules.
         let out = unsafe { Out::new(clone, "clone")? };
         // SAFETY: the header's rules.
-        out.give(unsafe { reference(runtime, "runtime")? }.clone());
+        let runtime = unsafe { reference(runtime, "runtime")? }.runtime.clone();
+        out.give(kiln_runtime::new(runtime));
         Ok(())
     })
 }
@@ -154,6 +163,30 @@ pub unsafe extern "C" fn kiln_runtime_pack_status(runtime: *const kiln_runtime, 
             Some((path, Err(e))) => Err(Error::new(kiln_status::KILN_FILE, format!("{}: {e}", path.display()))),
             None => Err(Error::argument("index", format!("{index}: so many packs were not added"))),
         }
+    })
+}
+
+/// How many notices there are by now: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
+/// kernels may add more at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_runtime_notices(runtime: *const kiln_runtime) -> usize {
+    // SAFETY: the header's rules.
+    or_default(0, || Ok(unsafe { reference(runtime, "runtime")? }.runtime.notices().len()))
+}
+
+/// The notice at a place, from 0, in the order in which they came: the file or directory, and what to change. Valid as long as the
+/// handle; NULL where there is none, and of NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_runtime_notice(runtime: *const kiln_runtime, index: usize) -> *const c_char {
+    or_default(std::ptr::null(), || {
+        // SAFETY: the header's rules.
+        let handle = unsafe { reference(runtime, "runtime")? };
+        let mut texts = handle.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        // Notices are added, and never changed. The texts stay where they are when the list grows.
+        for notice in handle.runtime.notices().iter().skip(texts.len()) {
+            texts.push(c_string(&format!("{}: {notice}", notice.path().display())));
+        }
+        Ok(texts.get(index).map_or(std::ptr::null(), |text| text.as_ptr()))
     })
 }
 

@@ -36,12 +36,14 @@ static void test_options(const char *folder) {
     OK(kiln_options_set_cache_dir_bytes(options, 1 << 24));
     FAILS(KILN_INVALID_ARGUMENT, "from 0 to 1", kiln_options_set_strict(options, 1.5));
     OK(kiln_options_set_strict(options, 0.0));
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_strict_settings(NULL, 1));
+    OK(kiln_options_set_strict_settings(options, 1));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_verbose(options, NULL));
     OK(kiln_options_set_verbose(options, "loud"));
 
     kiln_runtime *runtime = (kiln_runtime *)options;
     FAILS(KILN_INVALID_ARGUMENT, "`runtime`: null", kiln_runtime_create(options, NULL));
-    FAILS(KILN_INVALID_ARGUMENT, "loud", kiln_runtime_create(options, &runtime));
+    FAILS(KILN_INVALID_ARGUMENT, "`kiln_options_set_verbose`: got `loud`", kiln_runtime_create(options, &runtime));
     REQUIRE(runtime == NULL);
     OK(kiln_options_set_verbose(options, "none"));
     OK(kiln_runtime_create(options, &runtime));
@@ -83,7 +85,7 @@ static void test_limits(void) {
     OK(kiln_options_set_packed_limit(options, 100));
     OK(kiln_runtime_create(options, &runtime));
     OK(kiln_kernel_create(runtime, LAYER, KILN_CONSTANT_WEIGHTS, &kernel));
-    FAILS(KILN_LIMIT_EXCEEDED, "100 bytes", kiln_kernel_pack_weights(kernel, &rhs, &packed));
+    FAILS(KILN_LIMIT_EXCEEDED, "raise `kiln_options_set_packed_limit`", kiln_kernel_pack_weights(kernel, &rhs, &packed));
     REQUIRE(packed == NULL);
     kiln_kernel_free(kernel);
     kiln_runtime_free(runtime);
@@ -191,10 +193,22 @@ static void test_packs(const kiln_runtime *runtime, const char *folder) {
     OK(kiln_options_set_threads(options, 1));
     OK(kiln_options_add_pack(options, path));
     OK(kiln_options_add_pack(options, nowhere));
+    OK(kiln_options_set_strict_settings(options, 1));
+    FAILS(KILN_FILE, nowhere, kiln_runtime_create(options, &other));
+    OK(kiln_options_set_strict_settings(options, 0));
+    /* No directory either: each is told of once. */
+    OK(kiln_options_set_cache_dir(options, nowhere));
     OK(kiln_runtime_create(options, &other));
     kiln_options_free(options);
     OK(kiln_runtime_pack_status(other, 0));
     FAILS(KILN_FILE, nowhere, kiln_runtime_pack_status(other, 1));
+    REQUIRE(kiln_runtime_notices(other) == 2);
+    const char *first = kiln_runtime_notice(other, 0), *second = kiln_runtime_notice(other, 1);
+    REQUIRE(strstr(first, nowhere) == first && strstr(first, "the pack is not used"));
+    REQUIRE(strstr(second, nowhere) == second && strstr(second, "the cache directory is not used"));
+    REQUIRE(first == kiln_runtime_notice(other, 0));
+    REQUIRE(kiln_runtime_notice(other, 2) == NULL && kiln_runtime_notice(NULL, 0) == NULL);
+    REQUIRE(kiln_runtime_notices(NULL) == 0);
     FAILS(KILN_INVALID_ARGUMENT, "`index`", kiln_runtime_pack_status(other, 2));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_runtime_pack_status(NULL, 0));
     OK(kiln_kernel_create(other, LAYER, KILN_CONSTANT_WEIGHTS, &kernel));

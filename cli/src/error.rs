@@ -153,7 +153,7 @@ pub enum Error {
     #[error("{0}, or the path of an .onnx file")]
     UnknownNetwork(UnknownArchitecture),
     /// A folder without a network.
-    #[error("{}: the folder has no model.onnx", .0.display())]
+    #[error("{}: the folder has no model.onnx, and no config.json with a model.safetensors", .0.display())]
     NoModel(PathBuf),
     /// A size for which there is no dimension.
     #[error("{option}: there is no dimension of that kind; the file's inputs are {known}")]
@@ -174,7 +174,7 @@ pub enum Error {
         /// The name in its value.
         name: String,
         /// The network.
-        network: &'static str,
+        network: String,
     },
     /// A dimension without a size.
     #[error(

@@ -27,7 +27,8 @@ pub struct FamilyArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// The values of the free number
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "7,64,128,200")]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "7,64,128,200",
+        value_parser = clap::value_parser!(u64).range(1..))]
     values: Vec<u64>,
     /// The weights are constant: pack them before the calls if the kernels can read packed weights
     #[arg(long)]

@@ -1,7 +1,6 @@
 //! The format of a file, told by its first bytes, for messages about a file of another format than is expected.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -50,7 +49,7 @@ impl FileKind {
             _ => return is_onnx.then_some(FileKind::Onnx),
         }
         let mut start = vec![];
-        File::open(path).ok()?.take(LOOK as u64).read_to_end(&mut start).ok()?;
+        kiln_files::open(path).ok()?.0.take(LOOK as u64).read_to_end(&mut start).ok()?;
         let magic = MAGIC.iter().find(|(at, magic, _)| start.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
         match magic {
             Some((_, _, name)) => Some(FileKind::Magic(name)),

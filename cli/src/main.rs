@@ -14,6 +14,7 @@ mod dump;
 mod error;
 mod family;
 mod kind;
+mod mapped;
 mod mark;
 mod model;
 mod output;
@@ -24,6 +25,7 @@ mod scale;
 mod target;
 mod tensors;
 mod timing;
+mod trust;
 mod unchecked;
 mod verify;
 mod warm;
@@ -82,6 +84,11 @@ Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64
 such as -sve, +bf16, -avx512 or +l2=1m; `--target help` describes them. KILN_MAX_CPU_ISA limits what is detected of this machine: advanced_simd,
 sve_128, sve_256, sve_512, avx2, avx512_core or default. KILN_FPMATH_MODE is the
 fpmath of f32 problems that name none, in commands that run kernels. Commands that only compile (dump, pack build) do not read it.
+
+Files with code: what is in the FILE of --pack and in the DIR of --cache-dir is executed, so name those alone that nobody whom you
+do not trust can write to. KILN_CACHE_DIR is used if it is a directory of your own: it and what is in it are yours, nobody else may
+write to it or to directories that it is in (sticky ones may be shared), and it is no symbolic link. Otherwise a note says what to
+change. KILN_STRICT_SETTINGS=1 makes errors of such notes.
 
 Exit status: 0 success, 1 a check failed, 2 bad usage or input.";
 

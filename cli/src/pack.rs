@@ -9,6 +9,7 @@ use kiln_runtime::{Options, Pack, PackError, WeightsPack, pack};
 
 use crate::Verdict;
 use crate::error::Error;
+use crate::kind::FileKind;
 use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
 use crate::target::TargetArgs;
@@ -77,6 +78,10 @@ fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 fn list(args: &ListArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    if let Some(kind @ (FileKind::Folder | FileKind::Onnx | FileKind::Text)) = FileKind::of(&args.file) {
+        let expected = "a pack of kernels or of weights".into();
+        return Err(Error::IsAFile { path: args.file.display().to_string(), kind, expected });
+    }
     let in_file = |e| Error::Pack(e).at(args.file.display().to_string());
     match WeightsPack::open(&args.file) {
         Err(PackError::NoWeights) => {}

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::io;
 
 use kiln_compiler::Target;
-use kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_runtime::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
 
 /// The target of a subcommand.
 #[derive(Debug, clap::Args)]
@@ -20,11 +21,20 @@ impl TargetArgs {
         self.builder().threads(threads).build()
     }
 
-    /// Settings of a runtime for the target.
+    /// Settings of a runtime for the target. Its notices go to standard error, but for those of packs, which are errors here.
     pub fn builder(&self) -> RuntimeBuilder {
+        let builder = Runtime::builder().on_notice(|notice| {
+            if !matches!(notice, Notice::Pack { .. }) {
+                // Nobody may be listening.
+                let _ = io::Write::write_fmt(
+                    &mut io::stderr(),
+                    format_args!("note: {}: {notice}\n", notice.path().display()),
+                );
+            }
+        });
         match &self.target {
-            Some(target) => Runtime::builder().target(target.clone()),
-            None => Runtime::builder(),
+            Some(target) => builder.target(target.clone()),
+            None => builder,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::problems::ProblemArgs;
 use crate::target::{TargetArgs, threads};
 use crate::timing::{measure, median, show_ns};
+use crate::trust;
 
 /// The time for which look-ups are repeated.
 const HITS: Duration = Duration::from_millis(200);
@@ -32,10 +33,10 @@ pub struct WarmArgs {
     /// Threads that compile
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     threads: usize,
-    /// Take kernels from FILE instead of compiling them; may be given several times
+    /// Take kernels from FILE, whose code is executed, instead of compiling them; may be given several times
     #[arg(long, value_name = "FILE")]
     pack: Vec<PathBuf>,
-    /// Take kernels from DIR, and keep those that are compiled there for other processes
+    /// Take kernels from DIR, whose code is executed, and keep those that are compiled there for other processes
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// The weights are constant: kernels may read them packed
@@ -85,10 +86,15 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         args.problems.load("kiln model bench")?.into_iter().map(|problem| (problem, options.clone())).collect();
     let start = Instant::now();
     let mut builder = args.target.builder().threads(args.threads);
-    builder = args.pack.iter().fold(builder, |builder, file| builder.pack(file));
-    builder = args.cache_dir.iter().fold(builder, |builder, folder| builder.cache_dir(folder));
+    builder = trust::packs(builder, &args.pack);
+    builder = args.cache_dir.iter().fold(builder, |builder, folder| trust::cache_dir(builder, folder));
     let runtime = builder.build()?;
     let built = Instant::now();
+    for (path, status) in runtime.packs() {
+        if let Err(error) = status {
+            return Err(Error::Pack(error.clone()).at(path.display().to_string()));
+        }
+    }
     let errors = runtime.warm(&requests, |p| {
         if args.progress {
             // Standard error may be closed.

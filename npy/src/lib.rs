@@ -10,7 +10,6 @@
 mod tensor;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -135,9 +134,9 @@ impl fmt::Display for Shape {
 
 /// Reads `operand` from a file and calls `put` with the place and value of each element.
 pub fn read(path: &Path, operand: &Operand, put: impl FnMut(usize, f32)) -> Result<(), NpyError> {
-    File::open(path)
+    kiln_files::open(path)
         .map_err(NpyErrorKind::from)
-        .and_then(|file| read_from(&mut BufReader::new(file), operand, put))
+        .and_then(|(file, _)| read_from(&mut BufReader::new(file), operand, put))
         .map_err(|cause| NpyError { path: path.into(), cause })
 }
 

@@ -1,6 +1,5 @@
 //! Tensors of any shape and type of elements.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
@@ -34,7 +33,7 @@ const WHAT: &str = "a tensor";
 /// Reads the tensor in a file.
 pub fn read_tensor(path: impl AsRef<Path>) -> Result<Tensor, NpyError> {
     let path = path.as_ref();
-    let read = || read_tensor_from(&mut BufReader::new(File::open(path)?));
+    let read = || read_tensor_from(&mut BufReader::new(kiln_files::open(path)?.0));
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }
 

@@ -15,7 +15,8 @@ use crate::dump::CodeDump;
 use crate::environment as env;
 use crate::error::RuntimeError;
 use crate::kernel::Shared;
-use crate::pack::{DiskCache, Pack};
+use crate::notice::{Listener, Notice, Notices};
+use crate::pack::{DiskCache, Pack, Trust};
 use crate::profile::{self, Profile};
 use crate::runtime::{PackStatus, Runtime};
 use crate::scratch::{Retain, ScratchPool};
@@ -50,6 +51,8 @@ pub struct RuntimeBuilder {
     sink: Option<Sink>,
     jit_dump: Option<PathBuf>,
     jit_profile: Option<u32>,
+    strict_settings: Option<bool>,
+    listener: Option<Listener>,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -100,7 +103,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Threads that large problems are divided among, of the runtime's own: from 1 to [`MAX_THREADS`]. From the environment:
+    /// Threads that large problems are divided among, from 1 to [`MAX_THREADS`]: the calling thread, and others of the runtime's own,
+    /// which are started now and end with the runtime. From the environment:
     /// `KILN_NUM_THREADS`, `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`; else as many as the process may use.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(Source::Own(threads));
@@ -137,16 +141,28 @@ impl RuntimeBuilder {
     }
 
     /// Takes kernels from a [pack](crate::pack) instead of compiling them. One that cannot be used is no error: its kernels are
-    /// compiled, and [`Runtime::packs`] says why. Packs are asked in the order they are given.
-    pub fn pack(mut self, file: impl AsRef<Path>) -> Self {
+    /// compiled, and [`Runtime::packs`] and a [`Notice`] say why. Packs are asked in the order they are given.
+    ///
+    /// # Safety
+    /// The code in the pack is executed as it is, like that of a shared library. The file is one that
+    /// [`pack::write`](crate::pack::write) or `kiln pack build` made, of kernels that Kiln compiled, and nobody whom the program does
+    /// not trust can have changed it until [`build`](Self::build) has returned. Later changes do not matter.
+    pub unsafe fn pack(mut self, file: impl AsRef<Path>) -> Self {
         self.packs.push(file.as_ref().into());
         self
     }
 
-    /// Keeps kernels that are compiled in a directory, and takes them from there: processes that use the same one compile each
-    /// kernel once. From the environment: `KILN_CACHE_DIR`; none unless set. Whoever can write to it can make this process run
-    /// code.
-    pub fn cache_dir(mut self, folder: impl AsRef<Path>) -> Self {
+    /// Keeps kernels that are compiled in a directory, and takes them from there. Processes that use the same one compile each kernel
+    /// once: the others wait for the one that compiles it, up to five seconds, after which a process compiles by itself and waits no
+    /// more. A directory that cannot be used is no error: a [`Notice`] says why. It is for processes of one user.
+    ///
+    /// From the environment: `KILN_CACHE_DIR`, if that is a directory of the user's own, see [Trust](crate#trust); none unless set.
+    ///
+    /// # Safety
+    /// Code in the directory is executed, if it is sealed with the key that is in it. As long as the runtime lives nobody whom the
+    /// program does not trust can write to the directory, read its `key`, or put another directory in its place before it is opened by
+    /// [`build`](Self::build).
+    pub unsafe fn cache_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.cache_dir = Some(folder.as_ref().into());
         self
     }
@@ -154,6 +170,20 @@ impl RuntimeBuilder {
     /// Bytes that the files of the cache directory may occupy, looked at now and then: the oldest go. Unless set, 256 MiB.
     pub fn cache_dir_bytes(mut self, bytes: u64) -> Self {
         self.cache_dir_bytes = Some(bytes);
+        self
+    }
+
+    /// Makes errors of settings that cannot be followed, where they are [notices](Notice) otherwise: packs and cache directories that
+    /// cannot be used, and files that cannot be written. What is noticed when the runtime is made fails [`build`](Self::build), what is
+    /// noticed later fails the kernel. From the environment: `KILN_STRICT_SETTINGS`; else false.
+    pub fn strict_settings(mut self, strict: bool) -> Self {
+        self.strict_settings = Some(strict);
+        self
+    }
+
+    /// Is called with each [`Notice`] as it comes, on whatever thread that is; [`Runtime::notices`] has all of them.
+    pub fn on_notice(mut self, listener: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Arc::new(listener));
         self
     }
 
@@ -210,10 +240,7 @@ impl RuntimeBuilder {
                 None => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
             }),
         };
-        let fpmath = match self.fpmath {
-            Some(mode) => mode,
-            None => env::math_mode()?.unwrap_or_default(),
-        };
+        let fpmath = self.fpmath.map_or_else(default_fpmath, Ok)?;
         if fpmath.allows_bf16() && !target.bf16 {
             tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
         }
@@ -241,19 +268,39 @@ impl RuntimeBuilder {
             None => env::parsed(env::PROFILE, profile::EXPECTED, |text| Profile::parse(text, &jitdump).ok())?
                 .unwrap_or_default(),
         };
-        let packs = self.packs.into_iter().map(|path| open_pack(path, &target, verbose.as_ref())).collect();
-        let cache_dir = self.cache_dir.or_else(|| env::path(env::CACHE_DIR));
+        let is_strict = match self.strict_settings {
+            Some(strict) => strict,
+            None => env::switch(env::STRICT_SETTINGS)?.unwrap_or(false),
+        };
+        let verbose = verbose.filter(Verbose::is_on);
+        let notices = Notices::new(is_strict, self.listener, verbose.clone());
+        let packs = self.packs.into_iter().map(|path| open_pack(path, &target, &notices)).collect::<Result<_, _>>()?;
+        let cache_dir = match self.cache_dir {
+            Some(folder) => Some((folder, Trust::Vouched)),
+            None => env::path(env::CACHE_DIR).map(|folder| (folder, Trust::Checked)),
+        };
         let disk_bytes = self.cache_dir_bytes.unwrap_or(DISK_BYTES);
-        let disk = cache_dir.map(|folder| DiskCache::new(folder, target.clone(), disk_bytes));
+        let disk = match cache_dir {
+            Some((path, trust)) => match DiskCache::new(&path, trust, target.clone(), disk_bytes) {
+                Ok(disk) => Some(disk),
+                Err(error) => {
+                    notices.tell(Notice::CacheDir { path, error })?;
+                    None
+                }
+            },
+            None => None,
+        };
+        let dump = self.jit_dump.or_else(env::dump).map(|folder| CodeDump::new(folder, &notices)).transpose()?;
         let shared = Shared {
             code: CodePool::with_limit(self.code_limit.unwrap_or(usize::MAX))?,
             scratch: ScratchPool::new(SCRATCH),
             threads: Threads::new(threads)?,
             packed: Arc::new(PackedBudget::new(self.packed_limit.unwrap_or(usize::MAX))),
             unpacked: AtomicU64::new(0),
-            verbose: verbose.filter(Verbose::is_on),
+            verbose,
             profile,
-            dump: self.jit_dump.or_else(env::dump).map(CodeDump::new),
+            dump,
+            notices,
         };
         let config = Config { bytes, retry_after: RETRY_AFTER, ..Config::entries(entries) };
         Ok(Runtime::assemble(crate::runtime::Inner {
@@ -270,15 +317,18 @@ impl RuntimeBuilder {
     }
 }
 
-fn open_pack(path: PathBuf, target: &Target, verbose: Option<&Verbose>) -> (PathBuf, PackStatus) {
+/// The arithmetic of problems that name none, where a runtime is not told: from the environment, as
+/// [`RuntimeBuilder::fpmath`] says, else strict.
+pub fn default_fpmath() -> Result<MathMode, RuntimeError> {
+    Ok(env::math_mode()?.unwrap_or_default())
+}
+
+fn open_pack(path: PathBuf, target: &Target, notices: &Notices) -> Result<(PathBuf, PackStatus), RuntimeError> {
     let pack = Pack::open(&path).and_then(|pack| pack.check_target(target).map(|()| pack));
     if let Err(error) = &pack {
-        tracing::warn!(path = %path.display(), %error, "a pack is not used: its kernels are compiled");
-        if let Some(verbose) = verbose.filter(|v| v.dispatch) {
-            verbose.reason(&path.display(), &format!("the pack is not used: {error}"));
-        }
+        notices.tell(Notice::Pack { path: path.clone(), error: error.clone() })?;
     }
-    (path, pack.map(Arc::new))
+    Ok((path, pack.map(Arc::new)))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub enum Missing {
     },
     /// BF16 dot-product and matrix instructions.
     Bf16,
+    /// Nothing is known of the code: the target's fields were changed, and are not what its text says.
+    Changed,
 }
 
 impl fmt::Display for Missing {
@@ -76,6 +78,7 @@ impl fmt::Display for Missing {
                 write!(f, "its SVE vectors have {host} bits and the code needs {wanted}")
             }
             Missing::Bf16 => f.write_str("it has no bf16"),
+            Missing::Changed => f.write_str("the target's fields are not what its text says: parse another text"),
         }
     }
 }
@@ -109,7 +112,10 @@ impl std::error::Error for CannotRun {}
 /// sizes and pipes do not matter.
 pub fn supports(host: &Target, wanted: &Target) -> Result<(), CannotRun> {
     let mut missing = Vec::new();
-    if host.arch != wanted.arch {
+    // A register or an instruction that no machine of the name has would be in the code.
+    if wanted.to_string().parse().as_ref() != Ok(wanted) {
+        missing.push(Missing::Changed);
+    } else if host.arch != wanted.arch {
         missing.push(Missing::Architecture(wanted.arch));
     } else {
         for unit in &wanted.units {
@@ -242,6 +248,9 @@ mod tests {
         assert_eq!(missing("x86-64-v3+l2=1m", "x86-64-v3-avx2"), []);
         assert_eq!(missing("x86-64-v4", "x86-64-v3"), []);
         assert_eq!(missing("x86-64-v3", "x86-64-v4"), [Missing::Unit(VectorIsa::Avx512)]);
+        let mut changed = target("neoverse-n1");
+        changed.units[0].bf16 = true;
+        assert_eq!(supports(&target("neoverse-n1"), &changed).unwrap_err().missing, [Missing::Changed]);
     }
 
     #[test]

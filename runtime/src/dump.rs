@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_compiler::{Package, compile};
 use twox_hash::XxHash3_128;
 
+use crate::error::RuntimeError;
+use crate::notice::{Notice, Notices};
+
 /// The most characters of a name that are the problem's.
 const MAX_NAME: usize = 160;
 
@@ -20,20 +23,28 @@ pub(crate) struct CodeDump {
 }
 
 impl CodeDump {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        CodeDump { folder, off: AtomicBool::new(false) }
+    /// A directory, made if need be. One that cannot be written to is told of now, not when the first kernel comes.
+    pub(crate) fn new(folder: PathBuf, notices: &Notices) -> Result<Self, RuntimeError> {
+        let dump = CodeDump { folder, off: AtomicBool::new(false) };
+        let is_writable = fs::create_dir_all(&dump.folder).and_then(|()| tempfile::tempfile_in(&dump.folder));
+        dump.told(is_writable.map(drop), notices)?;
+        Ok(dump)
     }
 
     /// Writes the files of one kernel. A listing needs the stages that led to the code, so it is compiled again; what fails is
     /// logged.
-    pub(crate) fn write(&self, package: &Package) {
+    pub(crate) fn write(&self, package: &Package, notices: &Notices) -> Result<(), RuntimeError> {
         if self.off.load(Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.try_write(package) {
-            self.off.store(true, Ordering::Relaxed);
-            tracing::warn!("no code is dumped to {} any more: {error}", self.folder.display());
-        }
+        self.told(self.try_write(package), notices)
+    }
+
+    /// After a failure nothing is written any more, but with strict settings: then the next one is to fail as well.
+    fn told(&self, outcome: io::Result<()>, notices: &Notices) -> Result<(), RuntimeError> {
+        let Err(error) = outcome else { return Ok(()) };
+        self.off.store(!notices.are_strict(), Ordering::Relaxed);
+        notices.tell(Notice::CodeDump { path: self.folder.clone(), error: error.into() })
     }
 
     fn try_write(&self, package: &Package) -> io::Result<()> {
@@ -70,8 +81,10 @@ mod tests {
         let problem = "matmul f32 4x8:8x16 +bias+relu".parse().unwrap();
         let artifact = compile(&problem, &"neoverse-v1".parse().unwrap(), &options).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let dump = CodeDump::new(folder.path().join("new"));
-        dump.write(&Package::of(&artifact, &options));
+        let notices = Notices::new(false, None, None);
+        let dump = CodeDump::new(folder.path().join("new"), &notices).unwrap();
+        dump.write(&Package::of(&artifact, &options), &notices).unwrap();
+        assert!(notices.all().is_empty());
         let mut names: Vec<_> = fs::read_dir(folder.path().join("new")).unwrap().map(|e| e.unwrap().path()).collect();
         names.sort();
         let [bin, listing] = &names[..] else { panic!("{names:?}") };
@@ -80,8 +93,16 @@ mod tests {
         let name = bin.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("kiln.matmul_f32_4x8_8x16_+bias+relu_@neoverse-v1."), "{name}");
 
-        let nowhere = CodeDump::new("/dev/null/x".into());
-        nowhere.write(&Package::of(&artifact, &options));
-        assert!(nowhere.off.load(Ordering::Relaxed));
+        let nowhere = CodeDump::new("/dev/null/x".into(), &notices).unwrap();
+        nowhere.write(&Package::of(&artifact, &options), &notices).unwrap();
+        assert!(matches!(&notices.all()[..], [Notice::CodeDump { path, .. }] if path == "/dev/null/x"), "{notices:?}");
+        let strict = Notices::new(true, None, None);
+        assert!(CodeDump::new("/dev/null/x".into(), &strict).is_err());
+        let dump = CodeDump::new(folder.path().join("gone"), &strict).unwrap();
+        fs::remove_dir(folder.path().join("gone")).unwrap();
+        fs::write(folder.path().join("gone"), "").unwrap();
+        for _ in 0..2 {
+            assert!(dump.write(&Package::of(&artifact, &options), &strict).is_err());
+        }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) const ISA: Names<'static> = &["KILN_MAX_CPU_ISA"];
 pub(crate) const VERBOSE: Names<'static> = &["KILN_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
 pub(crate) const PROFILE: Names<'static> = &["KILN_JIT_PROFILE", "ONEDNN_JIT_PROFILE", "DNNL_JIT_PROFILE"];
 pub(crate) const DUMP: Names<'static> = &["KILN_JIT_DUMP", "ONEDNN_JIT_DUMP", "DNNL_JIT_DUMP"];
+pub(crate) const STRICT_SETTINGS: Names<'static> = &["KILN_STRICT_SETTINGS"];
 pub(crate) const CACHE_DIR: Names<'static> = &["KILN_CACHE_DIR"];
 
 /// The name and the value of a setting; empty is not set.
@@ -60,6 +61,15 @@ pub(crate) fn threads() -> Result<Option<usize>, RuntimeError> {
     }
     let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
     parsed(THREADS, "a number of threads from 1 to 1024", first)
+}
+
+/// 0 or 1.
+pub(crate) fn switch(names: Names<'_>) -> Result<Option<bool>, RuntimeError> {
+    parsed(names, "0 or 1", |value| match value.trim() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    })
 }
 
 pub(crate) fn math_mode() -> Result<Option<MathMode>, RuntimeError> {

@@ -8,6 +8,7 @@ use kiln_ir::Problem;
 
 use crate::code_memory::CodeMemoryError;
 use crate::cpu::{CannotRun, CpuError, LimitError};
+use crate::notice::Notice;
 use crate::pack::PackError;
 use crate::scratch::ScratchError;
 use crate::threads::MAX_THREADS;
@@ -126,6 +127,12 @@ pub enum RuntimeError {
         got: String,
         /// What it may be.
         expected: &'static str,
+    },
+    /// A setting cannot be followed, and [strict settings](crate::RuntimeBuilder::strict_settings) make an error of that.
+    #[error("{}: {notice}", notice.path().display())]
+    Strict {
+        /// Says which, and why.
+        notice: Box<Notice>,
     },
     /// Calls cannot be divided among so many threads.
     #[error("{threads} threads: expected from 1 to {MAX_THREADS}")]

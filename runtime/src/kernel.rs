@@ -18,6 +18,7 @@ use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
 use crate::dump::CodeDump;
 use crate::error::RuntimeError;
+use crate::notice::Notices;
 use crate::pack::Found;
 use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) verbose: Option<Verbose>,
     pub(crate) profile: Profile,
     pub(crate) dump: Option<CodeDump>,
+    pub(crate) notices: Notices,
 }
 
 impl Shared {
@@ -118,9 +120,9 @@ impl Kernel {
         let facts = package.facts();
         let code = LoadedCode::publish(&shared.code, package.image())?;
         let name = || format!("kiln {} @{}", facts.problem, facts.target);
-        shared.profile.record_with(name, code.entry(), package.image());
+        shared.profile.record_with(name, code.entry(), package.image(), &shared.notices)?;
         if let Some(dump) = &shared.dump {
-            dump.write(package);
+            dump.write(package, &shared.notices)?;
         }
         let (contraction, layout) = (package.contraction(), package.packed_layout());
         let body = Body {

@@ -69,12 +69,27 @@
 //! | `KILN_MAX_CPU_ISA` | the most that a detected target may use: `advanced_simd`, `sve_128`, `sve_256`, `sve_512`, `avx2`, `avx512_core`, `default` |
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
-//! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes |
+//! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes: one of the user's own, see [below](#trust) |
 //! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024 |
 //! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of problems with f32 source that name none |
 //! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several: what lines are written about |
 //! | `KILN_JIT_DUMP`, else `ONEDNN_JIT_DUMP`, else `DNNL_JIT_DUMP` | `1` or a directory: where code and listings of kernels are written |
 //! | `KILN_JIT_PROFILE`, else `ONEDNN_JIT_PROFILE`, else `DNNL_JIT_PROFILE` | 2: a perf map, 4: a jitdump (below `JITDUMPDIR`, else `HOME`), 6: both |
+//! | `KILN_STRICT_SETTINGS` | 1: settings that cannot be followed are errors, and not just [notices](Notice) |
+//!
+//! # Trust
+//!
+//! Safe code executes what this process compiled, and what the user's own runtimes compiled before, but nothing else. A file with
+//! code is executed in two cases:
+//!
+//! - The program says that it trusts the file or the directory, in an `unsafe` block: [`RuntimeBuilder::pack`] and
+//!   [`RuntimeBuilder::cache_dir`]. A pack is a program, like a shared library. Checksums find accidents; they do not tell who made it.
+//! - The user says so, by `KILN_CACHE_DIR`. As with `LD_LIBRARY_PATH`, whoever sets the environment of a process decides what it
+//!   executes; safe code cannot set it. But a variable is easily set to a directory of others. So the directory must be the user's
+//!   alone: it belongs to the effective user, nobody else may write to it, it is no symbolic link, and nobody but root and the user
+//!   can put another in its place. It is opened once and checked as it is opened; a directory that does not pass is not used, and a
+//!   [`Notice`] says what to change. Kernels in it are sealed with a secret key, which only runtimes of the user can read: a file
+//!   that anything else put there is not executed, be it written by [`pack::write`].
 
 mod args;
 mod background;
@@ -88,11 +103,14 @@ pub mod family;
 mod kernel;
 mod key;
 mod lock;
+mod notice;
 pub mod pack;
 pub mod probe;
 mod profile;
 mod runtime;
 mod scratch;
+#[cfg(doctest)]
+mod soundness;
 mod threads;
 mod verbose;
 #[cfg(feature = "ndarray")]
@@ -100,7 +118,7 @@ pub mod views;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers, Raw, RawWeights};
-pub use builder::RuntimeBuilder;
+pub use builder::{RuntimeBuilder, default_fpmath};
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
 pub use family::{Family, FamilyOptions, FamilyStats};
@@ -119,7 +137,8 @@ pub use kiln_ir::layout::Tag;
 pub use kiln_ir::op::{Convolution, InnerProduct, Matmul, convolution::Spatial};
 pub use kiln_ir::problem::Builder as ProblemBuilder;
 pub use kiln_ir::{DType, DTypes, Epilogue, MathMode, Op, Operand, PostOp, Problem, ProblemError, Role};
-pub use pack::{Pack, PackError, WeightsPack};
+pub use notice::Notice;
+pub use pack::{CacheDirError, Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};
 pub use threads::{Executor, MAX_THREADS};

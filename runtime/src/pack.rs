@@ -33,7 +33,8 @@ use std::io::{self, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
 
-pub(crate) use disk::DiskCache;
+pub use disk::CacheDirError;
+pub(crate) use disk::{Cached, DiskCache, Trust};
 pub use error::PackError;
 use header::{ALIGN, HEADER, Header};
 use kiln_compiler::{Package, Target, VERSION};

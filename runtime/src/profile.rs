@@ -4,7 +4,7 @@
 //! the crate's only global state. perf finds them by the process alone: a perf map by its name, a jitdump by a mapping
 //! that every further file would add, and two writers of one file would cut each other's records short.
 //!
-//! Profiling never fails a compilation: a file that cannot be written is reported once and then left alone.
+//! Profiling fails no compilation unless settings are strict: a file that cannot be written is told of once and then left alone.
 
 mod jitdump;
 mod perf_map;
@@ -14,10 +14,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use jitdump::JitDump;
 use perf_map::PerfMap;
+
+use crate::error::RuntimeError;
+use crate::notice::{Notice, Notices};
 
 /// What a setting may be, in words.
 pub(crate) const EXPECTED: &str = "0 (off), 2 (perf map), 4 (jitdump) or 6 (both)";
@@ -69,28 +72,37 @@ impl Profile {
 
     /// Tells perf that `code` lies at `address`. Call it before the code is executed: samples taken earlier are not
     /// attributed to it.
-    pub(crate) fn record_with(&self, name: impl FnOnce() -> String, address: *const u8, code: &[u8]) {
-        if !self.outputs.is_empty() {
-            self.record(&name(), address, code);
+    pub(crate) fn record_with(
+        &self,
+        name: impl FnOnce() -> String,
+        address: *const u8,
+        code: &[u8],
+        notices: &Notices,
+    ) -> Result<(), RuntimeError> {
+        if self.outputs.is_empty() {
+            return Ok(());
         }
+        let failures = self.record(&name(), address, code);
+        failures.into_iter().try_for_each(|(path, error)| notices.tell(Notice::Profile { path, error }))
     }
 
-    /// The same with the name at hand.
-    pub(crate) fn record(&self, name: &str, address: *const u8, code: &[u8]) {
+    /// The same with the name at hand. Gives the directories of the files that cannot be written, or could not be before.
+    pub(crate) fn record(&self, name: &str, address: *const u8, code: &[u8]) -> Vec<(PathBuf, Arc<io::Error>)> {
         if self.outputs.is_empty() {
-            return;
+            return vec![];
         }
         // Neither a line nor a string that ends at NUL can hold every name.
         let name = name.replace(char::is_control, " ");
         let process = std::process::id();
         // One lock for opening and writing keeps a jitdump's records in the order of their time stamps.
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-        for (format, directory) in &self.outputs {
-            files
+        let record = |(format, directory): &(Format, PathBuf)| {
+            let output = files
                 .entry((process, *format, directory.clone()))
-                .or_insert_with(|| Output::open(process, *format, directory))
-                .record(&name, address, code);
-        }
+                .or_insert_with(|| Output::open(process, *format, directory));
+            output.record(&name, address, code).err().map(|error| (directory.clone(), error))
+        };
+        self.outputs.iter().filter_map(record).collect()
     }
 }
 
@@ -109,9 +121,10 @@ trait Sink: Send {
 }
 
 /// A file, until it fails or is closed.
-struct Output {
-    format: Format,
-    sink: Option<Box<dyn Sink>>,
+enum Output {
+    Open(Box<dyn Sink>),
+    Closed,
+    Failed(Arc<io::Error>),
 }
 
 impl Output {
@@ -123,20 +136,18 @@ impl Output {
                 JitDump::open(directory, process).map(|s| Box::new(s) as _)
             }
         };
-        match sink {
-            Ok(sink) => Output { format, sink: Some(sink) },
-            Err(error) => {
-                tracing::warn!(?format, ?directory, %error, "no profile: its file cannot be made");
-                Output { format, sink: None }
-            }
-        }
+        sink.map_or_else(|error| Output::Failed(Arc::new(error)), Output::Open)
     }
 
-    fn record(&mut self, name: &str, address: *const u8, code: &[u8]) {
-        let Some(sink) = &mut self.sink else { return };
-        if let Err(error) = sink.record(name, address, code) {
-            tracing::warn!(format = ?self.format, %error, "the profile ends: its file cannot be written");
-            self.sink = None;
+    fn record(&mut self, name: &str, address: *const u8, code: &[u8]) -> Result<(), Arc<io::Error>> {
+        if let Output::Open(sink) = self
+            && let Err(error) = sink.record(name, address, code)
+        {
+            *self = Output::Failed(Arc::new(error));
+        }
+        match self {
+            Output::Failed(error) => Err(error.clone()),
+            Output::Open(_) | Output::Closed => Ok(()),
         }
     }
 }
@@ -149,9 +160,12 @@ fn close_at_exit() {
         let Ok(mut files) = FILES.try_lock() else { return };
         let process = std::process::id();
         for ((owner, ..), output) in files.iter_mut() {
-            if let Some(mut sink) = output.sink.take_if(|_| *owner == process) {
+            if *owner == process
+                && let Output::Open(sink) = output
+            {
                 // Nobody is left to be told.
                 let _ = sink.close();
+                *output = Output::Closed;
             }
         }
     }

@@ -18,7 +18,8 @@ use crate::error::RuntimeError;
 use crate::kernel::{Handle, Kernel, Shared};
 use crate::key::{Key, KeyRef};
 use crate::lock::lock;
-use crate::pack::{DiskCache, Pack, PackError, WeightsPack};
+use crate::notice::{Notice, Notices};
+use crate::pack::{Cached, DiskCache, Pack, PackError, WeightsPack};
 use crate::scratch::ScratchStats;
 use crate::weights::{PackedCache, PackedWeights, WeightsId};
 
@@ -195,21 +196,24 @@ impl Runtime {
         for (path, status) in &self.0.packs {
             match status.as_ref().ok().and_then(|pack| pack.get(key)) {
                 Some(Ok(package)) => return Ok((package, Origin::Pack)),
-                Some(Err(error)) => {
-                    tracing::warn!(path = %path.display(), %error, "a kernel of a pack is not used");
-                }
+                Some(Err(error)) => self.told().tell(Notice::PackedKernel { path: path.clone(), error })?,
                 None => {}
             }
         }
-        let Some(disk) = &self.0.disk else {
-            return Ok((Kernel::compile(&key.problem, &self.0.target, &key.options)?, Origin::Compiler));
-        };
-        if let Some(package) = disk.get(key) {
-            return Ok((package, Origin::Disk));
-        }
-        let package = Kernel::compile(&key.problem, &self.0.target, &key.options)?;
-        disk.put(key, &package);
-        Ok((package, Origin::Compiler))
+        let compile = || Kernel::compile(&key.problem, &self.0.target, &key.options);
+        let Some(disk) = &self.0.disk else { return Ok((compile()?, Origin::Compiler)) };
+        let Cached { package, is_found } = disk.get_or_make(key, self.told(), compile)?;
+        Ok((package, if is_found { Origin::Disk } else { Origin::Compiler }))
+    }
+
+    fn told(&self) -> &Notices {
+        &self.0.shared.notices
+    }
+
+    /// What is not as it was asked for, as far as it is known by now: settings that cannot be followed, and files that are not used.
+    /// Each is there once.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.told().all()
     }
 
     fn check_fraction(&self, package: &Package) -> Result<(), RuntimeError> {

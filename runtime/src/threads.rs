@@ -1,9 +1,12 @@
 //! The threads that a call is divided among.
 
-use std::fmt;
+mod team;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::{fmt, io};
+
+use team::Team;
 
 use crate::error::RuntimeError;
 use crate::lock::lock;
@@ -69,44 +72,43 @@ impl fmt::Debug for Source {
     }
 }
 
-/// A fixed set of threads; the calling thread waits for them. Own ones have ended when it is dropped.
+/// A fixed set of threads. Own ones have ended when it is dropped.
 pub(crate) struct Threads {
     count: usize,
     kind: Kind,
-    /// Own threads, which rayon does not wait for.
-    own: Vec<JoinHandle<()>>,
 }
 
 enum Kind {
     /// The calling thread.
     None,
+    /// The calling thread and a team.
+    Own(Team),
     Rayon(Arc<rayon::ThreadPool>),
     Executor(Arc<dyn Executor>),
 }
 
 impl Threads {
-    /// Threads of `source`. Own ones are started now; none for a single one.
+    /// Threads of `source`. Own ones are started now, one less than are asked for: the calling thread is one of them.
     pub(crate) fn new(source: Source) -> Result<Self, RuntimeError> {
-        let fail = |threads, why: String| RuntimeError::Threads { threads, why };
-        let asked = source.count();
-        if !(1..=MAX_THREADS).contains(&asked) {
-            return Err(RuntimeError::ThreadCount { threads: asked });
+        let count = source.count();
+        if !(1..=MAX_THREADS).contains(&count) {
+            return Err(RuntimeError::ThreadCount { threads: count });
         }
-        let mut own = vec![];
-        let (count, kind) = match source {
-            Source::Own(count @ ..=1) => (count, Kind::None),
+        let kind = match source {
+            Source::Own(1) => Kind::None,
             Source::Own(count) => {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(count).spawn_handler(|thread| {
-                    let named = Builder::new().name(format!("kiln-{}", thread.index()));
-                    own.push(named.spawn(|| thread.run())?);
-                    Ok(())
-                });
-                (count, Kind::Rayon(Arc::new(pool.build().map_err(|e| fail(count, e.to_string()))?)))
+                let refused = |e: io::Error| RuntimeError::Threads {
+                    threads: count,
+                    why: format!(
+                        "the system starts no more: {e}; limits are RLIMIT_NPROC (`ulimit -u`), memory and those of the control group"
+                    ),
+                };
+                Kind::Own(Team::start(count - 1).map_err(refused)?)
             }
-            Source::Rayon(pool) => (pool.current_num_threads(), Kind::Rayon(pool)),
-            Source::Executor(executor) => (executor.threads(), Kind::Executor(executor)),
+            Source::Rayon(pool) => Kind::Rayon(pool),
+            Source::Executor(executor) => Kind::Executor(executor),
         };
-        Ok(Self { count, kind, own })
+        Ok(Self { count, kind })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -130,10 +132,21 @@ impl Threads {
                 work(begin, (begin + piece).min(tasks))?;
             }
         };
+        // No more threads than there are pieces.
+        let pieces = tasks.div_ceil(piece.max(1)).min(self.count as u64) as usize;
         match &self.kind {
             _ if self.count == 1 => work(0, tasks),
             Kind::None => work(0, tasks),
-            Kind::Rayon(pool) => pool.install(|| spread(self.count, &drain)),
+            Kind::Own(team) => {
+                let error = Mutex::new(None);
+                team.run(pieces.saturating_sub(1), &|| {
+                    if let Err(e) = drain() {
+                        *lock(&error) = Some(e);
+                    }
+                });
+                error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+            }
+            Kind::Rayon(pool) => pool.install(|| spread(pieces, &drain)),
             Kind::Executor(executor) => {
                 let (done, error) = (AtomicU64::new(0), Mutex::new(None));
                 executor.run(self.count, &|_| {
@@ -155,18 +168,6 @@ impl Threads {
                     }),
                 }
             }
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // Ends the pool, if it is not one of others.
-        self.kind = Kind::None;
-        let this = std::thread::current().id();
-        for thread in self.own.drain(..).filter(|thread| thread.thread().id() != this) {
-            // A panic was told of where it was caught.
-            let _ = thread.join();
         }
     }
 }
@@ -201,9 +202,19 @@ mod tests {
             Count
         });
         let threads = Threads::new(Source::Own(3)).unwrap();
-        let Kind::Rayon(pool) = &threads.kind else { panic!("three threads are a pool") };
-        pool.broadcast(|_| COUNT.with(|_| ()));
-        assert_eq!(ALIVE.load(Ordering::SeqCst), 3);
+        let caller = std::thread::current().id();
+        // Until both members have come: the caller leaves the tasks to them.
+        while ALIVE.load(Ordering::SeqCst) < 2 {
+            let work = |_, _| {
+                match std::thread::current().id() == caller {
+                    true => std::thread::sleep(std::time::Duration::from_millis(1)),
+                    false => COUNT.with(|_| ()),
+                }
+                Ok(())
+            };
+            threads.each(64, &work).unwrap();
+        }
+        assert_eq!(ALIVE.load(Ordering::SeqCst), 2);
         drop(threads);
         assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
     }

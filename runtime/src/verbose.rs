@@ -18,7 +18,7 @@ use kiln_ir::{Problem, Role};
 
 /// What a setting may be, in words.
 pub(crate) const EXPECTED: &str =
-    "none, error, profile_create, profile_exec, profile, dispatch or all, or several of them";
+    "none, error, warn, profile_create, profile_exec, profile, dispatch or all, or several of them";
 
 /// Where lines go.
 pub(crate) type Sink = Arc<dyn Fn(&str) + Send + Sync>;
@@ -34,6 +34,8 @@ pub(crate) struct Verbose {
     pub(crate) exec: bool,
     /// Why something is not as one might expect.
     pub(crate) dispatch: bool,
+    /// Notices alone, which come with all others too.
+    warn: bool,
     sink: Sink,
 }
 
@@ -48,7 +50,7 @@ impl Verbose {
     /// Reads the words of `KILN_VERBOSE`, separated by commas, in either case. As oneDNN's, 0 is none, 1 `profile_exec` with
     /// errors, and 2 that and `profile_create`. Words that are oneDNN's and have no meaning here have no effect; `None` for others.
     pub(crate) fn parse(words: &str, sink: Sink) -> Option<Verbose> {
-        let mut verbose = Verbose { error: false, create: false, exec: false, dispatch: false, sink };
+        let mut verbose = Verbose { error: false, create: false, exec: false, dispatch: false, warn: false, sink };
         for word in words.split(',') {
             match word.trim().to_ascii_lowercase().as_str() {
                 "none" | "0" => {}
@@ -62,7 +64,8 @@ impl Verbose {
                 "all" | "-1" => {
                     (verbose.error, verbose.create, verbose.exec, verbose.dispatch) = (true, true, true, true);
                 }
-                "check" | "warn" | "profile_externals" => {}
+                "warn" => verbose.warn = true,
+                "check" | "profile_externals" => {}
                 other if other.starts_with("debuginfo=") || other.starts_with("filter=") => {}
                 _ => return None,
             }
@@ -72,7 +75,7 @@ impl Verbose {
 
     /// Whether anything is told.
     pub(crate) fn is_on(&self) -> bool {
-        self.error || self.create || self.exec || self.dispatch
+        self.error || self.create || self.exec || self.dispatch || self.warn
     }
 
     /// Lines to standard output. A reader who has gone away does not end the program.
@@ -103,6 +106,11 @@ impl Verbose {
     pub(crate) fn failure(&self, problem: &Problem, error: &dyn fmt::Display) {
         let text = error.to_string().replace([',', '\n'], ";");
         (self.sink)(&format!("kiln_verbose,v1,primitive,error,cpu,{},{text},,,,,{problem},0", problem.op().name()));
+    }
+
+    /// Something that is not as it was asked for. Told whatever else is.
+    pub(crate) fn notice(&self, about: &dyn fmt::Display, what: &dyn fmt::Display) {
+        (self.sink)(&format!("kiln_verbose,v1,notice,{},{about}", what.to_string().replace([',', '\n'], ";")));
     }
 
     /// Why a kernel, or all of them, are as they are.
@@ -155,6 +163,7 @@ mod tests {
         assert_eq!(flags("1"), Some([true, false, true, false]));
         assert_eq!(flags("2"), Some([true, true, true, false]));
         assert_eq!(flags("loud"), None);
+        assert!(parse("warn").unwrap().is_on() && !parse("none,check").unwrap().is_on());
     }
 
     #[test]
@@ -171,6 +180,7 @@ mod tests {
         verbose.primitive("exec", &problem, &artifact.choice().schedule, Duration::from_micros(1_250));
         verbose.failure(&problem, &"no, not\nthis");
         verbose.reason(&problem, "one, two");
+        verbose.notice(&"/a/file", &"not used, but compiled");
         let lines = lines.lock().unwrap();
         let fields: Vec<&str> = lines[0].split(',').collect();
         assert_eq!(fields[..6], ["kiln_verbose", "v1", "primitive", "exec", "cpu", "inner_product"]);
@@ -186,5 +196,6 @@ mod tests {
         );
         assert_eq!(lines[1].split(',').count(), fields.len());
         assert_eq!(lines[2].split(',').count(), 5);
+        assert_eq!(lines[3], "kiln_verbose,v1,notice,not used; but compiled,/a/file");
     }
 }

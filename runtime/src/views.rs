@@ -26,6 +26,7 @@ use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
 use crate::args::{Args, Input, Output, Raw, RawWeights};
 use crate::error::RuntimeError;
+use crate::weights::PackedWeights;
 
 /// What tensors consist of: f32 and [`bf16`].
 pub trait Element: Sized + 'static {
@@ -145,24 +146,46 @@ impl<'a> Args<'a> {
         problem: &Problem,
         lhs: ArrayView<'a, S, impl Dimension>,
         rhs: ArrayView<'a, W, impl Dimension>,
+        dst: ArrayViewMut<'a, T, impl Dimension>,
+    ) -> Result<Self, RuntimeError> {
+        let weights = of(problem, Role::Rhs);
+        check::<W>(&weights, rhs.shape(), rhs.strides())?;
+        let rhs = RawWeights::InPlace(raw(&weights, rhs.as_ptr().cast_mut().cast()));
+        // SAFETY: the view borrows its elements for `'a`, and their places are those of the problem's operand, which were compared.
+        unsafe { Self::of_views_and(problem, lhs, rhs, dst) }
+    }
+
+    /// [`of_views`](Self::of_views) for kernels that read packed weights.
+    pub fn of_views_packed<S: Element, T: Element>(
+        problem: &Problem,
+        lhs: ArrayView<'a, S, impl Dimension>,
+        rhs: &'a PackedWeights,
+        dst: ArrayViewMut<'a, T, impl Dimension>,
+    ) -> Result<Self, RuntimeError> {
+        // SAFETY: packed weights are borrowed for `'a`.
+        unsafe { Self::of_views_and(problem, lhs, RawWeights::Packed(rhs), dst) }
+    }
+
+    /// # Safety
+    /// What `rhs` points to is the problem's right operand and is borrowed for `'a`.
+    unsafe fn of_views_and<S: Element, T: Element>(
+        problem: &Problem,
+        lhs: ArrayView<'a, S, impl Dimension>,
+        rhs: RawWeights<'a>,
         mut dst: ArrayViewMut<'a, T, impl Dimension>,
     ) -> Result<Self, RuntimeError> {
-        let operands = problem.operands();
-        let of = |role| operands.iter().find(|o| o.role == role).expect("every problem has the three");
-        let (left, right, result) = (of(Role::Lhs), of(Role::Rhs), of(Role::Dst));
-        check::<S>(left, lhs.shape(), lhs.strides())?;
-        check::<W>(right, rhs.shape(), rhs.strides())?;
-        check::<T>(result, dst.shape(), dst.strides())?;
-        let raw = |o: &Operand, first: *mut u8| Raw { first, dtype: o.dtype, span: o.span() as usize };
-        let (lhs, rhs) = (lhs.as_ptr().cast_mut().cast(), rhs.as_ptr().cast_mut().cast());
-        let dst = dst.as_mut_ptr().cast();
+        let (left, result) = (of(problem, Role::Lhs), of(problem, Role::Dst));
+        check::<S>(&left, lhs.shape(), lhs.strides())?;
+        check::<T>(&result, dst.shape(), dst.strides())?;
+        let (lhs, dst) = (raw(&left, lhs.as_ptr().cast_mut().cast()), raw(&result, dst.as_mut_ptr().cast()));
         // SAFETY: a view borrows its elements for `'a`, that of `dst` alone, and their places are those of the problem's operand:
-        // shape and positive strides were compared, so the first element is at the lowest address. A kernel of this problem
-        // uses no others. One of another problem is refused by `viewed_as`, unless there are no gaps: then the view has all of
-        // the span, which the call compares.
-        let args = unsafe { Args::from_raw(raw(left, lhs), RawWeights::InPlace(raw(right, rhs)), raw(result, dst)) };
+        // shape and positive strides were compared, so the first element is at the lowest address. The caller answers for `rhs`.
+        // A kernel of this problem uses no other elements. One of another problem is refused by `viewed_as`, unless there are no
+        // gaps: then the view has all of the span, which the call compares.
+        let args = unsafe { Args::from_raw(lhs, rhs, dst) };
         // Memory without gaps is all the view's, whatever a kernel reads of it.
-        Ok(if [left, right, result].iter().all(|o| o.is_dense()) { args } else { args.viewed_as(problem) })
+        let is_dense = problem.operands().iter().all(Operand::is_dense);
+        Ok(if is_dense { args } else { args.viewed_as(problem) })
     }
 
     /// The tensor of the next post-op that reads one, as a view like [those](Self::of_views) of the others. It is dense.
@@ -185,6 +208,16 @@ impl<'a> Args<'a> {
             None => Ok(self.operand(T::input(&[]))),
         }
     }
+}
+
+/// The operand of a role that every problem has.
+fn of(problem: &Problem, role: Role) -> Operand {
+    problem.operands().into_iter().find(|o| o.role == role).expect("every problem has the three")
+}
+
+/// An operand by the address of its first element.
+fn raw(operand: &Operand, first: *mut u8) -> Raw {
+    Raw { first, dtype: operand.dtype, span: operand.span() as usize }
 }
 
 fn is_shape(expected: &[u64], shape: &[usize]) -> bool {

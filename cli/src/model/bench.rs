@@ -192,7 +192,7 @@ pub fn code_word(code: Code) -> &'static str {
 
 /// The word for a step's operation; for a kernel, that of its problem.
 pub fn op_word(step: &StepInfo<'_>) -> &'static str {
-    step.kernel.map_or(step.op.name(), |kernel| kernel.problem().op().name())
+    step.problem.map_or(step.op.name(), |problem| problem.op().name())
 }
 
 /// The time that each kind of operation takes, the largest first.

@@ -13,6 +13,7 @@ use super::network::is_file;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::target::{TargetArgs, threads};
+use crate::trust;
 
 /// Options for compiling a network.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub struct CompileArgs {
     fpmath: Option<MathMode>,
     /// Take kernels from FILE and packed weights from FILE.weights; a file that does not exist is written
     #[arg(long, value_name = "FILE")]
-    pub pack: Option<PathBuf>,
+    pack: Option<PathBuf>,
     /// Do not print each kernel to standard error as it is compiled
     #[arg(long)]
     quiet: bool,
@@ -80,28 +81,17 @@ impl CompileArgs {
         let weights = weights.map(|file| WeightsPack::open(file).map_err(|e| refused(file, e))).transpose()?;
         let mut builder = self.target.builder().threads(self.threads);
         builder = self.fpmath.iter().fold(builder, |builder, mode| builder.fpmath(*mode));
-        builder =
-            self.pack.iter().filter(|file| found.contains(file)).fold(builder, |builder, file| builder.pack(file));
+        builder = trust::packs(builder, self.pack.iter().filter(|file| found.contains(file)));
         let runtime = builder.build()?;
         for (path, status) in runtime.packs() {
             if let Err(error) = status {
                 return Err(refused(path, error.clone()));
             }
         }
-        let is_terminal = io::stderr().is_terminal();
         let start = Instant::now();
-        let progress = |p: Progress<'_>| {
-            if !self.quiet {
-                // Standard error may be closed. A terminal shows one line that changes.
-                let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-                let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
-            }
-        };
-        let options = CompileOptions { progress: Some(&progress), weights: weights.as_ref() };
-        let network = bound.compile_with(&runtime, &options);
-        if is_terminal && !self.quiet {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        let network = with_progress(self.quiet, |progress| {
+            bound.compile_with(&runtime, &CompileOptions { progress: Some(progress), weights: weights.as_ref() })
+        });
         let (network, time) = (network?, start.elapsed());
         let unpacked = runtime.stats().unpacked;
         for file in &missing {
@@ -118,6 +108,22 @@ impl CompileArgs {
     pub fn strict(&self) -> Result<Runtime, Error> {
         Ok(self.target.builder().threads(self.threads).fpmath(MathMode::Strict).build()?)
     }
+}
+
+/// Calls `work` with what prints each kernel to standard error as it is compiled, unless that should be quiet.
+pub fn with_progress<T>(quiet: bool, work: impl FnOnce(&(dyn Fn(Progress<'_>) + Sync)) -> T) -> T {
+    let is_terminal = io::stderr().is_terminal();
+    let done = work(&|p| {
+        if !quiet {
+            // Standard error may be closed. A terminal shows one line that changes.
+            let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+            let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
+        }
+    });
+    if is_terminal && !quiet {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    done
 }
 
 /// Writes the kernels of a network to a file.

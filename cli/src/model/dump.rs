@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use kiln_ir::pass::PASSES;
-use kiln_model::Network;
+use kiln_ir::problem::MathMode;
+use kiln_model::{Bound, PlanOptions, PlannedNetwork};
 
 use super::bench::code_word;
-use super::compiled::CompileArgs;
+use super::compiled::with_progress;
 use super::network::NetworkArgs;
 use crate::Verdict;
 use crate::error::Error;
+use crate::target::{TargetArgs, threads};
 
-/// Print a network: the function it is imported as, the function after each pass, its kernels and its plan of memory
+/// Print a network: the function it is imported as, the function after each pass, its kernels and its plan of memory, for any
+/// target on any machine
 ///
 /// For the schedule, the loops and the machine code of a kernel, give its problem to `kiln dump PROBLEM --packed`.
 #[derive(Debug, clap::Args)]
@@ -20,11 +23,31 @@ pub struct DumpArgs {
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
-    compile: CompileArgs,
-    /// The function as imported (import), after a pass (its name) or after all passes (optimized); of the compiled network its
-    /// kernels or its plan; or all of these
+    target: TargetArgs,
+    /// Threads that compile
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    threads: usize,
+    /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
+    #[arg(long, value_name = "MODE")]
+    fpmath: Option<MathMode>,
+    /// Do not print each kernel to standard error as it is compiled
+    #[arg(long)]
+    quiet: bool,
+    /// The function as imported (import), after a pass (its name) or after all passes (optimized); of the network as the target
+    /// runs it its kernels or its plan; or all of these
     #[arg(long, default_value = "optimized", value_parser = stage)]
     stage: Stage,
+}
+
+impl DumpArgs {
+    fn plan(&self, bound: Bound) -> Result<PlannedNetwork, Error> {
+        let target = self.target.resolve()?;
+        let fpmath = self.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
+        let planned = with_progress(self.quiet, |progress| {
+            bound.plan_for(&target, &PlanOptions { fpmath, threads: self.threads, progress: Some(progress) })
+        });
+        Ok(planned?)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,19 +78,14 @@ fn stage(word: &str) -> Result<Stage, String> {
 
 /// Prints the stages.
 pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let is_compiled = matches!(args.stage, Stage::Kernels | Stage::Plan | Stage::All);
-    if let Some(pack) = args.compile.pack.as_ref().filter(|_| !is_compiled) {
-        let why = "but only --stage kernels, plan and all compile anything".into();
-        return Err(Error::Contradiction { option: format!("--pack {}", pack.display()), why });
-    }
     let mut loaded = args.network.load()?;
     let bound = loaded.take()?;
     let is_all = args.stage == Stage::All;
     if matches!(args.stage, Stage::Kernels | Stage::Plan) {
-        let compiled = args.compile.compile(bound)?;
+        let planned = args.plan(bound)?;
         match args.stage {
-            Stage::Kernels => kernels(&compiled.network, out)?,
-            _ => plan(&compiled.network, out)?,
+            Stage::Kernels => kernels(&planned, out)?,
+            _ => plan(&planned, out)?,
         }
         return Ok(Verdict::Passed);
     }
@@ -95,11 +113,11 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     }
     drop(optimized);
     if let Some(bound) = again {
-        let compiled = args.compile.compile(bound)?;
+        let planned = args.plan(bound)?;
         writeln!(out, "# stage: kernels")?;
-        kernels(&compiled.network, out)?;
+        kernels(&planned, out)?;
         writeln!(out, "\n# stage: plan")?;
-        plan(&compiled.network, out)?;
+        plan(&planned, out)?;
     }
     Ok(Verdict::Passed)
 }
@@ -116,9 +134,9 @@ fn headed(is_headed: bool, stage: &str, text: &str, out: &mut impl Write) -> Res
 }
 
 /// Each problem with the number of steps that it computes, in the order of the first of them.
-fn kernels(network: &Network, out: &mut impl Write) -> Result<(), Error> {
+fn kernels(network: &PlannedNetwork, out: &mut impl Write) -> Result<(), Error> {
     let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (at, problem) in network.steps().enumerate().filter_map(|(at, s)| Some((at, s.kernel?.problem().to_string()))) {
+    for (at, problem) in network.steps().enumerate().filter_map(|(at, s)| Some((at, s.problem?.to_string()))) {
         counts.entry(problem).or_insert((at, 0)).1 += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
@@ -130,7 +148,7 @@ fn kernels(network: &Network, out: &mut impl Write) -> Result<(), Error> {
 }
 
 /// Each step with the place of its result in the arena.
-fn plan(network: &Network, out: &mut impl Write) -> Result<(), Error> {
+fn plan(network: &PlannedNetwork, out: &mut impl Write) -> Result<(), Error> {
     let memory = network.memory();
     writeln!(
         out,

@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_model::arch::{ArchOptions, Architecture, UnknownArchitecture};
-use kiln_model::{Bindings, Bound, ImportError, Model, ModelError, OnnxError, Tensor};
+use kiln_model::pretrained::Pretrained;
+use kiln_model::{Bindings, Bound, ImportError, ModelError, OnnxError, Tensor, TensorType};
 
 use super::inputs::{Given, Wanted};
 use super::sizes::SizeArgs;
 use crate::error::Error;
 use crate::kind::FileKind;
+use crate::mapped;
 
 /// The file of a network in a folder.
 const MODEL: &str = "model.onnx";
@@ -19,7 +22,8 @@ const MODEL: &str = "model.onnx";
 #[derive(Debug, clap::Args)]
 pub struct NetworkArgs {
     /// A built-in network (resnet50, bert, distilbert, distilbert-sentiment, roberta-fill-mask, roberta-sentiment, bert-tiny,
-    /// distilbert-tiny or roberta-tiny), the path of an ONNX file, or of a folder with a model.onnx
+    /// distilbert-tiny or roberta-tiny), the path of an ONNX file, or of a folder with a model.onnx, or with a config.json and a
+    /// model.safetensors as Hugging Face lays them out
     #[arg(value_name = "NETWORK")]
     network: String,
     #[command(flatten)]
@@ -50,6 +54,7 @@ pub struct Loaded {
 #[derive(Clone)]
 enum Source {
     BuiltIn(Architecture, ArchOptions),
+    Pretrained(Arc<Pretrained>, ArchOptions),
     File(PathBuf, Bindings),
 }
 
@@ -69,7 +74,8 @@ impl Source {
     fn bind(&self) -> Result<Bound, Error> {
         Ok(match self {
             Source::BuiltIn(architecture, options) => Bound::from_architecture(*architecture, options)?,
-            Source::File(path, bindings) => Model::from_onnx(path)?.bind(bindings)?,
+            Source::Pretrained(pretrained, options) => Bound::from_pretrained(pretrained, options)?,
+            Source::File(path, bindings) => mapped::network(path)?.bind(bindings)?,
         })
     }
 }
@@ -91,6 +97,9 @@ impl NetworkArgs {
             Err(unknown) => {
                 let path = Path::new(&self.network);
                 let path = match FileKind::of(path) {
+                    Some(FileKind::Folder) if !has_model(path) && Pretrained::is_folder(path) => {
+                        return self.pretrained(path);
+                    }
                     Some(FileKind::Folder) if !has_model(path) => return Err(Error::NoModel(path.into())),
                     Some(FileKind::Folder) => path.join(MODEL),
                     Some(kind @ (FileKind::Magic(_) | FileKind::Text)) => {
@@ -110,26 +119,53 @@ impl NetworkArgs {
     }
 
     fn built_in(&self, architecture: Architecture) -> Result<Loaded, Error> {
-        if let Some((option, name)) = self.sizes.for_files() {
-            return Err(Error::NotAFile { option, name: name.into(), network: architecture.name() });
-        }
-        let options = ArchOptions { batch: self.sizes.batch.unwrap_or(1), seq: self.sizes.seq };
-        let wanted = architecture.inputs(&options).map_err(ModelError::from)?;
+        let options = self.options(architecture.name())?;
+        let inputs = architecture.inputs(&options).map_err(ModelError::from)?;
         let samples = architecture.sample_inputs(&options).map_err(ModelError::from)?;
+        let source = Source::BuiltIn(architecture, options);
+        self.built(architecture.name(), &inputs, samples, source, Instant::now())
+    }
+
+    /// A network from a folder as Hugging Face lays it out.
+    fn pretrained(&self, folder: &Path) -> Result<Loaded, Error> {
+        let options = self.options("a folder with a config.json")?;
+        let start = Instant::now();
+        let pretrained = Pretrained::open(folder).map_err(ModelError::from)?;
+        let inputs = pretrained.inputs(&options).map_err(ModelError::from)?;
+        let samples = pretrained.sample_inputs(&options).map_err(ModelError::from)?;
+        let source = Source::Pretrained(Arc::new(pretrained), options);
+        self.built(&folder.display().to_string(), &inputs, samples, source, start)
+    }
+
+    /// How a network is called whose dimensions have no names.
+    fn options(&self, network: &str) -> Result<ArchOptions, Error> {
+        match self.sizes.for_files() {
+            Some((option, name)) => Err(Error::NotAFile { option, name: name.into(), network: network.into() }),
+            None => Ok(ArchOptions { batch: self.sizes.batch.unwrap_or(1), seq: self.sizes.seq }),
+        }
+    }
+
+    /// A network that is built of its options. `wanted` are its inputs, and `samples` stand for those that nobody gives.
+    fn built(
+        &self,
+        name: &str,
+        wanted: &[(&'static str, TensorType)],
+        samples: Vec<Tensor>,
+        source: Source,
+        start: Instant,
+    ) -> Result<Loaded, Error> {
         let given = Given::read(&self.inputs, wanted.iter().map(|(name, _)| *name))?;
         let inputs = wanted.iter().zip(samples).map(|((name, ty), sample)| given.get(name, ty, || sample));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-        let source = Source::BuiltIn(architecture, options.clone());
-        let start = Instant::now();
         let bound = source.bind()?;
         let time = start.elapsed();
-        let name = architecture.name().into();
-        Ok(Loaded { name, bound: Some(bound), inputs, expected: None, time, items: options.batch, source })
+        let items = self.sizes.batch.unwrap_or(1);
+        Ok(Loaded { name: name.into(), bound: Some(bound), inputs, expected: None, time, items, source })
     }
 
     fn file(&self, path: &Path) -> Result<Loaded, Error> {
         let start = Instant::now();
-        let model = Model::from_onnx(path)?;
+        let model = mapped::network(path)?;
         let read = start.elapsed();
         let test =
             if self.sizes.is_empty() && self.inputs.is_empty() { super::inputs::first_test(path)? } else { None };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_model::report::interpret;
 use kiln_model::{Bound, ElementType, ImportError, OnnxError, Tensor};
-use kiln_onnx::{Model, TestSet};
+use kiln_onnx::TestSet;
 use kiln_runtime::Runtime;
 
 use super::materialize;
@@ -15,6 +15,7 @@ use super::reference::tolerance;
 use crate::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
+use crate::mapped;
 use crate::target::{TargetArgs, threads};
 
 /// The depth to which folders are searched.
@@ -164,7 +165,7 @@ impl TestArgs {
     }
 
     fn sets(&self, path: &Path, runtime: &Runtime) -> Result<(), Outcome> {
-        let model = Model::open(path)?;
+        let model = mapped::graph(path)?;
         for folder in TestSet::beside(path) {
             let set = TestSet::read(&folder)?;
             let imported = set.import(&model)?;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use kiln_model::{Bindings, ElementType, Model, ModelError, Network, Tensor};
+use kiln_model::{Bindings, ElementType, ModelError, Network, Tensor};
 use kiln_runtime::Runtime;
 
 use super::{Lap, Refusal, checksum};
 use crate::data;
 use crate::error::Error;
+use crate::mapped;
 
 /// The variable with the folder of files.
 const FOLDER: &str = "PEER_MODELS";
@@ -27,7 +28,7 @@ impl Called {
         }
         let folder = std::env::var_os(FOLDER).ok_or(Refusal::Folder(FOLDER))?;
         let file = Path::new(&folder).join(format!("{name}.onnx"));
-        let compile = || Model::from_onnx(&file)?.bind(&Bindings::new())?.compile(runtime);
+        let compile = || mapped::network(&file)?.bind(&Bindings::new())?.compile(runtime);
         let failed = |e: ModelError| Error::from(e).at(file.display().to_string());
         let network = compile().map_err(failed)?;
         let create = lap.next();

@@ -41,6 +41,11 @@ fn problem_strings() {
         ("matmul f32 2x3:3x4 beta=0.5", &["`beta=0.5`", "beta=0 or 1"]),
         ("matmul f32 2x3:3x4 fpmath=tf32", &["`fpmath=tf32`", "strict, bf16 or any"]),
         ("matmul f32 2x3:3x4 fast", &["`fast`"]),
+        ("matmul f32 2x3:3x4 stag=ab stag=ba", &["`stag` is given twice", "`stag=ba`"]),
+        ("matmul f32 2x3:3x4 beta=1 beta=0", &["`beta` is given twice"]),
+        ("matmul f32 2x3:3x4 strides=8x1::3x1", &["strides of dst, `3x1`", "overlap"]),
+        ("matmul f32 2x3:3x4 strides=-3x1::", &["strides of lhs, `-3x1`", "negative"]),
+        ("matmul f32 2x3:3x4 strides=:0x1:", &["strides of rhs, `0x1`", "is 0"]),
         ("\u{fffd}\u{0}", &["unknown operation"]),
     ] {
         if problem.contains('\0') {

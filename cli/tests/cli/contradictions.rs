@@ -78,10 +78,6 @@ fn options_that_would_be_ignored() {
     kiln(&["model", "profile", "bert-tiny", "--json", "--sort", "time"]).refuses(&["cannot be used with"]);
     kiln(&["model", "test", "/tmp", "--interpret", "--threads", "2"]).refuses(&["cannot be used with"]);
     kiln(&["model", "test", "/tmp", "--interpret", "--target", "x86-64-v3"]).refuses(&["cannot be used with"]);
-    let folder = tempfile::tempdir().unwrap();
-    let pack = folder.path().join("x.pack");
-    kiln(&["model", "dump", "bert-tiny", "--pack", pack.to_str().unwrap()]).refuses(&["--pack", "--stage kernels"]);
-    assert!(!pack.exists());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Environment variables and their effects.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use crate::{SMALL, command};
@@ -34,7 +35,32 @@ fn verbose_words_are_heard_under_all_names() {
     says(&[("KILN_VERBOSE", "2")], &[exec, "primitive,create:cache_miss,cpu,matmul,"]);
     let silent = says(&[("KILN_VERBOSE", "none"), ("ONEDNN_VERBOSE", "all")], &[]);
     assert!(!silent.contains("kiln_verbose"), "the first name wins: {silent}");
-    refuses("KILN_VERBOSE", "loud", "none, error, profile_create");
+    refuses("KILN_VERBOSE", "loud", "none, error, warn, profile_create");
+}
+
+/// The variable is a default: a problem that names its arithmetic keeps that, strict too.
+#[test]
+fn the_arithmetic_of_problems_that_name_none() {
+    let problem = |fpmath: &str, variable: &str| {
+        let text = format!("matmul f32 9x33:33x20{fpmath}");
+        let output = command().args(["run", &text]).env("KILN_FPMATH_MODE", variable).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let line = String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned();
+        line.strip_prefix("problem    ").unwrap().split(" @").next().unwrap().to_owned()
+    };
+    for (fpmath, variable, named) in [
+        ("", "", ""),
+        ("", "strict", ""),
+        ("", "bf16", " fpmath=bf16"),
+        ("", "any", " fpmath=any"),
+        (" fpmath=strict", "bf16", " fpmath=strict"),
+        (" fpmath=strict", "any", " fpmath=strict"),
+        (" fpmath=strict", "", " fpmath=strict"),
+        (" fpmath=bf16", "strict", " fpmath=bf16"),
+        (" fpmath=any", "bf16", " fpmath=any"),
+    ] {
+        assert_eq!(problem(fpmath, variable), format!("matmul f32 9x33:33x20{named}"), "{fpmath} with {variable}");
+    }
 }
 
 #[test]
@@ -43,11 +69,67 @@ fn files_go_where_they_are_asked_for() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let files = |name: &str| std::fs::read_dir(path(name)).map_or(0, Iterator::count);
     says(&[("KILN_JIT_DUMP", &path("dump")), ("KILN_CACHE_DIR", &path("cache"))], &[]);
-    assert_eq!((files("dump"), files("cache")), (2, 1));
+    // With the key of the cache.
+    assert_eq!((files("dump"), files("cache")), (2, 2));
     says(&[("KILN_CACHE_DIR", &path("cache")), ("KILN_VERBOSE", "profile_create")], &["create:from_cache_dir"]);
     says(&[("KILN_JIT_PROFILE", "4"), ("JITDUMPDIR", &path("perf"))], &[]);
     assert!(folder.path().join("perf/.debug/jit").is_dir());
     says(&[("ONEDNN_JIT_DUMP", "0"), ("ONEDNN_JIT_PROFILE", "1")], &[]);
+}
+
+/// The notes on standard error.
+fn notes(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_cannot_be_followed_is_said_once_or_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(path("shared")).unwrap();
+    std::fs::set_permissions(path("shared"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::create_dir(path("own")).unwrap();
+    std::os::unix::fs::symlink("own", path("link")).unwrap();
+    for (name, value, words) in [
+        ("KILN_CACHE_DIR", "/proc/x", "the cache directory is not used: it cannot be opened or made"),
+        ("KILN_CACHE_DIR", &path("shared"), "(mode 777): `chmod go-w` it"),
+        ("KILN_CACHE_DIR", &path("link"), "it is a symbolic link"),
+        ("KILN_JIT_DUMP", "/proc/nope", "no code is dumped to the directory"),
+    ] {
+        let output = run(&[(name, value)]);
+        let [note] = &notes(&output)[..] else { panic!("{output:?}") };
+        assert!(
+            output.status.success() && note.starts_with(&format!("note: {value}: ")) && note.contains(words),
+            "{note}"
+        );
+        says(&[(name, value), ("KILN_VERBOSE", "warn")], &["kiln_verbose,v1,notice,", value]);
+        let strict = run(&[(name, value), ("KILN_STRICT_SETTINGS", "1")]);
+        let text = String::from_utf8_lossy(&strict.stderr);
+        assert!(strict.status.code() == Some(2) && text.contains(&format!("error: {value}: ")), "{text}");
+    }
+    for folder in ["shared", "own"] {
+        assert_eq!(std::fs::read_dir(path(folder)).unwrap().count(), 0, "{folder}");
+    }
+    refuses("KILN_STRICT_SETTINGS", "yes", "0 or 1");
+}
+
+#[test]
+fn a_cached_kernel_that_was_changed_is_told_of_and_compiled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let variables = [("KILN_CACHE_DIR", cache.to_str().unwrap()), ("KILN_VERBOSE", "profile_create")];
+    says(&variables, &["create:cache_miss"]);
+    let is_kernel = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "kernel");
+    let kernel = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).find(is_kernel).unwrap();
+    let mut bytes = std::fs::read(&kernel).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&kernel, bytes).unwrap();
+    let output = run(&variables);
+    let [note] = &notes(&output)[..] else { panic!("{output:?}") };
+    assert!(note.contains(kernel.to_str().unwrap()) && note.contains("not sealed with the key"), "{note}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("create:cache_miss"), "{output:?}");
+    says(&variables, &["create:from_cache_dir"]);
 }
 
 #[test]

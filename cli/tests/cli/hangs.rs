@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::onnx_file::{self, network, network_beside};
 use crate::{SMALL, command, kiln};
 
 /// What a command left.
@@ -145,6 +146,19 @@ fn what_has_no_end_is_not_read_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // As a network, as its weights, and as an input of its test.
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::os::unix::fs::symlink(&pipe, at("pipe.onnx")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+    fs::write(at("beside_pipe.onnx"), network_beside("pipe", 4)).unwrap();
+    fs::write(at("beside_zero.onnx"), network_beside("zero", 4)).unwrap();
+    fs::write(at("small.onnx"), network("Relu")).unwrap();
+    onnx_file::test(&folder.path().join("tested"), "Relu", [0.0; 4]);
+    let input = folder.path().join("tested/test_data_set_0/input_0.pb");
+    fs::remove_file(&input).unwrap();
+    std::os::unix::fs::symlink(&pipe, input).unwrap();
+    let names = ["pipe.onnx", "beside_pipe.onnx", "beside_zero.onnx", "tested", "small.onnx"].map(at);
+    let [onnx_pipe, beside_pipe, beside_zero, tested, small] = names.each_ref().map(String::as_str);
     let pipe = pipe.to_str().unwrap();
     let zero = || Stdio::from(fs::File::open("/dev/zero").unwrap());
     for (args, input, words) in [
@@ -156,11 +170,63 @@ fn what_has_no_end_is_not_read_to_it() {
         (&["warm", SMALL, "--pack", pipe], Stdio::null(), "not a regular file"),
         (&["warm", SMALL, "--pack", "/dev/zero"], Stdio::null(), "not a regular file"),
         (&["model", "run", "bert-tiny", "--quiet", "--pack", pipe], Stdio::null(), "not a regular file"),
+        (&["model", "run", onnx_pipe], Stdio::null(), "not a regular file"),
+        (&["model", "run", beside_pipe], Stdio::null(), "not a regular file"),
+        (&["model", "run", beside_zero], Stdio::null(), "not a regular file"),
+        (&["model", "test", tested], Stdio::null(), "not a regular file"),
+        (&["model", "run", small, "--input", &format!("x={pipe}")], Stdio::null(), "not a regular file"),
+        (&["model", "run", small, "--input", "x=/dev/zero"], Stdio::null(), "not a regular file"),
+        (&["run", SMALL, "--lhs", pipe], Stdio::null(), "not a regular file"),
     ] {
         let ended = ends(command().args(args).stdin(input));
-        assert_eq!(ended.status.code(), Some(2), "{args:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(words), "{args:?}: {}", ended.stderr);
+        // A test that fails is told of on standard output.
+        let (code, said) = if args[1] == "test" { (1, &ended.stdout) } else { (2, &ended.stderr) };
+        assert_eq!(ended.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
     }
+}
+
+/// Weights that are cut off while they are mapped: the command says so, and is not killed.
+#[test]
+fn a_network_whose_weights_are_cut_off_ends_with_a_message() {
+    const SIZE: u64 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let (network, weights) = (folder.path().join("net.onnx"), folder.path().join("w.bin"));
+    fs::write(&network, network_beside("w.bin", SIZE)).unwrap();
+    let file = fs::File::create(&weights).unwrap();
+    let mut said = 0;
+    // It may be done with the weights before they are cut off.
+    for _ in 0..50 {
+        file.set_len(4 * SIZE * SIZE).unwrap();
+        let mut command = command();
+        command.args(["model", "run", network.to_str().unwrap(), "--quiet"]).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let maps = format!("/proc/{}/maps", child.id());
+        let start = Instant::now();
+        while child.try_wait().unwrap().is_none() && start.elapsed() < LONGEST {
+            if fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("w.bin")) {
+                file.set_len(4096).unwrap();
+                break;
+            }
+        }
+        let status = wait(&mut child, start, &command);
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        match status.code() {
+            Some(0) => {}
+            Some(2) if stderr.contains("it was cut off while it was used") => {
+                assert!(stderr.contains("w.bin"), "{stderr}");
+                said += 1;
+            }
+            // It was cut off before it was mapped.
+            Some(2) if stderr.contains("bytes 0 to") => {}
+            _ => panic!("{status}: {stderr}"),
+        }
+        if said == 3 {
+            return;
+        }
+    }
+    panic!("weights were never cut off in time: {said}");
 }
 
 #[test]

@@ -29,6 +29,8 @@ impl Files {
         files.put("lhs.npy", &npy_bytes("<f4", "False", "(2, 3)", &LHS));
         files.put("rhs.npy", &npy_bytes("<f4", "False", "(3, 2)", &RHS));
         files.put("bias.npy", &npy_bytes("<f4", "False", "(2,)", &BIAS));
+        // rhs column by column.
+        files.put("columns.npy", &npy_bytes("<f4", "False", "(2, 3)", &[1.0, 0.0, 2.0, 0.0, 1.0, -2.0]));
         files
     }
 
@@ -46,6 +48,14 @@ fn operands_are_read_and_the_result_is_written() {
     let files = Files::good();
     let [lhs, rhs, bias, dst] = ["lhs.npy", "rhs.npy", "bias.npy", "dst.npy"].map(|n| files.path(n));
     kiln(&["run", PROBLEM, "--lhs", &lhs, "--rhs", &rhs, "--bias", &bias, "--dst", &dst])
+        .exits(0)
+        .says("check      PASSED");
+    assert_eq!(read_2x2(Path::new(&dst)), [17.0, 16.0, 9.5, 20.0]);
+
+    // Gaps are of memory, not of files.
+    fs::remove_file(&dst).unwrap();
+    let apart = "matmul f32 2x3:3x2 strides=7x1:1x4:5x1 +bias";
+    kiln(&["run", apart, "--lhs", &lhs, "--rhs", &files.path("columns.npy"), "--bias", &bias, "--dst", &dst])
         .exits(0)
         .says("check      PASSED");
     assert_eq!(read_2x2(Path::new(&dst)), [17.0, 16.0, 9.5, 20.0]);
@@ -154,7 +164,8 @@ fn bad_files_are_refused() {
         kiln(&["run", PROBLEM, "--lhs", &path]).refuses(texts);
     }
     kiln(&["run", PROBLEM, "--lhs", &files.path("absent.npy")]).refuses(&["absent.npy"]);
-    kiln(&["run", PROBLEM, "--lhs", files.0.path().to_str().unwrap()]).refuses(&["irectory"]);
+    kiln(&["run", PROBLEM, "--lhs", files.0.path().to_str().unwrap()])
+        .refuses(&["it is a directory, not a regular file"]);
     kiln(&["run", PROBLEM, "--dst", "/nonexistent/dst.npy"]).refuses(&["/nonexistent/dst.npy"]);
 }
 

@@ -16,16 +16,21 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A field with a small number.
-fn number(field: u8, value: u8) -> Vec<u8> {
-    assert!(value < 0x80);
-    vec![field << 3, value]
+/// A field with a number.
+fn number(field: u8, mut value: u64) -> Vec<u8> {
+    let mut out = vec![field << 3];
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
 }
 
 /// A tensor of f32.
 pub fn floats(name: &str, shape: &[u8], elements: &[f32]) -> Vec<u8> {
     let raw: Vec<u8> = elements.iter().flat_map(|e| e.to_le_bytes()).collect();
-    let dims = shape.iter().flat_map(|d| number(1, *d)).collect();
+    let dims = shape.iter().flat_map(|d| number(1, (*d).into())).collect();
     [dims, number(2, 1), field(8, name.as_bytes()), field(9, &raw)].concat()
 }
 
@@ -61,14 +66,28 @@ pub fn named_network(product: &str, last: &str) -> Vec<u8> {
     graph("batch", [named(node("MatMul", &["x", "w"], "h"), product), named(node("Relu", &["h"], "y"), last)])
 }
 
-fn graph(batch: &str, [product, last]: [Vec<u8>; 2]) -> Vec<u8> {
+/// `y = relu(x w)` with square weights in a file beside the network's.
+pub fn network_beside(weights: &str, size: u64) -> Vec<u8> {
+    let location = [field(1, b"location"), field(2, weights.as_bytes())].concat();
+    let dims = [number(1, size), number(1, size)].concat();
+    let tensor = [dims, number(2, 1), field(8, b"w"), field(13, &location), number(14, 1)].concat();
+    let size = size.to_string();
+    graph_of(tensor, ["1", &size], ["1", &size], [node("MatMul", &["x", "w"], "h"), node("Relu", &["h"], "y")])
+}
+
+fn graph(batch: &str, nodes: [Vec<u8>; 2]) -> Vec<u8> {
+    let weights = floats("w", &[3, 2], &[1.0, 0.0, -1.0, 1.0, 0.0, -1.0]);
+    graph_of(weights, [batch, "3"], [batch, "2"], nodes)
+}
+
+fn graph_of(weights: Vec<u8>, x: [&str; 2], y: [&str; 2], [product, last]: [Vec<u8>; 2]) -> Vec<u8> {
     let graph = [
         field(1, &product),
         field(1, &last),
         field(2, b"small"),
-        field(5, &floats("w", &[3, 2], &[1.0, 0.0, -1.0, 1.0, 0.0, -1.0])),
-        field(11, &value("x", &[batch, "3"])),
-        field(12, &value("y", &[batch, "2"])),
+        field(5, &weights),
+        field(11, &value("x", &x)),
+        field(12, &value("y", &y)),
     ];
     [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 17))].concat()
 }

@@ -32,7 +32,8 @@ fn packs_are_built_for_any_target_and_listed() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(file, bytes).unwrap();
     kiln(&["pack", "list", file]).refuses(&["x.pack", "checksum"]);
-    kiln(&["pack", "list", &batch]).refuses(&["list.txt", "not a kernel pack"]);
+    kiln(&["pack", "list", &batch]).refuses(&["list.txt", "is a text file", "expected a pack"]);
+    kiln(&["pack", "list", folder.path().to_str().unwrap()]).refuses(&["is a folder"]);
     kiln(&["pack", "build", "/nonexistent/x.pack", "matmul f32 1x1:1x1"]).refuses(&["/nonexistent/x.pack"]);
 }
 
@@ -63,4 +64,6 @@ fn families_are_measured() {
     let measured = ["family", "ip f32 mb?ic16oc24 +bias", "--packed", "--values", "3,8", "--min-ms", "5"];
     kiln(&measured).exits(0).says("general code: tiles").says("\n       3 ").says("\n       8 ");
     kiln(&["family", "ip f32 mb2ic16oc24"]).refuses(&["expected a `?`"]);
+    let outcome = kiln(&["family", "ip f32 mb?ic16oc24", "--values", "3,0"]).exits(2);
+    assert!(outcome.stdout.is_empty() && outcome.stderr.contains("--values"), "{outcome:?}");
 }

@@ -37,6 +37,33 @@ fn batch_files_of_benchdnn() {
     kiln(&text).exits(0).says("PASSED: ip f32 mb2ic30oc40 @");
 }
 
+/// Lists with strides, on lines of their own and in front of descriptors, in the way of benchdnn's `shapes_mem_strided` and
+/// `harness_matmul_strides`.
+#[test]
+fn lists_of_benchdnn_with_strides() {
+    let list = "--reset\n--strides=4x1:4x1:4x1,13x1:7x1:9x1\n2x4:4x4:2x4\n--strides=::13x1 114x21:21x12:114x12\n\
+                --strides=60x1::5x1 10x30:30x1\n--strides=1200x1::2x1 1x300:300x1\n--strides=150x1::47x1 2x30:30x47\n\
+                --strides=4500x90x1::150x3x1 2x10x30:2x30x1\n--strides=4096x64x1::1024x16x1 7x32x16:1x16x8\n\
+                --strides=1326x51x1::8450x325x1 1x26x17:5x17x65\n--strides=60x27x13x1:71x29x7x1:59x19x9x1\n\
+                3x2x2x4:3x2x4x4:3x2x2x4\n--strides=120x1x12::\n3x10x12:3x12x8n\"columns\"\n";
+    for dtypes in ["f32", "bf16", "bf16:bf16:f32"] {
+        let args = ["verify", "-", "--op", "matmul", "--dtypes", dtypes, "--attributes", "+bias"];
+        let outcome = kiln_with_input(&args, list).exits(0);
+        outcome
+            .says(&format!("PASSED: matmul {dtypes} 2x4:4x4 +bias @"))
+            .says(&format!("PASSED: matmul {dtypes} 2x4:4x4 strides=13x1:7x1:9x1 +bias @"))
+            .says(&format!("PASSED: matmul {dtypes} 1x300:300x1 +bias @"))
+            .says(&format!("PASSED: matmul {dtypes} 3x2x2x4:3x2x4x4 strides=60x27x13x1:71x29x7x1:59x19x9x1 +bias @"))
+            .says("tests:11 passed:11");
+    }
+    let inner = "--strides=80x1:70x1:64x1 mb7ic64oc48\nmb7ic64oc48\n";
+    let args = ["verify", "-", "--op", "ip", "--packed", "--threads", "2"];
+    kiln_with_input(&args, inner).exits(0).says("tests:2 passed:2");
+    let list = "--strides=::3x1 2x3:3x4\n";
+    let args = ["verify", "-", "--op", "matmul"];
+    kiln_with_input(&args, list).refuses(&["standard input:1: strides of dst, `3x1`", "overlap"]);
+}
+
 #[test]
 fn what_has_no_kernel_is_counted_and_fails() {
     // Rows too long for the constants in addresses.

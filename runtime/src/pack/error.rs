@@ -38,6 +38,9 @@ pub enum PackError {
     /// Bytes have changed.
     #[error("its checksum is wrong: it was damaged; build or copy it again")]
     Checksum,
+    /// It was not written by a runtime with the key of the directory that it is in.
+    #[error("it is not sealed with the key of its directory: it was damaged, or comes from elsewhere; remove it")]
+    Seal,
     /// The manifest lies outside the file.
     #[error("its manifest is not inside it: build it again")]
     NoManifest,

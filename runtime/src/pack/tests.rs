@@ -1,25 +1,25 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kiln_compiler::{Options, compile};
 use tempfile::TempDir;
 
-use super::file::TEMPORARY;
 use super::*;
-use crate::{Args, Runtime, Stats, cpu};
+use crate::{Args, Notice, Runtime, RuntimeBuilder, RuntimeError, Stats, cpu};
 
-fn packages(target: &Target, problems: &[&str]) -> Vec<Package> {
+pub(super) fn packages(target: &Target, problems: &[&str]) -> Vec<Package> {
     let options = Options { constant_weights: true, ..Options::default() };
     let package = |p: &&str| Package::of(&compile(&p.parse().unwrap(), target, &options).unwrap(), &options);
     problems.iter().map(package).collect()
 }
 
-fn v1() -> Target {
+pub(super) fn v1() -> Target {
     "neoverse-v1".parse().unwrap()
 }
 
-fn key(package: &Package) -> Key {
+pub(super) fn key(package: &Package) -> Key {
     Key { problem: package.facts().problem.clone(), options: package.facts().options.clone() }
 }
 
@@ -41,7 +41,7 @@ fn repaired(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A pack with `from` in its manifest replaced by `to`, of any length.
-fn with_manifest(pack: &[u8], from: &str, to: &str) -> Vec<u8> {
+pub(super) fn with_manifest(pack: &[u8], from: &str, to: &str) -> Vec<u8> {
     let end = HEADER + u64::from_le_bytes(pack[40..48].try_into().unwrap()) as usize;
     let manifest = String::from_utf8(pack[HEADER..end].to_vec()).unwrap();
     assert!(manifest.contains(from), "{from} in {manifest}");
@@ -54,10 +54,17 @@ fn with_manifest(pack: &[u8], from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn kernels_come_back_as_they_were() {
-    let problems = ["matmul f32 3x5:5x7 +bias", "ip f32 mb2ic64oc96", "conv f32 mb1ic16ih9oc24kh3ph1 fpmath=bf16"];
+    let problems = [
+        "matmul f32 3x5:5x7 +bias",
+        "matmul f32 3x5:5x7 strides=8x1::9x1 +bias",
+        "ip f32 mb2ic64oc96",
+        "ip f32 mb2ic64oc96 fpmath=strict",
+        "conv f32 mb1ic16ih9oc24kh3ph1 fpmath=bf16",
+    ];
     let packages = packages(&v1(), &problems);
     let pack = Pack::parse(to_bytes(&v1(), &packages)).unwrap();
-    assert_eq!((pack.len(), pack.target()), (3, &v1()));
+    // Naming strict is not naming nothing, and strides are part of a problem.
+    assert_eq!((pack.len(), pack.target()), (5, &v1()));
     for package in &packages {
         let key = key(package);
         let again = pack.get(&key).unwrap().unwrap();
@@ -66,7 +73,7 @@ fn kernels_come_back_as_they_were() {
         assert_eq!(again.packed_layout(), package.packed_layout());
         assert!(pack.get(&Key { options: Options::default(), ..key }).is_none(), "options are part of the key");
     }
-    assert_eq!(pack.packages().filter(Result::is_ok).count(), 3);
+    assert_eq!(pack.packages().filter(Result::is_ok).count(), 5);
     let code: usize = pack.kernels().map(|(_, bytes, _)| bytes).sum();
     assert_eq!(code, packages.iter().map(|p| p.image().len()).sum::<usize>());
 
@@ -218,103 +225,15 @@ fn what_is_no_file_is_neither_read_nor_replaced() {
     assert!(matches!(WeightsPack::open(&large), Err(PackError::NoWeights)));
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-fn set_age(file: &Path, seconds: u64) {
+pub(super) fn set_age(file: &Path, seconds: u64) {
     let time = SystemTime::now() - Duration::from_secs(seconds);
     File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
-}
-
-#[test]
-fn caches_share_a_directory() {
-    let folder = TempDir::new().unwrap();
-    let cache = || DiskCache::new(folder.path().join("a/b"), v1(), u64::MAX);
-    let (one, two) = (cache(), cache());
-    let [package, other] = &packages(&v1(), &["matmul f32 2x4:4x8", "matmul f32 2x4:4x9"])[..] else { unreachable!() };
-    assert!(two.get(&key(package)).is_none());
-    one.put(&key(package), package);
-    two.put(&key(package), package);
-    let found = two.get(&key(package)).unwrap();
-    assert_eq!((found.facts(), found.image()), (package.facts(), package.image()));
-    assert!(two.get(&key(other)).is_none());
-    assert_eq!(files(&folder.path().join("a/b")).len(), 1);
-    let for_another = DiskCache::new(folder.path().join("a/b"), "neoverse-n1".parse().unwrap(), u64::MAX);
-    assert!(for_another.get(&key(package)).is_none(), "the target is part of the name");
-}
-
-#[test]
-fn broken_files_are_removed() {
-    let folder = TempDir::new().unwrap();
-    let cache = DiskCache::new(folder.path().into(), v1(), u64::MAX);
-    let [package, other] = &packages(&v1(), &["matmul f32 2x4:4x8", "matmul f32 2x4:4x9"])[..] else { unreachable!() };
-    let good = to_bytes(&v1(), [package]);
-    let contradicts = with_manifest(&good, "\"tasks\":1", "\"tasks\":0");
-    for broken in [&good[..good.len() / 2], b"", &to_bytes(&v1(), [other]), &contradicts] {
-        cache.put(&key(package), package);
-        fs::write(&files(folder.path())[0], broken).unwrap();
-        assert!(cache.get(&key(package)).is_none());
-        assert!(files(folder.path()).is_empty(), "it is gone");
-    }
-}
-
-#[test]
-fn directories_that_cannot_be_used_change_nothing() {
-    let folder = TempDir::new().unwrap();
-    let [package] = &packages(&v1(), &["matmul f32 2x4:4x8"])[..] else { unreachable!() };
-    let file = folder.path().join("file");
-    fs::write(&file, "").unwrap();
-    // Tests may run as root, to whom every directory is writable: these are not for other reasons.
-    for bad in [file.join("below"), file, "/proc/kiln".into()] {
-        let cache = DiskCache::new(bad, v1(), u64::MAX);
-        for _ in 0..5 {
-            cache.put(&key(package), package);
-            assert!(cache.get(&key(package)).is_none());
-        }
-    }
-    let cache = DiskCache::new(folder.path().join("gone"), v1(), u64::MAX);
-    cache.put(&key(package), package);
-    fs::remove_dir_all(folder.path().join("gone")).unwrap();
-    assert!(cache.get(&key(package)).is_none());
-    cache.put(&key(package), package);
-    fs::create_dir(folder.path().join("gone")).unwrap();
-    cache.put(&key(package), package);
-    assert!(cache.get(&key(package)).is_some(), "one failure is no reason to give up");
-}
-
-#[test]
-fn the_oldest_files_go() {
-    let folder = TempDir::new().unwrap();
-    let all = packages(&v1(), &["matmul f32 2x4:4x8", "matmul f32 2x4:4x9", "matmul f32 2x4:4x10"]);
-    let cache = DiskCache::new(folder.path().into(), v1(), u64::MAX);
-    cache.put(&key(&all[1]), &all[1]);
-    let oldest = files(folder.path()).remove(0);
-    all.iter().step_by(2).for_each(|p| cache.put(&key(p), p));
-    let size: u64 = files(folder.path()).iter().map(|f| fs::metadata(f).unwrap().len()).sum();
-    set_age(&oldest, 5000);
-    let foreign = folder.path().join("README");
-    fs::write(&foreign, vec![0; 1 << 16]).unwrap();
-    set_age(&foreign, 9000);
-    let limited = DiskCache::new(folder.path().into(), v1(), size - 1);
-    assert!(!oldest.exists() && foreign.exists());
-    let found: Vec<bool> = all.iter().map(|p| limited.get(&key(p)).is_some()).collect();
-    assert_eq!(found, [true, false, true]);
-    DiskCache::new(folder.path().into(), v1(), 0);
-    assert_eq!(files(folder.path()), [foreign]);
-}
-
-#[test]
-fn what_dead_processes_left_is_removed() {
-    let folder = TempDir::new().unwrap();
-    let [old, new] = ["old", "new"].map(|name| folder.path().join(format!("{TEMPORARY}{name}")));
-    fs::write(&old, "").unwrap();
-    fs::write(&new, "").unwrap();
-    set_age(&old, 3600);
-    DiskCache::new(folder.path().into(), v1(), u64::MAX);
-    assert_eq!(files(folder.path()), [new], "somebody may still be writing it");
 }
 
 const PROBLEM: &str = "matmul f32 5x6:6x7 +relu";
@@ -334,6 +253,18 @@ fn host_pack() -> Vec<u8> {
     to_bytes(&target, [&Package::of(&artifact, &Options::default())])
 }
 
+/// A builder that takes kernels from packs of this file.
+fn with_packs(packs: impl IntoIterator<Item = PathBuf>) -> RuntimeBuilder {
+    // SAFETY: the tests write these packs themselves, of compiled kernels, into directories of their own.
+    packs.into_iter().fold(Runtime::builder().threads(1), |builder, file| unsafe { builder.pack(file) })
+}
+
+/// A builder that keeps kernels in a directory.
+fn with_folder(folder: &Path) -> RuntimeBuilder {
+    // SAFETY: the directory is the test's own.
+    unsafe { Runtime::builder().threads(1).cache_dir(folder) }
+}
+
 #[test]
 fn a_runtime_takes_kernels_from_packs() {
     let folder = TempDir::new().unwrap();
@@ -348,11 +279,7 @@ fn a_runtime_takes_kernels_from_packs() {
     let (expected, stats) = run(&Runtime::builder().threads(1).build().unwrap());
     assert_eq!(stats.unpacked, 0);
 
-    let runtime = ["none", "cut", "other", "contradicts", "good"]
-        .iter()
-        .fold(Runtime::builder().threads(1), |builder, name| builder.pack(path(name)))
-        .build()
-        .unwrap();
+    let runtime = with_packs(["none", "cut", "other", "contradicts", "good"].map(path)).build().unwrap();
     let reasons: Vec<String> = runtime
         .packs()
         .map(|(path, status)| {
@@ -371,8 +298,22 @@ fn a_runtime_takes_kernels_from_packs() {
     }
     let (dst, stats) = run(&runtime);
     assert_eq!((dst, stats.unpacked), (expected.clone(), 1));
+    let notices = runtime.notices();
+    let kinds =
+        notices.iter().map(|notice| (notice.path().file_name().unwrap(), matches!(notice, Notice::Pack { .. })));
+    assert_eq!(
+        kinds.map(|(name, unused)| format!("{} {unused}", name.display())).collect::<Vec<_>>(),
+        ["none true", "cut true", "other true", "contradicts false"]
+    );
+    for name in ["none", "cut", "other"] {
+        let e = with_packs([path(name)]).strict_settings(true).build().unwrap_err();
+        assert!(matches!(&e, RuntimeError::Strict { notice } if notice.path() == path(name)), "{e}");
+    }
+    let strict = with_packs([path("contradicts")]).strict_settings(true).build().unwrap();
+    let e = strict.kernel(&PROBLEM.parse().unwrap()).unwrap_err();
+    assert!(matches!(&e, RuntimeError::Strict { notice } if matches!(**notice, Notice::PackedKernel { .. })), "{e}");
 
-    let refused = Runtime::builder().threads(1).pack(path("cut")).pack(path("contradicts")).build().unwrap();
+    let refused = with_packs([path("cut"), path("contradicts")]).build().unwrap();
     let (dst, stats) = run(&refused);
     assert_eq!((dst, stats.unpacked), (expected, 0), "it is compiled instead");
 }
@@ -380,22 +321,56 @@ fn a_runtime_takes_kernels_from_packs() {
 #[test]
 fn a_runtime_keeps_kernels_in_a_directory() {
     let folder = TempDir::new().unwrap();
-    let runtime = || Runtime::builder().threads(1).cache_dir(folder.path()).build().unwrap();
+    let runtime = || with_folder(folder.path()).build().unwrap();
     let (expected, stats) = run(&runtime());
     assert_eq!(stats.unpacked, 0);
     let (dst, stats) = run(&runtime());
     assert_eq!((dst, stats.unpacked), (expected.clone(), 1));
 
-    let file = &files(folder.path())[0];
-    let good = fs::read(file).unwrap();
-    fs::write(file, &good[..good.len() - 1]).unwrap();
-    let (dst, stats) = run(&runtime());
+    let kernel = |file: &&PathBuf| file.extension().is_some_and(|e| e == "kernel");
+    let file = files(folder.path()).iter().find(kernel).unwrap().clone();
+    let good = fs::read(&file).unwrap();
+    fs::write(&file, &good[..good.len() - 1]).unwrap();
+    let e = with_folder(folder.path()).strict_settings(true).build().unwrap();
+    let e = e.kernel(&PROBLEM.parse().unwrap()).unwrap_err();
+    assert!(matches!(&e, RuntimeError::Strict { notice } if notice.path() == file), "{e}");
+    let told = Arc::new(Mutex::new(vec![]));
+    let sink = told.clone();
+    let listening = with_folder(folder.path()).on_notice(move |notice| sink.lock().unwrap().push(notice.to_string()));
+    let listening = listening.build().unwrap();
+    let (dst, stats) = run(&listening);
     assert_eq!((dst, stats.unpacked), (expected.clone(), 0));
-    assert_eq!(fs::read(file).unwrap(), good, "it is written again");
+    assert_eq!(fs::read(&file).unwrap(), good, "it is written again");
+    assert!(matches!(&listening.notices()[..], [Notice::CachedKernel { path, .. }] if *path == file));
+    assert!(told.lock().unwrap()[0].starts_with("the cached kernel is not used"), "{told:?}");
 
-    let limited = Runtime::builder().threads(1).cache_dir(folder.path()).cache_dir_bytes(0).build().unwrap();
+    let limited = with_folder(folder.path()).cache_dir_bytes(0).build().unwrap();
     let (dst, stats) = run(&limited);
     assert_eq!((dst, stats.unpacked), (expected.clone(), 0));
-    let nowhere = Runtime::builder().threads(1).cache_dir("/proc/kiln").build().unwrap();
+    let nowhere = with_folder(Path::new("/proc/kiln")).build().unwrap();
     assert_eq!(run(&nowhere).0, expected);
+    assert!(matches!(&nowhere.notices()[..], [Notice::CacheDir { .. }]), "{:?}", nowhere.notices());
+    assert!(with_folder(Path::new("/proc/kiln")).strict_settings(true).build().is_err());
+}
+
+/// A pack is no cached kernel: what anybody can write with safe code is not executed because it lies in a cache directory.
+#[test]
+fn a_pack_in_a_cache_directory_is_not_executed() {
+    let folder = TempDir::new().unwrap();
+    let (expected, _) = run(&with_folder(folder.path()).build().unwrap());
+    let kernel = |file: &&PathBuf| file.extension().is_some_and(|e| e == "kernel");
+    let file = files(folder.path()).iter().find(kernel).unwrap().clone();
+    let target = cpu::detect().unwrap();
+    let artifact = compile(&PROBLEM.parse().unwrap(), &target, &Options::default()).unwrap();
+    let facts = Package::of(&artifact, &Options::default()).facts().clone();
+    // A return on x86-64, and nonsense on AArch64: executed, the result would be what it was before, or the process would end.
+    let foreign = Package::new(facts, vec![0xc3; 64]).unwrap();
+    write(&file, &target, [&foreign]).unwrap();
+    let runtime = with_folder(folder.path()).build().unwrap();
+    let (dst, stats) = run(&runtime);
+    assert_eq!((dst, stats.unpacked), (expected, 0));
+    let [Notice::CachedKernel { path, error: PackError::Seal }] = &runtime.notices()[..] else {
+        panic!("{:?}", runtime.notices())
+    };
+    assert_eq!(*path, file);
 }

@@ -116,13 +116,9 @@ impl WeightsPack {
     /// is gone ends the process with SIGBUS.
     pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self, PackError> {
         let (path, failed) = (path.as_ref(), |e: io::Error| PackError::Read(e.into()));
-        let (file, len) = file::open(path).map_err(failed)?;
-        if len == 0 {
-            return Err(PackError::NoWeights);
-        }
-        // SAFETY: the caller answers for the file staying as it is. The mapping lives as long as what is used of it.
-        let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-        Ok(WeightsPack { path: path.into(), ..Self::parse(Bytes::from_owner(mapped))? })
+        // SAFETY: the caller answers for the file staying as it is as long as something of it is used.
+        let mapped = unsafe { kiln_files::map(path) }.map_err(failed)?;
+        Ok(WeightsPack { path: path.into(), ..Self::parse(mapped)? })
     }
 
     /// Checks the bytes of a file, all but the weights themselves.

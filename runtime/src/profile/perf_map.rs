@@ -23,13 +23,17 @@ impl PerfMap {
     /// for children of `perf record`. perf shows equal lines as one.
     pub(super) fn open(directory: &Path, process: u32) -> io::Result<PerfMap> {
         // The name can be guessed and anyone can write to the directory: a link would lead to a file of its maker's choice.
+        // A pipe would have this process wait for somebody who reads it.
         let file = File::options()
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(directory.join(format!("perf-{process}.map")))?;
-        Ok(PerfMap { file })
+        match file.metadata()?.is_file() {
+            true => Ok(PerfMap { file }),
+            false => Err(io::Error::other("somebody has put something there that is not a regular file")),
+        }
     }
 }
 

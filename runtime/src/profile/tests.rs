@@ -227,11 +227,17 @@ fn threads_share_a_file() {
 fn a_directory_that_cannot_be_written_turns_the_profile_off() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let both = profile(&[Format::PerfMap, Format::JitDump], file.path());
-    both.record(NAME, pointer(0x1000), &[0xc3]);
-    both.record(NAME, pointer(0x1000), &[0xc3]);
+    let (notices, strict) = (Notices::new(false, None, None), Notices::new(true, None, None));
+    for _ in 0..2 {
+        assert_eq!(both.record(NAME, pointer(0x1000), &[0xc3]).len(), 2);
+        both.record_with(|| NAME.into(), pointer(0x1000), &[0xc3], &notices).unwrap();
+        assert!(both.record_with(|| NAME.into(), pointer(0x1000), &[0xc3], &strict).is_err());
+    }
+    assert!(matches!(&notices.all()[..], [Notice::Profile { path, .. }] if path == file.path()), "{notices:?}");
     let files = FILES.lock().unwrap();
     for format in [Format::PerfMap, Format::JitDump] {
-        assert!(files[&(std::process::id(), format, file.path().to_owned())].sink.is_none(), "{format:?}");
+        let output = &files[&(std::process::id(), format, file.path().to_owned())];
+        assert!(matches!(output, Output::Failed(_)), "{format:?}");
     }
 }
 
@@ -245,11 +251,27 @@ fn a_file_is_left_alone_after_a_failure() {
         }
     }
     let attempts = Arc::new(AtomicUsize::new(0));
-    let mut output = Output { format: Format::PerfMap, sink: Some(Box::new(Full(Arc::clone(&attempts)))) };
+    let mut output = Output::Open(Box::new(Full(Arc::clone(&attempts))));
     for _ in 0..3 {
-        output.record(NAME, pointer(0x1000), &[0xc3]);
+        assert_eq!(output.record(NAME, pointer(0x1000), &[0xc3]).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
     assert_eq!(attempts.load(Ordering::Relaxed), 1);
+}
+
+/// Anybody can put something in the place of a file whose name can be guessed.
+#[test]
+fn nobody_is_waited_for_to_read_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join(format!("perf-{}.map", std::process::id()));
+    let name = std::ffi::CString::new(pipe.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the name is a string with an end.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    assert_eq!(profile(&[Format::PerfMap], directory.path()).record(NAME, pointer(0x1000), &[0xc3]).len(), 1);
+    // With a reader it can be opened, and is no file all the same.
+    let reader = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let e = PerfMap::open(directory.path(), std::process::id()).err().unwrap();
+    assert!(e.to_string().contains("not a regular file"), "{e}");
+    drop(reader);
 }
 
 #[test]
