@@ -11,7 +11,9 @@ use crate::emit::{Function, Note};
 use crate::listing;
 use crate::lower::lower;
 use crate::microkernel::MicroKernel;
+use crate::microkernel::check::Tally;
 use crate::packed::PackedLayout;
+use crate::pipeline::{Options, predict};
 use crate::schedule::Choice;
 use crate::target::Target;
 
@@ -38,6 +40,7 @@ pub struct Symbol {
 pub struct Artifact {
     problem: Problem,
     target: Target,
+    options: Options,
     way: usize,
     contraction: Contraction,
     choice: Choice,
@@ -46,12 +49,14 @@ pub struct Artifact {
     calls: Vec<Option<usize>>,
     layout: Option<PackedLayout>,
     notes: Vec<String>,
+    checked: Option<Tally>,
     symbols: Vec<Symbol>,
     image: Vec<u8>,
 }
 
-/// What the stages made of a problem.
+/// The results of the stages for a problem.
 pub(crate) struct Parts {
+    pub options: Options,
     pub(crate) way: usize,
     pub(crate) contraction: Contraction,
     pub choice: Choice,
@@ -60,6 +65,7 @@ pub(crate) struct Parts {
     pub calls: Vec<Option<usize>>,
     pub layout: Option<PackedLayout>,
     pub notes: Vec<String>,
+    pub checked: Option<Tally>,
 }
 
 /// A stage that can be dumped.
@@ -124,36 +130,57 @@ impl Artifact {
             .zip(ranges)
             .map(|(f, range)| Symbol { name: f.name, range, code_len: f.code_len, notes: f.notes })
             .collect();
-        let Parts { way, contraction, choice, nest, kernels, calls, layout, notes } = parts;
-        Self { problem, target, way, contraction, choice, nest, kernels, calls, layout, notes, symbols, image }
+        let Parts { options, way, contraction, choice, nest, kernels, calls, layout, notes, checked } = parts;
+        Self {
+            problem,
+            target,
+            options,
+            way,
+            contraction,
+            choice,
+            nest,
+            kernels,
+            calls,
+            layout,
+            notes,
+            checked,
+            symbols,
+            image,
+        }
     }
 
-    /// Which of [`Contraction::ways`] it is computed in.
+    /// The index of its contraction in [`Contraction::ways`].
     pub fn way(&self) -> usize {
         self.way
     }
 
-    /// What the problem is computed as.
+    /// The contraction that the problem is computed as.
     pub fn contraction(&self) -> &Contraction {
         &self.contraction
     }
 
-    /// How the kernel expects its right operand packed; `None` if it reads it where it is.
+    /// The layout in which the kernel expects its right operand packed; `None` if it reads it where it is.
     pub fn packed_layout(&self) -> Option<&PackedLayout> {
         self.layout.as_ref()
     }
 
-    /// What a person should know: paths that the target or the shape rules out, and why.
+    /// Remarks for people: paths that the target or the shape rules out, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// What it computes.
+    /// The micro-kernels that were [proved](crate::microkernel::check), counted by kind: all of them. `None` without the feature
+    /// `checked`.
+    pub fn checked(&self) -> Option<&Tally> {
+        self.checked.as_ref()
+    }
+
+    /// The problem that it computes.
     pub fn problem(&self) -> &Problem {
         &self.problem
     }
 
-    /// What it is compiled for.
+    /// The target that it is compiled for.
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -230,13 +257,39 @@ impl Artifact {
                 out += &self.notes.iter().map(|n| format!("note      {n}\n")).collect::<String>();
                 out + &format!("scratch   {} bytes\ntasks     {}\n", self.scratch_bytes(), self.tasks())
             }
-            Stage::Schedule => format!("{}scratch   {} bytes a thread\n", self.choice, self.scratch_bytes()),
+            Stage::Schedule => {
+                let scratch = self.scratch_bytes();
+                format!("{}{}scratch   {scratch} bytes a thread\n", self.choice, self.with_packed_weights())
+            }
             Stage::Lowering => self.lowering(),
             Stage::Nest => self.nest.to_string(),
             Stage::MicroKernel => {
                 self.kernels.iter().map(|k| format!("{k}; {}\n", k.counts())).collect::<Vec<_>>().join("\n")
             }
             Stage::Asm => self.listing(false),
+        }
+    }
+
+    /// The predicted cycles with weights that are packed before calls and without. Empty for a schedule that was asked for, since a
+    /// comparison would be of two schedules.
+    fn with_packed_weights(&self) -> String {
+        if self.options.schedule.is_some() || self.options.packed_like.is_some() {
+            return String::new();
+        }
+        let own = self.choice.prediction.cycles;
+        let Some((other, other_packs)) = predict(&self.problem, &self.target, !self.options.constant_weights) else {
+            return String::new();
+        };
+        let (packs, with, without) = match self.options.constant_weights {
+            true => (self.layout.is_some(), own, other),
+            false => (other_packs, other, own),
+        };
+        match packs {
+            true => format!(
+                "packed    {with:.0} cycles where weights are constant and packed before calls, {without:.0} where not: {:.2} times\n",
+                without / with
+            ),
+            false => "packed    no difference: constant weights would be read where they are, too\n".into(),
         }
     }
 

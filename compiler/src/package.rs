@@ -1,6 +1,6 @@
 //! Packages: machine code with what its caller has to know, and nothing of how it came about.
 //!
-//! What a problem, target and schedule imply is not stored but derived again: a package from a file cannot contradict itself.
+//! Facts that a problem, target and schedule imply are not stored but derived again: a package from a file cannot contradict itself.
 
 use kiln_ir::{Contraction, Problem};
 
@@ -19,30 +19,30 @@ pub struct Package {
     image: Vec<u8>,
 }
 
-/// What a [`Package`] cannot derive.
+/// The facts that a [`Package`] cannot derive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// What it computes.
+    /// The problem that it computes.
     pub problem: Problem,
-    /// What it is compiled for.
+    /// The target that it is compiled for.
     pub target: Target,
-    /// What was asked for.
+    /// The options that were asked for.
     pub options: Options,
-    /// Which of [`Contraction::ways`] it computes.
+    /// The index of its contraction in [`Contraction::ways`].
     pub way: usize,
-    /// How.
+    /// The schedule.
     pub schedule: Schedule,
     /// Predicted cycles on one thread.
     pub cycles: f64,
     /// The least cycles that the target allows, see [`bound`](crate::schedule::cost::bound).
     pub bound: f64,
-    /// What keeps it from the bound, in words.
+    /// The resource that keeps it from the bound, in words.
     pub limit: String,
     /// Temporary memory of each concurrent call, in bytes.
     pub scratch_bytes: u64,
     /// Independent tasks.
     pub tasks: u64,
-    /// What a person should know.
+    /// Remarks for people.
     pub notes: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ impl Package {
         Ok(Self { facts, contraction, layout, image })
     }
 
-    /// What was compiled, without the stages that led to it.
+    /// The package of an artifact, without the stages that led to it.
     pub fn of(artifact: &Artifact, options: &Options) -> Self {
         let choice = artifact.choice();
         let facts = Facts {
@@ -115,17 +115,17 @@ impl Package {
         Self { facts, contraction, layout, image: artifact.image().to_vec() }
     }
 
-    /// What is not derived.
+    /// The facts that are not derived.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// What the problem is computed as.
+    /// The contraction that the problem is computed as.
     pub fn contraction(&self) -> &Contraction {
         &self.contraction
     }
 
-    /// How the code expects its right operand packed; `None` if it reads it where it is.
+    /// The layout in which the code expects its right operand packed; `None` if it reads it where it is.
     pub fn packed_layout(&self) -> Option<&PackedLayout> {
         self.layout.as_ref()
     }

@@ -31,7 +31,7 @@ impl PanelRegion {
     }
 }
 
-/// Where a kernel expects each element of packed weights. Kernels with equal layouts, whatever their M, read the same
+/// The place of each element of packed weights, as a kernel expects it. Kernels with equal layouts, whatever their M, read the same
 /// [packed](Self::pack) bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackedLayout {
@@ -66,7 +66,7 @@ impl Weights<'_> {
 }
 
 impl PackedLayout {
-    /// What a schedule makes a contraction read; `None` if it reads the weights where they are.
+    /// The layout that a schedule makes a contraction read; `None` if it reads the weights where they are.
     pub fn of(c: &Contraction, schedule: &Schedule, target: &Target) -> Option<Self> {
         if schedule.regions.iter().any(|r| r.rhs != RhsAccess::Packed) {
             return None;
@@ -82,7 +82,7 @@ impl PackedLayout {
         Some(Self { k, taps, n: c.n, batch, regions })
     }
 
-    /// Whether the panels of a schedule, were it to read packed weights, are those of this layout.
+    /// True if the panels of a schedule, were it to read packed weights, are those of this layout.
     pub fn is_of_panels(&self, c: &Contraction, schedule: &Schedule, target: &Target) -> bool {
         let Some(unit) = target.unit(schedule.isa) else { return false };
         schedule.regions.len() == self.regions.len()

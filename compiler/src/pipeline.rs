@@ -13,10 +13,11 @@ use crate::lower::lower;
 use crate::microkernel::MicroKernel;
 use crate::microkernel::build::{self, BuildError, How};
 use crate::packed::PackedLayout;
-use crate::schedule::{Choice, Form, RhsAccess, Schedule, ScheduleError, cost, forms, rows, search};
+use crate::schedule::bf16::Bf16Products;
+use crate::schedule::{Choice, RhsAccess, Schedule, ScheduleError, cost, rows, search};
 use crate::target::{Target, VectorUnit};
 
-/// What a caller may choose. Part of the identity of what is compiled.
+/// The choices of a caller. They are part of the identity of what is compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Options {
     /// Instead of the cost model's choice.
@@ -41,15 +42,15 @@ pub enum CompileError {
     /// Valid, but not for this target.
     #[error("{what} is not supported on {target}")]
     Unsupported {
-        /// What is asked for.
+        /// The request.
         what: String,
-        /// Where.
+        /// The target.
         target: Box<Target>,
     },
     /// A defect of the compiler: a stage broke a rule.
     #[error("internal error in stage `{stage}` of `{problem}`: {cause}")]
     Internal {
-        /// Which stage.
+        /// The stage.
         stage: &'static str,
         /// The problem.
         problem: Box<Problem>,
@@ -78,30 +79,39 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     for k in &plan.kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
     }
+    #[cfg(feature = "checked")]
+    let checked = Some(check(&c, &choice.schedule, &unit, &plan).map_err(|e| internal("check")(e.into()))?);
+    #[cfg(not(feature = "checked"))]
+    let checked = None;
     let functions = emit_all(&nest, target, &plan).map_err(|e| internal("emit")(e.into()))?;
     let (image, ranges) = link(&functions, target.arch).map_err(|e| internal("link")(e.into()))?;
     let layout = PackedLayout::of(&c, &choice.schedule, target);
-    let notes = notes(&c, &choice.schedule, target);
+    let notes = choice.bf16.note(&c).into_iter().collect();
     let Plan { kernels, calls, .. } = plan;
-    let parts = Parts { way, contraction: c, choice, nest, kernels, calls, layout, notes };
+    let parts =
+        Parts { options: options.clone(), way, contraction: c, choice, nest, kernels, calls, layout, notes, checked };
     Ok(Artifact::new(problem.clone(), target.clone(), parts, functions, image, ranges))
 }
 
-/// What a person should know of how a contraction is computed.
-fn notes(c: &Contraction, schedule: &Schedule, target: &Target) -> Vec<String> {
-    let mut notes = vec![];
-    let has_bf16 = [c.lhs.dtype, c.rhs.dtype].contains(&DType::Bf16);
-    let uses_bf16 = schedule.form == Form::Mmla
-        || (schedule.form == Form::Dot && target.unit(schedule.isa).is_some_and(|u| forms::dot_pairs(c, u)));
-    if has_bf16 && !uses_bf16 {
-        let why = if target.bf16 { "which is faster for this shape" } else { "as the target has no BF16 instructions" };
-        notes.push(format!("bf16 operands are widened to f32 as they are loaded, {why}"));
-    }
-    if c.math.allows_bf16() && !has_bf16 && !uses_bf16 {
-        let why = if target.bf16 { "f32 is faster for this shape" } else { "the target has no BF16 instructions" };
-        notes.push(format!("fpmath={} has no effect: {why}", c.math));
-    }
-    notes
+/// Proves every micro-kernel against the nest.
+#[cfg(feature = "checked")]
+fn check(
+    c: &Contraction,
+    schedule: &Schedule,
+    unit: &VectorUnit,
+    plan: &Plan<'_>,
+) -> Result<crate::microkernel::check::Tally, crate::microkernel::check::NestCheckError> {
+    let may_round = c.math.allows_bf16();
+    crate::microkernel::check::check_nest(plan.nest, &plan.kernels, &plan.calls, schedule.form, unit.bf16, may_round)
+}
+
+/// Predicted cycles of the problem with the cost model's schedule, and whether its weights are packed before calls; `None` if
+/// it cannot be compiled.
+pub(crate) fn predict(problem: &Problem, target: &Target, constant_weights: bool) -> Option<(f64, bool)> {
+    let options = Options { constant_weights, ..Options::default() };
+    let (_, _, choice) = choose_way(problem, target, &options).ok()?;
+    let packed = choice.schedule.regions.iter().any(|r| r.rhs == RhsAccess::Packed);
+    Some((choice.prediction.cycles, packed))
 }
 
 fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
@@ -153,10 +163,13 @@ fn choose_way(
     for (way, c) in Contraction::ways(problem).into_iter().enumerate() {
         match check_rows(&c, target).and_then(|()| choose(&c, target, options)) {
             Ok(choice) => {
-                let is_better = |(_, _, b): &(_, _, Choice)| choice.prediction.cycles < b.prediction.cycles;
-                if best.as_ref().is_none_or(is_better) {
-                    best = Some((way, c, choice));
-                }
+                best = Some(match best.take() {
+                    None => (way, c, choice),
+                    Some((w, b, best)) if best.prediction.cycles <= choice.prediction.cycles => {
+                        (w, b, best.beside(&choice))
+                    }
+                    Some((.., other)) => (way, c, choice.beside(&other)),
+                });
             }
             Err(e) => failed = failed.or(Some(e)),
         }
@@ -192,11 +205,11 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
         what: format!("the vector unit {}", schedule.isa),
         target: Box::new(target.clone()),
     })?;
-    let wasted = schedule.wasted_macs(c, target);
-    Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], wasted))
+    let bf16 = Bf16Products::of_given(c, target, schedule);
+    Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], bf16))
 }
 
-/// What distinguishes micro-kernels: a tile or a copy without its place.
+/// The identity of a micro-kernel: a tile or a copy without its place.
 #[derive(PartialEq, Eq, Hash)]
 enum KernelKey {
     Tile {
@@ -219,7 +232,7 @@ enum KernelKey {
 /// A tensor that a post-op reads, and its strides.
 type Tensor = (BufferId, u64, u64);
 
-/// What a micro-kernel knows of a buffer.
+/// The properties of a buffer that a micro-kernel depends on.
 #[derive(PartialEq, Eq, Hash)]
 struct BufferShape {
     dtype: DType,
@@ -240,12 +253,13 @@ struct Plan<'a> {
     keys: HashMap<KernelKey, usize>,
     /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
     calls: Vec<Option<usize>>,
-    /// The same by the place of the tile or copy in the nest, which stays where it is: loops that are unrolled come back to it.
+    /// The micro-kernel that each tile and copy calls, by the address of the statement in the nest: statements of an unrolled loop are
+    /// emitted several times.
     called: HashMap<*const (), Option<usize>>,
 }
 
 impl Plan<'_> {
-    /// How a tile is computed. A region's variables start from 0, so the constant tells which region a tile is in.
+    /// The way to compute a tile. A region's variables start from 0, so the constant tells which region a tile is in.
     fn how(&self, t: &Tile) -> How {
         let column = t.dst.at.index.last().map_or(0, |i| i.constant as u64);
         let region = match t.window {
@@ -328,7 +342,7 @@ impl Plan<'_> {
     }
 }
 
-/// What tells a statement from others that are equal.
+/// The address of a statement, which tells it from others that are equal.
 fn place<T>(stmt: &T) -> *const () {
     std::ptr::from_ref(stmt).cast()
 }
@@ -352,7 +366,7 @@ fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &'a VectorUni
     Ok(plan)
 }
 
-/// Whether a nest is one tile whose operands are the arguments, in order, from their starts: then no driver is needed.
+/// True if a nest is one tile whose operands are the arguments, in order, from their starts: then no driver is needed.
 fn is_single_tile(nest: &LoopNest) -> bool {
     let mut body = &nest.body;
     loop {

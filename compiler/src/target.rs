@@ -70,7 +70,7 @@ impl fmt::Display for VectorIsa {
     }
 }
 
-/// How a multiply-add takes the operand that is the same for all columns.
+/// The way in which a multiply-add takes the operand that is the same for all columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Multiplier {
     /// By element: one lane of a register that holds 4 consecutive scalars. Only registers below `max_reg` can be named.
@@ -91,7 +91,7 @@ pub struct VectorUnit {
     pub lanes: u32,
     /// Vector registers that a micro-kernel may name.
     pub registers: u8,
-    /// How the row operand reaches the multiply-add.
+    /// The way in which the row operand reaches the multiply-add.
     pub multiplier: Multiplier,
     /// Fused multiply-adds (of a whole register) started per cycle.
     pub fma_pipes: u32,
@@ -156,13 +156,13 @@ pub enum TargetError {
         word: String,
         /// The core it was applied to.
         core: &'static str,
-        /// What would be accepted.
+        /// The words that would be accepted.
         expected: &'static str,
     },
     /// A modifier is given twice, whatever its sign or value.
     #[error("`{name}` is given twice for `{core}`, the second time in `{word}`: expected it once")]
     Repeated {
-        /// What is given twice, such as `bf16` or `l2`.
+        /// The property that is given twice, such as `bf16` or `l2`.
         name: String,
         /// The word that gives it again, with its sign.
         word: String,
@@ -307,7 +307,7 @@ impl Target {
         text.parse().expect("a triple written here parses")
     }
 
-    /// The same target with only the vector units of `isa`; `None` when it has none.
+    /// This target with only the vector units of `isa`; `None` if it has none.
     pub fn only(&self, isa: VectorIsa) -> Option<Target> {
         self.unit(isa)?;
         let mut t = self.clone();
@@ -356,7 +356,7 @@ impl Target {
     }
 }
 
-/// What a modifier is about: it without its sign and its value.
+/// The property that a modifier sets: its text without the sign and the value.
 fn modified(word: &str) -> &str {
     word[1..].split('=').next().unwrap_or_default()
 }

@@ -20,7 +20,7 @@ pub struct Args {
     samples: usize,
 }
 
-/// What `kiln warm --json` prints, as far as it is used.
+/// The used part of the output of `kiln warm --json`.
 #[derive(Deserialize)]
 struct Report {
     target: String,

@@ -22,7 +22,7 @@ const ITERATIONS: u32 = 1000;
 pub struct Args {
     /// For example `matmul f32 512x512:512x512 +bias+relu`.
     problem: Problem,
-    /// What to compile for.
+    /// The target to compile for.
     #[arg(long, default_value = "neoverse-v1")]
     target: Target,
     /// The right operand is constant and packed before calls.

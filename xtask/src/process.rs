@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a command returns.
+/// The result of a command.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// The root of the checkout that this program was built from.
@@ -14,7 +14,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
 }
 
-/// Where cargo puts what it builds.
+/// The folder in which cargo builds.
 pub fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
@@ -39,7 +39,7 @@ pub fn run(command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", show(command)).into()) }
 }
 
-/// What it prints when given `input`; errors pass through, and an unsuccessful exit is an error.
+/// Runs a command with `input` and gives its output. Its standard error passes through, and an unsuccessful exit is an error.
 pub fn output(command: &mut Command, input: &str) -> Result<String> {
     let mut child = command
         .stdin(Stdio::piped())

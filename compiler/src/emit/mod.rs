@@ -41,7 +41,7 @@ pub struct Note {
 pub struct Reloc {
     /// Byte offset in the function.
     pub offset: u32,
-    /// How it is filled in.
+    /// The way to fill it in.
     pub kind: RelocKind,
     /// Symbol referred to.
     pub symbol: String,
@@ -66,11 +66,11 @@ pub struct EmitError {
     pub name: String,
     /// The instruction set.
     pub isa: VectorIsa,
-    /// Which operation, and why not.
+    /// The operation, and why it cannot be expressed.
     pub what: String,
 }
 
-/// How a micro-kernel receives its pointers.
+/// The way in which a micro-kernel receives its pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arguments {
     /// A C function of one pointer per parameter. On AArch64, of at most [`a64::REGISTER_PARAMS`].
@@ -79,7 +79,7 @@ pub enum Arguments {
     Block,
 }
 
-/// How a driver passes a micro-kernel's pointers.
+/// The way in which a driver passes a micro-kernel's pointers.
 pub fn arguments(mk: &MicroKernel) -> Arguments {
     let most = match mk.isa {
         VectorIsa::Sve | VectorIsa::Neon => a64::REGISTER_PARAMS,

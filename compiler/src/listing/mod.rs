@@ -13,7 +13,7 @@ use crate::emit::Function;
 use crate::link::{ALIGN, filler};
 use crate::target::{Arch, Target};
 
-/// What is listed.
+/// The code of a listing.
 struct Code<'a> {
     arch: Arch,
     image: &'a [u8],
@@ -66,7 +66,7 @@ pub fn function_listing(f: &Function, target: &Target, bytes: bool) -> String {
     out
 }
 
-/// What starts comments, and the directive that chooses instructions and syntax.
+/// The mark that starts comments, and the directive that chooses instructions and syntax.
 fn syntax(target: &Target) -> (&'static str, String) {
     match target.arch {
         Arch::Aarch64 => {
@@ -117,7 +117,7 @@ fn function(out: &mut String, listed: &Code, s: &Symbol, comment: &str, bytes: b
     constants(out, listed, s, &inside, comment);
 }
 
-/// What follows a function's instructions, label by label.
+/// The data behind a function's instructions, label by label.
 fn constants(out: &mut String, listed: &Code, s: &Symbol, inside: &BTreeSet<usize>, comment: &str) {
     let mut at = s.range.start + s.code_len;
     while at < s.range.end {

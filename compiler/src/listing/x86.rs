@@ -121,7 +121,7 @@ fn has_shorter_immediate(i: &Instruction, bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether an instruction with an EVEX prefix has nothing that takes one.
+/// True if an instruction with an EVEX prefix has nothing that takes one.
 fn needs_no_evex(i: &Instruction, bytes: &[u8]) -> bool {
     // In 64-bit mode nothing else starts so.
     const EVEX: u8 = 0x62;

@@ -1,4 +1,4 @@
-//! How accurate the post-ops are, measured against their meaning in double precision.
+//! The accuracy of the post-ops, measured against their meaning in double precision.
 
 use kiln_ir::PostOp;
 
@@ -30,7 +30,7 @@ impl Errors {
         Errors { ulps, ulps_at, of_argument, of_argument_at }
     }
 
-    /// Whether they are within `bound`.
+    /// True if they are within `bound`.
     pub fn within(&self, bound: Bound) -> bool {
         match bound {
             Bound::Ulps(ulps) => self.ulps <= ulps,

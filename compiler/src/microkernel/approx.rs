@@ -13,7 +13,7 @@ use kiln_ir::PostOp;
 use super::program::{Builder, Step, Val};
 use super::{Binary, Shift, Unary};
 
-/// How far results may be from the real function.
+/// A bound on the distance between results and the real function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
     /// In units in the last place of the result.
@@ -22,7 +22,7 @@ pub enum Bound {
     OfArgument(f64),
 }
 
-/// What is promised of each approximated post-op, for all arguments.
+/// The bound of each approximated post-op, for all arguments.
 pub const BOUNDS: [(PostOp, Bound); 6] = [
     (PostOp::Exp, Bound::Ulps(4.0)),
     (PostOp::Sigmoid, Bound::Ulps(4.0)),

@@ -4,7 +4,7 @@
 //! of the two and its addition to the accumulator are rounded to odd, in that order; denormals are flushed to zero before
 //! and after each step; overflow gives infinity; every NaN is the default NaN; FPCR does not matter.
 
-/// What every NaN becomes.
+/// The NaN that every NaN becomes.
 const DEFAULT_NAN: u32 = 0x7fc0_0000;
 
 /// `addend + a.0 * b.0 + a.1 * b.1`: words hold two bf16, the first in the low half; `addend` and the result are f32 bits.

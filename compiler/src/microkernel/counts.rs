@@ -1,10 +1,10 @@
-//! What a micro-kernel executes, counted: for cost models, listings and tests of schedules.
+//! Counts of what a micro-kernel executes, for cost models, listings and tests of schedules.
 
 use std::fmt;
 
 use super::{Binary, MicroKernel, Op, Stmt, Unary};
 
-/// What one call of a micro-kernel executes. Every count saturates.
+/// Counts of what one call of a micro-kernel executes. Every count saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Floating-point operations in all lanes, used or not: 2 of a multiply-add, 1 of another operation on
@@ -26,7 +26,7 @@ pub struct Counts {
     pub registers_used: u32,
 }
 
-/// What one trip of a loop executes.
+/// Counts of what one trip of a loop executes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopCounts {
     /// Trips of the loop.
@@ -120,12 +120,10 @@ impl MicroKernel {
     }
 }
 
-/// How often a statement's instructions are executed, and the instructions.
+/// The number of times that a statement's instructions are executed, and the instructions.
 fn parts(stmt: &Stmt) -> (u64, &[super::Inst]) {
-    match stmt {
-        Stmt::Inst(inst) => (1, std::slice::from_ref(inst)),
-        Stmt::Loop { trips, body, .. } => (*trips, body),
-    }
+    let times = if let Stmt::Loop { trips, .. } = stmt { *trips } else { 1 };
+    (times, stmt.insts())
 }
 
 impl fmt::Display for Counts {

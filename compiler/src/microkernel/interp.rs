@@ -13,11 +13,11 @@ pub struct InterpError {
     pub name: String,
     /// The operation as it prints, or `call`.
     pub place: String,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// What can go wrong.
+/// A reason why a micro-kernel cannot be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -318,7 +318,7 @@ fn narrow(word: u32) -> u32 {
     half::bf16::from_f32(f32::from_bits(word)).to_bits().into()
 }
 
-/// What an operation makes of one lane.
+/// The result of an operation in one lane.
 #[inline]
 pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
     let (x, y) = (f32::from_bits(a), f32::from_bits(b));
@@ -337,7 +337,7 @@ pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
     }
 }
 
-/// What an operation makes of one lane.
+/// The result of an operation in one lane.
 #[inline]
 pub fn unary(f: Unary, a: u32) -> u32 {
     match f {
@@ -347,7 +347,7 @@ pub fn unary(f: Unary, a: u32) -> u32 {
     }
 }
 
-/// What a shift makes of one lane.
+/// The result of a shift in one lane.
 #[inline]
 pub fn shift(f: Shift, a: u32, by: u8) -> u32 {
     let by = u32::from(by).min(31);

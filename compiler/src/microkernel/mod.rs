@@ -36,7 +36,7 @@ pub struct V(pub u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct P(pub u8);
 
-/// What a parameter may be used for.
+/// The allowed use of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Loads only.
@@ -67,14 +67,14 @@ pub struct Param {
     pub dtype: DType,
     /// Reads, writes or both.
     pub access: Access,
-    /// What may be touched.
+    /// The bytes that may be touched.
     pub region: Region,
 }
 
 /// `param + offset + trip * step`, in bytes; `trip` counts iterations of the enclosing loop from 0 (outside: `step` is 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Addr {
-    /// Which pointer.
+    /// The pointer.
     pub param: P,
     /// Constant byte offset.
     pub offset: i64,
@@ -207,7 +207,7 @@ pub enum Op {
     Load {
         /// Written.
         d: V,
-        /// Where from.
+        /// Source.
         src: Addr,
         /// Elements.
         lanes: u16,
@@ -216,7 +216,7 @@ pub enum Op {
     LoadLanes {
         /// Written.
         d: V,
-        /// Where from.
+        /// Source.
         src: Addr,
         /// Scalars read, 1..=4.
         count: u8,
@@ -225,14 +225,14 @@ pub enum Op {
     Broadcast {
         /// Written.
         d: V,
-        /// Where from.
+        /// Source.
         src: Addr,
     },
     /// `dst[..] = s[0..lanes]`. Exactly `lanes` elements are written.
     Store {
         /// Read.
         s: V,
-        /// Where to.
+        /// Destination.
         dst: Addr,
         /// Elements.
         lanes: u16,
@@ -241,7 +241,7 @@ pub enum Op {
     LoadRaw {
         /// Written.
         d: V,
-        /// Where from.
+        /// Source.
         src: Addr,
         /// Elements.
         elements: u16,
@@ -251,7 +251,7 @@ pub enum Op {
     LoadRawQuad {
         /// Written.
         d: V,
-        /// Where from.
+        /// Source.
         src: Addr,
         /// Elements, 1..=8.
         elements: u16,
@@ -260,7 +260,7 @@ pub enum Op {
     StoreRaw {
         /// Read.
         s: V,
-        /// Where to.
+        /// Destination.
         dst: Addr,
         /// Elements.
         elements: u16,
@@ -282,12 +282,12 @@ pub enum Op {
         a: V,
         /// Register of repeated scalars.
         b: V,
-        /// Which of the 4 scalars.
+        /// The index of the scalar, 0 to 3.
         lane: u8,
     },
     /// `d = f(a, b)`, lane by lane.
     Binary {
-        /// What.
+        /// Operation.
         f: Binary,
         /// Written.
         d: V,
@@ -298,7 +298,7 @@ pub enum Op {
     },
     /// `d = f(a)`, lane by lane.
     Unary {
-        /// What.
+        /// Operation.
         f: Unary,
         /// Written.
         d: V,
@@ -307,7 +307,7 @@ pub enum Op {
     },
     /// `d = a` shifted by `by` bits, lane by lane.
     Shift {
-        /// Where to.
+        /// Destination.
         f: Shift,
         /// Written.
         d: V,
@@ -353,7 +353,7 @@ pub enum Op {
         a: V,
         /// Register of repeated pairs.
         b: V,
-        /// Which of the 4 pairs.
+        /// The index of the pair, 0 to 3.
         lane: u8,
     },
     /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`;
@@ -382,7 +382,7 @@ pub enum Op {
     },
     /// A permutation by elements of 16, 32 or 64 bits. `d` may be `a` or `b`.
     Permute {
-        /// Which.
+        /// Permutation.
         f: Permute,
         /// Bits of an element.
         bits: u8,
@@ -413,11 +413,21 @@ pub enum Stmt {
     Loop {
         /// Iterations.
         trips: u64,
-        /// What it runs over, for people: `k in 0..512 step 4`.
+        /// The range it runs over, for people: `k in 0..512 step 4`.
         why: String,
         /// The body.
         body: Vec<Inst>,
     },
+}
+
+impl Stmt {
+    /// Its operations: one, or those of a trip.
+    pub fn insts(&self) -> &[Inst] {
+        match self {
+            Stmt::Inst(inst) => std::slice::from_ref(inst),
+            Stmt::Loop { body, .. } => body,
+        }
+    }
 }
 
 /// A vector program. See the [module](self).

@@ -1,4 +1,4 @@
-//! What an operation touches: the registers it reads and writes, the memory it reaches.
+//! The effects of an operation: the registers it reads and writes, the memory it reaches.
 
 use super::{Addr, Op, V};
 
@@ -88,7 +88,7 @@ impl Op {
         Some(Touched { addr, elements, store })
     }
 
-    /// Whether memory is read or written as bf16 that are not converted.
+    /// True if memory is read or written as bf16 that are not converted.
     pub fn is_raw(&self) -> bool {
         matches!(self, Op::LoadRaw { .. } | Op::LoadRawQuad { .. } | Op::StoreRaw { .. })
     }

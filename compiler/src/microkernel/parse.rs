@@ -16,7 +16,7 @@ pub struct ParseError {
     pub line: usize,
     /// The offending word, `end of line` or `end of text`.
     pub found: String,
-    /// What would have been accepted.
+    /// The words that would have been accepted.
     pub expected: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl FromStr for MicroKernel {
     }
 }
 
-/// What a line of a micro-kernel can be.
+/// The kinds of lines in a micro-kernel's text.
 enum Item {
     Param(Param),
     Op(Op),

@@ -1,4 +1,4 @@
-//! What every micro-kernel must satisfy before it is emitted, interpreted or called.
+//! The rules that every micro-kernel must satisfy before it is emitted, interpreted or called.
 //!
 //! A micro-kernel that verifies reads no register before it was written, stays within its register budget, and in every
 //! trip of every loop touches only the [`Region`]s of its parameters, in the ways their [`Access`] allows.
@@ -22,7 +22,7 @@ pub struct VerifyError {
     pub name: String,
     /// The operation, parameter, loop or header at fault, as it prints.
     pub place: String,
-    /// Which rule, and how.
+    /// The rule that is broken, and how.
     pub fault: Fault,
 }
 
@@ -93,7 +93,7 @@ pub enum Fault {
     Forbidden {
         /// The parameter's name.
         param: String,
-        /// What it may be used for.
+        /// The use that is allowed.
         access: Access,
     },
     /// Outside of loops there is no trip to multiply a step with.
@@ -116,7 +116,7 @@ pub enum Fault {
     },
 }
 
-/// Whether `name` can name a micro-kernel or a parameter.
+/// True if `name` can name a micro-kernel or a parameter.
 pub(super) fn is_identifier(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()

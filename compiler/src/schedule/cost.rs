@@ -20,9 +20,9 @@ const CALL: f64 = 12.0;
 const LATENCY_SLACK: f64 = 1.1;
 /// Bytes per cycle that the second-level cache sustains into the first while the core computes.
 const L2_BANDWIDTH: f64 = 16.0;
-/// The same for what lies behind the second level, read in order.
+/// Bytes per cycle that memory behind the second-level cache sustains, if it is read in order.
 const L3_BANDWIDTH: f64 = 10.0;
-/// Cycles by which the first line of each run exceeds that: no prefetcher follows runs across pages.
+/// Cycles that the first line of each run takes beyond that, because no prefetcher follows runs across pages.
 const L3_RUN: f64 = 2.0;
 /// Bytes of a product and of a load in code that is not a loop, with the displacements that it needs.
 const PRODUCT_BYTES: f64 = 6.0;
@@ -36,7 +36,8 @@ const TRANSLATION: f64 = 0.25;
 const TRANSLATED: u64 = 64 * 4096;
 /// Cycles per run of a packing copy beyond its vectors.
 const COPY_RUN: f64 = 2.0;
-/// The same where the run comes from behind the second-level cache: copies have nothing to hide the wait behind.
+/// Cycles per run of a packing copy beyond its vectors, if the run comes from behind the second-level cache: a copy has no
+/// arithmetic that the wait could overlap with.
 const COPY_RUN_FAR: f64 = 12.0;
 /// Cycles per 16 bytes copied while packing.
 const COPY_VECTOR: f64 = 1.0;
@@ -44,13 +45,17 @@ const COPY_VECTOR: f64 = 1.0;
 const COPY_ELEMENT: f64 = 0.6;
 /// Cycles per 16 bytes of a panel that is rearranged for BFMMLA.
 const COPY_REARRANGED: f64 = 2.0;
-/// Share of the time to fetch from the second-level cache that computing does not hide, when it takes as long; less in
-/// proportion when it takes less.
+/// Cycles per element of such a panel that is taken by itself, as its neighbours in the panel are not its neighbours in memory:
+/// a load, a permutation, and its share of rounding and storing.
+const COPY_GATHERED: f64 = 0.9;
+/// Share of the time to fetch from the second-level cache that computing does not hide if fetching takes as long. If it takes less,
+/// the share is smaller in proportion.
 const EXPOSED_NEAR: f64 = 0.08;
-/// The same for what lies behind it, in the proportion that computing has of both.
+/// Share of the time to fetch from behind the second-level cache that computing does not hide, times the share that computing has
+/// of the sum of both times.
 const EXPOSED_FAR: f64 = 0.25;
 
-/// What limits a schedule.
+/// The resource that limits a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// Multiply-add pipes.
@@ -88,7 +93,7 @@ pub struct Prediction {
     pub overhead: f64,
     /// Packing.
     pub pack: f64,
-    /// What limits the K loop that takes longest.
+    /// The resource that limits the K loop that takes longest.
     pub bound: Bound,
 }
 
@@ -200,13 +205,13 @@ pub struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// What does not depend on the schedule is found out here.
+    /// Makes the model and computes what does not depend on the schedule.
     pub fn of(c: &'a Contraction, target: &'a Target) -> Self {
         let taps = c.window.as_ref().map_or(1.0, |w| w.taps_inside() as f64 / w.pixels() as f64);
         Self { c, target, post: epilogue::Cost::of(c), taps, memory: Memory::of(c, target) }
     }
 
-    /// The same without post-ops.
+    /// The model of the same contraction without post-ops.
     pub fn bare(&self) -> Self {
         Self { post: None, ..self.clone() }
     }
@@ -353,7 +358,7 @@ enum Rate {
     Far(f64),
 }
 
-/// What one step of K of a tile fetches from beyond the first-level cache.
+/// Cycles to fetch what one step of K of a tile reads from beyond the first-level cache.
 ///
 /// Each operand is fetched once from where it lies, unless packing just did, and then again from wherever the part of it
 /// that is used over and over in the inner loop stays.
@@ -478,8 +483,8 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
     fetch
 }
 
-/// What a window's copies cost: of the source into strips, of blocks of weights, and of a result that is computed elsewhere, for
-/// one product of a batch.
+/// Cycles of a window's copies for one product of a batch: those of the source into strips, and those of a result that is computed
+/// in scratch memory.
 fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
     let copied = |elements: f64, dtype: DType, per_element: f64| {
         let bytes = dtype.bytes() as f64;
@@ -499,7 +504,11 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
     if r.lhs == LhsAccess::Block {
         let inputs = block_inputs(w, outputs) as f64 * blocks;
         let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
-        let cost = if schedule.form == Form::Mmla { COPY_REARRANGED / 8.0 } else { COPY_ELEMENT };
+        let cost = match schedule.form {
+            Form::Mmla if forms::gathers_rows(c) => COPY_GATHERED,
+            Form::Mmla => COPY_REARRANGED / 8.0,
+            _ => COPY_ELEMENT,
+        };
         total += copied(elements * again, c.lhs.dtype, cost);
     }
     if forms::transposes_result(c) {
@@ -510,7 +519,7 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
     total
 }
 
-/// Where a problem's operands are when a call starts: the first level that holds them all, since calls repeat.
+/// The memory that a problem's operands are in when a call starts: the first level that holds them all, since calls repeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Memory {
     L1,
@@ -557,7 +566,7 @@ fn stays(target: &Target, rows: u64, width: u64, stride: u64, bytes: u64) -> Rat
     }
 }
 
-/// Whether they fill no more than half of the part of a cache that they can be in: runs whose distance is a
+/// True if they fill no more than half of the part of a cache that they can be in: runs whose distance is a
 /// multiple of a large power of two compete for few sets.
 fn strided_fits(cache: Cache, line: u32, rows: u64, width: u64, stride: u64, bytes: u64) -> bool {
     let line = u64::from(line);
@@ -579,15 +588,16 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What copying into panels costs, for one product of a batch.
+/// Cycles of copying into panels, for one product of a batch.
 fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
     let width = r.end - r.start;
-    // `runs` runs of `len` elements along the width of a panel.
-    let copy = |runs: u64, len: u64, dtype: DType, contiguous: bool| {
+    // `runs` runs of `len` elements along the width of a panel, contiguous in memory or gathered.
+    let copy = |runs: u64, len: u64, dtype: DType, contiguous: bool, gathered: bool| {
         let bytes = dtype.bytes() as u64;
         let mut fetch = Fetch::default();
         fetch.add(bytes * len, memory.rate(len, bytes), 1.0);
         let work = match (schedule.form, contiguous) {
+            (Form::Mmla, _) if gathered => len as f64 * COPY_GATHERED,
             (Form::Mmla, _) => (4 * len) as f64 / 16.0 * COPY_REARRANGED,
             (_, true) => (bytes * len) as f64 / 16.0 * COPY_VECTOR,
             (_, false) => len as f64 * COPY_ELEMENT,
@@ -596,19 +606,26 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
         let start = if schedule.form == Form::Mmla { start / 4.0 } else { start };
         runs as f64 * (start + work.max(fetch.near + fetch.far))
     };
-    // Columns are packed once per task where tasks are blocks of rows, rows once per block of columns.
-    let again = if schedule.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { 1 };
+    // Columns are packed again for each block of rows where those are tasks, and in a window also where blocks of K take turns in
+    // the panels; rows are packed once for each block of columns.
+    let again = match schedule.parallel {
+        Parallel::M => c.m.div_ceil(r.mc),
+        _ if c.window.is_some() && r.kc < c.k => c.m.div_ceil(r.mc),
+        _ => 1,
+    };
     let rhs = match r.rhs {
         RhsAccess::InPlace | RhsAccess::Packed => 0.0,
         RhsAccess::Panel | RhsAccess::Block => {
-            copy(c.k * (width / r.nr), r.nr, c.rhs.dtype, c.rhs.col == 1) * again as f64
+            let gathered = forms::gathers_columns(c, r.nr);
+            copy(c.k * (width / r.nr), r.nr, c.rhs.dtype, c.rhs.col == 1, gathered) * again as f64
         }
     };
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,
         LhsAccess::Block if c.window.is_some() => 0.0,
         LhsAccess::Block => {
-            let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1);
+            let gathered = forms::gathers_rows(c);
+            let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1, gathered);
             runs * width.div_ceil(r.nc) as f64
         }
     };

@@ -1,9 +1,9 @@
-//! What each form of micro-kernel asks of registers, operands and panels: the facts that legality, costs, lowering and the
-//! builder share.
+//! The requirements of each form of micro-kernel on registers, operands and panels: the facts that legality, costs, lowering and
+//! the builder share.
 
 use kiln_ir::contraction::View;
 use kiln_ir::rewrite::PanelShape;
-use kiln_ir::{Contraction, DType, Window};
+use kiln_ir::{Contraction, DType};
 
 use super::{Form, LhsAccess, Region, RhsAccess};
 use crate::target::{Multiplier, VectorUnit};
@@ -12,7 +12,7 @@ use crate::target::{Multiplier, VectorUnit};
 /// four bf16, in registers.
 const MMLA_LANES: u32 = 32;
 
-/// Whether a contraction can be computed in this form at all, and why not.
+/// Fails if a contraction cannot be computed in this form at all, with the reason.
 pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
     if (form == Form::Depthwise) != c.window.as_ref().is_some_and(|w| w.depthwise) {
         return Err("depthwise is the form of convolutions with a channel per group, and their only one".into());
@@ -27,47 +27,53 @@ pub fn check(form: Form, c: &Contraction, unit: &VectorUnit) -> Result<(), Strin
             Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes))
         }
         Form::Mmla if !bf16_factors(c) => Err("f32 factors may not be rounded to bf16".into()),
-        Form::Mmla if c.window.as_ref().is_some_and(|w| !copies_lines(c, w)) => {
-            Err("packing to BFMMLA needs channels or pixels that are neighbours".into())
-        }
         Form::Mmla => Ok(()),
     }
 }
 
-/// Whether lines of a window's source can be copied for BFMMLA.
-fn copies_lines(c: &Contraction, w: &Window) -> bool {
-    c.lhs.col == 1 || w.axes.last().is_some_and(|a| a.stride * a.lhs == 1)
+/// Tells whether columns are neighbours in memory along neither axis of the right factor: a copy for BFMMLA then takes them
+/// element by element.
+pub fn gathers_columns(c: &Contraction, columns: u64) -> bool {
+    !is_unit(c.rhs.row, c.taps(1).1) && !is_unit(c.rhs.col, columns)
 }
 
-/// Whether a result whose columns are not neighbours is computed elsewhere and copied.
+/// Tells whether rows are neighbours in memory along neither axis of the left factor, as [`gathers_columns`] does; in a window,
+/// channels and the pixels of a line.
+pub fn gathers_rows(c: &Contraction) -> bool {
+    match &c.window {
+        None => !is_unit(c.lhs.row, c.m) && !is_unit(c.lhs.col, c.k),
+        Some(w) => {
+            let pixels = w.axes.last().is_some_and(|a| is_unit(a.stride * a.lhs, a.input));
+            !is_unit(c.lhs.col, w.channels) && !pixels
+        }
+    }
+}
+
+/// True if a result whose columns are not neighbours is computed elsewhere and copied.
 pub fn transposes_result(c: &Contraction) -> bool {
     c.window.is_some() && c.dst.col != 1
 }
 
-/// Whether a tensor like such a result has pixels for neighbours.
+/// True if a tensor like such a result has pixels for neighbours.
 pub fn is_transposed(v: &View) -> bool {
     v.col > 1
 }
 
-/// Whether the factors are bf16 or may be rounded to it.
+/// True if the factors are bf16 or may be rounded to it.
 pub fn bf16_factors(c: &Contraction) -> bool {
     c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16)
 }
 
-/// Whether neighbours along an axis of `extent` elements are neighbours in memory.
+/// True if neighbours along an axis of `extent` elements are neighbours in memory.
 fn is_unit(stride: u64, extent: u64) -> bool {
     stride == 1 || extent == 1
 }
 
-/// Whether a region may read its operands so.
+/// Fails if a region may not read its operands as it says, with the reason.
 pub fn check_access(form: Form, c: &Contraction, unit: &VectorUnit, r: &Region) -> Result<(), String> {
     if c.window.is_some() {
-        let neighbours = is_unit(c.rhs.row, c.taps(1).1) || is_unit(c.rhs.col, r.nr);
         return match form {
             Form::Mmla if r.lhs == LhsAccess::InPlace => Err("BFMMLA reads these rows packed".into()),
-            Form::Mmla if r.rhs == RhsAccess::Block && !neighbours => {
-                Err("weights that are neighbours along neither axis are packed before calls".into())
-            }
             _ => Ok(()),
         };
     }
@@ -79,13 +85,6 @@ pub fn check_access(form: Form, c: &Contraction, unit: &VectorUnit, r: &Region) 
             Err("columns that are not contiguous must be packed".into())
         }
         Form::Mmla if r.rhs == RhsAccess::InPlace => Err("BFMMLA reads packed columns".into()),
-        // What is copied into blocks has neighbours along one of its axes.
-        Form::Mmla if r.rhs != RhsAccess::Packed && !is_unit(c.rhs.row, c.k) && !is_unit(c.rhs.col, r.nr) => {
-            Err("columns that are neighbours along neither axis are packed before calls".into())
-        }
-        Form::Mmla if r.lhs == LhsAccess::Block && !is_unit(c.lhs.row, c.m) && !is_unit(c.lhs.col, c.k) => {
-            Err("rows that are neighbours along neither axis cannot be packed for BFMMLA".into())
-        }
         Form::Mmla if r.lhs == LhsAccess::InPlace && !mmla_in_place(&c.lhs, c.k, unit) => {
             Err("BFMMLA reads these rows packed".into())
         }
@@ -93,7 +92,7 @@ pub fn check_access(form: Form, c: &Contraction, unit: &VectorUnit, r: &Region) 
     }
 }
 
-/// Whether blocks for BFMMLA can be made of rows as they lie in memory.
+/// True if blocks for BFMMLA can be made of rows as they lie in memory.
 pub fn mmla_in_place(lhs: &View, k: u64, unit: &VectorUnit) -> bool {
     // f32 rows are narrowed to blocks of 128 bits, which is a vector only of NEON.
     is_unit(lhs.col, k) && (lhs.dtype == DType::Bf16 || unit.lanes == 4)
@@ -155,7 +154,7 @@ pub fn granularity(form: Form, unit: &VectorUnit, c: &Contraction) -> (u64, u64,
     }
 }
 
-/// Whether sums in lanes are made by BFDOT, two products a lane.
+/// True if sums in lanes are made by BFDOT, two products a lane.
 pub fn dot_pairs(c: &Contraction, unit: &VectorUnit) -> bool {
     unit.bf16 && c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16
 }

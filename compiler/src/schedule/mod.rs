@@ -8,6 +8,7 @@
 //! avx2 parallel=n; n 0..48 tile 6x16 mc=128 nc=16 kc=256 unroll=4 order=nm lhs=inplace rhs=panel; n 48..53 tile 12x5 ...
 //! ```
 
+pub mod bf16;
 pub mod cost;
 pub mod forms;
 pub mod rows;
@@ -22,7 +23,7 @@ use kiln_ir::{Contraction, DType};
 
 use crate::target::{Multiplier, Target, VectorIsa, VectorUnit};
 
-/// What a micro-kernel does with its vectors.
+/// The form of a micro-kernel: what the lanes of its vectors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// Columns in lanes, times scalars of the rows: by element or broadcast.
@@ -35,7 +36,7 @@ pub enum Form {
     Depthwise,
 }
 
-/// How the pixels of a window become the rows of tiles.
+/// The order in which the pixels of a window become the rows of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rows {
     /// Tiles end where lines do: tiles of a line, and lines, are alike but at the borders.
@@ -44,7 +45,7 @@ pub enum Rows {
     Flat,
 }
 
-/// Where a micro-kernel reads the row operand.
+/// The memory that a micro-kernel reads the row operand from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LhsAccess {
     /// From the caller's matrix.
@@ -53,7 +54,7 @@ pub enum LhsAccess {
     Block,
 }
 
-/// Where a micro-kernel reads the column operand.
+/// The memory that a micro-kernel reads the column operand from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RhsAccess {
     /// From the caller's matrix.
@@ -115,12 +116,12 @@ pub struct Region {
     pub rhs: RhsAccess,
 }
 
-/// How a problem is computed. See the [module](self).
+/// A way to compute a problem. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     /// The vector unit.
     pub isa: VectorIsa,
-    /// What its micro-kernels do.
+    /// The form of its micro-kernels.
     pub form: Form,
     /// The rows of a window.
     pub rows: Rows,

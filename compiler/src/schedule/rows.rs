@@ -1,4 +1,4 @@
-//! How the pixels of a window are cut into rows of tiles: the facts that legality, costs and lowering share.
+//! Cutting the pixels of a window into rows of tiles: the facts that legality, costs and lowering share.
 
 use std::ops::Range;
 
@@ -53,10 +53,10 @@ pub fn block_pixels(w: &Window) -> u64 {
     w.axes[block_axis(w) + 1..].iter().map(|a| a.output).product()
 }
 
-/// Whether a copy of the source takes only the inputs along an axis that outputs read: those of single taps.
+/// True if a copy of the source takes only the inputs along an axis that outputs read: those of single taps.
 pub fn is_compact(w: &Window, axis: usize) -> bool {
     let a = &w.axes[axis];
-    axis + 1 < w.axes.len() && a.kernel == 1 && a.pad == 0 && a.stride > 1
+    axis + 1 < w.axes.len() && a.kernel == 1 && a.pad == 0 && a.stride > 1 && (a.output - 1) * a.stride < a.input
 }
 
 /// Inputs along an axis that a copy for `outputs` of the block axis takes, at most.
@@ -126,7 +126,7 @@ pub fn distinct_runs(w: &Window) -> u64 {
     outer.iter().map(taps).fold(per_line, u64::saturating_mul)
 }
 
-/// Whether a region's rows suit a window.
+/// Fails if a region's rows do not suit a window, with the reason.
 pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<(), String> {
     let line = w.axes.last().map_or(1, |a| a.output);
     if r.mr > MAX_WINDOW_ROWS {

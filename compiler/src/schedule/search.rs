@@ -9,6 +9,7 @@ use std::ops::Range;
 use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::{Contraction, DType, Window};
 
+use super::bf16::Bf16Products;
 use super::cost::{self, Model, Prediction};
 use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
 use crate::packed::PackedLayout;
@@ -38,10 +39,12 @@ pub struct Choice {
     pub schedule: Schedule,
     /// Its cost.
     pub prediction: Prediction,
-    /// What no schedule could be faster than, by the target's data.
+    /// Cycles that no schedule can do without, by the target's data.
     pub bound_cycles: f64,
     /// The cheapest few, cheapest first, the chosen one among them.
     pub candidates: Vec<(Schedule, Prediction)>,
+    /// The decision for or against products of bf16.
+    pub bf16: Bf16Products,
     /// Lanes computed in vain, in multiply-adds.
     pub wasted_macs: u64,
     /// Multiply-adds of the problem.
@@ -109,10 +112,10 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     }
     weighed.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
     weighed.dedup_by(|a, b| a.0 == b.0);
+    let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed.first()?.clone();
-    let wasted_macs = schedule.wasted_macs(c, target);
-    Some(Choice::new(c, target, schedule, prediction, weighed, wasted_macs))
+    Some(Choice::new(c, target, schedule, prediction, weighed, bf16))
 }
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
@@ -265,7 +268,7 @@ fn blocks(extent: u64, tile: u64) -> u64 {
     (extent / tile).div_ceil(TASKS).max(1) * tile
 }
 
-/// The same tiles with every way of blocking and packing.
+/// Schedules with the same tiles and every way of blocking and packing.
 fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_>, constant: bool) -> Vec<Schedule> {
     let mut out = vec![];
     let mut k_blocks = vec![c.k];
@@ -367,6 +370,9 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     if parallel != Parallel::M {
                         sizes.insert(0, lines);
                         sizes.insert(1, lines.div_ceil(2));
+                    } else if !constant && tile.form == Form::Mmla {
+                        // Fewer tasks that each rearrange the weights.
+                        sizes.splice(0..0, [lines.div_ceil(2), lines.div_ceil(4)]);
                     }
                     sizes.dedup();
                 }
@@ -393,7 +399,8 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                             r.nc = if parallel == Parallel::N { strips * r.nr } else { width };
                             if !constant || forms::transposes_result(c) {
                                 // What is packed, or copied afterwards, stays in the second-level cache.
-                                let per = if constant { 4 * r.mc } else { 4 * r.kc };
+                                let element = if tile.form == Form::Mmla { 2 } else { 4 };
+                                let per = if constant { 4 * r.mc } else { element * r.kc };
                                 let most = (target.l2.bytes / 4 / per.max(1)).max(r.nr) / r.nr * r.nr;
                                 r.nc = r.nc.min(most);
                             }
@@ -477,6 +484,13 @@ fn even_blocks(total: u64, target: u64) -> u64 {
 }
 
 impl Choice {
+    /// This choice where the contraction could also have been computed in another way, for which `other` was chosen.
+    pub(crate) fn beside(mut self, other: &Choice) -> Self {
+        let cycles = self.prediction.cycles;
+        self.bf16 = self.bf16.beside(&other.bf16, other.prediction.cycles, cycles);
+        self
+    }
+
     /// A schedule of `c` with what explains it.
     pub(crate) fn new(
         c: &Contraction,
@@ -484,10 +498,11 @@ impl Choice {
         schedule: Schedule,
         prediction: Prediction,
         candidates: Vec<(Schedule, Prediction)>,
-        wasted_macs: u64,
+        bf16: Bf16Products,
     ) -> Self {
         let (macs, operand_bytes, bound_cycles) = (c.macs(), c.operand_bytes(), cost::bound(c, target));
-        Self { schedule, prediction, bound_cycles, candidates, wasted_macs, macs, operand_bytes }
+        let wasted_macs = schedule.wasted_macs(c, target);
+        Self { schedule, prediction, bound_cycles, candidates, bf16, wasted_macs, macs, operand_bytes }
     }
 }
 

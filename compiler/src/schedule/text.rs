@@ -12,7 +12,7 @@ use crate::target::VectorIsa;
 pub struct ScheduleParseError {
     /// The offending word.
     pub word: String,
-    /// What would be accepted.
+    /// The words that would be accepted.
     pub expected: &'static str,
 }
 

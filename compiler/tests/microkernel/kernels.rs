@@ -1,7 +1,8 @@
 //! Correct micro-kernels of different styles, written by hand, and what they compute.
 
-use kiln_compiler::microkernel::check::{DstSpec, LhsSpec, RhsSpec, TileSpec};
+use kiln_compiler::microkernel::check::{Lhs, Old, Products, Rhs, Spec, StepRun, Steps, Tensor, TileSpec};
 use kiln_compiler::microkernel::{MicroKernel, P};
+use kiln_ir::{DType, PostOp};
 
 /// A micro-kernel and its meaning.
 pub struct Sample {
@@ -13,19 +14,43 @@ impl Sample {
     pub fn kernel(&self) -> MicroKernel {
         self.text.parse().unwrap()
     }
+
+    /// The meaning.
+    pub fn meaning(&self) -> Spec {
+        Spec::Tile(self.spec.clone())
+    }
 }
 
-const OVERWRITE: TileSpec = TileSpec {
-    mr: 2,
-    nr: 8,
-    k: 6,
-    lhs: LhsSpec { param: P(0), row_stride: 32, k_stride: 4 },
-    rhs: RhsSpec { param: P(1), k_stride: 40 },
-    dst: DstSpec { param: P(2), row_stride: 48 },
-    accumulate: false,
-    bias: None,
-    relu: false,
-};
+const F32: DType = DType::F32;
+
+/// A tile of f32 of two rows. The left factor has these bytes between rows and between steps, the right one between steps, the
+/// result between rows.
+fn spec([columns, k]: [u64; 2], [row, step]: [u64; 2], rhs: u64, dst: u64) -> TileSpec {
+    let steps = |stride: u64| Steps { group: 1, stride };
+    TileSpec {
+        rows: 2,
+        columns,
+        lhs: Lhs {
+            param: P(0),
+            dtype: F32,
+            rows: vec![0, row as i64],
+            runs: vec![StepRun { lhs: 0, first: 0, len: k, rows: u64::MAX }],
+            steps: steps(step),
+            column: 0,
+        },
+        rhs: Rhs { param: P(1), dtype: F32, steps: steps(rhs), column: 4 },
+        products: Products::Steps,
+        old: Old::Never,
+        post: vec![],
+        spill: None,
+        dst: Tensor { param: P(2), dtype: F32, row: dst, column: 4 },
+    }
+}
+
+/// A bias of the columns, which is parameter 3.
+fn bias() -> (PostOp, Option<Tensor>) {
+    (PostOp::Bias, Some(Tensor { param: P(3), dtype: F32, row: 0, column: 4 }))
+}
 
 /// Broadcasts, two steps per trip, bias and relu.
 pub fn broadcasting() -> Sample {
@@ -59,7 +84,8 @@ microkernel uk_2x8_k6 avx2 lanes=8 registers=16 {
   store dst[48], v1 x8
 }
 ";
-    Sample { text: text.into(), spec: TileSpec { bias: Some(P(3)), relu: true, ..OVERWRITE } }
+    let spec = TileSpec { post: vec![bias(), (PostOp::Relu, None)], ..spec([8, 6], [32, 4], 40, 48) };
+    Sample { text: text.into(), spec }
 }
 
 /// Multiply-adds by element, two vectors a row, a tail of K, starting from the old values.
@@ -92,14 +118,7 @@ microkernel uk_2x8_k10_acc neon lanes=4 registers=32 {
         step(&mut text, "  ", format!("{}", 32 * k), format!("{}", 32 * k + 16), k - 8);
     }
     text += "  store dst[0], v0 x4\n  store dst[16], v1 x4\n  store dst[32], v2 x4\n  store dst[48], v3 x4\n}\n";
-    let spec = TileSpec {
-        k: 10,
-        lhs: LhsSpec { row_stride: 40, ..OVERWRITE.lhs },
-        rhs: RhsSpec { k_stride: 32, ..OVERWRITE.rhs },
-        dst: DstSpec { row_stride: 32, ..OVERWRITE.dst },
-        accumulate: true,
-        ..OVERWRITE
-    };
+    let spec = TileSpec { old: Old::Before, ..spec([8, 10], [40, 4], 32, 32) };
     Sample { text, spec }
 }
 
@@ -134,16 +153,7 @@ microkernel uk_2x6_k5_packed sve lanes=8 registers=32 {
   store dst[24], v9 x6
 }
 ";
-    let spec = TileSpec {
-        nr: 6,
-        k: 5,
-        lhs: LhsSpec { row_stride: 4, k_stride: 8, ..OVERWRITE.lhs },
-        rhs: RhsSpec { k_stride: 32, ..OVERWRITE.rhs },
-        dst: DstSpec { row_stride: 24, ..OVERWRITE.dst },
-        accumulate: true,
-        bias: Some(P(3)),
-        ..OVERWRITE
-    };
+    let spec = TileSpec { old: Old::After, post: vec![bias()], ..spec([6, 5], [4, 8], 32, 24) };
     Sample { text: text.into(), spec }
 }
 

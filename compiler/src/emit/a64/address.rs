@@ -1,4 +1,4 @@
-//! Which registers address the memory of a loop.
+//! The choice of registers that address the memory of a loop.
 //!
 //! An access is `param + offset + trip * step`. Short distances fit the instructions, so accesses of equal parameter
 //! and step are gathered in *clusters* that one register serves. Then, in order of preference:
@@ -20,7 +20,7 @@ use super::operand::X;
 use super::roles::Roles;
 use crate::microkernel::{Addr, P};
 
-/// How an instruction forms its address: a displacement in a range, or an index register.
+/// The form of an instruction's address: a displacement in a range, or an index register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Form {
     /// Displacements are multiples of this, and...
@@ -60,7 +60,7 @@ impl Form {
         Form { unit: bytes as i64, least: 0, most: 4095, unscaled: true, shift: 0, indexed }
     }
 
-    /// Whether the instruction can add `distance` bytes to its base register.
+    /// True if the instruction can add `distance` bytes to its base register.
     pub fn reaches(self, distance: i64) -> bool {
         (distance % self.unit == 0 && (self.least..=self.most).contains(&(distance / self.unit)))
             || (self.unscaled && (-256..256).contains(&distance))
@@ -76,7 +76,7 @@ pub struct Access {
     pub step: i64,
     /// Bytes from the pointer.
     pub offset: i64,
-    /// What can be encoded.
+    /// The displacements that can be encoded.
     pub form: Form,
 }
 
@@ -87,7 +87,7 @@ impl Access {
     }
 }
 
-/// How an access finds its address.
+/// The registers and the displacement of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `base + distance`, within the form's reach.
@@ -208,7 +208,7 @@ impl LoopPlan {
         Ok(plan)
     }
 
-    /// Where an access that the plan was made for finds its address.
+    /// The address of an access that the plan was made for.
     pub fn place(&self, access: Access) -> Place {
         self.places[&access]
     }
@@ -232,7 +232,7 @@ impl LoopPlan {
 #[error("its memory accesses move by {0} different steps, and there are not as many registers")]
 pub struct TooManySteps(usize);
 
-/// What a cluster's addresses are made from.
+/// The registers that a cluster's addresses are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
     Pointer,
@@ -269,7 +269,7 @@ impl Cluster {
         }
     }
 
-    /// Whether an index register could serve it: it is one address, and its instructions have that form.
+    /// True if an index register could serve it: it is one address, and its instructions have that form.
     fn is_one_row(&self) -> bool {
         let first = self.members[0];
         let alike = |m: &Access| m.offset == first.offset && m.form.indexed && m.form.shift == first.form.shift;

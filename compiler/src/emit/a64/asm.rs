@@ -155,12 +155,12 @@ impl Assembler {
     }
 }
 
-/// Whether `c` can be added in at most two instructions and no other register: less than 24 bits and a sign.
+/// True if `c` can be added in at most two instructions and no other register: less than 24 bits and a sign.
 pub fn is_short(c: i64) -> bool {
     c.unsigned_abs() < 1 << 24
 }
 
-/// Whether one instruction can add `c`.
+/// True if one instruction can add `c`.
 pub fn is_one_addition(c: i64) -> bool {
     is_short(c) && (c.abs() >> 12 == 0 || c & 0xfff == 0)
 }

@@ -28,12 +28,12 @@ impl Frame {
         }
     }
 
-    /// Where the slots start, from the stack pointer: above it.
+    /// Bytes from the stack pointer up to the slots.
     pub fn slots_at(&self) -> i64 {
         16 * (self.d.len() + self.x.len()).max(usize::from(self.slots > 0)) as i64
     }
 
-    /// Whether there is nothing in it.
+    /// True if it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.bytes() == 0
     }

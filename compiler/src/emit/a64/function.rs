@@ -4,7 +4,7 @@
 //! [`super::roles`] says; a loop's address registers are chosen by [`super::address`]; outside loops an address out of
 //! reach is computed into an *anchor*, a register that then serves its neighbours too.
 //!
-//! What the calling convention asks to be preserved is saved if it is changed: the low halves of vector registers 8 to
+//! Registers that the calling convention asks to preserve are saved if they are changed: the low halves of vector registers 8 to
 //! 15, which are `d8`-`d15`, and `x19`-`x28`.
 
 use std::collections::BTreeSet;
@@ -27,23 +27,23 @@ use crate::target::{Target, VectorIsa};
 /// Offsets and steps lie between plus and minus this: more than any address space has.
 const MAX_DISTANCE: u64 = 1 << 52;
 
-/// What differs between the vector instruction sets.
+/// The operations that differ between the vector instruction sets.
 pub trait VectorEmitter {
     /// The instruction set.
     const ISA: VectorIsa;
     /// Times that a constant is repeated in memory.
     const POOL_COPIES: usize;
 
-    /// Whether there are registers of `lanes` lanes.
+    /// True if there are registers of `lanes` lanes.
     fn has_lanes(lanes: u32) -> bool;
 
-    /// How the instruction for `op` forms its address, for operations that touch memory.
+    /// The form of the address of the instruction for `op`, for operations that touch memory.
     fn form(code: &Code, op: &Op) -> Option<Form>;
 
     /// Vector registers that `op` needs besides its own.
     fn scratch(code: &Code, op: &Op) -> usize;
 
-    /// Whether the constant is kept in memory.
+    /// True if the constant is kept in memory.
     fn is_pooled(bits: u32) -> bool;
 
     /// Appends what the function needs before its first operation.
@@ -208,7 +208,7 @@ struct Anchor {
 
 /// A function in the making.
 pub struct Code<'a> {
-    /// What it is made from.
+    /// The value that it is made from.
     pub mk: &'a MicroKernel,
     /// The instructions so far.
     pub asm: Assembler,
@@ -247,7 +247,7 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// Whether the target has instructions for bf16.
+    /// True if the target has instructions for bf16.
     pub fn has_bf16(&self) -> bool {
         self.bf16
     }
@@ -405,7 +405,7 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// Where an access goes, after the instructions that compute it, if it takes any.
+    /// The address of an access, after the instructions that compute it, if it takes any.
     fn place(&mut self, access: Access, plan: Option<&LoopPlan>) -> Resolved {
         let Some(plan) = plan else { return self.place_outside_loops(access) };
         match plan.place(access) {

@@ -63,7 +63,7 @@ const fn field(encoding: &str, letter: &str, width: u32) -> u32 {
     ones
 }
 
-/// Whether the next character after spaces is `letter`.
+/// True if the next character after spaces is `letter`.
 const fn continues(text: &[u8], mut i: usize, letter: u8) -> bool {
     while i < text.len() && text[i] == b' ' {
         i += 1;
@@ -71,7 +71,7 @@ const fn continues(text: &[u8], mut i: usize, letter: u8) -> bool {
     i < text.len() && text[i] == letter
 }
 
-/// Whether every character of the encoding is a digit, a space or one of `letters`.
+/// True if every character of the encoding is a digit, a space or one of `letters`.
 const fn is_covered(encoding: &str, letters: &str) -> bool {
     let (text, letters, mut i) = (encoding.as_bytes(), letters.as_bytes(), 0);
     while i < text.len() {
@@ -123,7 +123,7 @@ macro_rules! instructions {
                 }
             }
 
-            /// What a core must have to execute it.
+            /// The feature that a core must have to execute it.
             pub fn feature(self) -> Feature {
                 match self {
                     $(Inst::$name { .. } => Feature::$feature,)*

@@ -163,7 +163,7 @@ fn bytes(code: &Code, op: &Op) -> Option<usize> {
     Some(usize::from(touched.elements) * code.dtype(touched.addr).bytes())
 }
 
-/// What the first of the instructions for `bytes`, 2 to 16, takes: a power of two.
+/// The bytes that the first of the instructions for `bytes`, 2 to 16, takes: a power of two.
 fn piece(bytes: usize) -> usize {
     1 << bytes.ilog2()
 }

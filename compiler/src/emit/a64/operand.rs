@@ -296,7 +296,7 @@ macro_rules! sizes {
 }
 
 sizes! {
-    /// How a whole NEON register is divided: `8h`, `4s`, `2d`.
+    /// The arrangement of a whole NEON register: `8h`, `4s`, `2d`.
     Arrangement "8h" "4s" "2d";
     /// The elements of a scalable register: `h`, `s`, `d`.
     ZSize "h" "s" "d";

@@ -1,4 +1,4 @@
-//! What each general register is for, in the whole function.
+//! The purpose of each general register in the whole function.
 //!
 //! Parameters have *homes*, registers that hold their pointers throughout. Up to [`REGISTER_PARAMS`] parameters each
 //! have one, `x0` to `x7`. Of more, the first [`HOMES`] have one, and the others' pointers are loaded from the block of
@@ -51,7 +51,7 @@ impl Roles {
         if param.0 < self.homes { X::new(param.0) } else { None }
     }
 
-    /// How many parameters have a home: the first ones.
+    /// The number of parameters that have a home: the first ones.
     pub fn homes(&self) -> u8 {
         self.homes
     }

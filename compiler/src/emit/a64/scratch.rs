@@ -67,7 +67,7 @@ fn touched(op: &Op) -> impl Iterator<Item = V> {
     op.used().chain(op.defined()).chain(op.clobbered())
 }
 
-/// Whether `v`'s contents are read before they are replaced.
+/// True if `v`'s contents are read before they are replaced.
 fn is_read<'a>(v: V, ops: impl Iterator<Item = &'a &'a Op>) -> bool {
     for op in ops {
         if op.used().any(|u| u == v) {

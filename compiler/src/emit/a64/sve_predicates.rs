@@ -1,4 +1,4 @@
-//! Which predicate selects how many elements.
+//! The assignment of predicates to numbers of elements.
 //!
 //! `p0` is all true. `p1` to `p6` are made once, for the numbers of elements that occur most; `p7` is for one operation
 //! at a time, for other numbers and for intermediate conditions.
@@ -26,7 +26,7 @@ pub enum Element {
 /// The predicates of a function.
 pub struct Predicates {
     lanes: u16,
-    /// Whether elements of 16 bits occur, for which `p0` must be true in every byte.
+    /// True if elements of 16 bits occur, for which `p0` must be true in every byte.
     halves: bool,
     fixed: BTreeMap<(Element, u16), P7>,
 }
@@ -84,7 +84,7 @@ impl Predicates {
     }
 }
 
-/// What makes `p` true for the first `m` elements.
+/// The instructions that make `p` true for the first `m` elements.
 fn first((element, _): (Element, u16), p: P7, m: XZr) -> Inst {
     let (d, n) = (p.into(), XZr::ZR);
     match element {
@@ -93,7 +93,7 @@ fn first((element, _): (Element, u16), p: P7, m: XZr) -> Inst {
     }
 }
 
-/// What `op` needs a predicate for, unless it is a whole register.
+/// The elements that `op` needs a predicate for, unless they are a whole register.
 fn partial(mk: &MicroKernel, op: &Op) -> Option<(Element, u16)> {
     let whole = mk.lanes as u16;
     let (element, count, whole) = match *op {

@@ -79,7 +79,7 @@ fn trips(l: &Loop) -> u64 {
 pub trait Callees {
     /// Index among the symbols, and whether its pointers are passed in a block.
     fn tile(&self, t: &Tile) -> (usize, Arguments);
-    /// The same for a copy; `None` if the driver copies.
+    /// Index of the micro-kernel of a copy among the symbols; `None` if the driver copies.
     fn pack(&self, p: &Pack) -> Option<usize>;
 }
 
@@ -112,7 +112,7 @@ pub fn emit(
     compile(name, func, target.arch, Level::Driver, &reasons, symbols)
 }
 
-/// What is known of a loop variable while its body is emitted.
+/// The value of a loop variable while its body is emitted.
 #[derive(Clone, Copy)]
 enum Binding {
     Constant(i64),

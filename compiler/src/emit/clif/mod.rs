@@ -15,7 +15,7 @@ use cranelift_codegen::{Context, Final, FinalizedRelocTarget, MachSrcLoc};
 use super::{EmitError, Function, Note, Reloc, RelocKind};
 use crate::target::{Arch, VectorIsa};
 
-/// What a function is compiled for.
+/// The kind of a function, which decides how Cranelift compiles it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     /// Source order is kept: the mid-end would hoist all loads of an unrolled body before its multiply-adds and spill.
@@ -52,7 +52,7 @@ fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
 }
 
 thread_local! {
-    /// What Cranelift allocates to compile a function, for the next one on this thread.
+    /// The memory that Cranelift allocated to compile a function, kept for the next one on this thread.
     static CONTEXT: Cell<Option<Context>> = const { Cell::new(None) };
 }
 

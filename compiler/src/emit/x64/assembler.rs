@@ -42,7 +42,7 @@ pub(super) struct Assembler<'a> {
 struct Fixup {
     /// Offset of its 4 bytes.
     field: usize,
-    /// What it counts from: the offset of the next instruction.
+    /// The offset that it counts from: that of the next instruction.
     next: usize,
     /// First word of the constant in the pool.
     word: usize,

@@ -1,4 +1,4 @@
-//! How many lanes of each vector register are still needed.
+//! The number of lanes of each vector register that are still needed.
 //!
 //! Liveness, the usual backward pass, with a number of lanes in place of a bit: a store needs the lanes it writes, a
 //! lanewise operation of its operands what is needed of its result, and one that moves elements between lanes all of them.
@@ -24,7 +24,7 @@ impl Demand {
         *needed = lanes.max(*needed);
     }
 
-    /// What is needed before `op` when this is needed after it, of registers of `all` lanes.
+    /// The lanes that are needed before `op`, if these are needed after it. Registers have `all` lanes.
     fn before(mut self, op: &Op, all: u16) -> Demand {
         let lanes = match (op, op.defined()) {
             (Op::Store { lanes, .. }, _) => *lanes,

@@ -1,9 +1,10 @@
-//! What the instruction sets of x86 share: the order of a function, and operations that are one instruction on each.
+//! The part of emission that the instruction sets of x86 share: the order of a function, and operations that are one instruction on
+//! each.
 //!
 //! An [`Isa`] says how wide registers are and which instructions are those of lanewise operations. What takes another
 //! sequence on each, is chosen by [`Memory`], [`Bf16`] and [`Arithmetic`].
 //!
-//! What takes more registers than an operation names takes dead ones. Where none is dead, a live one is kept in the red
+//! A sequence that needs more registers than its operation names takes dead ones. Where none is dead, a live one is kept in the red
 //! zone below the stack pointer meanwhile.
 //!
 //! The function ends with `vzeroupper` and uses caller-saved registers, and only in loops over many streams others, which
@@ -35,10 +36,10 @@ pub(super) trait Isa: Sized {
     const REGISTERS: u8;
     /// Its lanewise instructions.
     const CODES: Codes;
-    /// How far ahead [streams](super::stream) are prefetched, in bytes.
+    /// The distance at which [streams](super::stream) are prefetched, in bytes.
     const AHEAD: i64;
 
-    /// What is prepared for a micro-kernel.
+    /// State that is prepared for a micro-kernel.
     fn new(mk: &MicroKernel) -> Self;
 
     /// The whole register.
@@ -82,7 +83,7 @@ pub(super) trait Memory {
     fn store(&mut self, s: V, dst: MemoryOperand, lanes: u16, dead: bool) -> Result<(), EmitError>;
 }
 
-/// What rounding to bf16 adds to all bits, less the last bit that stays.
+/// The number that rounding to bf16 adds to all bits, less the last bit that stays.
 pub(super) const ROUND: u32 = 0x7fff;
 /// The bit that tells quiet NaNs.
 pub(super) const QUIET: u32 = 0x0040_0000;
@@ -99,9 +100,9 @@ pub(super) trait Bf16 {
     fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError>;
 }
 
-/// What is computed in different ways.
+/// Operations that take different sequences on each instruction set.
 pub(super) trait Arithmetic {
-    /// What stands before the first operation.
+    /// Emits what comes before the first operation.
     fn prepare(&mut self) -> Result<(), EmitError>;
 
     /// 0 in all lanes.
@@ -132,7 +133,7 @@ pub(super) struct Emitter<'a, I> {
     demand: std::vec::IntoIter<Demand>,
     /// Registers whose last write, on every path, [was no NaN](writes_ordered).
     ordered: [bool; MAX_REGISTERS as usize],
-    /// What the loop that is being emitted reads as streams.
+    /// The streams that the loop that is being emitted reads.
     streams: Vec<P>,
     pub(super) isa: I,
 }
@@ -390,7 +391,7 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
     Ok(())
 }
 
-/// Whether what `op` writes is no NaN, whatever its operands are.
+/// True if what `op` writes is no NaN, whatever its operands are.
 fn writes_ordered(op: &Op) -> bool {
     match op {
         Op::Zero { .. } => true,

@@ -54,7 +54,7 @@ struct Stream {
     base: i64,
 }
 
-/// Where every pointer is.
+/// The place of every pointer.
 pub(super) struct Pointers<'a> {
     mk: &'a MicroKernel,
     arguments: Arguments,
@@ -223,7 +223,7 @@ struct Group {
 }
 
 impl Group {
-    /// Whether its stream is the one in the parameter's home, where the first `homes` parameters have one.
+    /// True if its stream is the one in the parameter's home, where the first `homes` parameters have one.
     fn takes_home(&self, homes: usize) -> bool {
         self.first && usize::from(self.param.0) < homes
     }
@@ -269,7 +269,7 @@ fn choose_base(offsets: &[i64], at: i64) -> Option<i64> {
     std::iter::once(at).chain(windows).filter_map(|base| Some((cost(base)?, base))).min_by_key(|c| c.0).map(|c| c.1)
 }
 
-/// Whether a displacement reaches an operand and all of its bytes.
+/// True if a displacement reaches an operand and all of its bytes.
 fn in_reach(displacement: i64) -> bool {
     i32::try_from(displacement).is_ok_and(|d| i64::from(d) + WITHIN <= i64::from(i32::MAX))
 }

@@ -22,7 +22,7 @@ pub(super) struct LinePanel {
     pub(super) pitch: u64,
     /// Elements from one residue to the next.
     pub(super) residue: u64,
-    /// What is before the first pixel of a line is zero too: the end of the line before.
+    /// The pixel before the first of a line is zero, too: it is the end of the line before.
     pub(super) halo: bool,
 }
 
@@ -30,7 +30,7 @@ impl LinePanel {
     /// Pixels in front of the first line: one that is only there to have a zero after it.
     const FRONT: u64 = 2;
 
-    /// Where pixel 0 of a line is.
+    /// The place of pixel 0 of a line.
     pub(super) fn first(&self) -> u64 {
         if self.halo { Self::FRONT } else { 0 }
     }
@@ -121,40 +121,46 @@ impl Lowering<'_> {
         Some(Transposed { dst, post, pitch: r.nc })
     }
 
-    /// Copies the weights of a block of K and columns into panels.
-    pub(super) fn pack_weights(&mut self, s: &Scope<'_>, panel: BufferId, shape: PanelShape, out: &mut Vec<Stmt>) {
+    /// Copies the weights of a block of K, and of so many columns from `n0` on, into panels.
+    pub(super) fn pack_weights(
+        &mut self,
+        nr: u64,
+        (n0, columns): (&Affine, u64),
+        k: &Range<u64>,
+        (panel, shape): (BufferId, PanelShape),
+        out: &mut Vec<Stmt>,
+    ) {
         let (column, tap_var) = (self.nest.var("n1"), self.nest.var("t"));
-        let nr = s.region.nr;
         let taps = self.w.channels;
         // Pieces of taps: whole ones in a loop.
-        let whole = s.k.start.div_ceil(self.channels)..s.k.end / self.channels;
+        let whole = k.start.div_ceil(self.channels)..k.end / self.channels;
         let mut pieces = vec![];
         let piece = |tap: u64, from: u64, to: u64| (Affine::constant(tap as i64), from, to.min(taps));
         if whole.start > whole.end {
-            pieces.push((piece(s.k.start / self.channels, s.k.start % self.channels, s.k.end % self.channels), 1));
+            pieces.push((piece(k.start / self.channels, k.start % self.channels, k.end % self.channels), 1));
         } else {
-            if !s.k.start.is_multiple_of(self.channels) {
-                let tap = s.k.start / self.channels;
-                pieces.push((piece(tap, s.k.start % self.channels, self.channels), 1));
+            if !k.start.is_multiple_of(self.channels) {
+                let tap = k.start / self.channels;
+                pieces.push((piece(tap, k.start % self.channels, self.channels), 1));
             }
             if !whole.is_empty() {
                 let count = whole.end - whole.start;
                 let index = if count == 1 { Affine::default() } else { Affine::from(tap_var) };
                 pieces.push(((plus(&index, whole.start as i64), 0, taps), count));
             }
-            if !s.k.end.is_multiple_of(self.channels) {
-                pieces.push((piece(s.k.end / self.channels, 0, s.k.end % self.channels), 1));
+            if !k.end.is_multiple_of(self.channels) {
+                pieces.push((piece(k.end / self.channels, 0, k.end % self.channels), 1));
             }
         }
-        let columns = if s.columns == nr { Affine::default() } else { Affine::from(column) };
+        let index = if columns == nr { Affine::default() } else { Affine::from(column) };
         let mut body = vec![];
         for ((tap, from, to), count) in pieces.into_iter().filter(|((_, from, to), _)| from < to) {
-            let k = sum(&Affine::constant(from as i64 - s.k.start as i64), &tap, self.channels as i64);
+            let step = sum(&Affine::constant(from as i64 - k.start as i64), &tap, self.channels as i64);
             let mut source = self.batch_index(&self.c.rhs);
-            source.extend([tap, Affine::constant(from as i64), sum(&s.n0, &columns, 1)]);
+            source.extend([tap, Affine::constant(from as i64), sum(n0, &index, 1)]);
             let copy = Stmt::Pack(Box::new(Pack {
                 dst: Matrix {
-                    at: Access { buffer: panel, index: vec![columns.clone(), k, Affine::default()] },
+                    at: Access { buffer: panel, index: vec![index.clone(), step, Affine::default()] },
                     row: shape.pitch,
                     col: shape.interleave,
                 },
@@ -169,7 +175,7 @@ impl Lowering<'_> {
             }));
             body.push(if count == 1 { copy } else { over(tap_var, count, 1, vec![copy]) });
         }
-        match s.columns / nr {
+        match columns / nr {
             1 => out.extend(body),
             count => out.push(over(column, count, nr, body)),
         }

@@ -53,7 +53,7 @@ struct Lowering<'a> {
     k: u64,
 }
 
-/// Where a region finds its weights.
+/// The memory that a region's weights are in.
 enum Weights {
     /// In panels packed before: an argument.
     Packed(BufferId),
@@ -61,7 +61,7 @@ enum Weights {
     Block { panel: BufferId, shape: PanelShape },
 }
 
-/// Where tiles read lhs: elements from one input to the next along each axis but the last, and along it.
+/// The memory that tiles read lhs from.
 struct Source {
     buffer: BufferId,
     /// Strides of the axes' inputs.
@@ -94,10 +94,12 @@ impl Blocks {
     }
 }
 
-/// What a block knows.
+/// The state of the lowering in a block of rows and columns.
 struct Scope<'a> {
     region: &'a Region,
     weights: &'a Weights,
+    /// Its weights are in panels already.
+    are_packed: bool,
     source: Source,
     /// First output of the block along the block axis.
     block: Affine,
@@ -213,17 +215,21 @@ impl Lowering<'_> {
         let scratch = self.transposed(number, &r, &blocks);
         let strip = self.strip(number, &r, &blocks, line);
         let mut body = vec![];
+        // The panels of all of K serve every block of rows of a task.
+        let once = !m_outside && self.k_block(&r) >= self.k;
+        let first_column = |&(from, _, count): &(u64, u64, u64)| match count {
+            1 => Affine::constant((r.start + from) as i64),
+            _ => plus(&Affine::from(column_var), (r.start + from) as i64),
+        };
         // Tasks: blocks of rows, or of columns.
-        let emit = |l: &mut Self, b: &Blocks, &(from, len, count): &(u64, u64, u64)| {
+        let emit = |l: &mut Self, b: &Blocks, cols: &(u64, u64, u64)| {
             let block = b.first(block_var);
-            let n0 = match count {
-                1 => Affine::constant((r.start + from) as i64),
-                _ => plus(&Affine::from(column_var), (r.start + from) as i64),
-            };
+            let (n0, len) = (first_column(cols), cols.1);
             let source = l.source(&block, strip, line, b);
             let scope = Scope {
                 region: &r,
                 weights,
+                are_packed: once,
                 source,
                 block,
                 first: b.start..b.start + b.len,
@@ -258,13 +264,15 @@ impl Lowering<'_> {
             }
         } else {
             for cols in &columns {
-                let inner: Vec<Stmt> = blocks
-                    .iter()
-                    .flat_map(|b| {
-                        let stmts = emit(self, b, cols);
-                        loops(b.count, block_var, b.len, false, stmts)
-                    })
-                    .collect();
+                let mut inner = vec![];
+                if let (Weights::Block { panel, shape }, true) = (weights, once) {
+                    let columns = (&first_column(cols), cols.1);
+                    self.pack_weights(r.nr, columns, &(0..self.k), (*panel, *shape), &mut inner);
+                }
+                for b in &blocks {
+                    let stmts = emit(self, b, cols);
+                    inner.extend(loops(b.count, block_var, b.len, false, stmts));
+                }
                 body.extend(loops(cols.2, column_var, cols.1, parallel, inner));
             }
         }
@@ -396,8 +404,8 @@ impl Lowering<'_> {
         while from < self.k {
             let to = (from + step).min(self.k);
             (s.k, s.is_first, s.is_last) = (from..to, from == 0, to == self.k);
-            if let Weights::Block { panel, shape } = s.weights {
-                self.pack_weights(&s, *panel, *shape, &mut out);
+            if let (Weights::Block { panel, shape }, false) = (s.weights, s.are_packed) {
+                self.pack_weights(s.region.nr, (&s.n0, s.columns), &s.k, (*panel, *shape), &mut out);
             }
             out.extend(self.tiles(&s));
             from = to;

@@ -15,7 +15,7 @@ use crate::microkernel::program::{Program, Step, assign};
 use crate::microkernel::{Addr, Op, P, V};
 use crate::target::VectorUnit;
 
-/// How registers are used for a program.
+/// The use of registers for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
     /// The sums are in memory, but for one vector.
@@ -26,7 +26,7 @@ struct Plan {
     extra: usize,
 }
 
-/// What a program asks of registers, measured once.
+/// The registers that a program needs, measured once.
 #[derive(Clone, Copy, Debug)]
 struct Demand {
     /// With every constant loaded where it is used.
@@ -52,7 +52,7 @@ impl Demand {
     }
 }
 
-/// What the epilogue of a contraction costs, whatever the schedule.
+/// The cost of a contraction's epilogue, whatever the schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     demand: Demand,

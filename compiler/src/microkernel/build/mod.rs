@@ -48,10 +48,10 @@ pub enum BuildError {
     Layout(&'static str),
 }
 
-/// How a tile is to be computed.
+/// The choices for computing a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct How {
-    /// What vectors are.
+    /// The form.
     pub form: Form,
     /// Steps of K in the loop body, a multiple of [`forms::unroll_group`].
     pub unroll: u64,
@@ -156,7 +156,7 @@ impl Builder<'_> {
         self.nest.buffers[m.at.buffer.0 as usize].dtype
     }
 
-    /// Whether a factor is a panel for BFMMLA.
+    /// True if a factor is a panel for BFMMLA.
     fn is_interleaved(&self, m: &Matrix) -> bool {
         self.nest.buffers[m.at.buffer.0 as usize].interleave > 1
     }
@@ -237,7 +237,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether whole vectors of the right factor may be loaded.
+    /// True if whole vectors of the right factor may be loaded.
     fn padded(&self) -> bool {
         self.how.padded && self.tile.rhs.row >= self.vectors * self.lanes
     }
@@ -263,7 +263,7 @@ impl Builder<'_> {
         format!("c[{i}, {}]", self.columns(j)).into()
     }
 
-    /// What is read in step `p` of those that begin with `from`, in words.
+    /// The name of what is read in step `p` of those that begin with `from`.
     fn name(&self, in_loop: bool, from: u64, p: u64, factor: Factor) -> Arc<str> {
         let names = &mut self.names.borrow_mut()[usize::from(in_loop)];
         if names.from != from {
@@ -326,7 +326,7 @@ impl Builder<'_> {
     }
 }
 
-/// What an operation reads of a step of K.
+/// An operand that an operation reads in a step of K.
 #[derive(Clone, Copy)]
 enum Factor {
     /// The scalar of row `i`.
@@ -342,7 +342,7 @@ struct Names {
     texts: Vec<Option<Arc<str>>>,
 }
 
-/// Whether a set of rows has one.
+/// True if a set of rows has one.
 fn has(rows: u64, row: u64) -> bool {
     rows >> row & 1 == 1
 }
@@ -356,7 +356,7 @@ fn step_name(in_loop: bool, p: u64) -> String {
     }
 }
 
-/// How the rows' scalars reach the products.
+/// The way in which the rows' scalars reach the products.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RowOperand {
     /// A register per row holds four steps of K.

@@ -1,8 +1,9 @@
 //! Copies of factors into panels for BFMMLA: four steps of K of a row or column are neighbours, rounded to bf16 on the way.
 //!
 //! Rows that lie along K are transposed by groups of four steps, in registers: as many rows at once as a vector has groups.
-//! Rows that lie across K are interleaved four at a time. What a panel has beyond them is 0. Copies that interleave nothing are in
-//! [`transpose`].
+//! Rows that lie across K are interleaved four at a time. So are rows whose elements are neighbours along neither axis, as the
+//! weights of a convolution of several taps are, after their vectors were put together from single elements. What a panel has
+//! beyond them is 0. Copies that interleave nothing are in [`transpose`].
 
 use std::sync::Arc;
 
@@ -55,9 +56,6 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         width_stride: pack.src.col,
     };
     let along_k = pack.src.row == 1 || *k == 1;
-    if !along_k && pack.src.col != 1 && *width > 1 {
-        return Err(BuildError::Layout("a factor that is contiguous along neither of its axes"));
-    }
     // Steps of K that one iteration copies.
     let chunk = if along_k { 2 * b.lanes } else { GROUP };
     let steps = |from: u64, advance: Option<u64>| {
@@ -200,15 +198,20 @@ impl Packer {
             let valid = self.width.saturating_sub(w0).min(wide);
             let rows: Vec<V> = (0..GROUP)
                 .map(|p| {
-                    let d = pool.take();
-                    let src = self.src_addr(from + p, w0, advance);
-                    let op = match self.src {
-                        _ if p >= count || valid == 0 => Op::Zero { d },
-                        DType::F32 => Op::Load { d, src, lanes: valid as u16 },
-                        DType::Bf16 => Op::LoadRaw { d, src, elements: valid as u16 },
-                    };
-                    out.push(Inst { op, why: format!("{k}+{p}, columns {w0}..+{valid}").into() });
-                    d
+                    let why: Arc<str> = format!("{k}+{p}, columns {w0}..+{valid}").into();
+                    let mut push = |op| out.push(Inst { op, why: why.clone() });
+                    if p >= count || valid == 0 {
+                        let d = pool.take();
+                        push(Op::Zero { d });
+                        return d;
+                    }
+                    if self.width_stride == 1 || valid == 1 {
+                        let d = pool.take();
+                        push(self.load(d, self.src_addr(from + p, w0, advance), valid));
+                        return d;
+                    }
+                    let load = |n: u64, d: V| self.load(d, self.src_addr(from + p, w0 + n, advance), 1);
+                    self.gather(valid, [0, 1], &mut pool, &load, &mut push)
                 })
                 .collect();
             let mut push = |op| out.push(Inst { op, why: format!("{k}..+4, columns {w0}..+{valid}").into() });
@@ -244,5 +247,36 @@ impl Packer {
             }
         }
         out
+    }
+
+    /// The load of elements that are neighbours in memory, as they are there.
+    fn load(&self, d: V, src: Addr, elements: u64) -> Op {
+        match self.src {
+            DType::F32 => Op::Load { d, src, lanes: elements as u16 },
+            DType::Bf16 => Op::LoadRaw { d, src, elements: elements as u16 },
+        }
+    }
+
+    /// A register that begins with the elements `first`, `first + apart`, `first + 2 * apart` and so on below `count`, and has
+    /// zeros behind them: every other one and the ones between, each put together so, zipped. `load` makes the load of one.
+    fn gather(
+        &self,
+        count: u64,
+        [first, apart]: [u64; 2],
+        pool: &mut Pool,
+        load: &dyn Fn(u64, V) -> Op,
+        push: &mut dyn FnMut(Op),
+    ) -> V {
+        if first + apart >= count {
+            let d = pool.take();
+            push(load(first, d));
+            return d;
+        }
+        let a = self.gather(count, [first, 2 * apart], pool, load, push);
+        let b = self.gather(count, [first + apart, 2 * apart], pool, load, push);
+        let bits = 8 * self.src.bytes() as u8;
+        push(Op::Permute { f: Permute::ZipLow, bits, d: a, a, b });
+        pool.give([b]);
+        a
     }
 }

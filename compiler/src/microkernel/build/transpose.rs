@@ -3,7 +3,7 @@
 //! Blocks of 4x4 are transposed in registers, in their first four lanes whatever the vector length: permutations by pairs of
 //! elements and then by pairs of pairs are what every instruction set has. AVX-512 zips any two registers in one instruction,
 //! and transposes a register's lanes of rows and columns at once. A copy is unrolled over its width and loops over K.
-//! What is contiguous along neither axis, and must be converted, goes element by element.
+//! Elements that are contiguous along neither axis and must be converted are copied one by one.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ const BLOCK: u64 = 4;
 /// The widest copy that is one micro-kernel: it is unrolled so far.
 pub const MAX_WIDTH: u64 = 128;
 
-/// Whether the copy is a micro-kernel of this module; others, of one type into what is contiguous, the driver makes.
+/// True if the copy is a micro-kernel of this module. The driver makes the others: copies of one type into contiguous memory.
 pub fn is_needed(nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> bool {
     let dtype = |m: &Matrix| nest.buffers[m.at.buffer.0 as usize].dtype;
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else { return false };
@@ -32,7 +32,8 @@ pub fn is_needed(nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> bool {
     (transposes && *width <= MAX_WIDTH) || scatters || dtype(&pack.src) != dtype(&pack.dst)
 }
 
-/// Whether blocks can be transposed: Cranelift, which writes kernels of 128 bits for x86, keeps the masks of shuffles behind code.
+/// True if blocks can be transposed. They cannot in kernels of 128 bits for x86: Cranelift, which writes these, keeps the masks of
+/// shuffles behind code.
 fn transposes(pack: &Pack, unit: &VectorUnit) -> bool {
     pack.src.row == 1 && pack.dst.col == 1 && unit.isa != VectorIsa::Fma128
 }

@@ -56,7 +56,7 @@ pub fn assign(
     a.finish(result)
 }
 
-/// Where a value is.
+/// The place of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Not made yet, dead, or a constant that can be materialized.

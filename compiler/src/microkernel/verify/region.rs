@@ -1,4 +1,4 @@
-//! Whether an access stays inside a region in every trip of a loop, without running the loop.
+//! The check that an access stays inside a region in every trip of a loop, without running the loop.
 
 use super::super::{Addr, Region};
 
@@ -18,7 +18,7 @@ impl Region {
         last_row.checked_add(row_bytes).filter(|end| *end <= i64::MAX as u64)
     }
 
-    /// Whether no bytes lie between one row and the next.
+    /// True if no bytes lie between one row and the next.
     fn is_contiguous(&self) -> bool {
         self.rows <= 1 || self.row_stride == self.row_bytes
     }
@@ -43,7 +43,7 @@ impl Region {
         Some(good)
     }
 
-    /// How many of the first `trips` trips access between the region's first byte and its last.
+    /// The number of the first `trips` trips that access between the region's first byte and its last.
     fn trips_before_either_end(&self, addr: &Addr, bytes: u64, trips: u64) -> u64 {
         let first = addr.byte(0);
         let last_start = i128::from(self.end().unwrap_or(0)) - i128::from(bytes);
@@ -57,7 +57,7 @@ impl Region {
         }
     }
 
-    /// Whether none of the first `trips` trips, all between the region's ends, accesses bytes between two rows.
+    /// True if none of the first `trips` trips, all between the region's ends, accesses bytes between two rows.
     fn all_within_rows(&self, addr: &Addr, bytes: u64, trips: u64) -> bool {
         if self.is_contiguous() || trips == 0 {
             return true;

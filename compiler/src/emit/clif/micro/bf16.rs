@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 use super::{Emitter, flags};
 use crate::microkernel::Addr;
 
-/// What rounding adds to all bits, less the last bit that stays.
+/// The number that rounding adds to all bits, less the last bit that stays.
 const ROUND: u32 = 0x7fff;
 /// The bit that tells quiet NaNs.
 const QUIET: u32 = 0x0040_0000;

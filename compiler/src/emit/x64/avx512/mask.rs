@@ -1,6 +1,6 @@
 //! Masks: which lanes an instruction loads, stores or changes.
 //!
-//! What is masked is not accessed, wherever it is. The masks that a micro-kernel needs stay in `k1` to `k6`, those of loops
+//! Masked lanes are not accessed, whatever their address. The masks that a micro-kernel needs stay in `k1` to `k6`, those of loops
 //! before others; [`SCRATCH`] holds what is compared, and masks for which no register is left.
 
 use iced_x86::{Code, IcedError, Instruction, Register};
@@ -48,7 +48,7 @@ impl Masks {
     }
 }
 
-/// Whether the first `lanes` lanes need a mask: others are the moves of a register.
+/// True if the first `lanes` lanes need a mask: others are the moves of a register.
 pub(super) fn is_masked(dtype: DType, lanes: u16) -> bool {
     lanes < Avx512::LANES && (dtype == DType::Bf16 || !matches!(lanes, 4 | 8))
 }

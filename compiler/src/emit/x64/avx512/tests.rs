@@ -39,7 +39,7 @@ fn at(param: u8, offset: i64) -> Addr {
     Addr { param: P(param), offset, step: 0 }
 }
 
-/// What GNU as 2.40 makes of the texts.
+/// The bytes that GNU as 2.40 makes of the texts.
 #[test]
 fn encodings_are_those_of_an_assembler() {
     let (d, a, b) = (V(17), V(3), V(30));
@@ -162,7 +162,7 @@ fn constants_are_broadcast_by_the_operation() {
     assert!(text[0].starts_with("vandps zmm0,zmm1,[") && text[0].ends_with("]{1to16}"), "{text:?}");
 }
 
-/// What a loop reads from one end to the other is prefetched, if loads have ports to spare.
+/// Panels that a loop reads from one end to the other are prefetched, if loads have ports to spare.
 #[test]
 fn streams_are_prefetched() {
     // Two vectors of a panel whose rows are `step` bytes apart, and `rows` elements of the other factor.

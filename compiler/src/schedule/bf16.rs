@@ -1,0 +1,128 @@
+//! The decision for or against products of bf16, BFMMLA and BFDOT, and its reason.
+
+use std::fmt;
+
+use kiln_ir::{Contraction, DType};
+
+use super::{Form, Schedule, cost::Prediction, forms};
+use crate::target::Target;
+
+/// Whether products of bf16 are used, and what decided that.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bf16Products {
+    /// All factors are f32 and must not be rounded: there is nothing to decide.
+    NotAsked,
+    /// They are used.
+    Used,
+    /// The target has no instructions for them.
+    NoInstructions,
+    /// No form with such products can compute this: the reason.
+    Impossible(String),
+    /// The cheapest schedule with them is predicted to take longer than the one that was chosen.
+    Slower {
+        /// Predicted cycles with products of bf16.
+        bf16: f64,
+        /// Predicted cycles of what was chosen.
+        chosen: f64,
+    },
+    /// The caller asked for a schedule without them.
+    ScheduleGiven,
+}
+
+/// Tells whether a schedule multiplies bf16.
+pub fn uses_bf16(c: &Contraction, schedule: &Schedule, target: &Target) -> bool {
+    match schedule.form {
+        Form::Mmla => true,
+        Form::Dot => target.unit(schedule.isa).is_some_and(|u| forms::dot_pairs(c, u)),
+        Form::Outer | Form::Depthwise => false,
+    }
+}
+
+impl Bf16Products {
+    /// The decision for `chosen`, the cheapest of `weighed`.
+    pub(super) fn of(
+        c: &Contraction,
+        target: &Target,
+        chosen: &(Schedule, Prediction),
+        weighed: &[(Schedule, Prediction)],
+        is_layout_given: bool,
+    ) -> Self {
+        if let Some(decided) = Self::without_schedules(c, target, &chosen.0) {
+            return decided;
+        }
+        let with_bf16 = weighed.iter().filter(|(s, _)| uses_bf16(c, s, target)).map(|(_, p)| p.cycles);
+        match with_bf16.min_by(f64::total_cmp) {
+            Some(bf16) => Bf16Products::Slower { bf16, chosen: chosen.1.cycles },
+            None if is_layout_given => Bf16Products::Impossible("the weights are packed for products of f32".into()),
+            None => Bf16Products::Impossible(why_impossible(c, target)),
+        }
+    }
+
+    /// The decision for a schedule of the caller's.
+    pub(crate) fn of_given(c: &Contraction, target: &Target, schedule: &Schedule) -> Self {
+        Self::without_schedules(c, target, schedule).unwrap_or(Bf16Products::ScheduleGiven)
+    }
+
+    /// What is known without other schedules.
+    fn without_schedules(c: &Contraction, target: &Target, chosen: &Schedule) -> Option<Self> {
+        if !c.math.allows_bf16() && ![c.lhs.dtype, c.rhs.dtype].contains(&DType::Bf16) {
+            return Some(Bf16Products::NotAsked);
+        }
+        if uses_bf16(c, chosen, target) {
+            return Some(Bf16Products::Used);
+        }
+        (!target.bf16).then_some(Bf16Products::NoInstructions)
+    }
+
+    /// The same decision where the contraction could also have been computed in another way, for which `other` was decided at so
+    /// many cycles.
+    pub(crate) fn beside(self, other: &Bf16Products, other_cycles: f64, cycles: f64) -> Self {
+        let theirs = match other {
+            Bf16Products::Used => other_cycles,
+            Bf16Products::Slower { bf16, .. } => *bf16,
+            _ => return self,
+        };
+        match self {
+            Bf16Products::Slower { bf16, chosen } => Bf16Products::Slower { bf16: bf16.min(theirs), chosen },
+            Bf16Products::Impossible(_) => Bf16Products::Slower { bf16: theirs, chosen: cycles },
+            decided => decided,
+        }
+    }
+
+    /// What a person should know of the decision, if anything.
+    pub(crate) fn note(&self, c: &Contraction) -> Option<String> {
+        if matches!(self, Bf16Products::NotAsked | Bf16Products::Used) {
+            return None;
+        }
+        Some(match [c.lhs.dtype, c.rhs.dtype].contains(&DType::Bf16) {
+            true => format!("bf16 operands are widened to f32 as they are loaded: {self}"),
+            false => format!("fpmath={} has no effect: {self}", c.math),
+        })
+    }
+}
+
+/// Why no form with products of bf16 can compute a contraction, on any vector unit.
+fn why_impossible(c: &Contraction, target: &Target) -> String {
+    if c.window.as_ref().is_some_and(|w| w.depthwise) {
+        return "each channel is a group of its own, and its few products are not worth rearranging".into();
+    }
+    let mut errors = target.units.iter().rev().filter_map(|u| forms::check(Form::Mmla, c, u).err());
+    errors.next().unwrap_or_else(|| "no schedule with products of bf16 fits the caches".into())
+}
+
+impl fmt::Display for Bf16Products {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bf16Products::NotAsked => f.write_str("all factors are f32"),
+            Bf16Products::Used => f.write_str("products of bf16 are used"),
+            Bf16Products::NoInstructions => f.write_str("the target has no BF16 instructions"),
+            Bf16Products::Impossible(why) => f.write_str(why),
+            Bf16Products::Slower { bf16, chosen } => write!(
+                f,
+                "with products of bf16, {bf16:.0} cycles are predicted, {:.2} times as many as the {chosen:.0} with f32",
+                bf16 / chosen
+            ),
+            Bf16Products::ScheduleGiven => f.write_str("the schedule that was asked for has products of f32"),
+        }
+    }
+}
