@@ -16,7 +16,8 @@
 //! DTYPES is one type for source, weights and destination, or `src:weights:dst`. Tags give the order of dimensions in memory
 //! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags and `beta=0`. With
 //! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read. A convolution's source and destination
-//! are `axb`, channels innermost, unless a tag says `abx`; there are no other orders for them, and weights are plain.
+//! are `axb`, channels innermost, unless a tag says otherwise; a source may have any order, a destination one in which the pixels of
+//! an image follow one another, and weights are plain.
 //! Nothing may be said twice.
 //!
 //! Strides are elements from one neighbour to the next along each dimension of source, weights and destination, as benchdnn
@@ -447,6 +448,7 @@ mod tests {
                 "conv f32 mb1ic64ih56oc64kh3ph1 +bias+add:abcd+relu",
             ),
             ("conv bf16 ic8iw9oc8kw3 dtag=abx stag=abc", "conv bf16 mb2ic8iw9oc8kw3 stag=abx dtag=abx"),
+            ("conv f32 ic3ih4oc5kh3 stag=dcba dtag=bacd", "conv f32 mb2ic3ih4oc5kh3 stag=dcba dtag=bacd"),
         ] {
             assert_eq!(text.parse::<Problem>().unwrap().to_string(), canonical);
         }
@@ -478,7 +480,7 @@ mod tests {
         assert!(err("matmul f32 2x3x4:2x4x5 dtag=bca").contains("batch dimension is innermost"));
         assert!(err("matmul f32 2x3:3x4 beta=2").contains("beta=0 or 1"));
         assert!(err("ip f32 mb2ic3ih4oc5 stag=axb").contains("summed over"));
-        assert!(err("conv f32 ic3ih4oc5kh3 stag=bacd").contains("`axb`"));
+        assert!(err("conv f32 ic3ih4iw2oc5kh3kw1 dtag=badc").contains("evenly apart"));
         assert!(err("conv f32 ic3ih4oc5kh3 dtag=adcb").contains("`axb`"));
         assert!(err("conv f32 ic3ih4oc5kh3 wtag=bacd").contains("plain order"));
         assert!(err("conv f32 ic3ih4oc5kh3 +bias:row").contains("no rows"));

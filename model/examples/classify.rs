@@ -16,7 +16,7 @@ use kiln_runtime::Runtime;
 
 /// The largest difference from an output that passes, as a part of the output's largest element.
 const TOLERANCE: f64 = 2e-5;
-/// How many classes are printed.
+/// The number of classes that are printed.
 const CLASSES: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all outputs are as the tests say.
+/// Classifies the images; true if all outputs agree with the tests.
 fn run(folder: Option<OsString>) -> Result<bool, Box<dyn Error>> {
     let folder = PathBuf::from(folder.ok_or(Failure::NoFolder)?);
     let path = folder.join("model.onnx");

@@ -1,5 +1,5 @@
-//! A language model of antibodies puts back what was struck out of a sequence:
-//! `cargo run --release -p kiln-model --example fill_mask -- FOLDER`.
+//! A language model of antibodies predicts the masked tokens of sequences: `cargo run --release -p kiln-model --example
+//! fill_mask -- FOLDER`.
 //!
 //! The folder has a `model.onnx`, which takes `input_ids` and `attention_mask` of `[batch, sequence]` and gives a number for each
 //! token of the vocabulary, and an `info.json`:
@@ -8,8 +8,8 @@
 //! {"vocab": ["<s>", "<pad>", "</s>", "A", "<mask>"], "cases": [{"query": "A*A", "restored": "AAA"}]}
 //! ```
 //!
-//! `*` stands for `<mask>`. The network is compiled once, for sequences of any length. Exits with 1 if what it puts back is not
-//! what the file says.
+//! `*` stands for `<mask>`. The network is compiled once, for sequences of any length. The exit code is 1 if a prediction
+//! differs from the file.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all sequences were restored as the file says.
+/// Predicts all masked tokens; true if they agree with the file.
 fn run(folder: Option<OsString>) -> Result<bool, Box<dyn Error>> {
     let folder = PathBuf::from(folder.ok_or(Failure::NoFolder)?);
     let info = read(&folder.join("info.json"))?;

@@ -1,10 +1,11 @@
 //! One network for sequences of any length: `cargo run --release -p kiln-model --example sequences -- [NETWORK] [LENGTH...]`.
 //!
-//! NETWORK is a built-in one (default: bert), which is compiled once. Then sequences of each length (default: 7, 25, 77, 128 and
-//! 200) come, the first of which must not wait for a compiler, and so often that kernels of their own are compiled for them in
-//! the background. At last, networks that are compiled for one length show what the freedom costs.
+//! NETWORK is a built-in network (default: bert), which is compiled once. It is then called with sequences of each length
+//! (default: 7, 25, 77, 128 and 200). The first call of a length must not wait for a compilation. After several calls, kernels
+//! for that length are compiled in the background. At the end, networks that are compiled for one length each show how much
+//! faster these are.
 //!
-//! Exits with 1 if a first call compiled a kernel, or results of the two networks differ.
+//! The exit code is 1 if a first call compiled a kernel, or the results of the two networks differ.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -15,9 +16,9 @@ use kiln_model::report::Agreement;
 use kiln_model::{Bound, Flexible, ModelError, Tensor};
 use kiln_runtime::Runtime;
 
-/// Calls of which the fastest is the steady time.
+/// Calls for each length; the fastest is reported as the steady time.
 const CALLS: usize = 5;
-/// How much the results of the two networks may differ, as a part of the largest element.
+/// The tolerance for the results of the two networks, as a fraction of the largest element.
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether no first call compiled, and all results agree.
+/// Runs the comparison; true if no first call compiled a kernel and all results agree.
 fn run(words: Vec<String>) -> Result<bool, Box<dyn Error>> {
     let (name, lengths) = words.split_first().map_or(("bert", &[][..]), |(name, rest)| (name.as_str(), rest));
     let architecture: Architecture = name.parse()?;
@@ -124,7 +125,7 @@ fn mib(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// What the process has of the machine's memory, where the operating system tells.
+/// The memory of the process, if the operating system says it.
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));

@@ -1,4 +1,4 @@
-//! How much sentences mean the same, by their embeddings: `cargo run --release -p kiln-model --example similarity -- FOLDER`.
+//! The similarity of sentences, by their embeddings: `cargo run --release -p kiln-model --example similarity -- FOLDER`.
 //!
 //! The folder has a `model.onnx`, a BERT that takes `input_ids`, `attention_mask` and `token_type_ids` of `[batch, sequence]` and
 //! gives `[batch, sequence, hidden]`, and an `info.json` with groups of sentences: their texts, their tokens, padded with zeros
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use kiln_model::{Bindings, Model, Tensor};
 use kiln_runtime::Runtime;
 
-/// How much cosines may differ from what is expected.
+/// The tolerance for cosines.
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(serde::Deserialize)]
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all cosines are as the file says.
+/// Computes the cosines; true if they agree with the file.
 fn run(folder: Option<OsString>) -> Result<bool, Box<dyn Error>> {
     let folder = PathBuf::from(folder.ok_or(Failure::NoFolder)?);
     let groups = read(&folder.join("info.json"))?;

@@ -17,6 +17,9 @@ pub enum ModelError {
     /// A built-in architecture cannot be built with these options.
     #[error(transparent)]
     Arch(#[from] crate::arch::ArchError),
+    /// A folder with weights is no network that can be built.
+    #[error(transparent)]
+    Pretrained(#[from] crate::pretrained::PretrainedError),
     /// The network is not one for any length.
     #[error(transparent)]
     Flexible(#[from] crate::flexible::FlexibleError),

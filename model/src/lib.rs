@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A [`Model`] is a network with its weights, a [`Bound`] one has concrete shapes and is a [`Func`], and a
-//! [`Network`] is compiled: kernels for its contractions, vectorised code for the rest, and one plan of memory for all.
+//! [`Network`] is compiled: kernels for its contractions, vectorised code for the rest, and one plan of memory for all. A
+//! [`PlannedNetwork`] is what it would be on another target.
 
 pub mod arch;
 mod error;
@@ -21,6 +22,8 @@ mod lock;
 mod network;
 pub mod ops;
 mod plan;
+mod planned;
+pub mod pretrained;
 pub mod report;
 
 pub use arch::ArchError;
@@ -34,3 +37,4 @@ pub use kiln_runtime as runtime;
 pub use kiln_runtime::{CompileError, Runtime, RuntimeError};
 pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
 pub use plan::{Code, PlanError, PlanFault, Progress};
+pub use planned::{PlanOptions, PlannedNetwork};

@@ -14,6 +14,7 @@ use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
 use crate::plan::arena::Arenas;
 use crate::plan::{Code, Kernels, Plan, Progress};
+use crate::pretrained::Pretrained;
 
 /// A network with its weights, whose shapes may be open. A clone shares them.
 #[derive(Clone, Debug)]
@@ -80,6 +81,8 @@ pub struct StepInfo<'a> {
     pub code: Code,
     /// Its kernel, if it is one.
     pub kernel: Option<&'a Arc<Kernel>>,
+    /// The problem of its kernel, if it is one.
+    pub problem: Option<&'a Problem>,
     /// Where its result lies in the arena.
     pub memory: Range<usize>,
     /// Whether the result is written where an operand lay.
@@ -87,9 +90,19 @@ pub struct StepInfo<'a> {
 }
 
 impl Model {
-    /// Reads an ONNX file; weights in files beside it are mapped.
+    /// Reads an ONNX file, and those with weights beside it, into memory. They must be regular files.
     pub fn from_onnx(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         Ok(Model(Arc::new(kiln_onnx::Model::open(path)?)))
+    }
+
+    /// Maps an ONNX file, and those with weights beside it: nothing of them is copied, and what is never used is never read.
+    ///
+    /// # Safety
+    /// As long as the model is there, or networks for shapes or compiled ones that were made of it, nobody writes to one of the files
+    /// or cuts it off, as [`kiln_onnx::Model::map`] says.
+    pub unsafe fn map_onnx(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        // SAFETY: the caller answers for the files.
+        Ok(Model(Arc::new(unsafe { kiln_onnx::Model::map(path)? })))
     }
 
     /// Reads an ONNX file that has its weights in itself.
@@ -125,6 +138,11 @@ impl Bound {
     /// A built-in architecture.
     pub fn from_architecture(architecture: Architecture, options: &ArchOptions) -> Result<Self, ModelError> {
         Ok(Self::from_func(architecture.build(options)?))
+    }
+
+    /// A network with its weights from a [folder](Pretrained).
+    pub fn from_pretrained(pretrained: &Pretrained, options: &ArchOptions) -> Result<Self, ModelError> {
+        Ok(Self::from_func(pretrained.build(options)?))
     }
 
     /// The function.
@@ -179,17 +197,7 @@ impl Network {
 
     /// The steps of a call, in order.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
-        self.plan.steps.iter().map(|s| StepInfo {
-            layer: &s.layer,
-            nodes: s.origins.names(),
-            text: &s.text,
-            op: &s.op,
-            ty: &s.ty,
-            code: s.code,
-            kernel: s.action.kernel(),
-            memory: self.plan.written(s),
-            is_in_place: s.in_place.is_some(),
-        })
+        steps(&self.plan)
     }
 
     /// The kernels it runs, each once.
@@ -216,13 +224,7 @@ impl Network {
 
     /// What it takes.
     pub fn memory(&self) -> Memory {
-        Memory {
-            arena: self.plan.placement.bytes,
-            peak: self.plan.placement.peak,
-            packed: self.plan.packed_bytes(),
-            constants: self.plan.constant_bytes(),
-            code: self.kernels.iter().map(|k| k.code_bytes()).sum(),
-        }
+        memory(&self.plan, self.kernels.iter().map(|k| k.code_bytes()).sum())
     }
 
     /// Computes the outputs.
@@ -234,6 +236,33 @@ impl Network {
     pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
         check(self.inputs(), inputs)?;
         self.plan.call(&self.runtime, inputs, &self.arenas, told)
+    }
+}
+
+/// The steps of a plan, in order.
+pub(crate) fn steps(plan: &Plan) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
+    plan.steps.iter().map(|s| StepInfo {
+        layer: &s.layer,
+        nodes: s.origins.names(),
+        text: &s.text,
+        op: &s.op,
+        ty: &s.ty,
+        code: s.code,
+        kernel: s.action.kernel(),
+        problem: s.action.problem(),
+        memory: plan.written(s),
+        is_in_place: s.in_place.is_some(),
+    })
+}
+
+/// What a plan takes, with so many bytes of machine code.
+pub(crate) fn memory(plan: &Plan, code: usize) -> Memory {
+    Memory {
+        arena: plan.placement.bytes,
+        peak: plan.placement.peak,
+        packed: plan.packed_bytes(),
+        constants: plan.constant_bytes(),
+        code,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::OnnxError;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
-use crate::tensor::{ElementType, Files, Tensor, map};
+use crate::tensor::{ElementType, Files, Load, Tensor};
 
 /// Versions of ONNX's own operators that can be read.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
@@ -129,11 +129,27 @@ pub enum Attribute {
 }
 
 impl Model {
-    /// Reads a file, and those with weights beside it. All are mapped, not copied: they must not be cut off while the model is there.
+    /// Reads a file, and those with weights beside it, into memory. They must be regular files.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
-        let path = path.as_ref();
-        let bytes = map(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
-        Self::read(bytes, Files::beside(path))
+        Self::load(path.as_ref(), |path| Ok(kiln_files::read(path)?.into()))
+    }
+
+    /// Maps a file, and those with weights beside it: weights are not copied, and what is never used is never read. Files must be
+    /// regular ones.
+    ///
+    /// # Safety
+    /// As long as the model is there, or anything that has weights of it (tensors, functions that it was imported as, networks that
+    /// were compiled from these), nobody writes to one of the files or cuts it off, in this process or another. Replacing a file by
+    /// another of its name, or removing it, is fine. Otherwise memory that the program takes for constant changes, and a page that is
+    /// gone ends the process with SIGBUS.
+    pub unsafe fn map(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+        // SAFETY: the caller answers for all files that are loaded for this model, as long as there are bytes of them.
+        Self::load(path.as_ref(), |path| unsafe { kiln_files::map(path) })
+    }
+
+    fn load(path: &Path, load: Load) -> Result<Model, OnnxError> {
+        let bytes = load(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
+        Self::read(bytes, Files::beside(path, load))
     }
 
     /// Reads the bytes of a file that has its weights in itself.

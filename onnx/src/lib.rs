@@ -2,7 +2,7 @@
 //! [functions of tensors](kiln_ir::func::Func), whose shapes are all known.
 //!
 //! Messages are decoded by their numbers in `onnx.proto` ([ONNX IR specification](https://onnx.ai/onnx/repo-docs/IR.html)).
-//! Weights in files of their own are mapped, not copied. A file from a stranger is refused with an [`OnnxError`] that names
+//! Files are read into memory, or [mapped](Model::map). A file from a stranger is refused with an [`OnnxError`] that names
 //! what is wrong: nothing is allocated on the word of a file, no file outside the model's folder is opened, and the depth of
 //! graphs in graphs is bounded by the decoder.
 //!

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -103,17 +102,21 @@ impl Tensor {
     }
 }
 
-/// Files of weights beside a model, each mapped once.
+/// How the bytes of a file come into memory.
+pub(crate) type Load = fn(&Path) -> std::io::Result<Bytes>;
+
+/// Files of weights beside a model, each loaded once.
 #[derive(Default)]
 pub(crate) struct Files {
-    folder: Option<PathBuf>,
-    mapped: HashMap<PathBuf, Bytes>,
+    /// The folder that they are in, and how they are loaded.
+    folder: Option<(PathBuf, Load)>,
+    loaded: HashMap<PathBuf, Bytes>,
 }
 
 impl Files {
     /// Those in the folder of a model.
-    pub(crate) fn beside(model: &Path) -> Self {
-        Files { folder: Some(model.parent().unwrap_or(Path::new("")).into()), mapped: HashMap::new() }
+    pub(crate) fn beside(model: &Path, load: Load) -> Self {
+        Files { folder: Some((model.parent().unwrap_or(Path::new("")).into(), load)), loaded: HashMap::new() }
     }
 
     pub(crate) fn tensor(&mut self, proto: TensorProto) -> Result<Tensor, OnnxError> {
@@ -153,7 +156,7 @@ impl Files {
         Ok(Tensor { dtype, shape, data, strings: vec![] })
     }
 
-    /// Data in another file, which is mapped: weights are not copied.
+    /// Data in another file, a part of what was loaded of it.
     fn external(&mut self, proto: &TensorProto, bytes: usize) -> Result<Bytes, Failure> {
         let entry = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let number = |key: &str, otherwise: usize| match entry(key) {
@@ -161,7 +164,7 @@ impl Files {
             None => Ok(otherwise),
         };
         let location = Path::new(entry("location").ok_or("external data without a location".to_owned())?);
-        let Some(folder) = &self.folder else {
+        let Some((folder, load)) = &self.folder else {
             return Err(format!("its data is in `{}`, and there is no folder to look in", location.display()).into());
         };
         // A model from a stranger names no file outside its own folder.
@@ -169,13 +172,13 @@ impl Files {
             return Err(format!("external data at `{}`, outside the model's folder", location.display()).into());
         }
         let path = folder.join(location);
-        let all = match self.mapped.get(&path) {
+        let all = match self.loaded.get(&path) {
             Some(all) => all.clone(),
             None => {
-                let mapped =
-                    map(&path).map_err(|source| Failure::Error(OnnxError::File { path: path.clone(), source }))?;
-                self.mapped.insert(path, mapped.clone());
-                mapped
+                let loaded =
+                    load(&path).map_err(|source| Failure::Error(OnnxError::File { path: path.clone(), source }))?;
+                self.loaded.insert(path, loaded.clone());
+                loaded
             }
         };
         let (offset, length) = (number("offset", 0)?, number("length", bytes)?);
@@ -201,17 +204,6 @@ impl From<String> for Failure {
     fn from(why: String) -> Self {
         Failure::Why(why)
     }
-}
-
-/// The bytes of a file, which is not copied.
-pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: a model's files are not changed while it is used; whoever cuts it off ends this process, as with a library.
-    let mapped = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(mapped))
 }
 
 /// Elements from the field of their type, as bytes. Numbers that are too large for a type lose their high bits, as in `onnx.proto`.

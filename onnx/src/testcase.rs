@@ -1,6 +1,5 @@
 //! Tests as ONNX's own are laid out: a folder with a `model.onnx`, and one or more of `test_data_set_0` with inputs and outputs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Bindings, ImportError, Imported, Model, OnnxError, Tensor};
@@ -47,7 +46,7 @@ impl TestSet {
 }
 
 fn tensor(path: &Path) -> Result<kiln_ir::func::Tensor, OnnxError> {
-    let bytes = fs::read(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
+    let bytes = kiln_files::read(path).map_err(|source| OnnxError::File { path: path.into(), source })?;
     let (_, tensor) = Tensor::from_bytes(bytes)?;
     let name = path.display().to_string();
     kiln_ir::func::Tensor::try_from(&tensor).map_err(|e| OnnxError::Tensor { name, why: e.to_string() })

@@ -160,18 +160,29 @@ fn values_are_made_once_and_before_they_are_used() {
     read(with(&|g| g.node[0].input.push(String::new()))).unwrap();
 }
 
+/// A model in a folder whose weights, two numbers, are in another file there.
+fn with_external(folder: &std::path::Path, location: &str, offset: &str) -> std::path::PathBuf {
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+    let external_data = vec![entry("location", location), entry("offset", offset), entry("length", "8")];
+    let mut graph = small();
+    graph.initializer = vec![TensorProto { external_data, data_location: 1, ..tensor("w", 1, &[2]) }];
+    let path = folder.join("model.onnx");
+    fs::write(&path, model(graph).encode_to_vec()).unwrap();
+    path
+}
+
 #[test]
-fn weights_in_other_files_are_mapped_and_stay_in_the_folder() {
+fn weights_in_other_files_are_found_and_stay_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("w.bin"), [0u8, 0, 0, 0, 0, 0, 128, 63, 0, 0, 0, 64]).unwrap();
-    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
     let open = |location: &str, offset: &str| {
-        let external_data = vec![entry("location", location), entry("offset", offset), entry("length", "8")];
-        let mut graph = small();
-        graph.initializer = vec![TensorProto { external_data, data_location: 1, ..tensor("w", 1, &[2]) }];
-        let path = folder.path().join("model.onnx");
-        fs::write(&path, model(graph).encode_to_vec()).unwrap();
-        Model::open(&path).map(|m| m.graph.initializers["w"].data.to_vec()).map_err(|e| e.to_string())
+        let path = with_external(folder.path(), location, offset);
+        let weights = |m: Model| m.graph.initializers["w"].data.to_vec();
+        // SAFETY: nobody else knows of the files.
+        let mapped = unsafe { Model::map(&path) }.map(weights).map_err(|e| e.to_string());
+        let read = Model::open(&path).map(weights).map_err(|e| e.to_string());
+        assert_eq!(mapped, read);
+        read
     };
     assert_eq!(open("w.bin", "4").unwrap(), [0, 0, 128, 63, 0, 0, 0, 64]);
     assert!(open("w.bin", "5").unwrap_err().contains("bytes 5 to 13 of `w.bin`, which has 12"));
@@ -183,6 +194,44 @@ fn weights_in_other_files_are_mapped_and_stay_in_the_folder() {
     assert!(open("none.bin", "0").unwrap_err().contains("none.bin"));
     let message = Model::open(folder.path().join("no.onnx")).unwrap_err().to_string();
     assert!(message.contains("no.onnx"), "{message}");
+}
+
+#[test]
+fn what_was_read_does_not_change_with_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("w.bin");
+    fs::write(&weights, 0x4000_0000_3f80_0000u64.to_le_bytes()).unwrap();
+    let path = with_external(folder.path(), "w.bin", "0");
+    let model = Model::open(&path).unwrap();
+    let expected = model.clone();
+    for file in [&path, &weights] {
+        fs::write(file, [7; 8]).unwrap();
+        fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+    }
+    assert_eq!(model, expected);
+    assert_eq!(model.graph.initializers["w"].data, [0, 0, 128, 63, 0, 0, 0, 64][..]);
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_external(folder.path(), "w.bin", "0");
+    let weights = folder.path().join("w.bin");
+    fs::create_dir(&weights).unwrap();
+    let refused = |path: &std::path::Path, word: &str| {
+        let message = Model::open(path).unwrap_err().to_string();
+        assert!(message.contains(word) && message.contains("not a regular file"), "{message}");
+    };
+    refused(&model, "w.bin");
+    fs::remove_dir(&weights).unwrap();
+    // A device without an end. Pipes, and links to both, are in the tests of what opens files.
+    std::os::unix::fs::symlink("/dev/zero", &weights).unwrap();
+    refused(&model, "w.bin");
+    refused(std::path::Path::new("/dev/zero"), "/dev/zero");
+    let set = folder.path().join("test_data_set_0");
+    fs::create_dir(&set).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", set.join("input_0.pb")).unwrap();
+    assert!(TestSet::read(&set).unwrap_err().to_string().contains("not a regular file"));
 }
 
 #[test]

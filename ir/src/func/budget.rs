@@ -23,6 +23,11 @@ impl Budget {
     /// Bytes of one result, at most.
     pub const MOST_BYTES: u64 = 256 << 20;
 
+    /// So many steps, and so many bytes of results together.
+    pub fn limited(work: u64, bytes: u64) -> Self {
+        Self { work, bytes, most: bytes }
+    }
+
     /// As much as there is.
     pub fn unlimited() -> Self {
         Self { work: u64::MAX, bytes: u64::MAX, most: u64::MAX }

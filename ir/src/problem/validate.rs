@@ -2,10 +2,7 @@
 
 use super::{LAID_OUT, MAX_ELEMENTS, Op, Operand, Problem, ProblemError, Role};
 use crate::epilogue::PostOp;
-use crate::layout::Tag;
 use crate::strides::is_nested;
-
-const CONV_TAGS: &str = "a convolution reads and writes `axb`, channels innermost, or `abx`, channels first";
 
 impl Problem {
     /// The problem, if there is a meaning to all of it.
@@ -86,32 +83,24 @@ impl Problem {
     }
 
     fn validate_convolution(&self, rhs: &Operand, dst: &Operand) -> Result<(), ProblemError> {
-        for (at, words) in [(0, &["axb", "abx"][..]), (1, &["abx"]), (2, &["axb", "abx"])] {
-            let layout = self.shared.layouts[at];
-            let rank = self.shared.op.shape(LAID_OUT[at].0).len();
-            let is_known = words.iter().any(|word| Tag::parse(word, rank) == Some(layout.tag()));
-            if layout.gaps().is_none() && !is_known {
-                let why = if at == 1 { "weights of a convolution have the plain order, `abx`" } else { CONV_TAGS };
-                return self.layout_error(at, why);
-            }
-        }
-        if !rhs.is_dense() {
-            return self.layout_error(1, "weights of a convolution are dense, in the plain order: expected none");
+        if !rhs.is_dense() || !rhs.layout.tag().is_plain() {
+            return self.layout_error(1, "weights of a convolution are dense, in the plain order `abx`");
         }
         let strides = dst.strides();
         let pixels: Vec<usize> = (2..dst.shape.len()).collect();
         if !is_one_axis(dst, &pixels) {
             return self.layout_error(
                 2,
-                "the pixels of an image of the result must be evenly apart, line after line: expected other gaps between \
-                 pixels, channels or images only",
+                "the pixels of an image of the result must be evenly apart, line after line: expected `axb`, channels innermost, \
+                 `abx`, channels first, or strides with gaps between pixels, channels or images",
             );
         }
         let is_unit = |d: usize| dst.shape[d] == 1 || strides[d] == 1;
         if !is_unit(1) && pixels.iter().rfind(|d| dst.shape[**d] > 1).is_none_or(|d| strides[*d] != 1) {
             return self.layout_error(
                 2,
-                "channels or pixels of the result must be next to one another: expected a stride of 1 along either",
+                "channels or pixels of the result must be next to one another: expected `axb`, `abx`, or a stride of 1 along \
+                 either",
             );
         }
         Ok(())

@@ -203,8 +203,9 @@ pub fn convolutions() -> impl Strategy<Value = Problem> {
         ][..],
     );
     let tags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (dtypes, channels, prop::collection::vec(axis, 1..4), tags, post)
-        .prop_map(|(dtypes, (g, ic, oc, mb), axes, (first, last, beta), post)| {
+    let order = Just(('a'..='e').collect::<Vec<char>>()).prop_shuffle();
+    (dtypes, channels, prop::collection::vec(axis, 1..4), (tags, order), post)
+        .prop_map(|(dtypes, (g, ic, oc, mb), axes, ((first, last, beta), order), post)| {
             let mut space = String::new();
             for (letter, (i, k, s, d, p, o)) in ["d", "h", "w"][3 - axes.len()..].iter().zip(&axes) {
                 space += &format!("i{letter}{i}k{letter}{k}s{letter}{s}d{letter}{d}p{letter}{p}");
@@ -217,7 +218,10 @@ pub fn convolutions() -> impl Strategy<Value = Problem> {
             let tag = |name: &str, given: bool| if given { format!(" {name}=abx") } else { String::new() };
             let beta = if beta { " beta=1" } else { "" };
             let shape = format!("g{g}mb{mb}ic{}oc{}{space}", g * ic, g * oc);
-            format!("conv {dtypes} {shape}{}{}{beta}{post}", tag("stag", first), tag("dtag", last))
+            // A source has any order of dimensions.
+            let order: String = order.into_iter().filter(|d| whole.contains(*d)).collect();
+            let source = if first && last { format!(" stag={order}") } else { tag("stag", first) };
+            format!("conv {dtypes} {shape}{source}{}{beta}{post}", tag("dtag", last))
         })
         // A kernel may not fit into its input.
         .prop_filter_map("no output", |text| text.parse().ok())

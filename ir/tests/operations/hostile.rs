@@ -105,6 +105,11 @@ fn settings(word: &str) -> &'static str {
     }
 }
 
+/// The words of all operations but those that run functions, which have tests of their own.
+fn names() -> Vec<&'static str> {
+    TensorOp::names().filter(|word| !Control::NAMES.contains(word)).collect()
+}
+
 #[test]
 fn any_settings_are_refused_or_evaluated() {
     /// Results that are not worth a test's time.
@@ -112,7 +117,7 @@ fn any_settings_are_refused_or_evaluated() {
     let mut random = Random(7);
     let mut evaluated = std::collections::HashMap::new();
     for case in 0..60_000 {
-        let words: Vec<_> = TensorOp::names().filter(|word| !Control::NAMES.contains(word)).collect();
+        let words = names();
         let word = words[case % words.len()];
         let rank = if random.below(2) == 0 { 3 } else { random.below(5) as usize };
         let shape: Vec<u64> = (0..rank).map(|_| random.of(&[0, 1, 1, 2, 2, 2, 3])).collect();
@@ -169,6 +174,15 @@ fn any_settings_are_refused_or_evaluated() {
                 let axes = rank as u64 - 2;
                 let points = [vec![shape[0]], vec![2; rank - 2], vec![axes]].concat();
                 operands = vec![random.tensor(element, &shape), random.tensor(element, &points)];
+            }
+            "lstm_cell" | "gru_cell" => {
+                let (batch, n) = (random.of(&[0, 1, 2]), random.of(&[0, 1, 3]));
+                let gates = if word == "lstm_cell" { 4 * n } else { 3 * n };
+                let shapes: &[[u64; 2]] = match word {
+                    "lstm_cell" => &[[batch, gates], [batch, n], [3, n]],
+                    _ => &[[batch, gates], [batch, gates], [batch, n]],
+                };
+                operands = shapes.iter().map(|shape| random.tensor(element, shape)).collect();
             }
             "roi_align" => {
                 let (pixels, which) = (random.of(&[1, 2, 3]), index(&mut random, &[2]));
@@ -236,8 +250,7 @@ fn any_settings_are_refused_or_evaluated() {
         }
         super::cases::assert_close(&line, &applied.to_f64(), &rounded, 0.0);
     }
-    // Operations that run functions have tests of their own.
-    for word in TensorOp::names().filter(|word| !Control::NAMES.contains(word)) {
+    for word in names() {
         assert!(evaluated.get(word).is_some_and(|n| *n >= 5), "{word}: {:?}", evaluated.get(word));
     }
 }

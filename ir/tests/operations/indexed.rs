@@ -123,6 +123,23 @@ fn regions_are_means_of_samples() {
     let line = "roi_align %a, %b, %c {rows=1 columns=1 samples=0 scale=1 max=true half_pixel=true}";
     // Samples lie at halves, so that a product has a quarter of a pixel, the greatest of which is 10.
     check(line, &operands, &f(&[2, 1, 1, 1], &[2.5, 0.0]));
+    // Regions without an end, with a corner that is no number, far larger than the image, as small as can be, and reversed.
+    const TINY: f64 = 1.0 / (1 << 20) as f64;
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    // The value in the middle of the small one.
+    let middle = 5.0 * (1.0 + TINY / 2.0);
+    let regions = [[-inf, -inf, inf, inf], [0.5, 0.5, inf, 2.5], [0.5, nan, 2.5, 2.5], [-1e30, -1e30, 1e30, 1e30]];
+    let small = [[1.5, 1.5, 1.5 + TINY, 1.5 + TINY], [2.5, 2.5, 0.5, 0.5]];
+    let all: Vec<f64> = regions.iter().chain(&small).flatten().copied().collect();
+    let [ramp, ..] = operands;
+    let operands = [ramp, f(&[6, 4], &all), i(&[6], &[0; 6])];
+    for (samples, expected) in [(0, [0.0, 0.0, 0.0, 0.0, middle, 0.0]), (2, [0.0, 0.0, 0.0, 0.0, middle, 5.0])] {
+        let line =
+            format!("roi_align %a, %b, %c {{rows=1 columns=1 samples={samples} scale=1 max=false half_pixel=true}}");
+        check(&line, &operands, &f(&[6, 1, 1, 1], &expected));
+    }
+    let line = "roi_align %a, %b, %c {rows=1 columns=1 samples=257 scale=1 max=false half_pixel=true}";
+    assert!(refused(line, &operands).contains("at most 256"));
 }
 
 #[test]

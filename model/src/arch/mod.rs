@@ -19,7 +19,7 @@
 
 mod net;
 mod resnet;
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 mod transformer;
@@ -28,9 +28,13 @@ mod weights;
 use std::fmt;
 use std::str::FromStr;
 
-use kiln_ir::func::{ElementType, Func, FuncError, Tensor, TensorType, TypeError};
+use kiln_ir::func::{Func, FuncError, Tensor, TensorType, TypeError, Unary};
 
-use transformer::{Activation, BERT, Config, DISTILBERT, Family, ROBERTA, Top};
+pub(crate) use resnet::{Names, ResNet};
+pub(crate) use transformer::{BERT, Config, DISTILBERT, Family, ROBERTA, Top};
+pub(crate) use weights::{Spread, Weights};
+
+use weights::PseudoRandom;
 
 /// A built-in architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +68,23 @@ pub struct ArchOptions {
     pub seq: Option<u64>,
 }
 
+impl ArchOptions {
+    /// Batch and length of sequences for a network that takes at most `max_seq` tokens, or images; the length is 0 of images.
+    pub(crate) fn checked(&self, network: &str, max_seq: Option<u64>) -> Result<(u64, u64), ArchError> {
+        let &ArchOptions { batch, seq } = self;
+        if !(1..=MAX_BATCH).contains(&batch) {
+            return Err(ArchError::Batch { found: batch });
+        }
+        match (max_seq, seq) {
+            (None, None) => Ok((batch, 0)),
+            (None, Some(_)) => Err(ArchError::NoSequence { network: network.into() }),
+            (Some(most), None) => Ok((batch, most.min(DEFAULT_SEQ))),
+            (Some(most), Some(found)) if (1..=most).contains(&found) => Ok((batch, found)),
+            (Some(most), Some(found)) => Err(ArchError::Sequence { network: network.into(), found, most }),
+        }
+    }
+}
+
 impl Default for ArchOptions {
     fn default() -> Self {
         Self { batch: 1, seq: None }
@@ -81,20 +102,20 @@ pub enum ArchError {
         found: u64,
     },
     /// Sequences that the network does not take.
-    #[error("{architecture} takes sequences of 1 to {most} tokens, not of {found}")]
+    #[error("{network} takes sequences of 1 to {most} tokens, not of {found}")]
     Sequence {
         /// The network.
-        architecture: Architecture,
+        network: String,
         /// What was asked for.
         found: u64,
         /// The longest that it takes.
         most: u64,
     },
     /// A length of sequences for a network of images.
-    #[error("{architecture} takes images, not sequences: give it no length of sequences")]
+    #[error("{network} takes images, not sequences: give it no length of sequences")]
     NoSequence {
         /// The network.
-        architecture: Architecture,
+        network: String,
     },
     /// The system gives no memory for a tensor.
     #[error("no memory for the {bytes} bytes of {name}")]
@@ -105,6 +126,14 @@ pub enum ArchError {
         bytes: u64,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// A weight that the network's files do not have, or have otherwise.
+    #[error("weight `{name}`: {why}")]
+    Weight {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
     },
     /// A tensor of this batch is too large.
     #[error(transparent)]
@@ -182,7 +211,7 @@ impl Architecture {
         let (batch, seq) = self.checked(options)?;
         match self.transformer() {
             Some(config) => config.inputs(batch, seq),
-            None => Ok(vec![("x", TensorType::new(ElementType::F32, [batch, 3, resnet::SIDE, resnet::SIDE])?)]),
+            None => Ok(vec![ResNet::resnet50().input("x", batch)?]),
         }
     }
 
@@ -191,8 +220,8 @@ impl Architecture {
         let inputs = self.inputs(options)?;
         let name = self.name().replace('-', "_");
         match self.transformer() {
-            Some(config) => config.build(&name, &inputs),
-            None => resnet::build(&name, &inputs),
+            Some(config) => config.build(&name, &inputs, &PseudoRandom),
+            None => ResNet::resnet50().build(&name, &inputs, &PseudoRandom),
         }
     }
 
@@ -208,17 +237,7 @@ impl Architecture {
 
     /// Batch and length of sequences, which is 0 of images.
     fn checked(self, options: &ArchOptions) -> Result<(u64, u64), ArchError> {
-        let &ArchOptions { batch, seq } = options;
-        if !(1..=MAX_BATCH).contains(&batch) {
-            return Err(ArchError::Batch { found: batch });
-        }
-        match (self.max_seq(), seq) {
-            (None, None) => Ok((batch, 0)),
-            (None, Some(_)) => Err(ArchError::NoSequence { architecture: self }),
-            (Some(most), None) => Ok((batch, most.min(DEFAULT_SEQ))),
-            (Some(most), Some(found)) if (1..=most).contains(&found) => Ok((batch, found)),
-            (Some(most), Some(found)) => Err(ArchError::Sequence { architecture: self, found, most }),
-        }
+        options.checked(self.name(), self.max_seq())
     }
 
     /// What it is if not ResNet-50.
@@ -232,35 +251,28 @@ impl Architecture {
             layers,
             heads: 12,
             longest: 512,
+            segments: family.segments,
+            padding: family.padding,
+            epsilon: family.epsilon,
+            activation: Unary::GeluErf {},
             top,
         };
         let tiny = |family: &'static Family, top| Config {
-            family,
-            vocabulary: 997,
             hidden: 64,
             inner: 128,
-            layers: 2,
             heads: 4,
             longest: 64,
-            top,
-        };
-        let two =
-            Top::Classes { first: "pre_classifier", activation: Activation::Relu, last: "classifier", classes: 2 };
-        let three = Top::Classes {
-            first: "classifier.dense",
-            activation: Activation::Tanh,
-            last: "classifier.out_proj",
-            classes: 3,
+            ..base(family, 997, 2, top)
         };
         Some(match self {
             Resnet50 => return None,
             Bert => base(&BERT, 30522, 12, Top::Pooled),
             Distilbert => base(&DISTILBERT, 30522, 6, Top::Hidden),
-            DistilbertSentiment => base(&DISTILBERT, 30522, 6, two),
+            DistilbertSentiment => base(&DISTILBERT, 30522, 6, Top::Classes(2)),
             RobertaFillMask => base(&ROBERTA, 50265, 12, Top::Vocabulary),
-            RobertaSentiment => base(&ROBERTA, 50265, 12, three),
+            RobertaSentiment => base(&ROBERTA, 50265, 12, Top::Classes(3)),
             BertTiny => tiny(&BERT, Top::Pooled),
-            DistilbertTiny => tiny(&DISTILBERT, two),
+            DistilbertTiny => tiny(&DISTILBERT, Top::Classes(2)),
             RobertaTiny => tiny(&ROBERTA, Top::Vocabulary),
         })
     }

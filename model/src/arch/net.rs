@@ -1,24 +1,29 @@
 //! What all networks are built of: weights by name, and layers that have some.
 
-use kiln_ir::func::{Binary, Builder, Func, Real, Structured, TensorOp, TensorType, ValueId};
+use kiln_ir::func::{Binary, Builder, Func, Origins, Real, Structured, TensorOp, TensorType, ValueId};
 
 use super::ArchError;
-use super::weights::{Spread, weight};
+use super::weights::{Spread, Weights};
 
 /// A function being built, whose constants are weights under the names that PyTorch gives them.
-pub(super) struct Net {
+pub(crate) struct Net<'a> {
     builder: Builder,
+    weights: &'a dyn Weights,
 }
 
-impl Net {
+impl<'a> Net<'a> {
     /// A network with these arguments.
-    pub(super) fn new(name: &str, inputs: &[(&'static str, TensorType)]) -> Result<(Self, Vec<ValueId>), ArchError> {
+    pub(super) fn new(
+        name: &str,
+        inputs: &[(&'static str, TensorType)],
+        weights: &'a dyn Weights,
+    ) -> Result<(Self, Vec<ValueId>), ArchError> {
         let mut builder = Func::builder(name);
         let mut arguments = vec![];
         for (name, ty) in inputs {
             arguments.push(builder.arg(name, ty.clone())?);
         }
-        Ok((Net { builder }, arguments))
+        Ok((Net { builder, weights }, arguments))
     }
 
     /// The function, with its results.
@@ -64,9 +69,14 @@ impl Net {
         self.push(Structured::Transpose { perm: perm.into() }, &[x])
     }
 
+    /// Says which layer the next operations are of.
+    pub(super) fn set_layer(&mut self, name: &str) {
+        self.builder.set_origins(Origins::of(name));
+    }
+
     /// Weights.
     pub(super) fn weight(&mut self, name: &str, shape: &[u64], spread: Spread) -> Result<ValueId, ArchError> {
-        Ok(self.builder.constant_named(name, &weight(name, shape, spread)?)?)
+        Ok(self.builder.constant_named(name, &self.weights.weight(name, shape, spread)?)?)
     }
 
     /// `x` by a transposed matrix `[outputs, inputs]`, plus a bias. The result may have a name.
@@ -91,6 +101,7 @@ impl Net {
         outputs: u64,
         gain: f64,
     ) -> Result<ValueId, ArchError> {
+        self.set_layer(name);
         let inputs = self.shape(x)?.last().copied().unwrap_or(1);
         let matrix = self.weight(&format!("{name}.weight"), &[outputs, inputs], Spread::Sums { gain })?;
         let bias = self.weight(&format!("{name}.bias"), &[outputs], Spread::Bias)?;
@@ -105,6 +116,7 @@ impl Net {
         name: &str,
         epsilon: f64,
     ) -> Result<ValueId, ArchError> {
+        self.set_layer(name);
         let shape = self.shape(x)?;
         let axis = shape.len().saturating_sub(1);
         let scale = self.weight(&format!("{name}.weight"), &shape[axis..], Spread::Scale)?;

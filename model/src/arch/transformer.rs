@@ -4,7 +4,7 @@ use kiln_ir::func::{Binary, ElementType, Func, Structured, Tensor, TensorType, U
 
 use super::ArchError;
 use super::net::Net;
-use super::weights::Spread;
+use super::weights::{Spread, Weights};
 
 /// Gain of most layers.
 const GAIN: f64 = 1.15;
@@ -14,7 +14,8 @@ const BRANCH_GAIN: f64 = 0.4;
 
 /// An encoder and what is on top of it.
 #[derive(Clone, Debug)]
-pub(super) struct Config {
+pub(crate) struct Config {
+    /// Whose names it has.
     pub family: &'static Family,
     /// Tokens that it knows.
     pub vocabulary: u64,
@@ -27,12 +28,21 @@ pub(super) struct Config {
     pub heads: u64,
     /// The most tokens of a sequence.
     pub longest: u64,
+    /// Segments that have an embedding, if any have.
+    pub segments: Option<u64>,
+    /// The token of padding from whose number on positions count tokens that are none; else positions are from 0, of all.
+    pub padding: Option<u64>,
+    /// Added to the variance in normalisations.
+    pub epsilon: f64,
+    /// What is between the two linear layers of the feed-forward part.
+    pub activation: Unary,
+    /// What is made of the encoder's result.
     pub top: Top,
 }
 
 /// What BERT and its relatives call their parts, and where else they differ.
 #[derive(Debug)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// Before the name of each weight of the encoder.
     pub prefix: &'static str,
     /// Before the number of a layer.
@@ -45,15 +55,28 @@ pub(super) struct Family {
     up: &'static str,
     down: &'static str,
     down_norm: &'static str,
-    /// Segments that have an embedding, if any have.
-    segments: Option<u64>,
+    /// Segments that the published network has.
+    pub segments: Option<u64>,
     /// Whether the caller says which token is of which segment.
     takes_segments: bool,
-    /// The token of padding from whose number on positions count tokens that are none; else positions are from 0, of all.
-    padding: Option<u64>,
-    epsilon: f64,
+    /// The token of padding that the published network counts positions from.
+    pub padding: Option<u64>,
+    /// What the published network adds to variances.
+    pub epsilon: f64,
     /// The first and the last token of a sequence.
     pub ends: [u64; 2],
+    /// The first of the two layers of a classifier of sequences, what follows it, and the last.
+    classifier: (&'static str, Activation, &'static str),
+    /// The names of a language model.
+    language_model: LanguageModel,
+}
+
+/// What a language model calls its parts, behind the encoder. The last matrix is the table of the vocabulary.
+#[derive(Debug)]
+struct LanguageModel {
+    dense: &'static str,
+    norm: &'static str,
+    bias: &'static str,
 }
 
 /// The names that BERT has, and RoBERTa after its prefix.
@@ -74,15 +97,23 @@ macro_rules! bert_like {
     };
 }
 
-pub(super) static BERT: Family = bert_like! {
+pub(crate) static BERT: Family = bert_like! {
     prefix: "", segments: Some(2), takes_segments: true, padding: None, epsilon: 1e-12, ends: [101, 102],
+    classifier: ("pooler.dense", Activation::Tanh, "classifier"),
+    language_model: LanguageModel {
+        dense: "cls.predictions.transform.dense",
+        norm: "cls.predictions.transform.LayerNorm",
+        bias: "cls.predictions.bias",
+    },
 };
 
-pub(super) static ROBERTA: Family = bert_like! {
+pub(crate) static ROBERTA: Family = bert_like! {
     prefix: "roberta.", segments: Some(1), takes_segments: false, padding: Some(1), epsilon: 1e-5, ends: [0, 2],
+    classifier: ("classifier.dense", Activation::Tanh, "classifier.out_proj"),
+    language_model: LanguageModel { dense: "lm_head.dense", norm: "lm_head.layer_norm", bias: "lm_head.bias" },
 };
 
-pub(super) static DISTILBERT: Family = Family {
+pub(crate) static DISTILBERT: Family = Family {
     prefix: "distilbert.",
     layers: "transformer.layer",
     query: "attention.q_lin",
@@ -98,31 +129,42 @@ pub(super) static DISTILBERT: Family = Family {
     padding: None,
     epsilon: 1e-12,
     ends: [101, 102],
+    classifier: ("pre_classifier", Activation::Relu, "classifier"),
+    language_model: LanguageModel { dense: "vocab_transform", norm: "vocab_layer_norm", bias: "vocab_projector.bias" },
 };
+
+impl Family {
+    /// The name of the last layer of a classifier, of tokens or of sequences.
+    pub fn last_of_classifier(&self, of_tokens: bool) -> &'static str {
+        if of_tokens { "classifier" } else { self.classifier.2 }
+    }
+}
 
 /// What is made of the encoder's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Top {
+pub(crate) enum Top {
     /// Nothing.
     Hidden,
     /// It is a result, and so is a layer of the first token.
     Pooled,
-    /// Two linear layers of the first token give one number for each class.
-    Classes { first: &'static str, activation: Activation, last: &'static str, classes: u64 },
+    /// Two linear layers of the first token give one number for each of some classes.
+    Classes(u64),
+    /// One linear layer gives each token a number for each of some classes.
+    TokenClasses(u64),
     /// Each token of the vocabulary gets a number, at each position.
     Vocabulary,
 }
 
 /// What is between the layers of a classifier, which also tells the gain of the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activation {
+enum Activation {
     Relu,
     Tanh,
 }
 
 impl Config {
     /// Names and types of the arguments.
-    pub(super) fn inputs(&self, batch: u64, seq: u64) -> Result<Vec<(&'static str, TensorType)>, ArchError> {
+    pub(crate) fn inputs(&self, batch: u64, seq: u64) -> Result<Vec<(&'static str, TensorType)>, ArchError> {
         let ty = TensorType::new(ElementType::I64, [batch, seq])?;
         let mut inputs = vec![("input_ids", ty.clone()), ("attention_mask", ty.clone())];
         if self.family.takes_segments {
@@ -131,8 +173,14 @@ impl Config {
         Ok(inputs)
     }
 
-    pub(super) fn build(&self, name: &str, inputs: &[(&'static str, TensorType)]) -> Result<Func, ArchError> {
-        let (mut net, arguments) = Net::new(name, inputs)?;
+    /// The network for these arguments, with weights from `weights`.
+    pub(crate) fn build(
+        &self,
+        name: &str,
+        inputs: &[(&'static str, TensorType)],
+        weights: &dyn Weights,
+    ) -> Result<Func, ArchError> {
+        let (mut net, arguments) = Net::new(name, inputs, weights)?;
         let (table, mut x) = self.embed(&mut net, &arguments)?;
         let mask = mask(&mut net, arguments[1])?;
         for layer in 0..self.layers {
@@ -144,33 +192,40 @@ impl Config {
     }
 
     /// The table of the vocabulary, and the sum of all embeddings, normalised.
-    fn embed(&self, net: &mut Net, arguments: &[ValueId]) -> Result<(ValueId, ValueId), ArchError> {
-        let Config { family, hidden, .. } = *self;
+    fn embed(&self, net: &mut Net<'_>, arguments: &[ValueId]) -> Result<(ValueId, ValueId), ArchError> {
+        let Config { family, hidden, segments, padding, epsilon, .. } = *self;
         let name = |part: &str| format!("{}embeddings.{part}", family.prefix);
+        net.set_layer(&name("word_embeddings"));
         let gather = Structured::Gather { axis: 0 };
         let ids = arguments[0];
 
         let table = net.weight(&name("word_embeddings.weight"), &[self.vocabulary, hidden], Spread::Embedding)?;
         let mut x = net.push(gather.clone(), &[table, ids])?;
-        if let Some(segments) = family.segments {
+        if let Some(segments) = segments {
             let table = net.weight(&name("token_type_embeddings.weight"), &[segments, hidden], Spread::Embedding)?;
             // Where the caller names no segments there is only one, which is for all tokens.
-            let of_tokens =
-                if family.takes_segments { net.push(gather.clone(), &[table, arguments[2]])? } else { table };
+            let of_tokens = if family.takes_segments {
+                net.push(gather.clone(), &[table, arguments[2]])?
+            } else if segments > 1 {
+                let first = Structured::Slice { starts: vec![0; 2], steps: vec![1; 2], counts: vec![1, hidden] };
+                net.push(first, &[table])?
+            } else {
+                table
+            };
             x = net.push(Binary::Add {}, &[x, of_tokens])?;
         }
-        let reserved = family.padding.map_or(0, |token| token + 1);
+        let reserved = padding.map_or(0, |token| token + 1);
         let shape = [self.longest + reserved, hidden];
         let places = net.weight(&name("position_embeddings.weight"), &shape, Spread::Embedding)?;
         let positions = self.positions(net, ids)?;
         let of_positions = net.push(gather, &[places, positions])?;
         x = net.push(Binary::Add {}, &[x, of_positions])?;
-        Ok((table, net.layer_norm(None, x, &name("LayerNorm"), family.epsilon)?))
+        Ok((table, net.layer_norm(None, x, &name("LayerNorm"), epsilon)?))
     }
 
     /// The position of each token.
-    fn positions(&self, net: &mut Net, ids: ValueId) -> Result<ValueId, ArchError> {
-        let Some(padding) = self.family.padding else {
+    fn positions(&self, net: &mut Net<'_>, ids: ValueId) -> Result<ValueId, ArchError> {
+        let Some(padding) = self.padding else {
             let positions = net.shape(ids)?[1];
             let positions: Vec<_> = (0..positions as i64).collect();
             let shape = [positions.len() as u64];
@@ -187,30 +242,30 @@ impl Config {
 
     fn layer(
         &self,
-        net: &mut Net,
+        net: &mut Net<'_>,
         x: ValueId,
         mask: ValueId,
         layer: u64,
         result: Option<&str>,
     ) -> Result<ValueId, ArchError> {
-        let Config { family, hidden, inner, .. } = *self;
+        let Config { family, hidden, inner, epsilon, .. } = *self;
         let name = |part: &str| format!("{}{}.{layer}.{part}", family.prefix, family.layers);
 
         let attended = self.attention(net, x, mask, &name)?;
         let branch = net.linear(None, attended, &name(family.attended), hidden, BRANCH_GAIN)?;
         let sum = net.push(Binary::Add {}, &[branch, x])?;
-        let x = net.layer_norm(None, sum, &name(family.attended_norm), family.epsilon)?;
+        let x = net.layer_norm(None, sum, &name(family.attended_norm), epsilon)?;
 
         let up = net.linear(None, x, &name(family.up), inner, GAIN)?;
-        let up = net.push(Unary::GeluErf {}, &[up])?;
+        let up = net.push(self.activation.clone(), &[up])?;
         let branch = net.linear(None, up, &name(family.down), hidden, BRANCH_GAIN)?;
         let sum = net.push(Binary::Add {}, &[branch, x])?;
-        net.layer_norm(result, sum, &name(family.down_norm), family.epsilon)
+        net.layer_norm(result, sum, &name(family.down_norm), epsilon)
     }
 
     fn attention(
         &self,
-        net: &mut Net,
+        net: &mut Net<'_>,
         x: ValueId,
         mask: ValueId,
         name: &dyn Fn(&str) -> String,
@@ -219,7 +274,7 @@ impl Config {
         let channels = hidden / heads;
         let shape = net.shape(x)?;
         let split = [shape[0], shape[1], heads, channels];
-        let part = |net: &mut Net, part: &str, perm: &[u64]| {
+        let part = |net: &mut Net<'_>, part: &str, perm: &[u64]| {
             let x = net.linear(None, x, &name(part), hidden, GAIN)?;
             let x = net.reshape(x, &split)?;
             net.transpose(x, perm)
@@ -228,6 +283,7 @@ impl Config {
         let key = part(net, family.key, &[0, 2, 3, 1])?;
         let value = part(net, family.value, &[0, 2, 1, 3])?;
 
+        net.set_layer(&name("attention"));
         let scores = net.push(Structured::Matmul {}, &[query, key])?;
         let scale = net.builder().constant(&Tensor::scalar(1.0 / (channels as f32).sqrt()));
         let scores = net.push(Binary::Mul {}, &[scores, scale])?;
@@ -238,7 +294,7 @@ impl Config {
         net.reshape(mixed, &shape)
     }
 
-    fn top(&self, net: &mut Net, x: ValueId, table: ValueId) -> Result<Vec<ValueId>, ArchError> {
+    fn top(&self, net: &mut Net<'_>, x: ValueId, table: ValueId) -> Result<Vec<ValueId>, ArchError> {
         match self.top {
             Top::Hidden => Ok(vec![x]),
             Top::Pooled => {
@@ -246,7 +302,12 @@ impl Config {
                 let pooled = net.linear(None, first, "pooler.dense", self.hidden, GAIN)?;
                 Ok(vec![x, net.push_as(Some("pooler_output"), Unary::Tanh {}, &[pooled])?])
             }
-            Top::Classes { first, activation, last, classes } => {
+            Top::TokenClasses(classes) => {
+                let last = self.family.last_of_classifier(true);
+                Ok(vec![net.linear(Some("logits"), x, last, classes, GAIN)?])
+            }
+            Top::Classes(classes) => {
+                let (first, activation, last) = self.family.classifier;
                 let x = first_token(net, x)?;
                 let x = net.linear(None, x, first, self.hidden, GAIN)?;
                 let (op, gain) = match activation {
@@ -257,10 +318,11 @@ impl Config {
                 Ok(vec![net.linear(Some("logits"), x, last, classes, gain)?])
             }
             Top::Vocabulary => {
-                let x = net.linear(None, x, "lm_head.dense", self.hidden, GAIN)?;
-                let x = net.push(Unary::GeluErf {}, &[x])?;
-                let x = net.layer_norm(None, x, "lm_head.layer_norm", self.family.epsilon)?;
-                let bias = net.weight("lm_head.bias", &[self.vocabulary], Spread::Bias)?;
+                let names = &self.family.language_model;
+                let x = net.linear(None, x, names.dense, self.hidden, GAIN)?;
+                let x = net.push(self.activation.clone(), &[x])?;
+                let x = net.layer_norm(None, x, names.norm, self.epsilon)?;
+                let bias = net.weight(names.bias, &[self.vocabulary], Spread::Bias)?;
                 Ok(vec![net.affine(Some("logits"), x, table, bias)?])
             }
         }
@@ -268,7 +330,8 @@ impl Config {
 }
 
 /// What is added to scores of attention: nothing, or, where the mask is 0, so much that nothing is left.
-fn mask(net: &mut Net, attention_mask: ValueId) -> Result<ValueId, ArchError> {
+fn mask(net: &mut Net<'_>, attention_mask: ValueId) -> Result<ValueId, ArchError> {
+    net.set_layer("attention_mask");
     let shape = net.shape(attention_mask)?;
     let seen = net.push(Structured::Cast { to: ElementType::Bool }, &[attention_mask])?;
     let seen = net.reshape(seen, &[shape[0], 1, 1, shape[1]])?;
@@ -278,7 +341,7 @@ fn mask(net: &mut Net, attention_mask: ValueId) -> Result<ValueId, ArchError> {
 }
 
 /// The hidden channels of the first token of each sequence.
-fn first_token(net: &mut Net, x: ValueId) -> Result<ValueId, ArchError> {
+fn first_token(net: &mut Net<'_>, x: ValueId) -> Result<ValueId, ArchError> {
     let shape = net.shape(x)?;
     let op = Structured::Slice { starts: vec![0; 3], steps: vec![1; 3], counts: vec![shape[0], 1, shape[2]] };
     let x = net.push(op, &[x])?;

@@ -1,4 +1,4 @@
-//! Pseudo-random weights: the same on every machine, made when a network is built, and given back when it is dropped. A network
+//! Where weights come from, and pseudo-random ones: the same on every machine, made when a network is built, and given back when it is dropped. A network
 //! that is built once more before that, for another length say, shares them.
 //!
 //! They have the sizes and the spread of trained weights, and nothing else of them: what a network predicts with them means
@@ -22,9 +22,24 @@ const SEED: u64 = 20261122;
 /// Bytes from which a tensor has a mapping of its own, so that its memory goes back to the system when it is dropped.
 const OWN_MAPPING: u64 = 256 << 10;
 
+/// Gives networks their weights.
+pub(crate) trait Weights {
+    /// The weights of a name, in f32 and of this shape. `spread` is what pseudo-random ones are drawn from.
+    fn weight(&self, name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError>;
+}
+
+/// Pseudo-random weights.
+pub(super) struct PseudoRandom;
+
+impl Weights for PseudoRandom {
+    fn weight(&self, name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
+        weight(name, shape, spread)
+    }
+}
+
 /// What the elements of a tensor are drawn from: a uniform distribution.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Spread {
+pub(crate) enum Spread {
     /// Rows of a table of embeddings.
     Embedding,
     /// Biases, and the means of batch normalisation.
@@ -96,8 +111,8 @@ fn shared(key: &Key, fill: impl FnOnce(&mut [f32])) -> std::io::Result<Shared> {
     Ok(Shared(mapping))
 }
 
-/// Weights of a name.
-pub(super) fn weight(name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
+/// Pseudo-random weights of a name.
+fn weight(name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
     let (half, middle) = spread.range(shape);
     uniform(name, shape, half, middle)
 }

@@ -155,13 +155,13 @@ mod tests {
                 let mut dst = vec![0.0; 2 * batch * n];
                 LstmCell::new(batch, n).unwrap().run(&gates, &cell, peepholes, &mut dst);
                 let (mut hidden, mut cells) = (vec![], vec![]);
-                for at in 0..batch * n {
+                for (at, c) in cell.iter().enumerate() {
                     let (row, k) = (at / n, at % n);
                     let gate = |g: usize| f64::from(gates[(4 * row + g) * n + k]);
                     let p = |g: usize| peepholes.map_or(0.0, |p| f64::from(p[g * n + k]));
-                    let c = f64::from(cell[at]);
-                    let next = exact_sigmoid(gate(2) + p(2) * c) * c
-                        + exact_sigmoid(gate(0) + p(0) * c) * gate(3).tanh();
+                    let c = f64::from(*c);
+                    let next =
+                        exact_sigmoid(gate(2) + p(2) * c) * c + exact_sigmoid(gate(0) + p(0) * c) * gate(3).tanh();
                     cells.push(next);
                     hidden.push(exact_sigmoid(gate(1) + p(1) * next) * next.tanh());
                 }

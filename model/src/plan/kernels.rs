@@ -16,7 +16,7 @@ use crate::error::ModelError;
 use crate::lock::lock;
 
 /// What a kernel is asked for with.
-type Request = (Problem, Options);
+pub(super) type Request = (Problem, Options);
 
 /// The kernels of a network, made before the steps are: each once, in the order of the layers that ask first.
 pub(crate) struct Kernels {
@@ -35,7 +35,7 @@ pub struct Progress<'a> {
     pub problem: &'a Problem,
 }
 
-fn options(constant_weights: bool) -> Options {
+pub(super) fn options(constant_weights: bool) -> Options {
     Options { constant_weights, ..Options::default() }
 }
 

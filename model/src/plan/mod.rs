@@ -8,6 +8,7 @@ mod general;
 mod kernels;
 pub mod memory;
 mod native;
+mod planned;
 mod threads;
 mod verify;
 
@@ -25,6 +26,7 @@ use memory::{Buffer, Placement};
 pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
 pub(crate) use kernels::{KernelAction, Kernels, NetworkWeights, pack};
+pub(crate) use planned::Compiled;
 pub(crate) use threads::RuntimeThreads;
 pub use verify::{PlanError, PlanFault};
 
@@ -65,6 +67,11 @@ pub(crate) trait Action: Send + Sync {
     /// The kernel that it calls, if it does.
     fn kernel(&self) -> Option<&Arc<Kernel>> {
         None
+    }
+
+    /// The problem of that kernel, also where there is none to call.
+    fn problem(&self) -> Option<&Problem> {
+        self.kernel().map(|kernel| kernel.problem())
     }
 
     /// Bytes of what it has in a form of its own.

@@ -245,6 +245,22 @@ fn structured(op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Actio
                 plan.run(threads, x[0], x.get(1).copied().flatten(), x.get(2).copied().flatten(), dst);
             })
         }
+        Structured::LstmCell {} => {
+            let &[batch, hidden] = &dims(operands[1].shape())[..] else { return None };
+            let plan = ops::LstmCell::new(batch, hidden).ok()?;
+            on_f32(0, move |_, x, dst| {
+                let [gates, cell] = [x[0], x[1]].map(|x| x.expect("not in place"));
+                plan.run(gates, cell, x.get(2).copied().flatten(), dst);
+            })
+        }
+        Structured::GruCell {} => {
+            let &[batch, hidden] = &dims(operands[2].shape())[..] else { return None };
+            let plan = ops::GruCell::new(batch, hidden).ok()?;
+            on_f32(0, move |threads, x, dst| {
+                let [given, recurrent, state] = [x[0], x[1], x[2]].map(|x| x.expect("not in place"));
+                plan.run(threads, given, recurrent, state, dst);
+            })
+        }
         Structured::RmsNorm { axis, epsilon } => {
             let plan = ops::RmsNorm::new(&shape, *axis as usize, f32::from_f64(epsilon.0)).ok()?;
             on_f32(1, move |threads, x, dst| plan.run(threads, x[0], x.get(1).copied().flatten(), dst))

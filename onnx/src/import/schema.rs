@@ -94,10 +94,28 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     table::OPERATORS.iter().map(|(name, _)| *name)
 }
 
-/// An operator that ONNX Runtime adds, in the only version that there is.
-pub(super) fn microsoft(op: &str) -> Option<&'static Version> {
-    let found = microsoft::OPERATORS.binary_search_by(|(name, _)| (*name).cmp(op));
-    found.ok().and_then(|at| microsoft::OPERATORS[at].1.first())
+/// Operators of `ai.onnx.preview`, sorted by name.
+const PREVIEW: &[Operator] = &[(
+    "FlexAttention",
+    &[v(
+        1,
+        3,
+        3,
+        1,
+        &[
+            ("prob_mod", Kind::Graph),
+            ("scale", Kind::Float),
+            ("score_mod", Kind::Graph),
+            ("softmax_precision", Kind::Int),
+        ],
+    )],
+)];
+
+/// An operator of ONNX's domain of previews, or else one that ONNX Runtime adds, in the only version that there is.
+pub(super) fn other(domain: &str, op: &str) -> Option<&'static Version> {
+    let table = if domain == "ai.onnx.preview" { PREVIEW } else { microsoft::OPERATORS };
+    let found = table.binary_search_by(|(name, _)| (*name).cmp(op));
+    found.ok().and_then(|at| table[at].1.first())
 }
 
 impl Version {

@@ -14,6 +14,7 @@ mod kernel;
 mod matrix;
 mod movement;
 mod normalization;
+mod recurrent;
 mod reduction;
 mod sample;
 mod strided;
@@ -131,6 +132,8 @@ impl TensorOp {
                 | Structured::GridSample { .. } => (2, 2),
                 Structured::LayerNorm { .. } => (1, 3),
                 Structured::RmsNorm { .. } => (1, 2),
+                Structured::LstmCell {} => (2, 3),
+                Structured::GruCell {} => (3, 3),
                 Structured::BatchNorm { .. } => (5, 5),
                 Structured::Concat { .. } => (1, usize::MAX),
                 Structured::Kernel { problem } => {
@@ -255,6 +258,7 @@ fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismat
         | RmsNorm { .. }
         | BatchNorm { .. }
         | Lrn { .. } => normalization::infer(op, operands),
+        LstmCell {} | GruCell {} => recurrent::infer(op, operands),
         Reshape { .. }
         | Transpose { .. }
         | Broadcast { .. }
@@ -288,6 +292,7 @@ fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64>
         | RmsNorm { .. }
         | BatchNorm { .. }
         | Lrn { .. } => normalization::evaluate(op, operands, ty),
+        LstmCell {} | GruCell {} => recurrent::evaluate(op, operands, ty),
         Reshape { .. }
         | Transpose { .. }
         | Broadcast { .. }

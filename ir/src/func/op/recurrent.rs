@@ -8,12 +8,10 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
     if !element.is_float() {
         return Err(Mismatch::Element { operand: 0, found: element, expected: "floating-point numbers" });
     }
-    let state = operands[operands.len().min(match op {
-        Structured::LstmCell {} => 2,
-        _ => 3,
-    }) - 1];
+    // The states, or the cells, say how many there are.
+    let operand = if matches!(op, Structured::LstmCell {}) { 1 } else { 2 };
+    let state = operands[operand];
     let &[batch, hidden] = state.shape() else {
-        let operand = if matches!(op, Structured::LstmCell {}) { 1 } else { 2 };
         return Err(Mismatch::Rank { operand, rank: state.rank(), expected: "2: a batch of states" });
     };
     let expected: &[Vec<u64>] = match op {

@@ -4,6 +4,9 @@ use super::super::sampling::{Grid, Taps};
 use super::super::types::TensorType;
 use super::{Mismatch, Structured, View, check_seen, same_element};
 
+/// Samples of a part along an axis, at most: work that networks ask for by a number has a bound.
+const MOST_SAMPLES: u64 = 256;
+
 pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorType, Mismatch> {
     let x = operands[0];
     let element = same_element(&operands[..2])?;
@@ -46,6 +49,9 @@ pub(super) fn infer(op: &Structured, operands: &[&TensorType]) -> Result<TensorT
             }
             if *rows == 0 || *columns == 0 {
                 return Err(Mismatch::setting("rows", [rows, columns], "numbers from 1"));
+            }
+            if *samples > MOST_SAMPLES {
+                return Err(Mismatch::setting("samples", samples, "at most 256, along each axis of a part"));
             }
             if images * height * width == 0 && count > 0 {
                 return Err(Mismatch::setting("rows", x.shape(), "images that have pixels"));
@@ -113,8 +119,16 @@ impl Samples {
     /// is, and how far it is from the first to the second.
     fn inside(&self, pixels: u64) -> impl Iterator<Item = (usize, usize, f64)> {
         let Samples { first, step, count } = *self;
-        let from = ((-1.0 - first) / step - 1.0).floor().max(0.0);
-        let end = ((pixels as f64 - first) / step + 2.0).ceil().min(count);
+        let (from, end) = if count <= MOST_SAMPLES as f64 {
+            (0.0, count)
+        } else if first.is_finite() && step.is_finite() {
+            // They are about a pixel apart, and may begin far before the image and end far behind it.
+            let end = ((pixels as f64 - first) / step + 2.0).ceil().min(count);
+            (((-1.0 - first) / step - 1.0).floor().max(0.0), end)
+        } else {
+            // A region without an end has none.
+            (0.0, 0.0)
+        };
         let last = pixels as usize - 1;
         let at = move |i: u64| first + i as f64 * step;
         (from as u64..end.max(0.0) as u64).map(at).filter(move |at| (-1.0..=pixels as f64).contains(at)).map(

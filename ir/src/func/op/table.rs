@@ -372,6 +372,17 @@ operations! {
         /** The power. */ beta: Real,
         /** Added to the sum. */ bias: Real
     }
+    /// A step of a recurrent network whose cells have an input, an output and a forget gate. Operands are the gates and new values
+    /// before their functions, `[batch, 4 * n]`, in the order input, output, forget, new; the cells before, `[batch, n]`; and
+    /// factors of the cells in the gates, `[3, n]`, if there are such. The result is `[2, batch, n]`: the states and the cells.
+    /// `cell' = sigmoid(forget) * cell + sigmoid(input) * tanh(new)`, `state = sigmoid(output) * tanh(cell')`; the output gate sees the
+    /// cell after the step.
+    LstmCell = "lstm_cell" {}
+    /// A step of a recurrent network with an update and a reset gate. Operands are what these and the new value get from the input,
+    /// and what they get from the states, both `[batch, 3 * n]`, and the states before, `[batch, n]`:
+    /// `new = tanh(x + sigmoid(reset) * h)` of the two parts x and h of the new value,
+    /// `state' = (1 - sigmoid(update)) * new + sigmoid(update) * state`.
+    GruCell = "gru_cell" {}
     /// The elements in the same order with another shape.
     Reshape = "reshape" { /** The shape. */ shape: Vec<u64> }
     /// The axes in another order.
@@ -421,7 +432,7 @@ operations! {
     RoiAlign = "roi_align" {
         /** Parts of a region from top to bottom. */ rows: u64,
         /** Parts from left to right. */ columns: u64,
-        /** Samples of a part along each axis; 0 for one per pixel. */ samples: u64,
+        /** Samples of a part along each axis, at most 256; 0 for one per pixel. */ samples: u64,
         /** What coordinates of regions are multiplied by. */ scale: Real,
         /** Whether the greatest sample is taken, not the mean. */ max: bool,
         /** Whether coordinates are of pixels' corners, so that centres are at halves. */ half_pixel: bool

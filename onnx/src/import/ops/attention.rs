@@ -35,7 +35,7 @@ fn heads(c: &mut Ctx<'_>, x: &Val, attribute: &str) -> Result<Val, Fault> {
 }
 
 /// Heads of keys or values, each for several heads of queries.
-fn repeated(c: &mut Ctx<'_>, x: &Val, count: u64) -> Result<Val, Fault> {
+pub(super) fn repeated(c: &mut Ctx<'_>, x: &Val, count: u64) -> Result<Val, Fault> {
     let [batch, own, sequence, size] = c.shape(x)[..] else { return Err("expected rank 4".into()) };
     if own == count {
         return Ok(x.clone());

@@ -16,8 +16,10 @@ mod movement;
 mod normalization;
 mod pad;
 mod pooling;
+mod preview;
 mod quantization;
 mod quantized;
+mod recurrent;
 mod reduction;
 mod refused;
 mod resize;
@@ -67,6 +69,7 @@ const TABLES: &[&[Row]] = &[
     pooling::OPS,
     quantization::OPS,
     quantized::OPS,
+    recurrent::OPS,
     reduction::OPS,
     resize::OPS,
     sampling::OPS,
@@ -87,8 +90,13 @@ pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Versi
     };
     let own = || rows().find(|(name, _)| *name == op).map(|(_, import)| import);
     let refused = || refused::why(domain, op).map_or(LIST.to_owned(), |why| format!("{why}; {LIST}"));
-    if domain == microsoft::DOMAIN {
-        let import = of(microsoft::TABLES).zip(schema::microsoft(op));
+    let tables: Option<&[&[Row]]> = match domain {
+        microsoft::DOMAIN => Some(microsoft::TABLES),
+        preview::DOMAIN => Some(&[preview::OPS]),
+        _ => None,
+    };
+    if let Some(tables) = tables {
+        let import = of(tables).zip(schema::other(domain, op));
         return import.map(|(import, version)| (version, import)).ok_or_else(refused);
     }
     if !domain.is_empty() {
@@ -97,7 +105,7 @@ pub(super) fn find(domain: &str, op: &str, opset: i64) -> Result<(&'static Versi
     if let Some((import, version)) = own().zip(Version::of(op, opset)) {
         return Ok((version, import));
     }
-    if let Some((import, version)) = of(&[microsoft::IN_ONNX]).zip(schema::microsoft(op)) {
+    if let Some((import, version)) = of(&[microsoft::IN_ONNX]).zip(schema::other(domain, op)) {
         return Ok((version, import));
     }
     match (own(), versions(op).first()) {
@@ -142,10 +150,11 @@ pub fn operators() -> Vec<Operator> {
     });
     let other = microsoft::TABLES.iter().flat_map(|table| table.iter());
     let other = other.map(|(name, _)| Operator { domain: microsoft::DOMAIN, name, since: 1 });
+    let preview = preview::OPS.iter().map(|(name, _)| Operator { domain: preview::DOMAIN, name, since: 1 });
     // Those of ONNX that ONNX Runtime writes in earlier versions, too, are there already.
     let early = microsoft::IN_ONNX.iter().filter(|(name, _)| versions(name).is_empty());
     let early = early.map(|(name, _)| Operator { domain: "", name, since: 1 });
-    let mut all: Vec<_> = own.chain(other).chain(early).collect();
+    let mut all: Vec<_> = own.chain(other).chain(preview).chain(early).collect();
     all.sort_unstable_by_key(|operator| (operator.domain, operator.name));
     all
 }

@@ -110,7 +110,9 @@ fn activations(c: &Ctx<'_>, cell: Cell, directions: usize) -> Result<Vec<Vec<Act
         Some(Attribute::Strings(names)) if !names.is_empty() => {
             names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
         }
-        None | Some(Attribute::Strings(_)) => each.iter().map(|name| (*name).into()).cycle().take(each.len() * directions).collect(),
+        None | Some(Attribute::Strings(_)) => {
+            each.iter().map(|name| (*name).into()).cycle().take(each.len() * directions).collect()
+        }
         Some(_) => return Err("attribute `activations` is not a list of names".into()),
     };
     if names.len() != each.len() * directions {
@@ -125,7 +127,7 @@ fn activations(c: &Ctx<'_>, cell: Cell, directions: usize) -> Result<Vec<Vec<Act
             let known: Vec<_> = ACTIVATIONS.iter().map(|(name, ..)| *name).collect();
             format!("there is no activation `{name}`: expected one of {}", known.join(", "))
         })?;
-        let mut take = |default: &Option<f32>, list: &mut std::vec::IntoIter<f64>| {
+        let take = |default: &Option<f32>, list: &mut std::vec::IntoIter<f64>| {
             default.map_or(0.0, |default| list.next().unwrap_or(default.into()))
         };
         let (alpha, beta) = (take(alpha, &mut alphas), take(beta, &mut betas));
@@ -339,13 +341,17 @@ fn steps(
         return Ok((state, all));
     }
     let recipes: Vec<Option<Recipe>> = direction.values().map(|value| c.program.recipe(value)).collect();
-    let captured: Vec<Val> =
-        direction.values().zip(&recipes).filter(|(_, recipe)| recipe.is_none()).map(|(value, _)| value.clone()).collect();
+    let captured: Vec<Val> = direction
+        .values()
+        .zip(&recipes)
+        .filter(|(_, recipe)| recipe.is_none())
+        .map(|(value, _)| value.clone())
+        .collect();
     let types: Vec<TensorType> = captured.iter().map(|value| c.ty(value)).collect();
     let element = ty.element();
     let depth = c.program.depth();
     c.program.begin();
-    let mut body = || {
+    let body = || {
         let trip = c.program.argument("trip", TensorType::new(ElementType::I64, [])?)?;
         let _ = trip;
         let mut state = vec![];
@@ -374,12 +380,8 @@ fn steps(
     c.program.abandon(depth);
     let flag = u64::from(is_backward);
     let tensors = 1 + usize::from(mask.is_some()) + usize::from(wants_all);
-    let control = Control::Scan {
-        trips,
-        states: initial.len() as u64,
-        backward: vec![flag; tensors],
-        body: body?.into(),
-    };
+    let control =
+        Control::Scan { trips, states: initial.len() as u64, backward: vec![flag; tensors], body: body?.into() };
     let operands: Vec<&Val> = initial.iter().chain([given]).chain(mask).chain(&captured).collect();
     let mut results = c.program.control(control, &operands)?;
     let all = if wants_all { results.pop() } else { None };
@@ -407,9 +409,10 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
         "reverse" => &[true],
         "bidirectional" => &[false, true],
         other => {
-            return Err(
-                format!("attribute `direction` is `{other}`: expected `forward`, `reverse` or `bidirectional`").into()
-            );
+            return Err(format!(
+                "attribute `direction` is `{other}`: expected `forward`, `reverse` or `bidirectional`"
+            )
+            .into());
         }
     };
     let directions = backward.len() as u64;
@@ -453,9 +456,9 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
     }
     let mask = lengths(c, steps_in, batch)?;
     let state_shape = [directions, batch, hidden];
-    let zeros = |c: &Ctx<'_>| -> Result<Val, Fault> {
-        let _ = c;
+    let zeros = |c: &mut Ctx<'_>| -> Result<Val, Fault> {
         let ty = TensorType::new(element, [batch, hidden])?;
+        c.program.allow(&ty)?;
         let zeros = vec![0.0; ty.elements() as usize];
         Ok(Val::Known(Tensor::from_f64(ty, &zeros)))
     };

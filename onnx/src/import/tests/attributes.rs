@@ -73,6 +73,7 @@ EyeLike 9 f32[2,3]
 Flatten 1 f32[2,3]
 Floor 1 f32[2]
 Gather 1 f32[2,3] i64[2]
+GRU 1 f32[4,2,3] f32[1,6,3] f32[1,6,2]
 GatherElements 11 f32[2,3] i64[2,3]
 GatherND 11 f32[2,3] i64[2,1]
 Gelu 20 f32[2]
@@ -94,6 +95,7 @@ Identity 1 f32[2]
 InstanceNormalization 1 f32[1,2,6] f32[2] f32[2]
 IsInf 10 f32[2]
 IsNaN 9 f32[2]
+LSTM 1 f32[4,2,3] f32[1,8,3] f32[1,8,2]
 LRN 1 f32[1,4,6,6] | size=3
 LayerNormalization 17 f32[2,3] f32[3] f32[3]
 LeakyRelu 1 f32[2]
@@ -131,6 +133,7 @@ Pow 1 f32[2,3] f32[2,3]
 QLinearConv 10 u8[1,2,6,6] f32{0.5} u8{1} u8[4,2,3,3] f32{0.5} u8{1} f32{0.5} u8{1}
 QLinearMatMul 10 u8[2,3] f32{0.5} u8{1} u8[3,4] f32{0.5} u8{1} f32{0.5} u8{1}
 QuantizeLinear 10 f32[2,3] f32{0.5}
+RNN 1 f32[4,2,3] f32[1,2,3] f32[1,2,2]
 RMSNormalization 23 f32[2,3] f32[3]
 Range 11 f32{1} f32{5} f32{2}
 Reciprocal 1 f32[2]
@@ -200,6 +203,7 @@ Upsample 7 f32[2,2] | scales=1,2
 Upsample 9 f32[2,2] f32{1,2}
 Where 9 bool[2] f32[2] f32[2]
 Xor 1 bool[2,3] bool[2,3]
+ai.onnx.preview.FlexAttention 1 f32[1,2,3,4] f32[1,2,3,4] f32[1,2,3,4]
 com.microsoft.Attention 1 f32[1,2,4] f32[4,12] f32[12] | num_heads=2
 com.microsoft.BiasGelu 1 f32[2] f32[2]
 com.microsoft.DequantizeLinear 1 u8[2,3] f32{0.5} u8{1}
@@ -227,6 +231,8 @@ ConvTranspose.output_shape=8,8 Gemm.broadcast=0 Squeeze.axes=1 Unsqueeze.axes=1 
 GroupNormalization.stash_type=11 LayerNormalization.stash_type=11 RMSNormalization.stash_type=11 Slice.axes=1 Split.axis=1
 QuantizeLinear.precision=11 Resize.axes=0,1 Split.split=2 AveragePool.auto_pad=VALID
 QuantizeLinear.output_dtype=3 ReduceSum.axes=1
+activation_alpha=0.5 activation_beta=0.5 LSTM.activations=Relu,Tanh,Tanh GRU.activations=Relu,Tanh activations=Relu clip=0.5
+direction=reverse hidden_size=2 input_forget=1 layout=1 linear_before_reset=1 output_sequence=1
 consumed_inputs=0 axis=1 broadcast=1 keepdims=0 select_last_index=1 is_causal=1 left_window_size=1 right_window_size=1
 qk_matmul_output_mode=1 scale=0.5 softcap=2 softmax_precision=11 auto_pad=SAME_UPPER ceil_mode=1 count_include_pad=1
 dilations=1,1 strides=2,2 pads=1,1,1,1 kernel_shape=3,3 epsilon=0.5 is_test=1 momentum=0.5 spatial=1 training_mode=0
@@ -239,7 +245,7 @@ num_outputs=1 upper=0 bias=0.5 lambd=0.5 size=3 end=1 start=1 num_groups=2 block
 com.microsoft.GridSample.mode=bicubic GridSample.mode=nearest com.microsoft.RotaryEmbedding.rotary_embedding_dim=4
 padding_mode=border align_corners=1 RoiAlign.mode=max RoiAlign.coordinate_transformation_mode=output_half_pixel
 output_height=2 output_width=2 sampling_ratio=1 spatial_scale=0.5 TensorScatter.mode=circular Unique.axis=0 sorted=0 largest=0 k=1
-direction=RIGHT activation=silu activation_params=0.5 activation_alpha=0.5 activation_beta=0.5 activation_gamma=0.5 batch_dims=1
+direction=RIGHT prob_mod=g score_mod=g activation=silu activation_params=0.5 activation_alpha=0.5 activation_beta=0.5 activation_gamma=0.5 batch_dims=1
 com.microsoft.FusedConv.activation=LeakyRelu com.microsoft.FusedGemm.activation=HardSigmoid Col2Im.strides=1,1 Col2Im.pads=0,0,0,0
 inverse=1 onesided=1 DeformConv.kernel_shape=2,2 offset_group=1 dtype=7 detect_negative=0 detect_positive=0 chunk_size=16
 update_rule=gated_delta MaxUnpool.pads=0,0,0,0 ignore_index=1 reduction=sum ScatterElements.reduction=add ScatterND.reduction=mul
@@ -251,6 +257,8 @@ height_scale=2 width_scale=2 value_string=a value_strings=a sparse_value=0 shape
 
 /// Attributes that ONNX defines and that are refused, with words of the reason.
 const REFUSED: &[(&str, &str, &str)] = &[
+    ("ai.onnx.preview.FlexAttention", "prob_mod", "change scores"),
+    ("ai.onnx.preview.FlexAttention", "score_mod", "change scores"),
     ("com.microsoft.Attention", "do_rotary", "outside of it"),
     ("com.microsoft.Attention", "past_present_share_buffer", "of their own"),
     ("com.microsoft.RotaryEmbedding", "is_packed_batching", "one after another"),
@@ -270,9 +278,13 @@ fn of_kind(name: &str, kind: Kind, text: &str) -> AttributeProto {
         Kind::Tensor => AttributeProto { t: Some(floats("", &[float(text)])), ..attribute(name, 4) },
         Kind::Floats => AttributeProto { floats: text.split(',').map(float).collect(), ..attribute(name, 6) },
         Kind::Ints => list(name, &text.split(',').map(int).collect::<Vec<_>>()),
-        Kind::Strings => AttributeProto { strings: vec!["a".into()], ..attribute(name, 8) },
+        Kind::Strings => AttributeProto {
+            strings: text.split(',').map(|word| word.to_owned().into()).collect(),
+            ..attribute(name, 8)
+        },
         Kind::SparseTensor => attribute(name, 11),
-        Kind::Graph | Kind::Type => panic!("{name}: no example of such an attribute"),
+        Kind::Graph => AttributeProto { g: Some(graph(&[], &[], &[], &[])), ..attribute(name, 5) },
+        Kind::Type => panic!("{name}: no example of such an attribute"),
     }
 }
 
@@ -349,7 +361,7 @@ fn versions() -> Vec<(&'static str, &'static Version)> {
                 "" => operator.name.to_owned(),
                 domain => format!("{domain}.{}", operator.name),
             };
-            all.push((&*name.leak(), schema::microsoft(operator.name).unwrap()));
+            all.push((&*name.leak(), schema::other(operator.domain, operator.name).unwrap()));
         }
     }
     all
@@ -359,7 +371,9 @@ fn versions() -> Vec<(&'static str, &'static Version)> {
 fn model_of(graph: GraphProto, version: i64) -> ModelProto {
     let mut model = model(graph);
     model.opset_import[0].version = version;
-    model.opset_import.push(OperatorSetIdProto { domain: "com.microsoft".into(), version: 1 });
+    for domain in ["com.microsoft", "ai.onnx.preview"] {
+        model.opset_import.push(OperatorSetIdProto { domain: domain.into(), version: 1 });
+    }
     model
 }
 

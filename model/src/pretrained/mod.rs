@@ -1,0 +1,137 @@
+//! Networks as Hugging Face lays them out: a folder with a `config.json`, which says the architecture and its sizes, and weights in
+//! `model.safetensors`, or in several such files that a `model.safetensors.index.json` lists.
+//!
+//! The architectures are BERT, DistilBERT and RoBERTa, as encoders, as language models and as classifiers, and residual networks of
+//! bottlenecks, with the names of transformers or of timm. What a configuration asks for beside that is an error that names it:
+//! nothing is left out silently.
+
+mod config;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use kiln_ir::func::{Func, Tensor, TensorType};
+
+use crate::arch::{ArchError, ArchOptions, samples};
+use config::Network;
+use weights::Files;
+
+/// A network in a folder, with its weights in memory.
+#[derive(Debug)]
+pub struct Pretrained {
+    name: String,
+    network: Network,
+    files: Files,
+}
+
+/// A folder that is no network that can be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PretrainedError {
+    /// A file that cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A configuration that is no JSON, or lacks what it must have.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// A configuration with a setting that is not supported.
+    #[error("{}: `{setting}` is {found}: supported is {supported}", path.display())]
+    Setting {
+        /// Where the configuration is.
+        path: PathBuf,
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What can be built.
+        supported: &'static str,
+    },
+    /// A file of weights that is malformed.
+    #[error("{}: {why}", path.display())]
+    Weights {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A weight that no file has, or that has another shape than the configuration says.
+    #[error("{}: {source}", folder.display())]
+    Weight {
+        /// The folder.
+        folder: PathBuf,
+        /// Which weight, and why.
+        source: ArchError,
+    },
+}
+
+impl Pretrained {
+    /// Whether a folder is laid out so: it has a configuration, and weights.
+    pub fn is_folder(folder: impl AsRef<Path>) -> bool {
+        let folder = folder.as_ref();
+        folder.join(config::FILE).is_file() && weights::FILES.iter().any(|file| folder.join(file).is_file())
+    }
+
+    /// Reads a folder into memory.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, PretrainedError> {
+        let folder = folder.as_ref();
+        Self::of(folder, Files::read(folder)?)
+    }
+
+    fn of(folder: &Path, files: Files) -> Result<Self, PretrainedError> {
+        let network = config::read(folder, &files)?;
+        let name = folder.file_name().map_or_else(|| "network".into(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { name, network, files })
+    }
+
+    /// The name of the folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The longest sequence it takes; `None` if it takes images.
+    pub fn max_seq(&self) -> Option<u64> {
+        match &self.network {
+            Network::Encoder(config) => Some(config.longest),
+            Network::ResNet(_) => None,
+        }
+    }
+
+    /// Names and types of the arguments, in calling order.
+    pub fn inputs(&self, options: &ArchOptions) -> Result<Vec<(&'static str, TensorType)>, ArchError> {
+        let (batch, seq) = options.checked(&self.name, self.max_seq())?;
+        match &self.network {
+            Network::Encoder(config) => config.inputs(batch, seq),
+            Network::ResNet(net) => Ok(vec![net.input("pixel_values", batch)?]),
+        }
+    }
+
+    /// The network, with its weights as constants.
+    pub fn build(&self, options: &ArchOptions) -> Result<Func, ArchError> {
+        let inputs = self.inputs(options)?;
+        let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let name = format!("net_{}", self.name.chars().map(word).collect::<String>());
+        match &self.network {
+            Network::Encoder(config) => config.build(&name, &inputs, &self.files),
+            Network::ResNet(net) => net.build(&name, &inputs, &self.files),
+        }
+    }
+
+    /// Arguments to call it with, always the same ones, as [`Architecture::sample_inputs`](crate::arch::Architecture::sample_inputs).
+    pub fn sample_inputs(&self, options: &ArchOptions) -> Result<Vec<Tensor>, ArchError> {
+        let inputs = self.inputs(options)?;
+        match &self.network {
+            Network::Encoder(config) => Ok(samples::tokens(config, &inputs)),
+            Network::ResNet(_) => samples::images(&inputs),
+        }
+    }
+}
