@@ -75,6 +75,11 @@ fn onnx() {
 }
 
 #[test]
+fn network() {
+    run("network", 1);
+}
+
+#[test]
 fn pack() {
     run("pack", 32);
 }

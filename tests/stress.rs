@@ -77,12 +77,12 @@ fn step(runtime: &Runtime, random: &mut Random) -> Result<(), RuntimeError> {
 #[test]
 fn nothing_breaks_under_constant_eviction() {
     let folder = tempfile::tempdir().unwrap();
-    let runtime = Runtime::builder()
+    // SAFETY: the directory is this test's own.
+    let runtime = unsafe { Runtime::builder().cache_dir(folder.path()) }
         .threads(2)
         .cache_capacity(ENTRIES)
         .cache_bytes(CODE)
         .packed_limit(PACKED)
-        .cache_dir(folder.path())
         .cache_dir_bytes(1 << 20)
         .build()
         .unwrap();

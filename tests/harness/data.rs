@@ -81,10 +81,10 @@ impl Values {
     }
 }
 
-/// What lies between elements of a result that are apart: exact in bf16 too, and nothing that a kernel computes of test data.
+/// The number between elements of a result that are apart: exact in bf16 too, and nothing that a kernel computes of test data.
 pub const CANARY: f32 = -1.0e30f32;
 
-/// What a problem reads. Between elements that are apart there is NaN in operands, so that one that is used shows, and a
+/// The data that a problem reads. Between elements that are apart there is NaN in operands, so that one that is used shows, and a
 /// [canary](CANARY) in the result.
 #[derive(Clone, Debug)]
 pub struct Data {
@@ -102,7 +102,7 @@ pub struct Data {
 pub struct Expected {
     /// Each element of the result, in memory order, and what gaps hold.
     pub value: Vec<f64>,
-    /// How far from it a kernel may be: 0 where nothing rounds, infinite where single precision may have left its range.
+    /// The bound of a kernel's error: 0 if nothing rounds, infinite if single precision may have overflowed.
     pub bound: Vec<f64>,
 }
 
@@ -154,7 +154,7 @@ impl Data {
         self.args_with(self.inputs[1].input(), dst)
     }
 
-    /// What is wrong with `found`, a result of this data.
+    /// Describes the error in `found`, a result for this data; `None` if it is right.
     pub fn wrong(&self, found: &Values) -> Option<String> {
         let Expected { value, bound } = self.expected();
         let kind = if self.are_integers { "integers" } else { "reals" };
@@ -315,7 +315,7 @@ fn places_k(problem: &Problem) -> usize {
     problem.extents()[2] as usize
 }
 
-/// Whether a kernel may compute `found`.
+/// True if `found` is within the bound.
 pub fn is_within(found: f32, value: f64, bound: f64) -> bool {
     if bound.is_infinite() {
         return true;
@@ -323,7 +323,7 @@ pub fn is_within(found: f32, value: f64, bound: f64) -> bool {
     (value.is_nan() && found.is_nan()) || f64::from(found) == value || (f64::from(found) - value).abs() <= bound
 }
 
-/// Where the elements along an operand's axes are.
+/// The places of the elements along an operand's axes.
 struct Side {
     /// For each index of the result's batch.
     batch: Vec<usize>,

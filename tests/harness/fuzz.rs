@@ -1,7 +1,7 @@
-//! What is fuzzed: functions that take any bytes and panic where Kiln breaks a promise.
+//! The fuzzed functions, which take any bytes and panic if Kiln breaks a promise.
 //!
-//! `fuzz/` has a cargo-fuzz target for each, with seeds; `tests/fuzz.rs` runs them for a moment in every test run. No code that
-//! comes from a fuzzer is executed. A refusal is a message for people, of a length that is bounded by that of the input.
+//! `fuzz/` has a cargo-fuzz target for each, with seeds; `tests/fuzz.rs` runs them for a moment in every test run. No machine
+//! code that comes from a fuzzer is executed: `network` runs what Kiln compiles, of graphs that are small. A refusal is a message for people, of a length that is bounded by that of the input.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -14,6 +14,8 @@ use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
 use kiln_ir::{Contraction, Func, Operand, Problem};
 use kiln_runtime::{Pack, WeightsPack, pack};
 use twox_hash::XxHash3_128;
+
+use crate::graph::{self, Choices, Graph};
 
 /// A function that takes any bytes, and tells whether Kiln took them for what they should be.
 pub type Body = fn(&[u8]) -> Taken;
@@ -44,8 +46,15 @@ fn refused(message: &str, bytes: usize) -> Taken {
 }
 
 /// Every body with its name.
-pub const ALL: [(&str, Body); 6] =
-    [("text", text), ("npy", npy), ("onnx", onnx), ("pack", pack), ("package", package), ("compile", compiles)];
+pub const ALL: [(&str, Body); 7] = [
+    ("text", text),
+    ("npy", npy),
+    ("onnx", onnx),
+    ("network", network),
+    ("pack", pack),
+    ("package", package),
+    ("compile", compiles),
+];
 
 /// Text of anything that a user writes: what parses has one canonical text.
 pub fn text(bytes: &[u8]) -> Taken {
@@ -110,22 +119,30 @@ fn tensor(mut file: &[u8]) -> Taken {
     }
 }
 
+/// A network in a file, with what it leaves open bound to small numbers.
+fn imported(bytes: &[u8]) -> Result<kiln_onnx::Imported, String> {
+    let model = kiln_onnx::Model::from_bytes(bytes.to_vec()).map_err(|e| e.to_string())?;
+    let bindings = model.graph.inputs.iter().fold(kiln_onnx::Bindings::new(), |bindings, input| {
+        let dims = input.shape.iter().flatten().map(|d| match d {
+            kiln_onnx::Dim::Known(n) => *n as u64,
+            kiln_onnx::Dim::Named(_) => 2,
+        });
+        bindings.shape(&input.name, &dims.collect::<Vec<_>>())
+    });
+    model.import(&bindings).map_err(|e| e.to_string())
+}
+
+/// Elements of all values of a function.
+fn elements(func: &Func) -> u64 {
+    func.values().map(|(_, v)| v.ty.elements()).fold(0, u64::saturating_add)
+}
+
 /// A network from anywhere: what is imported is a function that passes leave well-typed.
 pub fn onnx(bytes: &[u8]) -> Taken {
-    /// Elements of constants that passes may work on: the work is in proportion.
+    /// Elements that passes may work on: the work is in proportion.
     const MOST: u64 = 1 << 16;
-    let imported = kiln_onnx::Model::from_bytes(bytes.to_vec()).map_err(|e| e.to_string()).and_then(|model| {
-        let bindings = model.graph.inputs.iter().fold(kiln_onnx::Bindings::new(), |bindings, input| {
-            let dims = input.shape.iter().flatten().map(|d| match d {
-                kiln_onnx::Dim::Known(n) => *n as u64,
-                kiln_onnx::Dim::Named(_) => 2,
-            });
-            bindings.shape(&input.name, &dims.collect::<Vec<_>>())
-        });
-        model.import(&bindings).map_err(|e| e.to_string())
-    });
-    match imported {
-        Ok(imported) if imported.func.values().map(|(_, v)| v.ty.elements()).sum::<u64>() <= MOST => {
+    match imported(bytes) {
+        Ok(imported) if elements(&imported.func) <= MOST => {
             let types = |func: &Func| func.results().iter().map(|id| func.value(*id).ty.clone()).collect::<Vec<_>>();
             let declared = types(&imported.func);
             kiln_ir::pass::optimize(imported.func, |pass, func| {
@@ -136,6 +153,33 @@ pub fn onnx(bytes: &[u8]) -> Taken {
         }
         Ok(_) => Taken::No,
         Err(message) => refused(&message, bytes.len()),
+    }
+}
+
+/// A digit, and accordingly choices that make a graph, the same with choices of how it is written as a file, or a file: what is compiled
+/// computes what the interpreter does.
+pub fn network(bytes: &[u8]) -> Taken {
+    let Some((mode, rest)) = bytes.split_first() else { return Taken::No };
+    let mut choices = Choices::new(rest);
+    let outcome = match mode % 3 {
+        0 => {
+            let graph = Graph::of(&mut choices);
+            Some(graph::check(&graph).map_err(|why| format!("{why}\n{}", graph.func)))
+        }
+        1 => {
+            let graph = Graph::of(&mut choices);
+            let outcome = graph::check_onnx(&graph, &mut choices);
+            outcome.map(|outcome| outcome.map_err(|why| format!("{why}\n{}", graph.func)))
+        }
+        _ => match imported(rest) {
+            Ok(imported) => graph::check_any(imported.func),
+            Err(message) => return refused(&message, rest.len()),
+        },
+    };
+    match outcome {
+        Some(Ok(_)) => Taken::Yes,
+        Some(Err(why)) => panic!("{why}"),
+        None => Taken::No,
     }
 }
 
@@ -315,7 +359,7 @@ pub fn compiles(bytes: &[u8]) -> Taken {
     }
 }
 
-/// What is asked of the compiler.
+/// A request to the compiler.
 struct Request {
     problem: Problem,
     target: Target,
@@ -340,7 +384,7 @@ impl Request {
     }
 }
 
-/// Whether it compiles in milliseconds.
+/// True if it compiles in milliseconds.
 fn is_small(problem: &Problem) -> bool {
     problem.macs() <= 1 << 15
         && problem.epilogue().ops().len() <= 8

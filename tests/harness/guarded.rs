@@ -1,6 +1,6 @@
 //! Memory between two inaccessible pages.
 
-/// Which end of its pages a tensor touches.
+/// The end of its pages that a tensor touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Its first byte follows an inaccessible page: an access before it faults.
@@ -69,7 +69,7 @@ impl Guarded {
         &mut self.all()[start..start + len]
     }
 
-    /// Whether nothing was stored beside the tensor.
+    /// True if nothing was stored beside the tensor.
     pub fn margin_is_intact(&mut self) -> bool {
         let margin = self.margin();
         self.all()[margin].chunks_exact(4).all(|word| word == MARK)

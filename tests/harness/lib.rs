@@ -1,4 +1,4 @@
-//! What Kiln's integration tests share: guarded memory, canaries in registers, data with a known answer, lists of
+//! The harness of Kiln's integration tests: guarded memory, canaries in registers, data with a known answer, and lists of
 //! problems.
 //!
 //! A kernel is executed by [`Checker`], which puts each operand between two inaccessible pages, calls the machine code
@@ -9,6 +9,7 @@ mod checker;
 pub mod data;
 pub mod fault;
 pub mod fuzz;
+pub mod graph;
 pub mod guarded;
 pub mod shapes;
 pub mod strides;

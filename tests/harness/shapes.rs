@@ -285,7 +285,9 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
         let mut space = String::new();
         for letter in letters {
             let most = [40, 17, 8][rank - 1];
-            let (input, kernel) = (1 + random.below(most), 1 + random.below(if rank == 3 { 3 } else { 5 }));
+            // Axes of single taps are copied by their strides.
+            let kernel = if random.below(4) == 0 { 1 } else { 1 + random.below(if rank == 3 { 3 } else { 5 }) };
+            let input = 1 + random.below(most);
             let (stride, dilation) = (1 + random.below(3), random.below(3) / 2 + random.below(2) * random.below(2));
             space += &format!("i{letter}{input}k{letter}{kernel}s{letter}{stride}d{letter}{dilation}");
             let pad = random.below(kernel + 2) as i64 - i64::from(random.below(8) == 0);

@@ -42,7 +42,11 @@ fn spread(o: &Operand, is_convolution: bool, random: &mut Random) -> Vec<u64> {
     // Of a result, mostly vectors are written.
     let mut next = if random.below(if is_result { 16 } else { 4 }) == 0 { 2 + random.below(3) } else { 1 };
     let overlaps = !is_result && random.below(8) == 0;
-    let order: Vec<usize> = o.layout.tag().order().collect();
+    let mut order: Vec<usize> = o.layout.tag().order().collect();
+    if !is_result && random.below(4) == 0 {
+        // Dimensions in any order: those of sums and pixels too.
+        (1..order.len()).rev().for_each(|i| order.swap(i, random.below(i as u64 + 1) as usize));
+    }
     let innermost_pixel = order.iter().rev().find(|d| **d >= 2).copied();
     for d in order.into_iter().rev() {
         // The pixels of a convolution's result are evenly apart.

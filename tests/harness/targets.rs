@@ -23,7 +23,7 @@ fn with_units_alone(target: Target) -> Vec<Target> {
     [vec![target], alone].concat()
 }
 
-/// Whether this is an emulated processor, on which tests do less.
+/// True on an emulated processor, on which tests do less.
 pub fn emulated() -> bool {
     std::env::var_os("KILN_TEST_RUNNER").is_some()
 }
