@@ -18,9 +18,10 @@ pub enum FileKind {
 }
 
 /// The place of a format's first bytes, the bytes, and the format.
-const MAGIC: [(usize, &[u8], &str); 14] = [
+const MAGIC: [(usize, &[u8], &str); 15] = [
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"KILNPACK", "a pack of kernels"),
+    (0, b"KILNBNDL", "a pack of kernels and weights"),
     (0, b"KILNWGTS", "a pack of weights"),
     (0, b"PK\x03\x04", "a zip archive, as PyTorch and NumPy (.npz) write them"),
     (0, b"\x80\x02", "a Python pickle, as older PyTorch writes them"),

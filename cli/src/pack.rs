@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use kiln_compiler::{Package, compile};
 use kiln_ir::Problem;
-use kiln_runtime::{Options, Pack, PackError, WeightsPack, pack};
+use kiln_runtime::pack::{self, Contents};
+use kiln_runtime::{Options, Target};
 
 use crate::Verdict;
 use crate::error::Error;
@@ -27,7 +28,7 @@ enum Command {
     List(ListArgs),
 }
 
-/// Compile problems for a target, which need not be this machine, and write the kernels to FILE, which is replaced
+/// Compile problems for targets, which need not be this machine, and write the kernels to FILE, which is replaced
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
     /// The pack to write
@@ -35,8 +36,9 @@ struct BuildArgs {
     file: PathBuf,
     #[command(flatten)]
     problems: ProblemArgs,
-    #[command(flatten)]
-    target: TargetArgs,
+    /// The targets, with commas between them, for example neoverse-v1,neoverse-v2; help lists them [default: this machine]
+    #[arg(long = "target", value_name = "TARGET,...", value_delimiter = ',')]
+    targets: Vec<Target>,
     /// The weights are constant: kernels may read them packed
     #[arg(long)]
     packed: bool,
@@ -44,7 +46,7 @@ struct BuildArgs {
 
 /// Check FILE and print a line for each kernel: the bytes of its code, the code's hash and the problem
 ///
-/// For a pack of weights, which `kiln model --pack` writes, a line for each weight tensor: its bytes and its hash.
+/// For packed weights, which `kiln model pack` writes, a line for each weight tensor: its bytes and its hash.
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// The pack
@@ -64,16 +66,26 @@ fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     if let Some(text) = args.file.to_str().filter(|text| text.parse::<Problem>().is_ok()) {
         return Err(Error::PackIsAProblem(text.into()));
     }
-    let (problems, target) = (args.problems.load("kiln model run --pack FILE")?, args.target.resolve()?);
+    let (problems, targets) = (args.problems.load("kiln model pack")?, targets(&args.targets)?);
     OutputFile::check(&args.file)?;
     let options = Options { constant_weights: args.packed, ..Options::default() };
-    let package = |problem| compile(problem, &target, &options).map(|artifact| Package::of(&artifact, &options));
-    let packages = problems.iter().map(package).collect::<Result<Vec<_>, _>>()?;
+    let mut packages = vec![];
+    for target in &targets {
+        for problem in &problems {
+            packages.push(Package::of(&compile(problem, target, &options)?, &options));
+        }
+    }
     let place = || args.file.display().to_string();
-    pack::write(&args.file, &target, &packages).map_err(|e| Error::File(e).at(place()))?;
+    let written = match &targets[..] {
+        [target] => pack::write(&args.file, target, &packages),
+        _ => pack::write_bundle(&args.file, &packages, []),
+    };
+    written.map_err(|e| Error::File(e).at(place()))?;
     // Read it back, as its users will.
-    let pack = Pack::open(&args.file).map_err(|e| Error::Pack(e).at(place()))?;
-    writeln!(out, "{}: {} kernels for {target}, {} bytes", place(), pack.len(), pack.bytes())?;
+    let contents = Contents::open(&args.file).map_err(|e| Error::Pack(e).at(place()))?;
+    for pack in contents.kernels {
+        writeln!(out, "{}: {} kernels for {}, {} bytes", place(), pack.len(), pack.target(), pack.bytes())?;
+    }
     Ok(Verdict::Passed)
 }
 
@@ -83,29 +95,34 @@ fn list(args: &ListArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         return Err(Error::IsAFile { path: args.file.display().to_string(), kind, expected });
     }
     let in_file = |e| Error::Pack(e).at(args.file.display().to_string());
-    match WeightsPack::open(&args.file) {
-        Err(PackError::NoWeights) => {}
-        weights => return list_weights(&weights.map_err(in_file)?, out, in_file),
+    let Contents { kernels, weights } = Contents::open(&args.file).map_err(in_file)?;
+    for pack in kernels {
+        pack.packages().try_for_each(|package| package.map(drop)).map_err(in_file)?;
+        writeln!(out, "target {}", pack.target())?;
+        let mut kernels: Vec<_> =
+            pack.kernels().map(|(problem, bytes, hash)| (problem.to_string(), bytes, hash)).collect();
+        kernels.sort();
+        for (problem, bytes, hash) in kernels {
+            writeln!(out, "{bytes:8} {hash:032x} {problem}")?;
+        }
     }
-    let pack = Pack::open(&args.file).map_err(in_file)?;
-    pack.packages().try_for_each(|package| package.map(drop)).map_err(in_file)?;
-    writeln!(out, "target {}", pack.target())?;
-    let mut kernels: Vec<_> = pack.kernels().map(|(problem, bytes, hash)| (problem.to_string(), bytes, hash)).collect();
-    kernels.sort();
-    for (problem, bytes, hash) in kernels {
-        writeln!(out, "{bytes:8} {hash:032x} {problem}")?;
+    if let Some(weights) = weights {
+        weights.verify().map_err(in_file)?;
+        writeln!(out, "weights")?;
+        for (bytes, hash) in weights.weights() {
+            writeln!(out, "{bytes:12} {hash:032x}")?;
+        }
     }
     Ok(Verdict::Passed)
 }
 
-fn list_weights(
-    pack: &WeightsPack,
-    out: &mut impl Write,
-    in_file: impl Fn(PackError) -> Error,
-) -> Result<Verdict, Error> {
-    pack.verify().map_err(in_file)?;
-    for (bytes, hash) in pack.weights() {
-        writeln!(out, "{bytes:12} {hash:032x}")?;
+/// The targets that were asked for, each once, or else this machine's.
+pub fn targets(asked: &[Target]) -> Result<Vec<Target>, Error> {
+    if asked.is_empty() {
+        return Ok(vec![TargetArgs::default().resolve()?]);
     }
-    Ok(Verdict::Passed)
+    match asked.iter().enumerate().find(|(at, target)| asked[..*at].contains(target)) {
+        Some((_, target)) => Err(Error::Twice { option: "--target", name: target.to_string() }),
+        None => Ok(asked.to_vec()),
+    }
 }

@@ -8,7 +8,7 @@ use kiln_compiler::Target;
 use kiln_runtime::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
 
 /// The target of a subcommand.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct TargetArgs {
     /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2; help lists them [default: this machine]
     #[arg(long)]

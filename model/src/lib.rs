@@ -13,7 +13,8 @@
 //!
 //! A [`Model`] is a network with its weights, a [`Bound`] one has concrete shapes and is a [`Func`], and a
 //! [`Network`] is compiled: kernels for its contractions, vectorised code for the rest, and one plan of memory for all. A
-//! [`PlannedNetwork`] is what it would be on another target.
+//! [`PlannedNetwork`] is what it would be on another target, and a [`PackedNetwork`] its kernels and weights for another target, to be
+//! written to a file.
 
 pub mod arch;
 mod error;
@@ -37,4 +38,4 @@ pub use kiln_runtime as runtime;
 pub use kiln_runtime::{CompileError, Runtime, RuntimeError};
 pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
 pub use plan::{Code, PlanError, PlanFault, Progress};
-pub use planned::{PlanOptions, PlannedNetwork};
+pub use planned::{PackedNetwork, PlanOptions, PlannedNetwork, write_networks};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use kiln_ir::func::{Tensor, TensorOp, TensorType};
 use kiln_ir::{Func, Problem, pass};
 use kiln_onnx::Bindings;
-use kiln_runtime::{Kernel, Options, Runtime, WeightsPack};
+use kiln_runtime::{Kernel, Options, PackedWeights, Runtime, WeightsId, WeightsPack};
 
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
@@ -216,10 +216,14 @@ impl Network {
         (weights.len(), weights.iter().filter(|w| w.is_of_pack).count())
     }
 
+    /// Its packed weights, with what a [`WeightsPack`] knows them by.
+    pub fn weights(&self) -> impl ExactSizeIterator<Item = (WeightsId, &PackedWeights)> {
+        self.plan.weights.iter().map(|w| (w.id, &w.packed))
+    }
+
     /// Writes a [`WeightsPack`] of its packed weights.
     pub fn write_weights(&self, path: impl AsRef<Path>) -> std::io::Result<()> {
-        let weights = self.plan.weights.iter().map(|w| (w.id, &w.packed));
-        kiln_runtime::pack::write_weights(path, weights)
+        kiln_runtime::pack::write_weights(path, self.weights())
     }
 
     /// What it takes.

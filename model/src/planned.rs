@@ -1,8 +1,11 @@
 //! Networks planned for any target, on any machine.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use kiln_ir::Problem;
 use kiln_ir::problem::MathMode;
-use kiln_runtime::Target;
+use kiln_runtime::{Package, PackedWeights, Target, WeightsId, pack};
 
 use crate::error::ModelError;
 use crate::network::{self, Bound, Memory, StepInfo};
@@ -43,6 +46,52 @@ impl Bound {
     }
 }
 
+/// The kernels of a network for a target, and its weights as these kernels read them, made on any machine without executing code for
+/// the target. They are byte for byte those that a machine of the target makes.
+pub struct PackedNetwork {
+    packages: Vec<Arc<Package>>,
+    weights: Vec<(WeightsId, PackedWeights)>,
+}
+
+impl Bound {
+    /// Compiles the kernels of the network for a target, which need not be this machine, and packs its weights.
+    pub fn pack_for(self, target: &Target, options: &PlanOptions<'_>) -> Result<PackedNetwork, ModelError> {
+        let func = self.optimize(|_, _| {})?;
+        let progress = options.progress.unwrap_or(&|_| {});
+        let compiled = Compiled::make(&func, target, options.fpmath, options.threads, progress)?;
+        let weights = compiled.pack(func, options.threads)?;
+        Ok(PackedNetwork { packages: compiled.packages().cloned().collect(), weights })
+    }
+}
+
+impl PackedNetwork {
+    /// The code of its kernels, each once.
+    pub fn packages(&self) -> impl ExactSizeIterator<Item = &Package> {
+        self.packages.iter().map(|package| &**package)
+    }
+
+    /// Its packed weights, with what a [`WeightsPack`](kiln_runtime::WeightsPack) knows them by.
+    pub fn weights(&self) -> impl ExactSizeIterator<Item = (WeightsId, &PackedWeights)> {
+        self.weights.iter().map(|(id, packed)| (*id, packed))
+    }
+}
+
+impl std::fmt::Debug for PackedNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedNetwork({} kernels, {} weights)", self.packages.len(), self.weights.len())
+    }
+}
+
+/// Writes networks to one [bundle](kiln_runtime::pack::write_bundle): of several shapes, for several targets.
+pub fn write_networks<'a>(
+    path: impl AsRef<Path>,
+    networks: impl IntoIterator<Item = &'a PackedNetwork, IntoIter: Clone>,
+) -> std::io::Result<()> {
+    let networks = networks.into_iter();
+    let packages = networks.clone().flat_map(PackedNetwork::packages);
+    pack::write_bundle(path, packages, networks.flat_map(PackedNetwork::weights))
+}
+
 impl PlannedNetwork {
     /// The steps of a call, in order. None has a kernel that can be called.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepInfo<'_>> {
@@ -51,12 +100,12 @@ impl PlannedNetwork {
 
     /// The problems of its kernels, each once.
     pub fn problems(&self) -> impl ExactSizeIterator<Item = &Problem> {
-        self.compiled.kernels().iter().map(|kernel| &kernel.problem)
+        self.compiled.kernels().iter().map(|kernel| kernel.problem())
     }
 
     /// What it takes.
     pub fn memory(&self) -> Memory {
-        network::memory(&self.plan, self.compiled.kernels().iter().map(|kernel| kernel.code).sum())
+        network::memory(&self.plan, self.compiled.kernels().iter().map(|kernel| kernel.code()).sum())
     }
 }
 

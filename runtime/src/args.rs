@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use half::bf16;
-use kiln_compiler::packed::PackedLayout;
+use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_ir::{DType, Problem, Role};
 
 use crate::error::RuntimeError;
@@ -316,12 +316,14 @@ impl Signature {
     }
 
     /// Whether `weights` are the problem's right operand as it lies in memory.
-    pub(crate) fn check_weights(&self, weights: Input<'_>) -> Result<(), RuntimeError> {
+    pub(crate) fn weights<'a>(&self, weights: Input<'a>) -> Result<Weights<'a>, RuntimeError> {
         let slot = self.slots.iter().find(|s| s.role == Role::Rhs).expect("every problem has weights");
-        match weights.plain() {
-            Some((_, dtype, len)) => slot.check(dtype, len),
-            None => Err(slot.mismatch("packed weights".into())),
-        }
+        let (dtype, len, values) = match weights {
+            Input::F32(v) => (DType::F32, v.len(), Weights::F32(v)),
+            Input::Bf16(v) => (DType::Bf16, v.len(), Weights::Bf16(v)),
+            Input::Packed(_) => return Err(slot.mismatch("packed weights".into())),
+        };
+        slot.check(dtype, len).map(|()| values)
     }
 }
 

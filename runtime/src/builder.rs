@@ -324,7 +324,7 @@ pub fn default_fpmath() -> Result<MathMode, RuntimeError> {
 }
 
 fn open_pack(path: PathBuf, target: &Target, notices: &Notices) -> Result<(PathBuf, PackStatus), RuntimeError> {
-    let pack = Pack::open(&path).and_then(|pack| pack.check_target(target).map(|()| pack));
+    let pack = Pack::open_for(&path, target);
     if let Err(error) = &pack {
         notices.tell(Notice::Pack { path: path.clone(), error: error.clone() })?;
     }

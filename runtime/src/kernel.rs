@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln_cache::Replicate;
 use kiln_compiler::package::Facts;
-use kiln_compiler::packed::{PackedLayout, Weights};
+use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, compile};
 use kiln_ir::Problem;
@@ -185,12 +185,7 @@ impl Kernel {
         registration: Option<Registration>,
     ) -> Result<PackedWeights, RuntimeError> {
         let packing = self.packing()?;
-        self.0.signature.check_weights(weights)?;
-        let values = match weights {
-            Input::F32(v) => Weights::F32(v),
-            Input::Bf16(v) => Weights::Bf16(v),
-            Input::Packed(_) => unreachable!("checked: packed weights are refused"),
-        };
+        let values = self.0.signature.weights(weights)?;
         PackedWeights::pack(&packing, values, &self.0.shared.packed, registration)
     }
 

@@ -18,9 +18,12 @@
 //! another target is refused with a [`PackError`] that says so. Checksums find accidents, not intent. A pack is code and is as
 //! trustworthy as the place it comes from; what a record says beside the code is checked as if it came from a stranger.
 //!
+//! A pack of kernels is for one target. A [bundle](write_bundle) has packs for several targets, and weights, in one file.
+//!
 //! The file is read, not mapped: whoever cuts off a mapped file kills the process that reads on, and code is copied to executable
 //! pages in any case.
 
+mod bundle;
 mod disk;
 mod error;
 mod file;
@@ -29,10 +32,14 @@ mod manifest;
 mod weights;
 
 use std::collections::HashMap;
-use std::io::{self, Seek, Write};
+use std::fs::File;
+use std::io::{self, Cursor, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use bundle::Parts;
+pub use bundle::write_bundle;
+use bytes::Bytes;
 pub use disk::CacheDirError;
 pub(crate) use disk::{Cached, DiskCache, Trust};
 pub use error::PackError;
@@ -61,8 +68,23 @@ pub struct Pack {
 impl Pack {
     /// Reads and checks a file.
     pub fn open(path: impl AsRef<Path>) -> Result<Pack, PackError> {
+        let (file, len) = file::open(path.as_ref()).map_err(|e| PackError::Read(e.into()))?;
+        Self::read(file, len)
+    }
+
+    /// Reads the kernels for a target: a pack for it, or those in a [bundle](write_bundle), of which nothing else is read.
+    pub fn open_for(path: impl AsRef<Path>, target: &Target) -> Result<Pack, PackError> {
+        let (mut file, len) = file::open(path.as_ref()).map_err(|e| PackError::Read(e.into()))?;
+        let pack = match Parts::read(&mut file, len)? {
+            Some(parts) => Pack::parse(bundle::read_part(file, &parts.kernels(target)?)?)?,
+            None => Self::read(file, len)?,
+        };
+        pack.check_target(target).map(|()| pack)
+    }
+
+    fn read(mut file: File, len: u64) -> Result<Pack, PackError> {
         let failed = |e: io::Error| PackError::Read(e.into());
-        let (mut file, len) = file::open(path.as_ref()).map_err(failed)?;
+        file.rewind().map_err(failed)?;
         // Of something else no more is read than what a pack begins with, however large it is.
         let head = file::read(&mut file, len.min(HEADER as u64)).map_err(failed)?;
         Header::read(&head, len, MAGIC, FORMAT, PackError::NoPack)?;
@@ -120,6 +142,61 @@ impl Pack {
     /// Every kernel, checked; in no order.
     pub fn packages(&self) -> impl Iterator<Item = Result<Package, PackError>> {
         self.records.values().map(|record| record.package(&self.bytes))
+    }
+}
+
+/// All packs of a file, which is one of kernels, one of weights, or a [bundle](write_bundle).
+#[derive(Debug)]
+pub struct Contents {
+    /// The packs of kernels, by target.
+    pub kernels: Vec<Pack>,
+    /// The weights.
+    pub weights: Option<WeightsPack>,
+}
+
+impl Contents {
+    /// Reads and checks a file, all but the weights themselves, which are read when they are asked for.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
+        let path = path.as_ref();
+        let (mut file, len) = file::open(path).map_err(|e| PackError::Read(e.into()))?;
+        match Parts::read(&mut file, len)? {
+            Some(parts) => {
+                let kernels = parts.targets().map(|(target, place)| part(target, bundle::read_part(&file, &place)?));
+                let weights = parts.weights().map(|_| WeightsPack::open(path));
+                Ok(Contents { kernels: kernels.collect::<Result<_, _>>()?, weights: weights.transpose()? })
+            }
+            None => match WeightsPack::open(path) {
+                Err(PackError::NoWeights) => Ok(Contents { kernels: vec![Pack::read(file, len)?], weights: None }),
+                weights => Ok(Contents { kernels: vec![], weights: Some(weights?) }),
+            },
+        }
+    }
+
+    /// Checks the bytes of a file, all but the weights themselves.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, PackError> {
+        let bytes: Bytes = bytes.into();
+        match Parts::read(Cursor::new(&bytes), bytes.len() as u64)? {
+            Some(parts) => {
+                let kernels = parts
+                    .targets()
+                    .map(|(target, place)| part(target, bytes[place.start as usize..place.end as usize].to_vec()));
+                let weights = parts.weights().map(|_| WeightsPack::parse(bytes.clone()));
+                Ok(Contents { kernels: kernels.collect::<Result<_, _>>()?, weights: weights.transpose()? })
+            }
+            None => match WeightsPack::parse(bytes.clone()) {
+                Err(PackError::NoWeights) => Ok(Contents { kernels: vec![Pack::parse(bytes.into())?], weights: None }),
+                weights => Ok(Contents { kernels: vec![], weights: Some(weights?) }),
+            },
+        }
+    }
+}
+
+/// A part of a bundle, which must be for the target that the bundle says.
+fn part(target: &str, bytes: Vec<u8>) -> Result<Pack, PackError> {
+    let pack = Pack::parse(bytes)?;
+    match pack.target.to_string() == target {
+        true => Ok(pack),
+        false => Err(PackError::Manifest(format!("the part for `{target}` is for {}", pack.target))),
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use kiln_compiler::Package;
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_ir::contraction::View;
 
 pub use cache::WeightsId;
 pub(crate) use cache::{PackedCache, Registration};
 
+use crate::args::{Input, Signature};
 use crate::error::RuntimeError;
 use crate::pack::Found;
 use crate::scratch::{Buffer, MIN_ALIGN, ScratchError};
@@ -58,6 +60,15 @@ pub(crate) struct PackedBudget {
     limit: usize,
 }
 
+impl Packing {
+    /// The packing for the code of a package; `None` if it reads its weights where they are.
+    pub(crate) fn of(package: &Package) -> Option<Self> {
+        let layout = Arc::new(package.packed_layout()?.clone());
+        let contraction = package.contraction();
+        Some(Packing { layout, view: contraction.rhs.clone(), tap: contraction.rhs_tap() })
+    }
+}
+
 impl PackedBudget {
     pub(crate) fn new(limit: usize) -> Self {
         Self { bytes: AtomicUsize::new(0), limit }
@@ -79,6 +90,18 @@ impl PackedBudget {
 }
 
 impl PackedWeights {
+    /// Packs `weights`, given as the problem's right operand, for the code of a package, whatever target that is for: packing is a copy,
+    /// which any machine makes, byte for byte the same. They do not count towards the limit of a runtime.
+    ///
+    /// Fails for weights of another length or type than the problem's, and if the code reads its weights where they are.
+    pub fn for_package<'a>(package: &Package, weights: impl Into<Input<'a>>) -> Result<Self, RuntimeError> {
+        let problem = &package.facts().problem;
+        let packing =
+            Packing::of(package).ok_or_else(|| RuntimeError::NotPacked { problem: Box::new(problem.clone()) })?;
+        let values = Signature::new(problem, package.packed_layout()).weights(weights.into())?;
+        Self::pack(&packing, values, &Arc::new(PackedBudget::new(usize::MAX)), None)
+    }
+
     /// Packs `weights` within a budget. Slices are as long as the packing's view says.
     pub(crate) fn pack(
         packing: &Packing,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kiln_compiler::{Package, compile};
 use kiln_ir::problem::MathMode;
 use kiln_model::{Bound, CompileOptions, Network, Progress};
-use kiln_runtime::{PackError, Runtime, WeightsPack, pack};
+use kiln_runtime::{MAX_THREADS, PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 
 use super::network::is_file;
 use crate::error::Error;
@@ -20,13 +20,14 @@ use crate::trust;
 pub struct CompileArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Threads that compile and run
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    /// Threads that compile and run [default: KILN_NUM_THREADS, OMP_NUM_THREADS or RAYON_NUM_THREADS, else as many as there are
+    /// processors that the process may use]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
     /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
     #[arg(long, value_name = "MODE")]
     fpmath: Option<MathMode>,
-    /// Take kernels from FILE and packed weights from FILE.weights; a file that does not exist is written
+    /// Take kernels and packed weights from FILE, as `kiln model pack` writes it; if it does not exist, it is written
     #[arg(long, value_name = "FILE")]
     pack: Option<PathBuf>,
     /// Do not print each kernel to standard error as it is compiled
@@ -44,8 +45,8 @@ pub struct Compiled {
     pub time: Duration,
     /// Kernels that were not compiled but came from a pack or the cache directory.
     pub unpacked: u64,
-    /// The packs that were written.
-    pub written: Vec<PathBuf>,
+    /// The pack that was written.
+    pub written: Option<PathBuf>,
 }
 
 impl Compiled {
@@ -67,22 +68,19 @@ impl Compiled {
 impl CompileArgs {
     /// Compiles.
     pub fn compile(&self, bound: Bound) -> Result<Compiled, Error> {
-        let weights_file = self.pack.as_ref().map(|file| {
-            let mut name = file.clone().into_os_string();
-            name.push(".weights");
-            PathBuf::from(name)
-        });
-        let files = self.pack.iter().chain(&weights_file);
-        let (found, missing): (Vec<&PathBuf>, Vec<_>) = files.partition(|file| is_file(file));
+        let (found, missing) = match &self.pack {
+            Some(file) if is_file(file) => (Some(file), None),
+            file => (None, file.as_ref()),
+        };
         // What cannot be written is known before the work.
-        missing.iter().try_for_each(|file| OutputFile::check(file).map(drop))?;
+        missing.map(|file| OutputFile::check(file)).transpose()?;
         let refused = |file: &Path, error: PackError| Error::Pack(error).at(file.display().to_string());
-        let weights = weights_file.as_ref().filter(|file| found.contains(file));
-        let weights = weights.map(|file| WeightsPack::open(file).map_err(|e| refused(file, e))).transpose()?;
-        let mut builder = self.target.builder().threads(self.threads);
-        builder = self.fpmath.iter().fold(builder, |builder, mode| builder.fpmath(*mode));
-        builder = trust::packs(builder, self.pack.iter().filter(|file| found.contains(file)));
-        let runtime = builder.build()?;
+        let weights = match found.map(|file| (file, WeightsPack::open(file))) {
+            None | Some((_, Err(PackError::NoWeights))) => None,
+            Some((_, Ok(weights))) => Some(weights),
+            Some((file, Err(error))) => return Err(refused(file, error)),
+        };
+        let runtime = trust::packs(self.builder(), found).build()?;
         for (path, status) in runtime.packs() {
             if let Err(error) = status {
                 return Err(refused(path, error.clone()));
@@ -94,19 +92,19 @@ impl CompileArgs {
         });
         let (network, time) = (network?, start.elapsed());
         let unpacked = runtime.stats().unpacked;
-        for file in &missing {
-            match Some(*file) == self.pack.as_ref() {
-                true => write(file, &network, &runtime)?,
-                false => network.write_weights(file).map_err(|e| Error::File(e).at(file.display().to_string()))?,
-            }
-        }
-        let written = missing.into_iter().cloned().collect();
-        Ok(Compiled { runtime, network, time, unpacked, written })
+        missing.map(|file| write(file, &network, &runtime)).transpose()?;
+        Ok(Compiled { runtime, network, time, unpacked, written: missing.cloned() })
     }
 
     /// A runtime with strict arithmetic, and without packs.
     pub fn strict(&self) -> Result<Runtime, Error> {
-        Ok(self.target.builder().threads(self.threads).fpmath(MathMode::Strict).build()?)
+        Ok(self.builder().fpmath(MathMode::Strict).build()?)
+    }
+
+    /// The settings of a runtime, but for packs.
+    fn builder(&self) -> RuntimeBuilder {
+        let builder = self.threads.iter().fold(self.target.builder(), |builder, n| builder.threads(*n));
+        self.fpmath.iter().fold(builder, |builder, mode| builder.fpmath(*mode))
     }
 }
 
@@ -126,7 +124,12 @@ pub fn with_progress<T>(quiet: bool, work: impl FnOnce(&(dyn Fn(Progress<'_>) + 
     done
 }
 
-/// Writes the kernels of a network to a file.
+/// As many threads as there are processors that the process may use.
+pub fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS))
+}
+
+/// Writes the kernels and the packed weights of a network to a file.
 fn write(file: &Path, network: &Network, runtime: &Runtime) -> Result<(), Error> {
     let made = network.kernels().iter().zip(network.requests());
     let package = made.map(|(kernel, (_, options))| {
@@ -135,5 +138,5 @@ fn write(file: &Path, network: &Network, runtime: &Runtime) -> Result<(), Error>
     });
     let packages = package.collect::<Result<Vec<_>, _>>()?;
     let in_file = |e| Error::File(e).at(file.display().to_string());
-    pack::write(file, runtime.target(), &packages).map_err(in_file)
+    pack::write_bundle(file, &packages, network.weights()).map_err(in_file)
 }

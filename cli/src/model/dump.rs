@@ -8,7 +8,7 @@ use kiln_ir::problem::MathMode;
 use kiln_model::{Bound, PlanOptions, PlannedNetwork};
 
 use super::bench::code_word;
-use super::compiled::with_progress;
+use super::compiled::{all_threads, with_progress};
 use super::network::NetworkArgs;
 use crate::Verdict;
 use crate::error::Error;
@@ -24,9 +24,9 @@ pub struct DumpArgs {
     network: NetworkArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Threads that compile
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    /// Threads that compile [default: as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
     /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
     #[arg(long, value_name = "MODE")]
     fpmath: Option<MathMode>,
@@ -43,8 +43,9 @@ impl DumpArgs {
     fn plan(&self, bound: Bound) -> Result<PlannedNetwork, Error> {
         let target = self.target.resolve()?;
         let fpmath = self.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
+        let threads = self.threads.unwrap_or_else(all_threads);
         let planned = with_progress(self.quiet, |progress| {
-            bound.plan_for(&target, &PlanOptions { fpmath, threads: self.threads, progress: Some(progress) })
+            bound.plan_for(&target, &PlanOptions { fpmath, threads, progress: Some(progress) })
         });
         Ok(planned?)
     }

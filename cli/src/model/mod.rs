@@ -8,6 +8,7 @@ mod inputs;
 mod materialize;
 mod network;
 mod operators;
+mod pack;
 mod profile;
 mod reference;
 mod resident;
@@ -35,6 +36,7 @@ enum Command {
     Run(run::RunArgs),
     Dump(dump::DumpArgs),
     Profile(profile::ProfileArgs),
+    Pack(pack::PackArgs),
     Test(test::TestArgs),
     Operators(operators::OperatorsArgs),
 }
@@ -53,6 +55,7 @@ pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         Command::Run(args) => run::run(args, out),
         Command::Dump(args) => dump::dump(args, out),
         Command::Profile(args) => profile::profile(args, out),
+        Command::Pack(args) => pack::pack(args, out),
         Command::Test(args) => test::test(args, out),
         Command::Operators(args) => operators::list(args, out),
     }

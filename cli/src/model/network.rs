@@ -19,7 +19,7 @@ use crate::mapped;
 const MODEL: &str = "model.onnx";
 
 /// The network of a subcommand.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct NetworkArgs {
     /// A built-in network (resnet50, bert, distilbert, distilbert-sentiment, roberta-fill-mask, roberta-sentiment, bert-tiny,
     /// distilbert-tiny or roberta-tiny), the path of an ONNX file, or of a folder with a model.onnx, or with a config.json and a
@@ -90,6 +90,17 @@ fn unknown_network(text: &str, unknown: UnknownArchitecture) -> Error {
 }
 
 impl NetworkArgs {
+    /// The same network with another size of its batch or its sequences, or else of a dimension of that name.
+    pub fn with_size(&self, name: &str, n: u64) -> Self {
+        let mut other = self.clone();
+        match name {
+            "batch" => other.sizes.batch = Some(n),
+            "seq" => other.sizes.seq = Some(n),
+            _ => other.sizes.dims.push((name.to_owned(), n)),
+        }
+        other
+    }
+
     /// The network.
     pub fn load(&self) -> Result<Loaded, Error> {
         match self.network.parse::<Architecture>() {

@@ -10,7 +10,7 @@ use crate::error::Error;
 const DEFAULT_SEQ: u64 = 128;
 
 /// Sizes of a network's inputs.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct SizeArgs {
     /// Images or sequences at once [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

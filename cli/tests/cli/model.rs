@@ -63,14 +63,10 @@ fn built_in_networks_are_measured() {
         let share: f64 = json["shares"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();
         assert!((share - 1.0).abs() < 1e-9, "{json}");
     }
-    let weights = folder.path().join("x.pack.weights");
-    let listed = kiln(&["pack", "list", text(&weights)]).exits(0).stdout;
-    assert_eq!(listed.lines().count(), packed);
-    fs::write(&weights, "x").unwrap();
+    let listed = kiln(&["pack", "list", text(&pack)]).exits(0).says("target ").stdout;
+    assert_eq!(listed.lines().skip_while(|line| *line != "weights").skip(1).count(), packed);
     let bench = ["model", "bench", "bert-tiny", "--pack"];
-    kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack.weights", "not a pack of weights"]);
     fs::write(&pack, "x").unwrap();
-    fs::remove_file(&weights).unwrap();
     kiln(&[&bench[..], &[text(&pack)]].concat()).refuses(&["x.pack", "not a kernel pack"]);
     let nowhere = folder.path().join("none/x.pack");
     kiln(&[&bench[..], &[text(&nowhere)]].concat()).refuses(&["none/x.pack", "No such file"]);
@@ -183,6 +179,38 @@ fn steps_are_profiled() {
     let kernel = rows.iter().find(|r| r["code"] == "kernel").unwrap();
     assert!(kernel["gflops"].as_f64().unwrap() > 0.0 && kernel["predicted"].as_f64().unwrap() > 0.0, "{kernel}");
     kiln(&[&args[..], &["--html", "/nonexistent/x.html"]].concat()).refuses(&["/nonexistent/x.html"]);
+}
+
+/// One file for several targets and sizes, made on this machine.
+#[test]
+fn networks_are_packed_for_any_targets_and_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.kiln");
+    let target = kiln(&["model", "bench", "bert-tiny", "--quiet", "--repeat", "1", "--seq", "8"]).exits(0).stdout;
+    let target = target.split(" @").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let targets = format!("neoverse-v1,{target},neoverse-n1");
+    let pack = ["model", "pack", "bert-tiny", "--quiet", "-o", text(&file)];
+    let sizes = ["--sizes", "seq=8,24", "--sizes", "batch=1,2"];
+    let made = kiln(&[&pack[..], &sizes, &["--target", &targets]].concat()).exits(0).says(" packed weights, ");
+    assert_eq!(made.stdout.lines().count(), 4, "{made:?}");
+    for (batch, seq) in [("1", "8"), ("2", "8"), ("1", "24"), ("2", "24")] {
+        let bench =
+            ["model", "bench", "bert-tiny", "--quiet", "--repeat", "1", "--json", "--batch", batch, "--seq", seq];
+        let json = kiln(&[&bench[..], &["--max-rel", "1e-5", "--pack", text(&file)]].concat()).exits(0).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["kernels_unpacked"], json["kernels"], "{batch} {seq}");
+        assert_eq!(json["weights_of_pack"], json["weights"], "{batch} {seq}");
+    }
+    let listed = kiln(&["pack", "list", text(&file)]).exits(0).stdout;
+    assert_eq!(listed.lines().filter(|line| line.starts_with("target ")).count(), 3, "{listed}");
+    assert!(listed.contains("\nweights\n"), "{listed}");
+    // What was made for other machines only says so.
+    kiln(&[&pack[..], &["--target", "neoverse-v1,neoverse-v2"]].concat()).exits(0);
+    let bench = ["model", "bench", "bert-tiny", "--pack", text(&file)];
+    kiln(&bench).refuses(&["x.kiln", "neoverse-v1, neoverse-v2", &format!("--target {target}")]);
+    kiln(&[&pack[..], &["--target", "neoverse-v1,neoverse-v1"]].concat()).refuses(&["neoverse-v1", "--target"]);
+    kiln(&[&pack[..], &["--sizes", "seq=0"]].concat()).refuses(&["seq=64,128"]);
+    kiln(&["model", "pack", "bert-tiny", "-o", "/nonexistent/x.kiln"]).refuses(&["/nonexistent/x.kiln"]);
 }
 
 #[test]

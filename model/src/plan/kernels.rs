@@ -64,6 +64,32 @@ fn all_requests(func: &Func, all: &mut Vec<(Request, String)>) {
     }
 }
 
+/// Takes the constants out of values that kernels read packed, as `is_packed` says of their problems, with the positions of those
+/// kernels. What nothing else reads can be given back when it is packed: networks are larger than what is left of memory.
+pub(super) fn take_weights(
+    values: &mut [Value],
+    results: &[ValueId],
+    is_packed: impl Fn(&Problem) -> bool,
+) -> Result<Vec<(usize, Problem, Constant)>, ModelError> {
+    let mut uses = vec![0; values.len()];
+    values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
+    results.iter().for_each(|id| uses[id.index()] += 1);
+    let constant = constants::are_constant(values.iter());
+    constants::settle_shared(values, &constant, &uses)?;
+    let mut taken = vec![];
+    for at in (0..values.len()).filter(|at| !constant[*at]) {
+        let Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } = &values[at].def else {
+            continue;
+        };
+        let weights = operands[1].index();
+        if constant[weights] && is_packed(problem) {
+            let problem = (**problem).clone();
+            taken.push((at, problem, Constant::take(values, weights, &uses)));
+        }
+    }
+    Ok(taken)
+}
+
 impl Kernels {
     /// Makes all kernels of a function, on all threads of the runtime.
     pub(crate) fn make(
@@ -98,9 +124,8 @@ impl Kernels {
         &self.made[self.places[&(problem.clone(), options(constant_weights))]].1
     }
 
-    /// Packs the weights of all kernels that read such, on all threads, and gives back constants that nothing else reads as soon
-    /// as they are packed: networks are larger than what is left of memory. Those that `before` has are taken from there. One
-    /// entry per value.
+    /// Packs the weights of all kernels that read such, on all threads. Those that `before` has are taken from there. One entry per
+    /// value.
     pub(crate) fn pack(
         &self,
         values: &mut [Value],
@@ -108,27 +133,11 @@ impl Kernels {
         runtime: &Runtime,
         before: Option<&WeightsPack>,
     ) -> Result<Vec<Option<NetworkWeights>>, ModelError> {
-        let mut uses = vec![0; values.len()];
-        values.iter().flat_map(Value::operands).for_each(|o| uses[o.index()] += 1);
-        results.iter().for_each(|id| uses[id.index()] += 1);
-        let constant = constants::are_constant(values.iter());
-        constants::settle_shared(values, &constant, &uses)?;
-        let mut jobs = vec![];
-        for at in (0..values.len()).filter(|at| !constant[*at]) {
-            let Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } = &values[at].def
-            else {
-                continue;
-            };
-            let weights = operands[1].index();
-            if !constant[weights] {
-                continue;
-            }
-            let kernel = self.get(problem, true).clone();
-            if kernel.weights_layout().is_some() {
-                let weights = Constant::take(values, weights, &uses);
-                jobs.push(Mutex::new(Some((at, kernel, weights))));
-            }
-        }
+        let jobs = take_weights(values, results, |problem| self.get(problem, true).weights_layout().is_some())?;
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .map(|(at, problem, weights)| Mutex::new(Some((at, self.get(&problem, true).clone(), weights))))
+            .collect();
         let packed: Vec<Mutex<Option<NetworkWeights>>> = values.iter().map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
         let values = &*values;

@@ -1,17 +1,18 @@
-//! Plans for a target that this machine need not be: kernels are compiled and not loaded, weights are not packed, and nothing can
-//! be run.
+//! Plans for a target that this machine need not be: kernels are compiled and not loaded, and nothing can be run. Weights are packed
+//! only to be written to a file.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_ir::func::{Def, Structured, TensorOp, Value};
 use kiln_ir::problem::MathMode;
 use kiln_ir::{Func, Problem};
 use kiln_runtime::compiler::compile;
-use kiln_runtime::{CompileError, RuntimeError, Target};
+use kiln_runtime::{CompileError, Package, PackedWeights, RuntimeError, Target, WeightsId};
 
-use super::kernels::{Request, options, requests};
+use super::constants::Constant;
+use super::kernels::{Request, options, requests, take_weights, with_elements};
 use super::{Action, Asked, Input, Plan, Progress, RuntimeThreads, constants, control, texts};
 use crate::error::ModelError;
 use crate::lock::lock;
@@ -22,16 +23,12 @@ pub(crate) struct Compiled {
     places: HashMap<Request, usize>,
 }
 
-/// What a plan has to know of a kernel.
+/// The code of a kernel. Its problem has the arithmetic of the runtime that would run it.
 #[derive(Clone)]
-pub(crate) struct PlannedKernel {
-    /// As it is computed, with the arithmetic of the runtime that would run it.
-    pub problem: Problem,
-    /// Bytes of machine code.
-    pub code: usize,
-    /// Bytes of packed weights, if it reads such.
-    packed: Option<usize>,
-}
+pub(crate) struct PlannedKernel(Arc<Package>);
+
+/// The position of a kernel among the values, its package, and its weights before they are packed.
+type Unpacked = (usize, Arc<Package>, Constant);
 
 impl Compiled {
     /// Compiles all kernels of a function for `target`, on so many threads. Problems that name no arithmetic have `fpmath`.
@@ -51,11 +48,8 @@ impl Compiled {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(((problem, options), _)) = requests.get(at) else { break };
                 let effective = problem.with_fpmath(problem.fpmath_or(fpmath));
-                *lock(&slots[at]) = Some(compile(&effective, target, options).map(|artifact| PlannedKernel {
-                    code: artifact.image().len(),
-                    packed: artifact.packed_layout().map(|layout| layout.bytes() as usize),
-                    problem: effective,
-                }));
+                let made = compile(&effective, target, options).map(|artifact| Package::of(&artifact, options));
+                *lock(&slots[at]) = Some(made.map(|package| PlannedKernel(Arc::new(package))));
                 let mut done = lock(&done);
                 *done += 1;
                 progress(Progress { done: *done, of: requests.len(), problem });
@@ -81,6 +75,66 @@ impl Compiled {
 
     fn get(&self, problem: &Problem, constant_weights: bool) -> &PlannedKernel {
         &self.made[self.places[&(problem.clone(), options(constant_weights))]]
+    }
+
+    /// Packs the weights of all kernels of a function, and of those that it runs, on so many threads.
+    pub(crate) fn pack(&self, func: Func, threads: usize) -> Result<Vec<(WeightsId, PackedWeights)>, ModelError> {
+        let results = func.results().to_vec();
+        let mut values = func.into_values();
+        let mut packed = vec![];
+        for value in &values {
+            if let Def::Result { op, .. } = &value.def {
+                for body in op.bodies() {
+                    packed.append(&mut self.pack((**body).clone(), threads)?);
+                }
+            }
+        }
+        let is_packed = |problem: &Problem| self.get(problem, true).packed_bytes() > 0;
+        let taken = take_weights(&mut values, &results, is_packed)?;
+        let jobs: Vec<Mutex<Option<Unpacked>>> = taken
+            .into_iter()
+            .map(|(at, problem, weights)| Mutex::new(Some((at, self.get(&problem, true).0.clone(), weights))))
+            .collect();
+        let (next, values) = (AtomicUsize::new(0), &values);
+        let made: Vec<Mutex<Option<Result<_, ModelError>>>> = jobs.iter().map(|_| Mutex::default()).collect();
+        let work = || {
+            loop {
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                let Some((at, package, weights)) = jobs.get(job).and_then(|job| lock(job).take()) else { break };
+                let layer = &values[at].label();
+                let id = weights.id();
+                let packed = weights.compute(layer).and_then(|tensor| {
+                    let packed = with_elements(&tensor, |elements| PackedWeights::for_package(&package, elements));
+                    packed.map_err(|source| ModelError::Kernel { layer: layer.clone(), source })
+                });
+                *lock(&made[job]) = Some(packed.map(|packed| (id, packed)));
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..threads.min(jobs.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        for made in made {
+            packed.push(made.into_inner().unwrap_or_else(PoisonError::into_inner).expect("each is made")?);
+        }
+        Ok(packed)
+    }
+
+    /// The code of all kernels.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &Arc<Package>> {
+        self.made.iter().map(|kernel| &kernel.0)
+    }
+}
+
+impl PlannedKernel {
+    /// The problem that it computes.
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.0.facts().problem
+    }
+
+    /// Bytes of machine code.
+    pub(crate) fn code(&self) -> usize {
+        self.0.image().len()
     }
 }
 
@@ -108,7 +162,7 @@ impl Plan {
 fn reads_packed(value: &Value, constant: &[bool], compiled: &Compiled) -> bool {
     match &value.def {
         Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
-            constant[operands[1].index()] && compiled.get(problem, true).packed.is_some()
+            constant[operands[1].index()] && compiled.get(problem, true).packed_bytes() > 0
         }
         _ => false,
     }
@@ -116,15 +170,15 @@ fn reads_packed(value: &Value, constant: &[bool], compiled: &Compiled) -> bool {
 
 impl Action for PlannedKernel {
     fn reads(&self, operand: usize) -> bool {
-        operand != 1 || self.packed.is_none()
+        operand != 1 || self.packed_bytes() == 0
     }
 
     fn problem(&self) -> Option<&Problem> {
-        Some(&self.problem)
+        Some(PlannedKernel::problem(self))
     }
 
     fn packed_bytes(&self) -> usize {
-        self.packed.unwrap_or_default()
+        self.0.packed_layout().map_or(0, |layout| layout.bytes() as usize)
     }
 
     fn run(&self, _: &RuntimeThreads<'_>, _: &[Input<'_>], _: &mut [u8], _: &mut [u8]) -> Result<(), ModelError> {

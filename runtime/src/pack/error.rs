@@ -63,6 +63,17 @@ pub enum PackError {
         /// Of the runtime.
         expected: Box<Target>,
     },
+    /// It has kernels for other targets.
+    #[error(
+        "it has kernels for {}, and this runtime's target is {expected}: build one with `--target {expected}`",
+        list(found)
+    )]
+    Targets {
+        /// Of the pack.
+        found: Vec<String>,
+        /// Of the runtime.
+        expected: Box<Target>,
+    },
     /// The code of a kernel is not that of its record.
     #[error("the code of `{problem}` is damaged or not inside the file: build it again")]
     Code {
@@ -80,4 +91,8 @@ pub enum PackError {
         /// Why.
         cause: PackageError,
     },
+}
+
+fn list(targets: &[String]) -> String {
+    if targets.is_empty() { "no target".into() } else { targets.join(", ") }
 }

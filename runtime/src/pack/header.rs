@@ -59,3 +59,17 @@ pub(super) fn write(bytes: &mut [u8], magic: &[u8; 8], format: u32, len: u64, ma
     let checksum = XxHash3_128::oneshot(&bytes[BODY..covered]);
     bytes[16..BODY].copy_from_slice(&checksum.to_le_bytes());
 }
+
+/// The pages before the first part of a file whose `manifest` names the pages of parts, given that of the first. Its text depends on the
+/// digits of those numbers, and they on the length of the text. Gives the pages, and what the manifest gave.
+pub(super) fn pages_before<T>(page: usize, manifest: impl Fn(usize) -> (String, T)) -> (usize, String, T) {
+    let mut first = 1;
+    loop {
+        let (text, more) = manifest(first);
+        let needed = (HEADER + text.len()).div_ceil(page);
+        if needed <= first {
+            return (first, text, more);
+        }
+        first = needed;
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use kiln_compiler::VERSION;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
+use super::bundle::Parts;
 use super::header::{self, HEADER, Header};
 use super::{PackError, file};
 use crate::error::RuntimeError;
@@ -20,7 +21,7 @@ use crate::weights::{PackedWeights, Packing, WeightsId};
 const MAGIC: &[u8; 8] = b"KILNWGTS";
 const FORMAT: u32 = 1;
 /// Weights begin at pages.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// What is read at once of weights that are looked at and not kept.
 const PIECE: usize = 1 << 20;
 
@@ -52,7 +53,8 @@ struct Record {
 /// A pack of weights: packed weights in a file, which are not packed again.
 ///
 /// The file begins as a [kernel pack](super) does, with `KILNWGTS` for `KILNPACK`; its checksum covers the manifest alone, and each
-/// weights have one of their own. They lie at multiples of 4096, so that they can be mapped.
+/// weights have one of their own. They lie at multiples of 4096, so that they can be mapped. The pack of weights in a
+/// [bundle](super::write_bundle) is opened like one in a file of its own.
 ///
 /// Weights are found by the hash of what they are and by how the kernel wants them packed, so that a pack that was written for
 /// another network or another target has nothing rather than something wrong.
@@ -98,12 +100,19 @@ impl WeightsPack {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
         let (path, failed) = (path.as_ref(), |e: io::Error| PackError::Read(e.into()));
         let (mut file, len) = file::open(path).map_err(failed)?;
-        let head = file::read(&mut file, len.min(HEADER as u64)).map_err(failed)?;
-        let manifest = Header::read(&head, len, MAGIC, FORMAT, PackError::NoWeights)?.manifest;
+        let place = place(&mut file, len)?;
+        let len = place.end - place.start;
+        let mut head = |bytes| file.seek(SeekFrom::Start(place.start)).and_then(|_| file::read(&file, bytes));
+        let manifest =
+            Header::read(&head(len.min(HEADER as u64)).map_err(failed)?, len, MAGIC, FORMAT, PackError::NoWeights)?
+                .manifest;
         let end = (manifest.end as u64 <= len).then_some(manifest.end as u64).ok_or(PackError::NoManifest)?;
-        let head = file.rewind().and_then(|()| file::read(&file, end)).map_err(failed)?;
-        let records = records(&head, len)?;
-        let bytes = usize::try_from(len).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
+        let mut records = records(&head(end).map_err(failed)?, len)?;
+        let [start, bytes] = [place.start, len].map(usize::try_from);
+        let (Ok(start), Ok(bytes)) = (start, bytes) else { return Err(failed(io::ErrorKind::FileTooLarge.into())) };
+        records.values_mut().for_each(|record| {
+            record.place = start + record.place.start..start + record.place.end;
+        });
         Ok(WeightsPack { path: path.into(), bytes, source: Source::File(file), records })
     }
 
@@ -123,7 +132,10 @@ impl WeightsPack {
 
     /// Checks the bytes of a file, all but the weights themselves.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, PackError> {
-        let bytes = bytes.into();
+        let bytes: Bytes = bytes.into();
+        let place = place(Cursor::new(&bytes), bytes.len() as u64)?;
+        // A place in memory has the type of its addresses.
+        let bytes = bytes.slice(place.start as usize..place.end as usize);
         let records = records(&bytes, bytes.len() as u64)?;
         Ok(WeightsPack { path: PathBuf::new(), bytes: bytes.len(), source: Source::Memory(bytes), records })
     }
@@ -143,7 +155,7 @@ impl WeightsPack {
         self.records.is_empty()
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file, or of the part of a bundle.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -164,6 +176,14 @@ impl WeightsPack {
     pub(crate) fn find(&self, id: WeightsId, packing: &Packing) -> Option<Found<'_>> {
         let record = self.records.get(&key(id, packing)?)?;
         (record.place.len() as u64 == packing.layout.bytes()).then_some(Found { pack: self, record })
+    }
+}
+
+/// The place of a pack of weights in a file: all of it, or a part of a bundle.
+fn place(file: impl io::Read + Seek, len: u64) -> Result<Range<u64>, PackError> {
+    match Parts::read(file, len)? {
+        None => Ok(0..len),
+        Some(parts) => parts.weights().ok_or(PackError::NoWeights),
     }
 }
 
@@ -245,55 +265,79 @@ pub fn write_weights<'a>(
     path: impl AsRef<Path>,
     weights: impl IntoIterator<Item = (WeightsId, &'a PackedWeights)>,
 ) -> io::Result<()> {
-    let mut seen = HashSet::new();
-    let mut all: Vec<(u128, u128, &PackedWeights)> = vec![];
-    for (id, packed) in weights {
-        let key = key(id, packed.packing()).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "weights in a file need `WeightsId::of`, not a number of the caller's",
-            )
-        })?;
-        if seen.insert(key) {
-            all.push((key, XxHash3_128::oneshot(packed.as_bytes()), packed));
-        }
-    }
-    // Equal networks give equal files.
-    all.sort_unstable_by_key(|(key, ..)| *key);
-    let manifest = |first: usize| {
-        let mut page = first;
-        let entries = all.iter().map(|(key, hash, packed)| {
-            let entry = Entry { key: format!("{key:032x}"), page, bytes: packed.bytes(), hash: format!("{hash:032x}") };
-            page += packed.bytes().div_ceil(PAGE);
-            entry
-        });
-        let manifest = Manifest { kiln: VERSION.to_owned(), weights: entries.collect() };
-        (serde_json::to_string(&manifest).expect("keys are strings"), page)
-    };
-    // The first page depends on the manifest's length, which depends on the digits of page numbers.
-    let mut first = 1;
-    let (text, pages) = loop {
-        let (text, pages) = manifest(first);
-        let needed = (HEADER + text.len()).div_ceil(PAGE);
-        if needed <= first {
-            break (text, pages);
-        }
-        first = needed;
-    };
-    let mut head = vec![0; HEADER];
-    head.extend(text.as_bytes());
-    let covered = head.len();
-    header::write(&mut head, MAGIC, FORMAT, (pages * PAGE) as u64, text.len(), covered);
+    let written = Written::new(weights)?;
     file::write(path.as_ref(), |file| {
-        head.resize(first * PAGE, 0);
-        file.write_all(&head)?;
-        for (.., packed) in &all {
-            file.write_all(packed.as_bytes())?;
-            file.write_all(&vec![0; packed.bytes().next_multiple_of(PAGE) - packed.bytes()])?;
-        }
+        written.write(file)?;
         // What is not on the disk when the machine stops must not have the name.
         file.sync_data()
     })
+}
+
+/// A pack of weights as it is written.
+pub(super) struct Written<'a> {
+    /// All before the first weights.
+    head: Vec<u8>,
+    pages: usize,
+    weights: Vec<&'a PackedWeights>,
+}
+
+impl<'a> Written<'a> {
+    /// The pack of weights, each once however often it is given.
+    pub(super) fn new(weights: impl IntoIterator<Item = (WeightsId, &'a PackedWeights)>) -> io::Result<Self> {
+        let mut seen = HashSet::new();
+        let mut all: Vec<(u128, u128, &PackedWeights)> = vec![];
+        for (id, packed) in weights {
+            let key = key(id, packed.packing()).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "weights in a file need `WeightsId::of`, not a number of the caller's",
+                )
+            })?;
+            if seen.insert(key) {
+                all.push((key, XxHash3_128::oneshot(packed.as_bytes()), packed));
+            }
+        }
+        // Equal networks give equal files.
+        all.sort_unstable_by_key(|(key, ..)| *key);
+        let manifest = |first: usize| {
+            let mut page = first;
+            let entries = all.iter().map(|(key, hash, packed)| {
+                let (key, hash) = (format!("{key:032x}"), format!("{hash:032x}"));
+                let entry = Entry { key, page, bytes: packed.bytes(), hash };
+                page += packed.bytes().div_ceil(PAGE);
+                entry
+            });
+            let manifest = Manifest { kiln: VERSION.to_owned(), weights: entries.collect() };
+            (serde_json::to_string(&manifest).expect("keys are strings"), page)
+        };
+        let (first, text, pages) = header::pages_before(PAGE, manifest);
+        let mut head = vec![0; HEADER];
+        head.extend(text.as_bytes());
+        let covered = head.len();
+        header::write(&mut head, MAGIC, FORMAT, (pages * PAGE) as u64, text.len(), covered);
+        head.resize(first * PAGE, 0);
+        Ok(Written { head, pages, weights: all.into_iter().map(|(.., packed)| packed).collect() })
+    }
+
+    /// Tells whether there are no weights.
+    pub(super) fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Bytes of the pack.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.pages * PAGE) as u64
+    }
+
+    /// Writes the pack.
+    pub(super) fn write(&self, file: &mut impl Write) -> io::Result<()> {
+        file.write_all(&self.head)?;
+        for packed in &self.weights {
+            file.write_all(packed.as_bytes())?;
+            file.write_all(&vec![0; packed.bytes().next_multiple_of(PAGE) - packed.bytes()])?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
