@@ -66,7 +66,7 @@ fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     if let Some(text) = args.file.to_str().filter(|text| text.parse::<Problem>().is_ok()) {
         return Err(Error::PackIsAProblem(text.into()));
     }
-    let (problems, targets) = (args.problems.load("kiln model pack")?, targets(&args.targets)?);
+    let (problems, targets) = (args.problems.load("kiln model pack -o FILE")?, targets(&args.targets)?);
     OutputFile::check(&args.file)?;
     let options = Options { constant_weights: args.packed, ..Options::default() };
     let mut packages = vec![];

@@ -12,7 +12,8 @@ use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
 use kiln_ir::{Contraction, Func, Operand, Problem};
-use kiln_runtime::{Pack, WeightsPack, pack};
+use kiln_runtime::pack::{self, Contents};
+use kiln_runtime::{Pack, WeightsPack};
 use twox_hash::XxHash3_128;
 
 use crate::graph::{self, Choices, Graph};
@@ -212,7 +213,24 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     pack::to_bytes(&target, &problems.iter().map(package).collect::<Vec<_>>())
 });
 
-/// Reads bytes as they are, and again with the header of a pack of weights.
+/// Reads bytes as whatever file of packs they are.
+fn look_at_contents(bytes: Vec<u8>) -> Taken {
+    let len = bytes.len();
+    match Contents::parse(bytes) {
+        Ok(Contents { kernels, weights }) => {
+            for pack in kernels {
+                let packages: Vec<Package> = pack.packages().filter_map(Result::ok).collect();
+                packages.iter().for_each(derive);
+            }
+            weights.map_or(Taken::Yes, |weights| {
+                weights.verify().map_or_else(|e| refused(&e.to_string(), len), |()| Taken::Yes)
+            })
+        }
+        Err(e) => refused(&e.to_string(), len),
+    }
+}
+
+/// Reads bytes as they are, and again with the header of a bundle and of a pack of weights.
 fn look_at_weights(mut bytes: Vec<u8>) -> Taken {
     let len = bytes.len();
     let parse = |bytes: Vec<u8>| match WeightsPack::parse(bytes) {
@@ -222,15 +240,17 @@ fn look_at_weights(mut bytes: Vec<u8>) -> Taken {
         }
         Err(e) => refused(&e.to_string(), len),
     };
-    let taken = parse(bytes.clone());
+    let taken = parse(bytes.clone()).or(look_at_contents(bytes.clone()));
     let Some(manifest) = bytes.get(40..48) else { return taken };
     let manifest = u64::from_le_bytes(manifest.try_into().expect("eight bytes"));
     let end = usize::try_from(manifest).map_or(usize::MAX, |len| len.saturating_add(48)).min(bytes.len());
-    bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
     let len = bytes.len() as u64;
     bytes[32..40].copy_from_slice(&len.to_le_bytes());
     let checksum = XxHash3_128::oneshot(&bytes[32..end]);
     bytes[16..32].copy_from_slice(&checksum.to_le_bytes());
+    bytes[..16].copy_from_slice(b"KILNBNDL\x01\0\0\0\0\0\0\0");
+    let taken = taken.or(look_at_contents(bytes.clone()));
+    bytes[..16].copy_from_slice(b"KILNWGTS\x01\0\0\0\0\0\0\0");
     taken.or(parse(bytes))
 }
 

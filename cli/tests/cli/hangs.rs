@@ -1,7 +1,7 @@
 //! Commands come to an end, whatever the cache, the disk, the clock, threads and files do.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -292,7 +292,7 @@ fn a_clock_that_stands_still_ends_what_measures_by_it() {
                     &"" => ends(command.stdin(Stdio::null())),
                     lines => {
                         let mut file = tempfile::tempfile().unwrap();
-                        file.write_all(lines.as_bytes()).unwrap();
+                        std::io::Write::write_all(&mut file, lines.as_bytes()).unwrap();
                         std::io::Seek::rewind(&mut file).unwrap();
                         ends(command.stdin(file))
                     }

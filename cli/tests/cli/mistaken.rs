@@ -32,7 +32,7 @@ fn networks_have_commands_of_their_own() {
         }
         kiln(&[subcommand, "--batch", model]).refuses(&["is a network"]);
     }
-    kiln(&["pack", "build", "/tmp/x.pack", "bert"]).refuses(&["`kiln model run --pack FILE bert`"]);
+    kiln(&["pack", "build", "/tmp/x.pack", "bert"]).refuses(&["`kiln model pack -o FILE bert`"]);
     kiln(&["family", "bert"]).refuses(&["`bert` is a network"]);
     // Options of the other kind of command.
     tells(kiln(&["bench", "resnet50", "--check"]), "`resnet50` is a network: see `kiln model bench --help`");

@@ -147,7 +147,7 @@ pub fn write_bundle<'a>(
         head.extend(text.as_bytes());
         let covered = head.len();
         header::write(&mut head, MAGIC, FORMAT, end, text.len(), covered);
-        head.resize(if kernels.is_empty() && weights.is_empty() { covered } else { first * PAGE }, 0);
+        head.resize(first * PAGE, 0);
         file.write_all(&head)?;
         for (at, (_, bytes)) in kernels.iter().enumerate() {
             file.write_all(bytes)?;
