@@ -8,6 +8,7 @@ use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
+use kiln_ir::text::clipped;
 use kiln_model::arch::UnknownArchitecture;
 use kiln_model::{ImportError, ModelError, OnnxError};
 use kiln_npy::NpyError;
@@ -177,14 +178,16 @@ pub enum Error {
         network: String,
     },
     /// A dimension without a size.
-    #[error(
-        "input `{input}`: dimension {name} is open: give `--dim NAME=N` if it has a name, else `--shape {input}=AxBxC`"
-    )]
+    #[error("{}", open_dim(input, *axis, name, all))]
     OpenDim {
         /// The input.
         input: String,
-        /// The dimension.
+        /// Which of its dimensions, from 0.
+        axis: usize,
+        /// Its name in the file; empty if it has none.
         name: String,
+        /// All that the file leaves open, with the sizes of those that are known.
+        all: Vec<kiln_onnx::Dimension>,
     },
     /// An input without a shape.
     #[error("input `{input}`: the file does not say its shape: give `--shape {input}=AxBxC`")]
@@ -226,6 +229,26 @@ pub enum Error {
     /// Standard output or a report cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
+}
+
+/// Which dimension has no size, and how to give it one.
+fn open_dim(input: &str, axis: usize, name: &str, all: &[kiln_onnx::Dimension]) -> String {
+    let is = if name.is_empty() { "has no name".into() } else { format!("is `{}`", clipped(name)) };
+    let by_name = if name.is_empty() { String::new() } else { format!("`{}` or ", argument("--dim", name, "N")) };
+    let by_shape = argument("--shape", input, "AxBxC");
+    let all = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let all = clipped(&all);
+    let input = clipped(input);
+    format!(
+        "dimension {axis} of input `{input}` {is}, of which nothing says the size: give {by_name}`{by_shape}`; the file leaves open {all}"
+    )
+}
+
+/// An option for a name as a shell takes it.
+fn argument(option: &str, name: &str, value: &str) -> String {
+    let name = clipped(name);
+    let is_plain = name.chars().all(|c| c.is_alphanumeric() || "_-.:/".contains(c));
+    if is_plain { format!("{option} {name}={value}") } else { format!("{option} '{name}={value}'") }
 }
 
 impl Error {

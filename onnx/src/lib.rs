@@ -29,7 +29,10 @@ mod testcase;
 pub use convert::{ConvertError, NotComputable};
 pub use error::OnnxError;
 pub use graph::{Attribute, Dim, Function, FunctionName, Graph, Model, Node, OPSETS, Value};
-pub use import::{Bindings, ImportError, Imported, NodeId, Operator, Refusal, operators, refusals, unsupported};
+pub use import::{
+    Bindings, DimRole, Dimension, ImportError, Imported, NodeId, Operator, Refusal, SizeOrigin, operators, refusals,
+    unsupported,
+};
 pub use tensor::{ElementType, Tensor};
 pub use testcase::TestSet;
 

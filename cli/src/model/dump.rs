@@ -33,8 +33,8 @@ pub struct DumpArgs {
     /// Do not print each kernel to standard error as it is compiled
     #[arg(long)]
     quiet: bool,
-    /// The function as imported (import), after a pass (its name) or after all passes (optimized); of the network as the target
-    /// runs it its kernels or its plan; or all of these
+    /// The function as imported (import), below a table of the dimensions that the file leaves open; the function after a pass (its
+    /// name) or after all passes (optimized); of the network as the target runs it its kernels or its plan; or all of these
     #[arg(long, default_value = "optimized", value_parser = stage)]
     stage: Stage,
 }
@@ -93,7 +93,7 @@ pub fn dump(args: &DumpArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let again = is_all.then(|| bound.clone());
     let import = format!("{:#}", bound.func());
     if is_all || args.stage == Stage::Import {
-        headed(is_all, "import", &import, out)?;
+        headed(is_all, "import", &format!("{}{import}", loaded.open), out)?;
     }
     if args.stage == Stage::Import {
         return Ok(Verdict::Passed);

@@ -7,6 +7,7 @@ mod html;
 mod inputs;
 mod materialize;
 mod network;
+mod open;
 mod operators;
 mod pack;
 mod profile;

@@ -10,6 +10,7 @@ use kiln_model::pretrained::Pretrained;
 use kiln_model::{Bindings, Bound, ImportError, ModelError, OnnxError, Tensor, TensorType};
 
 use super::inputs::{Given, Wanted};
+use super::open::OpenDims;
 use super::sizes::SizeArgs;
 use crate::error::Error;
 use crate::kind::FileKind;
@@ -48,6 +49,8 @@ pub struct Loaded {
     pub time: Duration,
     /// Images or sequences that are computed at once.
     pub items: u64,
+    /// What its file leaves open, with sizes.
+    pub open: OpenDims,
     source: Source,
 }
 
@@ -171,7 +174,8 @@ impl NetworkArgs {
         let bound = source.bind()?;
         let time = start.elapsed();
         let items = self.sizes.batch.unwrap_or(1);
-        Ok(Loaded { name: name.into(), bound: Some(bound), inputs, expected: None, time, items, source })
+        let open = OpenDims::default();
+        Ok(Loaded { name: name.into(), bound: Some(bound), inputs, expected: None, time, items, open, source })
     }
 
     fn file(&self, path: &Path) -> Result<Loaded, Error> {
@@ -214,6 +218,9 @@ impl NetworkArgs {
         let items = inputs.first().and_then(|t| t.ty().shape().first().copied()).unwrap_or(1).max(1);
         let name = path.display().to_string();
         let expected = test.map(|t| (t.folder, t.outputs));
+        let mut open = sizes.open;
+        let func = bound.func();
+        open.outputs(&model.graph().outputs, func.results().iter().map(|id| func.value(*id).ty.shape()));
         Ok(Loaded {
             name,
             bound: Some(bound),
@@ -221,6 +228,7 @@ impl NetworkArgs {
             expected,
             time,
             items,
+            open,
             source: Source::File(path.into(), bindings),
         })
     }

@@ -1,9 +1,12 @@
 //! The sizes of what an ONNX file leaves open: from the command line, from files with elements, or the usual ones.
 
+use std::collections::HashMap;
+
 use kiln_model::{Bindings, Model, Tensor};
-use kiln_onnx::{Dim, Value};
+use kiln_onnx::{Dim, DimRole, Dimension, SizeOrigin, Value};
 
 use super::inputs::Given;
+use super::open::OpenDims;
 use crate::error::Error;
 
 /// Tokens of a sequence if none are asked for, as of built-in networks.
@@ -18,7 +21,7 @@ pub struct SizeArgs {
     /// Tokens of each sequence [default: 128, or the most that the network takes if that is less]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seq: Option<u64>,
-    /// The size of a dimension that the file leaves open, by the name it has there
+    /// The size of a dimension that the file leaves open, by the name it has there, also if an exporter made it up
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dim)]
     pub dims: Vec<(String, u64)>,
     /// The shape of an input of the file
@@ -27,13 +30,13 @@ pub struct SizeArgs {
 }
 
 fn dim(text: &str) -> Result<(String, u64), String> {
-    let parts = text.split_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+    // Names may have a `=` in them.
+    let parts = text.rsplit_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
     parts.filter(|(name, _)| !name.is_empty()).ok_or("expected NAME=N, such as batch=1".into())
 }
 
 fn shape(text: &str) -> Result<(String, Vec<u64>), String> {
     let shape = |text: &str| text.split('x').map(|n| n.parse().ok()).collect::<Option<Vec<u64>>>();
-    // Names of inputs may have a `=` in them.
     let parts = text.rsplit_once('=').and_then(|(name, sizes)| Some((name.to_owned(), shape(sizes)?)));
     parts.filter(|(name, _)| !name.is_empty()).ok_or("expected INPUT=AxBxC, such as pixels=1x3x224x224".into())
 }
@@ -44,45 +47,28 @@ pub struct Sizes {
     pub bindings: Bindings,
     /// The shape of each input, in the file's order.
     pub shapes: Vec<Vec<u64>>,
+    /// What the file leaves open.
+    pub open: OpenDims,
 }
 
-/// An option that sizes all open dimensions of a kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Batch,
-    Seq,
-}
-
-/// The origin of a size.
+/// The origin of a whole shape.
 #[derive(Clone, Debug)]
-enum Origin {
-    /// The file itself.
-    Fixed,
-    /// Its test.
+enum Whole {
+    /// The file's test.
     Test,
-    /// `--dim`.
-    Dim,
     /// `--shape`.
     Shape,
     /// `--input`, with the file that has the elements.
     Input(String),
-    /// `--batch` or `--seq`.
-    All(Kind),
-    /// The usual size, as nothing says another.
-    Usual,
 }
 
 /// One dimension of an input.
 struct Sized<'a> {
-    input: &'a str,
-    axis: usize,
-    /// Its name in the file; empty if it has none.
-    name: &'a str,
-    kind: Option<Kind>,
-    /// True if the file does not say its size.
-    is_open: bool,
+    dimension: &'a Dimension,
     size: u64,
-    origin: Origin,
+    origin: SizeOrigin,
+    /// Of the whole shape, if that is the origin.
+    whole: Option<Whole>,
 }
 
 impl SizeArgs {
@@ -104,80 +90,74 @@ impl SizeArgs {
     pub fn bind(&self, model: &Model, given: &Given, test: Option<&[Tensor]>) -> Result<Sizes, Error> {
         self.check_twice()?;
         let inputs = &model.graph().inputs;
-        let mut bindings = self.dims.iter().fold(Bindings::new(), |all, (name, n)| all.dim(name, *n));
-        let (mut shapes, mut all) = (vec![], vec![]);
-        for (at, input) in inputs.iter().enumerate() {
-            let whole = self.whole_shape(input, given, test.and_then(|t| t.get(at)));
-            let sized = match (&input.shape, &whole) {
-                (None, None) => return Err(Error::OpenShape { input: input.name.clone() }),
-                (None, Some(_)) => vec![],
-                (Some(dims), _) => self.dimensions(input, dims, whole.as_ref())?,
-            };
-            shapes.push(whole.map_or_else(|| sized.iter().map(|d| d.size).collect(), |(shape, _)| shape));
-            all.extend(sized);
-        }
-        self.check(inputs, &all)?;
+        let mut bindings = Bindings::new().batch(self.batch.unwrap_or(1)).sequence(self.seq.unwrap_or(DEFAULT_SEQ));
+        bindings = self.dims.iter().fold(bindings, |all, (name, n)| all.dim(name, *n));
         // Those too that name no input, so that the importer refuses them.
         bindings = self.shapes.iter().fold(bindings, |all, (name, shape)| all.shape(name, shape));
-        bindings = inputs.iter().zip(&shapes).fold(bindings, |all, (input, shape)| all.shape(&input.name, shape));
-        Ok(Sizes { bindings, shapes })
+        let mut wholes = HashMap::new();
+        for (at, input) in inputs.iter().enumerate() {
+            if let Some((shape, whole)) = self.whole_shape(input, given, test.and_then(|t| t.get(at))) {
+                bindings = bindings.shape(&input.name, &shape);
+                wholes.insert(input.name.as_str(), (shape, whole));
+            } else if input.shape.is_none() {
+                return Err(Error::OpenShape { input: input.name.clone() });
+            }
+        }
+        let dimensions = bindings.dimensions(model.graph());
+        let all = sized(inputs, &dimensions, &wholes)?;
+        self.check(inputs, &all)?;
+        let mut open = OpenDims::default();
+        for d in all.iter().filter(|d| d.dimension.is_open()) {
+            let Dimension { input, axis, name, .. } = d.dimension;
+            open.input(input, *axis, name, d.size, self.says(d));
+        }
+        let mut shapes = vec![];
+        for input in inputs {
+            let own = || all.iter().filter(|d| d.dimension.input == input.name).map(|d| d.size).collect();
+            let shape = wholes.get(input.name.as_str()).map_or_else(own, |(shape, _)| shape.clone());
+            bindings = bindings.shape(&input.name, &shape);
+            shapes.push(shape);
+        }
+        Ok(Sizes { bindings, shapes, open })
     }
 
     /// The shape of an input that is known as a whole.
-    fn whole_shape(&self, input: &Value, given: &Given, test: Option<&Tensor>) -> Option<(Vec<u64>, Origin)> {
+    fn whole_shape(&self, input: &Value, given: &Given, test: Option<&Tensor>) -> Option<(Vec<u64>, Whole)> {
         if let Some((_, shape)) = self.shapes.iter().find(|(name, _)| *name == input.name) {
-            return Some((shape.clone(), Origin::Shape));
+            return Some((shape.clone(), Whole::Shape));
         }
         if let Some(tensor) = test {
-            return Some((tensor.ty().shape().to_vec(), Origin::Test));
+            return Some((tensor.ty().shape().to_vec(), Whole::Test));
         }
         given.find(&input.name).map(|(file, tensor)| {
             let file = file.display().to_string();
-            (tensor.ty().shape().to_vec(), Origin::Input(file))
+            (tensor.ty().shape().to_vec(), Whole::Input(file))
         })
     }
 
-    /// The size of each dimension of an input. If the whole shape has another rank than the file says, there are none: the importer
-    /// refuses it.
-    fn dimensions<'a>(
-        &self,
-        input: &'a Value,
-        dims: &'a [Dim],
-        whole: Option<&(Vec<u64>, Origin)>,
-    ) -> Result<Vec<Sized<'a>>, Error> {
-        if whole.is_some_and(|(shape, _)| shape.len() != dims.len()) {
-            return Ok(vec![]);
+    /// The option, file or rule that says a size, for people.
+    fn says(&self, sized: &Sized<'_>) -> String {
+        let Dimension { input, name, role, is_role_of_place, .. } = sized.dimension;
+        match (&sized.origin, &sized.whole) {
+            (_, Some(Whole::Test)) => "the test".into(),
+            (_, Some(Whole::Shape)) => format!("--shape {input}"),
+            (_, Some(Whole::Input(file))) => format!("--input {file}"),
+            (SizeOrigin::Name, _) => format!("--dim {name}"),
+            (SizeOrigin::Input(other), _) => format!("the same name in {other}"),
+            (SizeOrigin::Expression, _) => "an expression of open dimensions".into(),
+            (SizeOrigin::Role, _) => {
+                let (option, asked, place) = match role {
+                    Some(DimRole::Sequence) => ("--seq", self.seq, "the second axis of tokens"),
+                    _ => ("--batch", self.batch, "the first axis"),
+                };
+                let why = if *is_role_of_place { place } else { "by its name" };
+                let by_default = if asked.is_none() { " by default" } else { "" };
+                format!("{option}{by_default}: {why}")
+            }
+            _ => "the file".into(),
         }
-        let sized = dims.iter().enumerate().map(|(axis, dim)| {
-            let (name, fixed) = match dim {
-                Dim::Known(n) => ("", Some(*n as u64)),
-                Dim::Named(name) => (name.as_str(), None),
-            };
-            let kind = kind(name, axis, input);
-            let (size, origin) = match (whole, fixed) {
-                (Some((shape, origin)), _) => (shape[axis], origin.clone()),
-                (None, Some(n)) => (n, Origin::Fixed),
-                (None, None) => self.size(name, kind).ok_or_else(|| {
-                    let name = if name.is_empty() { format!("number {axis}") } else { format!("`{name}`") };
-                    Error::OpenDim { input: input.name.clone(), name }
-                })?,
-            };
-            Ok(Sized { input: &input.name, axis, name, kind, is_open: fixed.is_none(), size, origin })
-        });
-        sized.collect()
-    }
-
-    /// The size of an open dimension; `None` if nothing says it.
-    fn size(&self, name: &str, kind: Option<Kind>) -> Option<(u64, Origin)> {
-        if let Some((_, n)) = self.dims.iter().find(|(asked, _)| asked == name) {
-            return Some((*n, Origin::Dim));
-        }
-        let kind = kind?;
-        let (asked, usual) = match kind {
-            Kind::Batch => (self.batch, 1),
-            Kind::Seq => (self.seq, DEFAULT_SEQ),
-        };
-        Some(asked.map_or((usual, Origin::Usual), |n| (n, Origin::All(kind))))
+        .escape_debug()
+        .to_string()
     }
 
     /// Refuses a dimension or an input that is named twice.
@@ -194,25 +174,28 @@ impl SizeArgs {
     /// them; `--batch` and the shape of an input; and a `--batch` or `--seq` that sizes nothing.
     fn check(&self, inputs: &[Value], all: &[Sized<'_>]) -> Result<(), Error> {
         for d in all {
-            let asked = self.dims.iter().find(|(name, n)| name == d.name && *n != d.size);
+            let asked = self.dims.iter().find(|(name, n)| *name == d.dimension.name && *n != d.size);
             if let Some((name, n)) = asked {
                 return Err(d.contradicts(format!("--dim {name}={n}")));
             }
         }
-        for (kind, option, n) in [(Kind::Batch, "--batch", self.batch), (Kind::Seq, "--seq", self.seq)] {
+        for (role, option, n) in [(DimRole::Batch, "--batch", self.batch), (DimRole::Sequence, "--seq", self.seq)] {
             let Some(n) = n else { continue };
             let option = format!("{option} {n}");
-            let of_kind = || all.iter().filter(|d| d.kind == Some(kind));
-            let by_it = || of_kind().filter(|d| matches!(d.origin, Origin::All(_)));
-            for d in of_kind().filter(|d| d.is_open && d.size != n) {
-                let is_whole = matches!(d.origin, Origin::Shape | Origin::Input(_));
-                let has_two_sizes = !d.name.is_empty() && by_it().any(|other| other.name == d.name);
-                if has_two_sizes || by_it().next().is_none() || (is_whole && kind == Kind::Batch) {
+            // What follows from others need not be the same.
+            let of_role =
+                || all.iter().filter(|d| d.dimension.role == Some(role) && d.origin != SizeOrigin::Expression);
+            let by_it = || of_role().filter(|d| d.origin == SizeOrigin::Role);
+            for d in of_role().filter(|d| d.dimension.is_open() && d.size != n) {
+                let is_whole = matches!(d.whole, Some(Whole::Shape | Whole::Input(_)));
+                let name = &d.dimension.name;
+                let has_two_sizes = !name.is_empty() && by_it().any(|other| other.dimension.name == *name);
+                if has_two_sizes || by_it().next().is_none() || (is_whole && role == DimRole::Batch) {
                     return Err(d.contradicts(option));
                 }
             }
             // Asking for the size that a file has anyway is no mistake.
-            if !of_kind().any(|d| d.size == n) {
+            if !of_role().any(|d| d.size == n) {
                 let known = inputs.iter().map(describe).collect::<Vec<_>>().join(", ");
                 return Err(Error::NoSuchDim { option, known });
             }
@@ -221,19 +204,49 @@ impl SizeArgs {
     }
 }
 
+/// The dimensions with their sizes, without those of inputs for which a whole shape of another rank is given: the importer
+/// refuses these.
+fn sized<'a>(
+    inputs: &[Value],
+    dimensions: &'a [Dimension],
+    wholes: &HashMap<&str, (Vec<u64>, Whole)>,
+) -> Result<Vec<Sized<'a>>, Error> {
+    let mut all = vec![];
+    for dimension in dimensions {
+        let whole = wholes.get(dimension.input.as_str());
+        let rank = inputs.iter().find(|v| v.name == dimension.input).and_then(|v| v.shape.as_ref()).map(Vec::len);
+        if whole.is_some_and(|(shape, _)| Some(shape.len()) != rank) {
+            continue;
+        }
+        let Some((size, origin)) = dimension.size.clone() else {
+            return Err(Error::OpenDim {
+                input: dimension.input.clone(),
+                axis: dimension.axis,
+                name: dimension.name.clone(),
+                all: dimensions.iter().filter(|d| d.is_open()).cloned().collect(),
+            });
+        };
+        let whole = whole.filter(|_| origin == SizeOrigin::Shape).map(|(_, whole)| whole.clone());
+        all.push(Sized { dimension, size, origin, whole });
+    }
+    Ok(all)
+}
+
 impl Sized<'_> {
     /// The refusal of an option that says another size.
     fn contradicts(&self, option: String) -> Error {
-        let what = if self.name.is_empty() { format!("dimension {}", self.axis) } else { format!("`{}`", self.name) };
-        let by = match &self.origin {
-            Origin::Input(file) => format!(" in {file}"),
-            Origin::Shape => " by --shape".into(),
-            Origin::Dim => " by --dim".into(),
-            Origin::All(Kind::Batch) => " by --batch".into(),
-            Origin::All(Kind::Seq) => " by --seq".into(),
-            Origin::Fixed | Origin::Test | Origin::Usual => String::new(),
+        let Dimension { input, axis, name, role, .. } = self.dimension;
+        let what = if name.is_empty() { format!("dimension {axis}") } else { format!("`{name}`") };
+        let by = match (&self.origin, &self.whole) {
+            (_, Some(Whole::Input(file))) => format!(" in {file}"),
+            (_, Some(Whole::Shape)) => " by --shape".into(),
+            (SizeOrigin::Name, _) => " by --dim".into(),
+            (SizeOrigin::Input(other), _) => format!(", as in input `{other}`"),
+            (SizeOrigin::Role, _) if *role == Some(DimRole::Sequence) => " by --seq".into(),
+            (SizeOrigin::Role, _) => " by --batch".into(),
+            _ => String::new(),
         };
-        let why = format!("but {what} of input `{}` is {}{by}", self.input, self.size);
+        let why = format!("but {what} of input `{input}` is {}{by}", self.size);
         Error::Contradiction { option, why }
     }
 }
@@ -249,25 +262,6 @@ fn describe(input: &Value) -> String {
     format!("{}: {element}[{}]", input.name, dims.collect::<Vec<_>>().join(", "))
 }
 
-/// The option for a dimension, by its name, or, if it has none, by its place: the first one is the batch, and the second
-/// of a matrix of integers is the sequence.
-fn kind(name: &str, axis: usize, input: &Value) -> Option<Kind> {
-    let word = name.to_ascii_lowercase();
-    if word.contains("seq") || (word.is_empty() && axis == 1 && is_tokens(input)) {
-        Some(Kind::Seq)
-    } else if word.contains("batch") || word == "n" || (word.is_empty() && axis == 0) {
-        Some(Kind::Batch)
-    } else {
-        None
-    }
-}
-
-/// True for a matrix of integers, which is sequences of tokens.
-fn is_tokens(input: &Value) -> bool {
-    use kiln_onnx::ElementType::{I32, I64};
-    matches!(input.dtype, Some(I32 | I64)) && input.shape.as_ref().is_some_and(|dims| dims.len() == 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +269,7 @@ mod tests {
     #[test]
     fn sizes_and_shapes_are_read() {
         assert_eq!(dim("batch=4"), Ok(("batch".into(), 4)));
+        assert_eq!(dim("2*s0=4"), Ok(("2*s0".into(), 4)));
         assert_eq!(shape("a=b=1x3x7"), Ok(("a=b".into(), vec![1, 3, 7])));
         for bad in ["", "batch", "=4", "batch=", "batch=x", "batch=-1"] {
             assert!(dim(bad).is_err() && shape(bad).is_err(), "{bad}");

@@ -12,6 +12,7 @@ mod mistaken;
 mod model;
 mod npy;
 mod onnx_file;
+mod open_dims;
 mod outputs;
 mod pack;
 mod page;

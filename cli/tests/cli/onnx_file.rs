@@ -36,12 +36,17 @@ pub fn floats(name: &str, shape: &[u8], elements: &[f32]) -> Vec<u8> {
 
 /// A value of f32: dimensions are numbers or names.
 fn value(name: &str, dims: &[&str]) -> Vec<u8> {
+    typed(name, 1, dims)
+}
+
+/// A value of elements of a type by its number: 1 is f32, 7 is i64.
+fn typed(name: &str, element: u64, dims: &[&str]) -> Vec<u8> {
     let dim = |dim: &&str| match dim.parse() {
         Ok(n) => field(1, &number(1, n)),
         Err(_) => field(1, &field(2, dim.as_bytes())),
     };
     let shape: Vec<u8> = dims.iter().flat_map(dim).collect();
-    let tensor = [number(1, 1), field(2, &shape)].concat();
+    let tensor = [number(1, element), field(2, &shape)].concat();
     [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
 }
 
@@ -73,6 +78,15 @@ pub fn network_beside(weights: &str, size: u64) -> Vec<u8> {
     let tensor = [dims, number(2, 1), field(8, b"w"), field(13, &location), number(14, 1)].concat();
     let size = size.to_string();
     graph_of(tensor, ["1", &size], ["1", &size], [node("MatMul", &["x", "w"], "h"), node("Relu", &["h"], "y")])
+}
+
+/// `y = op(inputs)` of inputs with names, types of elements (1 is f32, 7 is i64) and dimensions, and the dimensions of `y`.
+pub fn open_network(op: &str, inputs: &[(&str, u64, &[&str])], y: &[&str]) -> Vec<u8> {
+    let names: Vec<&str> = inputs.iter().map(|(name, ..)| *name).collect();
+    let mut graph = [field(1, &node(op, &names, "y")), field(2, b"open")].concat();
+    inputs.iter().for_each(|(name, element, dims)| graph.extend(field(11, &typed(name, *element, dims))));
+    graph.extend(field(12, &typed("y", inputs[0].1, y)));
+    [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
 }
 
 fn graph(batch: &str, nodes: [Vec<u8>; 2]) -> Vec<u8> {

@@ -1,10 +1,11 @@
 //! What a caller says of a model's inputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kiln_ir::func::{ElementType, Tensor, TensorType};
 use kiln_ir::text::Listed;
 
+use super::dims::{self, DimRole, Names, SizeOrigin};
 use super::error::ImportError;
 use super::program::MOST_AXES;
 use crate::graph::{Dim, Value};
@@ -13,11 +14,14 @@ use crate::graph::{Dim, Value};
 ///
 /// ```
 /// let bindings = kiln_onnx::Bindings::new().dim("batch", 1).shape("pixels", &[1, 3, 224, 224]);
+/// // Whatever the exporter calls them.
+/// let bindings = kiln_onnx::Bindings::new().batch(1).sequence(128);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bindings {
     shapes: BTreeMap<String, Vec<u64>>,
     dims: BTreeMap<String, u64>,
+    roles: BTreeMap<DimRole, u64>,
     values: BTreeMap<String, Tensor>,
 }
 
@@ -41,10 +45,31 @@ impl Bindings {
         self
     }
 
-    /// A dimension that has this name in the model, wherever it is.
+    /// A dimension that has this name in the model, wherever it is; also one that is only a part of the names of others, as `s0`
+    /// is of `2*s0`.
     #[must_use]
     pub fn dim(mut self, name: &str, size: u64) -> Self {
         self.dims.insert(name.into(), size);
+        self
+    }
+
+    /// The size of each batch that nothing else says the size of: of open dimensions whose name has `batch` in it, and of first
+    /// dimensions that have no name, or one that an exporter made up (`s0`, `unk__12`, `DynamicDimension.0`). A model may have
+    /// none.
+    #[must_use]
+    pub fn batch(self, size: u64) -> Self {
+        self.with_role(DimRole::Batch, size)
+    }
+
+    /// The tokens of each sequence that nothing else says the length of: of open dimensions whose name has `seq` in it, and of
+    /// the second dimensions of matrices of tokens, as for [`batch`](Self::batch).
+    #[must_use]
+    pub fn sequence(self, size: u64) -> Self {
+        self.with_role(DimRole::Sequence, size)
+    }
+
+    fn with_role(mut self, role: DimRole, size: u64) -> Self {
+        self.roles.insert(role, size);
         self
     }
 
@@ -56,44 +81,56 @@ impl Bindings {
         self
     }
 
+    /// Sizes by name.
+    pub(super) fn dims(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.dims.iter().map(|(name, size)| (name.as_str(), *size))
+    }
+
+    /// The size for a role.
+    pub(super) fn role(&self, role: DimRole) -> Option<u64> {
+        self.roles.get(&role).copied()
+    }
+
     /// The inputs with their types.
     pub(super) fn resolve(&self, inputs: &[Value]) -> Result<Vec<Input>, ImportError> {
-        let dim_names: BTreeSet<&String> =
-            inputs.iter().flat_map(|v| v.shape.iter().flatten()).filter_map(named).collect();
         for name in self.shapes.keys().chain(self.values.keys()) {
             if !inputs.iter().any(|v| v.name == *name) {
                 let known = inputs.iter().map(|v| v.name.clone()).collect();
                 return Err(ImportError::Unbound { what: "input", name: name.clone(), known });
             }
         }
-        if let Some(name) = self.dims.keys().find(|name| !dim_names.contains(name)) {
-            let known = dim_names.into_iter().cloned().collect();
+        let dim_names = dims::names(inputs);
+        if let Some(name) = self.dims.keys().find(|name| !dim_names.contains(*name)) {
+            let known = dim_names.into_iter().collect();
             return Err(ImportError::Unbound { what: "dimension", name: name.clone(), known });
         }
-        // A name stands for one size everywhere: the shape of one input says it for the others. Some files have one name for
-        // all that is not known, which then says nothing.
-        let mut learned: BTreeMap<&String, Option<u64>> = BTreeMap::new();
+        let names = dims::known(self, inputs);
+        let dimensions = dims::dimensions(self, inputs);
+        let mut left = &dimensions[..];
+        let mut all = vec![];
         for input in inputs {
-            let (Some(bound), Some(model)) = (self.bound_shape(&input.name), &input.shape) else { continue };
-            for (size, name) in bound.iter().zip(model).filter_map(|(size, dim)| Some((*size, named(dim)?))) {
-                learned.entry(name).and_modify(|known| *known = known.filter(|n| *n == size)).or_insert(Some(size));
+            let (own, rest) = left.split_at(input.shape.as_ref().map_or(0, Vec::len));
+            left = rest;
+            if let Some(open) =
+                own.iter().find(|d| d.size.is_none()).filter(|_| self.bound_shape(&input.name).is_none())
+            {
+                let all = dimensions.iter().filter(|d| d.is_open()).cloned().collect();
+                return Err(ImportError::Dim { dimension: open.clone().into(), all });
             }
+            let sizes = own.iter().filter_map(|d| Some(d.size.as_ref()?.0)).collect();
+            all.push(self.input(input, sizes, &names)?);
         }
-        let mut dims = self.dims.clone();
-        for (name, size) in learned {
-            if let Some(size) = size {
-                dims.entry(name.clone()).or_insert(size);
-            }
-        }
-        inputs.iter().map(|input| self.input(input, &dims)).collect()
+        Ok(all)
     }
 
-    fn bound_shape(&self, input: &str) -> Option<&[u64]> {
+    /// The whole shape that is bound for an input, by itself or by a value.
+    pub(super) fn bound_shape(&self, input: &str) -> Option<&[u64]> {
         let of_value = || self.values.get(input).map(|t| t.ty().shape());
         self.shapes.get(input).map(Vec::as_slice).or_else(of_value)
     }
 
-    fn input(&self, input: &Value, dims: &BTreeMap<String, u64>) -> Result<Input, ImportError> {
+    /// `sizes` are those of the model's dimensions, and `names` those that stand for one size.
+    fn input(&self, input: &Value, sizes: Vec<u64>, names: &Names<'_>) -> Result<Input, ImportError> {
         let name = &input.name;
         let value = self.values.get(name);
         let bad = |why: String| ImportError::Value { name: name.clone(), why };
@@ -104,15 +141,18 @@ impl Bindings {
             (Some(bound), Some(model)) => {
                 let fits = |size: &u64, dim: &Dim| match dim {
                     Dim::Known(n) => *size == *n as u64,
-                    Dim::Named(name) => self.dims.get(name).is_none_or(|n| n == size),
+                    Dim::Named(name) => names.get(name.as_str()).is_none_or(|(n, _)| n == size),
                 };
                 if bound.len() != model.len() || !bound.iter().zip(model).all(|(size, dim)| fits(size, dim)) {
                     let known = |dim: &Dim| match dim {
                         Dim::Known(n) => n.to_string(),
                         Dim::Named(name) if name.is_empty() => "?".into(),
-                        Dim::Named(name) => match self.dims.get(name) {
-                            Some(n) => format!("{name}={n}"),
-                            None => name.clone(),
+                        Dim::Named(name) => match names.get(name.as_str()) {
+                            Some((n, SizeOrigin::Input(other))) if other != &input.name => {
+                                format!("{name}={n} as in input `{other}`")
+                            }
+                            Some((n, SizeOrigin::Name)) => format!("{name}={n}"),
+                            _ => name.clone(),
                         },
                     };
                     let model = model.iter().map(known).collect::<Vec<_>>();
@@ -120,17 +160,7 @@ impl Bindings {
                 }
                 bound.to_vec()
             }
-            (None, Some(model)) => {
-                let dim = |(axis, dim): (usize, &Dim)| match dim {
-                    Dim::Known(n) => Ok(*n as u64),
-                    Dim::Named(dim) => dims.get(dim).copied().ok_or_else(|| ImportError::Dim {
-                        input: name.clone(),
-                        axis,
-                        name: dim.clone(),
-                    }),
-                };
-                model.iter().enumerate().map(dim).collect::<Result<_, _>>()?
-            }
+            (None, Some(_)) => sizes,
         };
         let element = match (input.dtype, value) {
             (Some(dtype), _) => ElementType::try_from(dtype).map_err(|e| bad(e.to_string()))?,
@@ -147,13 +177,5 @@ impl Bindings {
             return Err(contradiction(format!("a value of {}", tensor.ty()), format!("it is {ty}")));
         }
         Ok(Input { name: name.clone(), ty, value: value.cloned() })
-    }
-}
-
-/// The name of a dimension that has one.
-fn named(dim: &Dim) -> Option<&String> {
-    match dim {
-        Dim::Named(name) if !name.is_empty() => Some(name),
-        _ => None,
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use kiln_ir::func::{FuncError, Mismatch, OpError, TypeError};
 use kiln_ir::text::{Listed, clipped};
 
+use super::dims::{DimRole, Dimension};
 use crate::graph::Node;
 
 /// A model that cannot be imported. The message says what its author or the caller can do.
@@ -12,14 +13,12 @@ use crate::graph::Node;
 #[non_exhaustive]
 pub enum ImportError {
     /// A dimension of an input is not known.
-    #[error("dimension {axis} of input `{input}` is {}: bind it, with {}", named(name), binding(name, input))]
+    #[error("{}; the open dimensions are {}", asked(dimension), clipped(&dimensions(all)))]
     Dim {
-        /// The input.
-        input: String,
-        /// Which dimension, from 0.
-        axis: usize,
-        /// Its name in the model; empty if it has none.
-        name: String,
+        /// The dimension.
+        dimension: Box<Dimension>,
+        /// All that the model leaves open, with the sizes of those that are known.
+        all: Vec<Dimension>,
     },
     /// An input whose rank is not known.
     #[error("the model does not say the shape of input `{input}`: bind it, with `Bindings::shape(\"{input}\", ..)`")]
@@ -127,13 +126,23 @@ impl fmt::Display for NodeId {
     }
 }
 
-fn named(name: &str) -> String {
-    if name.is_empty() { "not known".into() } else { format!("`{name}`, which is not known") }
+/// What a dimension is, and how to bind it.
+fn asked(dimension: &Dimension) -> String {
+    let Dimension { input, axis, name, role, .. } = dimension;
+    let [input, name] = [input, name].map(|text| clipped(text));
+    let is = if name.is_empty() { "not known".into() } else { format!("`{name}`, which is not known") };
+    let by_role = match role {
+        Some(DimRole::Batch) => "`Bindings::batch(..)`, ",
+        Some(DimRole::Sequence) => "`Bindings::sequence(..)`, ",
+        None => "",
+    };
+    let by_name = if name.is_empty() { String::new() } else { format!("`Bindings::dim(\"{name}\", ..)` or ") };
+    let by_shape = format!("`Bindings::shape(\"{input}\", ..)`");
+    format!("dimension {axis} of input `{input}` is {is}: bind it, with {by_role}{by_name}{by_shape}")
 }
 
-fn binding(name: &str, input: &str) -> String {
-    let shape = format!("`Bindings::shape(\"{input}\", ..)`");
-    if name.is_empty() { shape } else { format!("`Bindings::dim(\"{name}\", ..)` or {shape}") }
+fn dimensions(all: &[Dimension]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn listed(names: &[String]) -> String {

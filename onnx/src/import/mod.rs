@@ -9,6 +9,7 @@
 mod bind;
 mod build;
 mod control;
+mod dims;
 mod error;
 mod name;
 mod node;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 use kiln_ir::func::{Def, Func, ValueId};
 
 pub use bind::Bindings;
+pub use dims::{DimRole, Dimension, SizeOrigin};
 pub use error::{ImportError, NodeId};
 pub use ops::{Operator, Refusal, operators, refusals, unsupported};
 

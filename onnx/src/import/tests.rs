@@ -1,6 +1,7 @@
 mod attention;
 mod attributes;
 mod control;
+mod dims;
 
 use kiln_ir::func::{ElementType, Tensor};
 use prost::Message;
