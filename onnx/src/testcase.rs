@@ -1,4 +1,5 @@
-//! Tests as ONNX's own are laid out: a folder with a `model.onnx`, and one or more of `test_data_set_0` with inputs and outputs.
+//! Tests as ONNX's own are laid out: a folder with a `model.onnx`, and one or more folders such as `test_data_set_0` in it, with
+//! inputs and outputs. Each may have sizes of its own for what the model leaves open.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,24 @@ pub struct TestSet {
     pub outputs: Vec<kiln_ir::func::Tensor>,
 }
 
+/// What the names of folders with inputs and outputs begin with.
+const SET: &str = "test_data_set_";
+
 impl TestSet {
-    /// The folders beside a model, in order.
+    /// The folders beside a model, in the order of their numbers; those without a number come last. A folder that cannot be read
+    /// has none.
     pub fn beside(model: &Path) -> Vec<PathBuf> {
-        let folder = model.parent().unwrap_or(Path::new(""));
-        (0..).map(|i| folder.join(format!("test_data_set_{i}"))).take_while(|path| path.is_dir()).collect()
+        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let mut sets: Vec<_> = entries.map(|entry| entry.path()).filter(|path| Self::is_set(path)).collect();
+        let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix(SET)?.parse::<u64>().ok();
+        sets.sort_by_key(|path| (number(path).unwrap_or(u64::MAX), path.clone()));
+        sets
+    }
+
+    /// Whether a path is that of a folder with the inputs and outputs of a test, by its name.
+    pub fn is_set(path: &Path) -> bool {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SET)) && path.is_dir()
     }
 
     /// Reads the files of a folder.

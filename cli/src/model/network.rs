@@ -17,7 +17,7 @@ use crate::kind::FileKind;
 use crate::mapped;
 
 /// The file of a network in a folder.
-const MODEL: &str = "model.onnx";
+pub const MODEL: &str = "model.onnx";
 
 /// The network of a subcommand.
 #[derive(Clone, Debug, clap::Args)]

@@ -11,6 +11,7 @@ use kiln_onnx::TestSet;
 use kiln_runtime::Runtime;
 
 use super::materialize;
+use super::network::MODEL;
 use super::reference::tolerance;
 use crate::Verdict;
 use crate::error::Error;
@@ -21,13 +22,14 @@ use crate::target::{TargetArgs, threads};
 /// The depth to which folders are searched.
 const DEPTH: usize = 16;
 
-/// Run tests in ONNX's layout: folders with a model.onnx, and input_0.pb and output_0.pb in test_data_set_0
+/// Run tests in ONNX's layout: folders with ONNX files, and input_0.pb and output_0.pb in folders test_data_set_0, test_data_set_1
+/// and so on beside them
 ///
-/// Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, unless
+/// Each set may have sizes of its own for what the file leaves open. Prints PASSED, FAILED or UNSUPPORTED (the model is not imported) for each, with the reason. Integers must be equal, unless
 /// --int-atol allows a difference. Exits with 1 unless all passed but those that --allow names.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
-    /// Folders with tests, at any depth
+    /// Folders with tests, at any depth, or single sets of inputs and outputs
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
     #[command(flatten)]
@@ -47,7 +49,8 @@ pub struct TestArgs {
     /// Instead of --rtol and --atol: the difference that each element may have, as a part of the reference's largest magnitude
     #[arg(long, value_name = "X", conflicts_with_all = ["rtol", "atol"], value_parser = tolerance)]
     max_rel: Option<f64>,
-    /// The folder name of a test that need not pass; may be given several times
+    /// The folder name of a test that need not pass, or the name of its file if there are several in the folder; may be given several
+    /// times
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
     /// Do not count a model that cannot be imported as a failure
@@ -62,6 +65,18 @@ pub struct TestArgs {
     /// Print only tests that did not pass, and the totals
     #[arg(long)]
     quiet: bool,
+}
+
+/// A network with what it is called with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Test {
+    /// The name to allow it by.
+    name: String,
+    /// What it is called in the output.
+    place: PathBuf,
+    model: PathBuf,
+    /// Folders with inputs and outputs, in order.
+    sets: Vec<PathBuf>,
 }
 
 /// The outcome of a test.
@@ -94,31 +109,31 @@ pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
             let path = folder.display().to_string();
             return Err(Error::IsAFile { path, kind, expected: "a folder with tests".into() });
         }
-        let before = tests.len();
-        find(folder, DEPTH, &mut tests).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
-        if tests.len() == before {
-            let why = "no folder in it has a model.onnx and a test_data_set_0";
+        let mut found = vec![];
+        find(folder, DEPTH, &mut found).map_err(|e| Error::File(e).at(folder.display().to_string()))?;
+        let is_none = found.is_empty();
+        tests.extend(found);
+        if is_none {
+            let why = "no folder in it has a model.onnx, or another ONNX file, and a test_data_set_0";
             return Err(Error::File(std::io::Error::other(why)).at(folder.display().to_string()));
         }
     }
     let runtime = args.target.runtime(args.threads)?;
     let [mut passed, mut failed, mut unsupported, mut allowed] = [0; 4];
-    for model in &tests {
-        let folder = model.parent().unwrap_or(Path::new(""));
-        let name = folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
-        let (word, why, count) = match args.one(model, &runtime) {
+    for test in &tests {
+        let (word, why, count) = match args.one(test, &runtime) {
             Outcome::Passed => ("PASSED", None, &mut passed),
             Outcome::Failed(why) => ("FAILED", Some(why), &mut failed),
             Outcome::Unsupported(why) => ("UNSUPPORTED", Some(why), &mut unsupported),
         };
-        let is_allowed = args.allow.contains(&name) || (word == "UNSUPPORTED" && args.allow_unsupported);
+        let is_allowed = args.allow.contains(&test.name) || (word == "UNSUPPORTED" && args.allow_unsupported);
         *count += 1;
         allowed += usize::from(why.is_some() && is_allowed);
         match why {
             // One line each, even if the reason has several.
-            Some(why) => writeln!(out, "{word} {}: {}", folder.display(), why.replace('\n', " "))?,
+            Some(why) => writeln!(out, "{word} {}: {}", test.place.display(), why.replace('\n', " "))?,
             None if args.quiet => {}
-            None => writeln!(out, "{word} {}", folder.display())?,
+            None => writeln!(out, "{word} {}", test.place.display())?,
         }
     }
     writeln!(
@@ -129,25 +144,48 @@ pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     Ok(if failed + unsupported == allowed { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// Finds all models with a test beside them.
-fn find(folder: &Path, depth: usize, tests: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
-    let model = folder.join("model.onnx");
-    if model.is_file() && !TestSet::beside(&model).is_empty() {
-        tests.insert(model);
+/// Finds the tests of a folder: a set by itself, networks with sets beside them, and those of the folders in it.
+fn find(folder: &Path, depth: usize, tests: &mut Vec<Test>) -> std::io::Result<()> {
+    if let Some(parent) = folder.parent().filter(|_| TestSet::is_set(folder)) {
+        tests.extend(of_networks(parent, &[folder.into()])?);
         return Ok(());
     }
+    tests.extend(of_networks(folder, &TestSet::beside(&folder.join(MODEL)))?);
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // Links are not followed: they may go in circles.
-        if depth > 0 && entry.file_type()?.is_dir() {
+        if depth > 0 && entry.file_type()?.is_dir() && !TestSet::is_set(&entry.path()) {
             find(&entry.path(), depth - 1, tests)?;
         }
     }
     Ok(())
 }
 
+/// A test for each network in a folder, with these sets; none without any.
+fn of_networks(folder: &Path, sets: &[PathBuf]) -> std::io::Result<Vec<Test>> {
+    if sets.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut models = vec![];
+    let folder_or_here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder_or_here)? {
+        let path = entry?.path();
+        if path.is_file() && path.extension().is_some_and(|end| end == "onnx") {
+            models.push(path);
+        }
+    }
+    let is_one = models.len() == 1;
+    let test = |model: PathBuf| {
+        let place = if is_one { folder.to_owned() } else { model.clone() };
+        let name = place.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+        Test { name, place, model, sets: sets.into() }
+    };
+    Ok(models.into_iter().map(test).collect())
+}
+
 impl TestArgs {
-    fn one(&self, path: &Path, runtime: &Runtime) -> Outcome {
+    fn one(&self, test: &Test, runtime: &Runtime) -> Outcome {
+        let path = &test.model;
         if let Some(json) = materialize::missing(path) {
             if !self.materialize {
                 return Outcome::Failed(
@@ -158,37 +196,44 @@ impl TestArgs {
                 return Outcome::Failed(e.to_string());
             }
         }
-        match self.sets(path, runtime) {
-            Ok(()) => Outcome::Passed,
-            Err(outcome) => outcome,
+        let model = match mapped::graph(path) {
+            Ok(model) => model,
+            Err(error) => return error.into(),
+        };
+        for folder in &test.sets {
+            let name = folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+            let of_set = |why: String| format!("{name}: {why}");
+            match self.set(&model, folder, runtime) {
+                Ok(()) => {}
+                Err(Outcome::Failed(why)) => return Outcome::Failed(of_set(why)),
+                Err(Outcome::Unsupported(why)) => return Outcome::Unsupported(of_set(why)),
+                Err(Outcome::Passed) => {}
+            }
         }
+        Outcome::Passed
     }
 
-    fn sets(&self, path: &Path, runtime: &Runtime) -> Result<(), Outcome> {
-        let model = mapped::graph(path)?;
-        for folder in TestSet::beside(path) {
-            let set = TestSet::read(&folder)?;
-            let imported = set.import(&model)?;
-            let names = imported.outputs.clone();
-            let types: Vec<_> = imported.func.results().iter().map(|id| imported.func.value(*id).ty.clone()).collect();
-            let results: Vec<Vec<f64>> = match self.interpret {
-                true => interpret(&imported.func, &set.inputs).map_err(|e| Outcome::Failed(e.to_string()))?,
-                false => self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?,
+    /// Calls a network with the inputs of a set, whose shapes it is compiled for.
+    fn set(&self, model: &kiln_onnx::Model, folder: &Path, runtime: &Runtime) -> Result<(), Outcome> {
+        let set = TestSet::read(folder)?;
+        let imported = set.import(model)?;
+        let names = imported.outputs.clone();
+        let types: Vec<_> = imported.func.results().iter().map(|id| imported.func.value(*id).ty.clone()).collect();
+        let results: Vec<Vec<f64>> = match self.interpret {
+            true => interpret(&imported.func, &set.inputs).map_err(|e| Outcome::Failed(e.to_string()))?,
+            false => self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?,
+        };
+        if results.len() != set.outputs.len() {
+            return Err(Outcome::Failed(format!("{} outputs, expected {}", results.len(), set.outputs.len())));
+        }
+        for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
+            let wrong = if ty == expected.ty() {
+                difference(result, expected, self.tolerance(expected.ty().element()))
+            } else {
+                Some(format!("{ty}, expected {}", expected.ty()))
             };
-            let place = || folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
-            if results.len() != set.outputs.len() {
-                let why = format!("{}: {} outputs, expected {}", place(), results.len(), set.outputs.len());
-                return Err(Outcome::Failed(why));
-            }
-            for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
-                let wrong = if ty == expected.ty() {
-                    difference(result, expected, self.tolerance(expected.ty().element()))
-                } else {
-                    Some(format!("{ty}, expected {}", expected.ty()))
-                };
-                if let Some(why) = wrong {
-                    return Err(Outcome::Failed(format!("{}: `{name}`: {why}", place())));
-                }
+            if let Some(why) = wrong {
+                return Err(Outcome::Failed(format!("`{name}`: {why}")));
             }
         }
         Ok(())

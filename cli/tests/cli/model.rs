@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::onnx_file::{named_network, network, test};
+use crate::onnx_file::{named_network, network, set, test};
 use crate::{kiln, npy_bytes};
 
 /// The output of the small network in its test.
@@ -255,6 +255,40 @@ fn tests_pass_fail_or_are_not_supported() {
     kiln(&["model", "test", text(&at("wrong"))]).exits(1).says("--materialize");
     kiln(&["model", "test", text(&at("wrong")), "--materialize", "--atol", "0.01"]).exits(0);
     assert!(at("wrong").join("weights.bin").exists());
-    kiln(&["model", "test", text(&at("wrong").join("test_data_set_0"))]).refuses(&["model.onnx"]);
     kiln(&["model", "test", "/nonexistent"]).refuses(&["/nonexistent"]);
+}
+
+#[test]
+fn sets_of_any_sizes_and_networks_of_any_names_are_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    test(folder.path(), "Relu", OUTPUT);
+    set(&at("test_data_set_2"), &[1.0, 0.0, 0.0], &[1.0, 0.0]);
+    set(&at("test_data_set_10"), &[0.0, 2.0, 0.0, 0.0, 1.0, 0.0, 0.0, 3.0, 0.0], &[0.0, 2.0, 0.0, 1.0, 0.0, 3.0]);
+    let root = text(folder.path());
+    kiln(&["model", "test", root]).exits(0).says("1 tests: 1 passed");
+    // The last set is taken too, and by itself.
+    set(&at("test_data_set_10"), &[0.0, 2.0, 0.0], &[0.0, 3.0]);
+    kiln(&["model", "test", root]).exits(1).says("FAILED ").says(": test_data_set_10: `y`: 1 of 2 elements differ");
+    kiln(&["model", "test", text(&at("test_data_set_2"))]).exits(0).says("1 passed");
+    kiln(&["model", "test", text(&at("test_data_set_10"))]).exits(1).says("test_data_set_10: `y`");
+    let sets = [at("test_data_set_0"), at("test_data_set_2")];
+    kiln(&["model", "test", text(&sets[0]), text(&sets[1])]).exits(0).says("2 tests: 2 passed");
+    kiln(&["model", "test", "test_data_set_9"]).refuses(&["test_data_set_9"]);
+    // Several networks in one folder, of any names, and folders in it.
+    fs::remove_dir_all(at("test_data_set_10")).unwrap();
+    fs::rename(at("model.onnx"), at("a.onnx")).unwrap();
+    fs::write(at("b.onnx"), network("Abs")).unwrap();
+    test(&at("deep"), "Relu", OUTPUT);
+    kiln(&["model", "test", root])
+        .exits(1)
+        .says("PASSED ")
+        .says("a.onnx\n")
+        .says("b.onnx: test_data_set_0: `y`")
+        .says("3 tests: 2 passed, 1 failed");
+    kiln(&["model", "test", root, "--allow", "b.onnx"]).exits(0).says("1 of them allowed");
+    // A set without a network.
+    let alone = tempfile::tempdir().unwrap();
+    set(&alone.path().join("test_data_set_0"), &[1.0, 0.0, 0.0], &[1.0, 0.0]);
+    kiln(&["model", "test", text(&alone.path().join("test_data_set_0"))]).refuses(&["another ONNX file"]);
 }

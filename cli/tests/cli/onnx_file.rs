@@ -108,11 +108,16 @@ fn graph_of(weights: Vec<u8>, x: [&str; 2], y: [&str; 2], [product, last]: [Vec<
 
 /// A folder with a network and a test of it, as ONNX lays them out.
 pub fn test(folder: &Path, last: &str, output: [f32; 4]) -> PathBuf {
-    let set = folder.join("test_data_set_0");
-    fs::create_dir_all(&set).unwrap();
     let model = folder.join("model.onnx");
+    set(&folder.join("test_data_set_0"), &[3.0, 1.0, 2.0, 1.0, 2.0, 0.0], &output);
     fs::write(&model, network(last)).unwrap();
-    fs::write(set.join("input_0.pb"), floats("x", &[2, 3], &[3.0, 1.0, 2.0, 1.0, 2.0, 0.0])).unwrap();
-    fs::write(set.join("output_0.pb"), floats("y", &[2, 2], &output)).unwrap();
     model
+}
+
+/// A set of inputs and outputs of such a network, of any number of rows.
+pub fn set(folder: &Path, x: &[f32], y: &[f32]) {
+    fs::create_dir_all(folder).unwrap();
+    let rows = (x.len() / 3) as u8;
+    fs::write(folder.join("input_0.pb"), floats("x", &[rows, 3], x)).unwrap();
+    fs::write(folder.join("output_0.pb"), floats("y", &[rows, 2], y)).unwrap();
 }
