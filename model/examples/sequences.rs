@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use kiln_model::arch::{ArchOptions, Architecture};
 use kiln_model::report::Agreement;
-use kiln_model::{Bound, Flexible, ModelError, Tensor};
+use kiln_model::{Bound, Flexible, ModelError, OpenDim, Tensor};
 use kiln_runtime::Runtime;
 
 /// Calls for each length; the fastest is reported as the steady time.
@@ -59,8 +59,9 @@ fn run(words: Vec<String>) -> Result<bool, Box<dyn Error>> {
     let runtime = Runtime::builder().build()?;
     println!("{architecture} on {}, {} threads; {}", runtime.target(), runtime.threads(), resident());
     let begin = Instant::now();
+    let dims = [OpenDim::sequence(1..=longest)];
     let network =
-        Flexible::compile(&runtime, longest, |length| Bound::from_architecture(architecture, &options(length)))?;
+        Flexible::compile(&runtime, &dims, |sizes| Bound::from_architecture(architecture, &options(sizes[0])))?;
     let compiled = runtime.stats().kernels.compilations;
     println!("compiled for up to {longest} tokens in {:.0} ms; {}", milliseconds(begin), resident());
 

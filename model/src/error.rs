@@ -20,7 +20,7 @@ pub enum ModelError {
     /// A folder with weights is no network that can be built.
     #[error(transparent)]
     Pretrained(#[from] crate::pretrained::PretrainedError),
-    /// The network is not one for any length.
+    /// The network is not one for any sizes.
     #[error(transparent)]
     Flexible(#[from] crate::flexible::FlexibleError),
     /// A pass made an ill-typed function: a fault of Kiln.

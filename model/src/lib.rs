@@ -29,7 +29,7 @@ pub mod report;
 
 pub use arch::ArchError;
 pub use error::ModelError;
-pub use flexible::{Flexible, FlexibleError, FlexibleStats};
+pub use flexible::{Flexible, FlexibleError, FlexibleStats, OpenDim};
 pub use kiln_ir as ir;
 pub use kiln_ir::func::{ElementType, Func, FuncError, FuncErrorKind, OpError, Tensor, TensorType};
 pub use kiln_onnx as onnx;

@@ -1,7 +1,7 @@
 //! Branches and loops of compiled networks: results are the interpreter's, on any number of threads, call after call.
 
 use kiln_ir::Func;
-use kiln_model::{Bound, ElementType, Flexible, ModelError, Tensor, TensorType};
+use kiln_model::{Bound, ElementType, Flexible, ModelError, OpenDim, Tensor, TensorType};
 use kiln_runtime::Runtime;
 
 fn ints(ty: &TensorType, seed: u64) -> Tensor {
@@ -149,8 +149,8 @@ fn loops_end_by_themselves_or_are_refused_when_they_do_not() {
 #[test]
 fn networks_of_any_length_have_no_loops() {
     let runtime = Runtime::builder().threads(1).build().unwrap();
-    let error = Flexible::compile(&runtime, 16, |length| {
-        let text = COUNTS.replace("f32[3]", &format!("f32[{length}]"));
+    let error = Flexible::compile(&runtime, &[OpenDim::named("length", 1..=16)], |sizes| {
+        let text = COUNTS.replace("f32[3]", &format!("f32[{}]", sizes[0]));
         Ok(Bound::from_func(text.parse().unwrap()))
     });
     let message = error.unwrap_err().to_string();

@@ -1,85 +1,134 @@
-//! Networks for any length: of sequences, of batches.
+//! Networks whose sizes are decided by each call: batches, lengths of sequences, sides of images.
 //!
-//! A [`Flexible`] network compiles its general code once. A length that comes for the first time costs a plan, which is shapes
-//! and places and no machine code; kernels for lengths that come often are compiled in the background
-//! ([`Family`](kiln_runtime::Family)).
+//! A [`Flexible`] network compiles its general code once. Sizes that come for the first time cost a plan, which is shapes and
+//! places and no machine code; kernels for sizes that come often are compiled in the background
+//! ([`Family`](kiln_runtime::Family)). Kernels in which several numbers depend on the sizes, such as those of images with two open
+//! sides, may be compiled when their sizes come for the first time.
+//!
+//! Every number of the network, such as an extent of a value, must be linear in each open dimension, or a product of several of
+//! them: 8 for each token of each sequence is, the square of a length is not. That is found out by making the network for two
+//! sizes of each dimension, in all combinations, and checked at further sizes; a network of which it does not hold is refused.
 
+mod number;
+mod open_dim;
+mod repeated;
 mod template;
+mod text;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use kiln_ir::func::{Tensor, TensorType};
 use kiln_ir::{Func, pass};
+use kiln_onnx::Bindings;
 use kiln_runtime::{self as rt, Runtime, RuntimeError};
 
 use crate::error::ModelError;
 use crate::lock::lock;
-use crate::network::Bound;
+use crate::network::{Bound, Model};
 use crate::plan::arena::Arenas;
 use crate::plan::{self, Families, Family, Kernels, Plan};
-use template::{Kernel, Linear, Template};
+use number::Number;
+pub use open_dim::OpenDim;
+use open_dim::OpenDims;
+use template::{Draft, Kernel, Template};
 
 /// Plans that are kept; the one that was used least lately goes first.
 const PLANS: usize = 32;
 
-/// A network that is not the same for all lengths but for its shapes.
+/// A network that is not the same for all sizes but for its shapes, or sizes that it cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlexibleError {
-    /// A value is another for other lengths than a linear function of them says.
-    #[error("`{layer}`: {why}, so the network is compiled for each length by itself")]
+    /// A value is another for other sizes than numbers that are linear in each of them say.
+    #[error(
+        "`{layer}`: {why}, so the network is compiled for each size by itself; sizes that are multiples of something may be \
+         given in steps (`OpenDim::step`)"
+    )]
     Shape {
         /// Its name.
         layer: String,
         /// What is wrong.
         why: String,
     },
-    /// There is no such length.
-    #[error("length {length}: `{layer}` would have no shape")]
-    Length {
-        /// The length.
-        length: u64,
+    /// There are no such sizes.
+    #[error("{sizes}: `{layer}` would have no shape")]
+    Size {
+        /// The sizes, with the names of their dimensions.
+        sizes: String,
         /// The first value that cannot be.
         layer: String,
     },
-    /// The longest length is too short to find out what depends on it.
-    #[error("a longest length of {0}: expected at least {LEAST}")]
-    Longest(u64),
+    /// The sizes of an open dimension are none that it can have.
+    #[error("open dimension {dim}: {why}")]
+    Range {
+        /// The dimension.
+        dim: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// There are no open dimensions, or too many.
+    #[error("{found} open dimensions: expected 1 to {most}")]
+    Count {
+        /// So many.
+        found: usize,
+        /// At most.
+        most: usize,
+    },
+    /// The shapes of inputs do not tell the size of a dimension.
+    #[error("open dimension {dim}: no shape of an input tells its size")]
+    Unseen {
+        /// Its name.
+        dim: String,
+    },
 }
 
-/// The least longest length: half of it and the one below it are two others.
-const LEAST: u64 = 6;
+/// Why a value has no place in a template.
+const NOT_LINEAR: &str = "it depends on the sizes in a way that is not linear in each";
 
 /// Families of products with a batch of weights read these where they are, and packed weights are faster than one call in place of
 /// three.
 const UNUSED: &str = "merge_products";
 
-/// A compiled network for any length up to one. Shared by threads.
+/// A compiled network for any sizes of its open dimensions. Shared by threads.
 pub struct Flexible {
     runtime: Runtime,
     template: Template,
-    longest: u64,
     kernels: HashMap<usize, Compiled>,
     families: Vec<Arc<rt::Family>>,
     plans: Mutex<Plans>,
     arenas: Arenas,
 }
 
-/// How a kernel of the network is made for a length.
+/// How a kernel of the network is made for sizes.
 enum Compiled {
-    /// One of a family, for a number that depends on the length.
-    Member(Family, Linear),
-    /// The same kernel for all lengths, with its weights.
+    /// One of a family.
+    Member(Member),
+    /// The same kernel for all sizes, with its weights.
     Fixed(Arc<rt::Kernel>, Option<rt::PackedWeights>),
-    /// One for each length, which reads weights where they are.
+    /// One for all sizes by themselves, which reads weights where they are.
     Each,
+}
+
+/// A kernel of a family for a number that depends on sizes.
+struct Member {
+    family: Family,
+    free: Number,
+    /// How often it is called for parts of operands, if it is, and which operands are the same for all calls.
+    times: Option<(Number, Vec<bool>)>,
+}
+
+/// What a kernel asks of a family.
+struct Wanted {
+    pattern: String,
+    free: Number,
+    times: Option<(Number, Vec<bool>)>,
 }
 
 #[derive(Default)]
 struct Plans {
-    /// Lengths with their plans, the one that was used last at the end.
-    all: Vec<(u64, Arc<Plan>)>,
+    /// Sizes with their plans, those that were used last at the end.
+    all: Vec<(Vec<u64>, Arc<Plan>)>,
     made: u64,
 }
 
@@ -101,57 +150,107 @@ pub struct FlexibleStats {
 }
 
 impl Flexible {
-    /// Compiles a network for lengths up to `longest`. `bound` gives it for a length: it is asked for a few.
+    /// Compiles an ONNX file for any sizes of some dimensions. `bindings` have the sizes of the others that the file leaves open.
+    ///
+    /// ```
+    /// use kiln_model::{Bindings, Flexible, Model, OpenDim, Runtime, Tensor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokens/model.onnx");
+    /// let runtime = Runtime::builder().build()?;
+    /// let model = Model::from_onnx(path)?;
+    /// let dims = [OpenDim::batch(1..=8), OpenDim::sequence(1..=128)];
+    /// let network = Flexible::from_model(&runtime, &model, &dims, &Bindings::new())?;
+    ///
+    /// for (batch, length) in [(1, 7), (3, 20)] {
+    ///     let tokens = Tensor::from_elements([batch, length], vec![1i64; (batch * length) as usize])?;
+    ///     let results = network.run(&[tokens])?;
+    ///     assert_eq!(results[0].ty().shape()[..2], [batch, length]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_model(
+        runtime: &Runtime,
+        model: &Model,
+        dims: &[OpenDim],
+        bindings: &Bindings,
+    ) -> Result<Self, ModelError> {
+        Self::compile(runtime, dims, |sizes| {
+            let bindings = dims.iter().zip(sizes).fold(bindings.clone(), |all, (dim, size)| dim.bind(all, *size));
+            model.clone().bind(&bindings)
+        })
+    }
+
+    /// Compiles a network for any sizes of its open dimensions. `bound` gives it for sizes, in the order of `dims`: it is asked for
+    /// two of each, in all combinations, and some more.
     pub fn compile(
         runtime: &Runtime,
-        longest: u64,
-        mut bound: impl FnMut(u64) -> Result<Bound, ModelError>,
+        dims: &[OpenDim],
+        mut bound: impl FnMut(&[u64]) -> Result<Bound, ModelError>,
     ) -> Result<Self, ModelError> {
-        if longest < LEAST {
-            return Err(FlexibleError::Longest(longest).into());
-        }
-        let mut at = |length: u64| -> Result<Func, ModelError> {
-            let func = bound(length)?.optimize_with(|pass| pass.name != UNUSED, |_, _| {})?;
+        let dims = OpenDims::new(dims)?;
+        let mut at = |sizes: &[u64]| -> Result<Func, ModelError> {
+            let func = bound(sizes)?.optimize_with(|pass| pass.name != UNUSED, |_, _| {})?;
             Ok(pass::fold_weights(&func)?)
         };
-        let mut template = Template::of((longest, &at(longest)?), (longest - 1, &at(longest - 1)?))?;
-        let middle = longest / 2;
-        template.check(middle, &at(middle)?)?;
+        let mut draft = Draft::new(dims.clone(), at(&dims.corner(0))?)?;
+        for corner in 1..1 << dims.len() {
+            let sizes = dims.corner(corner);
+            draft.add(&sizes, &at(&sizes)?)?;
+        }
+        let mut template = draft.finish()?;
+        for set in template.parts() {
+            if let Some(longest) = dims.longest_of(set) {
+                template.extend(set, &longest, &at(&longest)?)?;
+            }
+        }
+        for sizes in dims.checks() {
+            template.check(&sizes, &at(&sizes)?)?;
+        }
+        let anchors = vec![0; dims.len()];
+        let mut wanted: HashMap<usize, Wanted> = HashMap::new();
+        // Of each pattern, the calls of it that are one of the network, and the largest number of any.
+        let mut patterns: HashMap<String, (u32, u64)> = HashMap::new();
+        for (position, _, _, kernel) in template.kernels() {
+            let Kernel::Open(text) = kernel else { continue };
+            let Some(asked) = Wanted::of(text, &anchors) else { continue };
+            let most = |number: &Number| dims.extremes().filter_map(|offsets| number.at(&offsets)).max().unwrap_or(1);
+            let times = asked.times.as_ref().map_or(1, |(times, _)| most(times));
+            let (calls, max) = patterns.entry(asked.pattern.clone()).or_default();
+            *calls = calls.saturating_add(u32::try_from(times).unwrap_or(u32::MAX));
+            *max = most(&asked.free).max(*max);
+            wanted.insert(position, asked);
+        }
         let mut families = Families::new(runtime);
         let mut kernels = HashMap::new();
         let mut own_weights = HashMap::new();
-        let mut layers: HashMap<String, u32> = HashMap::new();
-        for (.., kernel) in template.kernels() {
-            if let Kernel::Pattern(pattern, _) = kernel {
-                *layers.entry(pattern).or_default() += 1;
-            }
-        }
         for (position, layer, weights, kernel) in template.kernels() {
             let fail = |source| ModelError::Kernel { layer: layer.clone(), source };
             let tensor = template.constant(weights);
-            let compiled = match kernel {
-                Kernel::Pattern(pattern, number) => {
-                    let max = number.at(longest).unwrap_or(longest);
-                    match families.get(&pattern, max, tensor, layers[&pattern]) {
-                        Ok(family) => Compiled::Member(family, number),
-                        // What is no family, because of its batch say, is compiled for each length.
+            let compiled = match (kernel, wanted.remove(&position)) {
+                (Kernel::Open(_), Some(Wanted { pattern, free, times })) => {
+                    let (calls, max) = patterns[&pattern];
+                    match families.get(&pattern, max, tensor, calls) {
+                        Ok(family) => Compiled::Member(Member { family, free, times }),
+                        // What is no family, because of its strides say, is compiled for all sizes by themselves.
                         Err(error @ (RuntimeError::Family { .. } | RuntimeError::Compile(_))) => {
-                            tracing::info!(layer, pattern, %error, "compiled for each length by itself");
+                            tracing::info!(layer, pattern, %error, "compiled for each size by itself");
                             Compiled::Each
                         }
                         Err(source) => return Err(fail(source)),
                     }
                 }
-                Kernel::Fixed(problem) => {
+                (Kernel::Open(_), None) => Compiled::Each,
+                (Kernel::Fixed(problem), _) => {
                     let kernel = Kernels::one(runtime, problem, tensor.is_some()).map_err(fail)?;
                     let tensor = tensor.filter(|_| kernel.weights_layout().is_some());
                     let packed = tensor.map(|tensor| plan::pack(runtime, &kernel, tensor));
                     Compiled::Fixed(kernel, packed.transpose().map_err(fail)?)
                 }
-                Kernel::Other => Compiled::Each,
             };
             let has_own = match &compiled {
-                Compiled::Member(family, _) => family.packed.is_some(),
+                Compiled::Member(member) => member.family.packed.is_some(),
                 Compiled::Fixed(_, packed) => packed.is_some(),
                 Compiled::Each => false,
             };
@@ -162,7 +261,6 @@ impl Flexible {
         Ok(Flexible {
             runtime: runtime.clone(),
             template,
-            longest,
             kernels,
             families: families.into_all(),
             plans: Mutex::default(),
@@ -170,20 +268,20 @@ impl Flexible {
         })
     }
 
-    /// The longest length.
-    pub fn longest(&self) -> u64 {
-        self.longest
+    /// The open dimensions, in the order in which they were given.
+    pub fn dims(&self) -> &[OpenDim] {
+        self.template.dims().all()
     }
 
-    /// Computes the outputs for inputs of any one length.
+    /// Computes the outputs for inputs of any one size of each open dimension.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
         let types: Vec<&TensorType> = inputs.iter().map(Tensor::ty).collect();
-        let length = self.template.length(&types).ok_or_else(|| ModelError::Input {
+        let sizes = self.template.sizes(&types).ok_or_else(|| ModelError::Input {
             name: "all".into(),
-            expected: format!("shapes of one length up to {}", self.longest),
+            expected: format!("shapes of one size of each open dimension: {}", self.template.dims()),
             found: types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", "),
         })?;
-        self.plan(length)?.call(&self.runtime, inputs, &self.arenas, |_, _| {})
+        self.plan(sizes)?.call(&self.runtime, inputs, &self.arenas, |_, _| {})
     }
 
     /// Waits until no kernel is waiting to be compiled in the background.
@@ -205,29 +303,30 @@ impl Flexible {
         }
     }
 
-    fn plan(&self, length: u64) -> Result<Arc<Plan>, ModelError> {
+    fn plan(&self, sizes: Vec<u64>) -> Result<Arc<Plan>, ModelError> {
         {
             let mut plans = lock(&self.plans);
-            if let Some(at) = plans.all.iter().position(|(l, _)| *l == length) {
+            if let Some(at) = plans.all.iter().position(|(of, _)| *of == sizes) {
                 let found = plans.all.remove(at);
                 let plan = Arc::clone(&found.1);
                 plans.all.push(found);
                 return Ok(plan);
             }
         }
-        // Not under the lock: calls of other lengths go on. A plan that two threads make at once is made twice.
-        let plan = Arc::new(self.make(length)?);
+        // Not under the lock: calls of other sizes go on. A plan that two threads make at once is made twice.
+        let plan = Arc::new(self.make(&sizes)?);
         let mut plans = lock(&self.plans);
         plans.made += 1;
-        plans.all.retain(|(l, _)| *l != length);
-        plans.all.push((length, Arc::clone(&plan)));
+        plans.all.retain(|(of, _)| *of != sizes);
+        plans.all.push((sizes, Arc::clone(&plan)));
         let over = plans.all.len().saturating_sub(PLANS);
         plans.all.drain(..over);
         Ok(plan)
     }
 
-    fn make(&self, length: u64) -> Result<Plan, ModelError> {
-        let values = self.template.at(length)?;
+    fn make(&self, sizes: &[u64]) -> Result<Plan, ModelError> {
+        let values = self.template.at(sizes)?;
+        let offsets = self.template.dims().offsets(sizes);
         // Nobody lists the steps of these plans.
         let texts = vec![String::new(); values.len()];
         Plan::of(&values, texts, self.template.results(), &mut |at, asked| {
@@ -235,10 +334,13 @@ impl Flexible {
             let plan::Asked::Kernel { problem, .. } = asked else {
                 unreachable!("a template has no operations that run functions")
             };
+            let number = |number: &Number| number.at(&offsets).expect("the plan has it in its problem");
             Ok(match &self.kernels[&at] {
-                Compiled::Member(family, number) => {
-                    let n = number.at(length).expect("the plan has it in its problem");
-                    Box::new(family.action(layer, n, problem))
+                Compiled::Member(Member { family, free, times: None }) => {
+                    Box::new(family.action(layer, number(free), problem))
+                }
+                Compiled::Member(Member { family, free, times: Some((times, is_shared)) }) => {
+                    Box::new(family.action(layer, number(free), problem).repeated(number(times), is_shared.clone()))
                 }
                 Compiled::Fixed(kernel, packed) => {
                     Box::new(plan::KernelAction::new(layer, kernel.clone(), packed.clone()))
@@ -253,8 +355,20 @@ impl Flexible {
     }
 }
 
+impl Wanted {
+    /// The family of a problem with numbers that depend on sizes; `None` if it is none.
+    fn of(text: &text::Text, anchors: &[i128]) -> Option<Self> {
+        if let [free] = text.numbers()[..] {
+            let pattern = text.with(|_| Some("?".into()))?;
+            return Some(Wanted { pattern: pattern.trim_matches('"').into(), free: free.clone(), times: None });
+        }
+        let repeated::Repeated { pattern, free, times, is_shared } = repeated::repeated(text, anchors)?;
+        Some(Wanted { pattern, free: free.clone(), times: Some((times.clone(), is_shared)) })
+    }
+}
+
 impl std::fmt::Debug for Flexible {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Flexible(up to {}, {:?})", self.longest, self.stats())
+        write!(f, "Flexible({}, {:?})", self.template.dims(), self.stats())
     }
 }

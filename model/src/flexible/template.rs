@@ -1,116 +1,19 @@
-//! Functions that differ in a length only, as one function with that length free.
+//! Functions that differ in the sizes of open dimensions only, as one function with these sizes free.
 //!
-//! Nothing in a function says which of its numbers come from a length. So it is made for three lengths: every number that differs
-//! between the first two is taken for a linear function of the length, and the third has to agree.
+//! Nothing in a function says which of its numbers come from a size. So it is made for two sizes of each dimension, in all
+//! combinations: every number that differs is taken for one that is [linear in each size](Number), and further sizes have to agree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kiln_ir::func::{Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
 
-use super::FlexibleError;
+use super::number::Number;
+use super::open_dim::OpenDims;
+use super::text::Text;
+use super::{FlexibleError, NOT_LINEAR};
 
-/// A number that depends on the length: `base + slope * length`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Linear {
-    base: i128,
-    slope: i128,
-}
-
-impl Linear {
-    fn of(at: [(u64, u64); 2]) -> Option<Self> {
-        let [(length, value), (other_length, other)] = at.map(|(l, v)| (i128::from(l), i128::from(v)));
-        let (rise, run) = (value - other, length - other_length);
-        if rise % run != 0 {
-            return None;
-        }
-        let slope = rise / run;
-        Some(Linear { base: value - slope * length, slope })
-    }
-
-    /// The number for a length; `None` if there is none.
-    pub(super) fn at(&self, length: u64) -> Option<u64> {
-        u64::try_from(self.base + self.slope * i128::from(length)).ok()
-    }
-
-    /// The length that gives a number; `None` if none does, or all do.
-    fn length(&self, value: u64) -> Option<u64> {
-        let rise = i128::from(value) - self.base;
-        (self.slope != 0 && rise % self.slope == 0).then(|| u64::try_from(rise / self.slope).ok()).flatten()
-    }
-}
-
-/// A text with numbers that depend on the length.
-#[derive(Clone, Debug)]
-pub(super) struct Text(Vec<Piece>);
-
-#[derive(Clone, Debug)]
-enum Piece {
-    Same(String),
-    Number(Linear),
-}
-
-/// Cuts a text into runs of digits and what is between them, the latter first.
-fn cut(text: &str) -> Vec<&str> {
-    let mut pieces = vec![];
-    let mut rest = text;
-    loop {
-        let other = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (between, from) = rest.split_at(other);
-        let digits = from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len());
-        let (number, after) = from.split_at(digits);
-        pieces.push(between);
-        if number.is_empty() {
-            return pieces;
-        }
-        pieces.push(number);
-        rest = after;
-    }
-}
-
-impl Text {
-    fn of(at: [(u64, &str); 2]) -> Option<Self> {
-        let [a, b] = at.map(|(_, text)| cut(text));
-        if a.len() != b.len() {
-            return None;
-        }
-        let mut pieces: Vec<Piece> = vec![];
-        for (a, b) in a.into_iter().zip(b) {
-            if a == b {
-                match pieces.last_mut() {
-                    Some(Piece::Same(last)) => *last += a,
-                    _ => pieces.push(Piece::Same(a.into())),
-                }
-            } else {
-                let numbers = [(at[0].0, a.parse().ok()?), (at[1].0, b.parse().ok()?)];
-                pieces.push(Piece::Number(Linear::of(numbers)?));
-            }
-        }
-        Some(Text(pieces))
-    }
-
-    /// The text for a length.
-    fn at(&self, length: u64) -> Option<String> {
-        let pieces = self.0.iter().map(|piece| match piece {
-            Piece::Same(text) => Some(text.clone()),
-            Piece::Number(number) => number.at(length).map(|n| n.to_string()),
-        });
-        pieces.collect()
-    }
-
-    /// The text with `?` for the number that depends on the length, if there is exactly one such, however often.
-    fn pattern(&self) -> Option<(String, Linear)> {
-        let mut numbers = self.0.iter().filter_map(|p| if let Piece::Number(n) = p { Some(*n) } else { None });
-        let first = numbers.next()?;
-        if numbers.any(|n| n != first) {
-            return None;
-        }
-        let pieces = self.0.iter().map(|piece| if let Piece::Same(text) = piece { text } else { "?" });
-        Some((pieces.collect(), first))
-    }
-}
-
-/// A value for any length.
+/// A value for any sizes.
 struct Flexible {
     name: String,
     origins: Origins,
@@ -125,13 +28,13 @@ impl Flexible {
 }
 
 enum Kind {
-    Argument(TensorType, Vec<Linear>),
-    /// A constant of all lengths.
+    Argument(TensorType, Vec<Number>),
+    /// A constant of all sizes.
     Constant(Tensor),
     /// A constant that only kernels read, which have it in their own form.
     Packed(TensorType),
-    /// One of which shorter lengths have a part, with the shape of that.
-    Part(Tensor, Vec<Linear>),
+    /// One of which smaller sizes have a part, with the shape of that.
+    Part(Tensor, Vec<Number>),
     Result {
         op: TensorOp,
         settings: Option<Vec<(&'static str, Text)>>,
@@ -139,118 +42,233 @@ enum Kind {
     },
 }
 
-/// A function for any length up to one.
+/// A function for any sizes of its open dimensions.
 pub(super) struct Template {
+    dims: OpenDims,
     values: Vec<Flexible>,
     results: Vec<ValueId>,
-    longest: u64,
 }
 
 /// A kernel of a template.
 pub(super) enum Kernel<'a> {
-    /// The same for all lengths.
+    /// The same for all sizes.
     Fixed(&'a Problem),
-    /// A problem with one free number, and what that is.
-    Pattern(String, Linear),
-    /// A problem in which the length is more than one number.
-    Other,
+    /// A problem with numbers that depend on sizes.
+    Open(&'a Text),
 }
 
-fn dims(shape: [(u64, &[u64]); 2]) -> Option<Vec<Linear>> {
-    let [(a, first), (b, second)] = shape;
-    if first.len() != second.len() {
-        return None;
+/// What a value is at all corners, as far as they were seen.
+struct Seen {
+    shapes: Vec<Vec<u64>>,
+    settings: Vec<Vec<(&'static str, String)>>,
+    is_same: bool,
+}
+
+/// The functions at the corners while they are made: of all but the first only what differs is kept.
+pub(super) struct Draft {
+    dims: OpenDims,
+    first: Func,
+    seen: Vec<Seen>,
+}
+
+/// The refusal of a function of other operations: names the first of these.
+fn other_operations<'a>(first: &Func, others: impl Iterator<Item = &'a Value>, sizes: &str) -> FlexibleError {
+    let is_like = |(x, y): (&Value, &Value)| match (&x.def, &y.def) {
+        (Def::Argument, Def::Argument) | (Def::Constant(_), Def::Constant(_)) => true,
+        (Def::Result { op, operands }, Def::Result { op: other, operands: same }) => {
+            op.name() == other.name() && operands == same
+        }
+        _ => false,
+    };
+    let all = first.values().map(|(_, value)| value);
+    let differs = all.zip(others).find(|(x, y)| !is_like((x, y)));
+    let layer = differs.map_or(first.name().into(), |(x, _)| x.label());
+    shape(&layer, &format!("for {sizes} there are other operations"))
+}
+
+fn shape(layer: &str, why: &str) -> FlexibleError {
+    FlexibleError::Shape { layer: layer.into(), why: why.into() }
+}
+
+impl Draft {
+    /// Of the function at the anchors of all dimensions.
+    pub(super) fn new(dims: OpenDims, first: Func) -> Result<Self, FlexibleError> {
+        let is_control = |v: &Value| matches!(v.def, Def::Result { op: TensorOp::Control(_), .. });
+        if let Some((_, value)) = first.values().find(|(_, v)| is_control(v)) {
+            return Err(shape(&value.name, "it is a branch or a loop"));
+        }
+        let of = |value: &Value| {
+            let settings = match &value.def {
+                Def::Result { op, .. } => vec![op.settings()],
+                _ => vec![],
+            };
+            Seen { shapes: vec![value.ty.shape().into()], settings, is_same: true }
+        };
+        let seen = first.values().map(|(_, value)| of(value)).collect();
+        Ok(Draft { dims, first, seen })
     }
-    first.iter().zip(second).map(|(x, y)| Linear::of([(a, *x), (b, *y)])).collect()
+
+    /// Adds the function at the next corner, which has these sizes.
+    pub(super) fn add(&mut self, sizes: &[u64], func: &Func) -> Result<(), FlexibleError> {
+        let first = &self.first;
+        if first.values().len() != func.values().len() || first.results() != func.results() {
+            return Err(other_operations(first, func.values().map(|(_, v)| v), &self.dims.named(sizes)));
+        }
+        for (((id, x), (_, y)), seen) in first.values().zip(func.values()).zip(&mut self.seen) {
+            let is_like = match (&x.def, &y.def) {
+                (Def::Argument, Def::Argument) => true,
+                (Def::Constant(_), Def::Constant(_)) => {
+                    let (x, y) = (first.constant(id).expect("it is one"), func.constant(id).expect("it is one"));
+                    let is_same = x == y;
+                    seen.is_same &= is_same;
+                    is_same || part(&x, y.ty().shape()).is_some_and(|part| part == y)
+                }
+                (Def::Result { op, operands }, Def::Result { op: other, operands: same }) => {
+                    seen.is_same &= op == other;
+                    seen.settings.push(other.settings());
+                    operands == same && op.name() == other.name()
+                }
+                _ => false,
+            };
+            if !is_like || x.ty.element() != y.ty.element() || x.ty.rank() != y.ty.rank() {
+                return Err(shape(&x.label(), NOT_LINEAR));
+            }
+            seen.shapes.push(y.ty.shape().into());
+        }
+        Ok(())
+    }
+
+    /// The template, once all corners are added.
+    pub(super) fn finish(self) -> Result<Template, FlexibleError> {
+        let Draft { dims, first, seen } = self;
+        let mut values = vec![];
+        for ((id, x), seen) in first.values().zip(&seen) {
+            let axes = || {
+                let axis = |axis: usize| Number::of(seen.shapes.iter().map(|shape| shape[axis]));
+                (0..x.ty.rank()).map(axis).collect::<Vec<_>>()
+            };
+            let kind = match &x.def {
+                Def::Argument => Kind::Argument(x.ty.clone(), axes()),
+                Def::Constant(_) => {
+                    let tensor = first.constant(id).expect("it is one");
+                    if seen.is_same { Kind::Constant(tensor) } else { Kind::Part(tensor, axes()) }
+                }
+                Def::Result { op, operands } => {
+                    let settings = if seen.is_same { None } else { Some(texts(&seen.settings)) };
+                    let settings = settings.map(|s| s.ok_or_else(|| shape(&x.label(), NOT_LINEAR))).transpose()?;
+                    Kind::Result { op: op.clone(), settings, operands: operands.clone() }
+                }
+            };
+            values.push(Flexible { name: x.name.clone(), origins: x.origins.clone(), kind });
+        }
+        let template = Template { results: first.results().into(), dims, values };
+        let anchors: Vec<Vec<u64>> = template.arguments().map(|(ty, _)| ty.shape().into()).collect();
+        if let Err(unknown) = template.solve(anchors.iter().map(Vec::as_slice)) {
+            return Err(FlexibleError::Unseen { dim: template.dims.all()[unknown].name().into() });
+        }
+        Ok(template)
+    }
+}
+
+/// The settings of one operation at all corners, as texts with numbers that depend on sizes.
+fn texts(corners: &[Vec<(&'static str, String)>]) -> Option<Vec<(&'static str, Text)>> {
+    let first = &corners[0];
+    let text = |(at, (name, _)): (usize, &(&'static str, String))| {
+        let texts = corners.iter().map(|settings| settings.get(at).filter(|(n, _)| n == name).map(|(_, t)| t.as_str()));
+        Some((*name, Text::of(&texts.collect::<Option<Vec<_>>>()?)?))
+    };
+    let is_like = corners.iter().all(|settings| settings.len() == first.len());
+    is_like.then(|| first.iter().enumerate().map(text).collect::<Option<Vec<_>>>())?
 }
 
 impl Template {
-    /// Of one function at two lengths, the longest one and another.
-    pub(super) fn of(longest: (u64, &Func), other: (u64, &Func)) -> Result<Self, FlexibleError> {
-        let fail = |layer: &str, why: &str| FlexibleError::Shape { layer: layer.into(), why: why.into() };
-        let (a, b) = (longest.1, other.1);
-        if let Some((_, value)) =
-            a.values().find(|(_, v)| matches!(v.def, Def::Result { op: TensorOp::Control(_), .. }))
-        {
-            return Err(fail(&value.name, "it is a branch or a loop"));
-        }
-        if a.values().len() != b.values().len() || a.results() != b.results() {
-            return Err(fail(a.name(), "another length has other operations"));
-        }
-        let mut values = vec![];
-        for ((id, x), (_, y)) in a.values().zip(b.values()) {
-            let shapes = [(longest.0, x.ty.shape()), (other.0, y.ty.shape())];
-            let kind = match (&x.def, &y.def) {
-                (Def::Argument, Def::Argument) => dims(shapes).map(|d| Kind::Argument(x.ty.clone(), d)),
-                (Def::Constant(_), Def::Constant(_)) => {
-                    let (x, y) = (a.constant(id).expect("it is one"), b.constant(id).expect("it is one"));
-                    if x == y { Some(Kind::Constant(x)) } else { part(&x, &y, shapes) }
-                }
-                (Def::Result { op, operands }, Def::Result { op: other_op, operands: same }) if operands == same => {
-                    let settings = if op == other_op {
-                        Some(None)
-                    } else if op.name() == other_op.name() {
-                        let pairs = op.settings().into_iter().zip(other_op.settings());
-                        let texts = pairs.map(|((name, x), (_, y))| {
-                            Some((name, Text::of([(longest.0, x.as_str()), (other.0, y.as_str())])?))
-                        });
-                        texts.collect::<Option<Vec<_>>>().map(Some)
-                    } else {
-                        None
-                    };
-                    settings.map(|settings| Kind::Result { op: op.clone(), settings, operands: operands.clone() })
-                }
-                _ => None,
-            };
-            let kind = kind.ok_or_else(|| fail(&x.label(), "it depends on the length in a way that is not linear"))?;
-            values.push(Flexible { name: x.name.clone(), origins: x.origins.clone(), kind });
-        }
-        let depends = |v: &Flexible| matches!(&v.kind, Kind::Argument(_, dims) if dims.iter().any(|d| d.slope != 0));
-        if !values.iter().any(depends) {
-            return Err(fail(a.name(), "no input of it has the length for a dimension"));
-        }
-        Ok(Template { values, results: a.results().into(), longest: longest.0 })
+    /// The open dimensions.
+    pub(super) fn dims(&self) -> &OpenDims {
+        &self.dims
     }
 
-    /// Fails unless the function at a length is what the template says.
-    pub(super) fn check(&self, length: u64, func: &Func) -> Result<(), FlexibleError> {
-        let nonlinear = |layer: &str| FlexibleError::Shape {
-            layer: layer.into(),
-            why: "it depends on the length in a way that is not linear".into(),
-        };
-        let values = self.at(length).map_err(|e| match e {
-            FlexibleError::Length { layer, .. } => nonlinear(&layer),
+    fn arguments(&self) -> impl Iterator<Item = (&TensorType, &[Number])> {
+        self.values.iter().filter_map(|v| match &v.kind {
+            Kind::Argument(ty, dims) => Some((ty, &dims[..])),
+            _ => None,
+        })
+    }
+
+    /// The offsets of all dimensions, of arguments of these shapes; the first dimension that they do not tell, if there is one.
+    fn solve<'a>(&self, shapes: impl Iterator<Item = &'a [u64]> + Clone) -> Result<Vec<i128>, usize> {
+        let mut offsets = vec![None; self.dims.len()];
+        for _ in 0..self.dims.len() {
+            for ((_, numbers), shape) in self.arguments().zip(shapes.clone()) {
+                for (number, size) in numbers.iter().zip(shape) {
+                    if let Some((dim, offset)) = number.solve(&offsets, *size) {
+                        offsets[dim] = Some(offset);
+                    }
+                }
+            }
+        }
+        offsets.iter().enumerate().map(|(dim, offset)| offset.ok_or(dim)).collect()
+    }
+
+    /// Fails unless the function for sizes is what the template says.
+    pub(super) fn check(&self, sizes: &[u64], func: &Func) -> Result<(), FlexibleError> {
+        let values = self.at(sizes).map_err(|e| match e {
+            FlexibleError::Size { layer, .. } => shape(&layer, NOT_LINEAR),
             other => other,
         })?;
         let differs = func.values().zip(&values).find(|((_, x), y)| x.ty != y.ty || x.def != y.def);
         match differs {
-            None if func.values().len() == values.len() => Ok(()),
-            None => Err(FlexibleError::Shape {
-                layer: func.name().into(),
-                why: "another length has other operations".into(),
-            }),
-            Some(((_, value), _)) => Err(nonlinear(&value.label())),
+            None if func.values().len() == values.len() && func.results() == self.results => Ok(()),
+            None => Err(other_operations(func, values.iter(), &self.dims.named(sizes))),
+            Some(_) if func.values().len() != values.len() => {
+                Err(other_operations(func, values.iter(), &self.dims.named(sizes)))
+            }
+            Some(((_, value), _)) => Err(shape(&value.label(), NOT_LINEAR)),
         }
     }
 
-    /// The length of arguments of these types; `None` if they are of none.
-    pub(super) fn length(&self, types: &[&TensorType]) -> Option<u64> {
-        let arguments = self.values.iter().filter_map(|v| match &v.kind {
-            Kind::Argument(ty, dims) => Some((ty, dims)),
+    /// The dimensions that constants depend on of which smaller sizes have a part: each set once, a bit for each dimension.
+    pub(super) fn parts(&self) -> BTreeSet<usize> {
+        let parts = self.values.iter().filter_map(|v| match &v.kind {
+            Kind::Part(_, axes) => Some(dims_of(axes)),
             _ => None,
         });
-        if arguments.clone().count() != types.len() {
+        parts.collect()
+    }
+
+    /// Takes constants that depend on these dimensions from the function for the longest sizes of them.
+    pub(super) fn extend(&mut self, dims: usize, sizes: &[u64], func: &Func) -> Result<(), FlexibleError> {
+        if func.values().len() != self.values.len() {
+            let why = format!("for {} there are other operations", self.dims.named(sizes));
+            return Err(shape(func.name(), &why));
+        }
+        for (value, (id, _)) in self.values.iter_mut().zip(func.values()) {
+            if let Kind::Part(tensor, axes) = &mut value.kind
+                && dims_of(axes) == dims
+            {
+                let longest = func.constant(id);
+                let longest = longest.filter(|t| part(t, tensor.ty().shape()).is_some_and(|part| part == *tensor));
+                match longest {
+                    Some(longest) => *tensor = longest,
+                    None => return Err(shape(&value.label(), NOT_LINEAR)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The sizes of arguments of these types; `None` if they are of none.
+    pub(super) fn sizes(&self, types: &[&TensorType]) -> Option<Vec<u64>> {
+        if self.arguments().count() != types.len() {
             return None;
         }
-        let length = arguments
-            .clone()
-            .zip(types)
-            .find_map(|((_, dims), given)| dims.iter().zip(given.shape()).find_map(|(dim, n)| dim.length(*n)))?;
-        let fits = arguments.zip(types).all(|((ty, dims), given)| {
-            let shape: Option<Vec<u64>> = dims.iter().map(|d| d.at(length)).collect();
+        let offsets = self.solve(types.iter().map(|ty| ty.shape())).ok()?;
+        let sizes = offsets.iter().enumerate().map(|(dim, offset)| self.dims.size(dim, *offset));
+        let sizes = sizes.collect::<Option<Vec<u64>>>()?;
+        let fits = self.arguments().zip(types).all(|((ty, numbers), given)| {
+            let shape: Option<Vec<u64>> = numbers.iter().map(|n| n.at(&offsets)).collect();
             ty.element() == given.element() && shape.as_deref() == Some(given.shape())
         });
-        (fits && length <= self.longest).then_some(length)
+        fits.then_some(sizes)
     }
 
     /// The values returned.
@@ -264,10 +282,7 @@ impl Template {
             Kind::Result { op: TensorOp::Structured(Structured::Kernel { problem }), settings, operands } => {
                 let kernel = match settings {
                     None => Kernel::Fixed(problem),
-                    Some(settings) => match settings[0].1.pattern() {
-                        Some((pattern, number)) => Kernel::Pattern(pattern.trim_matches('"').into(), number),
-                        None => Kernel::Other,
-                    },
+                    Some(settings) => Kernel::Open(&settings[0].1),
                 };
                 Some((at, value.label(), operands[1].index(), kernel))
             }
@@ -275,7 +290,7 @@ impl Template {
         })
     }
 
-    /// A constant's elements, if it is the same for all lengths.
+    /// A constant's elements, if it is the same for all sizes.
     pub(super) fn constant(&self, at: usize) -> Option<&Tensor> {
         match &self.values[at].kind {
             Kind::Constant(tensor) => Some(tensor),
@@ -300,28 +315,29 @@ impl Template {
         }
     }
 
-    /// The function's values at a length. Constants that were [released](Self::release) have no elements.
-    pub(super) fn at(&self, length: u64) -> Result<Vec<Value>, FlexibleError> {
+    /// The function's values for sizes. Constants that were [released](Self::release) have no elements.
+    pub(super) fn at(&self, sizes: &[u64]) -> Result<Vec<Value>, FlexibleError> {
+        let offsets = &self.dims.offsets(sizes)[..];
         let mut values: Vec<Value> = Vec::with_capacity(self.values.len());
         for value in &self.values {
-            let fail = || FlexibleError::Length { length, layer: value.label() };
+            let fail = || FlexibleError::Size { sizes: self.dims.named(sizes), layer: value.label() };
             let shape =
-                |dims: &[Linear]| dims.iter().map(|d| d.at(length)).collect::<Option<Vec<u64>>>().ok_or_else(fail);
+                |axes: &[Number]| axes.iter().map(|n| n.at(offsets)).collect::<Option<Vec<u64>>>().ok_or_else(fail);
             let (ty, def) = match &value.kind {
-                Kind::Argument(ty, dims) => {
-                    (TensorType::new(ty.element(), shape(dims)?).map_err(|_| fail())?, Def::Argument)
+                Kind::Argument(ty, axes) => {
+                    (TensorType::new(ty.element(), shape(axes)?).map_err(|_| fail())?, Def::Argument)
                 }
                 Kind::Constant(tensor) => (tensor.ty().clone(), Def::Constant(tensor.data().clone())),
                 Kind::Packed(ty) => (ty.clone(), Def::Constant(bytes::Bytes::new())),
-                Kind::Part(tensor, dims) => {
-                    let tensor = first(tensor, &shape(dims)?).ok_or_else(fail)?;
+                Kind::Part(tensor, axes) => {
+                    let tensor = part(tensor, &shape(axes)?).ok_or_else(fail)?;
                     (tensor.ty().clone(), Def::Constant(tensor.data().clone()))
                 }
                 Kind::Result { op, settings, operands } => {
                     let op = match settings {
                         None => op.clone(),
                         Some(settings) => {
-                            let texts = settings.iter().map(|(name, text)| Some((*name, text.at(length)?)));
+                            let texts = settings.iter().map(|(name, text)| Some((*name, text.at(offsets)?)));
                             let texts = texts.collect::<Option<Vec<_>>>().ok_or_else(fail)?;
                             let texts = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
                             TensorOp::from_settings(op.name(), texts).and_then(Result::ok).ok_or_else(fail)?
@@ -337,35 +353,14 @@ impl Template {
     }
 }
 
+/// The dimensions that numbers depend on, a bit for each.
+fn dims_of(numbers: &[Number]) -> usize {
+    numbers.iter().fold(0, |all, number| all | number.dims())
+}
+
 /// The first elements of a tensor along each axis.
-fn first(tensor: &Tensor, counts: &[u64]) -> Option<Tensor> {
+fn part(tensor: &Tensor, counts: &[u64]) -> Option<Tensor> {
     let slice =
         Structured::Slice { starts: vec![0; counts.len()], steps: vec![1; counts.len()], counts: counts.into() };
     TensorOp::from(slice).apply(&[tensor]).ok()
-}
-
-/// A constant of which another length has the first elements.
-fn part(x: &Tensor, y: &Tensor, shapes: [(u64, &[u64]); 2]) -> Option<Kind> {
-    let dims = dims(shapes)?;
-    (first(x, y.ty().shape())? == *y).then(|| Kind::Part(x.clone(), dims))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_in_texts_depend_on_the_length() {
-        let text =
-            Text::of([(10, "matmul f32 1x2x10x8:1x2x8x10 +scale:0.5"), (9, "matmul f32 1x2x9x8:1x2x8x9 +scale:0.5")]);
-        let text = text.unwrap();
-        assert_eq!(text.at(128).unwrap(), "matmul f32 1x2x128x8:1x2x8x128 +scale:0.5");
-        assert_eq!(text.pattern().unwrap().0, "matmul f32 1x2x?x8:1x2x8x? +scale:0.5");
-        let two = Text::of([(10, "a 20 b 11"), (9, "a 18 b 10")]).unwrap();
-        assert_eq!(two.at(3).unwrap(), "a 6 b 4");
-        assert!(two.pattern().is_none());
-        assert!(Text::of([(10, "a 1"), (9, "b 1")]).is_none());
-        assert!(Text::of([(10, "a 5"), (8, "a 4")]).is_none());
-        assert!(Text::of([(10, "x 1"), (9, "x 2")]).unwrap().at(12).is_none());
-    }
 }

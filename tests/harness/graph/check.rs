@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use kiln_ir::Func;
 use kiln_ir::func::{Binary, Budget, Def, Structured, Tensor, TensorOp, TensorType, Unary};
-use kiln_model::{Bindings, Bound, Code, Flexible, Model, ModelError};
+use kiln_model::{Bindings, Bound, Code, Flexible, Model, ModelError, OpenDim};
 use kiln_runtime::Runtime;
 
 use super::{Choices, Graph, Known, small, to_onnx};
@@ -161,7 +161,8 @@ fn runs(graph: &Graph, run: &mut Run<'_>) -> Result<(), String> {
 pub fn check_flexible(bytes: &[u8]) -> Option<Result<(), String>> {
     const LONGEST: u64 = 12;
     let graph = |length: u64| Graph::of_length(&mut Choices::new(bytes), length);
-    let compiled = Flexible::compile(runtime(), LONGEST, |length| Ok(Bound::from_func(graph(length).func)));
+    let rows = [OpenDim::named("rows", 1..=LONGEST)];
+    let compiled = Flexible::compile(runtime(), &rows, |sizes| Ok(Bound::from_func(graph(sizes[0]).func)));
     let network = match compiled {
         Ok(network) => network,
         Err(ModelError::Flexible(_)) => return None,
