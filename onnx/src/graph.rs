@@ -162,6 +162,9 @@ impl Model {
         let opsets = opsets(proto.opset_import)?;
         let graph = proto.graph.ok_or(OnnxError::NoGraph)?;
         let mut reader = Reader { files: &mut files, defined: HashSet::new(), function: None };
+        for value in graph.input.iter().chain(&graph.output) {
+            check_is_tensor(value)?;
+        }
         let graph = reader.graph(graph)?;
         let mut functions = BTreeMap::new();
         for function in proto.functions {
@@ -381,6 +384,21 @@ impl Value {
         let shape = tensor.shape.map(|s| s.dim.into_iter().map(dim).collect());
         Ok(Value { name, dtype, shape })
     }
+}
+
+/// Fails for inputs and outputs of networks that are no tensors. Inside a network, and for functions that operations run, there may be
+/// others.
+fn check_is_tensor(value: &ValueInfoProto) -> Result<(), OnnxError> {
+    let Some(ty) = &value.r#type else { return Ok(()) };
+    let found = match () {
+        () if ty.sequence_type.is_some() => "a sequence",
+        () if ty.optional_type.is_some() => "optional",
+        () if ty.map_type.is_some() => "a map",
+        () if ty.sparse_tensor_type.is_some() => "a sparse tensor",
+        () => return Ok(()),
+    };
+    let why = format!("it is {found}: inputs and outputs of networks are tensors");
+    Err(OnnxError::Value { name: value.name.clone(), why })
 }
 
 /// The type of an attribute that does not say it, as files of the first versions do not.

@@ -154,7 +154,19 @@ pub(crate) struct ValueInfoProto {
 pub(crate) struct TypeProto {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
+    #[prost(message, optional, tag = "4")]
+    pub sequence_type: Option<OtherTypeProto>,
+    #[prost(message, optional, tag = "5")]
+    pub map_type: Option<OtherTypeProto>,
+    #[prost(message, optional, tag = "8")]
+    pub sparse_tensor_type: Option<OtherTypeProto>,
+    #[prost(message, optional, tag = "9")]
+    pub optional_type: Option<OtherTypeProto>,
 }
+
+/// A type of which nothing is read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OtherTypeProto {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct TensorTypeProto {

@@ -17,7 +17,7 @@ fn value(name: &str) -> ValueInfoProto {
     let dims = [(Some(2), None), (None, Some("length".to_owned())), (Some(-1), None)];
     let dim = dims.map(|(dim_value, dim_param)| DimensionProto { dim_value, dim_param }).to_vec();
     let tensor_type = Some(TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) });
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type, ..TypeProto::default() }) }
 }
 
 pub(crate) fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
@@ -68,6 +68,25 @@ fn a_graph_is_read() {
     let w = &graph.initializers["w"];
     assert_eq!((w.shape.as_slice(), &w.data[..]), (&[2][..], &[0, 0, 128, 63, 0, 0, 0, 192][..]));
     assert_eq!(graph.outputs[0].name, "y");
+}
+
+#[test]
+fn networks_are_called_with_tensors() {
+    let other = || Some(OtherTypeProto {});
+    let types = [
+        (TypeProto { sequence_type: other(), ..TypeProto::default() }, "a sequence"),
+        (TypeProto { optional_type: other(), ..TypeProto::default() }, "optional"),
+        (TypeProto { map_type: other(), ..TypeProto::default() }, "a map"),
+        (TypeProto { sparse_tensor_type: other(), ..TypeProto::default() }, "a sparse tensor"),
+    ];
+    for (ty, word) in types {
+        let mut graph = small();
+        graph.input[0].r#type = Some(ty.clone());
+        refused(graph, &["`x`", word, "tensors"]);
+        let mut graph = small();
+        graph.output[0].r#type = Some(ty);
+        refused(graph, &["`y`", word, "tensors"]);
+    }
 }
 
 #[test]

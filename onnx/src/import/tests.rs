@@ -23,7 +23,7 @@ fn typed(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
     let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
     ValueInfoProto {
         name: name.into(),
-        r#type: Some(TypeProto { tensor_type: Some(TensorTypeProto { elem_type, shape }) }),
+        r#type: Some(TypeProto { tensor_type: Some(TensorTypeProto { elem_type, shape }), ..TypeProto::default() }),
     }
 }
 
