@@ -112,11 +112,14 @@ impl Folder {
         let mut links = 0;
         while let Some(word) = left.pop_front() {
             check_on_the_way(&at, &fstat(&fd)?, user)?;
-            let next = match open_entry(&fd, &word) {
+            // Entries of the root are named by their path, which is the same: an emulator may have given the program another root, with
+            // libraries, for what is not in that of the system.
+            let name = if at.parent().is_none() { at.join(&word).into_os_string() } else { word.clone() };
+            let next = match open_entry(&fd, &name) {
                 Err(Errno::NOENT) => {
-                    match mkdirat(&fd, &*word, Mode::RWXU) {
+                    match mkdirat(&fd, &*name, Mode::RWXU) {
                         // Somebody else may have been faster.
-                        Ok(()) | Err(Errno::EXIST) => open_entry(&fd, &word),
+                        Ok(()) | Err(Errno::EXIST) => open_entry(&fd, &name),
                         Err(e) => Err(e),
                     }
                 }
