@@ -198,6 +198,14 @@ pub enum Error {
     /// An input whose elements the import needs.
     #[error("{0}; here, `--input NAME=FILE.npy` gives one")]
     NeedsInput(Box<ImportError>),
+    /// A node that cannot be imported, in a network with open dimensions.
+    #[error("{error}; that is for these sizes, which `--batch`, `--seq` and `--dim` change: {sizes}")]
+    ForSizes {
+        /// What is wrong.
+        error: Box<ImportError>,
+        /// The open dimensions with their sizes.
+        sizes: String,
+    },
     /// A tensor for no input.
     #[error(
         "--input {text}: no such input, or it has its elements already: expected NAME=FILE.npy with one of {known}"

@@ -212,6 +212,11 @@ impl NetworkArgs {
         };
         let bound = bound.map_err(|e| match e {
             ModelError::Import(e) if matches!(*e, ImportError::NeedsValue { .. }) => Error::NeedsInput(e),
+            // A node that does not take what it is given, perhaps because of a size.
+            ModelError::Import(error) if matches!(*error, ImportError::Node { .. }) => match sizes.open.short() {
+                Some(sizes) => Error::ForSizes { error, sizes },
+                None => ModelError::Import(error).into(),
+            },
             e => e.into(),
         })?;
         let time = read + start.elapsed();

@@ -45,6 +45,15 @@ impl OpenDims {
     }
 }
 
+impl OpenDims {
+    /// The dimensions of inputs in short, as a part of a message; `None` if there are none.
+    pub fn short(&self) -> Option<String> {
+        let rows = self.0.iter().filter(|row| !row.is_output);
+        let all: Vec<String> = rows.map(|row| format!("{} = {} ({})", row.place(), row.size, row.by)).collect();
+        (!all.is_empty()).then(|| clipped(&all.join(", ")).into())
+    }
+}
+
 impl Row {
     fn place(&self) -> String {
         format!("{}[{}]", word(&self.value), self.axis)
@@ -96,5 +105,6 @@ mod tests {
 # output  y[2]       2*s0         4  computed
 ";
         assert_eq!(open.to_string(), expected);
+        assert_eq!(open.short().unwrap(), "ids[0] = 2 (--batch), ids[1] = 128 (--seq by default)");
     }
 }

@@ -124,3 +124,20 @@ fn a_table_says_what_is_open() {
     assert!(odd.contains("batch\\nfunc"), "{odd}");
     assert_eq!(File::images(&["2", "3"]).table(&[]), "");
 }
+
+/// A node that does not take a size, such as places of tokens that are fewer, says what the sizes are.
+#[test]
+fn an_error_of_a_node_says_the_sizes() {
+    let file = File::tokens(&["s0", "s77"], &["s0", "7"], &["s0", "7"]);
+    file.run(&[]).refuses(&["128 and 7", "`--seq`", "ids[1] = 128 (--seq by default: the second axis of tokens)"]);
+    file.run(&["--seq", "7"]).exits(0);
+}
+
+/// Networks with several sets, each of sizes of its own, whose results are those of ONNX's reference implementation.
+#[test]
+fn sets_have_sizes_of_their_own() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/tests/fixtures");
+    for mode in [&[][..], &["--interpret"]] {
+        kiln(&[&["model", "test", fixtures, "--max-rel", "1e-5"], mode].concat()).exits(0).says("2 tests: 2 passed");
+    }
+}

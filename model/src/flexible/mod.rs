@@ -9,6 +9,7 @@
 //! them: 8 for each token of each sequence is, the square of a length is not. That is found out by making the network for two
 //! sizes of each dimension, in all combinations, and checked at further sizes; a network of which it does not hold is refused.
 
+mod counted;
 mod number;
 mod open_dim;
 mod repeated;
@@ -164,7 +165,8 @@ impl Flexible {
     ///
     /// for (batch, length) in [(1, 7), (3, 20)] {
     ///     let tokens = Tensor::from_elements([batch, length], vec![1i64; (batch * length) as usize])?;
-    ///     let results = network.run(&[tokens])?;
+    ///     let mask = tokens.clone();
+    ///     let results = network.run(&[tokens, mask])?;
     ///     assert_eq!(results[0].ty().shape()[..2], [batch, length]);
     /// }
     /// # Ok(())

@@ -9,8 +9,8 @@ pub(super) struct Number(Box<[i128]>);
 
 impl Number {
     /// Of its values at all corners: dimensions whose bits are set are one step below the anchor.
-    pub(super) fn of(corners: impl IntoIterator<Item = u64>) -> Self {
-        let mut coefficients: Box<[i128]> = corners.into_iter().map(i128::from).collect();
+    pub(super) fn of<T: Into<i128>>(corners: impl IntoIterator<Item = T>) -> Self {
+        let mut coefficients: Box<[i128]> = corners.into_iter().map(Into::into).collect();
         let mut bit = 1;
         while bit < coefficients.len() {
             for at in (0..coefficients.len()).filter(|at| at & bit != 0) {
@@ -28,11 +28,16 @@ impl Number {
 
     /// The number for offsets; `None` if it is less than 0, or too large.
     pub(super) fn at(&self, offsets: &[i128]) -> Option<u64> {
+        u64::try_from(self.value(offsets)?).ok()
+    }
+
+    /// The number for offsets, which may be less than 0; `None` if it is too large.
+    pub(super) fn value(&self, offsets: &[i128]) -> Option<i128> {
         let mut sum = 0i128;
         for (set, coefficient) in self.terms() {
             sum = sum.checked_add(product(coefficient, set, |dim| offsets[dim])?)?;
         }
-        u64::try_from(sum).ok()
+        Some(sum)
     }
 
     /// The offset of the one dimension that is not known yet and that gives the number this value; `None` if there are several, or

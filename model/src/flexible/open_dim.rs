@@ -97,7 +97,7 @@ impl OpenDim {
     }
 
     fn count(&self) -> u64 {
-        self.longest.checked_sub(self.least).map_or(0, |range| range / self.step + 1)
+        self.longest.checked_sub(self.least).map_or(0, |range| (range / self.step).saturating_add(1))
     }
 
     /// The longest size that it has, which may be less than the end of its range.
@@ -143,10 +143,8 @@ impl OpenDims {
         // Sizes of two dimensions that are equal by chance would be taken for something that the network wants.
         let mut anchors: Vec<u64> = vec![];
         for dim in all {
-            let taken = |size: u64| {
-                let learned = all.iter().zip(&anchors).any(|(d, anchor)| size == *anchor || size == anchor - d.step);
-                learned
-            };
+            let taken =
+                |size: u64| all.iter().zip(&anchors).any(|(d, anchor)| size == *anchor || size == anchor - d.step);
             let is_free = |anchor: &u64| *anchor > dim.least && !taken(*anchor) && !taken(*anchor - dim.step);
             let tries = dim.sizes().rev().take(4 * MOST + 1);
             let anchor = tries.into_iter().find(is_free).unwrap_or(dim.last());
@@ -174,12 +172,14 @@ impl OpenDims {
         let mut middles: Vec<u64> = vec![];
         for (at, (dim, anchor)) in self.all.iter().zip(&self.anchors).enumerate() {
             // Another part of each range.
-            let wanted = dim.least + dim.step * ((dim.count() - 1) * (at as u64 + 3) / (at as u64 * 3 + 6));
+            let wanted = (dim.count() - 1) / (at as u64 * 3 + 6) * (at as u64 + 3);
             let is_learned = |size: u64| size == *anchor || size == anchor - dim.step;
             // One row of something is often no dimension of it at all.
-            let distance = |size: u64| (size == 1, middles.contains(&size), size.abs_diff(wanted));
-            let near = dim.sizes().filter(|size| !is_learned(*size) && size.abs_diff(wanted) <= 8 * dim.step);
-            middles.push(near.min_by_key(|size| distance(*size)).unwrap_or(dim.least));
+            let distance = |step: u64, size: u64| (size == 1, middles.contains(&size), step.abs_diff(wanted));
+            let near = wanted.saturating_sub(4 * MOST as u64)..=(wanted + 4 * MOST as u64).min(dim.count() - 1);
+            let near = near.map(|step| (step, dim.least + step * dim.step)).filter(|(_, size)| !is_learned(*size));
+            let middle = near.min_by_key(|(step, size)| distance(*step, *size));
+            middles.push(middle.map_or(dim.least, |(_, size)| size));
         }
         let alone = (0..self.len()).map(|at| {
             let mut sizes = self.anchors.clone();
@@ -258,10 +258,14 @@ mod tests {
             (dims.offsets(&[5]), dims.size(0, 3), dims.size(0, 4), dims.size(0, -1)),
             (vec![3], Some(5), None, None)
         );
-        for (range, step) in [(1..=2, 1), (0..=9, 1), (7..=3, 1), (1..=20, 10), (1..=u64::MAX, u64::MAX / 2 + 1)] {
+        for (range, step) in
+            [(1..=2, 1), (0..=9, 1), (RangeInclusive::new(7, 3), 1), (1..=20, 10), (1..=u64::MAX, u64::MAX / 2 + 1)]
+        {
             assert!(OpenDims::new(&[OpenDim::batch(range.clone()).step(step)]).is_err(), "{range:?}");
         }
-        assert!(OpenDims::new(&[OpenDim::batch(1..=u64::MAX)]).is_ok());
+        let huge = OpenDims::new(&[OpenDim::batch(1..=u64::MAX), OpenDim::sequence(1..=u64::MAX)]).unwrap();
+        assert!(huge.checks().iter().flatten().all(|size| huge.all()[0].contains(*size)));
+        assert_eq!(huge.extremes().count(), 4);
         assert!(OpenDims::new(&[]).is_err());
         assert!(OpenDims::new(&[OpenDim::batch(1..=8), OpenDim::named("batch", 1..=8)]).is_err());
     }

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use kiln_ir::func::{Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
+use kiln_ir::func::{Def, ElementType, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
 
+use super::counted::{self, Counts};
 use super::number::Number;
 use super::open_dim::OpenDims;
 use super::text::Text;
@@ -35,6 +36,8 @@ enum Kind {
     Packed(TensorType),
     /// One of which smaller sizes have a part, with the shape of that.
     Part(Tensor, Vec<Number>),
+    /// One [that counts](counted), with its shape and counts.
+    Counted(ElementType, Vec<Number>, Vec<Number>),
     Result {
         op: TensorOp,
         settings: Option<Vec<(&'static str, Text)>>,
@@ -62,6 +65,10 @@ struct Seen {
     shapes: Vec<Vec<u64>>,
     settings: Vec<Vec<(&'static str, String)>>,
     is_same: bool,
+    /// Whether a constant is a part of the first one at each corner.
+    is_part: bool,
+    /// Of a constant, while it differs and counts at all corners.
+    counts: Option<Vec<Counts>>,
 }
 
 /// The functions at the corners while they are made: of all but the first only what differs is kept.
@@ -102,7 +109,7 @@ impl Draft {
                 Def::Result { op, .. } => vec![op.settings()],
                 _ => vec![],
             };
-            Seen { shapes: vec![value.ty.shape().into()], settings, is_same: true }
+            Seen { shapes: vec![value.ty.shape().into()], settings, is_same: true, is_part: true, counts: None }
         };
         let seen = first.values().map(|(_, value)| of(value)).collect();
         Ok(Draft { dims, first, seen })
@@ -115,13 +122,13 @@ impl Draft {
             return Err(other_operations(first, func.values().map(|(_, v)| v), &self.dims.named(sizes)));
         }
         for (((id, x), (_, y)), seen) in first.values().zip(func.values()).zip(&mut self.seen) {
+            let corners = seen.shapes.len();
             let is_like = match (&x.def, &y.def) {
                 (Def::Argument, Def::Argument) => true,
                 (Def::Constant(_), Def::Constant(_)) => {
                     let (x, y) = (first.constant(id).expect("it is one"), func.constant(id).expect("it is one"));
-                    let is_same = x == y;
-                    seen.is_same &= is_same;
-                    is_same || part(&x, y.ty().shape()).is_some_and(|part| part == y)
+                    seen.add_constant(&x, &y, corners);
+                    seen.is_same || seen.is_part || seen.counts.is_some()
                 }
                 (Def::Result { op, operands }, Def::Result { op: other, operands: same }) => {
                     seen.is_same &= op == other;
@@ -151,7 +158,15 @@ impl Draft {
                 Def::Argument => Kind::Argument(x.ty.clone(), axes()),
                 Def::Constant(_) => {
                     let tensor = first.constant(id).expect("it is one");
-                    if seen.is_same { Kind::Constant(tensor) } else { Kind::Part(tensor, axes()) }
+                    let counts = seen.counts.as_ref().filter(|_| !seen.is_same).map(|counts| {
+                        let count = |at: usize| Number::of(counts.iter().map(|counts| counts[at]));
+                        (0..=x.ty.rank()).map(count).collect()
+                    });
+                    match counts {
+                        Some(counts) => Kind::Counted(x.ty.element(), axes(), counts),
+                        None if seen.is_same => Kind::Constant(tensor),
+                        None => Kind::Part(tensor, axes()),
+                    }
                 }
                 Def::Result { op, operands } => {
                     let settings = if seen.is_same { None } else { Some(texts(&seen.settings)) };
@@ -167,6 +182,25 @@ impl Draft {
             return Err(FlexibleError::Unseen { dim: template.dims.all()[unknown].name().into() });
         }
         Ok(template)
+    }
+}
+
+impl Seen {
+    /// Adds a constant that is `y` at this corner, and was `x` at the first one; `corners` of them were added before.
+    fn add_constant(&mut self, x: &Tensor, y: &Tensor, corners: usize) {
+        let is_same = x == y;
+        if !is_same && self.is_same {
+            // Those before were all the same.
+            self.counts = counted::counts(x).map(|counts| vec![counts; corners]);
+        }
+        self.is_same &= is_same;
+        self.is_part = self.is_part && (is_same || part(x, y.ty().shape()).is_some_and(|part| part == *y));
+        if !self.is_same {
+            self.counts = self.counts.take().and_then(|mut all| {
+                all.push(counted::counts(y)?);
+                Some(all)
+            });
+        }
     }
 }
 
@@ -332,6 +366,11 @@ impl Template {
                 Kind::Part(tensor, axes) => {
                     let tensor = part(tensor, &shape(axes)?).ok_or_else(fail)?;
                     (tensor.ty().clone(), Def::Constant(tensor.data().clone()))
+                }
+                Kind::Counted(element, axes, counts) => {
+                    let ty = TensorType::new(*element, shape(axes)?).map_err(|_| fail())?;
+                    let tensor = counted::tensor(&ty, counts, offsets).ok_or_else(fail)?;
+                    (ty, Def::Constant(tensor.data().clone()))
                 }
                 Kind::Result { op, settings, operands } => {
                     let op = match settings {

@@ -1,4 +1,4 @@
-//! Kernels for any length: families with one free number, as steps.
+//! Kernels for any sizes: families with one free number, as steps.
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 """Writes the networks with open dimensions that model/tests/flexible.rs takes, with the results of ONNX's reference implementation.
 
     pip install onnx==1.23.2
-    python3 tools/open_cases.py model/tests/fixtures
+    python3 tools/open_fixtures.py model/tests/fixtures
 """
 
 import pathlib
@@ -23,7 +23,8 @@ def weights(rng, name, *shape):
 
 
 def tokens(rng):
-    """Embeddings and attention, with shapes that nodes compute, and a flattened batch, as exporters write them."""
+    """Embeddings and attention, with shapes that nodes compute, a flattened batch, and a mask that is gathered from a flattened one
+    by indices that nodes compute, as exporters write them."""
     width, heads, words, longest = 8, 2, 16, 24
     node = helper.make_node
     head = width // heads
@@ -48,7 +49,19 @@ def tokens(rng):
         *split("v"),
         node("MatMul", ["q", "k"], ["scores"]),
         node("Mul", ["scores", "scale"], ["scaled"]),
-        node("Softmax", ["scaled"], ["probabilities"], axis=-1),
+        node("Cast", ["mask"], ["is_token"], to=TensorProto.BOOL),
+        node("Reshape", ["is_token", "minus_one"], ["flat"]),
+        node("Squeeze", ["batch"], ["batches"]),
+        node("Squeeze", ["length"], ["lengths"]),
+        node("Range", ["nothing", "batches", "step"], ["rows_of"]),
+        node("Range", ["nothing", "lengths", "step"], ["columns_of"]),
+        node("Mul", ["rows_of", "length"], ["row_starts"]),
+        node("Unsqueeze", ["row_starts", "last_axes"], ["row_starts_4"]),
+        node("Add", ["row_starts_4", "columns_of"], ["indices"]),
+        node("Gather", ["flat", "indices"], ["is_seen"]),
+        node("Where", ["is_seen", "zero_bias", "no_bias"], ["bias"]),
+        node("Add", ["scaled", "bias"], ["biased"]),
+        node("Softmax", ["biased"], ["probabilities"], axis=-1),
         node("MatMul", ["probabilities", "v"], ["mixed"]),
         node("Transpose", ["mixed"], ["mixed_back"], perm=[0, 2, 1, 3]),
         node("Reshape", ["mixed_back", "to_rows"], ["rows"]),
@@ -61,6 +74,12 @@ def tokens(rng):
         constant("zero", np.array([0], np.int64)),
         constant("one", np.array([1], np.int64)),
         constant("starts", np.array([0], np.int64)),
+        constant("minus_one", np.array([-1], np.int64)),
+        constant("nothing", np.int64(0)),
+        constant("step", np.int64(1)),
+        constant("last_axes", np.array([1, 2, 3], np.int64)),
+        constant("zero_bias", np.float32(0)),
+        constant("no_bias", np.float32(-1e9)),
         constant("head_sizes", np.array([heads, head], np.int64)),
         constant("to_rows", np.array([-1, width], np.int64)),
         constant("width", np.array([width], np.int64)),
@@ -71,10 +90,16 @@ def tokens(rng):
         weights(rng, "b_o", width),
     ]
     # The slice's axis is `starts`, which is 0 as well.
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["s0", "s77"])
+    ids, mask = (helper.make_tensor_value_info(name, TensorProto.INT64, ["s0", "s77"]) for name in ["ids", "mask"])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["s0", "s77", width])
-    graph = helper.make_graph(nodes, "tokens", [ids], [y], initializers)
-    calls = [[rng.integers(0, words, shape)] for shape in [(1, 7), (1, 1), (6, 24), (3, 3), (2, 11)]]
+    graph = helper.make_graph(nodes, "tokens", [ids, mask], [y], initializers)
+
+    def call(batch, length):
+        # Each sequence is shorter than the one before it, and has a token at least.
+        seen = [[int(at < max(1, length - row)) for at in range(length)] for row in range(batch)]
+        return [rng.integers(0, words, (batch, length)), np.array(seen, np.int64)]
+
+    calls = [call(*shape) for shape in [(1, 7), (1, 1), (6, 24), (3, 3), (2, 11)]]
     return graph, calls
 
 
@@ -115,7 +140,7 @@ def main():
     to = pathlib.Path(sys.argv[1])
     for seed, make in enumerate([tokens, pixels]):
         graph, calls = make(np.random.default_rng(seed))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="open_cases")
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="open_fixtures")
         onnx.checker.check_model(model)
         reference = ReferenceEvaluator(model)
         folder = to / make.__name__
