@@ -156,6 +156,47 @@ fn strided() -> Vec<String> {
     all
 }
 
+const RANDOM_CONVOLUTIONS: usize = 600;
+
+/// So many shapes of convolutions, with kernels, strides, dilations and borders that few networks have.
+fn random_shapes(count: usize) -> Vec<String> {
+    let mut state = 11u64;
+    // Xorshift, by Marsaglia.
+    let mut below = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) % n
+    };
+    const WIDTHS: [u64; 8] = [1, 2, 3, 5, 8, 9, 17, 20];
+    let mut shapes = vec![];
+    while shapes.len() < count {
+        let rank = 1 + below(3) as usize;
+        let mut width = |most: u64| WIDTHS[below(most) as usize];
+        let (g, ic, oc) = match width(3) {
+            1 => (1, width(8), width(8)),
+            2 => (width(8), 1, 1),
+            _ => (width(3), width(6), width(8)),
+        };
+        let mut text = format!("g{g}mb{}ic{}oc{}", 1 + below(2), g * ic, g * oc);
+        for letter in &["d", "h", "w"][3 - rank..] {
+            // Often fewer pixels than the stride.
+            let input = 1 + if below(3) == 0 { below(3) } else { below([18, 9, 5][rank - 1]) };
+            let kernel = [1, 1, 2, 3][below(4) as usize];
+            let (stride, dilation, pad) = (1 + below(3), below(2), below(kernel + 2));
+            text += &format!("i{letter}{input}k{letter}{kernel}s{letter}{stride}d{letter}{dilation}p{letter}{pad}");
+            if below(2) == 0 {
+                text += &format!("o{letter}{}", 1 + below(input.div_ceil(stride) + 2));
+            }
+        }
+        // A kernel may not fit into its input.
+        if format!("conv f32 {text}").parse::<Problem>().is_ok() {
+            shapes.push(text);
+        }
+    }
+    shapes
+}
+
 /// Convolutions of every kind: borders on every side, strides, dilations, groups, one to three axes, either layout.
 fn convolutions() -> Vec<String> {
     let shapes = [
@@ -184,10 +225,17 @@ fn convolutions() -> Vec<String> {
         "mb1ic64ih14oc64kh1ph1sh1",
         "mb1ic9ih7iw8oc1kh3ph1",
         "mb1ic4iw34oc24kw1sw2",
+        // Lines with fewer pixels than the stride, and outputs beyond all inputs.
+        "g4mb2ic36id6ih6iw2oc68oh3kd3kh1kw3sd3sw3pd2ph0pw3dd1dh2",
+        "mb1ic8ih4iw2oc8kh2kw3sh1sw3pw3",
+        "g3mb1ic3ih2iw5oc3oh2kh1kw1sh2",
     ];
+    let random = random_shapes(RANDOM_CONVOLUTIONS);
+    let shapes: Vec<&str> = shapes.into_iter().chain(random.iter().map(String::as_str)).collect();
     let mut all = vec![];
-    for (i, shape) in shapes.into_iter().enumerate() {
-        for j in 0..4 {
+    for (i, shape) in shapes.iter().enumerate() {
+        // Of each random one two of the kinds.
+        for j in if i < shapes.len() - random.len() { 0..4 } else { i % 3..i % 3 + 2 } {
             let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"][(i + j) % 4];
             let tags = ["", " stag=abx dtag=abx", " stag=abx", " dtag=abx"][(i / 2 + j) % 4];
             let rank = if shape.contains("id") {

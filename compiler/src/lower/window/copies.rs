@@ -260,6 +260,13 @@ impl Lowering<'_> {
                         body.push(copy(to, residue + pixel * last.stride, self.w.channels, width, pitch));
                     }
                 }
+                if p.halo && residues < last.stride {
+                    // Behind the last residue is the zero before the next line, and nothing else of that residue is read if the line
+                    // has no pixel of it.
+                    let mut to = index.clone();
+                    to.extend([last.stride - 1, 0, p.first()].map(|i| Affine::constant(i as i64)));
+                    body.push(copy(to, 0, self.w.channels, 1, p.pitch));
+                }
             }
             None => {
                 let mut to = index.clone();
