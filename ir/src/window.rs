@@ -119,8 +119,11 @@ impl Window {
     }
 
     /// The distance of the rows in the left factor, and the taps, if a kernel is as large as its image and both factors have a
-    /// channel's taps as neighbours, channel after channel.
+    /// channel's taps as neighbours, channel after channel. No output may lie beyond all inputs, where there is nothing to read.
     pub(crate) fn whole_images(&self, channel: u64) -> Option<(u64, u64)> {
+        if !self.is_inside() {
+            return None;
+        }
         let (images, axes) = match self.axes.split_first() {
             Some((a, rest)) if a.output > 1 && a.kernel == 1 && a.pad == 0 && a.stride == 1 => (a.lhs, rest),
             _ => (0, &self.axes[..]),
@@ -323,6 +326,18 @@ mod tests {
             assert!(runs.iter().all(|(run, taps)| run.clone().all(|o| a.taps(o) == *taps)));
             assert_eq!(runs.iter().map(|(r, _)| r.end - r.start).sum::<u64>(), a.output);
         }
+    }
+
+    #[test]
+    fn whole_images_are_inside() {
+        let window = |rows: u64| {
+            let axes = vec![Axis { lhs: 2, ..axis(rows, 1, 1, 1, 1, 0) }, axis(1, 2, 2, 1, 1, 0)];
+            Window { axes, channels: 16, rhs_tap: 1, depthwise: false }
+        };
+        assert_eq!(window(1).whole_images(2), None);
+        assert_eq!(window(2).whole_images(2), None, "the second row lies beyond the only one");
+        let axes = vec![images(3, 32), axis(1, 2, 2, 1, 1, 0)];
+        assert_eq!(Window { axes, channels: 16, rhs_tap: 1, depthwise: false }.whole_images(2), Some((32, 2)));
     }
 
     #[test]

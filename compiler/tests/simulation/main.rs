@@ -229,6 +229,7 @@ fn convolutions() -> Vec<String> {
         "g4mb2ic36id6ih6iw2oc68oh3kd3kh1kw3sd3sw3pd2ph0pw3dd1dh2",
         "mb1ic8ih4iw2oc8kh2kw3sh1sw3pw3",
         "g3mb1ic3ih2iw5oc3oh2kh1kw1sh2",
+        "mb7ic16ih1iw2oc2oh2kh1kw2",
     ];
     let random = random_shapes(RANDOM_CONVOLUTIONS);
     let shapes: Vec<&str> = shapes.into_iter().chain(random.iter().map(String::as_str)).collect();
