@@ -68,9 +68,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         }
     }
     text += "\nA unit in the last place (ulp) is that of the exact result. Where the promise is relative to the argument, the \
-             result\nis a product with it, and its tail may lose all digits. bf16: results are computed in f32 and rounded once. \
-             Registers\nare those needed besides the one of the argument, which becomes the result, when no constant stays in \
-             one.\n";
+             result\nis a product with the argument, and tiny results may have no correct digit: their error in ulp is large. \
+             bf16: results\nare computed in f32 and rounded once. The column of registers counts those that a post-op needs \
+             beside the one that\nholds the argument and then the result, if none of its constants is kept in a register.\n";
     print!("{text}");
     if broken.is_empty() { Ok(()) } else { Err(format!("worse than promised: {}", broken.join(", ")).into()) }
 }
