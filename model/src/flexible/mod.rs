@@ -160,7 +160,7 @@ impl Flexible {
     /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokens/model.onnx");
     /// let runtime = Runtime::builder().build()?;
     /// let model = Model::from_onnx(path)?;
-    /// let dims = [OpenDim::batch(1..=8), OpenDim::sequence(1..=128)];
+    /// let dims = [OpenDim::batch(1..=8), OpenDim::sequence(1..=24)];
     /// let network = Flexible::from_model(&runtime, &model, &dims, &Bindings::new())?;
     ///
     /// for (batch, length) in [(1, 7), (3, 20)] {
