@@ -151,7 +151,7 @@ pub enum Error {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// Neither a built-in network nor a file.
-    #[error("{0}, or the path of an .onnx file")]
+    #[error("{0}, or the path of an .onnx file or of a folder with a network")]
     UnknownNetwork(UnknownArchitecture),
     /// A folder without a network.
     #[error("{}: the folder has no model.onnx, and no config.json with a model.safetensors", .0.display())]
@@ -168,7 +168,7 @@ pub enum Error {
     #[error("--max-rel: there is no reference to compare with; --check makes one, by interpreting the network")]
     NoReference,
     /// An option for files, with a built-in network.
-    #[error("--{option} {name}: {network} is built in, and takes --batch and --seq alone")]
+    #[error("--{option} {name}: {network} takes --batch and --seq alone")]
     NotAFile {
         /// The option without its dashes.
         option: &'static str,

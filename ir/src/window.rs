@@ -334,7 +334,7 @@ mod tests {
             let axes = vec![Axis { lhs: 2, ..axis(rows, 1, 1, 1, 1, 0) }, axis(1, 2, 2, 1, 1, 0)];
             Window { axes, channels: 16, rhs_tap: 1, depthwise: false }
         };
-        assert_eq!(window(1).whole_images(2), None);
+        assert_eq!(window(1).whole_images(2), Some((0, 2)));
         assert_eq!(window(2).whole_images(2), None, "the second row lies beyond the only one");
         let axes = vec![images(3, 32), axis(1, 2, 2, 1, 1, 0)];
         assert_eq!(Window { axes, channels: 16, rhs_tap: 1, depthwise: false }.whole_images(2), Some((32, 2)));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_model::{ElementType, Tensor, TensorType};
+use kiln_model::{ElementType, ModelError, Tensor, TensorType};
 use kiln_onnx::TestSet;
 
 use super::network::is_file;
@@ -52,9 +52,14 @@ impl Given {
     }
 
     /// The elements of an input of a type.
-    pub fn get(&self, name: &str, ty: &TensorType, otherwise: impl FnOnce() -> Tensor) -> Result<Tensor, Error> {
+    pub fn get(
+        &self,
+        name: &str,
+        ty: &TensorType,
+        otherwise: impl FnOnce() -> Result<Tensor, Error>,
+    ) -> Result<Tensor, Error> {
         match self.find(name) {
-            None => Ok(otherwise()),
+            None => otherwise(),
             Some((_, tensor)) if tensor.ty() == ty => Ok(tensor.clone()),
             Some((file, tensor)) => {
                 let wrong =
@@ -85,25 +90,33 @@ impl Wanted {
     }
 
     /// Elements to call a network with, the same each time: ones for masks, zeros for token types, small numbers for other
-    /// integers, and uniform noise for the rest.
-    pub fn sample(&self) -> Tensor {
+    /// integers, and uniform noise for the rest. Memory that is not there is an error.
+    pub fn sample(&self) -> Result<Tensor, Error> {
         let name = self.name.to_ascii_lowercase();
         let elements = self.ty.elements() as usize;
+        let mut values: Vec<f64> = vec![];
+        let mut room: Vec<u8> = vec![];
+        let is_room = room.try_reserve_exact(self.ty.bytes() as usize).is_ok();
+        if !is_room || values.try_reserve_exact(elements).is_err() {
+            let bytes = elements.saturating_mul(8).saturating_add(self.ty.bytes() as usize);
+            return Err(ModelError::OutOfMemory { bytes, what: "an input" }.into());
+        }
+        drop(room);
         // The sum of the name's bytes, so that inputs differ.
         let seed = self.name.bytes().map(u64::from).sum::<u64>();
-        let values: Vec<f64> = match self.ty.element() {
-            _ if name.contains("mask") => vec![1.0; elements],
-            ElementType::Bool => vec![1.0; elements],
+        match self.ty.element() {
+            _ if name.contains("mask") => values.resize(elements, 1.0),
+            ElementType::Bool => values.resize(elements, 1.0),
             element if element.is_float() => {
-                data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(f64::from).collect()
+                values.extend(data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(f64::from));
             }
-            _ if name.contains("token_type") || name.contains("segment") => vec![0.0; elements],
+            _ if name.contains("token_type") || name.contains("segment") => values.resize(elements, 0.0),
             _ => {
                 let real = |x: f32| ((f64::from(x) + 1.0) / 2.0 * MOST as f64).floor();
-                data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(real).collect()
+                values.extend(data::reals(seed, kiln_ir::Role::Lhs).take(elements).map(real));
             }
-        };
-        Tensor::from_f64(self.ty.clone(), &values)
+        }
+        Ok(Tensor::from_f64(self.ty.clone(), &values))
     }
 }
 

@@ -169,7 +169,7 @@ impl NetworkArgs {
         start: Instant,
     ) -> Result<Loaded, Error> {
         let given = Given::read(&self.inputs, wanted.iter().map(|(name, _)| *name))?;
-        let inputs = wanted.iter().zip(samples).map(|((name, ty), sample)| given.get(name, ty, || sample));
+        let inputs = wanted.iter().zip(samples).map(|((name, ty), sample)| given.get(name, ty, || Ok(sample)));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let bound = source.bind()?;
         let time = start.elapsed();

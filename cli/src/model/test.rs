@@ -219,16 +219,23 @@ impl TestArgs {
         let imported = set.import(model)?;
         let names = imported.outputs.clone();
         let types: Vec<_> = imported.func.results().iter().map(|id| imported.func.value(*id).ty.clone()).collect();
-        let results: Vec<Vec<f64>> = match self.interpret {
-            true => interpret(&imported.func, &set.inputs).map_err(|e| Outcome::Failed(e.to_string()))?,
-            false => self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?,
+        let (results, tensors) = match self.interpret {
+            true => (interpret(&imported.func, &set.inputs).map_err(|e| Outcome::Failed(e.to_string()))?, vec![]),
+            false => {
+                let tensors = self.compiled(imported.into(), &set.inputs, runtime).map_err(Outcome::Failed)?;
+                (tensors.iter().map(Tensor::to_f64).collect::<Vec<_>>(), tensors)
+            }
         };
         if results.len() != set.outputs.len() {
             return Err(Outcome::Failed(format!("{} outputs, expected {}", results.len(), set.outputs.len())));
         }
-        for (((name, ty), result), expected) in names.iter().zip(&types).zip(&results).zip(&set.outputs) {
+        for (at, (((name, ty), result), expected)) in
+            names.iter().zip(&types).zip(&results).zip(&set.outputs).enumerate()
+        {
             let wrong = if ty == expected.ty() {
+                let exact = tensors.get(at).filter(|_| self.int_atol == 0);
                 difference(result, expected, self.tolerance(expected.ty().element()))
+                    .or_else(|| exact.and_then(|result| other_integer(result, expected)))
             } else {
                 Some(format!("{ty}, expected {}", expected.ty()))
             };
@@ -239,10 +246,9 @@ impl TestArgs {
         Ok(())
     }
 
-    fn compiled(&self, bound: Bound, inputs: &[Tensor], runtime: &Runtime) -> Result<Vec<Vec<f64>>, String> {
+    fn compiled(&self, bound: Bound, inputs: &[Tensor], runtime: &Runtime) -> Result<Vec<Tensor>, String> {
         let network = bound.compile(runtime).map_err(|e| e.to_string())?;
-        let results = network.run(inputs).map_err(|e| e.to_string())?;
-        Ok(results.iter().map(Tensor::to_f64).collect())
+        network.run(inputs).map_err(|e| e.to_string())
     }
 
     /// The tolerance for elements of a type.
@@ -284,6 +290,23 @@ fn difference(result: &[f64], expected: &Tensor, tolerance: Tolerance) -> Option
          largest magnitude {greatest:e}",
         reference.len()
     ))
+}
+
+/// Describes the first of integers of 64 bits that is not the expected one: as doubles, two of them may be the same.
+fn other_integer(result: &Tensor, expected: &Tensor) -> Option<String> {
+    let differs = |what: Option<(usize, String, String)>| {
+        what.map(|(at, found, expected)| format!("element {at} is {found}, expected {expected}"))
+    };
+    match (result.elements::<i64>(), expected.elements::<i64>(), result.elements::<u64>(), expected.elements::<u64>()) {
+        (Some(a), Some(b), ..) => differs(first_other(&a, &b)),
+        (.., Some(a), Some(b)) => differs(first_other(&a, &b)),
+        _ => None,
+    }
+}
+
+fn first_other<T: PartialEq + ToString>(a: &[T], b: &[T]) -> Option<(usize, String, String)> {
+    let at = a.iter().zip(b).position(|(a, b)| a != b)?;
+    Some((at, a[at].to_string(), b[at].to_string()))
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ fn what_cannot_be_followed_is_said_once_or_is_an_error() {
     std::os::unix::fs::symlink("own", path("link")).unwrap();
     for (name, value, words) in [
         ("KILN_CACHE_DIR", "/proc/x", "the cache directory is not used: it cannot be opened or made"),
-        ("KILN_CACHE_DIR", &path("shared"), "(mode 777): `chmod go-w` it"),
+        ("KILN_CACHE_DIR", &path("shared"), "(mode 777): name a directory of your own"),
         ("KILN_CACHE_DIR", &path("link"), "it is a symbolic link"),
         ("KILN_JIT_DUMP", "/proc/nope", "no code is dumped to the directory"),
     ] {

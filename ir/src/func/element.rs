@@ -27,6 +27,24 @@ pub enum ElementType {
     Bool,
 }
 
+/// The nearest, ties to even.
+pub(super) fn to_bf16(value: f64) -> bf16 {
+    bf16::from_f64(sticky(value))
+}
+
+/// The nearest, ties to even.
+pub(super) fn to_f16(value: f64) -> f16 {
+    f16::from_f64(sticky(value))
+}
+
+/// The same value for the conversions of `half`, which look at the upper half of its bits alone: the last of these says if there is
+/// anything below. They round to 10 bits at most, so that it is no more than that.
+fn sticky(value: f64) -> f64 {
+    const LOW: u64 = u32::MAX as u64;
+    let bits = value.to_bits();
+    if value.is_nan() || bits & LOW == 0 { value } else { f64::from_bits((bits & !LOW) | (LOW + 1)) }
+}
+
 /// Each with its name and its bytes.
 const TYPES: &[(ElementType, &str, usize)] = &[
     (ElementType::F32, "f32", 4),
@@ -98,8 +116,8 @@ impl ElementType {
         match self {
             ElementType::F32 => f64::from(value as f32),
             // By way of f32 a value would be rounded twice.
-            ElementType::Bf16 => bf16::from_f64(value).to_f64(),
-            ElementType::F16 => f16::from_f64(value).to_f64(),
+            ElementType::Bf16 => to_bf16(value).to_f64(),
+            ElementType::F16 => to_f16(value).to_f64(),
             ElementType::F64 => value,
             ElementType::Bool => f64::from(value != 0.0),
             _ => {
@@ -201,6 +219,12 @@ mod tests {
         use ElementType::*;
         let cases = [
             (F16, 65519.0, 65504.0),
+            // Half way between two, and a last bit more.
+            (F16, 1.0 + 1.0 / 2048.0, 1.0),
+            (F16, 1.0 + 1.0 / 2048.0 + f64::EPSILON, 1.0 + 1.0 / 1024.0),
+            (Bf16, 1.0 + 1.0 / 256.0, 1.0),
+            (Bf16, 1.0 + 1.0 / 256.0 + f64::EPSILON, 1.0 + 1.0 / 128.0),
+            (Bf16, -1.0 - 1.0 / 256.0 - f64::from(f32::EPSILON), -1.0 - 1.0 / 128.0),
             (F32, 1e-60, 0.0),
             (I8, 128.0, -128.0),
             (I8, -1.7, -1.0),

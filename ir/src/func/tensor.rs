@@ -6,7 +6,7 @@ use bytemuck::Pod;
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::element::ElementType;
+use super::element::{ElementType, to_bf16, to_f16};
 use super::types::TensorType;
 use crate::problem::MAX_ELEMENTS;
 
@@ -59,8 +59,8 @@ macro_rules! elements {
 elements! {
     f32 = F32: v => v.into(), x => x as f32;
     f64 = F64: v => v, x => x;
-    bf16 = Bf16: v => v.to_f64(), x => bf16::from_f64(x);
-    f16 = F16: v => v.to_f64(), x => f16::from_f64(x);
+    bf16 = Bf16: v => v.to_f64(), x => to_bf16(x);
+    f16 = F16: v => v.to_f64(), x => to_f16(x);
     i8 = I8: v => v.into(), x => x as i8;
     i16 = I16: v => v.into(), x => x as i16;
     u16 = U16: v => v.into(), x => x as u16;

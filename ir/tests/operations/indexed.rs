@@ -192,8 +192,25 @@ fn integers_of_64_bits_are_exact() {
     apply("reduce %a {kind=max axes=[0] keep=true}", &[i(&[2], &[big, big - 1])], &[big]);
     apply("reduce %a {kind=sum axes=[0] keep=true}", &[i(&[2], &[big, big])], &[2 * big]);
     apply("where %a, %b, %c", &[b(&[2], &[1, 0]), x.clone(), i(&[2], &[0, -big])], &[big, -big]);
+    apply("reduce %a {kind=mean axes=[0] keep=true}", &[i(&[2], &[big, big])], &[big]);
+    apply("arg_reduce %a {max=true axis=0 keep=true last=false}", &[i(&[2], &[big - 1, big])], &[1]);
+    apply("arg_reduce %a {max=false axis=0 keep=true last=false}", &[i(&[2], &[big, big - 1])], &[1]);
     apply("top_k %a {k=1 axis=0 largest=true}", &[i(&[2], &[i64::MAX - 1, i64::MAX])], &[1]);
     apply("cast %a {to=i64}", &[Tensor::from_elements([1], vec![big as u64]).unwrap()], &[big]);
+    let narrow = tensor(ElementType::I8, &[2], &[-1.0, -128.0]);
+    let cast = TensorOp::from(Structured::Cast { to: ElementType::U64 }).apply(&[&narrow]).unwrap();
+    assert_eq!(cast.elements::<u64>().unwrap()[..], [u64::MAX, u64::MAX - 127]);
+    // Rounded once, to the nearest: a double between would be half way.
+    for (value, to, expected) in [
+        ((1 << 62) + (1 << 38) + 1, ElementType::F32, (1i64 << 62) as f64 + (1i64 << 39) as f64),
+        (-((1 << 62) + (1 << 38) + 1), ElementType::F32, -((1i64 << 62) as f64 + (1i64 << 39) as f64)),
+        ((1 << 62) + (1 << 38), ElementType::F32, (1i64 << 62) as f64),
+        ((1 << 62) + (1 << 54) + 1, ElementType::Bf16, (1i64 << 62) as f64 + (1i64 << 55) as f64),
+        (big, ElementType::F64, (1i64 << 53) as f64),
+    ] {
+        let cast = TensorOp::from(Structured::Cast { to }).apply(&[&i(&[1], &[value])]).unwrap();
+        assert_eq!(cast.to_f64(), [expected], "{value} as {to}");
+    }
     let equal =
         TensorOp::from(kiln_ir::func::Binary::Equal {}).apply(&[&i(&[1], &[big]), &i(&[1], &[big - 1])]).unwrap();
     assert_eq!(equal.to_f64(), [0.0]);

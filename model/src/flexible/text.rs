@@ -104,7 +104,7 @@ mod tests {
         assert!(Text::of(&["a 1", "b 1"]).is_none());
         assert!(Text::of(&["a 1", "a 1 2"]).is_none());
         assert!(Text::of(&["x 0.05", "x 0.10"]).is_none());
-        assert!(Text::of(&["x 1", "x 2"]).unwrap().at(&[2]).is_none());
+        assert!(Text::of(&["x 1", "x 0"]).unwrap().at(&[2]).is_none());
         let flat = Text::of(&["x 6x5", "x 4x5", "x 3x5", "x 2x5"]).unwrap();
         assert_eq!(flat.at(&[-1, -1]).unwrap(), "x 12x5");
     }

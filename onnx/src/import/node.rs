@@ -200,7 +200,11 @@ impl<'a> Ctx<'a> {
     }
 
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Fault> {
-        Ok(self.int(name, default.into())? != 0)
+        match self.int(name, default.into())? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(format!("attribute `{name}` is {other}: expected 0 or 1").into()),
+        }
     }
 
     pub(super) fn float_or_none(&self, name: &str) -> Result<Option<f64>, Fault> {

@@ -46,14 +46,14 @@ fn items(inputs: &[Option<Item>], at: usize) -> Result<Rc<Vec<Item>>, Fault> {
     }
 }
 
-/// A position in a sequence, where a new element may also follow the last.
+/// A position below `most` in a sequence of so many elements. A negative one counts from the end.
 fn position(
     import: &mut Import<'_>,
     node: &Node,
     opset: i64,
     inputs: &[Option<Item>],
     at: usize,
-    most: usize,
+    (elements, most): (usize, usize),
 ) -> Result<Option<usize>, Fault> {
     let Some(item) = inputs.get(at).cloned().flatten() else { return Ok(None) };
     let mut values = vec![None; at];
@@ -61,9 +61,9 @@ fn position(
     let mut ctx = Ctx::new(node, opset, values, &mut import.program);
     let ints = ctx.known_ints(at, "position")?.unwrap_or_default();
     let &[position] = &ints[..] else { return Err(format!("its position is {ints:?}: expected one number").into()) };
-    let from_first = if position < 0 { position.saturating_add(most as i64) } else { position };
+    let from_first = if position < 0 { position.saturating_add(elements as i64) } else { position };
     let found = usize::try_from(from_first).ok().filter(|p| *p < most);
-    found.map(Some).ok_or_else(|| format!("its position {position} is not in a sequence of {most}").into())
+    found.map(Some).ok_or_else(|| format!("its position {position} is not in a sequence of {elements}").into())
 }
 
 fn construct(import: &mut Import<'_>, _: &Node, _: i64, inputs: Vec<Option<Item>>) -> Made {
@@ -73,7 +73,7 @@ fn construct(import: &mut Import<'_>, _: &Node, _: i64, inputs: Vec<Option<Item>
 
 fn at(import: &mut Import<'_>, node: &Node, opset: i64, inputs: Vec<Option<Item>>) -> Made {
     let items = items(&inputs, 0)?;
-    let at = position(import, node, opset, &inputs, 1, items.len())?.ok_or("lacks its input 1")?;
+    let at = position(import, node, opset, &inputs, 1, (items.len(), items.len()))?.ok_or("lacks its input 1")?;
     Ok(vec![items[at].clone()])
 }
 
@@ -81,8 +81,8 @@ fn insert(import: &mut Import<'_>, node: &Node, opset: i64, inputs: Vec<Option<I
     let mut items = items(&inputs, 0)?.to_vec();
     import.spend(items.len())?;
     let last = items.len();
-    // A position from the end is one before that element; without one, it is the end.
-    let at = match position(import, node, opset, &inputs, 2, last + 1) {
+    // The new element comes before the one at the position, or last.
+    let at = match position(import, node, opset, &inputs, 2, (last, last + 1)) {
         Ok(at) => at.unwrap_or(last),
         Err(fault) => return Err(fault),
     };
@@ -93,7 +93,7 @@ fn insert(import: &mut Import<'_>, node: &Node, opset: i64, inputs: Vec<Option<I
 fn erase(import: &mut Import<'_>, node: &Node, opset: i64, inputs: Vec<Option<Item>>) -> Made {
     let mut items = items(&inputs, 0)?.to_vec();
     import.spend(items.len())?;
-    let at = position(import, node, opset, &inputs, 1, items.len())?;
+    let at = position(import, node, opset, &inputs, 1, (items.len(), items.len()))?;
     let at = at.or(items.len().checked_sub(1)).ok_or("the sequence is empty")?;
     items.remove(at);
     Ok(vec![sequence(items)])

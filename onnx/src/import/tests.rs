@@ -247,6 +247,21 @@ fn sizes_from_a_file_are_not_believed() {
     let ends = [("first", 0), ("last", huge), ("by", 1)];
     let ends = ends.map(|(name, end)| TensorProto { int64_data: vec![end], ..tensor(name, 7, &[]) });
     refused(&graph(&x(), &ends, &[node("Range", &["first", "last", "by"], &["y"])], &["y"]), &none, &["too large"]);
+    // Integers beyond 2^53 are counted exactly.
+    let big = (1i64 << 53) + 1;
+    for (numbers, expected) in [([big, big + 5, 2], 3), ([big, big + 4, 2], 2), ([3, -4, -3], 3), ([3, 4, -1], 0)] {
+        let numbers = ["first", "last", "by"].into_iter().zip(numbers);
+        let numbers: Vec<_> =
+            numbers.map(|(name, n)| TensorProto { int64_data: vec![n], ..tensor(name, 7, &[]) }).collect();
+        let range = [node("Range", &["first", "last", "by"], &["y"])];
+        let func = import(&graph(&x(), &numbers, &range, &["y"]), &none).unwrap().func;
+        let found = func.value(func.results()[0]).constant().unwrap().elements::<i64>().unwrap().into_owned();
+        let [first, _, by] = numbers.iter().map(|n| n.int64_data[0]).collect::<Vec<_>>()[..] else { unreachable!() };
+        assert_eq!(found, (0..expected).map(|i| first + i * by).collect::<Vec<_>>());
+    }
+    let still = [("first", 0), ("last", 9), ("by", 0)];
+    let still = still.map(|(name, end)| TensorProto { int64_data: vec![end], ..tensor(name, 7, &[]) });
+    refused(&graph(&x(), &still, &[node("Range", &["first", "last", "by"], &["y"])], &["y"]), &none, &["delta is 0"]);
     let nodes =
         [node("ConstantOfShape", &["s"], &["a"]), node("Relu", &["a"], &["b"]), node("MatMul", &["b", "b"], &["y"])];
     // What is too large to compute at load is left to whoever runs the function.

@@ -132,7 +132,7 @@ pub(super) fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) 
         return vec![0.0; ty.elements() as usize];
     }
     let mut dst = match op {
-        Structured::Matmul {} => matmul(x, w, ty),
+        Structured::Matmul {} => matmul(x, w, ty, |sum, a, b| sum + a * b),
         Structured::Conv { strides, pads, dilations, groups, channels_last: false } => {
             conv(x, w, ty, *groups, &Taps::new(w.ty, ty, x.ty, (strides, pads, dilations), false))
         }
@@ -158,13 +158,19 @@ pub(super) fn evaluate(op: &Structured, operands: &[View<'_>], ty: &TensorType) 
     dst
 }
 
-fn matmul(lhs: View<'_>, rhs: View<'_>, ty: &TensorType) -> Vec<f64> {
+/// Products of matrices, of numbers for which `step` adds a product to a sum.
+pub(super) fn matmul<T: Copy + Default>(
+    lhs: View<'_, T>,
+    rhs: View<'_, T>,
+    ty: &TensorType,
+    step: impl Fn(T, T, T) -> T,
+) -> Vec<T> {
     /// Rows of the result that share a pass over the right matrix.
     const ROWS: usize = 4;
     let outer = &ty.shape()[..ty.rank() - 2];
     let [m, n] = [ty.shape()[ty.rank() - 2], ty.shape()[ty.rank() - 1]].map(|d| d as usize);
     let k = lhs.ty.shape()[lhs.ty.rank() - 1] as usize;
-    let mut dst = vec![0.0; ty.elements() as usize];
+    let mut dst = vec![T::default(); ty.elements() as usize];
     let stretched = |shape: &[u64], matrix: usize| -> Vec<i64> {
         let strides = stretched_strides(&shape[..shape.len() - 2], outer.len());
         strides.into_iter().map(|s| s * matrix as i64).collect()
@@ -178,7 +184,7 @@ fn matmul(lhs: View<'_>, rhs: View<'_>, ty: &TensorType) -> Vec<f64> {
         for (dst, a) in dst.chunks_mut(ROWS * n).zip(a.chunks(ROWS * k)) {
             for (i, b) in b.chunks_exact(n).enumerate() {
                 for (dst, a) in dst.chunks_exact_mut(n).zip(a[i..].iter().step_by(k)) {
-                    dst.iter_mut().zip(b).for_each(|(c, b)| *c += a * b);
+                    dst.iter_mut().zip(b).for_each(|(c, b)| *c = step(*c, *a, *b));
                 }
             }
         }

@@ -4,16 +4,27 @@ use super::super::element::ElementType;
 use super::super::tensor::Tensor;
 use super::super::types::TensorType;
 use super::elementwise::{select, zip};
-use super::indexed;
-use super::reduction::{accumulate, running, sorted};
+use super::reduction::{self, accumulate, running, sorted};
 use super::{Binary, Merge, ReduceKind, Structured, TensorOp, Unary, View};
+use super::{contraction, indexed};
 
 /// The result of an operation on integers some of which have 64 bits, wrapped around as two's complement does; `None` of other
 /// operands, and of operations that are none on integers.
 pub(super) fn apply(op: &TensorOp, operands: &[&Tensor], ty: &TensorType) -> Option<Tensor> {
     let is_wide = |e: ElementType| matches!(e, ElementType::I64 | ElementType::U64);
     let mut types = operands.iter().map(|o| o.ty().element()).chain([ty.element()]);
-    if !operands.iter().any(|o| is_wide(o.ty().element())) || types.any(|e| e.is_float()) || ty.elements() == 0 {
+    if !types.clone().any(is_wide) || ty.elements() == 0 {
+        return None;
+    }
+    if let TensorOp::Structured(Structured::Cast { to }) = op
+        && to.is_float()
+    {
+        return Some(Tensor::from_f64(
+            ty.clone(),
+            &widened(operands[0]).into_iter().map(|v| nearest(v, *to)).collect::<Vec<_>>(),
+        ));
+    }
+    if types.any(|e| e.is_float()) {
         return None;
     }
     let data: Vec<Vec<i128>> = operands.iter().map(|o| widened(o)).collect();
@@ -33,6 +44,17 @@ fn widened(tensor: &Tensor) -> Vec<i128> {
         ElementType::U64 => tensor.bits::<u64>().iter().map(|v| (*v).into()).collect(),
         _ => tensor.to_f64().into_iter().map(|v| v as i128).collect(),
     }
+}
+
+/// The double from which rounding to a floating-point type gives what rounding the integer once does: for narrower types the one
+/// towards zero whose last bit says that something was cut off (rounding to odd, Boldo and Melquiond).
+fn nearest(value: i128, to: ElementType) -> f64 {
+    let double = value as f64;
+    if to == ElementType::F64 || double as i128 == value {
+        return double;
+    }
+    let towards_zero = if (double as i128).abs() > value.abs() { double.to_bits() - 1 } else { double.to_bits() };
+    f64::from_bits(towards_zero | 1)
 }
 
 fn narrowed(ty: &TensorType, values: Vec<i128>) -> Tensor {
@@ -107,6 +129,13 @@ fn structured(op: &Structured, views: &[View<'_, i128>], operands: &[&Tensor], t
     let fold = |axes: &[u64], start: i128, step: fn(i128, i128) -> i128| Some(accumulate(axes, x, ty, start, step));
     match op {
         Structured::Cast { .. } => Some(x.data.to_vec()),
+        Structured::Matmul {} => {
+            Some(contraction::matmul(x, views[1], ty, |sum: i128, a, b| sum.wrapping_add(a.wrapping_mul(b))))
+        }
+        Structured::ArgReduce { max, axis, last, .. } => {
+            let places = reduction::arg_reduce(*max, *axis as usize, *last, x, ty);
+            Some(places.into_iter().map(|at| at as i128).collect())
+        }
         Structured::Where {} => Some(select(views[0], views[1], views[2], ty, |condition| condition != 0)),
         Structured::CumSum { axis, exclusive, reverse } => {
             Some(running(*axis as usize, *exclusive, *reverse, x, 0, |a, b| a + b))
@@ -125,7 +154,13 @@ fn structured(op: &Structured, views: &[View<'_, i128>], operands: &[&Tensor], t
             ReduceKind::Prod => fold(axes, 1, i128::wrapping_mul),
             ReduceKind::L1 => fold(axes, 0, |a, b| a + b.abs()),
             ReduceKind::SumSquare => fold(axes, 0, |a, b| a.wrapping_add(b.wrapping_mul(b))),
-            ReduceKind::Mean | ReduceKind::L2 | ReduceKind::LogSumExp => None,
+            ReduceKind::Mean => {
+                let count = axes.iter().map(|a| i128::from(x.ty.shape()[*a as usize])).product::<i128>();
+                // Of nothing there is no mean.
+                let sums = fold(axes, 0, |a, b| a + b).filter(|_| count > 0)?;
+                Some(sums.into_iter().map(|sum| sum / count).collect())
+            }
+            ReduceKind::L2 | ReduceKind::LogSumExp => None,
         },
         Structured::ScatterElements { merge, .. } | Structured::ScatterNd { merge } => {
             let indices = operands[1].to_i64()?;

@@ -54,7 +54,9 @@ pub(super) fn infer(op: &Structured, x: &TensorType) -> Result<TensorType, Misma
 pub(super) fn evaluate(op: &Structured, x: View<'_>, ty: &TensorType) -> Vec<f64> {
     let mut values = match op {
         Structured::Reduce { kind, axes, .. } => reduce(*kind, axes, x, ty),
-        Structured::ArgReduce { max, axis, last, .. } => arg_reduce(*max, *axis as usize, *last, x, ty),
+        Structured::ArgReduce { max, axis, last, .. } => {
+            arg_reduce(*max, *axis as usize, *last, x, ty).into_iter().map(|at| at as f64).collect()
+        }
         Structured::CumSum { axis, exclusive, reverse } => {
             running(*axis as usize, *exclusive, *reverse, x, 0.0, |a, b| a + b)
         }
@@ -138,19 +140,28 @@ pub(super) fn around(shape: &[u64], axis: usize) -> [usize; 3] {
     [product(&shape[..axis]), shape[axis] as usize, product(&shape[axis + 1..])]
 }
 
-fn arg_reduce(greatest: bool, axis: usize, last: bool, x: View<'_>, ty: &TensorType) -> Vec<f64> {
+/// The place of the greatest, or least, element along an axis; of equal ones the first, or last.
+pub(super) fn arg_reduce<T: Copy + PartialOrd>(
+    greatest: bool,
+    axis: usize,
+    last: bool,
+    x: View<'_, T>,
+    ty: &TensorType,
+) -> Vec<usize> {
     let [_, n, inner] = around(x.ty.shape(), axis);
-    let mut values = vec![0.0; ty.elements() as usize];
-    let mut best = vec![0.0; inner];
+    let mut values = vec![0; ty.elements() as usize];
+    let Some(first) = x.data.first() else { return values };
+    let mut best = vec![*first; inner];
+    let is_nan = |v: &T| v.partial_cmp(v).is_none();
     for (dst, lanes) in values.chunks_exact_mut(inner).zip(x.data.chunks_exact(n * inner)) {
         best.copy_from_slice(&lanes[..inner]);
         for (i, row) in lanes.chunks_exact(inner).enumerate().skip(1) {
             for ((dst, best), v) in dst.iter_mut().zip(&mut best).zip(row) {
                 // NaN is the greatest and the least, as the reductions have it.
                 let beyond = if greatest { *v > *best } else { *v < *best };
-                let equal = *v == *best || v.is_nan() && best.is_nan();
-                if beyond || v.is_nan() && !best.is_nan() || equal && last {
-                    (*dst, *best) = (i as f64, *v);
+                let equal = *v == *best || is_nan(v) && is_nan(best);
+                if beyond || is_nan(v) && !is_nan(best) || equal && last {
+                    (*dst, *best) = (i, *v);
                 }
             }
         }

@@ -117,12 +117,18 @@ fn shrink(c: &mut Ctx<'_>) -> Outputs {
     one(c.select(&is_low, &raised, &not_low)?)
 }
 
+/// Integers below this are doubles.
+const EXACT: f64 = (1u64 << 53) as f64;
+
 fn clip(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let (low, high) = (limit(c, "min", 1)?, limit(c, "max", 2)?);
     let known = |limit: &Option<Val>, otherwise: f64| match limit {
         None => Some(otherwise),
-        Some(Val::Known(tensor)) => tensor.splat(),
+        // A limit is a double, which not all integers are.
+        Some(Val::Known(tensor)) => {
+            tensor.splat().filter(|limit| tensor.ty().element().is_float() || limit.abs() < EXACT)
+        }
         Some(Val::Dynamic(_)) => None,
     };
     if let (Some(low), Some(high)) = (known(&low, f64::NEG_INFINITY), known(&high, f64::INFINITY)) {

@@ -59,5 +59,11 @@ fn padded(c: &mut Ctx<'_>, x: &Val, mode: PadMode, before: &[i64], after: &[i64]
         return Ok(x);
     }
     let value = if mode == PadMode::Constant { value } else { 0.0 };
+    if !c.element(&x).is_float() && value.abs() >= (1u64 << 53) as f64 {
+        return Err(format!(
+            "its constant_value {value:e} is larger than 2^53: integers around tensors may be smaller"
+        )
+        .into());
+    }
     c.push(Structured::Pad { mode, before, after, value: value.into() }, &[&x])
 }

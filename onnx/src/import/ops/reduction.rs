@@ -65,6 +65,9 @@ fn running(c: &mut Ctx<'_>, op: fn(u64, bool, bool) -> Structured) -> Outputs {
 fn hardmax(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
     let (shape, element) = (c.shape(&x), c.element(&x));
+    if shape.contains(&0) {
+        return one(x);
+    }
     let (x, axis) = if c.opset >= 13 {
         (x, axis_of(c.int("axis", -1)?, shape.len())?)
     } else {

@@ -258,7 +258,8 @@ fn resize(c: &mut Ctx<'_>) -> Outputs {
     let sizes = if is_first { None } else { c.known_ints(3, "sizes")?.filter(|sizes| !sizes.is_empty()) };
     let policy = c.string("keep_aspect_ratio_policy", "stretch")?;
     let mut all = match (scales, sizes) {
-        (Some(scales), _) => scaled(&shape, &axes, &scales)?,
+        (Some(_), Some(_)) => return Err("has scales and sizes: expected one of them".into()),
+        (Some(scales), None) => scaled(&shape, &axes, &scales)?,
         (None, Some(sizes)) => sized(&shape, &axes, &sizes, &policy)?,
         (None, None) => return Err("lacks its scales or its sizes".into()),
     };

@@ -223,11 +223,26 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
         11 => false,
         other => return Err(format!("attribute `stash_type` is {other}: expected 1 (float) or 11 (double)").into()),
     };
-    let mut numbers = vec![];
-    for (index, what) in ["start", "limit", "delta"].into_iter().enumerate() {
-        numbers.push(c.known_number(index, what)?.ok_or_else(|| format!("lacks its {what}"))?);
+    const WHAT: [&str; 3] = ["start", "limit", "delta"];
+    if element == ElementType::I64 {
+        let mut numbers = [0; 3];
+        for (index, what) in WHAT.into_iter().enumerate() {
+            let ints = c.known_ints(index, what)?.ok_or_else(|| format!("lacks its {what}"))?;
+            let &[number] = &ints[..] else {
+                return Err(format!("its {what} is {ints:?}: expected one number").into());
+            };
+            numbers[index] = number;
+        }
+        return range_of_integers(c, numbers.map(i128::from));
     }
-    let [start, limit, delta] = numbers[..] else { return Err("takes three numbers".into()) };
+    let mut numbers = [0.0; 3];
+    for (index, what) in WHAT.into_iter().enumerate() {
+        numbers[index] = c.known_number(index, what)?.ok_or_else(|| format!("lacks its {what}"))?;
+    }
+    let [start, limit, delta] = numbers;
+    if delta == 0.0 {
+        return Err("its delta is 0: expected a step that leads to the limit or away from it".into());
+    }
     let count = ((limit - start) / delta).ceil().max(0.0);
     if count > Budget::MOST_BYTES as f64 {
         return Err(format!("a range from {start} to {limit} by {delta} is too large").into());
@@ -240,6 +255,22 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     };
     let values: Vec<f64> = (0..count as u64).map(value).collect();
     one(Val::Known(Tensor::from_f64(ty, &values)))
+}
+
+/// Integers of 64 bits, which double precision does not hold.
+fn range_of_integers(c: &mut Ctx<'_>, [start, limit, delta]: [i128; 3]) -> Outputs {
+    if delta == 0 {
+        return Err("its delta is 0: expected a step that leads to the limit or away from it".into());
+    }
+    let distance = if delta > 0 { limit - start } else { start - limit };
+    let count = if distance > 0 { (distance - 1) / delta.abs() + 1 } else { 0 };
+    if count > i128::from(Budget::MOST_BYTES) {
+        return Err(format!("a range from {start} to {limit} by {delta} is too large").into());
+    }
+    let ty = TensorType::new(ElementType::I64, [count as u64])?;
+    c.program.allow(&ty)?;
+    let values: Vec<i64> = (0..count).map(|i| (start + i * delta) as i64).collect();
+    one(Val::Known(Tensor::from_elements([count as u64], values).expect("as many as were counted")))
 }
 
 /// The upper or the lower triangle of matrices, with zeros elsewhere.

@@ -312,6 +312,26 @@ fn sequences_and_optionals_hold_values_of_the_function() {
     let of = graph(&five, &[scalar_of("two", 7, 2), scalar_of("last", 7, -1)], &split, &["y"]);
     becomes(18, &of, &["%y = slice %z {starts=[4] steps=[1] counts=[1]}", "return %y"]);
     let none = Bindings::new();
+    // A new element comes before the one at the position: from the end, before the first, or last.
+    for (position, order) in [(-2, "%1, %0, %2"), (-1, "%0, %1, %2"), (0, "%1, %0, %2"), (2, "%0, %2, %1")] {
+        let nodes = [
+            node("SequenceConstruct", &["x", "x"], &["s"]),
+            node("SequenceInsert", &["s", "y", "at"], &["t"]),
+            with(node("ConcatFromSequence", &["t"], &["all"]), &[number("axis", 0)]),
+        ];
+        let of = graph(&inputs, &[scalar_of("at", 7, position)], &nodes, &["all"]);
+        let names = order.replace("%0", "%x").replace("%2", "%x").replace("%1", "%y");
+        becomes(18, &of, &[&format!("%all = concat {names} {{axis=0}}"), "return %all"]);
+    }
+    for position in [-3, 3] {
+        let nodes = [
+            node("SequenceConstruct", &["x", "x"], &["s"]),
+            node("SequenceInsert", &["s", "y", "at"], &["t"]),
+            with(node("ConcatFromSequence", &["t"], &["all"]), &[number("axis", 0)]),
+        ];
+        let of = graph(&inputs, &[scalar_of("at", 7, position)], &nodes, &["all"]);
+        refused(&of, &none, &[&format!("position {position}"), "sequence of 2"]);
+    }
     let beyond = graph(&five, &[scalar_of("two", 7, 2), scalar_of("last", 7, 3)], &split, &["y"]);
     refused(&beyond, &none, &["position 3", "sequence of 3"]);
     refused(&graph(&five, &[], &[node("SequenceConstruct", &["z"], &["s"])], &["s"]), &none, &["`s`", "a sequence"]);

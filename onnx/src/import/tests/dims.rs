@@ -141,7 +141,7 @@ fn dimensions_say_where_their_sizes_come_from() {
         value("x", &["?", "height"]),
         value("v", &["height", "2"]),
         value("z", &["9"]),
-        value("w", &["open"]),
+        value("u", &["open"]),
     ]);
     let model = Model::from_bytes(model(graph).encode_to_vec()).unwrap();
     let bindings = Bindings::new().batch(3).dim("s1", 5).shape("v", &[8, 2]);
@@ -164,7 +164,7 @@ fn dimensions_say_where_their_sizes_come_from() {
             row("v", 0, None, false, Some((8, SizeOrigin::Shape))),
             row("v", 1, None, false, Some((2, SizeOrigin::Model))),
             row("z", 0, batch, true, Some((9, SizeOrigin::Model))),
-            row("w", 0, None, false, None),
+            row("u", 0, None, false, None),
         ]
     );
 }

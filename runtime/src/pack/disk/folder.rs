@@ -50,7 +50,10 @@ pub enum CacheDirError {
         user: u32,
     },
     /// Others can write code into it, or put another in its place.
-    #[error("others than its owner may write to {} (mode {mode:03o}): `chmod go-w` it", path.display())]
+    #[error(
+        "others than its owner may write to {} (mode {mode:03o}): name a directory of your own, or `chmod go-w` this one if it is yours",
+        path.display()
+    )]
     Mode {
         /// It, or a directory that it is in.
         path: PathBuf,

@@ -145,7 +145,7 @@ fn a_directory_is_private_or_refused() {
         chmod(&path("new/one"), mode);
         let e = checked(&path("new/one")).unwrap_err();
         assert!(matches!(&e, CacheDirError::Mode { path: p, mode: m } if *p == path("new/one") && *m == mode), "{e}");
-        assert!(e.to_string().contains("`chmod go-w` it"), "{e}");
+        assert!(e.to_string().contains("`chmod go-w` this one"), "{e}");
     }
     // Or to a directory that it is in, and so put another in its place. In a sticky one they cannot.
     chmod(&path("new/one"), 0o755);
