@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kiln_tests::fuzz::network(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = kiln_tests::fuzz::network(bytes));

@@ -50,8 +50,10 @@ fn sizes_of_one_dimension() {
     kiln(&["model", "run", &fixed, "--batch", "5"]).refuses(&["fixed.onnx", "--batch 5", "x: f32[2, 3]"]);
     kiln(&["model", "run", &fixed, "--batch", "2"]).exits(0).says("y: f32[2x2]");
     kiln(&["model", "run", &fixed, "--input", &given]).refuses(&["[5, 3]", "[2, 3]"]);
-    kiln(&["model", "run", "bert-tiny", "--dim", "batch=2"]).refuses(&["--dim batch", "bert-tiny takes --batch and --seq alone"]);
-    kiln(&["model", "run", "bert-tiny", "--shape", "x=2"]).refuses(&["--shape x", "bert-tiny is built in"]);
+    kiln(&["model", "run", "bert-tiny", "--dim", "batch=2"])
+        .refuses(&["--dim batch", "bert-tiny takes --batch and --seq alone"]);
+    kiln(&["model", "run", "bert-tiny", "--shape", "x=2"])
+        .refuses(&["--shape x", "bert-tiny takes --batch and --seq alone"]);
     kiln(&["model", "run", "resnet50", "--seq", "2"]).refuses(&["resnet50 takes images"]);
 }
 

@@ -390,10 +390,6 @@ impl<'a> Machine<'a> {
 
     /// `acc + a * b`: a product of the tile's factors, or an operation of a post-op.
     fn fma(&mut self, acc: Word, a: Word, b: Word) -> Word {
-        if let (Word::Bits(0), Word::Bits(0)) = (a, b) {
-            // What lies beyond the elements of both.
-            return acc;
-        }
         if let (Word::Element(a), Word::Element(b), Some(roles)) = (a, b, &self.roles) {
             for (lhs, rhs) in [(a, b), (b, a)] {
                 if lhs.param() == roles.lhs && rhs.param() == roles.rhs {
@@ -401,7 +397,7 @@ impl<'a> Machine<'a> {
                 }
             }
         }
-        Word::Term(self.terms.fma(acc, a, b))
+        self.terms.fma(acc, a, b)
     }
 
     /// `acc` plus the products of the halves of `a` and `b`, in order.

@@ -251,10 +251,14 @@ impl Terms {
         self.intern(Key::Shift(f, a, by))
     }
 
-    /// `acc + a * b`, of words that are not factors of the tile.
-    pub fn fma(&mut self, acc: Word, a: Word, b: Word) -> Term {
+    /// `acc + a * b`, of words that are not factors of the tile. A product of two zeros, as of what lies beyond the elements of both
+    /// factors, adds nothing.
+    pub fn fma(&mut self, acc: Word, a: Word, b: Word) -> Word {
+        if let (Word::Bits(0), Word::Bits(0)) = (a, b) {
+            return acc;
+        }
         let [acc, a, b] = [acc, a, b].map(|w| self.of(w));
-        self.intern(Key::Fma { acc, a: a.min(b), b: a.max(b) })
+        Word::Term(self.intern(Key::Fma { acc, a: a.min(b), b: a.max(b) }))
     }
 
     /// `to` with one more product.
@@ -305,7 +309,7 @@ impl Terms {
                 Step::Binary(f, a, b) => Word::Term(self.binary(f, get(a), get(b))),
                 Step::Unary(f, a) => self.unary(f, get(a)),
                 Step::Shift(f, a, by) => Word::Term(self.shift(f, get(a), by)),
-                Step::Fma { acc, a, b } => Word::Term(self.fma(get(acc), get(a), get(b))),
+                Step::Fma { acc, a, b } => self.fma(get(acc), get(a), get(b)),
             };
             values.push(value);
         }
