@@ -10,7 +10,7 @@ use std::rc::Rc;
 use kiln_ir::Func;
 use kiln_ir::func::{Control, ElementType, Structured, Tensor, TensorType};
 
-use super::error::Fault;
+use super::error::{Fault, ImportError};
 use super::node::{Ctx, axis_of};
 use super::program::{Recipe, Unknown, Val, boolean};
 use super::scope::{Item, Scope};
@@ -178,8 +178,8 @@ fn branch(import: &mut Import<'_>, scope: &mut Scope<'_>, node: &Node, _: i64, i
     items.extend(scope.captured(graphs[1])?);
     let captured = import.capture(items);
     let mut branches = vec![];
-    for (name, graph) in ["then", "otherwise"].into_iter().zip(graphs) {
-        branches.push(import.function(name, &[], &captured, |import, _, items| {
+    for (at, (name, graph)) in ["then", "otherwise"].into_iter().zip(graphs).enumerate() {
+        let made = import.function(name, &[], &captured, |import, _, items| {
             let outputs = import.graph(scope, graph, &items, vec![])?;
             let mut results = vec![];
             outputs.iter().for_each(|item| item.tensors(&mut results));
@@ -190,7 +190,8 @@ fn branch(import: &mut Import<'_>, scope: &mut Scope<'_>, node: &Node, _: i64, i
             }
             let types = outputs.iter().map(|item| shape(import, item)).collect::<Vec<_>>();
             Ok((results, (outputs, types)))
-        })?);
+        });
+        branches.push(made.map_err(|fault| without_branch(node, at, fault, source.clone()))?);
     }
     let (otherwise, (others, other_types)) = branches.pop().expect("there are two");
     let (then, (outputs, types)) = branches.pop().expect("there are two");
@@ -212,6 +213,17 @@ fn branch(import: &mut Import<'_>, scope: &mut Scope<'_>, node: &Node, _: i64, i
     let mut results = import.program.control(control, &operands)?.into_iter();
     let mut next = |_: &Val| results.next().ok_or_else(|| Fault::from("its branches give fewer values"));
     outputs.iter().map(|item| item.map(&mut next)).collect()
+}
+
+/// What is wrong if a branch cannot be imported. It may be fit for other inputs alone, and whoever says the condition gets the branch
+/// that is taken.
+fn without_branch(node: &Node, branch: usize, fault: Fault, source: Option<String>) -> Fault {
+    let inner = match fault {
+        Fault::Inner(inner) if source.is_some() && !matches!(*inner, ImportError::NeedsValue { .. }) => inner,
+        other => return other,
+    };
+    let name = ["then", "else"][branch];
+    needed(node, 0, format!("condition (its {name} branch cannot be imported: {inner})"), source)
 }
 
 /// The type of what an item is, as text.

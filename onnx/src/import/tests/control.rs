@@ -164,12 +164,24 @@ fn both_branches_are_functions_where_the_condition_is_not_known() {
         "return %y",
     ];
     becomes(17, &of(node("Neg", &["x"], &["e"])), &expected);
+    let known = |value| {
+        let promise = Tensor::from_f64(kiln_ir::func::TensorType::new(ElementType::Bool, []).unwrap(), &[value]);
+        Bindings::new().value("c", promise)
+    };
     let other = of(node("Shape", &["x"], &["e"]));
     refused(&other, &Bindings::new(), &["different types for `y`: f32[2x3] and i64[2]", "Bindings::value(\"c\""]);
-    let promise = Tensor::from_f64(kiln_ir::func::TensorType::new(ElementType::Bool, []).unwrap(), &[0.0]);
-    let func = import(&other, &Bindings::new().value("c", promise)).unwrap().func;
+    let func = import(&other, &known(0.0)).unwrap().func;
     assert!(func.to_string().contains("constant i64[2] {2, 3}"), "{func}");
-    refused(&of(node("NotAnOperator", &["x"], &["e"])), &Bindings::new(), &["NotAnOperator"]);
+    // A branch that cannot be imported must not be taken.
+    let other = of(node("NotAnOperator", &["x"], &["e"]));
+    let why = ["its condition", "else branch cannot be imported", "NotAnOperator", "Bindings::value(\"c\""];
+    refused(&other, &Bindings::new(), &why);
+    refused(&other, &known(0.0), &["NotAnOperator"]);
+    assert!(import(&other, &known(1.0)).unwrap().func.to_string().contains("%y = relu %x"));
+    // One that is malformed where the other is taken, such as for another number of elements.
+    let other = of(with(node("Transpose", &["x"], &["e"]), &[list("perm", &[0, 2, 1])]));
+    refused(&other, &Bindings::new(), &["else branch cannot be imported", "Transpose"]);
+    assert!(import(&other, &known(1.0)).is_ok());
     let wrong = graph(&x(), &[], &[branches("x", node("Neg", &["x"], &["e"]))], &["y"]);
     refused(&wrong, &Bindings::new(), &["f32[2x3]", "expected one bool"]);
 }
