@@ -271,6 +271,21 @@ impl Func {
         self.value(id).constant()
     }
 
+    /// Whether the values are those of another function, one by one, whatever their names are. Constants are compared by where their
+    /// elements are, and functions within functions are not compared: `true` is certain, `false` is not.
+    pub(crate) fn has_values_of(&self, other: &Func) -> bool {
+        let is_same = |a: &Value, b: &Value| match (&a.def, &b.def) {
+            (Def::Constant(a), Def::Constant(b)) => a.as_ptr() == b.as_ptr() && a.len() == b.len(),
+            (a, b) => a == b,
+        };
+        let both = || self.values.iter().zip(&other.values);
+        self.depth == 1
+            && other.depth == 1
+            && self.values.len() == other.values.len()
+            && self.results == other.results
+            && both().all(|(a, b)| a.ty == b.ty && is_same(a, b))
+    }
+
     /// Which values are arguments, or something that a result depends on.
     pub(crate) fn live(&self) -> Vec<bool> {
         let mut live: Vec<bool> = self.values.iter().map(|v| v.def == Def::Argument).collect();

@@ -20,7 +20,7 @@ mod scale;
 mod simplify;
 mod transposed;
 
-use crate::func::{Func, FuncError};
+use crate::func::{Def, Func, FuncError, Structured, TensorOp, Value};
 
 pub use fold::fold_weights;
 
@@ -33,31 +33,51 @@ pub struct Pass {
     /// Its name in dumps. One that runs again has a number behind it.
     pub name: &'static str,
     run: Run,
+    /// Whether it looks for an operation. A function without such stays as it is.
+    concerns: fn(&TensorOp) -> bool,
+}
+
+/// Whether an operation is one of some kinds.
+macro_rules! is {
+    ($($kind:ident)|+) => {
+        |op| matches!(op, TensorOp::Structured($(Structured::$kind { .. })|+))
+    };
+}
+
+/// Every operation.
+fn any(_: &TensorOp) -> bool {
+    true
 }
 
 /// All passes in the order they run.
 pub const PASSES: &[Pass] = &[
     // Constants first: they decide what everything else is.
-    Pass { name: "simplify", run: simplify::simplify },
-    Pass { name: "lower_batch_norms", run: scale::lower_batch_norms },
-    Pass { name: "pad_convolutions", run: pad::pad_convolutions },
-    Pass { name: "scale_weights", run: scale::scale_weights },
-    Pass { name: "recognise", run: recognise::recognise },
+    Pass { name: "simplify", run: simplify::simplify, concerns: any },
+    Pass { name: "lower_batch_norms", run: scale::lower_batch_norms, concerns: is!(BatchNorm) },
+    Pass { name: "pad_convolutions", run: pad::pad_convolutions, concerns: is!(Pad) },
+    Pass { name: "scale_weights", run: scale::scale_weights, concerns: is!(Conv | Matmul) },
+    Pass { name: "recognise", run: recognise::recognise, concerns: any },
     // Norms have been recognised; their factors and summands follow.
-    Pass { name: "recognise2", run: recognise::recognise },
-    Pass { name: "recognise3", run: recognise::recognise },
-    Pass { name: "move_scales", run: recognise::move_scales },
-    Pass { name: "merge_products", run: merge::merge_products },
-    Pass { name: "lower_transposed", run: transposed::lower_transposed },
-    Pass { name: "channels_last", run: layout::channels_last },
-    Pass { name: "simplify2", run: simplify::simplify },
-    Pass { name: "sink_transposes", run: layout::sink_transposes },
-    Pass { name: "simplify3", run: simplify::simplify },
-    Pass { name: "form_kernels", run: kernels::form_kernels },
-    Pass { name: "simplify4", run: simplify::simplify },
+    Pass { name: "recognise2", run: recognise::recognise, concerns: any },
+    Pass { name: "recognise3", run: recognise::recognise, concerns: any },
+    Pass { name: "move_scales", run: recognise::move_scales, concerns: is!(Matmul) },
+    Pass { name: "merge_products", run: merge::merge_products, concerns: is!(Matmul) },
+    Pass { name: "lower_transposed", run: transposed::lower_transposed, concerns: is!(ConvTranspose) },
+    Pass { name: "channels_last", run: layout::channels_last, concerns: is!(Conv) },
+    Pass { name: "simplify2", run: simplify::simplify, concerns: any },
+    Pass { name: "sink_transposes", run: layout::sink_transposes, concerns: is!(Transpose) },
+    Pass { name: "simplify3", run: simplify::simplify, concerns: any },
+    Pass { name: "form_kernels", run: kernels::form_kernels, concerns: is!(Conv | Matmul) },
+    Pass { name: "simplify4", run: simplify::simplify, concerns: any },
 ];
 
 impl Pass {
+    /// Whether there is something that it looks for. What functions within this one have is not looked through.
+    fn is_concerned(&self, func: &Func) -> bool {
+        let has = |value: &Value| matches!(&value.def, Def::Result { op, .. } if (self.concerns)(op));
+        func.depth() > 1 || func.values().any(|(_, value)| has(value))
+    }
+
     /// The function after it; those that its operations run first.
     pub fn run(&self, func: &Func) -> Result<Func, FuncError> {
         match func.map_bodies(|body| self.run(body))? {
@@ -78,11 +98,23 @@ pub fn optimize_with(
     wanted: impl Fn(&Pass) -> bool,
     mut after: impl FnMut(&Pass, &Func),
 ) -> Result<Func, FuncError> {
-    PASSES.iter().filter(|pass| wanted(pass)).try_fold(func, |func, pass| {
-        let next = pass.run(&func)?;
-        after(pass, &next);
-        Ok(next)
-    })
+    let mut func = func;
+    // Passes that left the function as it is now: they would do so again.
+    let mut settled: Vec<Run> = vec![];
+    for pass in PASSES.iter().filter(|pass| wanted(pass)) {
+        let is_settled = settled.iter().any(|run| std::ptr::fn_addr_eq(*run, pass.run));
+        if !is_settled && pass.is_concerned(&func) {
+            let next = pass.run(&func)?;
+            if next.has_values_of(&func) {
+                settled.push(pass.run);
+            } else {
+                settled.clear();
+            }
+            func = next;
+        }
+        after(pass, &func);
+    }
+    Ok(func)
 }
 
 #[cfg(test)]

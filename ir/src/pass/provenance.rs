@@ -14,24 +14,28 @@ pub(super) fn carry_over(old: &Func, map: &[Option<ValueId>], new: &mut Func) {
     let live = new.live();
     let mut found = vec![Nodes::default(); live.len()];
     let mut carried = vec![Nodes::default(); map.len()];
-    let users = users(old);
+    // What each old value is now, unless others do its work.
+    let now: Vec<Option<ValueId>> =
+        map.iter().map(|now| now.filter(|now| live[now.index()] && is_result(new.value(*now)))).collect();
+    let users = users(old, |id| now[id.index()].is_none());
     for (id, value) in old.values() {
         let mut nodes = std::mem::take(&mut carried[id.index()]);
         nodes.add_own(value);
         if nodes.origins.is_empty() {
             continue;
         }
-        match map[id.index()] {
-            Some(now) if live[now.index()] && is_result(new.value(now)) => found[now.index()].add(&nodes),
-            _ => users[id.index()].iter().for_each(|user| carried[user.index()].add(&nodes)),
+        match now[id.index()] {
+            Some(now) => found[now.index()].add(&nodes),
+            None => users[id.index()].iter().for_each(|user| carried[user.index()].add(&nodes)),
         }
     }
     // From results to arguments: who reads a value has its nodes by then.
     let is_own: Vec<bool> = found.iter().map(|nodes| !nodes.origins.is_empty()).collect();
     for (id, value) in new.values().rev().filter(|(id, _)| live[id.index()]) {
-        let nodes = found[id.index()].clone();
-        for operand in value.operands().iter().filter(|o| !is_own[o.index()]) {
-            found[operand.index()].add(&nodes);
+        let mut takers = value.operands().iter().filter(|o| !is_own[o.index()]).peekable();
+        if takers.peek().is_some() {
+            let nodes = found[id.index()].clone();
+            takers.for_each(|operand| found[operand.index()].add(&nodes));
         }
     }
     for (at, nodes) in found.into_iter().enumerate() {
@@ -76,11 +80,11 @@ fn is_contraction(value: &Value) -> bool {
     matches!(op, Conv { .. } | ConvTranspose { .. } | Kernel { .. } | Matmul {})
 }
 
-/// The values that read each one.
-fn users(func: &Func) -> Vec<Vec<ValueId>> {
+/// The values that read each one of those that are `wanted`.
+fn users(func: &Func, wanted: impl Fn(ValueId) -> bool) -> Vec<Vec<ValueId>> {
     let mut users = vec![vec![]; func.values().len()];
     for (id, value) in func.values() {
-        value.operands().iter().for_each(|o| users[o.index()].push(id));
+        value.operands().iter().filter(|o| wanted(**o)).for_each(|o| users[o.index()].push(id));
     }
     users
 }

@@ -417,8 +417,9 @@ impl Planner {
             let over = step.inputs.iter().enumerate().find_map(|(n, place)| {
                 let Home::Buffer(buffer) = place.home else { return None };
                 let whole = place.offset == 0 && place.bytes == bytes && self.buffers[buffer].bytes == bytes;
-                let last = self.buffers[buffer].last == at && reads(buffer) == 1;
-                (whole && last && bytes > 0 && step.action.in_place(n)).then_some((n, buffer))
+                let last = || self.buffers[buffer].last == at && reads(buffer) == 1;
+                // All inputs are looked at last: there may be many.
+                (whole && bytes > 0 && step.action.in_place(n) && last()).then_some((n, buffer))
             });
             if let Some((operand, buffer)) = over {
                 self.buffers[buffer].last = self.buffers[step.output].last;
