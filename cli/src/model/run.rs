@@ -66,10 +66,13 @@ pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     Ok(if check.is_none_or(|c| c.passed) { Verdict::Passed } else { Verdict::Failed })
 }
 
+/// Characters of an output's name that are in the name of its file: exporters make names of any length, and file systems have a limit.
+const LONGEST: usize = 200;
+
 /// The name of the file for an output: without folders in it, and different from those `taken`.
 fn file_name(name: &str, taken: &mut HashSet<String>) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let word: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();
+    let word: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).take(LONGEST).collect();
     let word = Some(word.trim_start_matches('.')).filter(|w| !w.is_empty()).unwrap_or("output");
     let numbered = (2..).map(|n| format!("{word}_{n}.npy"));
     let file = [format!("{word}.npy")].into_iter().chain(numbered).find(|file| !taken.contains(file));
@@ -110,5 +113,8 @@ mod tests {
         // No output takes another's place.
         assert_eq!([file("a/b"), file("a:b"), file("a_b")], ["a_b.npy", "a_b_2.npy", "a_b_3.npy"]);
         assert_eq!([file(".."), file("")], ["output.npy", "output_2.npy"]);
+        let long = "BiasAdd;".repeat(100);
+        let files = [file(&long), file(&format!("{long}0"))];
+        assert!(files[0] != files[1] && files.iter().all(|file| file.len() < 220), "{files:?}");
     }
 }
