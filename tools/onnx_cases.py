@@ -72,6 +72,8 @@ class Microsoft:
 
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Its quantized LSTM has a scale for all sequences of a batch with one thread, and one for those of each thread with several.
+        options.intra_op_num_threads = 1
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         outputs = session.run(None, inputs)
@@ -134,6 +136,27 @@ class Microsoft:
         self.node("embed", embed, [words, segments, *tables, mask], (*two, "sum"), known)
         self.node("embed_no_segments", embed, [words, None, *tables[:2], None, *tables[3:]], two, (2, 3, 5, 6))
         self.node("embed_positions", embed, [words, segments, *tables, mask, places], two, known)
+
+    def recurrent(self):
+        outputs = ("y", "h", "c")
+        for name, kind, directions, by_column, extra in [
+            ("forward", np.int8, 1, False, {}),
+            ("reverse", np.uint8, 1, False, dict(direction="reverse")),
+            ("bidirectional_by_column", np.int8, 2, True, dict(direction="bidirectional")),
+        ]:
+            steps, batch, size, hidden = 3, 2, 5, 4
+            x, low, high = self.floats(steps, batch, size), np.iinfo(kind).min, np.iinfo(kind).max + 1
+            shape = (directions, 4 * hidden) if by_column else (directions,)
+            weights = []
+            for rows in (size, hidden):
+                integers = self.random.integers(low, high, (directions, rows, 4 * hidden)).astype(kind)
+                scale = self.random.uniform(0.005, 0.01, shape).astype(np.float32)
+                weights.append((integers, scale, np.full(shape, (low + high) // 2, kind)))
+            (w, w_scale, w_zero), (r, r_scale, r_zero) = weights
+            bias, states = self.floats(directions, 8 * hidden), [self.floats(directions, batch, hidden) for _ in range(2)]
+            inputs = [x, w, r, bias, None, *states, None, w_scale, w_zero, r_scale, r_zero]
+            known = (1, 2, 3, 8, 9, 10, 11)
+            self.node(f"dynamic_quantize_lstm_{name}", "DynamicQuantizeLSTM", inputs, outputs, known, hidden_size=hidden, **extra)
 
     def attention(self):
         f = self.floats
@@ -341,7 +364,8 @@ def optimize(onnxruntime, model):
 
 def microsoft_tests(folder):
     tests = Microsoft(folder)
-    for part in (tests.products, tests.activations, tests.normalizations, tests.attention, tests.same, tests.older, tests.inner, tests.optimized):
+    for part in (tests.products, tests.activations, tests.normalizations, tests.attention, tests.same, tests.older, tests.inner,
+                 tests.recurrent, tests.optimized):
         part()
     print(f"{tests.count} tests")
 

@@ -28,8 +28,8 @@ def version(schema):
 
 
 # Operators of `com.microsoft`, and those that ONNX Runtime has in ONNX's domain.
-MICROSOFT = ["Attention", "BiasGelu", "DequantizeLinear", "EmbedLayerNormalization", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul",
-             "Gelu", "GridSample", "MultiHeadAttention", "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization",
+MICROSOFT = ["Attention", "BiasGelu", "DequantizeLinear", "DynamicQuantizeLSTM", "EmbedLayerNormalization", "FastGelu", "FusedConv",
+             "FusedGemm", "FusedMatMul", "Gelu", "GridSample", "MultiHeadAttention", "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization",
              "SkipSimplifiedLayerNormalization", "TransposeMatMul", "Trilu"]
 IN_ONNX = ["LayerNormalization", "SimplifiedLayerNormalization"]
 

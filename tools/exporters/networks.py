@@ -136,8 +136,12 @@ def resnet50(size):
 def mobilenet_v3(size):
     import torchvision.models as zoo
 
-    net = zoo.mobilenet_v3_small(num_classes=8, width_mult=0.25) if size == "small" else zoo.mobilenet_v3_large()
-    return net, (image(32 if size == "small" else 224),), ["batch"]
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+    if size == "full":
+        return zoo.mobilenet_v3_large(), (image(224),), ["batch"]
+    blocks = [InvertedResidualConfig(8, 3, 8, 8, True, "RE", 2, 1, 1.0), InvertedResidualConfig(8, 5, 24, 16, True, "HS", 2, 1, 1.0)]
+    return MobileNetV3(blocks, last_channel=32, num_classes=8), (image(32),), ["batch"]
 
 
 def efficientnet(size):
@@ -281,7 +285,7 @@ def clip(size):
         shared = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
         text = dict(vocab_size=40, max_position_embeddings=16, eos_token_id=2, bos_token_id=1, pad_token_id=0, **shared)
         picture = dict(image_size=32, patch_size=8, **shared)
-    config = CLIPConfig(text_config=text, vision_config=picture)
+    config = CLIPConfig(text_config=text, vision_config=picture, **(dict(projection_dim=16) if size == "small" else {}))
     net = CLIPModel(config)
     text_ids, mask = tokens(words(size, 49408), size)
     text_ids[:, -1] = config.text_config.eos_token_id

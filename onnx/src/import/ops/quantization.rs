@@ -110,25 +110,29 @@ pub(super) fn dequantize(c: &mut Ctx<'_>) -> Outputs {
     one(c.cast(&y, to)?)
 }
 
-/// Scale and zero point from the least and the greatest element, so that 0 is exact.
 fn dynamic_quantize(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;
-    let axes: Vec<usize> = (0..c.rank(&x)).collect();
-    let (low, high) = (c.reduce(&x, ReduceKind::Min, &axes, false)?, c.reduce(&x, ReduceKind::Max, &axes, false)?);
+    dynamically(c, &x).map(Vec::from)
+}
+
+/// A tensor as integers of 8 bits, with scale and zero point from the least and the greatest element, so that 0 is exact.
+pub(super) fn dynamically(c: &mut Ctx<'_>, x: &Val) -> Result<[Val; 3], Fault> {
+    let axes: Vec<usize> = (0..c.rank(x)).collect();
+    let (low, high) = (c.reduce(x, ReduceKind::Min, &axes, false)?, c.reduce(x, ReduceKind::Max, &axes, false)?);
     let negative_or_zero = Unary::Clamp { low: f64::NEG_INFINITY.into(), high: 0.0.into() };
     let (low, high) = (c.unary(negative_or_zero, &low)?, c.unary(Unary::Relu {}, &high)?);
     let range = c.sub(&high, &low)?;
     let range = c.rounded(&range)?;
-    let levels = c.number_like(&x, 255.0);
+    let levels = c.number_like(x, 255.0);
     let scale = c.div(&range, &levels)?;
     let scale = c.rounded(&scale)?;
     let below = c.unary(Unary::Neg {}, &low)?;
     let zero = c.div(&below, &scale)?;
     let zero = c.rounded(&zero)?;
     let zero = saturated(c, &zero, None, ElementType::U8)?;
-    let scaled = c.div(&x, &scale)?;
+    let scaled = c.div(x, &scale)?;
     let scaled = c.rounded(&scaled)?;
-    Ok(vec![saturated(c, &scaled, Some(&zero), ElementType::U8)?, scale, zero])
+    Ok([saturated(c, &scaled, Some(&zero), ElementType::U8)?, scale, zero])
 }
 
 /// An integer tensor less its zero point, exactly.

@@ -1,4 +1,7 @@
 //! Recurrent networks. What all steps take from the input is one product; the steps are a loop over what is left.
+//!
+//! Weights may be integers, as ONNX Runtime's quantization writes them: then the input and each state are made integers before a
+//! product, with a scale for all of their elements.
 
 use kiln_ir::func::{Binary, Control, ElementType, Structured, Tensor, TensorType, Unary};
 
@@ -6,13 +9,17 @@ use super::super::error::Fault;
 use super::super::node::{Ctx, Outputs};
 use super::super::program::{Recipe, Val};
 use super::Row;
+use super::quantization::{centred, dynamically};
 use crate::graph::Attribute;
 
 pub(super) const OPS: &[Row] = &[
-    ("GRU", |c| recurrent(c, Cell::Gru)),
-    ("LSTM", |c| recurrent(c, Cell::Lstm)),
-    ("RNN", |c| recurrent(c, Cell::Rnn)),
+    ("GRU", |c| recurrent(c, Cell::Gru, false)),
+    ("LSTM", |c| recurrent(c, Cell::Lstm, false)),
+    ("RNN", |c| recurrent(c, Cell::Rnn, false)),
 ];
+
+/// Those of ONNX Runtime.
+pub(super) const MICROSOFT: &[Row] = &[("DynamicQuantizeLSTM", |c| recurrent(c, Cell::Lstm, true))];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cell {
@@ -142,6 +149,8 @@ struct Direction {
     hidden: u64,
     /// `[hidden, gates * hidden]`.
     recurrent: Val,
+    /// What they were divided by, if they are integers.
+    scale: Option<Val>,
     /// What is added to the product with it, if that is not in the gates already.
     bias: Option<Val>,
     /// `[3, hidden]`.
@@ -181,7 +190,7 @@ impl Direction {
 
     /// The product of a state with some columns of the recurrent weights.
     fn product(&self, c: &mut Ctx<'_>, state: &Val, weights: &Val, bias: Option<&Val>) -> Result<Val, Fault> {
-        let product = c.matmul(state, weights)?;
+        let product = product(c, state, weights, self.scale.as_ref())?;
         match bias {
             Some(bias) => c.add(&product, bias),
             None => Ok(product),
@@ -292,6 +301,7 @@ impl Direction {
     fn inside(&self, mut value: impl FnMut(&Val) -> Result<Val, Fault>) -> Result<Self, Fault> {
         Ok(Direction {
             recurrent: value(&self.recurrent)?,
+            scale: self.scale.as_ref().map(&mut value).transpose()?,
             bias: self.bias.as_ref().map(&mut value).transpose()?,
             peepholes: self.peepholes.as_ref().map(&mut value).transpose()?,
             activations: self.activations.clone(),
@@ -300,8 +310,20 @@ impl Direction {
     }
 
     fn values(&self) -> impl Iterator<Item = &Val> {
-        [&self.recurrent].into_iter().chain(&self.bias).chain(&self.peepholes)
+        [&self.recurrent].into_iter().chain(&self.scale).chain(&self.bias).chain(&self.peepholes)
     }
+}
+
+/// The product of rows with weights, or with integers that are weights by a scale, a single one or one for each column.
+fn product(c: &mut Ctx<'_>, rows: &Val, weights: &Val, scale: Option<&Val>) -> Result<Val, Fault> {
+    let Some(scale) = scale else { return c.matmul(rows, weights) };
+    let [codes, own, zero] = dynamically(c, rows)?;
+    let codes = centred(c, &codes, Some(zero))?;
+    let sum = c.matmul(&codes, weights)?;
+    let sum = c.cast(&sum, ElementType::F32)?;
+    let factor = c.mul(&own, scale)?;
+    let factor = c.rounded(&factor)?;
+    c.mul(&sum, &factor)
 }
 
 /// All steps of a direction: the states in the end, and the hidden ones of all steps if they are wanted. `mask` says for each step
@@ -402,7 +424,7 @@ fn expect_shape(c: &Ctx<'_>, what: &str, x: &Val, expected: &[u64]) -> Result<()
     Err(format!("its {what} is {}: expected a shape of {expected:?}", c.ty(x)).into())
 }
 
-fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
+fn recurrent(c: &mut Ctx<'_>, cell: Cell, is_quantized: bool) -> Outputs {
     let word = c.string("direction", "forward")?;
     let backward: &[bool] = match word.as_str() {
         "forward" => &[false],
@@ -438,9 +460,10 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
     };
     let (x, weights, recurrent) = (c.input(0)?, c.input(1)?, c.input(2)?);
     let x = swapped(c, &x)?;
-    let (&[steps_in, batch, size], &[_, _, hidden]) = (&c.shape(&x)[..], &c.shape(&recurrent)[..]) else {
+    let (&[steps_in, batch, size], &[_, first, second]) = (&c.shape(&x)[..], &c.shape(&recurrent)[..]) else {
         return Err(format!("its X is {} and its R {}: expected rank 3", c.ty(&x), c.ty(&recurrent)).into());
     };
+    let hidden = if is_quantized { first } else { second };
     if let Some(said) = c.int_or_none("hidden_size")?
         && u64::try_from(said) != Ok(hidden)
     {
@@ -448,8 +471,18 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
     }
     let element = c.element(&x);
     let rows = cell.gates().checked_mul(hidden).ok_or("its weights are too large")?;
-    expect_shape(c, "W", &weights, &[directions, rows, size])?;
-    expect_shape(c, "R", &recurrent, &[directions, rows, hidden])?;
+    let shape = |size| if is_quantized { [directions, size, rows] } else { [directions, rows, size] };
+    expect_shape(c, "W", &weights, &shape(size))?;
+    expect_shape(c, "R", &recurrent, &shape(hidden))?;
+    if is_quantized && element != ElementType::F32 {
+        return Err(format!("its X is {}: expected f32", c.ty(&x)).into());
+    }
+    let scales = if is_quantized {
+        let of = |c: &mut Ctx<'_>, at: usize, what: &str| Scales::of(c, at, what, [directions, rows]);
+        Some((of(c, 8, "W")?, of(c, 10, "R")?))
+    } else {
+        None
+    };
     let bias = c.optional(3);
     if let Some(bias) = &bias {
         expect_shape(c, "B", bias, &[directions, 2 * rows])?;
@@ -484,11 +517,12 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
     let mut sequences = vec![];
     for (at, is_backward) in backward.iter().enumerate() {
         let d = at as u64;
-        let weights = one_of(c, &weights, d)?;
-        let weights = c.transpose(&weights, &[1, 0])?;
-        let own = one_of(c, &recurrent, d)?;
-        let own = c.transpose(&own, &[1, 0])?;
-        let mut given = c.matmul(&x, &weights)?;
+        let (weights, own) = (one_of(c, &weights, d)?, one_of(c, &recurrent, d)?);
+        let [(weights, scale), (own, own_scale)] = match &scales {
+            None => [(c.transpose(&weights, &[1, 0])?, None), (c.transpose(&own, &[1, 0])?, None)],
+            Some((of_weights, of_own)) => [of_weights.centred(c, &weights, d)?, of_own.centred(c, &own, d)?],
+        };
+        let mut given = product(c, &x, &weights, scale.as_ref())?;
         let mut own_bias = None;
         if let Some(bias) = &bias {
             let bias = one_of(c, bias, d)?;
@@ -512,6 +546,7 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
             cell,
             hidden,
             recurrent: own,
+            scale: own_scale,
             bias: own_bias,
             peepholes,
             activations: activations[at].clone(),
@@ -548,6 +583,32 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell) -> Outputs {
         outputs.push(swapped(c, &value)?);
     }
     Ok(outputs)
+}
+
+/// What integers of weights mean: for each direction a scale and a zero point, or such for each column.
+struct Scales {
+    scale: Val,
+    zero: Val,
+}
+
+impl Scales {
+    /// Those of weights `[directions, .., columns]`, from two inputs.
+    fn of(c: &mut Ctx<'_>, at: usize, what: &str, [directions, columns]: [u64; 2]) -> Result<Self, Fault> {
+        let (scale, zero) = (c.input(at)?, c.input(at + 1)?);
+        let shape = c.shape(&scale);
+        if shape != [directions] && shape != [directions, columns] {
+            let expected = format!("[{directions}] or [{directions}, {columns}]");
+            return Err(format!("its scale of {what} is {}: expected a shape of {expected}", c.ty(&scale)).into());
+        }
+        expect_shape(c, &format!("zero point of {what}"), &zero, &shape)?;
+        Ok(Scales { scale, zero })
+    }
+
+    /// The weights of a direction less their zero point, and their scale.
+    fn centred(&self, c: &mut Ctx<'_>, weights: &Val, direction: u64) -> Result<(Val, Option<Val>), Fault> {
+        let (scale, zero) = (one_of(c, &self.scale, direction)?, one_of(c, &self.zero, direction)?);
+        Ok((centred(c, weights, Some(zero))?, Some(scale)))
+    }
 }
 
 /// For each step which of the batch still have one, `[steps, batch, 1]`, where not all always do.

@@ -1,6 +1,6 @@
 //! Made from onnxruntime 1.32.0 by `tools/onnx_schema.py`. Versions that take the same as the one before are left out.
 
-use super::Kind::{Float, Floats, Int, Ints, Str};
+use super::Kind::{Float, Floats, Int, Ints, Str, Strings};
 use super::{Operator, v};
 
 /// Sorted by name.
@@ -9,6 +9,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     ("Attention", &[v(1, 2, 7, 2, &[("do_rotary", Int), ("mask_filter_value", Float), ("num_heads", Int), ("past_present_share_buffer", Int), ("qkv_hidden_sizes", Ints), ("rotary_embedding_dim", Int), ("scale", Float), ("unidirectional", Int)])]),
     ("BiasGelu", &[v(1, 2, 2, 1, &[])]),
     ("DequantizeLinear", &[v(1, 2, 3, 1, &[("axis", Int)])]),
+    ("DynamicQuantizeLSTM", &[v(1, 12, 12, 3, &[("activation_alpha", Floats), ("activation_beta", Floats), ("activations", Strings), ("clip", Float), ("direction", Str), ("hidden_size", Int), ("input_forget", Int)])]),
     ("EmbedLayerNormalization", &[v(1, 7, 9, 3, &[("epsilon", Float), ("mask_index_type", Int)])]),
     ("FastGelu", &[v(1, 1, 2, 1, &[])]),
     ("FusedConv", &[v(1, 2, 4, 1, &[("activation", Str), ("activation_params", Floats), ("auto_pad", Str), ("dilations", Ints), ("group", Int), ("kernel_shape", Ints), ("pads", Ints), ("strides", Ints)])]),

@@ -207,6 +207,7 @@ ai.onnx.preview.FlexAttention 1 f32[1,2,3,4] f32[1,2,3,4] f32[1,2,3,4]
 com.microsoft.Attention 1 f32[1,2,4] f32[4,12] f32[12] | num_heads=2
 com.microsoft.BiasGelu 1 f32[2] f32[2]
 com.microsoft.DequantizeLinear 1 u8[2,3] f32{0.5} u8{1}
+com.microsoft.DynamicQuantizeLSTM 1 f32[4,2,3] i8[1,3,8] i8[1,2,8] _ _ _ _ _ f32[1] i8[1] f32[1] i8[1]
 com.microsoft.EmbedLayerNormalization 1 i64[1,2] i64[1,2] f32[5,4] f32[3,4] f32[2,4] f32[4] f32[4]
 com.microsoft.FastGelu 1 f32[2] f32[2]
 com.microsoft.FusedConv 1 f32[1,2,6,6] f32[4,2,3,3]
@@ -231,7 +232,8 @@ ConvTranspose.output_shape=8,8 Gemm.broadcast=0 Squeeze.axes=1 Unsqueeze.axes=1 
 GroupNormalization.stash_type=11 LayerNormalization.stash_type=11 RMSNormalization.stash_type=11 Slice.axes=1 Split.axis=1
 QuantizeLinear.precision=11 Resize.axes=0,1 Split.split=2 AveragePool.auto_pad=VALID
 QuantizeLinear.output_dtype=3 ReduceSum.axes=1
-activation_alpha=0.5 activation_beta=0.5 LSTM.activations=Relu,Tanh,Tanh GRU.activations=Relu,Tanh activations=Relu clip=0.5
+activation_alpha=0.5 activation_beta=0.5 LSTM.activations=Relu,Tanh,Tanh com.microsoft.DynamicQuantizeLSTM.activations=Relu,Tanh,Tanh
+GRU.activations=Relu,Tanh activations=Relu clip=0.5
 direction=reverse hidden_size=2 input_forget=1 layout=1 linear_before_reset=1 output_sequence=1
 consumed_inputs=0 axis=1 broadcast=1 keepdims=0 select_last_index=1 is_causal=1 left_window_size=1 right_window_size=1
 qk_matmul_output_mode=1 scale=0.5 softcap=2 softmax_precision=11 auto_pad=SAME_UPPER ceil_mode=1 count_include_pad=1

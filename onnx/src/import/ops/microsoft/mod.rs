@@ -1,5 +1,5 @@
-//! Operators of the domain `com.microsoft`, which the optimizer of ONNX Runtime makes of several of ONNX's own, and those that it
-//! writes into ONNX's domain although ONNX does not define them.
+//! Operators of the domain `com.microsoft`, which the optimizer and the quantization of ONNX Runtime make of ONNX's own, and those that
+//! it writes into ONNX's domain although ONNX does not define them.
 
 mod activation;
 mod attention;
@@ -7,11 +7,12 @@ mod normalization;
 mod product;
 
 use super::Row;
-use super::{quantization, sampling, shapes};
+use super::{quantization, recurrent, sampling, shapes};
 
 pub(super) const DOMAIN: &str = "com.microsoft";
 
-pub(super) const TABLES: &[&[Row]] = &[activation::OPS, attention::OPS, normalization::OPS, product::OPS, SAME];
+pub(super) const TABLES: &[&[Row]] =
+    &[activation::OPS, attention::OPS, normalization::OPS, product::OPS, recurrent::MICROSOFT, SAME];
 
 /// Those that are as ONNX's own of that name.
 const SAME: &[Row] = &[
