@@ -46,6 +46,7 @@ stage "C programs" tools/test-c.sh
 # All interleavings of two threads. Another configuration, for which only the cache's few dependencies are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-cache --test loom
+native_kiln=${CARGO_TARGET_DIR:-$PWD/target}/release/kiln
 # As a user builds it: without the features that only tests use.
 stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5
 for target in neoverse-v1 neoverse-v1-sve; do
@@ -69,6 +70,7 @@ stage "aarch64 libraries and examples" cargo build --locked --quiet --release --
     --target aarch64-unknown-linux-gnu --lib --bins --examples
 KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --lib "${machine[@]/#/--test=}"
 QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
+stage "packs of any machine" tools/test-packs.sh "$native_kiln" "$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/release/kiln"
 for core in "${more_cores[@]}"; do
     PROPTEST_CASES=$more_proptest_cases KILN_ONLY_TARGETS=${targets[$core]} KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core \
         stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"

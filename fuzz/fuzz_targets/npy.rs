@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = kiln_tests::fuzz::npy(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = kiln_tests::fuzz::npy(bytes);
+});
