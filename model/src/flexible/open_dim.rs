@@ -172,7 +172,8 @@ impl OpenDims {
         let mut middles: Vec<u64> = vec![];
         for (at, (dim, anchor)) in self.all.iter().zip(&self.anchors).enumerate() {
             // Another part of each range.
-            let wanted = (dim.count() - 1) / (at as u64 * 3 + 6) * (at as u64 + 3);
+            let wanted = u128::from(dim.count() - 1) * (at as u128 + 3) / (at as u128 * 3 + 6);
+            let wanted = wanted as u64;
             let is_learned = |size: u64| size == *anchor || size == anchor - dim.step;
             // One row of something is often no dimension of it at all.
             let distance = |step: u64, size: u64| (size == 1, middles.contains(&size), step.abs_diff(wanted));
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(dim.sizes().collect::<Vec<_>>(), [5, 9, 13, 17]);
         assert!([5, 17].iter().all(|n| dim.contains(*n)) && [1, 4, 6, 18, 20, 21].iter().all(|n| !dim.contains(*n)));
         let dims = OpenDims::new(std::slice::from_ref(&dim)).unwrap();
-        assert_eq!((dims.corner(0), dims.corner(1), dims.checks()), (vec![17], vec![13], vec![vec![5]]));
+        assert_eq!((dims.corner(0), dims.corner(1), dims.checks()), (vec![17], vec![13], vec![vec![9]]));
         assert_eq!(
             (dims.offsets(&[5]), dims.size(0, 3), dims.size(0, 4), dims.size(0, -1)),
             (vec![3], Some(5), None, None)
