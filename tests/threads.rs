@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder};
 use kiln_tests::data::{Data, Values};
 
 /// Large enough to be divided, small enough for an emulator.
@@ -102,7 +102,7 @@ fn threads_that_the_system_refuses_are_an_error() {
     }
     let start = std::time::Instant::now();
     let e = Runtime::builder().threads(1024).build().unwrap_err();
-    assert!(matches!(&e, RuntimeError::Threads { threads: 1024, .. }), "{e}");
+    assert!(matches!(&e, kiln_runtime::RuntimeError::Threads { threads: 1024, .. }), "{e}");
     assert!(e.to_string().contains("the system starts no more: ") && start.elapsed().as_secs() < 20, "{e}");
     // The others have ended, and one thread is always there.
     let problem: Problem = LARGE.parse().unwrap();
