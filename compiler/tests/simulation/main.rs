@@ -158,7 +158,7 @@ fn strided() -> Vec<String> {
     all
 }
 
-const RANDOM_CONVOLUTIONS: usize = 600;
+const RANDOM_CONVOLUTIONS: usize = 400;
 
 /// So many shapes of convolutions, with kernels, strides, dilations and borders that few networks have.
 fn random_shapes(count: usize) -> Vec<String> {
