@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A pack that this machine makes for an AArch64 core is, byte for byte, the one that the core makes, and starts ResNet-50 there without
+# A pack that this machine makes for an AArch64 core is, byte for byte, the one that the core makes, and starts a network there without
 # compiling or packing anything.
 #
 #   tools/test-packs.sh KILN FOREIGN_KILN    # the program of this machine, and that for AArch64, which runs in the emulator
@@ -10,16 +10,18 @@ export QEMU_CPU=neoverse-v1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-for math in strict bf16; do
-    "$kiln" model pack bert-tiny --quiet --fpmath $math --sizes seq=16,64 -o "$folder/host" --target neoverse-v1,neoverse-n1 >/dev/null
-    "${foreign[@]}" model pack bert-tiny --quiet --fpmath $math --sizes seq=16,64 -o "$folder/core" --target neoverse-v1,neoverse-n1 >/dev/null
+# The same pack on both machines.
+both() {
+    "$kiln" model pack "$@" --quiet -o "$folder/host" >/dev/null
+    "${foreign[@]}" model pack "$@" --quiet -o "$folder/core" >/dev/null
     cmp "$folder/host" "$folder/core"
-done
+}
 
-"$kiln" model pack resnet50 --quiet -o "$folder/host" --target neoverse-v1
-"${foreign[@]}" model pack resnet50 --quiet -o "$folder/core" --target neoverse-v1
-cmp "$folder/host" "$folder/core"
-report=$("${foreign[@]}" model bench resnet50 --quiet --pack "$folder/host" --repeat 1 --warm 0 --json)
+both resnet50 --target neoverse-v1
+both bert-tiny --sizes seq=16,64 --target neoverse-v1,neoverse-n1
+both bert-tiny --sizes seq=16,64 --target neoverse-v1,neoverse-n1 --fpmath bf16
+
+report=$("${foreign[@]}" model bench bert-tiny --seq 16 --fpmath bf16 --quiet --pack "$folder/host" --repeat 1 --warm 0 --json)
 number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$report"; }
 kernels=$(number kernels) weights=$(number weights)
 if [ "${kernels:-0}" = 0 ] || [ "${weights:-0}" = 0 ] || [ "$(number kernels_unpacked)" != "$kernels" ] || [ "$(number weights_of_pack)" != "$weights" ]; then
