@@ -197,6 +197,11 @@ fn integers_of_64_bits_are_exact() {
     apply("arg_reduce %a {max=false axis=0 keep=true last=false}", &[i(&[2], &[big, big - 1])], &[1]);
     apply("top_k %a {k=1 axis=0 largest=true}", &[i(&[2], &[i64::MAX - 1, i64::MAX])], &[1]);
     apply("cast %a {to=i64}", &[Tensor::from_elements([1], vec![big as u64]).unwrap()], &[big]);
+    let nothing = TensorOp::from(Structured::Matmul {}).apply(&[&i(&[2, 0], &[]), &i(&[0, 3], &[])]).unwrap();
+    assert_eq!((nothing.ty().shape(), nothing.to_f64()), (&[2, 3][..], vec![0.0; 6]));
+    let [a, b] = [i(&[1, 2], &[big, 1]), i(&[2, 1], &[1, 2])];
+    let product = TensorOp::from(Structured::Matmul {}).apply(&[&a, &b]).unwrap();
+    assert_eq!(product.elements::<i64>().unwrap()[..], [big + 2]);
     let narrow = tensor(ElementType::I8, &[2], &[-1.0, -128.0]);
     let cast = TensorOp::from(Structured::Cast { to: ElementType::U64 }).apply(&[&narrow]).unwrap();
     assert_eq!(cast.elements::<u64>().unwrap()[..], [u64::MAX, u64::MAX - 127]);

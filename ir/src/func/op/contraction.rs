@@ -171,6 +171,9 @@ pub(super) fn matmul<T: Copy + Default>(
     let [m, n] = [ty.shape()[ty.rank() - 2], ty.shape()[ty.rank() - 1]].map(|d| d as usize);
     let k = lhs.ty.shape()[lhs.ty.rank() - 1] as usize;
     let mut dst = vec![T::default(); ty.elements() as usize];
+    if dst.is_empty() || k == 0 {
+        return dst;
+    }
     let stretched = |shape: &[u64], matrix: usize| -> Vec<i64> {
         let strides = stretched_strides(&shape[..shape.len() - 2], outer.len());
         strides.into_iter().map(|s| s * matrix as i64).collect()
