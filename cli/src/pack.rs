@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use kiln_compiler::{Package, compile};
 use kiln_ir::Problem;
+use kiln_runtime::Options;
 use kiln_runtime::pack::{self, Contents};
-use kiln_runtime::{Options, Target};
 
 use crate::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
-use crate::target::TargetArgs;
+use crate::target::TargetsArgs;
 
 /// Build and inspect kernel packs: compiled code that a runtime publishes without compiling
 #[derive(Debug, clap::Args)]
@@ -36,9 +36,8 @@ struct BuildArgs {
     file: PathBuf,
     #[command(flatten)]
     problems: ProblemArgs,
-    /// The targets, with commas between them, for example neoverse-v1,neoverse-v2; help lists them [default: this machine]
-    #[arg(long = "target", value_name = "TARGET,...", value_delimiter = ',')]
-    targets: Vec<Target>,
+    #[command(flatten)]
+    targets: TargetsArgs,
     /// The weights are constant: kernels may read them packed
     #[arg(long)]
     packed: bool,
@@ -66,7 +65,7 @@ fn build(args: &BuildArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     if let Some(text) = args.file.to_str().filter(|text| text.parse::<Problem>().is_ok()) {
         return Err(Error::PackIsAProblem(text.into()));
     }
-    let (problems, targets) = (args.problems.load("kiln model pack -o FILE")?, targets(&args.targets)?);
+    let (problems, targets) = (args.problems.load("kiln model pack -o FILE")?, args.targets.resolve()?);
     OutputFile::check(&args.file)?;
     let options = Options { constant_weights: args.packed, ..Options::default() };
     let mut packages = vec![];
@@ -114,15 +113,4 @@ fn list(args: &ListArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         }
     }
     Ok(Verdict::Passed)
-}
-
-/// The targets that were asked for, each once, or else this machine's.
-pub fn targets(asked: &[Target]) -> Result<Vec<Target>, Error> {
-    if asked.is_empty() {
-        return Ok(vec![TargetArgs::default().resolve()?]);
-    }
-    match asked.iter().enumerate().find(|(at, target)| asked[..*at].contains(target)) {
-        Some((_, target)) => Err(Error::Twice { option: "--target", name: target.to_string() }),
-        None => Ok(asked.to_vec()),
-    }
 }

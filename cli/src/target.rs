@@ -7,6 +7,8 @@ use std::io;
 use kiln_compiler::Target;
 use kiln_runtime::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
 
+use crate::error::Error;
+
 /// The target of a subcommand.
 #[derive(Debug, Default, clap::Args)]
 pub struct TargetArgs {
@@ -43,6 +45,27 @@ impl TargetArgs {
         match &self.target {
             Some(target) => Ok(target.clone()),
             None => Ok(self.runtime(1)?.target().clone()),
+        }
+    }
+}
+
+/// The targets of a subcommand that takes several.
+#[derive(Debug, clap::Args)]
+pub struct TargetsArgs {
+    /// The targets, with commas between them, for example neoverse-v1,neoverse-v2; help lists them [default: this machine]
+    #[arg(long = "target", value_name = "TARGET,...", value_delimiter = ',')]
+    targets: Vec<Target>,
+}
+
+impl TargetsArgs {
+    /// The targets that were asked for, each once, or else this machine's.
+    pub fn resolve(&self) -> Result<Vec<Target>, Error> {
+        if self.targets.is_empty() {
+            return Ok(vec![TargetArgs::default().resolve()?]);
+        }
+        match self.targets.iter().enumerate().find(|(at, target)| self.targets[..*at].contains(target)) {
+            Some((_, target)) => Err(Error::Twice { option: "--target", name: target.to_string() }),
+            None => Ok(self.targets.clone()),
         }
     }
 }

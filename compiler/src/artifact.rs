@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use kiln_ir::{Contraction, LoopNest, Operand, Problem};
 
+use crate::choose::{Options, predict};
 use crate::emit::clif::driver;
 use crate::emit::{Function, Note};
 use crate::listing;
@@ -13,7 +14,6 @@ use crate::lower::lower;
 use crate::microkernel::MicroKernel;
 use crate::microkernel::check::Tally;
 use crate::packed::PackedLayout;
-use crate::pipeline::{Options, predict};
 use crate::schedule::Choice;
 use crate::target::Target;
 

@@ -23,7 +23,9 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+mod choose;
 pub mod emit;
+mod error;
 mod link;
 mod listing;
 pub mod lower;
@@ -35,9 +37,11 @@ pub mod schedule;
 pub mod target;
 
 pub use artifact::{Artifact, Stage};
+pub use choose::Options;
+pub use error::CompileError;
 pub use listing::function_listing;
 pub use package::Package;
-pub use pipeline::{CompileError, Options, compile};
+pub use pipeline::compile;
 pub use target::Target;
 
 /// The version of this compiler, which changes with everything that code depends on: the crate's version and a hash of its

@@ -5,8 +5,8 @@
 use kiln_ir::{Contraction, Problem};
 
 use crate::artifact::Artifact;
+use crate::choose::Options;
 use crate::packed::PackedLayout;
-use crate::pipeline::Options;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::target::Target;
 

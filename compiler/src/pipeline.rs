@@ -1,66 +1,21 @@
 //! The pipeline: problem to artifact, one stage after another.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow};
-use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError};
+use kiln_ir::{Contraction, DType, PostOp, Problem};
 
 use crate::artifact::{Artifact, Parts};
+use crate::choose::{Options, choose_way};
 use crate::emit::{self, Arguments, Function, clif::driver};
+use crate::error::CompileError;
 use crate::link::link;
 use crate::lower::lower;
 use crate::microkernel::MicroKernel;
 use crate::microkernel::build::{self, BuildError, How};
 use crate::packed::PackedLayout;
-use crate::schedule::bf16::Bf16Products;
-use crate::schedule::{Choice, RhsAccess, Schedule, ScheduleError, cost, rows, search};
+use crate::schedule::{RhsAccess, Schedule};
 use crate::target::{Target, VectorUnit};
-
-/// The choices of a caller. They are part of the identity of what is compiled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Options {
-    /// Instead of the cost model's choice.
-    pub schedule: Option<Schedule>,
-    /// The right operand is the same in many calls and may be packed before them:
-    /// [`Artifact::packed_layout`] tells whether the kernel wants that.
-    pub constant_weights: bool,
-    /// The layout that constant weights are packed in already: the kernel reads them in it.
-    pub packed_like: Option<Arc<PackedLayout>>,
-}
-
-/// Why there is no artifact. The variant says who can mend it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CompileError {
-    /// The caller's problem is malformed.
-    #[error("invalid problem: {0}")]
-    Problem(#[from] ProblemError),
-    /// The caller's schedule does not fit the problem or the target.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// Valid, but not for this target.
-    #[error("{what} is not supported on {target}")]
-    Unsupported {
-        /// The request.
-        what: String,
-        /// The target.
-        target: Box<Target>,
-    },
-    /// A defect of the compiler: a stage broke a rule.
-    #[error("internal error in stage `{stage}` of `{problem}`: {cause}")]
-    Internal {
-        /// The stage.
-        stage: &'static str,
-        /// The problem.
-        problem: Box<Problem>,
-        /// The rule broken.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-/// The largest distance between rows of an operand that micro-kernels address with constants, in bytes.
-const MAX_ROW_BYTES: u64 = 1 << 26;
 
 /// Compiles `problem` for `target`. A pure function: the same arguments give the same bytes on every host.
 pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<Artifact, CompileError> {
@@ -103,110 +58,6 @@ fn check(
 ) -> Result<crate::microkernel::check::Tally, crate::microkernel::check::NestCheckError> {
     let may_round = c.math.allows_bf16();
     crate::microkernel::check::check_nest(plan.nest, &plan.kernels, &plan.calls, schedule.form, unit.bf16, may_round)
-}
-
-/// Predicted cycles of the problem with the cost model's schedule, and whether its weights are packed before calls; `None` if
-/// it cannot be compiled.
-pub(crate) fn predict(problem: &Problem, target: &Target, constant_weights: bool) -> Option<(f64, bool)> {
-    let options = Options { constant_weights, ..Options::default() };
-    let (_, _, choice) = choose_way(problem, target, &options).ok()?;
-    let packed = choice.schedule.regions.iter().any(|r| r.rhs == RhsAccess::Packed);
-    Some((choice.prediction.cycles, packed))
-}
-
-fn check_rows(c: &Contraction, target: &Target) -> Result<(), CompileError> {
-    if let Some(w) = &c.window {
-        // What a tile spans: its taps, and rows that may be anywhere in a small image.
-        const MAX_WINDOW_BYTES: u64 = 1 << 30;
-        // Each run is a loop or two: so many take about a gigabyte while they are built.
-        const MAX_WINDOW_RUNS: u64 = 1 << 21;
-        let reach = w.axes.iter().map(|a| ((a.kernel - 1) * a.dilation + 63 * a.stride).min(a.input - 1) * a.lhs);
-        // Strides may make any axis the outermost, so their reaches add up.
-        let bytes = reach.fold(c.lhs.col, u64::saturating_add).saturating_mul(c.lhs.dtype.bytes() as u64);
-        if bytes > MAX_WINDOW_BYTES {
-            let what = format!("a window that spans {bytes} bytes of the source (at most {MAX_WINDOW_BYTES})");
-            return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
-        }
-        let runs = rows::distinct_runs(w);
-        if runs > MAX_WINDOW_RUNS {
-            let what = format!("a kernel of {} taps with so many borders that its code has {runs} parts", w.taps());
-            return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
-        }
-    }
-    // The factors of a window are copied, or spanned as above.
-    let views = match c.window {
-        Some(_) => &[(&c.dst, [c.m, c.n])][..],
-        None => &[(&c.dst, [c.m, c.n]), (&c.lhs, [c.m, c.k]), (&c.rhs, [c.k, c.n])],
-    };
-    for &(view, extents) in views {
-        let bytes = view.dtype.bytes() as u64;
-        // Where there is one row, or one column, how far the next would be is nobody's offset.
-        let along = extents.into_iter().zip([view.row, view.col]).filter(|(extent, _)| *extent > 1);
-        let distance = along.map(|(_, stride)| stride).max().unwrap_or(0);
-        if distance * bytes > MAX_ROW_BYTES {
-            let name = &c.arguments[view.argument].0;
-            let what = format!("`{name}` with rows of {distance} elements (at most {})", MAX_ROW_BYTES / bytes);
-            return Err(CompileError::Unsupported { what, target: Box::new(target.clone()) });
-        }
-    }
-    Ok(())
-}
-
-/// The way to compute the problem that is predicted to be fastest, or the first that there is a way for at all.
-fn choose_way(
-    problem: &Problem,
-    target: &Target,
-    options: &Options,
-) -> Result<(usize, Contraction, Choice), CompileError> {
-    let mut best: Option<(usize, Contraction, Choice)> = None;
-    let mut failed = None;
-    for (way, c) in Contraction::ways(problem).into_iter().enumerate() {
-        match check_rows(&c, target).and_then(|()| choose(&c, target, options)) {
-            Ok(choice) => {
-                best = Some(match best.take() {
-                    None => (way, c, choice),
-                    Some((w, b, best)) if best.prediction.cycles <= choice.prediction.cycles => {
-                        (w, b, best.beside(&choice))
-                    }
-                    Some((.., other)) => (way, c, choice.beside(&other)),
-                });
-            }
-            Err(e) => failed = failed.or(Some(e)),
-        }
-    }
-    match (best, failed) {
-        (Some(best), _) => Ok(best),
-        (None, Some(e)) => Err(e),
-        (None, None) => unreachable!("there is a way"),
-    }
-}
-
-/// The schedule: the caller's, checked, or the cost model's.
-fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice, CompileError> {
-    let like = options.packed_like.as_deref();
-    let unsupported = || CompileError::Unsupported {
-        what: "reading weights in the layout that they are packed in".into(),
-        target: Box::new(target.clone()),
-    };
-    let Some(schedule) = &options.schedule else {
-        return search(c, target, options.constant_weights, like).ok_or_else(unsupported);
-    };
-    schedule.verify(c, target)?;
-    if !options.constant_weights && schedule.regions.iter().any(|r| r.rhs == RhsAccess::Packed) {
-        return Err(CompileError::Unsupported {
-            what: format!("`{schedule}`, which packs weights that are not said to be constant,"),
-            target: Box::new(target.clone()),
-        });
-    }
-    if like.is_some() && like != PackedLayout::of(c, schedule, target).as_ref() {
-        return Err(unsupported());
-    }
-    let prediction = cost::Model::of(c, target).predict(schedule).ok_or_else(|| CompileError::Unsupported {
-        what: format!("the vector unit {}", schedule.isa),
-        target: Box::new(target.clone()),
-    })?;
-    let bf16 = Bf16Products::of_given(c, target, schedule);
-    Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], bf16))
 }
 
 /// The identity of a micro-kernel: a tile or a copy without its place.

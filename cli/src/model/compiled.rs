@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kiln_compiler::{Package, compile};
 use kiln_ir::problem::MathMode;
 use kiln_model::{Bound, CompileOptions, Network, Progress};
-use kiln_runtime::{MAX_THREADS, PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
+use kiln_runtime::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 
 use super::network::is_file;
 use crate::error::Error;
@@ -122,11 +122,6 @@ pub fn with_progress<T>(quiet: bool, work: impl FnOnce(&(dyn Fn(Progress<'_>) + 
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
     done
-}
-
-/// As many threads as there are processors that the process may use.
-pub fn all_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS))
 }
 
 /// Writes the kernels and the packed weights of a network to a file.

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use kiln_ir::pass::PASSES;
-use kiln_ir::problem::MathMode;
-use kiln_model::{Bound, PlanOptions, PlannedNetwork};
+use kiln_model::{Bound, PlannedNetwork};
 
 use super::bench::code_word;
-use super::compiled::{all_threads, with_progress};
 use super::network::NetworkArgs;
+use super::planned::PlanArgs;
 use crate::Verdict;
 use crate::error::Error;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
 
 /// Print a network: the function it is imported as, the function after each pass, its kernels and its plan of memory, for any
 /// target on any machine
@@ -24,15 +23,8 @@ pub struct DumpArgs {
     network: NetworkArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Threads that compile [default: as many as there are processors]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    threads: Option<usize>,
-    /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
-    #[arg(long, value_name = "MODE")]
-    fpmath: Option<MathMode>,
-    /// Do not print each kernel to standard error as it is compiled
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    options: PlanArgs,
     /// The function as imported (import), below a table of the dimensions that the file leaves open; the function after a pass (its
     /// name) or after all passes (optimized); of the network as the target runs it its kernels or its plan; or all of these
     #[arg(long, default_value = "optimized", value_parser = stage)]
@@ -42,12 +34,7 @@ pub struct DumpArgs {
 impl DumpArgs {
     fn plan(&self, bound: Bound) -> Result<PlannedNetwork, Error> {
         let target = self.target.resolve()?;
-        let fpmath = self.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
-        let threads = self.threads.unwrap_or_else(all_threads);
-        let planned = with_progress(self.quiet, |progress| {
-            bound.plan_for(&target, &PlanOptions { fpmath, threads, progress: Some(progress) })
-        });
-        Ok(planned?)
+        Ok(self.options.with(|options| bound.plan_for(&target, options))??)
     }
 }
 

@@ -10,6 +10,7 @@ mod network;
 mod open;
 mod operators;
 mod pack;
+mod planned;
 mod profile;
 mod reference;
 mod resident;

@@ -3,18 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use kiln_ir::problem::MathMode;
-use kiln_model::{PackedNetwork, PlanOptions, write_networks};
-use kiln_runtime::Target;
+use kiln_model::{PackedNetwork, write_networks};
 use kiln_runtime::pack::Contents;
 
-use super::compiled::{all_threads, with_progress};
 use super::network::NetworkArgs;
+use super::planned::PlanArgs;
 use crate::Verdict;
 use crate::error::Error;
 use crate::output::OutputFile;
-use crate::pack::targets;
-use crate::target::threads;
+use crate::target::TargetsArgs;
 
 /// Compile the kernels of a network and pack its weights, for any targets on any machine, and write both to FILE
 ///
@@ -27,22 +24,14 @@ pub struct PackArgs {
     /// The file to write, which is replaced
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The targets, with commas between them, for example neoverse-v1,neoverse-v2; help lists them [default: this machine]
-    #[arg(long = "target", value_name = "TARGET,...", value_delimiter = ',')]
-    targets: Vec<Target>,
+    #[command(flatten)]
+    targets: TargetsArgs,
     /// Pack for each of these sizes: of the batch or of the sequences, or of a dimension by its name in the file, for example
     /// seq=64,128,256. With several such options, for all combinations
     #[arg(long, value_name = "NAME=N,...", value_parser = sizes)]
     sizes: Vec<Sizes>,
-    /// Threads that compile and pack [default: as many as there are processors]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    threads: Option<usize>,
-    /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
-    #[arg(long, value_name = "MODE")]
-    fpmath: Option<MathMode>,
-    /// Do not print each kernel to standard error as it is compiled
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    options: PlanArgs,
 }
 
 /// The sizes of a dimension.
@@ -73,9 +62,7 @@ impl PackArgs {
 
 /// Writes the pack.
 pub fn pack(args: &PackArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let targets = targets(&args.targets)?;
-    let fpmath = args.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
-    let threads = args.threads.unwrap_or_else(all_threads);
+    let targets = args.targets.resolve()?;
     // What cannot be written is known before the work.
     OutputFile::check(&args.output)?;
     let mut networks: Vec<PackedNetwork> = vec![];
@@ -83,9 +70,7 @@ pub fn pack(args: &PackArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         let mut loaded = network.load()?;
         let bound = loaded.take()?;
         for target in &targets {
-            networks.push(with_progress(args.quiet, |progress| {
-                bound.clone().pack_for(target, &PlanOptions { fpmath, threads, progress: Some(progress) })
-            })?);
+            networks.push(args.options.with(|options| bound.clone().pack_for(target, options))??);
         }
     }
     let place = || args.output.display().to_string();
