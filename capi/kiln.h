@@ -266,7 +266,7 @@ kiln_status kiln_options_set_target(kiln_options *options, const char *target);
 // Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
 // cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
 //
-// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write` or `kiln pack build` made it.
+// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made it.
 // Nobody whom the program does not trust may be able to change it until the runtime is created.
 kiln_status kiln_options_add_pack(kiln_options *options, const char *file);
 

@@ -12,6 +12,7 @@ pass. It has a few small ones for each operator.
 import gzip
 import io
 import os
+import shutil
 import sys
 import tarfile
 
@@ -49,6 +50,7 @@ def node_tests(folder):
             write(f"{folder}/{case.name}", case.model, *case.data_sets[0])
             count += 1
         except Exception as error:  # a type that this version of NumPy does not have
+            shutil.rmtree(f"{folder}/{case.name}", ignore_errors=True)
             print(f"{case.name}: {error}", file=sys.stderr)
     print(f"{count} tests")
 
@@ -370,7 +372,7 @@ def microsoft_tests(folder):
     print(f"{tests.count} tests")
 
 
-# Of each operator so many tests, none larger than this.
+# Each operator has up to MOST tests by itself. A test of more than LARGEST bytes is taken only if an operator has none yet.
 MOST, LARGEST = 4, 6000
 
 
@@ -378,6 +380,8 @@ def sample(folder, archive):
     """An archive of tests that pass, smallest first, until each operator has enough."""
     files = lambda test: sorted(os.path.join(at, name) for at, _, names in os.walk(test) for name in names)
     tests = [os.path.join(folder, line.strip()) for line in sys.stdin if line.strip()]
+    if not tests:
+        sys.exit("expected names of tests on standard input")
     size = {test: sum(map(os.path.getsize, files(test))) for test in tests}
     count, chosen = {}, []
     for test in sorted(tests, key=lambda test: (size[test], test)):

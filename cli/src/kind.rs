@@ -21,7 +21,7 @@ pub enum FileKind {
 const MAGIC: [(usize, &[u8], &str); 15] = [
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"KILNPACK", "a pack of kernels"),
-    (0, b"KILNBNDL", "a pack of kernels and weights"),
+    (0, b"KILNBNDL", "a pack of kernels, of weights or of both"),
     (0, b"KILNWGTS", "a pack of weights"),
     (0, b"PK\x03\x04", "a zip archive, as PyTorch and NumPy (.npz) write them"),
     (0, b"\x80\x02", "a Python pickle, as older PyTorch writes them"),

@@ -11,7 +11,7 @@ use kiln_model::{Model, ModelError, OnnxError};
 
 /// A network with its weights.
 pub fn network(path: &Path) -> Result<Model, ModelError> {
-    // SAFETY: see above. A file that is written to meanwhile makes other results, of which nothing else in this process depends.
+    // SAFETY: see above. A file that is written to meanwhile makes other results, on which nothing else in this process depends.
     unsafe { Model::map_onnx(path) }
 }
 

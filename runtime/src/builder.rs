@@ -145,8 +145,9 @@ impl RuntimeBuilder {
     ///
     /// # Safety
     /// The code in the pack is executed as it is, like that of a shared library. The file is one that
-    /// [`pack::write`](crate::pack::write) or `kiln pack build` made, of kernels that Kiln compiled, and nobody whom the program does
-    /// not trust can have changed it until [`build`](Self::build) has returned. Later changes do not matter.
+    /// [`pack::write`](crate::pack::write), [`pack::write_bundle`](crate::pack::write_bundle), `kiln pack build` or `kiln model` made, of
+    /// kernels that Kiln compiled, and nobody whom the program does not trust can have changed it until [`build`](Self::build) has
+    /// returned. Later changes do not matter.
     pub unsafe fn pack(mut self, file: impl AsRef<Path>) -> Self {
         self.packs.push(file.as_ref().into());
         self
@@ -235,10 +236,7 @@ impl RuntimeBuilder {
         };
         let threads = match self.threads {
             Some(source) => source,
-            None => Source::Own(match env::threads()? {
-                Some(n) => n,
-                None => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
-            }),
+            None => Source::Own(default_threads()?),
         };
         let fpmath = self.fpmath.map_or_else(default_fpmath, Ok)?;
         if fpmath.allows_bf16() && !target.bf16 {
@@ -321,6 +319,13 @@ impl RuntimeBuilder {
 /// [`RuntimeBuilder::fpmath`] says, else strict.
 pub fn default_fpmath() -> Result<MathMode, RuntimeError> {
     Ok(env::math_mode()?.unwrap_or_default())
+}
+
+/// The threads of a runtime that is not told how many: from the environment, as [`RuntimeBuilder::threads`] says, else as many as the
+/// process may use.
+pub fn default_threads() -> Result<usize, RuntimeError> {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    Ok(env::threads()?.unwrap_or_else(processors))
 }
 
 fn open_pack(path: PathBuf, target: &Target, notices: &Notices) -> Result<(PathBuf, PackStatus), RuntimeError> {

@@ -118,7 +118,7 @@ pub mod views;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers, Raw, RawWeights};
-pub use builder::{RuntimeBuilder, default_fpmath};
+pub use builder::{RuntimeBuilder, default_fpmath, default_threads};
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
 pub use family::{Family, FamilyOptions, FamilyStats};

@@ -76,7 +76,10 @@ impl Pack {
     pub fn open_for(path: impl AsRef<Path>, target: &Target) -> Result<Pack, PackError> {
         let (mut file, len) = file::open(path.as_ref()).map_err(|e| PackError::Read(e.into()))?;
         let pack = match Parts::read(&mut file, len)? {
-            Some(parts) => Pack::parse(bundle::read_part(file, &parts.kernels(target)?)?)?,
+            Some(parts) => match parts.kernels(target)? {
+                Some(place) => Pack::parse(bundle::read_part(file, &place)?)?,
+                None => Pack { bytes: vec![], target: target.clone(), records: HashMap::new() },
+            },
             None => Self::read(file, len)?,
         };
         pack.check_target(target).map(|()| pack)
@@ -162,13 +165,18 @@ impl Contents {
         match Parts::read(&mut file, len)? {
             Some(parts) => {
                 let kernels = parts.targets().map(|(target, place)| part(target, bundle::read_part(&file, &place)?));
-                let weights = parts.weights().map(|_| WeightsPack::open(path));
-                Ok(Contents { kernels: kernels.collect::<Result<_, _>>()?, weights: weights.transpose()? })
+                let kernels = kernels.collect::<Result<_, _>>()?;
+                // Of the same file, also if another takes its place meanwhile.
+                let weights = parts.weights().map(|place| WeightsPack::of_file(path, file, place));
+                Ok(Contents { kernels, weights: weights.transpose()? })
             }
-            None => match WeightsPack::open(path) {
-                Err(PackError::NoWeights) => Ok(Contents { kernels: vec![Pack::read(file, len)?], weights: None }),
-                weights => Ok(Contents { kernels: vec![], weights: Some(weights?) }),
-            },
+            None => {
+                let again = file.try_clone().map_err(|e| PackError::Read(e.into()))?;
+                match WeightsPack::of_file(path, again, 0..len) {
+                    Err(PackError::NoWeights) => Ok(Contents { kernels: vec![Pack::read(file, len)?], weights: None }),
+                    weights => Ok(Contents { kernels: vec![], weights: Some(weights?) }),
+                }
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl Threads {
                 let error = Mutex::new(None);
                 team.run(pieces.saturating_sub(1), &|| {
                     if let Err(e) = drain() {
-                        *lock(&error) = Some(e);
+                        lock(&error).get_or_insert(e);
                     }
                 });
                 error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
@@ -152,7 +152,9 @@ impl Threads {
                 executor.run(self.count, &|_| {
                     match drain() {
                         Ok(()) => {}
-                        Err(e) => *lock(&error) = Some(e),
+                        Err(e) => {
+                            lock(&error).get_or_insert(e);
+                        }
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 });

@@ -93,6 +93,16 @@ fn unknown_network(text: &str, unknown: UnknownArchitecture) -> Error {
 }
 
 impl NetworkArgs {
+    /// The option that says the size of its batch or its sequences, or of a dimension of that name.
+    pub fn option_of(&self, name: &str) -> Option<String> {
+        let dim = || self.sizes.dims.iter().find(|(dim, _)| dim == name);
+        match name {
+            "batch" => self.sizes.batch.map(|n| format!("--batch {n}")),
+            "seq" => self.sizes.seq.map(|n| format!("--seq {n}")),
+            _ => dim().map(|(name, n)| format!("--dim {name}={n}")),
+        }
+    }
+
     /// The same network with another size of its batch or its sequences, or else of a dimension of that name.
     pub fn with_size(&self, name: &str, n: u64) -> Self {
         let mut other = self.clone();

@@ -29,44 +29,58 @@ pub struct PackArgs {
     /// Pack for each of these sizes: of the batch or of the sequences, or of a dimension by its name in the file, for example
     /// seq=64,128,256. With several such options, for all combinations
     #[arg(long, value_name = "NAME=N,...", value_parser = sizes)]
-    sizes: Vec<Sizes>,
+    sizes: Vec<SizeList>,
     #[command(flatten)]
     options: PlanArgs,
 }
 
 /// The sizes of a dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sizes {
+struct SizeList {
     name: String,
     all: Vec<u64>,
 }
 
-fn sizes(text: &str) -> Result<Sizes, String> {
+fn sizes(text: &str) -> Result<SizeList, String> {
     let number = |n: &str| n.parse().ok().filter(|n| *n > 0);
-    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty()).and_then(|(name, list)| {
+    // Names may have a `=` in them.
+    let parts = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).and_then(|(name, list)| {
         let all = list.split(',').map(number).collect::<Option<Vec<u64>>>()?;
-        Some(Sizes { name: name.to_owned(), all })
+        Some(SizeList { name: name.to_owned(), all })
     });
     parts.ok_or("expected NAME=N,N..., such as seq=64,128".into())
 }
 
 impl PackArgs {
-    /// The network for each combination of sizes.
-    fn networks(&self) -> Vec<NetworkArgs> {
-        self.sizes.iter().fold(vec![self.network.clone()], |networks, sizes| {
+    /// The network for each combination of sizes. Refuses a size that is given twice, in one way or in two.
+    fn networks(&self) -> Result<Vec<NetworkArgs>, Error> {
+        for (at, SizeList { name, all }) in self.sizes.iter().enumerate() {
+            let twice = |name: String| Error::Twice { option: "--sizes", name };
+            if self.sizes[..at].iter().any(|other| other.name == *name) {
+                return Err(twice(name.clone()));
+            }
+            if let Some(n) = all.iter().enumerate().find_map(|(at, n)| all[..at].contains(n).then_some(n)) {
+                return Err(twice(format!("{name}={n}")));
+            }
+            if let Some(option) = self.network.option_of(name) {
+                return Err(Error::Contradiction { option, why: format!("but --sizes {name}=… says others") });
+            }
+        }
+        Ok(self.sizes.iter().fold(vec![self.network.clone()], |networks, sizes| {
             let each = |network: NetworkArgs| sizes.all.iter().map(move |n| network.with_size(&sizes.name, *n));
             networks.into_iter().flat_map(each).collect()
-        })
+        }))
     }
 }
 
 /// Writes the pack.
 pub fn pack(args: &PackArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let targets = args.targets.resolve()?;
+    let variants = args.networks()?;
     // What cannot be written is known before the work.
     OutputFile::check(&args.output)?;
     let mut networks: Vec<PackedNetwork> = vec![];
-    for network in args.networks() {
+    for network in variants {
         let mut loaded = network.load()?;
         let bound = loaded.take()?;
         for target in &targets {
@@ -91,7 +105,7 @@ mod tests {
 
     #[test]
     fn lists_of_sizes_are_read() {
-        assert_eq!(sizes("seq=64,128"), Ok(Sizes { name: "seq".into(), all: vec![64, 128] }));
+        assert_eq!(sizes("seq=64,128"), Ok(SizeList { name: "seq".into(), all: vec![64, 128] }));
         for bad in ["", "seq", "=1", "seq=", "seq=0", "seq=1,,2", "seq=x"] {
             assert!(sizes(bad).is_err(), "{bad}");
         }

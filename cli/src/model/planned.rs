@@ -2,7 +2,6 @@
 
 use kiln_ir::problem::MathMode;
 use kiln_model::PlanOptions;
-use kiln_runtime::MAX_THREADS;
 
 use super::compiled::with_progress;
 use crate::error::Error;
@@ -11,7 +10,8 @@ use crate::target::threads;
 /// Options for planning a network.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// Threads that compile and pack [default: as many as there are processors that the process may use]
+    /// Threads that compile, and pack weights if any are packed [default: KILN_NUM_THREADS, OMP_NUM_THREADS or RAYON_NUM_THREADS, else
+    /// as many as there are processors that the process may use]
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
     /// The arithmetic of f32 kernels whose problems name none: strict, bf16 or any [default: KILN_FPMATH_MODE, else strict]
@@ -26,8 +26,7 @@ impl PlanArgs {
     /// Calls `work` with the options, which print the progress unless that should be quiet.
     pub fn with<T>(&self, work: impl FnOnce(&PlanOptions<'_>) -> T) -> Result<T, Error> {
         let fpmath = self.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
-        let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
-        let threads = self.threads.unwrap_or_else(processors);
+        let threads = self.threads.map_or_else(kiln_runtime::default_threads, Ok)?;
         Ok(with_progress(self.quiet, |progress| work(&PlanOptions { fpmath, threads, progress: Some(progress) })))
     }
 }

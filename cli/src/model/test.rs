@@ -176,8 +176,10 @@ fn of_networks(folder: &Path, sets: &[PathBuf]) -> std::io::Result<Vec<Test>> {
     }
     let is_one = models.len() == 1;
     let test = |model: PathBuf| {
-        let place = if is_one { folder.to_owned() } else { model.clone() };
-        let name = place.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+        let place = if is_one { folder_or_here.to_owned() } else { model.clone() };
+        // Of the folder that one is in, too.
+        let absolute = std::path::absolute(&place).unwrap_or_else(|_| place.clone());
+        let name = absolute.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
         Test { name, place, model, sets: sets.into() }
     };
     Ok(models.into_iter().map(test).collect())

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::onnx_file::{named_network, network, set, test};
-use crate::{kiln, npy_bytes};
+use crate::{command, kiln, npy_bytes};
 
 /// The output of the small network in its test.
 const OUTPUT: [f32; 4] = [2.0, 0.0, 0.0, 2.0];
@@ -212,6 +212,12 @@ fn networks_are_packed_for_any_targets_and_sizes() {
     kiln(&bench).refuses(&["x.kiln", "neoverse-v2, sve2048+bf16", &format!("--target {target}")]);
     kiln(&[&pack[..], &["--target", "neoverse-v1,neoverse-v1"]].concat()).refuses(&["neoverse-v1", "--target"]);
     kiln(&[&pack[..], &["--sizes", "seq=0"]].concat()).refuses(&["seq=64,128"]);
+    kiln(&[&pack[..], &["--sizes", "seq=8", "--sizes", "seq=16"]].concat()).refuses(&["--sizes", "`seq`"]);
+    kiln(&[&pack[..], &["--sizes", "seq=8,8"]].concat()).refuses(&["--sizes", "`seq=8`"]);
+    kiln(&[&pack[..], &["--sizes", "seq=8", "--seq", "9"]].concat()).refuses(&["--seq 9", "--sizes seq="]);
+    let variable = ["model", "pack", "bert-tiny", "--quiet", "-o", text(&file)];
+    let output = command().args(variable).env("KILN_NUM_THREADS", "none").output().unwrap();
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("KILN_NUM_THREADS"));
     kiln(&["model", "pack", "bert-tiny", "-o", "/nonexistent/x.kiln"]).refuses(&["/nonexistent/x.kiln"]);
 }
 

@@ -16,6 +16,7 @@
 //! whatever number of networks and of shapes the kernels are from, and at most one of weights: weights that kernels of several targets or
 //! shapes read in the same layout are in it once. A part that nobody asks for is not read.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -53,7 +54,7 @@ struct Part {
 pub(super) struct Parts(Vec<(Option<String>, Range<u64>)>);
 
 impl Parts {
-    /// The parts of a file of `len` bytes; `None` if it is no bundle, but perhaps a pack by itself. The reader is left somewhere.
+    /// The parts of a file of `len` bytes; `None` if it is no bundle, but perhaps a pack by itself. Moves the reader.
     pub(super) fn read(mut file: impl Read + Seek, len: u64) -> Result<Option<Parts>, PackError> {
         let failed = |e: io::Error| PackError::Read(e.into());
         let head = file::read(&mut file, len.min(HEADER as u64)).map_err(failed)?;
@@ -73,18 +74,25 @@ impl Parts {
             usize::try_from(place.end).ok().map(|_| (part.target, place))
         };
         let outside = || PackError::Manifest("it has a part that is not inside the file".into());
-        let parts = parts.into_iter().map(|part| place(part).ok_or_else(outside));
-        Ok(Some(Parts(parts.collect::<Result<_, _>>()?)))
+        let parts = parts.into_iter().map(|part| place(part).ok_or_else(outside)).collect::<Result<Vec<_>, _>>()?;
+        let mut seen = HashSet::new();
+        if !parts.iter().all(|(target, _)| seen.insert(target)) {
+            return Err(PackError::Manifest("it has two parts for one target, or two of weights".into()));
+        }
+        Ok(Some(Parts(parts)))
     }
 
-    /// The place of the kernels for a target.
-    pub(super) fn kernels(&self, target: &Target) -> Result<Range<u64>, PackError> {
+    /// The place of the kernels for a target; `None` if there are no kernels at all, as of a network that has none.
+    pub(super) fn kernels(&self, target: &Target) -> Result<Option<Range<u64>>, PackError> {
         let name = target.to_string();
-        let part = self.0.iter().find(|(target, _)| target.as_ref() == Some(&name));
-        part.map(|(_, place)| place.clone()).ok_or_else(|| PackError::Targets {
-            found: self.targets().map(|(target, _)| target.to_owned()).collect(),
-            expected: Box::new(target.clone()),
-        })
+        match self.targets().find(|(target, _)| *target == name) {
+            Some((_, place)) => Ok(Some(place)),
+            None if self.targets().next().is_none() => Ok(None),
+            None => Err(PackError::Targets {
+                found: self.targets().map(|(target, _)| target.to_owned()).collect(),
+                expected: Box::new(target.clone()),
+            }),
+        }
     }
 
     /// The targets and the places of all packs of kernels.

@@ -36,7 +36,7 @@ use crate::notice::{Notice, Notices};
 const MAX_FAILURES: u32 = 3;
 /// Files written from one look at the size of the directory to the next.
 const PRUNE_EVERY: u32 = 256;
-/// The age from which a file that is being written belongs to nobody, and a lock that nobody has asked for is not needed.
+/// The age from which a file that is being written belongs to nobody, and a lock that nobody holds is not needed.
 const ABANDONED: Duration = Duration::from_secs(600);
 /// How long another process is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -208,8 +208,14 @@ impl DiskCache {
             let name = Path::new(&entry.name);
             if name.extension().is_some_and(|extension| extension == KERNEL) {
                 kernels.push(entry);
-            } else if (name.to_string_lossy().starts_with(TEMPORARY) || is_lock(name)) && is_old() {
+            } else if name.to_string_lossy().starts_with(TEMPORARY) && is_old() {
                 let _ = self.folder.remove(&entry.name);
+            } else if is_lock(name) && is_old() {
+                // A process may hold it, however old the file is.
+                let lock = name.to_str().and_then(|name| self.folder.open_lock(name).ok());
+                if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
+                    let _ = self.folder.remove(&entry.name);
+                }
             }
         }
         let mut total: u64 = kernels.iter().map(|kernel| kernel.bytes).sum();

@@ -16,8 +16,8 @@ pub enum PackError {
     /// It is another kind of file.
     #[error("it is not a kernel pack")]
     NoPack,
-    /// It is another kind of file.
-    #[error("it is not a pack of weights")]
+    /// It has no weights: it is another kind of file, or has kernels alone.
+    #[error("it is not a pack of weights, and has none")]
     NoWeights,
     /// Its format is another.
     #[error("it has format {found}, and this version of Kiln reads format {expected}: build it again, or remove it")]

@@ -98,9 +98,14 @@ impl WeightsPack {
     /// Opens a file and checks all but the weights themselves. They are read into memory of their own when they are asked for, and
     /// checked then: of a file that was cut off or changed meanwhile they are an error.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PackError> {
-        let (path, failed) = (path.as_ref(), |e: io::Error| PackError::Read(e.into()));
-        let (mut file, len) = file::open(path).map_err(failed)?;
+        let (mut file, len) = file::open(path.as_ref()).map_err(|e| PackError::Read(e.into()))?;
         let place = place(&mut file, len)?;
+        Self::of_file(path.as_ref(), file, place)
+    }
+
+    /// The pack at a place in an open file, which is at `path`.
+    pub(super) fn of_file(path: &Path, mut file: File, place: Range<u64>) -> Result<Self, PackError> {
+        let failed = |e: io::Error| PackError::Read(e.into());
         let len = place.end - place.start;
         let mut head = |bytes| file.seek(SeekFrom::Start(place.start)).and_then(|_| file::read(&file, bytes));
         let manifest =

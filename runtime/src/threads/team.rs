@@ -79,7 +79,7 @@ impl Team {
         let mut team = Team { shared: Arc::new(Shared { state, job, done, open, looks }), members: vec![] };
         for number in 0..count {
             let shared = Arc::clone(&team.shared);
-            // If there is none, those that were started end with `team`.
+            // If the system starts no more, dropping `team` ends those that were started.
             let member = Builder::new().name(format!("kiln-{number}")).spawn(move || shared.serve())?;
             team.members.push(member);
         }

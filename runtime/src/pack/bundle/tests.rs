@@ -119,6 +119,7 @@ fn equal_contents_give_equal_files() {
     let Contents { kernels, weights } = Contents::open(&again).unwrap();
     assert!(kernels.is_empty() && weights.is_none());
     assert!(matches!(WeightsPack::open(&again), Err(PackError::NoWeights)));
+    assert!(Pack::open_for(&again, &target("neoverse-v1")).unwrap().is_empty(), "it lacks nothing that was packed");
     write_bundle(&again, &packages[..1], []).unwrap();
     assert_eq!(Contents::open(&again).unwrap().kernels.len(), 1);
 }
@@ -179,6 +180,8 @@ fn parts_outside_the_file_are_refused() {
         ("\"page\":1", "\"page\":2", "not a kernel pack"),
         ("neoverse-v1", "neoverse-n1", "is for neoverse-v1"),
         ("\"page\"", "\"place\"", "malformed"),
+        ("neoverse-v2", "neoverse-v1", "two parts for one target"),
+        ("\"target\":\"neoverse-v1\",", "", "two of weights"),
     ] {
         let e = with(from, to);
         assert!(e.contains(why), "{to}: {e}");

@@ -188,26 +188,28 @@ impl Folder {
 
     /// Writes a file, which is complete or not there, and takes the place of another.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.draft(bytes)?;
+        let (draft, _) = self.draft(bytes)?;
         renameat(&self.fd, &*draft.name, &self.fd, name)?;
         draft.forget();
         Ok(())
     }
 
-    /// Writes a file, which is complete or not there, unless there is one.
+    /// Writes a file, which is complete or not there, unless there is one. It is on the disk before it has its name, since nobody would
+    /// write it again if the machine stopped in between.
     pub(super) fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.draft(bytes)?;
+        let (draft, file) = self.draft(bytes)?;
+        file.sync_data()?;
         Ok(linkat(&self.fd, &*draft.name, &self.fd, name, AtFlags::empty())?)
     }
 
     /// A file of a name that nobody else has, for this user alone.
-    fn draft(&self, bytes: &[u8]) -> io::Result<Draft<'_>> {
+    fn draft(&self, bytes: &[u8]) -> io::Result<(Draft<'_>, File)> {
         let name = format!("{TEMPORARY}{:016x}", u64::from_ne_bytes(random()?));
         let flags = FILE.union(OFlags::WRONLY).union(OFlags::CREATE).union(OFlags::EXCL);
         let mut file = File::from(openat(&self.fd, &*name, flags, SECRET)?);
         let draft = Draft { folder: self, name };
         file.write_all(bytes)?;
-        Ok(draft)
+        Ok((draft, file))
     }
 
     /// Opens a file without content, made if need be.
