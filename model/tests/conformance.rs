@@ -31,11 +31,16 @@ fn difference(name: &str, found: &Tensor, expected: &Tensor) -> Option<String> {
         return None;
     }
     let element = expected.ty().element();
+    if !element.is_float() {
+        let pairs = found.data().chunks(element.bytes()).zip(expected.data().chunks(element.bytes()));
+        let wrong = pairs.enumerate().find(|(_, (a, b))| a != b).map_or(0, |(at, _)| at);
+        return Some(format!("element {wrong} is {}, expected {}", found.to_f64()[wrong], expected.to_f64()[wrong]));
+    }
     let (found, expected) = (found.to_f64(), expected.to_f64());
     let greatest = expected.iter().filter(|v| v.is_finite()).fold(0.0, |most: f64, v| most.max(v.abs()));
     let allowed = tolerance(name, element) * greatest;
     let close = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= allowed;
-    let wrong = found.iter().zip(&expected).position(|(a, b)| !element.is_float() || !close(*a, *b))?;
+    let wrong = found.iter().zip(&expected).position(|(a, b)| !close(*a, *b))?;
     Some(format!("element {wrong} is {}, expected {}", found[wrong], expected[wrong]))
 }
 

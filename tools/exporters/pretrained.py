@@ -40,6 +40,10 @@ NETWORKS = {
     "roberta_fill_mask": (hf.RobertaForMaskedLM, hf.RobertaConfig(layer_norm_eps=1e-5, type_vocab_size=1, **SIZES)),
     "roberta_classes": (hf.RobertaForSequenceClassification, hf.RobertaConfig(**SIZES, **LABELS)),
     "resnet": (hf.ResNetForImageClassification, hf.ResNetConfig(**RESNET)),
+    # The language model of RoBERTa has gelu on top whatever the encoder has.
+    "roberta_relu": (hf.RobertaForMaskedLM, hf.RobertaConfig(hidden_act="relu", **SIZES)),
+    # Its first block adds the input as it is.
+    "resnet_narrow": (hf.ResNetForImageClassification, hf.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], **LABELS)),
 }
 
 

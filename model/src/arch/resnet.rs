@@ -160,9 +160,10 @@ impl ResNet {
             }
         }
         let mut shortcut = x;
-        if block == 0 {
+        let channels = EXPANSION * channels;
+        // What is added is the input, unless it has another shape.
+        if stride != 1 || net.shape(x)?[1] != channels {
             let names = self.names.shortcut(stage, block);
-            let channels = EXPANSION * channels;
             shortcut = convolve(net, x, &Convolution { names, scale: Spread::Scale, channels, taps: 1, stride })?;
         }
         let sum = net.push(Binary::Add {}, &[branch, shortcut])?;

@@ -1,4 +1,4 @@
-//! Arguments to call built-in networks with.
+//! Arguments to call networks with.
 
 use kiln_ir::func::{Tensor, TensorType};
 

@@ -9,7 +9,7 @@ use super::weights::{Spread, Weights};
 /// Gain of most layers.
 const GAIN: f64 = 1.15;
 
-/// Gain of the last layer of each residual branch, and of RoBERTa's classifier.
+/// Gain of the last layer of each residual branch, and of the last layer of classifiers with tanh.
 const BRANCH_GAIN: f64 = 0.4;
 
 /// An encoder and what is on top of it.
@@ -77,6 +77,8 @@ struct LanguageModel {
     dense: &'static str,
     norm: &'static str,
     bias: &'static str,
+    /// The function after the dense layer; `None` if it is the one that the encoder has.
+    activation: Option<Unary>,
 }
 
 /// The names that BERT has, and RoBERTa after its prefix.
@@ -104,13 +106,19 @@ pub(crate) static BERT: Family = bert_like! {
         dense: "cls.predictions.transform.dense",
         norm: "cls.predictions.transform.LayerNorm",
         bias: "cls.predictions.bias",
+        activation: None,
     },
 };
 
 pub(crate) static ROBERTA: Family = bert_like! {
     prefix: "roberta.", segments: Some(1), takes_segments: false, padding: Some(1), epsilon: 1e-5, ends: [0, 2],
     classifier: ("classifier.dense", Activation::Tanh, "classifier.out_proj"),
-    language_model: LanguageModel { dense: "lm_head.dense", norm: "lm_head.layer_norm", bias: "lm_head.bias" },
+    language_model: LanguageModel {
+        dense: "lm_head.dense",
+        norm: "lm_head.layer_norm",
+        bias: "lm_head.bias",
+        activation: Some(Unary::GeluErf {}),
+    },
 };
 
 pub(crate) static DISTILBERT: Family = Family {
@@ -130,7 +138,12 @@ pub(crate) static DISTILBERT: Family = Family {
     epsilon: 1e-12,
     ends: [101, 102],
     classifier: ("pre_classifier", Activation::Relu, "classifier"),
-    language_model: LanguageModel { dense: "vocab_transform", norm: "vocab_layer_norm", bias: "vocab_projector.bias" },
+    language_model: LanguageModel {
+        dense: "vocab_transform",
+        norm: "vocab_layer_norm",
+        bias: "vocab_projector.bias",
+        activation: None,
+    },
 };
 
 impl Family {
@@ -320,7 +333,8 @@ impl Config {
             Top::Vocabulary => {
                 let names = &self.family.language_model;
                 let x = net.linear(None, x, names.dense, self.hidden, GAIN)?;
-                let x = net.push(self.activation.clone(), &[x])?;
+                let activation = names.activation.as_ref().unwrap_or(&self.activation);
+                let x = net.push(activation.clone(), &[x])?;
                 let x = net.layer_norm(None, x, names.norm, self.epsilon)?;
                 let bias = net.weight(names.bias, &[self.vocabulary], Spread::Bias)?;
                 Ok(vec![net.affine(Some("logits"), x, table, bias)?])

@@ -1,5 +1,5 @@
-//! Where weights come from, and pseudo-random ones: the same on every machine, made when a network is built, and given back when it is dropped. A network
-//! that is built once more before that, for another length say, shares them.
+//! Weights of networks: a source of them, and pseudo-random ones. Those are the same on every machine, made when a network is built, and
+//! given back when it is dropped. A network that is built once more before that, for another length say, shares them.
 //!
 //! They have the sizes and the spread of trained weights, and nothing else of them: what a network predicts with them means
 //! nothing.

@@ -41,10 +41,10 @@ const PLANS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlexibleError {
-    /// A value is another for other sizes than numbers that are linear in each of them say.
+    /// A value depends on the sizes in another way than linearly in each.
     #[error(
-        "`{layer}`: {why}, so the network is compiled for each size by itself; sizes that are multiples of something may be \
-         given in steps (`OpenDim::step`)"
+        "`{layer}`: {why}; compile the network for each size by itself, or give sizes that are multiples of something in steps \
+         (`OpenDim::step`)"
     )]
     Shape {
         /// Its name.
@@ -87,8 +87,8 @@ pub enum FlexibleError {
 /// Why a value has no place in a template.
 const NOT_LINEAR: &str = "it depends on the sizes in a way that is not linear in each";
 
-/// Families of products with a batch of weights read these where they are, and packed weights are faster than one call in place of
-/// three.
+/// The pass that is left out. It makes products with a batch of weights, which families read where they are: three calls with packed
+/// weights are faster than one such call.
 const UNUSED: &str = "merge_products";
 
 /// A compiled network for any sizes of its open dimensions. Shared by threads.
@@ -107,7 +107,7 @@ enum Compiled {
     Member(Member),
     /// The same kernel for all sizes, with its weights.
     Fixed(Arc<rt::Kernel>, Option<rt::PackedWeights>),
-    /// One for all sizes by themselves, which reads weights where they are.
+    /// A kernel that is compiled for each size by itself, and reads weights where they are.
     Each,
 }
 
@@ -235,7 +235,7 @@ impl Flexible {
                     let (calls, max) = patterns[&pattern];
                     match families.get(&pattern, max, tensor, calls) {
                         Ok(family) => Compiled::Member(Member { family, free, times }),
-                        // What is no family, because of its strides say, is compiled for all sizes by themselves.
+                        // What is no family, because of its strides say, is compiled for each size by itself.
                         Err(error @ (RuntimeError::Family { .. } | RuntimeError::Compile(_))) => {
                             tracing::info!(layer, pattern, %error, "compiled for each size by itself");
                             Compiled::Each

@@ -6,7 +6,7 @@ use kiln_ir::func::Unary;
 use serde::Deserialize;
 
 use super::PretrainedError;
-use super::weights::Files;
+use super::weights::{self, Files};
 use crate::arch::{BERT, Config, DISTILBERT, Family, Names, ROBERTA, ResNet, Top};
 
 /// The name of the file.
@@ -125,33 +125,76 @@ impl Default for TransformersResNet {
     }
 }
 
-/// Reads the configuration of a folder. How many classes a network tells apart is what its last weights say.
-pub(super) fn read(folder: &Path, files: &Files) -> Result<Network, PretrainedError> {
-    let path = folder.join(FILE);
-    let text = files.text(&path)?;
-    let file = ConfigFile { path, text, files };
-    let kind: Kind = file.parse()?;
-    match (kind.model_type.as_deref(), kind.architecture.as_deref()) {
-        (Some("bert"), _) => file.bert(&kind, &BERT),
-        (Some("roberta" | "xlm-roberta" | "camembert"), _) => file.bert(&kind, &ROBERTA),
-        (Some("distilbert"), _) => file.distilbert(&kind),
-        (Some("resnet"), _) => file.resnet(&kind),
-        (None, Some(architecture)) => file.timm(architecture),
-        (other, _) => Err(file.setting(
-            "model_type",
-            other.unwrap_or("not there"),
-            "bert, distilbert, roberta, xlm-roberta, camembert, resnet, or an `architecture` of timm",
-        )),
+/// The settings of a network of timm, beside its architecture.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Timm {
+    global_pool: String,
+    model_args: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Default for Timm {
+    fn default() -> Self {
+        Timm { global_pool: "avg".into(), model_args: serde_json::Map::new() }
     }
 }
 
-struct ConfigFile<'a> {
-    path: PathBuf,
-    text: Vec<u8>,
-    files: &'a Files,
+/// The architectures that can be built.
+
+enum Builder {
+    Bert(&'static Family),
+    DistilBert,
+    ResNet,
+    /// By its depths, which the architecture names.
+    Timm([u64; 4]),
 }
 
-impl ConfigFile<'_> {
+/// The configuration of a folder.
+pub(super) struct ConfigFile {
+    path: PathBuf,
+    text: Vec<u8>,
+    kind: Kind,
+}
+
+impl ConfigFile {
+    /// Reads the file.
+    pub(super) fn read(folder: &Path) -> Result<Self, PretrainedError> {
+        let path = folder.join(FILE);
+        let text = weights::json(&path)?;
+        let kind =
+            serde_json::from_slice(&text).map_err(|source| PretrainedError::Json { path: path.clone(), source })?;
+        let file = ConfigFile { path, text, kind };
+        file.builder().map(|_| file)
+    }
+
+    fn builder(&self) -> Result<Builder, PretrainedError> {
+        match (self.kind.model_type.as_deref(), self.kind.architecture.as_deref()) {
+            (Some("bert"), _) => Ok(Builder::Bert(&BERT)),
+            (Some("roberta" | "xlm-roberta" | "camembert"), _) => Ok(Builder::Bert(&ROBERTA)),
+            (Some("distilbert"), _) => Ok(Builder::DistilBert),
+            (Some("resnet"), _) => Ok(Builder::ResNet),
+            (None, Some("resnet50")) => Ok(Builder::Timm([3, 4, 6, 3])),
+            (None, Some("resnet101")) => Ok(Builder::Timm([3, 4, 23, 3])),
+            (None, Some("resnet152")) => Ok(Builder::Timm([3, 8, 36, 3])),
+            (None, Some(other)) => Err(self.setting("architecture", other, "resnet50, resnet101 or resnet152")),
+            (other, _) => Err(self.setting(
+                "model_type",
+                other.unwrap_or("not there"),
+                "bert, distilbert, roberta, xlm-roberta, camembert, resnet, or an `architecture` of timm",
+            )),
+        }
+    }
+
+    /// The network. How many classes it tells apart is what its last weights say.
+    pub(super) fn network(&self, files: &Files) -> Result<Network, PretrainedError> {
+        match self.builder()? {
+            Builder::Bert(family) => self.bert(files, family),
+            Builder::DistilBert => self.distilbert(files),
+            Builder::ResNet => self.resnet(files),
+            Builder::Timm(depths) => self.timm(files, depths),
+        }
+    }
+
     fn parse<T: for<'de> Deserialize<'de>>(&self) -> Result<T, PretrainedError> {
         serde_json::from_slice(&self.text).map_err(|source| PretrainedError::Json { path: self.path.clone(), source })
     }
@@ -171,7 +214,7 @@ impl ConfigFile<'_> {
         if is_so { Ok(()) } else { Err(self.setting(setting, found, supported)) }
     }
 
-    fn bert(&self, kind: &Kind, family: &'static Family) -> Result<Network, PretrainedError> {
+    fn bert(&self, files: &Files, family: &'static Family) -> Result<Network, PretrainedError> {
         let bert: Bert = self.parse()?;
         let position = bert.position_embedding_type.as_deref().unwrap_or("absolute");
         self.only("position_embedding_type", position == "absolute", position, "absolute")?;
@@ -197,10 +240,10 @@ impl ConfigFile<'_> {
             activation: self.activation("hidden_act", &bert.hidden_act)?,
             top: Top::Hidden,
         };
-        self.encoder(kind, config, bert.tie_word_embeddings, "num_attention_heads")
+        self.encoder(files, config, bert.tie_word_embeddings, "num_attention_heads")
     }
 
-    fn distilbert(&self, kind: &Kind) -> Result<Network, PretrainedError> {
+    fn distilbert(&self, files: &Files) -> Result<Network, PretrainedError> {
         let bert: DistilBert = self.parse()?;
         let family = &DISTILBERT;
         let config = Config {
@@ -217,13 +260,13 @@ impl ConfigFile<'_> {
             activation: self.activation("activation", &bert.activation)?,
             top: Top::Hidden,
         };
-        self.encoder(kind, config, bert.tie_word_embeddings, "n_heads")
+        self.encoder(files, config, bert.tie_word_embeddings, "n_heads")
     }
 
     /// Checks the sizes of an encoder, and adds what is on top of it. `heads` is the setting with the number of its heads.
     fn encoder(
         &self,
-        kind: &Kind,
+        files: &Files,
         config: Config,
         is_tied: bool,
         heads: &'static str,
@@ -231,7 +274,7 @@ impl ConfigFile<'_> {
         let divides = config.heads > 0 && config.hidden > 0 && config.hidden.is_multiple_of(config.heads);
         self.only(heads, divides, config.heads, "a number that divides the channels")?;
         self.only("layer_norm_eps", config.epsilon >= 0.0, config.epsilon, "a number from 0")?;
-        let architecture = kind.architectures.first().map_or("", String::as_str);
+        let architecture = self.kind.architectures.first().map_or("", String::as_str);
         // The names begin with that of the family, whatever the configuration's relatives are called.
         let top = ["ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "Model"]
             .into_iter()
@@ -239,7 +282,7 @@ impl ConfigFile<'_> {
             .or(architecture.is_empty().then_some("Model"));
         let classes = || {
             let last = config.family.last_of_classifier(top == Some("ForTokenClassification"));
-            self.classes(&format!("{last}.weight"), config.hidden)
+            self.classes(files, &format!("{last}.weight"), config.hidden)
         };
         let top = match top {
             Some("ForMaskedLM") => {
@@ -248,7 +291,7 @@ impl ConfigFile<'_> {
             }
             Some("ForSequenceClassification") => Top::Classes(classes()?),
             Some("ForTokenClassification") => Top::TokenClasses(classes()?),
-            Some("Model") if self.files.shape("pooler.dense.weight").is_some() => Top::Pooled,
+            Some("Model") if files.shape("pooler.dense.weight").is_some() => Top::Pooled,
             Some("Model") => Top::Hidden,
             _ => {
                 let supported =
@@ -259,9 +302,9 @@ impl ConfigFile<'_> {
         Ok(Network::Encoder(Config { top, ..config }))
     }
 
-    fn resnet(&self, kind: &Kind) -> Result<Network, PretrainedError> {
+    fn resnet(&self, files: &Files) -> Result<Network, PretrainedError> {
         let net: TransformersResNet = self.parse()?;
-        let architecture = kind.architectures.first().map_or("", String::as_str);
+        let architecture = self.kind.architectures.first().map_or("", String::as_str);
         let wanted = "ResNetForImageClassification";
         self.only("architectures", architecture == wanted, architecture, "ResNetForImageClassification")?;
         self.only("layer_type", net.layer_type == "bottleneck", &net.layer_type, "bottleneck")?;
@@ -277,36 +320,35 @@ impl ConfigFile<'_> {
         };
         let inner = inner.filter(|inner| inner.len() == net.depths.len() && !inner.is_empty()).ok_or_else(sizes)?;
         let stages = net.depths.iter().copied().zip(inner).collect();
-        self.residual(Names::Transformers, net.num_channels, net.embedding_size, stages)
+        self.residual(files, Names::Transformers, net.num_channels, net.embedding_size, stages)
     }
 
-    /// A network of timm: its architecture names its sizes.
-    fn timm(&self, architecture: &str) -> Result<Network, PretrainedError> {
-        let depths = match architecture {
-            "resnet50" => [3, 4, 6, 3],
-            "resnet101" => [3, 4, 23, 3],
-            "resnet152" => [3, 8, 36, 3],
-            _ => return Err(self.setting("architecture", architecture, "resnet50, resnet101 or resnet152")),
-        };
+    /// A network of timm.
+    fn timm(&self, files: &Files, depths: [u64; 4]) -> Result<Network, PretrainedError> {
+        let Timm { global_pool: pool, model_args } = self.parse()?;
+        self.only("global_pool", pool == "avg", &pool, "avg")?;
+        let arguments = model_args.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.only("model_args", arguments.is_empty(), arguments, "none")?;
         let stages = depths.into_iter().zip([64, 128, 256, 512]).collect();
-        self.residual(Names::Torchvision, 3, 64, stages)
+        self.residual(files, Names::Torchvision, 3, 64, stages)
     }
 
     fn residual(
         &self,
+        files: &Files,
         names: Names,
         colours: u64,
         stem: u64,
         stages: Vec<(u64, u64)>,
     ) -> Result<Network, PretrainedError> {
         let pooled = stages.last().map_or(0, |(_, channels)| channels * 4);
-        let classes = self.classes(&format!("{}.weight", names.classifier()), pooled)?;
+        let classes = self.classes(files, &format!("{}.weight", names.classifier()), pooled)?;
         Ok(Network::ResNet(ResNet { names, colours, stem, stages, classes }))
     }
 
     /// The rows of the matrix of a last layer.
-    fn classes(&self, name: &str, inputs: u64) -> Result<u64, PretrainedError> {
-        match self.files.shape(name) {
+    fn classes(&self, files: &Files, name: &str, inputs: u64) -> Result<u64, PretrainedError> {
+        match files.shape(name) {
             Some([classes, _]) => Ok(*classes),
             other => {
                 let found = other.map_or_else(|| "not there".into(), |shape| format!("of shape {shape:?}"));

@@ -2,24 +2,25 @@
 //! `model.safetensors`, or in several such files that a `model.safetensors.index.json` lists.
 //!
 //! The architectures are BERT, DistilBERT and RoBERTa, as encoders, as language models and as classifiers, and residual networks of
-//! bottlenecks, with the names of transformers or of timm. What a configuration asks for beside that is an error that names it:
-//! nothing is left out silently.
+//! bottlenecks, with the names of transformers or of timm. A setting that asks for another architecture than these is an error that
+//! names it; settings that are about training, texts or memory are not looked at.
 
 mod config;
 mod weights;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use kiln_ir::func::{Func, Tensor, TensorType};
 
 use crate::arch::{ArchError, ArchOptions, samples};
-use config::Network;
+use config::{ConfigFile, Network};
 use weights::Files;
 
 /// A network in a folder, with its weights in memory.
 #[derive(Debug)]
 pub struct Pretrained {
-    name: String,
+    folder: PathBuf,
     network: Network,
     files: Files,
 }
@@ -64,7 +65,7 @@ pub enum PretrainedError {
         /// What is wrong with it.
         why: String,
     },
-    /// A weight that no file has, or that has another shape than the configuration says.
+    /// A weight that no file has, or that has another shape than the configuration says; or sizes that the network does not take.
     #[error("{}: {source}", folder.display())]
     Weight {
         /// The folder.
@@ -84,18 +85,15 @@ impl Pretrained {
     /// Reads a folder into memory.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, PretrainedError> {
         let folder = folder.as_ref();
-        Self::of(folder, Files::read(folder)?)
-    }
-
-    fn of(folder: &Path, files: Files) -> Result<Self, PretrainedError> {
-        let network = config::read(folder, &files)?;
-        let name = folder.file_name().map_or_else(|| "network".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, network, files })
+        // What is no network is refused before its weights are read.
+        let config = ConfigFile::read(folder)?;
+        let files = Files::read(folder)?;
+        Ok(Self { folder: folder.into(), network: config.network(&files)?, files })
     }
 
     /// The name of the folder.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> Cow<'_, str> {
+        self.folder.file_name().map_or("network".into(), |name| name.to_string_lossy())
     }
 
     /// The longest sequence it takes; `None` if it takes images.
@@ -108,7 +106,7 @@ impl Pretrained {
 
     /// Names and types of the arguments, in calling order.
     pub fn inputs(&self, options: &ArchOptions) -> Result<Vec<(&'static str, TensorType)>, ArchError> {
-        let (batch, seq) = options.checked(&self.name, self.max_seq())?;
+        let (batch, seq) = options.checked(&self.name(), self.max_seq())?;
         match &self.network {
             Network::Encoder(config) => config.inputs(batch, seq),
             Network::ResNet(net) => Ok(vec![net.input("pixel_values", batch)?]),
@@ -116,14 +114,14 @@ impl Pretrained {
     }
 
     /// The network, with its weights as constants.
-    pub fn build(&self, options: &ArchOptions) -> Result<Func, ArchError> {
-        let inputs = self.inputs(options)?;
+    pub fn build(&self, options: &ArchOptions) -> Result<Func, PretrainedError> {
         let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let name = format!("net_{}", self.name.chars().map(word).collect::<String>());
-        match &self.network {
+        let name = format!("net_{}", self.name().chars().map(word).collect::<String>());
+        let built = self.inputs(options).and_then(|inputs| match &self.network {
             Network::Encoder(config) => config.build(&name, &inputs, &self.files),
             Network::ResNet(net) => net.build(&name, &inputs, &self.files),
-        }
+        });
+        built.map_err(|source| PretrainedError::Weight { folder: self.folder.clone(), source })
     }
 
     /// Arguments to call it with, always the same ones, as [`Architecture::sample_inputs`](crate::arch::Architecture::sample_inputs).

@@ -51,11 +51,6 @@ impl Files {
         Ok(Self { weights })
     }
 
-    /// A JSON file of the folder.
-    pub(super) fn text(&self, path: &Path) -> Result<Vec<u8>, PretrainedError> {
-        read(path, MOST_JSON)
-    }
-
     /// The shape of a weight.
     pub(super) fn shape(&self, name: &str) -> Option<&[u64]> {
         self.find(name).map(|place| &place.shape[..])
@@ -108,7 +103,7 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
         return Ok(vec![one]);
     }
     let json = |source| PretrainedError::Json { path: index.clone(), source };
-    let listed: Index = serde_json::from_slice(&read(&index, MOST_JSON)?).map_err(json)?;
+    let listed: Index = serde_json::from_slice(&self::json(&index)?).map_err(json)?;
     let mut names: Vec<String> = listed.weight_map.into_values().collect();
     names.sort_unstable();
     names.dedup();
@@ -117,6 +112,11 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
         return Err(PretrainedError::Weights { path: index, why: format!("`{outside}` is no file of this folder") });
     }
     Ok(names.iter().map(|name| folder.join(name)).collect())
+}
+
+/// The bytes of a JSON file.
+pub(super) fn json(path: &Path) -> Result<Vec<u8>, PretrainedError> {
+    read(path, MOST_JSON)
 }
 
 fn add(path: &Path, all: Bytes, weights: &mut HashMap<String, Place>) -> Result<(), PretrainedError> {

@@ -54,15 +54,16 @@ impl Bindings {
     }
 
     /// The size of each batch that nothing else says the size of: of open dimensions whose name has `batch` in it, and of first
-    /// dimensions that have no name, or one that an exporter made up (`s0`, `unk__12`, `DynamicDimension.0`). A model may have
-    /// none.
+    /// dimensions that have no name, the name `n`, `b` or `bs` in either case, or one that an exporter made up (`s0`, `unk__12`,
+    /// `DynamicDimension.0`). A model may have none.
     #[must_use]
     pub fn batch(self, size: u64) -> Self {
         self.with_role(DimRole::Batch, size)
     }
 
     /// The tokens of each sequence that nothing else says the length of: of open dimensions whose name has `seq` in it, and of
-    /// the second dimensions of matrices of tokens, as for [`batch`](Self::batch).
+    /// the second dimensions of matrices of tokens that have no name, the name `l`, `s` or `t` in either case, or one that an exporter
+    /// made up.
     #[must_use]
     pub fn sequence(self, size: u64) -> Self {
         self.with_role(DimRole::Sequence, size)

@@ -126,7 +126,7 @@ impl Samples {
             let end = ((pixels as f64 - first) / step + 2.0).ceil().min(count);
             (((-1.0 - first) / step - 1.0).floor().max(0.0), end)
         } else {
-            // A region without an end has none.
+            // A region without an end has no samples.
             (0.0, 0.0)
         };
         let last = pixels as usize - 1;

@@ -121,27 +121,20 @@ impl Reader<'_> {
     }
 
     fn sum(&mut self) -> Option<Term> {
-        let mut all = self.product()?;
-        loop {
-            let operator = match () {
-                () if self.take("+").is_some() => Operator::Add,
-                () if self.take("-").is_some() => Operator::Subtract,
-                () => return Some(all),
-            };
-            all = Term::Operation(all.into(), operator, self.product()?.into());
-        }
+        self.chain(&[("+", Operator::Add), ("-", Operator::Subtract)], Self::product)
     }
 
     fn product(&mut self) -> Option<Term> {
-        let mut all = self.factor()?;
-        loop {
-            let operator = match () {
-                () if self.take("*").is_some() => Operator::Multiply,
-                () if self.take("//").is_some() => Operator::Divide,
-                () => return Some(all),
-            };
-            all = Term::Operation(all.into(), operator, self.factor()?.into());
+        self.chain(&[("*", Operator::Multiply), ("//", Operator::Divide)], Self::factor)
+    }
+
+    /// Parts with these operators between them, from left to right.
+    fn chain(&mut self, operators: &[(&str, Operator)], part: fn(&mut Self) -> Option<Term>) -> Option<Term> {
+        let mut all = part(self)?;
+        while let Some((_, operator)) = operators.iter().find(|(text, _)| self.take(text).is_some()) {
+            all = Term::Operation(all.into(), *operator, part(self)?.into());
         }
+        Some(all)
     }
 
     fn factor(&mut self) -> Option<Term> {

@@ -30,7 +30,7 @@ pub struct Dimension {
     pub name: String,
     /// What it counts, as far as its name and its place say it.
     pub role: Option<DimRole>,
-    /// Whether its place says the role, since its name is made up or it has none.
+    /// Whether its place says the role: it has no name, a made-up one, or a single letter that is usual at this place.
     pub is_role_of_place: bool,
     /// Its size, and where that comes from; `None` if it is open.
     pub size: Option<(u64, SizeOrigin)>,

@@ -118,7 +118,7 @@ fn shrink(c: &mut Ctx<'_>) -> Outputs {
 }
 
 /// Integers below this are doubles.
-const EXACT: f64 = (1u64 << 53) as f64;
+pub(super) const EXACT: f64 = (1u64 << 53) as f64;
 
 fn clip(c: &mut Ctx<'_>) -> Outputs {
     let x = c.input(0)?;

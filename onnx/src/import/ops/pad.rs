@@ -4,6 +4,7 @@ use kiln_ir::func::{PadMode, Structured};
 use kiln_ir::text::Listed;
 
 use super::Row;
+use super::elementwise::EXACT;
 use crate::import::error::Fault;
 use crate::import::node::{Ctx, Outputs, axes_of, one};
 use crate::import::program::Val;
@@ -59,11 +60,8 @@ fn padded(c: &mut Ctx<'_>, x: &Val, mode: PadMode, before: &[i64], after: &[i64]
         return Ok(x);
     }
     let value = if mode == PadMode::Constant { value } else { 0.0 };
-    if !c.element(&x).is_float() && value.abs() >= (1u64 << 53) as f64 {
-        return Err(format!(
-            "its constant_value {value:e} is larger than 2^53: integers around tensors may be smaller"
-        )
-        .into());
+    if !c.element(&x).is_float() && value.abs() >= EXACT {
+        return Err(format!("its constant_value {value:e} is too large: expected an integer below 2^53").into());
     }
     c.push(Structured::Pad { mode, before, after, value: value.into() }, &[&x])
 }

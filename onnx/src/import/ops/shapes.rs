@@ -216,6 +216,9 @@ fn unsqueeze(c: &mut Ctx<'_>) -> Outputs {
     one(c.reshape(&x, shape.collect::<Option<Vec<_>>>().expect("each axis is new or its own"))?)
 }
 
+/// The refusal of a range that stands still.
+const NO_STEP: &str = "its delta is 0: expected a step that leads to the limit or away from it";
+
 fn range(c: &mut Ctx<'_>) -> Outputs {
     let element = c.input(0).map(|v| c.element(&v))?;
     let is_single = match c.int("stash_type", 1)? {
@@ -241,7 +244,7 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
     }
     let [start, limit, delta] = numbers;
     if delta == 0.0 {
-        return Err("its delta is 0: expected a step that leads to the limit or away from it".into());
+        return Err(NO_STEP.into());
     }
     let count = ((limit - start) / delta).ceil().max(0.0);
     if count > Budget::MOST_BYTES as f64 {
@@ -260,7 +263,7 @@ fn range(c: &mut Ctx<'_>) -> Outputs {
 /// Integers of 64 bits, which double precision does not hold.
 fn range_of_integers(c: &mut Ctx<'_>, [start, limit, delta]: [i128; 3]) -> Outputs {
     if delta == 0 {
-        return Err("its delta is 0: expected a step that leads to the limit or away from it".into());
+        return Err(NO_STEP.into());
     }
     let distance = if delta > 0 { limit - start } else { start - limit };
     let count = if distance > 0 { (distance - 1) / delta.abs() + 1 } else { 0 };
