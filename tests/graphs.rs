@@ -13,7 +13,7 @@ fn bytes(number: u64) -> Vec<u8> {
     (0..40 + random.below(200)).map(|_| random.bits() as u8).collect()
 }
 
-/// The result of a check, of which a panic's own message would not tell how to come by it again.
+/// The result of a check. A panic becomes an error, so that the number of the graph is printed with it.
 fn guarded<T>(check: impl FnOnce() -> Option<Result<T, String>>) -> Option<Result<T, String>> {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
     outcome.unwrap_or_else(|_| Some(Err("panics".into())))
@@ -55,9 +55,9 @@ fn numbers() -> (u64, u64) {
     (number("KILN_FIRST_GRAPH", 0), number("PROPTEST_CASES", 300))
 }
 
-/// Each tenth graph, with rows that it is compiled for any number of.
+/// Each tenth graph, with a first axis that it is compiled for any length of.
 #[test]
-fn graphs_of_any_length_do_so_too() {
+fn graphs_of_any_length_compute_what_their_functions_mean() {
     let (first, count) = numbers();
     let (mut checked, mut refused, mut wrong) = (0, 0, Wrong::default());
     for number in (first..first + count).filter(|n| n % 10 == 0) {

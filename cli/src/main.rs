@@ -83,7 +83,8 @@ or the path of a .kiln file with a tensor function that is one kernel:
 Targets: armv8, neoverse-n1, neoverse-v1, neoverse-v2, sve128 to sve2048, x86-64-v3, x86-64-v4, each with modifiers
 such as -sve, +bf16, -avx512 or +l2=1m; `--target help` describes them. KILN_MAX_CPU_ISA limits what is detected of this machine: advanced_simd,
 sve_128, sve_256, sve_512, avx2, avx512_core or default. KILN_FPMATH_MODE is the
-fpmath of f32 problems that name none, in commands that run kernels. Commands that only compile (dump, pack build) do not read it.
+fpmath of f32 problems that name none, in commands that run kernels and in those for networks. `kiln dump` and `kiln pack build` do not
+read it.
 
 Files with code: what is in the FILE of --pack and in the DIR of --cache-dir is executed, so name those alone that nobody whom you
 do not trust can write to. KILN_CACHE_DIR is used if it is a directory of your own: it and what is in it are yours, nobody else may

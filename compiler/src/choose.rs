@@ -16,7 +16,7 @@ pub struct Options {
     /// Instead of the cost model's choice.
     pub schedule: Option<Schedule>,
     /// The right operand is the same in many calls and may be packed before them:
-    /// [`Artifact::packed_layout`] tells whether the kernel wants that.
+    /// [`Artifact::packed_layout`](crate::Artifact::packed_layout) tells whether the kernel wants that.
     pub constant_weights: bool,
     /// The layout that constant weights are packed in already: the kernel reads them in it.
     pub packed_like: Option<Arc<PackedLayout>>,

@@ -166,8 +166,16 @@ const FORMS: [(&str, &[&str]); 4] = [
 ];
 
 /// What copies do.
-const COPIES: [&str; 6] =
-    ["into groups of rows along K", "into groups of rows across K", "of bf16", "rounded", "widened", "transposed"];
+const COPIES: [&str; 8] = [
+    "into groups of rows along K",
+    "into groups of rows across K",
+    "into groups of neighbours along neither axis",
+    "of bf16",
+    "rounded",
+    "widened",
+    "transposed",
+    "scattered",
+];
 
 #[test]
 fn every_kind_of_micro_kernel_is_proved() {

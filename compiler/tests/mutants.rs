@@ -123,6 +123,9 @@ fn all() -> BTreeMap<&'static str, Vec<(MicroKernel, Spec)>> {
             }
         }
     }
+    for kind in KINDS {
+        assert!(all.contains_key(kind), "no micro-kernel is {kind}");
+    }
     all
 }
 

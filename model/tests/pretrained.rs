@@ -84,8 +84,9 @@ fn results_are_those_of_pytorch() {
             assert_eq!(result.ty().shape(), shape);
             let largest = wanted.iter().fold(0f64, |m, x| m.max(x.abs()));
             let found = result.to_f64();
-            let wrong = found.iter().zip(&wanted).find(|(a, b)| !((*a - *b).abs() <= 2e-5 * largest));
-            assert!(largest > 0.0 && wrong.is_none(), "{} {name}: {wrong:?}, largest {largest}", folder.display());
+            let is_close = |(a, b): (&f64, &f64)| (a - b).abs() <= 2e-5 * largest;
+            let are_close = found.iter().zip(&wanted).all(is_close);
+            assert!(largest > 0.0 && are_close, "{} {name}: {found:?}, expected {wanted:?}", folder.display());
             compared += 1;
         }
     }

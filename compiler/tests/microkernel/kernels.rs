@@ -4,7 +4,7 @@ use kiln_compiler::microkernel::check::{Lhs, Old, Products, Rhs, Spec, StepRun, 
 use kiln_compiler::microkernel::{MicroKernel, P};
 use kiln_ir::{DType, PostOp};
 
-/// A micro-kernel and its meaning.
+/// A micro-kernel and its specification.
 pub struct Sample {
     pub text: String,
     pub spec: TileSpec,
@@ -15,8 +15,8 @@ impl Sample {
         self.text.parse().unwrap()
     }
 
-    /// The meaning.
-    pub fn meaning(&self) -> Spec {
+    /// Its specification, as the checker takes it.
+    pub fn specification(&self) -> Spec {
         Spec::Tile(self.spec.clone())
     }
 }

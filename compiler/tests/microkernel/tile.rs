@@ -9,7 +9,7 @@ use crate::kernels::{self, Sample};
 #[test]
 fn correct_micro_kernels_pass() {
     for sample in kernels::all() {
-        let (mk, spec) = (sample.kernel(), sample.meaning());
+        let (mk, spec) = (sample.kernel(), sample.specification());
         mk.verify().unwrap();
         check_tile(&mk, &sample.spec).unwrap_or_else(|e| panic!("{}: {e}", mk.name));
         let memory = memory(&mk, &spec, 1);

@@ -140,7 +140,6 @@ impl Default for Timm {
 }
 
 /// The architectures that can be built.
-
 enum Builder {
     Bert(&'static Family),
     DistilBert,

@@ -2,10 +2,11 @@
 
 use std::sync::LazyLock;
 
+use kiln_compiler::CompileError;
 use kiln_ir::Func;
-use kiln_ir::func::{Binary, Budget, Def, Structured, Tensor, TensorOp, TensorType, Unary};
+use kiln_ir::func::{Binary, Budget, Def, Mismatch, Structured, Tensor, TensorOp, TensorType, Unary};
 use kiln_model::{Bindings, Bound, Code, Flexible, Model, ModelError, OpenDim};
-use kiln_runtime::Runtime;
+use kiln_runtime::{Runtime, RuntimeError};
 
 use super::{Choices, Graph, Known, small, to_onnx};
 
@@ -52,6 +53,20 @@ pub fn check_onnx(graph: &Graph, choices: &mut Choices<'_>) -> Option<Result<Out
     })())
 }
 
+/// Tells whether an error is one of what a network asks for, and none of Kiln's: an index outside of its axis, a loop without an end, and
+/// sizes that no kernel or no memory is for.
+fn is_allowed(error: &ModelError) -> bool {
+    match error {
+        ModelError::Index { .. } | ModelError::Endless { .. } | ModelError::OutOfMemory { .. } => true,
+        ModelError::Kernel { source: RuntimeError::Compile(error), .. } => {
+            matches!(**error, CompileError::Unsupported { .. })
+        }
+        // Of constants, which are computed when the network is compiled.
+        ModelError::Operation { source, .. } => matches!(source.cause, Mismatch::Index { .. }),
+        _ => false,
+    }
+}
+
 /// Compiles any function that is small, and runs it: no step fails but for an index, and two calls give the same. Where every operation
 /// is exact, results are the interpreter's. `None` of functions that are not compiled here, or not run to their end.
 pub fn check_any(func: Func) -> Option<Result<Outcome, String>> {
@@ -71,13 +86,17 @@ pub fn check_any(func: Func) -> Option<Result<Outcome, String>> {
     let bound = Bound::from_func(func.clone());
     let network = match bound.compile(runtime()) {
         Ok(network) => network,
-        Err(e @ (ModelError::Plan(_) | ModelError::Pass(_))) => return Some(Err(e.to_string())),
-        // An index that is outside, and what no kernel is made of.
-        Err(_) => return None,
+        Err(e) if is_allowed(&e) => return None,
+        Err(e) => return Some(Err(format!("not compiled: {e}\n{func}"))),
     };
     let arguments = |seed: u64| -> Vec<Tensor> { func.arguments().map(|(_, v)| small(&v.ty, seed)).collect() };
     let [first, other, again] = [1, 2, 1].map(|seed| network.run(&arguments(seed)));
-    let (Ok(first), Ok(_), Ok(again)) = (first, other, again) else { return None };
+    let (first, again) = match (first, other, again) {
+        (Ok(first), Ok(_), Ok(again)) => (first, again),
+        (Ok(_), Ok(_), Err(e)) => return Some(Err(format!("a call that succeeded before fails: {e}\n{func}"))),
+        (Err(e), ..) | (_, Err(e), _) if is_allowed(&e) => return None,
+        (Err(e), ..) | (_, Err(e), _) => return Some(Err(format!("not run: {e}\n{func}"))),
+    };
     let bits = |results: &[Tensor]| results.iter().map(|t| t.data().clone()).collect::<Vec<_>>();
     if bits(&first) != bits(&again) {
         return Some(Err(format!("two calls give other results\n{func}")));
@@ -156,13 +175,13 @@ fn runs(graph: &Graph, run: &mut Run<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Compiles a graph for any number of rows, and compares the results for several with the interpreter's; `None` if it is not one for any
-/// number.
+/// Compiles a graph for any length of its first axis, and compares the results for several lengths with the interpreter's; `None` if it
+/// is not one for any length.
 pub fn check_flexible(bytes: &[u8]) -> Option<Result<(), String>> {
     const LONGEST: u64 = 12;
     let graph = |length: u64| Graph::of_length(&mut Choices::new(bytes), length);
-    let rows = [OpenDim::named("rows", 1..=LONGEST)];
-    let compiled = Flexible::compile(runtime(), &rows, |sizes| Ok(Bound::from_func(graph(sizes[0]).func)));
+    let length = [OpenDim::named("length", 1..=LONGEST)];
+    let compiled = Flexible::compile(runtime(), &length, |sizes| Ok(Bound::from_func(graph(sizes[0]).func)));
     let network = match compiled {
         Ok(network) => network,
         Err(ModelError::Flexible(_)) => return None,

@@ -50,7 +50,7 @@ impl Graph {
         Self::with(choices, None)
     }
 
-    /// A graph of so many rows: that of another length has the same operations.
+    /// A graph whose first axis has this length: that of another length has the same operations.
     pub fn of_length(choices: &mut Choices<'_>, length: u64) -> Self {
         Self::with(choices, Some(length))
     }
@@ -197,9 +197,9 @@ impl Maker<'_, '_> {
         let op = op.into();
         let ids: Vec<ValueId> = on.iter().map(|value| self.values[*value].0).collect();
         let types: Vec<&TensorType> = on.iter().map(|value| self.ty(*value)).collect();
-        let rows = self.length.unwrap_or(1);
-        let ty = op.infer(&types).ok().filter(|ty| ty.elements() <= MOST_ELEMENTS * rows)?;
-        // What was inferred of constants alone has no rows; neither would what is made of it.
+        let length = self.length.unwrap_or(1);
+        let ty = op.infer(&types).ok().filter(|ty| ty.elements() <= MOST_ELEMENTS * length)?;
+        // What was inferred of constants alone has no such axis; neither would what is made of it.
         if self.length.is_some()
             && (ty.shape().first() != self.length.as_ref() || !on.iter().any(|v| self.has_length(*v)))
         {
