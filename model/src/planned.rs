@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_ir::Problem;
 use kiln_ir::problem::MathMode;
+use kiln_ir::{Func, Problem};
 use kiln_runtime::{Package, PackedWeights, Target, WeightsId, pack};
 
 use crate::error::ModelError;
@@ -38,11 +38,17 @@ impl Default for PlanOptions<'_> {
 impl Bound {
     /// Plans the network for a target, which need not be this machine.
     pub fn plan_for(self, target: &Target, options: &PlanOptions<'_>) -> Result<PlannedNetwork, ModelError> {
+        let (func, compiled) = self.compiled_for(target, options)?;
+        let plan = Plan::planned(func, &compiled)?;
+        Ok(PlannedNetwork { plan, compiled })
+    }
+
+    /// The function after all passes, and its kernels for a target.
+    fn compiled_for(self, target: &Target, options: &PlanOptions<'_>) -> Result<(Func, Compiled), ModelError> {
         let func = self.optimize(|_, _| {})?;
         let progress = options.progress.unwrap_or(&|_| {});
         let compiled = Compiled::make(&func, target, options.fpmath, options.threads, progress)?;
-        let plan = Plan::planned(func, &compiled)?;
-        Ok(PlannedNetwork { plan, compiled })
+        Ok((func, compiled))
     }
 }
 
@@ -56,9 +62,7 @@ pub struct PackedNetwork {
 impl Bound {
     /// Compiles the kernels of the network for a target, which need not be this machine, and packs its weights.
     pub fn pack_for(self, target: &Target, options: &PlanOptions<'_>) -> Result<PackedNetwork, ModelError> {
-        let func = self.optimize(|_, _| {})?;
-        let progress = options.progress.unwrap_or(&|_| {});
-        let compiled = Compiled::make(&func, target, options.fpmath, options.threads, progress)?;
+        let (func, compiled) = self.compiled_for(target, options)?;
         let weights = compiled.pack(func, options.threads)?;
         Ok(PackedNetwork { packages: compiled.packages().cloned().collect(), weights })
     }

@@ -160,7 +160,10 @@ fn configurations_that_cannot_be_built_are_refused_by_name() {
     for (setting, value, expected) in [
         ("architecture", json!("resnet18"), "`architecture` is resnet18"),
         ("global_pool", json!("max"), "`global_pool` is max"),
-        ("model_args", json!({ "act_layer": "silu" }), "`model_args` is act_layer: supported is none"),
+        ("model_args", json!({ "num_classes": 3, "act_layer": "silu" }), "`model_args` is act_layer=\"silu\""),
+        ("model_args", json!({ "in_chans": 1 }), "`model_args` is in_chans=1"),
+        // What timm writes of the network itself is passed, and the weights of this folder are others.
+        ("model_args", json!({ "num_classes": 3, "in_chans": 3, "global_pool": "avg" }), "`fc.weight` is not there"),
     ] {
         let folder = copy("resnet");
         configure(folder.path(), |config| {

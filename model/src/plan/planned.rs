@@ -27,8 +27,28 @@ pub(crate) struct Compiled {
 #[derive(Clone)]
 pub(crate) struct PlannedKernel(Arc<Package>);
 
-/// The position of a kernel among the values, its package, and its weights before they are packed.
-type Unpacked = (usize, Arc<Package>, Constant);
+/// The results of jobs, in their order, which so many threads take one after another.
+fn all_of<J: Send, T: Send>(jobs: Vec<J>, threads: usize, work: impl Fn(J) -> T + Sync) -> Vec<T> {
+    let jobs: Vec<Mutex<Option<J>>> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
+    let results: Vec<Mutex<Option<T>>> = jobs.iter().map(|_| Mutex::default()).collect();
+    let next = AtomicUsize::new(0);
+    let take = || {
+        while let Some((job, result)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(at).zip(results.get(at))
+        } {
+            let job = lock(job).take().expect("each is taken once");
+            let made = work(job);
+            *lock(result) = Some(made);
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..threads.min(jobs.len())).for_each(|_| drop(scope.spawn(take)));
+        take();
+    });
+    let made = |result: Mutex<Option<T>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().map(|result| made(result).expect("each is made")).collect()
+}
 
 impl Compiled {
     /// Compiles all kernels of a function for `target`, on so many threads. Problems that name no arithmetic have `fpmath`.
@@ -40,28 +60,18 @@ impl Compiled {
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Result<Self, ModelError> {
         let requests = requests(func);
-        let slots: Vec<Mutex<Option<Result<PlannedKernel, CompileError>>>> =
-            requests.iter().map(|_| Mutex::default()).collect();
-        let (next, done) = (AtomicUsize::new(0), Mutex::new(0));
-        let work = || {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(((problem, options), _)) = requests.get(at) else { break };
-                let effective = problem.with_fpmath(problem.fpmath_or(fpmath));
-                let made = compile(&effective, target, options).map(|artifact| Package::of(&artifact, options));
-                *lock(&slots[at]) = Some(made.map(|package| PlannedKernel(Arc::new(package))));
-                let mut done = lock(&done);
-                *done += 1;
-                progress(Progress { done: *done, of: requests.len(), problem });
-            }
-        };
-        std::thread::scope(|scope| {
-            (1..threads.min(requests.len())).for_each(|_| drop(scope.spawn(work)));
-            work();
+        let done = Mutex::new(0);
+        let made = all_of((0..requests.len()).collect(), threads, |at: usize| {
+            let ((problem, options), _) = &requests[at];
+            let effective = problem.with_fpmath(problem.fpmath_or(fpmath));
+            let made = compile(&effective, target, options).map(|artifact| Package::of(&artifact, options));
+            let mut done = lock(&done);
+            *done += 1;
+            progress(Progress { done: *done, of: requests.len(), problem });
+            made.map(|package| PlannedKernel(Arc::new(package)))
         });
         let mut compiled = Compiled { made: vec![], places: HashMap::new() };
-        for ((request, layer), slot) in requests.iter().zip(slots) {
-            let kernel = lock(&slot).take().expect("each is made");
+        for ((request, layer), kernel) in requests.iter().zip(made) {
             let failed = |e: CompileError| ModelError::Kernel { layer: layer.clone(), source: RuntimeError::from(e) };
             compiled.places.insert(request.clone(), compiled.made.len());
             compiled.made.push(kernel.map_err(failed)?);
@@ -89,33 +99,18 @@ impl Compiled {
                 }
             }
         }
-        let is_packed = |problem: &Problem| self.get(problem, true).packed_bytes() > 0;
+        let is_packed = |problem: &Problem| self.get(problem, true).is_packed();
         let taken = take_weights(&mut values, &results, is_packed)?;
-        let jobs: Vec<Mutex<Option<Unpacked>>> = taken
-            .into_iter()
-            .map(|(at, problem, weights)| Mutex::new(Some((at, self.get(&problem, true).0.clone(), weights))))
-            .collect();
-        let (next, values) = (AtomicUsize::new(0), &values);
-        let made: Vec<Mutex<Option<Result<_, ModelError>>>> = jobs.iter().map(|_| Mutex::default()).collect();
-        let work = || {
-            loop {
-                let job = next.fetch_add(1, Ordering::Relaxed);
-                let Some((at, package, weights)) = jobs.get(job).and_then(|job| lock(job).take()) else { break };
-                let layer = &values[at].label();
-                let id = weights.id();
-                let packed = weights.compute(layer).and_then(|tensor| {
-                    let packed = with_elements(&tensor, |elements| PackedWeights::for_package(&package, elements));
-                    packed.map_err(|source| ModelError::Kernel { layer: layer.clone(), source })
-                });
-                *lock(&made[job]) = Some(packed.map(|packed| (id, packed)));
-            }
-        };
-        std::thread::scope(|scope| {
-            (1..threads.min(jobs.len())).for_each(|_| drop(scope.spawn(work)));
-            work();
+        let made = all_of(taken, threads, |(at, problem, weights): (usize, Problem, Constant)| {
+            let (layer, id) = (&values[at].label(), weights.id());
+            let tensor = weights.compute(layer)?;
+            let package = &self.get(&problem, true).0;
+            let packed = with_elements(&tensor, |elements| PackedWeights::for_package(package, elements));
+            let packed = packed.map_err(|source| ModelError::Kernel { layer: layer.clone(), source })?;
+            Ok::<_, ModelError>((id, packed))
         });
         for made in made {
-            packed.push(made.into_inner().unwrap_or_else(PoisonError::into_inner).expect("each is made")?);
+            packed.push(made?);
         }
         Ok(packed)
     }
@@ -130,6 +125,11 @@ impl PlannedKernel {
     /// The problem that it computes.
     pub(crate) fn problem(&self) -> &Problem {
         &self.0.facts().problem
+    }
+
+    /// Tells whether it reads packed weights.
+    fn is_packed(&self) -> bool {
+        self.0.packed_layout().is_some()
     }
 
     /// Bytes of machine code.
@@ -162,7 +162,7 @@ impl Plan {
 fn reads_packed(value: &Value, constant: &[bool], compiled: &Compiled) -> bool {
     match &value.def {
         Def::Result { op: TensorOp::Structured(Structured::Kernel { problem }), operands } => {
-            constant[operands[1].index()] && compiled.get(problem, true).packed_bytes() > 0
+            constant[operands[1].index()] && compiled.get(problem, true).is_packed()
         }
         _ => false,
     }
@@ -170,7 +170,7 @@ fn reads_packed(value: &Value, constant: &[bool], compiled: &Compiled) -> bool {
 
 impl Action for PlannedKernel {
     fn reads(&self, operand: usize) -> bool {
-        operand != 1 || self.packed_bytes() == 0
+        operand != 1 || !self.is_packed()
     }
 
     fn problem(&self) -> Option<&Problem> {

@@ -326,8 +326,20 @@ impl ConfigFile {
     fn timm(&self, files: &Files, depths: [u64; 4]) -> Result<Network, PretrainedError> {
         let Timm { global_pool: pool, model_args } = self.parse()?;
         self.only("global_pool", pool == "avg", &pool, "avg")?;
-        let arguments = model_args.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        self.only("model_args", arguments.is_empty(), arguments, "none")?;
+        // timm writes the arguments that the network was made with. How many classes there are is what the weights say.
+        let is_usual = |(name, value): &(&String, &serde_json::Value)| match name.as_str() {
+            "num_classes" => true,
+            "in_chans" => **value == 3,
+            "global_pool" => **value == "avg",
+            _ => false,
+        };
+        if let Some((name, value)) = model_args.iter().find(|argument| !is_usual(argument)) {
+            return Err(self.setting(
+                "model_args",
+                format!("{name}={value}"),
+                "num_classes, in_chans=3 and global_pool=avg",
+            ));
+        }
         let stages = depths.into_iter().zip([64, 128, 256, 512]).collect();
         self.residual(files, Names::Torchvision, 3, 64, stages)
     }
