@@ -268,7 +268,8 @@ kiln_status kiln_options_set_target(kiln_options *options, const char *target);
 //
 // The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made it.
 // Nobody whom the program does not trust may be able to change it until the runtime is created.
-kiln_status kiln_options_add_pack(kiln_options *options, const char *file);
+kiln_status kiln_options_add_pack(kiln_options *options,
+                                  const char *file);
 
 // A directory where compiled kernels are kept, and found again by other processes of the same user. Processes that use it at once
 // compile each kernel once, unless one keeps the others waiting for more than five seconds. Unless set, `KILN_CACHE_DIR` if that is
