@@ -166,7 +166,7 @@ const FORMS: [(&str, &[&str]); 4] = [
 ];
 
 /// What copies do.
-const COPIES: [&str; 8] = [
+const COPIES: [&str; 7] = [
     "into groups of rows along K",
     "into groups of rows across K",
     "into groups of neighbours along neither axis",
@@ -174,7 +174,6 @@ const COPIES: [&str; 8] = [
     "rounded",
     "widened",
     "transposed",
-    "scattered",
 ];
 
 #[test]

@@ -101,7 +101,6 @@ impl Tally {
             ("into groups of rows across K", spec.steps.group > 1 && !along_k && along_width),
             ("into groups of neighbours along neither axis", spec.steps.group > 1 && !along_k && !along_width),
             ("transposed", spec.steps.group == 1 && along_k && !along_width && spec.width > 1 && spec.k > 1),
-            ("scattered", spec.column != size(spec.dtype) && spec.steps.group == 1 && spec.width > 1),
         ];
         features.iter().filter(|(_, has)| *has).for_each(|(f, _)| self.count(format!("copy {f}")));
     }
