@@ -228,7 +228,7 @@ impl Artifact {
 
     /// Independent tasks; any partition of them over threads gives the same bits.
     pub fn tasks(&self) -> u64 {
-        driver::tasks(&self.nest)
+        self.nest.tasks()
     }
 
     /// Assembler source: valid for GNU as and llvm-mc, and assembles to the image. With `bytes`, each line shows them.
@@ -259,7 +259,8 @@ impl Artifact {
             }
             Stage::Schedule => {
                 let scratch = self.scratch_bytes();
-                format!("{}{}scratch   {scratch} bytes a thread\n", self.choice, self.with_packed_weights())
+                let packed = self.with_packed_weights();
+                format!("{}{packed}tasks     {}\nscratch   {scratch} bytes a thread\n", self.choice, self.tasks())
             }
             Stage::Lowering => self.lowering(),
             Stage::Nest => self.nest.to_string(),

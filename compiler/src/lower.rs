@@ -9,7 +9,7 @@ use kiln_ir::rewrite::{
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
 use crate::microkernel::build::epilogue::add_spills;
-use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms};
+use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, TASK_MACS, forms};
 use crate::target::VectorUnit;
 
 /// Lowers `problem`, computed as `c`, by `schedule`; `seen` is called with each rewrite's name and result.
@@ -40,7 +40,7 @@ pub fn lower(
         seen("partition", &nest);
     }
     for (i, r) in schedule.regions.iter().enumerate() {
-        nest = tile(nest, i, &tile_loops(schedule, r), schedule.parallel != Parallel::None)?;
+        nest = tile(nest, i, &tile_loops(c, schedule, r), schedule.parallel != Parallel::None)?;
     }
     seen("tile", &nest);
     // The first region last: its panels take the place of the factor that the others are redirected from.
@@ -70,37 +70,72 @@ pub fn lower(
     Ok(nest)
 }
 
-fn tile_loops(schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
-    let parallel = |t: TileLoop| TileLoop { parallel: schedule.parallel != Parallel::None, ..t };
+/// The loops over blocks, from the outside in. Every loop over rows or columns may divide the tasks.
+fn tile_loops(c: &Contraction, schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
     let (n0, n1) = (TileLoop::new("n", r.nc), TileLoop::new("n", r.nr));
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
-    // Blocks begin where groups of neighbours do, also the only one.
+    // Blocks begin where groups of neighbours do.
     let k0 = TileLoop::new("k", r.kc.next_multiple_of(forms::interleave(schedule.form)));
-    match (schedule.parallel, r.rhs, r.order) {
-        (Parallel::M, _, Order::NM) => vec![parallel(m0), n0, k0, n1, m1],
-        (Parallel::M, _, Order::MN) => vec![parallel(m0), n0, k0, m1, n1],
-        (_, RhsAccess::Panel, _) => vec![parallel(n0), k0, n1, m0, m1],
-        (_, _, Order::NM) => vec![parallel(n0), k0, m0, n1, m1],
-        (_, _, Order::MN) => vec![parallel(n0), k0, m0, m1, n1],
+    let rows_outside = schedule.parallel.has_rows_outside();
+    let mut loops = match (rows_outside, r.rhs, r.order) {
+        (true, _, Order::NM) => vec![m0, n0, k0, n1, m1],
+        (true, _, Order::MN) => vec![m0, n0, k0, m1, n1],
+        (_, RhsAccess::Panel, _) => vec![n0, k0, n1, m0, m1],
+        // A block of columns that is packed serves all rows.
+        (_, RhsAccess::Block, Order::NM) => vec![n0, k0, m0, n1, m1],
+        (_, RhsAccess::Block, Order::MN) => vec![n0, k0, m0, m1, n1],
+        (_, _, Order::NM) => vec![n0, m0, k0, n1, m1],
+        (_, _, Order::MN) => vec![n0, m0, k0, m1, n1],
+    };
+    if !has_k_blocks(c, r) {
+        loops.retain(|l| l.axis != "k");
     }
+    let [mut rows, mut columns] = [c.m, r.end - r.start];
+    for (at, l) in loops.iter_mut().enumerate() {
+        // Blocks of K add to the same elements one after the other.
+        if l.axis == "k" {
+            continue;
+        }
+        // What the loop would divide.
+        let is_worth_it = at == 0 || rows * columns * c.k >= 2 * TASK_MACS;
+        l.parallel = match schedule.parallel {
+            Parallel::None => false,
+            Parallel::M | Parallel::N => at == 0,
+            Parallel::Mn | Parallel::Nm => is_worth_it,
+        };
+        if !l.parallel {
+            break;
+        }
+        let extent = if l.axis == "m" { &mut rows } else { &mut columns };
+        *extent = (*extent).min(l.step);
+    }
+    loops
+}
+
+fn has_k_blocks(c: &Contraction, r: &Region) -> bool {
+    r.kc < c.k
 }
 
 fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: &VectorUnit) -> Vec<PackSpec> {
     let mut specs = vec![];
+    let rows_outside = schedule.parallel.has_rows_outside();
+    // The loop inside of which there is no block of K any more.
+    let inside_k = |otherwise: &'static str| if has_k_blocks(c, r) { "k0" } else { otherwise };
     let rhs_at = match r.rhs {
         RhsAccess::InPlace | RhsAccess::Packed => None,
         RhsAccess::Panel => Some("n1"),
-        RhsAccess::Block => Some("k0"),
+        RhsAccess::Block => Some(inside_k("n0")),
     };
     if let Some(at) = rhs_at {
         let panel = format!("rhs_panel{region}");
         specs.push(PackSpec { side: Side::Rhs, panel, at: at.into(), shape: schedule.rhs_panel(c, r, unit) });
     }
     if r.lhs == LhsAccess::Block {
-        // A panel of columns is packed inside the loop over rows, so the rows are packed outside of it, all at once; so
-        // are those of a task.
-        let at = match (schedule.parallel, r.rhs) {
-            (Parallel::M, _) | (_, RhsAccess::Panel) => "k0",
+        // A panel of columns is packed inside the loop over rows, so the rows are packed outside of it, all at once. So are those of
+        // a task.
+        let at = match (rows_outside, r.rhs) {
+            (false, RhsAccess::Panel) => inside_k("n0"),
+            // With all of K.
             _ => "m0",
         };
         let panel = format!("lhs_panel{region}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use kiln_ir::nest::{Access, BufferId, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow};
-use kiln_ir::{Contraction, DType, PostOp, Problem};
+use kiln_ir::{DType, PostOp, Problem};
 
 use crate::artifact::{Artifact, Parts};
 use crate::choose::{Options, choose_way};
@@ -29,7 +29,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
     let (way, c, choice) = choose_way(problem, target, options)?;
     let unit = *target.unit(choice.schedule.isa).expect("verified: the target has the unit");
     let nest = lower(problem, &c, &choice.schedule, &unit, |_, _| {}).map_err(|e| internal("lower")(e.into()))?;
-    nest.verify().map_err(|e| internal("nest")(e.into()))?;
+    nest.verify().and_then(|()| nest.verify_tasks()).map_err(|e| internal("nest")(e.into()))?;
     let plan = vectorize(&nest, &choice.schedule, &unit).map_err(|e| internal("microkernel")(e.into()))?;
     for k in &plan.kernels {
         k.verify().map_err(|e| internal("microkernel")(e.into()))?;
@@ -51,7 +51,7 @@ pub fn compile(problem: &Problem, target: &Target, options: &Options) -> Result<
 /// Proves every micro-kernel against the nest.
 #[cfg(feature = "checked")]
 fn check(
-    c: &Contraction,
+    c: &kiln_ir::Contraction,
     schedule: &Schedule,
     unit: &VectorUnit,
     plan: &Plan<'_>,

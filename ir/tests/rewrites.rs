@@ -4,7 +4,7 @@
 mod common;
 
 use common::{meaning, operands, problems, strided};
-use kiln_ir::nest::BufferKind;
+use kiln_ir::nest::{BufferKind, InterpError};
 use kiln_ir::rewrite::{
     PackSpec, PanelShape, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
 };
@@ -37,17 +37,35 @@ impl Case {
 
     fn check(&self, step: &str, nest: &LoopNest) {
         nest.verify().unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
-        let mut memory = self.arguments.clone();
-        let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
-        nest.interpret(&mut args).unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
-        for (i, (got, want)) in memory[self.dst].iter().zip(&self.want).enumerate() {
-            // Before there are tiles, a nest is in f32.
-            assert_eq!(self.dtype.round(*got), *want, "element {i} after {step}\n{nest}");
-        }
+        self.computes(step, nest, |args| nest.interpret(args));
         let text = nest.to_string();
         let again = text.parse::<LoopNest>().unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
         assert_eq!(again.to_string(), text);
         assert_eq!(again.verify(), Ok(()));
+    }
+
+    /// Checks what is in the result after `run`.
+    fn computes(&self, step: &str, nest: &LoopNest, run: impl Fn(&mut [&mut [f32]]) -> Result<(), InterpError>) {
+        let mut memory = self.arguments.clone();
+        let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
+        run(&mut args).unwrap_or_else(|e| panic!("after {step}: {e}\n{nest}"));
+        for (i, (got, want)) in memory[self.dst].iter().zip(&self.want).enumerate() {
+            // Before there are tiles, a nest is in f32.
+            assert_eq!(self.dtype.round(*got), *want, "element {i} after {step}\n{nest}");
+        }
+    }
+
+    /// The tasks of a finished nest, in pieces that begin wherever, and the last piece first.
+    fn check_tasks(&self, nest: &LoopNest, cuts: &[prop::sample::Index]) {
+        let tasks = nest.tasks();
+        let mut ends: Vec<u64> = cuts.iter().map(|cut| cut.index(tasks as usize + 1) as u64).collect();
+        ends.extend([0, tasks]);
+        ends.sort_unstable();
+        let pieces: Vec<_> = ends.windows(2).rev().map(|w| w[0]..w[1]).collect();
+        self.computes("tasks in pieces", nest, |args| nest.interpret_tasks(args, pieces.clone()));
+        self.computes("tasks one by one", nest, |args| {
+            nest.interpret_tasks(args, (0..tasks).rev().map(|at| at..at + 1))
+        });
     }
 
     /// The panels of columns `start..end` of the right operand, as `prepacked` documents them. What no element is in is NaN.
@@ -101,7 +119,9 @@ struct Plan {
     nc: u64,
     kc: Option<u64>,
     order: usize,
-    parallel_batch: bool,
+    /// How many of the loops over blocks of rows and columns divide the tasks, and where the tasks are cut.
+    parallel: usize,
+    pieces: Vec<prop::sample::Index>,
     rhs: Rhs,
     rhs_panels: Panels,
     lhs: Option<&'static str>,
@@ -109,7 +129,7 @@ struct Plan {
     cuts: [u64; 2],
 }
 
-/// Loops over blocks, outermost first; K only where it is blocked. The first is parallel.
+/// Loops over blocks, outermost first; K only where it is blocked.
 const ORDERS: [[&str; 5]; 5] = [
     ["n", "k", "n", "m", "m"],
     ["n", "k", "m", "n", "m"],
@@ -131,11 +151,11 @@ fn plans() -> impl Strategy<Value = Plan> {
     let lhs = prop::option::of(select(&["m0", "m1", "k0"][..]));
     (
         (1u64..7, 1u64..9, 1u64..4, 1u64..4, prop::option::of(1u64..12)),
-        (0..ORDERS.len(), any::<bool>()),
+        (0..ORDERS.len(), 0usize..5, prop::collection::vec(any::<prop::sample::Index>(), 0..4)),
         (rhs, panels(), lhs, panels()),
         [0u64..20, 0u64..20],
     )
-        .prop_map(|((mr, nr, mb, nb, kc), (order, parallel_batch), (rhs, rhs_panels, lhs, lhs_panels), cuts)| {
+        .prop_map(|((mr, nr, mb, nb, kc), (order, parallel, pieces), (rhs, rhs_panels, lhs, lhs_panels), cuts)| {
             let mut group = 1;
             if rhs != Rhs::InPlace {
                 group = rhs_panels.interleave;
@@ -145,7 +165,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             }
             let kc = kc.map(|kc| kc.next_multiple_of(group));
             let (mc, nc) = (mr * mb, nr * nb);
-            Plan { mr, nr, mc, nc, kc, order, parallel_batch, rhs, rhs_panels, lhs, lhs_panels, cuts }
+            Plan { mr, nr, mc, nc, kc, order, parallel, pieces, rhs, rhs_panels, lhs, lhs_panels, cuts }
         })
 }
 
@@ -153,6 +173,7 @@ impl Plan {
     fn loops(&self) -> Vec<TileLoop> {
         let mut seen = vec![];
         let mut loops = vec![];
+        let mut parallel = self.parallel;
         for axis in ORDERS[self.order] {
             let inner = seen.contains(&axis);
             seen.push(axis);
@@ -166,16 +187,16 @@ impl Plan {
                     None => continue,
                 },
             };
-            loops.push(TileLoop { parallel: loops.is_empty(), ..TileLoop::new(axis, step) });
+            let is_parallel = axis != "k" && parallel > 0;
+            parallel -= usize::from(is_parallel);
+            loops.push(TileLoop { parallel: is_parallel, ..TileLoop::new(axis, step) });
         }
         loops
     }
 
-    /// The loop to pack in: blocks of K must not be inside.
+    /// The loop to pack in.
     fn host(&self, wanted: &'static str, outermost: &'static str) -> &'static str {
-        let k_inside = wanted == "m0" && ORDERS[self.order][0] == "m";
         match self.kc {
-            Some(_) if k_inside => "k0",
             None if wanted == "k0" => outermost,
             _ => wanted,
         }
@@ -202,7 +223,7 @@ fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
         regions.insert(0, regions[0]);
     }
     for r in 0..regions.len() {
-        nest = tile(nest, r, &plan.loops(), plan.parallel_batch).unwrap();
+        nest = tile(nest, r, &plan.loops(), plan.parallel > 0).unwrap();
         case.check("tile", &nest);
     }
     if plan.rhs == Rhs::Prepacked {
@@ -237,6 +258,7 @@ fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
     case.check("split_tails", &nest);
     nest = tensorize(nest).unwrap();
     case.check("tensorize", &nest);
+    case.check_tasks(&nest, &plan.pieces);
     let left = nest.to_string().lines().any(|l| l.contains(" * ") && !l.trim_start().starts_with("tile "));
     assert!(!left, "everything is in tiles:\n{nest}");
     let arguments = nest.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
@@ -327,9 +349,11 @@ fn rewrites_refuse_what_they_do_not_fit() {
         "the pitch is smaller than the run"
     );
     assert!(pack(in_n.clone(), 0, &with(PanelShape { interleave: 0, ..shape })).is_err());
-    assert!(pack(tiled(&[("n", 5), ("k", 4)]).unwrap(), 0, &spec).is_err(), "blocks of K lie inside");
 
     let four = PanelShape { interleave: 4, ..shape };
+    let blocked = |kc| tiled(&[("n", 5), ("k", kc)]).unwrap();
+    assert!(pack(blocked(4), 0, &with(four)).is_ok());
+    assert!(pack(blocked(6), 0, &with(four)).is_err(), "blocks of K cut groups");
     assert!(prepacked(in_n.clone(), 0, Side::Rhs, 5, four).is_ok());
     assert!(prepacked(in_n.clone(), 1, Side::Rhs, 5, shape).is_err());
     assert!(prepacked(in_n.clone(), 0, Side::Rhs, 4, shape).is_err(), "blocks of 5 are no panels of 4");

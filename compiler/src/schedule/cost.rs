@@ -10,7 +10,7 @@ use std::fmt;
 
 use kiln_ir::{Contraction, DType, Window};
 
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, forms, rows};
+use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, forms, rows};
 use crate::microkernel::build::epilogue;
 use crate::target::{Cache, Multiplier, Target, VectorUnit};
 
@@ -499,7 +499,7 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
     let block = &w.axes[rows::block_axis(w)];
     let blocks = block.output.div_ceil(outputs.max(1)) as f64;
     // Blocks of columns that each copy the source again.
-    let again = if schedule.parallel == Parallel::M && !w.depthwise { 1 } else { width.div_ceil(r.nc) } as f64;
+    let again = if schedule.parallel.has_rows_outside() && !w.depthwise { 1 } else { width.div_ceil(r.nc) } as f64;
     let mut total = 0.0;
     if r.lhs == LhsAccess::Block {
         let inputs = block_inputs(w, outputs) as f64 * blocks;
@@ -608,8 +608,8 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
     };
     // Columns are packed again for each block of rows where those are tasks, and in a window also where blocks of K take turns in
     // the panels; rows are packed once for each block of columns.
-    let again = match schedule.parallel {
-        Parallel::M => c.m.div_ceil(r.mc),
+    let again = match schedule.parallel.has_rows_outside() {
+        true => c.m.div_ceil(r.mc),
         _ if c.window.is_some() && r.kc < c.k => c.m.div_ceil(r.mc),
         _ => 1,
     };
@@ -626,7 +626,8 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
         LhsAccess::Block => {
             let gathered = forms::gathers_rows(c);
             let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1, gathered);
-            runs * width.div_ceil(r.nc) as f64
+            // All columns of a block of rows share its copy if they are inside of it.
+            if schedule.parallel.has_rows_outside() { runs } else { runs * width.div_ceil(r.nc) as f64 }
         }
     };
     rhs + lhs

@@ -76,18 +76,35 @@ pub enum Order {
     MN,
 }
 
-/// The axis whose blocks are independent tasks.
+/// How a problem is divided into tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Parallel {
     /// Everything is one task.
     None,
-    /// Blocks of rows.
+    /// Blocks of rows of each product of a batch.
     M,
-    /// Blocks of columns.
+    /// Blocks of columns of each product of a batch.
     N,
-    /// The products of a batch, as the batch axes are with blocks of rows or columns too.
-    Batch,
+    /// Blocks of rows, in them blocks of columns, and in those tiles: what has two [`TASK_MACS`] is divided.
+    Mn,
+    /// Blocks of columns, in them blocks of rows, and in those tiles.
+    Nm,
 }
+
+impl Parallel {
+    /// Whether the loop over blocks of rows is around that over blocks of columns.
+    pub fn has_rows_outside(self) -> bool {
+        matches!(self, Parallel::M | Parallel::Mn)
+    }
+
+    /// Whether blocks are divided further.
+    pub fn is_fine(self) -> bool {
+        matches!(self, Parallel::Mn | Parallel::Nm)
+    }
+}
+
+/// Multiply-adds that a thread takes about a microsecond for: fewer are not worth handing out.
+pub const TASK_MACS: u64 = 1 << 15;
 
 /// A range of columns and how it is computed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +142,7 @@ pub struct Schedule {
     pub form: Form,
     /// The rows of a window.
     pub rows: Rows,
-    /// The parallel axis.
+    /// What tasks are.
     pub parallel: Parallel,
     /// Regions, ascending, covering all columns.
     pub regions: Vec<Region>,
@@ -213,8 +230,8 @@ impl Schedule {
             {
                 return Err(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
             }
-            if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel == Parallel::M) {
-                return Err("a panel is packed for all rows: order=nm, and not parallel=m".into());
+            if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel.has_rows_outside()) {
+                return Err("a panel is packed for all rows: order=nm, and not parallel=m or mn".into());
             }
             if r.rhs == RhsAccess::Packed && c.swapped {
                 return Err(

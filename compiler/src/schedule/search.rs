@@ -11,7 +11,7 @@ use kiln_ir::{Contraction, DType, Window};
 
 use super::bf16::Bf16Products;
 use super::cost::{self, Model, Prediction};
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, forms, rows};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, TASK_MACS, forms, rows};
 use crate::packed::PackedLayout;
 use crate::target::{Multiplier, Target, VectorUnit};
 
@@ -22,11 +22,16 @@ const CANDIDATES_KEPT: usize = 8;
 /// Lengths of K blocks that are tried, longest first.
 const K_BLOCKS: [u64; 4] = [1024, 768, 512, 256];
 /// Multiply-adds from which a problem is divided into tasks: below, starting them would cost more than they save.
-const PARALLEL_MACS: u64 = 1 << 20;
+const PARALLEL_MACS: u64 = 1 << 18;
 /// Columns below which a task's share of the columns is not cut further for the sake of more tasks.
 const TASK_COLUMNS: u64 = 128;
 /// Tasks that a parallel axis should give at least.
 const TASKS: u64 = 8;
+/// Threads that are to find work, all at once.
+const THREADS: u64 = 64;
+/// What a schedule may cost on one thread so that [`THREADS`] threads take less: per cent for each time that they take longer than with
+/// equal shares.
+const IDLE: f64 = 0.001;
 /// The share of the time that packing again for the sake of more tasks may take.
 const REPACKING: f64 = 0.02;
 /// Rows up to which sums in lanes are tried.
@@ -57,7 +62,7 @@ pub struct Choice {
 /// packed in the layout `like`, where there is one. `None` if no schedule reads that.
 pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&PackedLayout>) -> Option<Choice> {
     let model = &Model::of(c, target);
-    let mut tiles: Vec<(Schedule, f64)> = vec![];
+    let mut tiles: Vec<(f64, Schedule)> = vec![];
     for unit in &target.units {
         for form in [Form::Outer, Form::Dot, Form::Mmla, Form::Depthwise] {
             if forms::check(form, c, unit).is_err() || (form == Form::Dot && c.m > DOT_ROWS) {
@@ -74,20 +79,21 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
                     }
                     let schedule = plain(c, form, unit, mode, [rows, columns], rest.1);
                     let cost = model.predict_in_cache(&schedule);
-                    tiles.extend(cost.map(|cost| (schedule, cost)));
+                    tiles.extend(cost.map(|cost| (cost * (1.0 + IDLE * idle(c, &schedule)), schedule)));
                 }
             }
         }
     }
     if let Some(layout) = like {
-        tiles.retain(|(tile, _)| layout.is_of_panels(c, tile, target));
+        tiles.retain(|(_, tile)| layout.is_of_panels(c, tile, target));
     }
     // Both sorts are stable: at equal cost the order of construction decides, on every host alike.
-    tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+    tiles.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut weighed: Vec<(Schedule, Prediction)> = vec![];
     let mut kept = Kept::default();
-    for (tile, _) in &tiles {
-        if kept.is_worth_trying(tile) {
+    for (_, tile) in &tiles {
+        // One row takes as long as its weights take to come, whatever its tile.
+        if kept.is_worth_trying(tile) || c.m == 1 {
             let all = match &c.window {
                 Some(w) => window_blockings(c, w, tile, target, constant),
                 None => blockings(c, tile, target, model, constant),
@@ -110,12 +116,42 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     if let Some(layout) = like {
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
-    weighed.sort_by(|a, b| a.1.cycles.total_cmp(&b.1.cycles));
+    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * idle(c, s));
+    weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     weighed.dedup_by(|a, b| a.0 == b.0);
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed.first()?.clone();
     Some(Choice::new(c, target, schedule, prediction, weighed, bf16))
+}
+
+/// The time that [`THREADS`] threads spend idle, as a multiple of the time that they work, if tasks take equally long.
+fn idle(c: &Contraction, s: &Schedule) -> f64 {
+    if s.parallel == Parallel::None {
+        return 0.0;
+    }
+    let tasks = tasks(c, s);
+    (tasks.div_ceil(THREADS) * THREADS) as f64 / tasks as f64 - 1.0
+}
+
+/// About the tasks of a schedule: those of its nest.
+fn tasks(c: &Contraction, s: &Schedule) -> u64 {
+    let of_region = |r: &Region| {
+        let width = r.end - r.start;
+        let blocks = match (&c.window, s.parallel.has_rows_outside()) {
+            (Some(w), _) => {
+                let lines = (r.mc / rows::block_pixels(w)).max(1);
+                w.axes[rows::block_axis(w)].output.div_ceil(lines) * width.div_ceil(r.nc)
+            }
+            (None, _) => c.m.div_ceil(r.mc) * width.div_ceil(r.nc),
+        };
+        if forms::transposes_result(c) {
+            return blocks;
+        }
+        let tiles = c.m.div_ceil(r.mr) * (width / r.nr);
+        tiles.min(c.m * width * c.k / TASK_MACS).max(blocks)
+    };
+    c.batch.iter().product::<u64>() * s.regions.iter().map(of_region).sum::<u64>()
 }
 
 /// The tiles taken so far: the best few of each form, since what an operand costs to read or pack is not known before.
@@ -175,7 +211,7 @@ fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over have tiles of `rest` rows.
 fn plain(c: &Contraction, form: Form, unit: &VectorUnit, mode: Rows, [rows, columns]: [u64; 2], rest: u64) -> Schedule {
-    let parallel = if c.window.is_some() { Parallel::None } else { parallel_axis(c, form, rows, columns) };
+    let parallel = if c.window.is_some() { Parallel::None } else { parallel(c, form, rows, columns) };
     let main = c.n / columns * columns;
     let mut regions = vec![plain_region(c, form, unit, parallel, 0..main, [rows, columns])];
     if main < c.n {
@@ -198,8 +234,8 @@ fn plain_region(
         end,
         mr,
         nr,
-        mc: if parallel == Parallel::M { blocks(c.m, mr) } else { c.m },
-        nc: if parallel == Parallel::N { blocks(end - start, nr) } else { end - start },
+        mc: if parallel == Parallel::Mn { blocks(c.m, mr) } else { c.m },
+        nc: if parallel == Parallel::Nm && !is_batch(c) { blocks(end - start, nr) } else { end - start },
         kc: c.k,
         unroll: unroll(form, unit, mr, nr),
         order: Order::NM,
@@ -215,7 +251,7 @@ fn best_rows(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, 
     // Tiles of a window are as high as the others at most: lines are cut alike.
     let most = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
     let cost = |mr: u64| {
-        let parallel = Parallel::N;
+        let parallel = Parallel::Nm;
         let regions = vec![plain_region(c, form, unit, parallel, 0..columns, [mr, columns])];
         let one = Schedule { isa: unit.isa, form, rows: mode, parallel, regions };
         (mr, bare.predict_in_cache(&one).unwrap_or(f64::INFINITY))
@@ -245,21 +281,24 @@ fn unroll(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
     steps.next_multiple_of(forms::unroll_group(form, unit))
 }
 
-/// The axis whose tiles give [`TASKS`] tasks: those of a batch, or columns before rows: a task then packs what it alone
-/// reads. Rows for BFMMLA come packed, each task's own.
-fn parallel_axis(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
+/// True if the products of a batch are tasks enough.
+fn is_batch(c: &Contraction) -> bool {
+    c.batch.iter().product::<u64>() >= TASKS
+}
+
+/// The order of blocks: columns before rows where there are so many blocks of them, so that a task packs what it alone reads. Rows
+/// for BFMMLA come packed, each task's own.
+fn parallel(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
     if c.macs() < PARALLEL_MACS {
         return Parallel::None;
     }
-    if c.batch.iter().product::<u64>() >= TASKS {
-        return Parallel::Batch;
-    }
     match (c.n / columns, c.m.div_ceil(rows)) {
-        (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::M,
-        (strips, tiles) if strips < TASKS && tiles > strips => Parallel::M,
+        _ if is_batch(c) => Parallel::Nm,
+        (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::Mn,
+        (strips, tiles) if strips < TASKS && tiles > strips => Parallel::Mn,
         // Columns that are not cut for the sake of tasks would be a single one.
-        (_, tiles) if c.n < 2 * TASK_COLUMNS && tiles >= TASKS => Parallel::M,
-        _ => Parallel::N,
+        (_, tiles) if c.n < 2 * TASK_COLUMNS && tiles >= TASKS => Parallel::Mn,
+        _ => Parallel::Nm,
     }
 }
 
@@ -308,7 +347,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                     // Columns whose block of rhs takes half of the second-level cache.
                     let bytes = if tile.form == Form::Mmla { 2 } else { c.rhs.dtype.bytes() as u64 };
                     let most = (target.l2.bytes / 2 / (bytes * kc)).max(r.nr) / r.nr * r.nr;
-                    let most = if s.parallel == Parallel::N { most.min(r.nc.max(TASK_COLUMNS)) } else { most };
+                    let most = if s.parallel == Parallel::Nm { most.min(r.nc.max(TASK_COLUMNS)) } else { most };
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
@@ -322,10 +361,11 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
 
 /// Bytes of scratch memory that packed rows take: those of a block, or all where panels of columns are packed inside of it.
 fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
-    let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel) {
+    let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel.has_rows_outside()) {
         (LhsAccess::InPlace, ..) => 0,
-        (_, RhsAccess::Panel, Parallel::N | Parallel::None | Parallel::Batch) => 2 * c.m * r.kc,
-        _ => 2 * r.mc * r.kc,
+        (_, RhsAccess::Panel, false) => 2 * c.m * r.kc,
+        (_, RhsAccess::Block, false) => 2 * r.mc * r.kc,
+        _ => 2 * r.mc * c.k,
     };
     s.regions.iter().map(bytes).sum()
 }
@@ -353,21 +393,31 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
     let copies = |lhs: LhsAccess| lhs == LhsAccess::Block || forms::transposes_result(c);
     for &kc in &k_blocks {
         for &lhs in sources {
-            for parallel in [Parallel::M, Parallel::N, Parallel::Batch, Parallel::None] {
-                let possible = match parallel {
-                    Parallel::None => !tasks,
-                    Parallel::Batch => tasks && batch >= 2,
-                    Parallel::M => tasks && can_block && lines > 1,
-                    Parallel::N => tasks,
+            // The order of blocks, and whether columns are cut into blocks.
+            // Blocks are tasks where tiles cannot be.
+            let blocks_only = forms::transposes_result(c);
+            for (parallel, cut) in [
+                (Parallel::Mn, false),
+                (Parallel::Mn, true),
+                (Parallel::Nm, true),
+                (Parallel::Nm, false),
+                (Parallel::None, false),
+            ] {
+                let possible = match (parallel, cut) {
+                    (Parallel::None, _) => !tasks,
+                    (Parallel::Mn, true) => tasks && can_block && lines > 1 && blocks_only,
+                    (Parallel::Nm, false) => tasks && batch >= 2,
+                    (Parallel::Mn, _) => tasks && can_block && lines > 1,
+                    _ => tasks,
                 };
                 if !possible {
                     continue;
                 }
                 // Outputs of a block along the block axis.
                 let mut sizes = vec![lines];
-                if can_block && (parallel == Parallel::M || copies(lhs)) {
+                if can_block && (parallel == Parallel::Mn || copies(lhs)) {
                     sizes = vec![lines.div_ceil(TASKS), lines.div_ceil(2 * TASKS), lines.div_ceil(4 * TASKS), 1];
-                    if parallel != Parallel::M {
+                    if parallel != Parallel::Mn {
                         sizes.insert(0, lines);
                         sizes.insert(1, lines.div_ceil(2));
                     } else if !constant && tile.form == Form::Mmla {
@@ -377,12 +427,12 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     sizes.dedup();
                 }
                 // Tasks of columns that each copy the source should be few.
-                let copies_again = lhs == LhsAccess::Block && !w.depthwise && parallel == Parallel::N;
+                let copies_again = lhs == LhsAccess::Block && !w.depthwise && cut;
                 let tasks: &[u64] = if copies_again { &[TASKS, TASKS / 2, TASKS / 4] } else { &[TASKS] };
                 for (size, tasks) in sizes.into_iter().flat_map(|size| tasks.iter().map(move |t| (size, *t))) {
                     for order in [Order::NM, Order::MN] {
                         // Columns of a pixel are neighbours in both factors: other orders read and write parts of lines.
-                        let whole_pixels = order == Order::MN && (parallel != Parallel::N || !can_block);
+                        let whole_pixels = order == Order::MN && (!cut || !can_block);
                         if w.depthwise && !whole_pixels {
                             continue;
                         }
@@ -396,7 +446,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                             r.rhs = if constant { RhsAccess::Packed } else { RhsAccess::Block };
                             r.mc = if size >= lines { c.m } else { size * pixels };
                             let strips = (width / r.nr).div_ceil(tasks).max(1);
-                            r.nc = if parallel == Parallel::N { strips * r.nr } else { width };
+                            r.nc = if cut { strips * r.nr } else { width };
                             if !constant || forms::transposes_result(c) {
                                 // What is packed, or copied afterwards, stays in the second-level cache.
                                 let element = if tile.form == Form::Mmla { 2 } else { 4 };
@@ -443,31 +493,30 @@ fn window_k_blocks(w: &Window, k: u64) -> Vec<u64> {
 
 /// Tasks that each pack the same again are made larger until that costs little.
 fn fewer_tasks(c: &Contraction, mut s: Schedule, model: &Model<'_>) -> Schedule {
-    let repacks = |r: &Region| match s.parallel {
-        Parallel::M => matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block),
-        Parallel::N => r.lhs == LhsAccess::Block,
-        Parallel::None | Parallel::Batch => false,
+    let rows_outside = s.parallel.has_rows_outside();
+    let repacks = |r: &Region| match rows_outside {
+        true => matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block),
+        false => r.lhs == LhsAccess::Block,
     };
-    if s.form != Form::Mmla || !s.regions.iter().any(repacks) {
+    let is_one = s.parallel == Parallel::None || is_batch(c);
+    if is_one || s.form != Form::Mmla || !s.regions.iter().any(repacks) {
         return s;
     }
-    let whole = |s: &Schedule| {
-        s.regions.iter().all(|r| if s.parallel == Parallel::M { r.mc >= c.m } else { r.nc >= r.end - r.start })
-    };
+    let whole =
+        |s: &Schedule| s.regions.iter().all(|r| if rows_outside { r.mc >= c.m } else { r.nc >= r.end - r.start });
     while !whole(&s) {
         let Some(p) = model.predict(&s) else { return s };
         let tasks = s
             .regions
             .iter()
-            .map(|r| if s.parallel == Parallel::M { c.m.div_ceil(r.mc) } else { (r.end - r.start).div_ceil(r.nc) })
+            .map(|r| if rows_outside { c.m.div_ceil(r.mc) } else { (r.end - r.start).div_ceil(r.nc) })
             .max();
         let tasks = tasks.unwrap_or(1) as f64;
         if p.pack * (tasks - 1.0) / tasks <= REPACKING * p.cycles {
             return s;
         }
-        let m_tasks = s.parallel == Parallel::M;
         for r in &mut s.regions {
-            if m_tasks {
+            if rows_outside {
                 r.mc = (2 * r.mc).min(c.m);
                 r.mc = if r.mc == c.m { c.m } else { r.mc / r.mr * r.mr };
             } else {

@@ -20,7 +20,7 @@ pub struct ScheduleParseError {
 type Words<T> = &'static [(&'static str, T)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
 const PARALLEL: Words<Parallel> =
-    &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("batch", Parallel::Batch)];
+    &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("mn", Parallel::Mn), ("nm", Parallel::Nm)];
 const FORMS: Words<Form> =
     &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla), ("depthwise", Form::Depthwise)];
 const ROWS: Words<Rows> = &[("line", Rows::Line), ("flat", Rows::Flat)];
@@ -157,7 +157,7 @@ impl FromStr for Schedule {
         };
         let word =
             word.strip_prefix("parallel=").ok_or(ScheduleParseError { word: word.into(), expected: "parallel" })?;
-        let parallel = value(PARALLEL, word, "none, m, n or batch")?;
+        let parallel = value(PARALLEL, word, "none, m, n, mn or nm")?;
         head.end()?;
         let regions = parts.map(Region::from_str).collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {

@@ -1,6 +1,10 @@
 //! The interpreter: what a loop nest means.
 
-use super::{Access, Affine, BufferKind, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError};
+use std::ops::Range;
+
+use super::{
+    Access, Affine, BufferKind, Division, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError,
+};
 use crate::dtype::DType;
 
 /// A nest that cannot be executed on the given arguments.
@@ -49,28 +53,74 @@ impl LoopNest {
     /// Executes the nest in f32 on one slice per argument buffer, in order. Every multiply-add is fused. Scratch memory
     /// starts as NaN, so that reading it before writing it shows.
     pub fn interpret(&self, args: &mut [&mut [f32]]) -> Result<(), InterpError> {
+        self.machine(args)?.run(&self.body)
+    }
+
+    /// Executes ranges of [tasks](Self::tasks) one after the other, each as a thread with scratch memory of its own: all tasks once, in
+    /// any order and cut in any way, do the same as [`interpret`](Self::interpret). Tails are split before there are tasks.
+    pub fn interpret_tasks(
+        &self,
+        args: &mut [&mut [f32]],
+        ranges: impl IntoIterator<Item = Range<u64>>,
+    ) -> Result<(), InterpError> {
+        self.verify_tasks()?;
+        let mut machine = self.machine(args)?;
+        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+            machine.scratch.iter_mut().for_each(|memory| memory.fill(f32::NAN));
+            machine.tasks(&self.body, range)?;
+        }
+        Ok(())
+    }
+
+    fn machine<'a, 'b>(&'a self, args: &'a mut [&'b mut [f32]]) -> Result<Machine<'a, 'b>, InterpError> {
         self.verify()?;
         let wanted = self.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
         if args.len() != wanted {
             return Err(InterpError::Arguments { given: args.len(), wanted });
         }
-        let mut scratch = vec![];
-        for (i, b) in self.buffers.iter().enumerate() {
-            match args.get(i) {
-                Some(a) if (a.len() as u64) < b.len() => {
-                    return Err(InterpError::Length { name: b.name.clone(), given: a.len(), wanted: b.len() });
-                }
-                Some(_) => {}
-                None => scratch.push(vec![f32::NAN; b.len() as usize]),
+        for (a, b) in args.iter().zip(&self.buffers) {
+            if (a.len() as u64) < b.len() {
+                return Err(InterpError::Length { name: b.name.clone(), given: a.len(), wanted: b.len() });
             }
         }
-        Machine { nest: self, args, scratch, vars: vec![0; self.vars.len()] }.run(&self.body)
+        let scratch = self.buffers[wanted..].iter().map(|b| vec![f32::NAN; b.len() as usize]).collect();
+        Ok(Machine { nest: self, args, scratch, vars: vec![0; self.vars.len()] })
     }
 }
 
 impl Machine<'_, '_> {
     fn run(&mut self, body: &[Stmt]) -> Result<(), InterpError> {
         body.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    /// A range of the tasks of a body.
+    fn tasks(&mut self, body: &[Stmt], range: Range<u64>) -> Result<(), InterpError> {
+        let division = Division::of(body);
+        let mut first = 0;
+        for s in body {
+            match (s, division) {
+                (Stmt::Loop(l), Division::Loops(_)) if l.parallel => {
+                    let inside = Division::of(&l.body).tasks();
+                    for i in 0..l.tasks() / inside {
+                        let begin = range.start.clamp(first, first + inside) - first;
+                        let end = range.end.clamp(first, first + inside) - first;
+                        if begin < end {
+                            self.vars[l.var.0 as usize] = (i * l.step) as i64;
+                            self.tasks(&l.body, begin..end)?;
+                        }
+                        first += inside;
+                    }
+                }
+                (Stmt::Loop(l), Division::Parts(_)) if Division::of(&l.body) != Division::None => {
+                    for i in 0..l.trips().unwrap_or(1) {
+                        self.vars[l.var.0 as usize] = (i * l.step) as i64;
+                        self.tasks(&l.body, range.clone())?;
+                    }
+                }
+                (s, _) => self.stmt(s)?,
+            }
+        }
+        Ok(())
     }
 
     fn stmt(&mut self, s: &Stmt) -> Result<(), InterpError> {

@@ -28,11 +28,13 @@ mod affine;
 mod interp;
 mod parse;
 mod print;
+mod tasks;
 mod verify;
 
 pub use affine::{Affine, Var};
 pub use interp::InterpError;
 pub use parse::NestParseError;
+pub use tasks::Division;
 pub use verify::VerifyError;
 
 use crate::dtype::DType;
@@ -51,7 +53,7 @@ pub enum BufferKind {
     Out,
     /// An argument that is read and written.
     InOut,
-    /// Temporary memory; undefined at entry, private to each parallel task.
+    /// Temporary memory; undefined at entry, each thread's own.
     Scratch,
 }
 
@@ -141,7 +143,7 @@ pub struct Loop {
     pub extent: Extent,
     /// Increment, at least 1.
     pub step: u64,
-    /// Iterations are independent and may run on different threads.
+    /// Iterations are independent and may run on different threads. [`Division`] says what a task is.
     pub parallel: bool,
     /// Executed in order.
     pub body: Vec<Stmt>,

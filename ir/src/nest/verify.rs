@@ -40,6 +40,9 @@ pub enum VerifyError {
     /// The number of indices differs from the rank.
     #[error("access to `{0}` has the wrong number of indices")]
     Rank(String),
+    /// A body is divided into tasks, and some of it would be executed by no thread or by several.
+    #[error("in a body with parallel loops, what is no part of them must be copies into scratch memory, before them")]
+    Division,
     /// A post-op lacks its operand or has one too many.
     #[error("post-op `{0}` has the wrong operands")]
     PostOp(&'static str),

@@ -108,8 +108,8 @@ impl<'a> Found<'a> {
 }
 
 /// Copies the footprint of a factor inside loop `at` of region `region` into a scratch buffer, panel by panel, and redirects
-/// the contraction to it. A panel is the rows or columns of a tile over all steps of K inside the loop. When blocks of rows
-/// or columns lie inside `at`, panels follow one another.
+/// the contraction to it. A panel is the rows or columns of a tile over all steps of K inside the loop, those of all its blocks of K.
+/// When blocks of rows or columns lie inside `at`, panels follow one another.
 pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNest, RewriteError> {
     let at = existing_var(&nest, "pack", &spec.at)?;
     let (width, k) = (existing_var(&nest, "pack", spec.side.axis())?, existing_var(&nest, "pack", "k")?);
@@ -131,27 +131,33 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     if blocks.iter().any(|l| l.step == 0) {
         return refuse("pack", "a loop has no end");
     }
-    if !k_blocks.is_empty() {
-        return refuse("pack", "blocks of K lie inside the loop");
+    if k_blocks.iter().any(|l| l.step % spec.shape.interleave != 0) {
+        return refuse("pack", "blocks of K end inside groups of neighbours");
     }
     spec.shape.check("pack", wide.extent.full())?;
 
     let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
-    let distance = spec.shape.distance(deep.extent.full(), step);
+    // A panel has all steps of K inside the loop; blocks of them are parts of it.
+    let all_k = k_blocks.first().map_or(&deep.extent, |l| &l.extent).clone();
+    let steps = all_k.full();
+    let distance = spec.shape.distance(steps, step);
     let mut dims: Vec<Dim> = blocks
         .iter()
         .map(|l| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step })
         .collect();
-    dims.extend(spec.shape.dims(deep.extent.full()));
+    dims.extend(spec.shape.dims(steps));
     let id = BufferId(nest.buffers.len() as u16);
-    let vars = blocks.iter().map(|l| l.var).chain([k, width]);
-    let panel = Access { buffer: id, index: vars.map(Affine::from).collect() };
+    let mut index: Vec<Affine> = blocks.iter().map(|l| l.var).chain([k, width]).map(Affine::from).collect();
+    let at_k = index.len() - 2;
+    k_blocks.iter().for_each(|l| index[at_k].add_term(l.var, 1));
+    let panel = Access { buffer: id, index };
+    let inner: Vec<Var> = k_blocks.iter().map(|l| l.var).chain([k, width]).collect();
     let source = &buffers[access.buffer.0 as usize];
     let along = |var| stride("pack", source, &access, var);
     let mut copy = Stmt::Pack(Box::new(Pack {
-        dst: Matrix { at: first(&panel, &[k, width]), row: spec.shape.pitch, col: spec.shape.interleave },
-        src: Matrix { at: first(&access, &[k, width]), row: along(k)?, col: along(width)? },
-        k: deep.extent.clone(),
+        dst: Matrix { at: first(&panel, &inner), row: spec.shape.pitch, col: spec.shape.interleave },
+        src: Matrix { at: first(&access, &inner), row: along(k)?, col: along(width)? },
+        k: all_k,
         width: wide.extent.clone(),
         pitch: spec.shape.pitch,
     }));

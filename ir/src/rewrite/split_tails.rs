@@ -1,5 +1,5 @@
 use super::{RewriteError, refuse, substitute};
-use crate::nest::{Affine, Extent, Loop, LoopNest, Stmt, Var};
+use crate::nest::{Affine, Division, Extent, Loop, LoopNest, Stmt, Var};
 
 /// Makes every extent constant and removes every `if`: a loop whose blocks do not divide its axis becomes a main loop and
 /// a tail, and a loop that conditions depend on is peeled at its first and last iterations.
@@ -84,8 +84,9 @@ impl Splitter {
         let varies = l.body.iter().any(|s| depends(s, l.var) || is_condition(s, l.var));
         if trips == 1 && (l.step > 1 || varies) {
             substitute(&mut body, l.var, &Affine::constant(from as i64));
-            // A parallel loop stays, so that the number of tasks can be read off; so do loops over single elements.
-            if !l.parallel && l.step > 1 {
+            // A parallel loop stays, so that the number of tasks can be read off, and so does one that has such inside; so do loops over
+            // single elements.
+            if !l.parallel && l.step > 1 && Division::of(&body) == Division::None {
                 out.extend(self.body(body)?);
                 return Ok(());
             }

@@ -92,7 +92,8 @@ impl Tiles {
         let height = self.kernels.len() as u64;
         let tiles = n.div_ceil(height);
         // Rows are cut only where there are too few blocks of columns: each cut reads the weights again.
-        let cuts = PIECES.div_ceil(self.blocks).min(tiles);
+        let pieces = PIECES.max(2 * shared.threads.count() as u64);
+        let cuts = pieces.div_ceil(self.blocks).min(tiles);
         if shared.threads.count() == 1 || self.cycles_per_row * (n as f64) < PARALLEL_CYCLES {
             return self.piece(shared, n, pointers.as_slice(), [0, n], [0, self.blocks]);
         }

@@ -2,7 +2,7 @@
 //!
 //! C signature: `(arguments: *const *mut u8, scratch: *mut u8, begin: u64, end: u64)`. `arguments` holds one pointer per
 //! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
-//! [`tasks`] are executed, a task being one iteration of the parallel loops at the top of the nest, which may be nested.
+//! [`LoopNest::tasks`] are executed, at least one.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use kiln_ir::nest::{Access, Affine, BufferKind, Extent, Loop, LoopNest, Pack, Stmt, Tile, Var};
+use kiln_ir::nest::{Access, Affine, BufferKind, Division, Extent, Loop, LoopNest, Pack, Stmt, Tile, Var};
 
 use super::{Level, compile, empty_function, isa};
 use crate::emit::{Arguments, EmitError, Function};
@@ -40,39 +40,8 @@ pub fn scratch_layout(nest: &LoopNest) -> (Vec<u64>, u64) {
     (offsets, total)
 }
 
-/// The number of independent tasks: one without a parallel loop, else one per iteration of each and one per other
-/// statement at the top.
-pub fn tasks(nest: &LoopNest) -> u64 {
-    if nest.body.iter().any(|s| matches!(s, Stmt::Loop(l) if l.parallel)) {
-        nest.body.iter().map(stmt_tasks).sum()
-    } else {
-        1
-    }
-}
-
-fn stmt_tasks(s: &Stmt) -> u64 {
-    match s {
-        Stmt::Loop(l) if l.parallel => parallel_loops(l).iter().map(|l| trips(l)).product(),
-        _ => 1,
-    }
-}
-
-/// A parallel loop and those that it holds and nothing else.
-fn parallel_loops(l: &Loop) -> Vec<&Loop> {
-    let mut all = vec![l];
-    while let [Stmt::Loop(inner)] = &all[all.len() - 1].body[..]
-        && inner.parallel
-    {
-        all.push(inner);
-    }
-    all
-}
-
 fn trips(l: &Loop) -> u64 {
-    match l.extent {
-        Extent::Const(n) => n.div_ceil(l.step),
-        Extent::Min { .. } => unreachable!("verified: tails are split before emission"),
-    }
+    l.trips().expect("verified: tails are split before emission")
 }
 
 /// The micro-kernels that a driver calls, by the statement that does.
@@ -181,46 +150,85 @@ impl Driver<'_> {
             };
             self.bases.push(base);
         }
-        let total = tasks(self.nest);
-        let mut first = 0;
-        for s in &self.nest.body {
-            match s {
-                Stmt::Loop(l) if l.parallel && total > 1 => {
-                    let n = stmt_tasks(s);
-                    self.because(format!("tasks {first}..{}", first + n));
-                    let low = self.clamp(begin, first, n);
-                    let high = self.clamp(end, first, n);
-                    match &parallel_loops(l)[..] {
-                        [l] => {
-                            let step = l.step as i64;
-                            let (low, high) = (self.scale(low, step), self.scale(high, step));
-                            self.runtime_loop(l, low, high);
-                        }
-                        nested => self.task_loop(nested, low, high),
-                    }
-                    first += n;
-                }
-                _ if total > 1 => {
-                    self.because(format!("task {first}"));
-                    let low = self.clamp(begin, first, 1);
-                    let high = self.clamp(end, first, 1);
-                    let run = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
-                    let (body, done) = (self.b.create_block(), self.b.create_block());
-                    self.b.ins().brif(run, body, &[], done, &[]);
-                    self.b.switch_to_block(body);
-                    let known = self.terms.order.len();
-                    self.stmt(s);
-                    self.terms.truncate(known);
-                    self.b.ins().jump(done, &[]);
-                    self.b.switch_to_block(done);
-                    first += 1;
-                }
-                s => self.stmt(s),
-            }
-        }
+        let nest = self.nest;
+        self.tasks(&nest.body, begin, end);
         self.because("return".into());
         self.b.ins().return_(&[]);
         self.b.seal_all_blocks();
+    }
+
+    /// Tasks `low..high` of statements, at least one: the copies that each thread makes, and the share of what is divided.
+    fn tasks(&mut self, body: &[Stmt], low: Value, high: Value) {
+        let division = Division::of(body);
+        let is_parallel = |s: &&Stmt| matches!(s, Stmt::Loop(l) if l.parallel);
+        let loops = body.iter().filter(is_parallel).count();
+        let mut first = 0;
+        for s in body {
+            match (s, division) {
+                (Stmt::Loop(l), Division::Loops(_)) if l.parallel && loops == 1 => self.parallel_loop(l, low, high),
+                (Stmt::Loop(l), Division::Loops(_)) if l.parallel => {
+                    let n = l.tasks();
+                    self.because(format!("tasks {first}..{}", first + n));
+                    let (low, high) = (self.clamp(low, first, n), self.clamp(high, first, n));
+                    let (some, done) = (self.b.create_block(), self.b.create_block());
+                    let any = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
+                    self.b.ins().brif(any, some, &[], done, &[]);
+                    self.b.switch_to_block(some);
+                    let known = self.terms.order.len();
+                    self.parallel_loop(l, low, high);
+                    self.terms.truncate(known);
+                    self.b.ins().jump(done, &[]);
+                    self.b.switch_to_block(done);
+                    first += n;
+                }
+                (Stmt::Loop(l), Division::Parts(_)) if Division::of(&l.body) != Division::None => {
+                    self.serial_loop(l, &mut |d| d.tasks(&l.body, low, high));
+                }
+                (s, _) => self.stmt(s),
+            }
+        }
+    }
+
+    /// Tasks `low..high` of a parallel loop, at least one.
+    fn parallel_loop(&mut self, l: &Loop, low: Value, high: Value) {
+        let division = Division::of(&l.body);
+        if trips(l) == 1 {
+            self.vars[l.var.0 as usize] = Some(Binding::Constant(0));
+            self.tasks(&l.body, low, high);
+            self.vars[l.var.0 as usize] = None;
+            return;
+        }
+        if division == Division::None {
+            let step = l.step as i64;
+            let (low, high) = (self.scale(low, step), self.scale(high, step));
+            self.loop_body(l, low, high, &mut |d| l.body.iter().for_each(|s| d.stmt(s)));
+            return;
+        }
+        let inside = division.tasks() as i64;
+        // The tasks that are left are `low..high` of the iteration at hand and those behind it: from its first on in all but the first.
+        self.because(self.loop_reason(l));
+        let at = self.b.ins().udiv_imm_u(low, inside);
+        let before = self.b.ins().imul_imm_s(at, inside);
+        let (low, high) = (self.b.ins().isub(low, before), self.b.ins().isub(high, before));
+        let begin = self.scale(at, l.step as i64);
+        let (head, done) = (self.b.create_block(), self.b.create_block());
+        let i = self.b.append_block_param(head, I64);
+        let from = self.b.append_block_param(head, I64);
+        let left = self.b.append_block_param(head, I64);
+        self.b.ins().jump(head, &[begin.into(), low.into(), high.into()]);
+        self.b.switch_to_block(head);
+        self.vars[l.var.0 as usize] = Some(Binding::Value(i));
+        let all = self.b.ins().iconst(I64, inside);
+        let to = self.b.ins().umin(left, all);
+        self.tasks(&l.body, from, to);
+        self.vars[l.var.0 as usize] = None;
+        self.because(self.loop_reason(l));
+        let next = self.b.ins().iadd_imm_s(i, l.step as i64);
+        let zero = self.b.ins().iconst(I64, 0);
+        let rest = self.b.ins().iadd_imm_s(left, -inside);
+        let more = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, rest, 0);
+        self.b.ins().brif(more, head, &[next.into(), zero.into(), rest.into()], done, &[]);
+        self.b.switch_to_block(done);
     }
 
     /// `min(max(task, first) - first, n)`.
@@ -242,11 +250,16 @@ impl Driver<'_> {
     }
 
     fn constant_loop(&mut self, l: &Loop) {
+        self.serial_loop(l, &mut |d| l.body.iter().for_each(|s| d.stmt(s)));
+    }
+
+    /// All iterations of a loop, each emitted by `body`.
+    fn serial_loop(&mut self, l: &Loop, body: &mut dyn FnMut(&mut Self)) {
         let n = trips(l);
         if n == 1 || (n <= UNROLL && size(l) * n <= UNROLL) {
             for i in 0..n {
                 self.vars[l.var.0 as usize] = Some(Binding::Constant((i * l.step) as i64));
-                l.body.iter().for_each(|s| self.stmt(s));
+                body(self);
             }
             self.vars[l.var.0 as usize] = None;
             return;
@@ -254,7 +267,7 @@ impl Driver<'_> {
         self.because(self.loop_reason(l));
         let low = self.b.ins().iconst(I64, 0);
         let high = self.b.ins().iconst(I64, (n * l.step) as i64);
-        self.loop_body(l, low, high);
+        self.loop_body(l, low, high, body);
     }
 
     fn loop_reason(&self, l: &Loop) -> String {
@@ -262,57 +275,15 @@ impl Driver<'_> {
         format!("{} in 0..{extent} step {}", self.nest.vars[l.var.0 as usize], l.step)
     }
 
-    /// A loop that may have no iteration.
-    fn runtime_loop(&mut self, l: &Loop, low: Value, high: Value) {
-        let (body, done) = (self.b.create_block(), self.b.create_block());
-        let some = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
-        self.b.ins().brif(some, body, &[], done, &[]);
-        self.b.switch_to_block(body);
-        let known = self.terms.order.len();
-        self.loop_body(l, low, high);
-        self.terms.truncate(known);
-        self.b.ins().jump(done, &[]);
-        self.b.switch_to_block(done);
-    }
-
-    /// Tasks `low..high` of nested parallel loops: a task's number gives the value of each of their variables.
-    fn task_loop(&mut self, loops: &[&Loop], low: Value, high: Value) {
-        let (head, body, done) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
-        let task = self.b.append_block_param(head, I64);
-        self.b.ins().jump(head, &[low.into()]);
-        self.b.switch_to_block(head);
-        let more = self.b.ins().icmp(IntCC::UnsignedLessThan, task, high);
-        self.b.ins().brif(more, body, &[], done, &[]);
-        self.b.switch_to_block(body);
-        let known = self.terms.order.len();
-        let mut rest = task;
-        for (nth, l) in loops.iter().enumerate().rev() {
-            let n = trips(l) as i64;
-            let index = if nth == 0 { rest } else { self.b.ins().urem_imm_u(rest, n) };
-            let value = self.scale(index, l.step as i64);
-            self.vars[l.var.0 as usize] = Some(Binding::Value(value));
-            if nth > 0 {
-                rest = self.b.ins().udiv_imm_u(rest, n);
-            }
-        }
-        loops[loops.len() - 1].body.iter().for_each(|s| self.stmt(s));
-        loops.iter().for_each(|l| self.vars[l.var.0 as usize] = None);
-        self.because("next task".into());
-        let next = self.b.ins().iadd_imm_s(task, 1);
-        self.b.ins().jump(head, &[next.into()]);
-        self.terms.truncate(known);
-        self.b.switch_to_block(done);
-    }
-
     /// A loop from `low` below `high`, at least one iteration.
-    fn loop_body(&mut self, l: &Loop, low: Value, high: Value) {
+    fn loop_body(&mut self, l: &Loop, low: Value, high: Value, body: &mut dyn FnMut(&mut Self)) {
         let head = self.b.create_block();
         let done = self.b.create_block();
         let i = self.b.append_block_param(head, I64);
         self.b.ins().jump(head, &[low.into()]);
         self.b.switch_to_block(head);
         self.vars[l.var.0 as usize] = Some(Binding::Value(i));
-        l.body.iter().for_each(|s| self.stmt(s));
+        body(self);
         self.vars[l.var.0 as usize] = None;
         self.because(self.loop_reason(l));
         let next = self.b.ins().iadd_imm_s(i, l.step as i64);

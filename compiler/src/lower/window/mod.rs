@@ -17,7 +17,7 @@ use kiln_ir::rewrite::PanelShape;
 use kiln_ir::window::Axis;
 use kiln_ir::{Contraction, DType, Window};
 
-use crate::schedule::{LhsAccess, Parallel, Region, RhsAccess, Schedule, forms, rows};
+use crate::schedule::{LhsAccess, Parallel, Region, RhsAccess, Schedule, TASK_MACS, forms, rows};
 use crate::target::VectorUnit;
 use copies::{LinePanel, Transposed};
 
@@ -120,6 +120,37 @@ fn over(var: Var, count: u64, step: u64, body: Vec<Stmt>) -> Stmt {
     Stmt::Loop(Loop { var, extent: Extent::Const(count * step), step, parallel: false, body })
 }
 
+/// Marks loops in statements that have at least so many elements of the result as parallel, recursively.
+fn divide(body: &mut [Stmt], least: u64, only: Var) -> bool {
+    if elements(body) < least {
+        return false;
+    }
+    for s in body {
+        let is_large = elements(std::slice::from_ref(s)) >= least;
+        match s {
+            Stmt::Loop(l) if is_large => {
+                l.parallel = true;
+                divide(&mut l.body, least, only);
+            }
+            s => {
+                let body = vec![s.clone()];
+                *s = Stmt::Loop(Loop { var: only, extent: Extent::Const(1), step: 1, parallel: true, body });
+            }
+        }
+    }
+    true
+}
+
+/// The elements of the result that statements of tiles compute.
+fn elements(body: &[Stmt]) -> u64 {
+    let of = |s: &Stmt| match s {
+        Stmt::Loop(l) => l.trips().unwrap_or(1) * elements(&l.body),
+        Stmt::Tile(t) => t.m * t.n,
+        _ => 0,
+    };
+    body.iter().map(of).sum()
+}
+
 fn plus(a: &Affine, constant: i64) -> Affine {
     let mut a = a.clone();
     a.constant += constant;
@@ -209,8 +240,10 @@ impl Lowering<'_> {
             .into_iter()
             .filter(|(_, len, count)| *len > 0 && *count > 0)
             .collect();
-        let m_outside = self.schedule.parallel == Parallel::M;
+        let m_outside = self.schedule.parallel.has_rows_outside();
         let parallel = self.schedule.parallel != Parallel::None;
+        // What is inside of the outer loop divides tasks further.
+        let is_fine = self.schedule.parallel.is_fine();
         let line = self.line_panel(&r, &blocks);
         let scratch = self.transposed(number, &r, &blocks);
         let strip = self.strip(number, &r, &blocks, line);
@@ -257,7 +290,7 @@ impl Lowering<'_> {
                     .into_iter()
                     .chain(columns.iter().flat_map(|cols| {
                         let stmts = emit(self, b, cols);
-                        loops(cols.2, column_var, cols.1, false, stmts)
+                        loops(cols.2, column_var, cols.1, is_fine, stmts)
                     }))
                     .collect();
                 body.extend(loops(b.count, block_var, b.len, parallel, inner));
@@ -271,7 +304,7 @@ impl Lowering<'_> {
                 }
                 for b in &blocks {
                     let stmts = emit(self, b, cols);
-                    inner.extend(loops(b.count, block_var, b.len, false, stmts));
+                    inner.extend(loops(b.count, block_var, b.len, is_fine, stmts));
                 }
                 body.extend(loops(cols.2, column_var, cols.1, parallel, inner));
             }
@@ -385,7 +418,7 @@ impl Lowering<'_> {
     /// A block of rows and columns: what is copied in, its blocks of K, what is copied out.
     fn block(&mut self, mut s: Scope<'_>) -> Vec<Stmt> {
         let mut out = vec![];
-        if s.region.lhs == LhsAccess::Block && (self.w.depthwise || self.schedule.parallel != Parallel::M) {
+        if s.region.lhs == LhsAccess::Block && (self.w.depthwise || !self.schedule.parallel.has_rows_outside()) {
             self.copy_in(&s.source, &s.first, (&s.n0, s.columns), &mut out);
         }
         if let Some(t) = &s.scratch {
@@ -407,7 +440,16 @@ impl Lowering<'_> {
             if let (Weights::Block { panel, shape }, false) = (s.weights, s.are_packed) {
                 self.pack_weights(s.region.nr, (&s.n0, s.columns), &s.k, (*panel, *shape), &mut out);
             }
-            out.extend(self.tiles(&s));
+            let mut tiles = self.tiles(&s);
+            // What is copied out is complete.
+            if self.schedule.parallel.is_fine()
+                && s.scratch.is_none()
+                && self.divide(&mut tiles)
+                && !(s.is_first && s.is_last)
+            {
+                tiles = vec![over(self.nest.var("k0"), 1, 1, tiles)];
+            }
+            out.extend(tiles);
             from = to;
         }
         if let Some(t) = &s.scratch {
@@ -415,6 +457,13 @@ impl Lowering<'_> {
             self.transpose(&s, &dst, t.dst, true, &mut out);
         }
         out
+    }
+
+    /// Divides statements of tiles among tasks, in the same way for each block of K; false if they are too few. Statements that are no
+    /// loop become one, of one iteration.
+    fn divide(&mut self, body: &mut [Stmt]) -> bool {
+        let (least, only) = ((2 * TASK_MACS).div_ceil(self.c.k), self.nest.var("only"));
+        divide(body, least, only)
     }
 
     /// Indices of a tensor like the result, or of one that lacks some of its axes.

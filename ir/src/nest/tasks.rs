@@ -1,0 +1,115 @@
+//! Tasks: the pieces of a nest that threads share.
+//!
+//! Loops that are marked `parallel` divide a nest. Where such a loop's body is divided itself, each iteration is divided again, so that a
+//! task is one iteration of an innermost one. Tasks are numbered in the order in which one thread executes them, and a thread gets a
+//! range of numbers.
+//!
+//! A body is divided in one of two ways. Its parallel loops may follow one another: then their tasks do. Or it has serial loops with
+//! parallel ones inside, as those over blocks of K: then all of these have the same tasks, and a task is the same part of each, one
+//! after the other. All other statements of such a body are copies into scratch memory, which belongs to a thread: each thread that
+//! executes some of the body's tasks makes them.
+
+use super::{BufferKind, Extent, Loop, LoopNest, Stmt, VerifyError};
+
+/// How a body is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Division {
+    /// It is executed as a whole.
+    None,
+    /// So many tasks, those of its parallel loops.
+    Loops(u64),
+    /// So many tasks, each a part of every serial loop.
+    Parts(u64),
+}
+
+impl Division {
+    /// Of statements that are executed one after the other.
+    pub fn of(body: &[Stmt]) -> Self {
+        let mut division = Division::None;
+        for s in body {
+            let Stmt::Loop(l) = s else { continue };
+            let inside = Division::of(&l.body);
+            division = match (l.parallel, division, inside) {
+                (true, Division::Loops(before), _) => Division::Loops(before.saturating_add(l.tasks())),
+                (true, ..) => Division::Loops(l.tasks()),
+                (false, Division::None, Division::Loops(n) | Division::Parts(n)) => Division::Parts(n),
+                _ => division,
+            };
+        }
+        division
+    }
+
+    /// Tasks: 1 for what is not divided.
+    pub fn tasks(self) -> u64 {
+        match self {
+            Division::None => 1,
+            Division::Loops(n) | Division::Parts(n) => n,
+        }
+    }
+}
+
+impl Loop {
+    /// How often the body is executed; `None` where that depends on other loops.
+    pub fn trips(&self) -> Option<u64> {
+        match self.extent {
+            Extent::Const(n) => Some(n.div_ceil(self.step.max(1))),
+            Extent::Min { .. } => None,
+        }
+    }
+
+    /// Tasks of all iterations of a loop that divides them.
+    pub fn tasks(&self) -> u64 {
+        self.trips().unwrap_or(1).saturating_mul(Division::of(&self.body).tasks())
+    }
+}
+
+impl LoopNest {
+    /// The number of tasks: 1 for a nest that no loop divides.
+    pub fn tasks(&self) -> u64 {
+        Division::of(&self.body).tasks()
+    }
+
+    /// Checks that tasks are all that there is to do but for copies into scratch memory, where tails are split.
+    pub fn verify_tasks(&self) -> Result<(), VerifyError> {
+        self.divides(&self.body)
+    }
+
+    fn divides(&self, body: &[Stmt]) -> Result<(), VerifyError> {
+        let division = Division::of(body);
+        let is_part = |s: &Stmt| match (s, division) {
+            (Stmt::Loop(l), Division::Loops(_)) => l.parallel,
+            (Stmt::Loop(l), Division::Parts(n)) => {
+                let inside = Division::of(&l.body);
+                !l.parallel && inside != Division::None && inside.tasks() == n
+            }
+            (_, Division::None) => true,
+            _ => false,
+        };
+        let first = body.iter().position(is_part);
+        for (at, s) in body.iter().enumerate() {
+            // Each thread executes what is not divided for itself, so that others must not see it. What a parallel loop needs is before
+            // it.
+            let is_before = matches!(division, Division::Parts(_)) || Some(at) < first;
+            if !is_part(s) && !(is_before && self.copies_for_itself(s)) {
+                return Err(VerifyError::Division);
+            }
+            match s {
+                Stmt::Loop(l) if l.trips().is_none() && Division::of(&l.body) != Division::None => {
+                    return Err(VerifyError::Division);
+                }
+                Stmt::Loop(l) => self.divides(&l.body)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a statement does nothing but copy into scratch memory.
+    fn copies_for_itself(&self, s: &Stmt) -> bool {
+        match s {
+            Stmt::Pack(p) => self.buffers[usize::from(p.dst.at.buffer.0)].kind == BufferKind::Scratch,
+            Stmt::Loop(l) => !l.parallel && l.body.iter().all(|s| self.copies_for_itself(s)),
+            _ => false,
+        }
+    }
+}
