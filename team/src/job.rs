@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::seat::{Generation, Seat};
 use crate::shares::Shares;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, UnsafeCell, fence, spin, thread};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, UnsafeCell, fence, spin, thread};
 
 /// Members that whoever is woken for a job, or begins it, wakes at most.
 const WAKES: usize = 2;
@@ -227,7 +227,7 @@ impl Shared {
     }
 
     /// A member's life.
-    pub fn serve(self: Arc<Self>, member: usize) {
+    pub fn serve(&self, member: usize) {
         let seat = &self.seats[member];
         seat.occupy();
         let mut word = Word::new(Generation::FIRST, 0);

@@ -42,7 +42,8 @@ pub struct Seat {
     state: AtomicU64,
     /// A generation and the pieces of the thread's share that are taken in it.
     cursor: AtomicU64,
-    /// The member sleeps, or is about to, and whoever clears this wakes it.
+    /// The member sleeps, or is about to, and whoever clears this wakes it. It is changed by swaps alone, each of which sees the
+    /// change before it: so a member is woken for each time it falls asleep, and not for the time before.
     asleep: AtomicBool,
     /// The member, from before it first sleeps.
     member: OnceLock<Thread>,
@@ -174,12 +175,12 @@ impl Seat {
 
     /// The member is about to sleep. After a sequentially consistent fence it looks once more if there is reason to.
     pub fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Release);
+        self.asleep.swap(true, Ordering::Release);
     }
 
     /// The member stays awake. Somebody who wakes it meanwhile makes its next sleep end early, which it expects.
     pub fn stay_awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.swap(false, Ordering::Relaxed);
     }
 
     /// The member sleeps until somebody wakes it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kiln_team::{Settings, Team};
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
-use loom::sync::Arc;
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 /// Tasks that loom sees: two threads that did the same one, or a caller that did not see what was done, would be a race.
@@ -52,7 +52,7 @@ fn team(members: usize) -> Team {
 
 #[test]
 fn a_member_enters_or_is_kept_out() {
-    model(4, || {
+    model(6, || {
         let (team, tasks) = (team(1), Tasks::new(2));
         team.run(2, 2, &|range| tasks.do_all(range));
         tasks.check(1);
@@ -80,19 +80,25 @@ fn the_end_is_not_slept_through() {
 /// A job that the caller leaves to the member: without a wake-up it would wait for ever.
 #[test]
 fn a_job_is_not_slept_through() {
-    model(4, || {
+    model(5, || {
         let team = team(1);
-        let (came, caller) = (loom::sync::Notify::new(), thread::current().id());
-        team.run(2, 2, &|_| match thread::current().id() == caller {
-            true => came.wait(),
-            false => came.notify(),
+        let (has_come, change, caller) = (Mutex::new(false), Condvar::new(), thread::current().id());
+        team.run(2, 2, &|_| {
+            let mut has_come = has_come.lock().unwrap();
+            if thread::current().id() != caller {
+                *has_come = true;
+                change.notify_one();
+            }
+            while !*has_come {
+                has_come = change.wait(has_come).unwrap();
+            }
         });
     });
 }
 
 #[test]
 fn two_members() {
-    model(2, || {
+    model(1, || {
         let (team, tasks) = (team(2), Tasks::new(3));
         team.run(3, 3, &|range| tasks.do_all(range));
         tasks.check(1);
@@ -102,7 +108,7 @@ fn two_members() {
 /// A job for one of two members, then one for both.
 #[test]
 fn a_member_that_was_not_needed_before() {
-    model(2, || {
+    model(1, || {
         let (team, tasks) = (team(2), Tasks::new(3));
         team.run(2, 2, &|range| tasks.do_all(range));
         team.run(3, 3, &|range| tasks.do_all(range));
