@@ -116,8 +116,11 @@ impl Team {
 impl Teams {
     /// Starts so many teams, at least one, each as the settings say.
     pub fn start(teams: usize, settings: &Settings) -> io::Result<Teams> {
+        if teams < 2 {
+            return Ok(Teams(vec![Team::start(settings)?]));
+        }
         let settings = |team: usize| Settings { name: format!("{}-{team}", settings.name), ..settings.clone() };
-        Ok(Teams((1..=teams.max(1)).map(|team| Team::start(&settings(team))).collect::<io::Result<_>>()?))
+        Ok(Teams((1..=teams).map(|team| Team::start(&settings(team))).collect::<io::Result<_>>()?))
     }
 
     /// Does as [`Team::run`], on one of the teams: the one that the calling thread used last if that is free, else another one.
