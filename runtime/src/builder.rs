@@ -121,7 +121,7 @@ impl RuntimeBuilder {
     /// A thread that looks for work begins with it in less than a microsecond; to wake one that sleeps takes tens of them. In return
     /// it keeps its core busy for so long after each divided call. A longer time pays where the program does something else
     /// between calls, for that long, and has the cores for itself. Zero is right where other programs or other threads of this one need
-    /// the cores. It has no effect with [pools](Self::rayon_pool) and [executors](Self::executor).
+    /// the cores. The setting has no effect with [pools](Self::rayon_pool) and [executors](Self::executor).
     pub fn spin(mut self, time: Duration) -> Self {
         self.own_threads.spin = Some(time);
         self
@@ -132,9 +132,10 @@ impl RuntimeBuilder {
     /// if all are taken, it begins on the calling thread alone and has help when one becomes free. From the environment:
     /// `KILN_NUM_STREAMS`; else 1.
     ///
-    /// For programs that call from several threads at once, such as servers: on 64 cores, 8 streams of 8 threads complete more
-    /// calls in a second than one stream of 64, and each call takes longer. All threads are started with the runtime, and there are no
-    /// more than [`MAX_THREADS`] in all streams. It has no effect with [pools](Self::rayon_pool) and [executors](Self::executor), whose
+    /// Streams are for programs that call from several threads at once, such as servers. Threads of different calls wait less for each
+    /// other than many threads of one call do, so 8 streams of 8 threads suit a server with 64 cores better than 64 threads in one
+    /// stream, though a call that is alone takes longer. All threads are started with the runtime and each costs a stack, and there are
+    /// no more than [`MAX_THREADS`] in all streams. The setting has no effect with [pools](Self::rayon_pool) and [executors](Self::executor), whose
     /// threads help with all calls.
     pub fn streams(mut self, streams: usize) -> Self {
         self.own_threads.streams = Some(streams);
