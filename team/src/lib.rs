@@ -9,7 +9,7 @@
 //!
 //! - The calling thread takes the team, writes down the job, and announces its number, its *generation*, in one word that idle members
 //!   look at. That is all there is to do if they are awake.
-//! - A member *enters* the job by a change of its own [`seat`]. When the caller finds nothing left to take, it *closes* the seats of
+//! - A member *enters* the job by a change of its own `seat`. When the caller finds nothing left to take, it *closes* the seats of
 //!   members that have not entered. Both are a compare-and-exchange of one word, so either the member enters and the caller waits for it
 //!   to leave, or the seat is closed and the member does not look at the job. So the caller never waits for a member that
 //!   has not begun.
