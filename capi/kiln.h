@@ -241,6 +241,14 @@ void kiln_options_free(kiln_options *options);
 // `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use.
 kiln_status kiln_options_set_threads(kiln_options *options, size_t threads);
 
+// Calls that are divided at once, each among `threads` threads of its own: no more than 1024 threads in all. Unless set,
+// `KILN_NUM_STREAMS`, else 1.
+kiln_status kiln_options_set_streams(kiln_options *options, size_t streams);
+
+// Microseconds for which an idle thread of the runtime's own looks for work before it sleeps; 0 for none. Unless set, `KILN_SPIN`,
+// else 100 if there are as many processors as threads, otherwise 0.
+kiln_status kiln_options_set_spin(kiln_options *options, uint64_t microseconds);
+
 // Kernels the cache keeps; 0 disables it. Unless set, `KILN_CACHE_CAPACITY`, else 1024.
 kiln_status kiln_options_set_cache_capacity(kiln_options *options, size_t kernels);
 

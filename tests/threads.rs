@@ -186,3 +186,85 @@ fn a_panic_poisons_nothing() {
     runtime.clear();
     assert_eq!((runtime.stats().code.live, live > 0), (0, true), "nothing of the failed one is left");
 }
+
+/// Calls from several threads at once, each with threads of its own, and more calls than there are streams.
+#[test]
+fn streams_give_the_same_bits() {
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::reals(&problem, 3);
+    let expected = run(&Runtime::builder().threads(1).build().unwrap(), &data, &problem).bytes();
+    for (threads, spin) in [(2, 0), (3, 50)] {
+        let spin = std::time::Duration::from_micros(spin);
+        let runtime = Runtime::builder().threads(threads).streams(2).spin(spin).build().unwrap();
+        assert_eq!(runtime.threads(), threads);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10).for_each(|_| assert!(run(&runtime, &data, &problem).bytes() == expected)));
+            }
+        });
+    }
+}
+
+/// As many streams have calls at once as there are.
+#[test]
+fn each_stream_has_threads_of_its_own() {
+    let runtime = Runtime::builder().threads(2).streams(2).build().unwrap();
+    let inside = AtomicUsize::new(0);
+    // Four threads meet, two of each call: with one stream they never would.
+    let meet = |_, _| {
+        inside.fetch_add(1, Ordering::SeqCst);
+        let start = std::time::Instant::now();
+        while inside.load(Ordering::SeqCst) < 4 && start.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| runtime.each(2, &meet).unwrap()))));
+    assert_eq!(inside.into_inner(), 4);
+}
+
+#[test]
+fn work_is_done_on_no_more_threads_than_are_asked_for() {
+    for builder in [Runtime::builder().threads(4), Runtime::builder().rayon_pool(rayon_pool(4))] {
+        let runtime = builder.build().unwrap();
+        for threads in 0..6 {
+            let (at_once, most, sum) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+            let work = |begin, end| {
+                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                sum.fetch_add((begin..end).sum::<u64>() as usize, Ordering::Relaxed);
+                at_once.fetch_sub(1, Ordering::SeqCst);
+            };
+            runtime.each_on(threads, 32, &work).unwrap();
+            assert_eq!(sum.into_inner(), 32 * 31 / 2);
+            assert!(most.into_inner() <= threads.max(1), "{threads}");
+        }
+    }
+}
+
+/// In another process, since the environment is read by all of this one.
+#[test]
+fn the_environment_sets_streams_and_spinning() {
+    const ASKED: &str = "KILN_TEST_THREAD_SETTINGS";
+    if let Ok(expected) = std::env::var(ASKED) {
+        let outcome = Runtime::builder().threads(2).build().map(|_| "fine".to_string());
+        assert!(outcome.unwrap_or_else(|e| e.to_string()).contains(&expected), "{expected}");
+        return;
+    }
+    for (streams, spin, expected) in [
+        ("3", "0", "fine"),
+        ("0", "20", "a number of streams from 1 to 1024"),
+        ("513", "", "513 streams of 2 thread(s)"),
+        ("", "1ms", "a number of microseconds"),
+    ] {
+        let runner = std::env::var("KILN_TEST_RUNNER").unwrap_or_default();
+        let mut words = runner.split_whitespace().map(Into::into).chain([std::env::current_exe().unwrap()]);
+        let output = std::process::Command::new(words.next().unwrap())
+            .args(words)
+            .args(["--exact", "the_environment_sets_streams_and_spinning"])
+            .envs([(ASKED, expected), ("KILN_NUM_STREAMS", streams), ("KILN_SPIN", spin)])
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("1 passed"), "{expected}: {printed}");
+    }
+}

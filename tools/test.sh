@@ -43,9 +43,9 @@ export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
 KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
 stage "C programs" tools/test-c.sh
-# All interleavings of two threads. Another configuration, for which only the cache's few dependencies are built.
+# Interleavings of two and three threads. Another configuration, for which only the few dependencies of these crates are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
-    cargo test --locked --quiet --release --package kiln-cache --test loom
+    cargo test --locked --quiet --release --package kiln-cache --package kiln-team --test loom
 native_kiln=${CARGO_TARGET_DIR:-$PWD/target}/release/kiln
 # As a user builds it: without the features that only tests use.
 stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5

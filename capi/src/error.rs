@@ -122,7 +122,7 @@ impl From<RuntimeError> for Error {
             RuntimeError::WeightsPack { .. } | RuntimeError::Strict { .. } => KILN_FILE,
             RuntimeError::BelowBound { .. } => KILN_BELOW_BOUND,
             RuntimeError::Family { .. } => KILN_INVALID_PROBLEM,
-            RuntimeError::ThreadCount { .. } => KILN_INVALID_ARGUMENT,
+            RuntimeError::ThreadCount { .. } | RuntimeError::StreamCount { .. } => KILN_INVALID_ARGUMENT,
             RuntimeError::Threads { .. } => KILN_THREADS,
             // One that this file does not know yet.
             _ => KILN_INTERNAL,

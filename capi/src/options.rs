@@ -1,6 +1,7 @@
 //! Options of a runtime.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
 use ::kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder};
 
@@ -62,6 +63,26 @@ pub unsafe extern "C" fn kiln_options_set_threads(options: *mut kiln_options, th
     };
     // SAFETY: the header's rules.
     unsafe { set(options, change) }
+}
+
+/// Calls that are divided at once, each among `threads` threads of its own: no more than 1024 threads in all. Unless set,
+/// `KILN_NUM_STREAMS`, else 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_streams(options: *mut kiln_options, streams: usize) -> kiln_status {
+    let change = |builder: RuntimeBuilder| match streams {
+        1..=MAX_THREADS => Ok(builder.streams(streams)),
+        _ => Err(Error::argument("streams", format!("{streams}: expected from 1 to {MAX_THREADS}"))),
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// Microseconds for which an idle thread of the runtime's own looks for work before it sleeps; 0 for none. Unless set, `KILN_SPIN`,
+/// else 100 if there are as many processors as threads, otherwise 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_spin(options: *mut kiln_options, microseconds: u64) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.spin(Duration::from_micros(microseconds)))) }
 }
 
 /// Kernels the cache keeps; 0 disables it. Unless set, `KILN_CACHE_CAPACITY`, else 1024.

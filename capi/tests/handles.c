@@ -16,6 +16,11 @@ static void test_options(const char *folder) {
     FAILS(KILN_INVALID_ARGUMENT, "from 1 to 1024", kiln_options_set_threads(options, 0));
     FAILS(KILN_INVALID_ARGUMENT, "from 1 to 1024", kiln_options_set_threads(options, 100000000));
     OK(kiln_options_set_threads(options, 3));
+    FAILS(KILN_INVALID_ARGUMENT, "`options`: null", kiln_options_set_streams(NULL, 1));
+    FAILS(KILN_INVALID_ARGUMENT, "from 1 to 1024", kiln_options_set_streams(options, 0));
+    OK(kiln_options_set_streams(options, 2));
+    FAILS(KILN_INVALID_ARGUMENT, "`options`: null", kiln_options_set_spin(NULL, 1));
+    OK(kiln_options_set_spin(options, 50));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_cache_capacity(NULL, 1));
     OK(kiln_options_set_cache_capacity(options, 16));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_cache_bytes(NULL, 1));

@@ -20,7 +20,7 @@ use crate::pack::{DiskCache, Pack, Trust};
 use crate::profile::{self, Profile};
 use crate::runtime::{PackStatus, Runtime};
 use crate::scratch::{Retain, ScratchPool};
-use crate::threads::{Executor, MAX_THREADS, Source, Threads};
+use crate::threads::{Executor, MAX_THREADS, OwnThreads, Source, Threads};
 use crate::verbose::{self, Sink, Verbose};
 use crate::weights::{PackedBudget, PackedCache};
 
@@ -42,6 +42,7 @@ pub struct RuntimeBuilder {
     code_limit: Option<usize>,
     packed_limit: Option<usize>,
     threads: Option<Source>,
+    own_threads: OwnThreads,
     fpmath: Option<MathMode>,
     least_fraction: Option<f64>,
     packs: Vec<PathBuf>,
@@ -62,6 +63,7 @@ impl std::fmt::Debug for RuntimeBuilder {
             .field("entries", &self.entries)
             .field("bytes", &self.bytes)
             .field("threads", &self.threads)
+            .field("own_threads", &self.own_threads)
             .field("packs", &self.packs)
             .field("cache_dir", &self.cache_dir)
             .finish_non_exhaustive()
@@ -108,6 +110,35 @@ impl RuntimeBuilder {
     /// `KILN_NUM_THREADS`, `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`; else as many as the process may use.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(Source::Own(threads));
+        self
+    }
+
+    /// How long an idle thread of the runtime's own looks for work before it sleeps, and how long a call waits for the threads that
+    /// work for it before it sleeps. From the environment: `KILN_SPIN`, in microseconds; else 100 microseconds if there are as many
+    /// processors as threads in all [streams](Self::streams), otherwise zero. The processors are those that the process may use: on
+    /// Linux, those of its affinity mask, and no more than the quota of its control group allows.
+    ///
+    /// A thread that looks for work begins with it in less than a microsecond; to wake one that sleeps takes tens of them. In return
+    /// it keeps its core busy for so long after each divided call. A longer time pays where the program does something else
+    /// between calls, for that long, and has the cores for itself. Zero is right where other programs or other threads of this one need
+    /// the cores. The setting has no effect with [pools](Self::rayon_pool) and [executors](Self::executor).
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.own_threads.spin = Some(time);
+        self
+    }
+
+    /// Calls that are divided at once: each stream has [`threads`](Self::threads) threads, the calling one and others of its own, so that
+    /// calls from several threads do not wait for each other's. A call takes the stream that its thread used last, else any that is free;
+    /// if all are taken, it begins on the calling thread alone and has help when one becomes free. From the environment:
+    /// `KILN_NUM_STREAMS`; else 1.
+    ///
+    /// Streams are for programs that call from several threads at once, such as servers. Threads of different calls wait less for each
+    /// other than many threads of one call do, so 8 streams of 8 threads suit a server with 64 cores better than 64 threads in one
+    /// stream, though a call that is alone takes longer. All threads are started with the runtime and each costs a stack, and there are
+    /// no more than [`MAX_THREADS`] in all streams. The setting has no effect with [pools](Self::rayon_pool) and [executors](Self::executor), whose
+    /// threads help with all calls.
+    pub fn streams(mut self, streams: usize) -> Self {
+        self.own_threads.streams = Some(streams);
         self
     }
 
@@ -238,6 +269,10 @@ impl RuntimeBuilder {
             Some(source) => source,
             None => Source::Own(default_threads()?),
         };
+        let own_threads = OwnThreads {
+            spin: self.own_threads.spin.map_or_else(env::spin, |time| Ok(Some(time)))?,
+            streams: self.own_threads.streams.map_or_else(env::streams, |streams| Ok(Some(streams)))?,
+        };
         let fpmath = self.fpmath.map_or_else(default_fpmath, Ok)?;
         if fpmath.allows_bf16() && !target.bf16 {
             tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
@@ -292,7 +327,7 @@ impl RuntimeBuilder {
         let shared = Shared {
             code: CodePool::with_limit(self.code_limit.unwrap_or(usize::MAX))?,
             scratch: ScratchPool::new(SCRATCH),
-            threads: Threads::new(threads)?,
+            threads: Threads::new(threads, own_threads)?,
             packed: Arc::new(PackedBudget::new(self.packed_limit.unwrap_or(usize::MAX))),
             unpacked: AtomicU64::new(0),
             verbose,
@@ -354,6 +389,12 @@ mod tests {
             );
             let executor = Arc::new((threads, |_: usize, _: &(dyn Fn(usize) + Sync)| {}));
             assert!(error(Runtime::builder().executor(executor)).contains("from 1 to 1024"));
+        }
+        for (threads, streams) in [(2, 0), (2, 513), (1024, 2), (1, MAX_THREADS + 1), (2, usize::MAX)] {
+            assert_eq!(
+                error(Runtime::builder().threads(threads).streams(streams)),
+                format!("{streams} streams of {threads} thread(s): expected from 1 to 1024 threads in all")
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the environment sets. The only place that reads it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kiln_ir::MathMode;
 
@@ -15,6 +16,8 @@ pub(crate) const CAPACITY: Names<'static> =
 pub(crate) const BYTES: Names<'static> = &["KILN_CACHE_BYTES"];
 pub(crate) const THREADS: Names<'static> = &["KILN_NUM_THREADS", "OMP_NUM_THREADS", RAYON_THREADS];
 const RAYON_THREADS: &str = "RAYON_NUM_THREADS";
+pub(crate) const SPIN: Names<'static> = &["KILN_SPIN"];
+pub(crate) const STREAMS: Names<'static> = &["KILN_NUM_STREAMS"];
 pub(crate) const MATH: Names<'static> = &["KILN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"];
 pub(crate) const ISA: Names<'static> = &["KILN_MAX_CPU_ISA"];
 pub(crate) const VERBOSE: Names<'static> = &["KILN_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
@@ -61,6 +64,17 @@ pub(crate) fn threads() -> Result<Option<usize>, RuntimeError> {
     }
     let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
     parsed(THREADS, "a number of threads from 1 to 1024", first)
+}
+
+/// How long idle threads look for work.
+pub(crate) fn spin() -> Result<Option<Duration>, RuntimeError> {
+    parsed(SPIN, "a number of microseconds", |value| value.trim().parse().ok().map(Duration::from_micros))
+}
+
+/// A number of streams.
+pub(crate) fn streams() -> Result<Option<usize>, RuntimeError> {
+    let number = |value: &str| value.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    parsed(STREAMS, "a number of streams from 1 to 1024", number)
 }
 
 /// 0 or 1.

@@ -140,6 +140,14 @@ pub enum RuntimeError {
         /// How many were asked for, or an executor has.
         threads: usize,
     },
+    /// A runtime cannot have so many threads in its [streams](crate::RuntimeBuilder::streams).
+    #[error("{streams} streams of {threads} thread(s): expected from 1 to {MAX_THREADS} threads in all")]
+    StreamCount {
+        /// The threads of each stream.
+        threads: usize,
+        /// The streams that were asked for.
+        streams: usize,
+    },
     /// The threads could not be made or did not do their work.
     #[error("cannot use {threads} thread(s): {why}")]
     Threads {

@@ -239,8 +239,8 @@ impl Kernel {
     }
 
     /// Computes `dst`. Arguments are checked once, here; large problems are divided among the runtime's threads, with the
-    /// same result bit for bit. No call allocates once there is scratch memory, but for the queue of the threads that a divided
-    /// call is handed to, which grows now and then. After an error `dst` may be partly written.
+    /// same result bit for bit. No call allocates once there is scratch memory, but for what a pool or an executor that
+    /// a divided call is handed to may allocate. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
             if !self.0.parallel || self.tasks() == 1 {

@@ -71,6 +71,8 @@
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
 //! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes: one of the user's own, see [below](#trust) |
 //! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024 |
+//! | `KILN_NUM_STREAMS` | [calls that are divided at once](RuntimeBuilder::streams), on threads of their own |
+//! | `KILN_SPIN` | microseconds for which an [idle thread looks for work](RuntimeBuilder::spin) before it sleeps; 0 for none |
 //! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of problems with f32 source that name none |
 //! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `warn`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several, separated by commas: what lines are written about |
 //! | `KILN_JIT_DUMP`, else `ONEDNN_JIT_DUMP`, else `DNNL_JIT_DUMP` | `1` or a directory: where code and listings of kernels are written |

@@ -101,7 +101,12 @@ impl Runtime {
     /// Calls `work` with ranges that partition `0..tasks`, on the threads that kernels are divided among, and returns when all
     /// calls have: for what is computed between kernels.
     pub fn each(&self, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
-        self.0.shared.threads.each(tasks, &|begin, end| {
+        self.each_on(self.threads(), tasks, work)
+    }
+
+    /// Does as [`each`](Self::each), on no more than so many threads: for what is too little work for all of them.
+    pub fn each_on(&self, threads: usize, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
+        self.0.shared.threads.each_on(threads, tasks, &|begin, end| {
             work(begin, end);
             Ok(())
         })

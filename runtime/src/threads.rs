@@ -1,21 +1,23 @@
 //! The threads that a call is divided among.
 
-mod team;
-
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fmt, io};
 
-use team::Team;
+use kiln_team::{Settings, Teams};
 
 use crate::error::RuntimeError;
 use crate::lock::lock;
 
-/// The most threads that calls are divided among.
+/// The most threads that calls are divided among, and that a runtime has in all its streams.
 pub const MAX_THREADS: usize = 1024;
 
-/// Pieces per thread: a thread that is held up leaves its share to the others.
+/// Pieces per thread of a pool or an executor: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
+/// How long an idle thread looks for work, where it takes no core from another: longer than from one kernel to the next, and not much
+/// longer than it takes to wake a thread.
+const SPIN: Duration = Duration::from_micros(100);
 
 /// Threads of the program that embeds Kiln.
 pub trait Executor: Send + Sync {
@@ -72,6 +74,15 @@ impl fmt::Debug for Source {
     }
 }
 
+/// What is said of a runtime's own threads but their number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnThreads {
+    /// How long an idle thread looks for work.
+    pub(crate) spin: Option<Duration>,
+    /// Calls at once that have threads of their own.
+    pub(crate) streams: Option<usize>,
+}
+
 /// A fixed set of threads. Own ones have ended when it is dropped.
 pub(crate) struct Threads {
     count: usize,
@@ -82,28 +93,34 @@ enum Kind {
     /// The calling thread.
     None,
     /// The calling thread and a team.
-    Own(Team),
+    Own(Teams),
     Rayon(Arc<rayon::ThreadPool>),
     Executor(Arc<dyn Executor>),
 }
 
 impl Threads {
-    /// Threads of `source`. Own ones are started now, one less than are asked for: the calling thread is one of them.
-    pub(crate) fn new(source: Source) -> Result<Self, RuntimeError> {
+    /// Threads of `source`. Own ones are started now, for each stream one less than are asked for: the calling thread is one of them.
+    pub(crate) fn new(source: Source, own: OwnThreads) -> Result<Self, RuntimeError> {
         let count = source.count();
         if !(1..=MAX_THREADS).contains(&count) {
             return Err(RuntimeError::ThreadCount { threads: count });
+        }
+        let streams = own.streams.unwrap_or(1);
+        if !(1..=MAX_THREADS).contains(&count.saturating_mul(streams)) {
+            return Err(RuntimeError::StreamCount { threads: count, streams });
         }
         let kind = match source {
             Source::Own(1) => Kind::None,
             Source::Own(count) => {
                 let refused = |e: io::Error| RuntimeError::Threads {
-                    threads: count,
+                    threads: count * streams,
                     why: format!(
                         "the system starts no more: {e}; limits are RLIMIT_NPROC (`ulimit -u`), memory and those of the control group"
                     ),
                 };
-                Kind::Own(Team::start(count - 1).map_err(refused)?)
+                let spin = own.spin.unwrap_or_else(|| default_spin(count * streams));
+                let settings = Settings { members: count - 1, spin, name: "kiln".into() };
+                Kind::Own(Teams::start(streams, &settings).map_err(refused)?)
             }
             Source::Rayon(pool) => Kind::Rayon(pool),
             Source::Executor(executor) => Kind::Executor(executor),
@@ -115,42 +132,49 @@ impl Threads {
         self.count
     }
 
-    /// Calls `work` on ranges that partition `0..tasks`, on all threads; the first error, if any.
+    /// Calls `work` on ranges that partition `0..tasks`, on all threads; the first error, if any. The runtime's own threads begin with
+    /// the same tasks each time.
     pub(crate) fn each(
         &self,
         tasks: u64,
         work: &(dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync),
     ) -> Result<(), RuntimeError> {
-        let piece = tasks.div_ceil(self.count as u64 * PIECES);
-        let next = AtomicU64::new(0);
-        let drain = || {
-            loop {
-                let begin = next.fetch_add(piece, Ordering::Relaxed);
-                if begin >= tasks {
-                    return Ok(());
-                }
-                work(begin, (begin + piece).min(tasks))?;
-            }
-        };
-        // No more threads than there are pieces.
-        let pieces = tasks.div_ceil(piece.max(1)).min(self.count as u64) as usize;
+        self.each_on(self.count, tasks, work)
+    }
+
+    /// Does as [`each`](Self::each), on no more than so many threads.
+    pub(crate) fn each_on(
+        &self,
+        threads: usize,
+        tasks: u64,
+        work: &(dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync),
+    ) -> Result<(), RuntimeError> {
+        let threads = threads.clamp(1, self.count);
         match &self.kind {
-            _ if self.count == 1 => work(0, tasks),
+            _ if threads == 1 => work(0, tasks),
             Kind::None => work(0, tasks),
-            Kind::Own(team) => {
-                let error = Mutex::new(None);
-                team.run(pieces.saturating_sub(1), &|| {
-                    if let Err(e) = drain() {
+            Kind::Own(teams) => {
+                let (has_failed, error) = (AtomicBool::new(false), Mutex::new(None));
+                teams.run(tasks, threads, &|range| {
+                    // Once something failed, the rest would be done for nothing.
+                    if !has_failed.load(Ordering::Relaxed)
+                        && let Err(e) = work(range.start, range.end)
+                    {
+                        has_failed.store(true, Ordering::Relaxed);
                         lock(&error).get_or_insert(e);
                     }
                 });
                 error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
             }
-            Kind::Rayon(pool) => pool.install(|| spread(pieces, &drain)),
+            Kind::Rayon(pool) => {
+                let queue = Queue::new(tasks, threads, work);
+                pool.install(|| spread(queue.most_threads(), &|| queue.drain()))
+            }
             Kind::Executor(executor) => {
+                let queue = Queue::new(tasks, threads, work);
                 let (done, error) = (AtomicU64::new(0), Mutex::new(None));
-                executor.run(self.count, &|_| {
-                    match drain() {
+                executor.run(threads, &|_| {
+                    match queue.drain() {
                         Ok(()) => {}
                         Err(e) => {
                             lock(&error).get_or_insert(e);
@@ -163,13 +187,51 @@ impl Threads {
                 }
                 // The tasks are all given out by the first call that returned, but one that panicked may have had some.
                 match done.into_inner() {
-                    all if all == self.count as u64 => Ok(()),
+                    all if all == threads as u64 => Ok(()),
                     some => Err(RuntimeError::Threads {
-                        threads: self.count,
+                        threads,
                         why: format!("the executor finished {some} of as many calls; the result is not complete"),
                     }),
                 }
             }
+        }
+    }
+}
+
+/// How long idle threads look for work where nothing is said: not at all if there are more of them than processors.
+fn default_spin(threads: usize) -> Duration {
+    // On Linux this heeds the process's affinity mask and the quota of its control group.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if threads <= processors { SPIN } else { Duration::ZERO }
+}
+
+/// Tasks in pieces, of which the threads of a pool or an executor take one after the other.
+struct Queue<'a> {
+    next: AtomicU64,
+    tasks: u64,
+    piece: u64,
+    threads: usize,
+    work: &'a (dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync),
+}
+
+impl<'a> Queue<'a> {
+    fn new(tasks: u64, threads: usize, work: &'a (dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync)) -> Self {
+        Queue { next: AtomicU64::new(0), tasks, piece: tasks.div_ceil(threads as u64 * PIECES), threads, work }
+    }
+
+    /// No more threads than there are pieces.
+    fn most_threads(&self) -> usize {
+        self.tasks.div_ceil(self.piece.max(1)).min(self.threads as u64) as usize
+    }
+
+    /// Does pieces until none is left, or one fails.
+    fn drain(&self) -> Result<(), RuntimeError> {
+        loop {
+            let begin = self.next.fetch_add(self.piece, Ordering::Relaxed);
+            if begin >= self.tasks {
+                return Ok(());
+            }
+            (self.work)(begin, (begin + self.piece).min(self.tasks))?;
         }
     }
 }
@@ -203,7 +265,7 @@ mod tests {
             ALIVE.fetch_add(1, Ordering::SeqCst);
             Count
         });
-        let threads = Threads::new(Source::Own(3)).unwrap();
+        let threads = Threads::new(Source::Own(3), OwnThreads::default()).unwrap();
         let caller = std::thread::current().id();
         // Until both members have come: the caller leaves the tasks to them.
         while ALIVE.load(Ordering::SeqCst) < 2 {

@@ -1,11 +1,17 @@
-//! `cargo xtask figures`: what getting kernels costs a program that starts, and what finding them costs afterwards.
+//! `cargo xtask figures`: what getting kernels costs a program that starts, what finding them costs afterwards, and what dividing a call
+//! among two threads costs.
 //!
-//! Each sample is a process of its own, so that nothing is warm that would not be. The kinds of start take turns, and the least of
+//! Each sample of the first two is a process of its own, so that nothing is warm that would not be. The kinds of start take turns, and the least of
 //! each counts: what else the machine does only adds.
 
+use std::hint;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use kiln_team::{Settings, Team};
 use serde::Deserialize;
 
 use crate::process::{self, Result, cargo};
@@ -18,6 +24,9 @@ pub struct Args {
     /// Processes of each kind
     #[arg(long, default_value_t = 15)]
     samples: usize,
+    /// Only the cost of dividing a call among threads
+    #[arg(long)]
+    threads: bool,
 }
 
 /// The used part of the output of `kiln warm --json`.
@@ -37,6 +46,9 @@ struct Report {
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result {
+    if args.threads {
+        return fork_and_join();
+    }
     process::run(&mut cargo("build --locked --quiet --release --package kiln"))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let kiln = target.join("release/kiln");
@@ -44,7 +56,48 @@ pub fn run(args: &Args) -> Result {
     std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
     let measured = measure(&kiln, &folder, args.samples);
     let _ = std::fs::remove_dir_all(&folder);
-    measured
+    measured?;
+    fork_and_join()
+}
+
+/// What it takes to have two threads begin and end a step of nothing, in which they meet, so that neither does it all.
+fn fork_and_join() -> Result {
+    let begun = AtomicUsize::new(0);
+    let meet = || {
+        let both = begun.fetch_add(1, Ordering::Relaxed) / 2 * 2 + 2;
+        while begun.load(Ordering::Relaxed) < both {
+            hint::spin_loop();
+        }
+    };
+    println!("\nA fork and join of two threads\n\n| | least | median |\n|---|--:|--:|");
+    let awake = Duration::from_millis(1);
+    let kinds = [
+        ("awake", awake, Duration::ZERO, 100_000),
+        ("asleep", Duration::ZERO, Duration::from_millis(2), 500),
+        ("a step that the calling thread does alone", awake, Duration::ZERO, 100_000),
+    ];
+    for (at, (title, spin, pause, count)) in kinds.into_iter().enumerate() {
+        let settings = Settings { members: 1, spin, name: "figures".into() };
+        let team = Team::start(&settings).map_err(|e| e.to_string())?;
+        let is_alone = at == 2;
+        let mut times: Vec<Duration> = (0..count)
+            .map(|_| {
+                if !pause.is_zero() {
+                    thread::sleep(pause);
+                }
+                let start = Instant::now();
+                match is_alone {
+                    true => team.run(2, 1, &|_| {}),
+                    false => team.run(2, 2, &|_| meet()),
+                }
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        let us = |time: Duration| format!("{:.2} µs", time.as_secs_f64() * 1e6);
+        println!("| {title} | {} | {} |", us(times[0]), us(times[times.len() / 2]));
+    }
+    Ok(())
 }
 
 fn measure(kiln: &Path, folder: &Path, samples: usize) -> Result {
