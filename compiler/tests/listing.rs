@@ -148,7 +148,7 @@ fn check(target: &str) {
         }
     }
     assert!(loops >= PROBLEMS.len() / 2, "{target}: only {loops} K loops are found");
-    assert!(raw * 20 <= instructions, "{target}: {raw} of {instructions} instructions are shown as bytes");
+    assert!(raw * 16 <= instructions, "{target}: {raw} of {instructions} instructions are shown as bytes");
     for assembler in Assembler::all(artifacts[0].target().arch) {
         for (n, a) in artifacts.iter().enumerate() {
             let name = format!("{target}-{n}");

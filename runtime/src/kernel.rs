@@ -30,8 +30,8 @@ use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 /// of tasks to execute.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
 
-/// Predicted cycles below which a call stays on the calling thread: waking another costs tens of thousands.
-pub(crate) const PARALLEL_CYCLES: f64 = 150_000.0;
+/// Predicted cycles that are worth a thread: a fork and join takes about a tenth of that while threads are awake.
+pub(crate) const CYCLES_PER_THREAD: f64 = 10_000.0;
 
 /// What kernels of one runtime share.
 pub(crate) struct Shared {
@@ -88,7 +88,8 @@ struct Body {
     rhs: View,
     rhs_tap: u64,
     code: LoadedCode,
-    parallel: bool,
+    /// The most threads that a call is worth.
+    most_threads: usize,
     compile_time: Duration,
     shared: Arc<Shared>,
 }
@@ -101,6 +102,11 @@ impl Replicate for Handle {
     fn replicate(&self) -> Self {
         Handle(Arc::new(Kernel(self.0.0.clone())))
     }
+}
+
+/// The threads that are worth dividing so many predicted cycles among.
+pub(crate) fn threads_worth(cycles: f64) -> usize {
+    ((cycles / CYCLES_PER_THREAD) as usize).max(1)
 }
 
 impl Kernel {
@@ -129,7 +135,7 @@ impl Kernel {
             signature: Signature::new(&facts.problem, layout),
             rhs: contraction.rhs.clone(),
             rhs_tap: contraction.rhs_tap(),
-            parallel: facts.cycles >= PARALLEL_CYCLES,
+            most_threads: threads_worth(facts.cycles).min(usize::try_from(facts.tasks).unwrap_or(usize::MAX)),
             facts: facts.clone(),
             code,
             compile_time: start.elapsed(),
@@ -243,7 +249,7 @@ impl Kernel {
     /// a divided call is handed to may allocate. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
-            if !self.0.parallel || self.tasks() == 1 {
+            if self.0.most_threads == 1 {
                 return self.tasks_on_this_thread(pointers);
             }
             // SAFETY: the pointers were checked against this kernel's signature and borrow the tensors for this call.
@@ -300,7 +306,7 @@ impl Kernel {
     /// # Safety
     /// As for [`run_unchecked`](Self::run_unchecked).
     pub(crate) unsafe fn run_slice(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
-        if !self.0.parallel || self.tasks() == 1 {
+        if self.0.most_threads == 1 {
             // SAFETY: the caller's.
             return unsafe { self.run_unchecked(arguments) };
         }
@@ -314,7 +320,7 @@ impl Kernel {
     /// As for [`run_unchecked`](Self::run_unchecked), but for the vector length.
     unsafe fn run_divided(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let divided = Divided::new(arguments);
-        self.0.shared.threads.each(self.tasks(), &|begin, end| {
+        self.0.shared.threads.each_on(self.0.most_threads, self.tasks(), &|begin, end| {
             // Threads of others may have another vector length.
             check_thread(self.target())?;
             let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;

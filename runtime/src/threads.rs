@@ -132,17 +132,8 @@ impl Threads {
         self.count
     }
 
-    /// Calls `work` on ranges that partition `0..tasks`, on all threads; the first error, if any. The runtime's own threads begin with
-    /// the same tasks each time.
-    pub(crate) fn each(
-        &self,
-        tasks: u64,
-        work: &(dyn Fn(u64, u64) -> Result<(), RuntimeError> + Sync),
-    ) -> Result<(), RuntimeError> {
-        self.each_on(self.count, tasks, work)
-    }
-
-    /// Does as [`each`](Self::each), on no more than so many threads.
+    /// Calls `work` on ranges that partition `0..tasks`, on at most so many threads; the first error, if any. The runtime's own threads
+    /// begin with the same tasks each time.
     pub(crate) fn each_on(
         &self,
         threads: usize,
@@ -276,7 +267,7 @@ mod tests {
                 }
                 Ok(())
             };
-            threads.each(64, &work).unwrap();
+            threads.each_on(3, 64, &work).unwrap();
         }
         assert_eq!(ALIVE.load(Ordering::SeqCst), 2);
         drop(threads);

@@ -27,13 +27,13 @@ impl Parallel for Serial {
 }
 
 /// Work that is worth a thread, in elements of cheap operations.
-const WORTH: usize = 16 << 10;
+const WORTH: usize = 8 << 10;
 
 /// What an element of a costlier operation counts.
 pub(super) const EXP: usize = 8;
 
 /// Pieces at most, and per thread: a thread that is held up leaves its share to the others.
-const MOST_PIECES: usize = 64;
+const MOST_PIECES: usize = 128;
 const PIECES_PER_THREAD: usize = 4;
 
 /// Calls `work` with ranges of units and the part of `dst` that has them, `unit` elements each but perhaps for the last, so that

@@ -12,7 +12,7 @@ use super::{Pattern, advanced};
 use crate::args::{Divided, Pointers};
 use crate::cpu::check_thread;
 use crate::error::RuntimeError;
-use crate::kernel::{Kernel, PARALLEL_CYCLES, Shared};
+use crate::kernel::{Kernel, Shared, threads_worth};
 use crate::runtime::Runtime;
 
 /// The numbers of rows that tiles are chosen for, and the layout of packed weights with them, many rows first.
@@ -91,15 +91,15 @@ impl Tiles {
     pub(super) fn run(&self, shared: &Shared, n: u64, pointers: &Pointers<'_>) -> Result<(), RuntimeError> {
         let height = self.kernels.len() as u64;
         let tiles = n.div_ceil(height);
-        // Rows are cut only where there are too few blocks of columns: each cut reads the weights again.
-        let pieces = PIECES.max(2 * shared.threads.count() as u64);
-        let cuts = pieces.div_ceil(self.blocks).min(tiles);
-        if shared.threads.count() == 1 || self.cycles_per_row * (n as f64) < PARALLEL_CYCLES {
+        let threads = threads_worth(self.cycles_per_row * n as f64).min(shared.threads.count());
+        if threads == 1 {
             return self.piece(shared, n, pointers.as_slice(), [0, n], [0, self.blocks]);
         }
+        // Rows are cut only where there are too few blocks of columns: each cut reads the weights again.
+        let cuts = PIECES.max(2 * threads as u64).div_ceil(self.blocks).min(tiles);
         let divided = Divided::new(pointers.as_slice());
         let rows_per_cut = tiles.div_ceil(cuts) * height;
-        shared.threads.each(self.blocks * cuts, &|begin, end| {
+        shared.threads.each_on(threads, self.blocks * cuts, &|begin, end| {
             // Threads of others may have another vector length.
             check_thread(&self.target)?;
             for piece in begin..end {

@@ -207,7 +207,7 @@ impl Driver<'_> {
         let inside = division.tasks() as i64;
         // The tasks that are left are `low..high` of the iteration at hand and those behind it: from its first on in all but the first.
         self.because(self.loop_reason(l));
-        let at = self.b.ins().udiv_imm_u(low, inside);
+        let at = self.quotient(low, inside, trips(l));
         let before = self.b.ins().imul_imm_s(at, inside);
         let (low, high) = (self.b.ins().isub(low, before), self.b.ins().isub(high, before));
         let begin = self.scale(at, l.step as i64);
@@ -273,6 +273,34 @@ impl Driver<'_> {
     fn loop_reason(&self, l: &Loop) -> String {
         let Extent::Const(extent) = l.extent else { unreachable!("verified: tails are split before emission") };
         format!("{} in 0..{extent} step {}", self.nest.vars[l.var.0 as usize], l.step)
+    }
+
+    /// `value / divisor`, for a quotient below `limit`.
+    fn quotient(&mut self, value: Value, divisor: i64, limit: u64) -> Value {
+        /// Bits of the reciprocal, so that it is an immediate. The quotient is exact for values whose product with the divisor has
+        /// fewer bits (Granlund and Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994).
+        const BITS: u32 = 31;
+        if (divisor as u64).is_power_of_two() {
+            return self.b.ins().ushr_imm_u(value, i64::from(divisor.trailing_zeros()));
+        }
+        if limit.saturating_mul(divisor as u64).saturating_mul(divisor as u64) < 1 << BITS {
+            let reciprocal = (1u64 << BITS).div_ceil(divisor as u64);
+            let product = self.b.ins().imul_imm_s(value, reciprocal as i64);
+            return self.b.ins().ushr_imm_u(product, i64::from(BITS));
+        }
+        // Where there are so many tasks, counting does not count.
+        let (head, done) = (self.b.create_block(), self.b.create_block());
+        let quotient = self.b.append_block_param(head, I64);
+        let rest = self.b.append_block_param(head, I64);
+        let zero = self.b.ins().iconst(I64, 0);
+        self.b.ins().jump(head, &[zero.into(), value.into()]);
+        self.b.switch_to_block(head);
+        let next = self.b.ins().iadd_imm_s(quotient, 1);
+        let less = self.b.ins().iadd_imm_s(rest, -divisor);
+        let more = self.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rest, divisor);
+        self.b.ins().brif(more, head, &[next.into(), less.into()], done, &[]);
+        self.b.switch_to_block(done);
+        quotient
     }
 
     /// A loop from `low` below `high`, at least one iteration.
