@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_runtime::{Executor, Options, Problem, Runtime, RuntimeBuilder};
+use kiln_runtime::{Executor, FamilyOptions, Input, Options, Problem, Runtime, RuntimeBuilder};
 use kiln_tests::data::{Data, Values};
 
 /// Large enough to be divided, small enough for an emulator.
@@ -57,6 +57,71 @@ fn every_kind_of_pool_gives_the_same_bits() {
     assert!(results.iter().all(|bytes| *bytes == results[0]));
     assert!(data.wrong(&Values::from_bytes(problem.dtypes().dst, &results[0])).is_none());
     assert_eq!(scoped.0.load(Ordering::Relaxed), 1);
+}
+
+/// Numbers of threads, of which most are more than any machine for tests has.
+const COUNTS: [usize; 7] = [1, 2, 3, 7, 16, 64, 192];
+
+/// Kernels of every form, cut along rows, columns, batches and groups; with blocks of K, copies, fused tensors and borders.
+const DIVIDED: [&str; 12] = [
+    "matmul f32 96x256:256x512 +bias+relu",
+    "matmul f32 40x3072:3072x96 +add:ab+mul:b",
+    "matmul f32 6x64x64:6x64x96 +scale:0.125",
+    "ip f32 mb1ic512oc1024 +bias",
+    "ip bf16 mb96ic256oc384 +bias+gelu_erf",
+    "ip f32 mb70ic512oc160 fpmath=bf16 +bias+add:ab",
+    "conv f32 mb2ic64ih14oc72kh3ph1 +bias+add:abcd+relu",
+    "conv f32 mb1ic192ih14oc96kh3ph1 stag=abx dtag=abx +bias",
+    "conv f32 mb1ic64ih20oc64kh3sh2ph1 fpmath=bf16 +bias",
+    "conv f32 mb1ic256ih14oc96kh1 stag=abx dtag=abx +relu",
+    "conv f32 g4mb1ic64ih14oc64kh3ph1",
+    "conv f32 g64mb1ic64ih28oc64kh3ph1 +bias",
+];
+
+/// Rows that are free: tiles of rows and blocks of columns are divided.
+const FREE: [&str; 2] = ["ip f32 mb?ic256oc384 +bias+relu", "ip f32 mb?ic256oc384 fpmath=bf16 +bias"];
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let runtimes = COUNTS.map(|threads| Runtime::builder().threads(threads).build().unwrap());
+    let mut most = 0;
+    for (seed, text) in DIVIDED.into_iter().enumerate() {
+        let problem: Problem = text.parse().unwrap();
+        let data = Data::reals(&problem, seed as u64);
+        for constant_weights in [false, true] {
+            let options = Options { constant_weights, ..Options::default() };
+            let bytes = runtimes.each_ref().map(|runtime| {
+                let kernel = runtime.kernel_with(&problem, &options).unwrap();
+                assert!(kernel.tasks() >= 8, "{kernel:?} has {} tasks", kernel.tasks());
+                most = most.max(kernel.tasks());
+                let packed = kernel.weights_layout().map(|_| kernel.pack_weights(data.inputs[1].input()).unwrap());
+                let weights = packed.as_ref().map_or(data.inputs[1].input(), Input::from);
+                let mut dst = data.before.clone();
+                kernel.run(data.args_with(weights, &mut dst)).unwrap();
+                let wrong = data.wrong(&dst);
+                assert!(wrong.is_none(), "{text} on {} threads: {}", runtime.threads(), wrong.unwrap());
+                dst.bytes()
+            });
+            for (bytes_of, threads) in bytes.iter().zip(COUNTS) {
+                assert!(*bytes_of == bytes[0], "{text} on {threads} threads, constant weights: {constant_weights}");
+            }
+        }
+    }
+    assert!(most >= 192, "no kernel has a task for each thread, but at most {most}");
+    for (pattern, n) in FREE.into_iter().flat_map(|pattern| [(pattern, 96), (pattern, 7)]) {
+        let options = FamilyOptions { constant_weights: true, hot_calls: 0, ..FamilyOptions::default() };
+        let bytes = runtimes.each_ref().map(|runtime| {
+            let family = runtime.family(pattern, &options).unwrap();
+            let data = Data::reals(&family.problem(n).unwrap(), n);
+            let packed = family.weights_layout().map(|_| family.pack_weights(data.inputs[1].input()).unwrap());
+            let weights = packed.as_ref().map_or(data.inputs[1].input(), Input::from);
+            let mut dst = data.before.clone();
+            family.run(n, data.args_with(weights, &mut dst)).unwrap();
+            assert!(data.wrong(&dst).is_none(), "{pattern} of {n}");
+            dst.bytes()
+        });
+        assert!(bytes.iter().all(|bytes_of| *bytes_of == bytes[0]), "{pattern} of {n}");
+    }
 }
 
 /// A system that starts no more threads: a process may have only so many, or no memory is left for their stacks. Limits stay, so in
