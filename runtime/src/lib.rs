@@ -106,6 +106,7 @@ mod kernel;
 mod key;
 mod lock;
 mod notice;
+mod numa;
 pub mod pack;
 pub mod probe;
 mod profile;

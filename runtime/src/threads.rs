@@ -9,6 +9,7 @@ use kiln_team::{Settings, Teams};
 
 use crate::error::RuntimeError;
 use crate::lock::lock;
+use crate::numa;
 
 /// The most threads that calls are divided among, and that a runtime has in all its streams.
 pub const MAX_THREADS: usize = 1024;
@@ -120,7 +121,15 @@ impl Threads {
                 };
                 let spin = own.spin.unwrap_or_else(|| default_spin(count * streams));
                 let settings = Settings { members: count - 1, spin, name: "kiln".into() };
-                Kind::Own(Teams::start(streams, &settings).map_err(refused)?)
+                let nodes = numa::nodes();
+                // A team that is larger than a node, or the only one, goes where the system lets it.
+                let begin = move |stream: usize| {
+                    let node = &nodes[stream % nodes.len()];
+                    if streams > 1 && nodes.len() > 1 && count <= node.len() {
+                        numa::bind(node);
+                    }
+                };
+                Kind::Own(Teams::start_with(streams, &settings, &begin).map_err(refused)?)
             }
             Source::Rayon(pool) => Kind::Rayon(pool),
             Source::Executor(executor) => Kind::Executor(executor),

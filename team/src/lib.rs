@@ -76,6 +76,10 @@ pub struct Teams(Vec<Team>);
 impl Team {
     /// Starts the members.
     pub fn start(settings: &Settings) -> io::Result<Team> {
+        Team::start_with(settings, &|| {})
+    }
+
+    fn start_with(settings: &Settings, begin: &(impl Fn() + Clone + Send + 'static)) -> io::Result<Team> {
         if settings.members > MAX_MEMBERS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("more than {MAX_MEMBERS} members")));
         }
@@ -84,7 +88,12 @@ impl Team {
             let shared = Arc::clone(&team.shared);
             let name = format!("{}-{member}", settings.name);
             // If the system starts no more, dropping `team` ends those that were started.
-            team.members.push(Builder::new().name(name).spawn(move || shared.serve(member))?);
+            let begin = begin.clone();
+            let serve = move || {
+                begin();
+                shared.serve(member);
+            };
+            team.members.push(Builder::new().name(name).spawn(serve)?);
         }
         Ok(team)
     }
@@ -116,11 +125,21 @@ impl Team {
 impl Teams {
     /// Starts so many teams, at least one, each as the settings say.
     pub fn start(teams: usize, settings: &Settings) -> io::Result<Teams> {
-        if teams < 2 {
-            return Ok(Teams(vec![Team::start(settings)?]));
-        }
-        let settings = |team: usize| Settings { name: format!("{}-{team}", settings.name), ..settings.clone() };
-        Ok(Teams((1..=teams).map(|team| Team::start(&settings(team))).collect::<io::Result<_>>()?))
+        Teams::start_with(teams, settings, &|_| {})
+    }
+
+    /// Does as [`start`](Self::start), and each member calls `begin` with the number of its team, from 0 on, before anything else.
+    pub fn start_with(
+        teams: usize,
+        settings: &Settings,
+        begin: &(impl Fn(usize) + Clone + Send + 'static),
+    ) -> io::Result<Teams> {
+        let start = |team: usize| {
+            let name = if teams < 2 { settings.name.clone() } else { format!("{}-{}", settings.name, team + 1) };
+            let begin = begin.clone();
+            Team::start_with(&Settings { name, ..settings.clone() }, &move || begin(team))
+        };
+        Ok(Teams((0..teams.max(1)).map(start).collect::<io::Result<_>>()?))
     }
 
     /// Does as [`Team::run`], on one of the teams: the one that the calling thread used last if that is free, else another one.
