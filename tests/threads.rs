@@ -92,7 +92,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             let options = Options { constant_weights, ..Options::default() };
             let bytes = runtimes.each_ref().map(|runtime| {
                 let kernel = runtime.kernel_with(&problem, &options).unwrap();
-                assert!(kernel.tasks() >= 8, "{kernel:?} has {} tasks", kernel.tasks());
+                assert!(kernel.tasks() >= 2, "{kernel:?} has {} tasks", kernel.tasks());
                 most = most.max(kernel.tasks());
                 let packed = kernel.weights_layout().map(|_| kernel.pack_weights(data.inputs[1].input()).unwrap());
                 let weights = packed.as_ref().map_or(data.inputs[1].input(), Input::from);
