@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use kiln_runtime::{Executor, FamilyOptions, Input, Options, Problem, Runtime, RuntimeBuilder};
 use kiln_tests::data::{Data, Values};
@@ -174,6 +175,37 @@ fn threads_that_the_system_refuses_are_an_error() {
     let problem: Problem = LARGE.parse().unwrap();
     let data = Data::integers(&problem, 9);
     assert!(data.wrong(&run(&Runtime::builder().threads(1).build().unwrap(), &data, &problem)).is_none());
+}
+
+/// Threads without work sleep soon. In another process, since the time of all threads of this one counts.
+#[test]
+#[cfg(not(target_arch = "aarch64"))]
+fn an_idle_runtime_uses_no_processor_time() {
+    const ASKED: &str = "KILN_TEST_IDLE";
+    if std::env::var_os(ASKED).is_none() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "an_idle_runtime_uses_no_processor_time", "--nocapture", "--test-threads=1"])
+            .env(ASKED, "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        return assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+    }
+    let used = || {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes the time.
+        assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) }, 0);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let problem: Problem = LARGE.parse().unwrap();
+    let data = Data::integers(&problem, 9);
+    let runtime = Runtime::builder().threads(4).spin(Duration::from_micros(100)).build().unwrap();
+    assert!(data.wrong(&run(&runtime, &data, &problem)).is_none());
+    std::thread::sleep(Duration::from_millis(10));
+    let before = used();
+    std::thread::sleep(Duration::from_millis(300));
+    let idle = used() - before;
+    assert!(idle < Duration::from_millis(3), "{idle:?} in 300 ms");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::verbose::Verbose;
 use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
-/// of tasks to execute.
+/// of tasks to execute, at least one.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
 
 /// Predicted cycles that are worth a thread: a fork and join takes about a tenth of that while threads are awake.

@@ -23,14 +23,14 @@ const CANDIDATES_KEPT: usize = 8;
 const K_BLOCKS: [u64; 4] = [1024, 768, 512, 256];
 /// Multiply-adds from which a problem is divided into tasks: below, starting them would cost more than they save.
 const PARALLEL_MACS: u64 = 1 << 18;
-/// Columns below which a task's share of the columns is not cut further for the sake of more tasks.
-const TASK_COLUMNS: u64 = 128;
-/// Tasks that a parallel axis should give at least.
-const TASKS: u64 = 8;
-/// Threads that are to find work, all at once.
+/// Columns below which blocks of columns are not cut further for the sake of more of them.
+const BLOCK_COLUMNS: u64 = 128;
+/// Blocks that an axis is cut into, if its length allows.
+const BLOCKS: u64 = 8;
+/// Threads that schedules are to have tasks for.
 const THREADS: u64 = 64;
-/// What a schedule may cost on one thread so that [`THREADS`] threads take less: per cent for each time that they take longer than with
-/// equal shares.
+/// The part by which a schedule counts as slower for each time that [`THREADS`] threads take longer than with equal shares. It is small, so
+/// that it decides between schedules that one thread executes about equally fast.
 const IDLE: f64 = 0.001;
 /// The share of the time that packing again for the sake of more tasks may take.
 const REPACKING: f64 = 0.02;
@@ -138,13 +138,7 @@ fn idle(c: &Contraction, s: &Schedule) -> f64 {
 fn tasks(c: &Contraction, s: &Schedule) -> u64 {
     let of_region = |r: &Region| {
         let width = r.end - r.start;
-        let blocks = match (&c.window, s.parallel.has_rows_outside()) {
-            (Some(w), _) => {
-                let lines = (r.mc / rows::block_pixels(w)).max(1);
-                w.axes[rows::block_axis(w)].output.div_ceil(lines) * width.div_ceil(r.nc)
-            }
-            (None, _) => c.m.div_ceil(r.mc) * width.div_ceil(r.nc),
-        };
+        let blocks = c.m.div_ceil(r.mc) * width.div_ceil(r.nc);
         if forms::transposes_result(c) {
             return blocks;
         }
@@ -281,9 +275,9 @@ fn unroll(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
     steps.next_multiple_of(forms::unroll_group(form, unit))
 }
 
-/// True if the products of a batch are tasks enough.
+/// True if the products of a batch are blocks enough.
 fn is_batch(c: &Contraction) -> bool {
-    c.batch.iter().product::<u64>() >= TASKS
+    c.batch.iter().product::<u64>() >= BLOCKS
 }
 
 /// The order of blocks: columns before rows where there are so many blocks of them, so that a task packs what it alone reads. Rows
@@ -295,16 +289,16 @@ fn parallel(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
     match (c.n / columns, c.m.div_ceil(rows)) {
         _ if is_batch(c) => Parallel::Nm,
         (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::Mn,
-        (strips, tiles) if strips < TASKS && tiles > strips => Parallel::Mn,
+        (strips, tiles) if strips < BLOCKS && tiles > strips => Parallel::Mn,
         // Columns that are not cut for the sake of tasks would be a single one.
-        (_, tiles) if c.n < 2 * TASK_COLUMNS && tiles >= TASKS => Parallel::Mn,
+        (_, tiles) if c.n < 2 * BLOCK_COLUMNS && tiles >= BLOCKS => Parallel::Mn,
         _ => Parallel::Nm,
     }
 }
 
-/// The extent of a task along an axis in tiles of `tile`: whole tiles, few enough for [`TASKS`] tasks.
+/// The extent of a block along an axis in tiles of `tile`: whole tiles, few enough for [`BLOCKS`] of them.
 fn blocks(extent: u64, tile: u64) -> u64 {
-    (extent / tile).div_ceil(TASKS).max(1) * tile
+    (extent / tile).div_ceil(BLOCKS).max(1) * tile
 }
 
 /// Schedules with the same tiles and every way of blocking and packing.
@@ -347,7 +341,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                     // Columns whose block of rhs takes half of the second-level cache.
                     let bytes = if tile.form == Form::Mmla { 2 } else { c.rhs.dtype.bytes() as u64 };
                     let most = (target.l2.bytes / 2 / (bytes * kc)).max(r.nr) / r.nr * r.nr;
-                    let most = if s.parallel == Parallel::Nm { most.min(r.nc.max(TASK_COLUMNS)) } else { most };
+                    let most = if s.parallel == Parallel::Nm { most.min(r.nc.max(BLOCK_COLUMNS)) } else { most };
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
                 }
             }
@@ -416,7 +410,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                 // Outputs of a block along the block axis.
                 let mut sizes = vec![lines];
                 if can_block && (parallel == Parallel::Mn || copies(lhs)) {
-                    sizes = vec![lines.div_ceil(TASKS), lines.div_ceil(2 * TASKS), lines.div_ceil(4 * TASKS), 1];
+                    sizes = vec![lines.div_ceil(BLOCKS), lines.div_ceil(2 * BLOCKS), lines.div_ceil(4 * BLOCKS), 1];
                     if parallel != Parallel::Mn {
                         sizes.insert(0, lines);
                         sizes.insert(1, lines.div_ceil(2));
@@ -428,7 +422,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                 }
                 // Tasks of columns that each copy the source should be few.
                 let copies_again = lhs == LhsAccess::Block && !w.depthwise && cut;
-                let tasks: &[u64] = if copies_again { &[TASKS, TASKS / 2, TASKS / 4] } else { &[TASKS] };
+                let tasks: &[u64] = if copies_again { &[BLOCKS, BLOCKS / 2, BLOCKS / 4] } else { &[BLOCKS] };
                 for (size, tasks) in sizes.into_iter().flat_map(|size| tasks.iter().map(move |t| (size, *t))) {
                     for order in [Order::NM, Order::MN] {
                         // Columns of a pixel are neighbours in both factors: other orders read and write parts of lines.
