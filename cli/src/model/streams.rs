@@ -1,7 +1,7 @@
 //! Calls of one network side by side, timed.
 //!
 //! Each stream is a thread that calls again and again. All begin at once, after calls that are not measured, and each goes on until
-//! all have measured enough. So every call that counts ran beside calls of all other streams.
+//! all have measured enough, so that each call runs beside calls of all other streams.
 
 use std::io;
 use std::sync::OnceLock;
@@ -57,19 +57,19 @@ impl Measured {
         self.times[0]
     }
 
-    /// Puts the calls of all streams together. Those count that ended before the last stream had enough: later ones ran beside
-    /// fewer streams. The throughput of a stream is the number of its calls in the time up to the end of its last one.
+    /// Puts the calls of all streams together. The throughput is that of the time from the common start until the last stream had
+    /// enough: later, fewer streams ran. A call that ended after that time counts by the part of its own time that is in it.
     fn of(streams: &[Stream]) -> Self {
         let end = streams.iter().map(|stream| stream.enough).max().unwrap_or_default();
-        let counted = |stream: &Stream| stream.calls.partition_point(|call| call.end <= end);
-        let rate = |stream: &Stream| {
-            let count = counted(stream);
-            count as f64 / stream.calls[count - 1].end.as_secs_f64().max(1e-9)
+        let calls = || streams.iter().flat_map(|stream| &stream.calls);
+        let part = |call: &Call| match call.end.checked_sub(end) {
+            Some(after) => call.time.saturating_sub(after).as_secs_f64() / call.time.as_secs_f64().max(1e-9),
+            None => 1.0,
         };
-        let times = streams.iter().flat_map(|stream| &stream.calls[..counted(stream)]);
-        let mut times: Vec<f64> = times.map(|call| call.time.as_nanos() as f64).collect();
+        let counted: f64 = calls().map(part).sum();
+        let mut times: Vec<f64> = calls().map(|call| call.time.as_nanos() as f64).collect();
         times.sort_by(f64::total_cmp);
-        Measured { times, calls_per_second: streams.iter().map(rate).sum() }
+        Measured { times, calls_per_second: counted / end.as_secs_f64().max(1e-9) }
     }
 }
 
@@ -214,12 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn calls_count_until_the_last_stream_has_enough() {
-        // The first has enough at 40 ms and goes on until the second has, at 60.
+    fn throughput_is_that_of_all_streams_together() {
+        // The first has enough at 40 ms and goes on until the second has, at 60. By then half of its last call is done.
         let measured = Measured::of(&[stream(&[20, 40, 50, 70], 2), stream(&[30, 60], 2)]);
-        assert_eq!(measured.times, [10e6, 20e6, 20e6, 30e6, 30e6]);
-        assert!((measured.calls_per_second - (3.0 / 0.050 + 2.0 / 0.060)).abs() < 1e-9, "{measured:?}");
+        assert_eq!(measured.times, [10e6, 20e6, 20e6, 20e6, 30e6, 30e6]);
+        assert!((measured.calls_per_second - 5.5 / 0.060).abs() < 1e-6, "{measured:?}");
         assert_eq!((measured.percentile(0.5), measured.percentile(0.99), measured.min()), (20e6, 30e6, 10e6));
+        // One that was not running for most of the time.
+        let measured = Measured::of(&[stream(&[1, 2, 102], 2), stream(&[50, 100], 2)]);
+        assert!((measured.calls_per_second - 4.98 / 0.100).abs() < 1e-6, "{measured:?}");
     }
 
     fn plan(streams: usize) -> Plan {

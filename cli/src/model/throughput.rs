@@ -93,7 +93,7 @@ pub fn compare(
         return Ok(Verdict::Passed);
     }
     print(&report, out)?;
-    for file in written {
+    if let Some(file) = written {
         writeln!(out, "  pack       {} was written", file.display())?;
     }
     Ok(Verdict::Passed)
