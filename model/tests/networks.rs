@@ -383,7 +383,7 @@ fn streams_share_a_network_and_its_weights() {
     for (func, inputs) in
         [(product, vec![rows]), (bert.build(&options).unwrap(), bert.sample_inputs(&options).unwrap())]
     {
-        let compile = |runtime| Bound::from_func(func.clone()).compile(runtime).unwrap();
+        let compile = |runtime: &Runtime| Bound::from_func(func.clone()).compile(runtime).unwrap();
         let expected = compile(&Runtime::builder().threads(1).build().unwrap()).run(&inputs).unwrap();
         for threads in [1, 2] {
             let runtime = Runtime::builder().threads(threads).streams(2).build().unwrap();
