@@ -44,7 +44,7 @@ pub struct BenchArgs {
     /// Run for at least N milliseconds
     #[arg(long, value_name = "N", default_value_t = 1000)]
     min_ms: u64,
-    /// Run N times instead; of several streams, those that have done so go on until all have
+    /// Run exactly N times instead, on each stream
     #[arg(long, value_name = "N", conflicts_with = "min_ms", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: Option<u64>,
     /// Print one JSON object instead of text

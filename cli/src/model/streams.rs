@@ -1,12 +1,12 @@
 //! Calls of one network side by side, timed.
 //!
-//! Each stream is a thread that calls again and again. All begin at once, after calls that are not measured, and each goes on until
-//! all have measured enough, so that each call runs beside calls of all other streams.
+//! Each stream is a thread that calls again and again. All begin at once, after calls that are not measured. The throughput is that of
+//! the time in which all of them call: until the first has done.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use kiln_model::Tensor;
@@ -57,11 +57,12 @@ impl Measured {
         self.times[0]
     }
 
-    /// Puts the calls of all streams together. The throughput is that of the time from the common start until the last stream had
-    /// enough: later, fewer streams ran. A call that ended after that time counts by the part of its own time that is in it.
-    fn of(streams: &[Stream]) -> Self {
-        let end = streams.iter().map(|stream| stream.enough).max().unwrap_or_default();
-        let calls = || streams.iter().flat_map(|stream| &stream.calls);
+    /// Puts the calls of all streams together. The throughput is that of the time from the common start until the first stream has
+    /// done: later, fewer streams run. A call that ended after that time counts by the part of its own time that is in it.
+    fn of(streams: &[Vec<Call>]) -> Self {
+        let ends = streams.iter().filter_map(|calls| Some(calls.last()?.end));
+        let end = ends.min().unwrap_or_default();
+        let calls = || streams.iter().flatten();
         let part = |call: &Call| match call.end.checked_sub(end) {
             Some(after) => call.time.saturating_sub(after).as_secs_f64() / call.time.as_secs_f64().max(1e-9),
             None => 1.0,
@@ -71,14 +72,6 @@ impl Measured {
         times.sort_by(f64::total_cmp);
         Measured { times, calls_per_second: counted / end.as_secs_f64().max(1e-9) }
     }
-}
-
-/// The calls of a stream, one after the other.
-#[derive(Clone, Debug)]
-struct Stream {
-    calls: Vec<Call>,
-    /// The end of the call with which it had measured enough.
-    enough: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,21 +84,62 @@ struct Call {
 /// What streams know of each other.
 #[derive(Default)]
 struct Together {
-    /// Streams that have made the calls before the measured ones.
-    ready: AtomicUsize,
+    /// Those that have made the calls before the measured ones.
+    ready: Mutex<Vec<Thread>>,
+    /// When the last of them was ready.
     start: OnceLock<Instant>,
-    /// Streams that have measured enough.
-    enough: AtomicUsize,
-    /// One has ended, or could not be started: the others end too.
-    is_over: AtomicBool,
+    /// One has failed, or could not be started: the others end too.
+    has_failed: AtomicBool,
 }
 
-/// Tells the others at the end of a stream, also of one that fails.
-struct End<'a>(&'a Together);
+impl Together {
+    /// Waits until so many streams are ready, and gives the time at which they begin; none if one has failed. Each sleeps by itself: with
+    /// one lock for all, they would begin one after the other, and later ones would wait for the processors that the first ones keep busy.
+    fn begin(&self, streams: usize) -> Option<Instant> {
+        let count = {
+            let mut ready = self.ready();
+            ready.push(thread::current());
+            ready.len()
+        };
+        if count >= streams {
+            self.start.get_or_init(Instant::now);
+            self.wake();
+        }
+        while self.start.get().is_none() && !self.has_failed() {
+            thread::park();
+        }
+        self.start.get().copied()
+    }
 
-impl Drop for End<'_> {
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.ready().iter().for_each(Thread::unpark);
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream. One that is dropped before it has done, by an error or a panic, ends the others.
+struct Stream<'a> {
+    together: &'a Together,
+    has_done: bool,
+}
+
+impl Drop for Stream<'_> {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
+        if !self.has_done {
+            self.together.fail();
+        }
     }
 }
 
@@ -119,20 +153,20 @@ impl Plan {
         let together = Together::default();
         let run = |stream: usize| {
             let (calls, results) = self.stream(&together, call)?;
-            // A stream without calls ended because another one failed.
-            match results == expected || calls.calls.is_empty() {
+            // One without calls ended because another failed.
+            match results == expected || calls.is_empty() {
                 true => Ok(calls),
                 false => Err(Error::Streams { stream: stream + 1, streams: self.streams }),
             }
         };
-        let streams: Result<Vec<Stream>, Error> = thread::scope(|scope| {
+        let streams: Result<Vec<Vec<Call>>, Error> = thread::scope(|scope| {
             let mut others = vec![];
             for stream in 1..self.streams {
                 let run = &run;
                 match thread::Builder::new().spawn_scoped(scope, move || run(stream)) {
                     Ok(thread) => others.push(thread),
                     Err(error) => {
-                        together.is_over.store(true, Ordering::Relaxed);
+                        together.fail();
                         return Err(self.refused(error));
                     }
                 }
@@ -146,40 +180,27 @@ impl Plan {
         Ok(Measured::of(&streams?))
     }
 
-    /// One stream: its calls, and its last results. Without calls if another one ended before the start.
+    /// The calls of one stream, and its last results. They are not complete if another one fails.
     fn stream(
         &self,
         together: &Together,
         call: &impl Fn() -> Result<Vec<Tensor>, Error>,
-    ) -> Result<(Stream, Vec<Tensor>), Error> {
-        let _end = End(together);
-        let (mut stream, mut results) = (Stream { calls: vec![], enough: Duration::ZERO }, vec![]);
+    ) -> Result<(Vec<Call>, Vec<Tensor>), Error> {
+        let mut stream = Stream { together, has_done: false };
+        let (mut calls, mut results) = (vec![], vec![]);
         for _ in 0..self.warm {
             call()?;
         }
-        together.ready.fetch_add(1, Ordering::Relaxed);
-        let is_over = || together.is_over.load(Ordering::Relaxed);
-        while together.ready.load(Ordering::Relaxed) < self.streams {
-            if is_over() {
-                return Ok((stream, results));
-            }
-            thread::yield_now();
-        }
-        let start = *together.start.get_or_init(Instant::now);
+        let Some(start) = together.begin(self.streams) else { return Ok((calls, results)) };
         let span = Span::new(self.least);
-        let mut has_enough = false;
-        while together.enough.load(Ordering::Relaxed) < self.streams && !is_over() {
+        while !self.is_enough(calls.len(), &span)? && !together.has_failed() {
             let begin = Instant::now();
             results = call()?;
             let end = Instant::now();
-            stream.calls.push(Call { time: end - begin, end: end - start });
-            if !has_enough && self.is_enough(stream.calls.len(), &span)? {
-                has_enough = true;
-                stream.enough = end - start;
-                together.enough.fetch_add(1, Ordering::Relaxed);
-            }
+            calls.push(Call { time: end - begin, end: end - start });
         }
-        Ok((stream, results))
+        stream.has_done = true;
+        Ok((calls, results))
     }
 
     fn is_enough(&self, calls: usize, span: &Span) -> Result<bool, Error> {
@@ -204,24 +225,25 @@ pub fn show_streams(streams: usize, threads: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
-    fn stream(ends: &[u64], enough: usize) -> Stream {
+    fn stream(ends: &[u64]) -> Vec<Call> {
         let ms = Duration::from_millis;
         let begins = std::iter::once(&0).chain(ends);
-        let calls: Vec<Call> = begins.zip(ends).map(|(a, b)| Call { time: ms(b - a), end: ms(*b) }).collect();
-        Stream { enough: calls[enough - 1].end, calls }
+        begins.zip(ends).map(|(a, b)| Call { time: ms(b - a), end: ms(*b) }).collect()
     }
 
     #[test]
     fn throughput_is_that_of_all_streams_together() {
-        // The first has enough at 40 ms and goes on until the second has, at 60. By then half of its last call is done.
-        let measured = Measured::of(&[stream(&[20, 40, 50, 70], 2), stream(&[30, 60], 2)]);
+        // When the second has done, half of the last call of the first is done.
+        let measured = Measured::of(&[stream(&[20, 40, 50, 70]), stream(&[30, 60])]);
         assert_eq!(measured.times, [10e6, 20e6, 20e6, 20e6, 30e6, 30e6]);
         assert!((measured.calls_per_second - 5.5 / 0.060).abs() < 1e-6, "{measured:?}");
         assert_eq!((measured.percentile(0.5), measured.percentile(0.99), measured.min()), (20e6, 30e6, 10e6));
-        // One that was not running for most of the time.
-        let measured = Measured::of(&[stream(&[1, 2, 102], 2), stream(&[50, 100], 2)]);
+        // One that did not run for most of the time, and calls that began too late.
+        let measured = Measured::of(&[stream(&[1, 2, 102, 110, 120]), stream(&[50, 100])]);
         assert!((measured.calls_per_second - 4.98 / 0.100).abs() < 1e-6, "{measured:?}");
     }
 
@@ -239,7 +261,7 @@ mod tests {
             Ok(vec![])
         };
         let measured = plan(3).measure(&[], &call).unwrap();
-        assert!(measured.runs() >= 15 && measured.calls_per_second > 0.0, "{measured:?}");
+        assert!(measured.runs() == 15 && measured.calls_per_second > 0.0, "{measured:?}");
         assert!((2..=3).contains(&most.load(Ordering::SeqCst)));
         assert_eq!(plan(1).measure(&[], &call).unwrap().runs(), 5);
     }
