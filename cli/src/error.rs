@@ -101,6 +101,14 @@ pub enum Error {
         /// What passed, as the system counts it elsewhere.
         seconds: i64,
     },
+    /// A call beside others does not give what one that was alone gave.
+    #[error("stream {stream} of {streams} computed other results than a call that was alone, of the same inputs")]
+    Streams {
+        /// The stream, from 1.
+        stream: usize,
+        /// The number of streams.
+        streams: usize,
+    },
     /// A file cannot be read or written.
     #[error(transparent)]
     File(io::Error),
@@ -269,6 +277,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::At { cause, .. } => cause.exit_code(),
+            Error::Streams { .. } => 1,
             Error::Compile(e) => compile_code(e),
             Error::Runtime(e) => runtime_code(e),
             Error::Model(e) => match &**e {

@@ -367,6 +367,46 @@ fn threads_share_a_network() {
     });
 }
 
+/// Calls at once on threads of their own: the bits of a call on one thread, and one copy of the weights.
+#[test]
+fn streams_share_a_network_and_its_weights() {
+    let text = "func @f(%x: f32[96x256], %w: f32[512x256]) -> f32[96x512] {
+        %t = transpose %w {perm=[1,0]}
+        %y = matmul %x, %t
+        return %y
+    }";
+    let func: Func = text.parse().unwrap();
+    let product = func.with_constants(|v| (v.name == "w").then(|| data(&v.ty, 1))).unwrap();
+    let options = ArchOptions { batch: 2, seq: Some(33) };
+    let bert = Architecture::ALL.iter().copied().find(|a| a.name() == "bert-tiny").unwrap();
+    let rows = data(&TensorType::new(ElementType::F32, [96, 256]).unwrap(), 9);
+    for (func, inputs) in
+        [(product, vec![rows]), (bert.build(&options).unwrap(), bert.sample_inputs(&options).unwrap())]
+    {
+        let compile = |runtime: &Runtime| Bound::from_func(func.clone()).compile(runtime).unwrap();
+        let expected = compile(&Runtime::builder().threads(1).build().unwrap()).run(&inputs).unwrap();
+        for threads in [1, 2] {
+            let runtime = Runtime::builder().threads(threads).streams(2).build().unwrap();
+            assert_eq!((runtime.threads(), runtime.streams()), (threads, 2));
+            let network = compile(&runtime);
+            let packed = network.memory().packed;
+            assert!(packed > 0 || inputs.len() > 1, "the product's weights are packed");
+            let start = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                // One more than there are streams.
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        start.wait();
+                        (0..20).for_each(|_| assert_eq!(network.run(&inputs).unwrap(), expected));
+                        assert_eq!(runtime.stats().packed_bytes, packed);
+                    });
+                }
+            });
+            assert_eq!(runtime.stats().packed_bytes, packed);
+        }
+    }
+}
+
 #[test]
 fn equal_weights_are_packed_once() {
     let runtime = runtime();

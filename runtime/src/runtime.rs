@@ -98,6 +98,12 @@ impl Runtime {
         self.0.shared.threads.count()
     }
 
+    /// Calls at once that have threads of their own, as [`RuntimeBuilder::streams`] says; 1 if the threads are those of a pool or an
+    /// executor.
+    pub fn streams(&self) -> usize {
+        self.0.shared.threads.streams()
+    }
+
     /// Calls `work` with ranges that partition `0..tasks`, on the threads that kernels are divided among, and returns when all
     /// calls have: for what is computed between kernels.
     pub fn each(&self, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {

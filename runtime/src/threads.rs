@@ -87,6 +87,7 @@ pub(crate) struct OwnThreads {
 /// A fixed set of threads. Own ones have ended when it is dropped.
 pub(crate) struct Threads {
     count: usize,
+    streams: usize,
     kind: Kind,
 }
 
@@ -110,6 +111,7 @@ impl Threads {
         if !(1..=MAX_THREADS).contains(&count.saturating_mul(streams)) {
             return Err(RuntimeError::StreamCount { threads: count, streams });
         }
+        let is_own = matches!(source, Source::Own(_));
         let kind = match source {
             Source::Own(1) => Kind::None,
             Source::Own(count) => {
@@ -134,11 +136,15 @@ impl Threads {
             Source::Rayon(pool) => Kind::Rayon(pool),
             Source::Executor(executor) => Kind::Executor(executor),
         };
-        Ok(Self { count, kind })
+        Ok(Self { count, streams: if is_own { streams } else { 1 }, kind })
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.streams
     }
 
     /// Calls `work` on ranges that partition `0..tasks`, on at most so many threads; the first error, if any. The runtime's own threads

@@ -11,13 +11,12 @@ use serde::Serialize;
 use super::compiled::CompileArgs;
 use super::network::NetworkArgs;
 use super::reference::{CheckArgs, Checked};
-use super::resident;
+use super::streams::{Plan, show_streams};
+use super::{resident, throughput};
 use crate::Verdict;
 use crate::error::Error;
-use crate::timing::{Span, median, show_ns};
+use crate::timing::{median, show_ns};
 
-/// The fewest samples that a median is taken of.
-const SAMPLES: usize = 3;
 /// Runs in which the time of each step is measured.
 const STEP_RUNS: usize = 3;
 
@@ -32,13 +31,20 @@ pub struct BenchArgs {
     compile: CompileArgs,
     #[command(flatten)]
     check: CheckArgs,
-    /// Runs before the measured ones
+    /// Run the network on N inputs at once, each on --threads threads of its own: all share one copy of the weights. The
+    /// throughput is that of all together [default: KILN_NUM_STREAMS, else 1]
+    #[arg(long, value_name = "N")]
+    streams: Option<usize>,
+    /// Measure pairs of streams and threads that use all processors, and say which has the most throughput
+    #[arg(long, conflicts_with_all = ["streams", "threads", "check", "max_rel"])]
+    best_throughput: bool,
+    /// Runs of each stream before the measured ones
     #[arg(long, value_name = "N", default_value_t = 1)]
     warm: u64,
     /// Run for at least N milliseconds
     #[arg(long, value_name = "N", default_value_t = 1000)]
     min_ms: u64,
-    /// Run exactly N times instead
+    /// Run exactly N times instead, on each stream
     #[arg(long, value_name = "N", conflicts_with = "min_ms", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: Option<u64>,
     /// Print one JSON object instead of text
@@ -50,16 +56,22 @@ pub struct BenchArgs {
 struct Report {
     network: String,
     target: String,
+    /// Calls at once.
+    streams: usize,
+    /// The threads of each.
     threads: usize,
     fpmath: String,
     inputs: Vec<String>,
+    /// Of all streams, as are the latencies.
     runs: usize,
     /// Median, nanoseconds.
     latency_ns: f64,
+    p90_ns: f64,
     p99_ns: f64,
     min_ns: f64,
+    /// Of all streams together.
     items_per_second: f64,
-    /// Operations of kernels: additions and multiplications.
+    /// Operations of the kernels of a call: additions and multiplications.
     kernel_flops: u64,
     gflops: f64,
     steps: usize,
@@ -73,13 +85,17 @@ struct Report {
     /// The first run after compiling.
     first_ns: f64,
     code_bytes: usize,
+    /// Of the one copy that all streams share.
     packed_bytes: usize,
     constant_bytes: usize,
+    /// Of each stream.
     arena_bytes: usize,
     /// The most that is alive at once in the arena.
     arena_peak_bytes: usize,
-    /// Packed weights, constants, arena and code.
+    /// Packed weights, constants, the arenas of all streams, and code.
     planned_bytes: usize,
+    /// The memory that the process has after the runs, as the operating system counts it.
+    resident_bytes: Option<u64>,
     /// The most memory that the process had, as the operating system counts it.
     resident_peak_bytes: Option<u64>,
     shares: Vec<Share>,
@@ -99,41 +115,43 @@ struct Share {
 /// Measures a network.
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let mut loaded = args.network.load()?;
+    if args.best_throughput {
+        return throughput::compare(loaded, &args.compile, |streams| args.plan(streams), args.json, out);
+    }
     let bound = loaded.take()?;
-    let compiled = args.compile.compile(bound)?;
+    let builder = args.streams.iter().fold(args.compile.builder(), |builder, n| builder.streams(*n));
+    let compiled = args.compile.compile_on(bound, builder)?;
     let network = &compiled.network;
     let inputs = &loaded.inputs;
     let reference = args.check.reference(&loaded, &compiled)?;
     let start = Instant::now();
     let results = network.run(inputs)?;
     let first = start.elapsed();
-    for _ in 0..args.warm {
-        network.run(inputs)?;
-    }
-    let mut times = args.times(|| Ok(network.run(inputs).map(drop)?))?;
+    let streams = compiled.runtime.streams();
+    let measured = args.plan(streams).measure(&results, &|| Ok(network.run(inputs)?))?;
     let shares = shares(network.steps(), &step_times(network, inputs, STEP_RUNS)?);
     // Before the reference, which takes memory of its own.
-    let resident_peak_bytes = resident::peak();
+    let (resident_bytes, resident_peak_bytes) = resident::now_and_peak();
     let check = args.check.check(reference, &args.compile, &loaded, &compiled, &results)?;
 
-    let latency_ns = median(&mut times).unwrap_or(0.0);
     let memory = network.memory();
     let (weights, weights_of_pack) = network.packed_weights();
     let kernel_flops = network.steps().filter_map(|s| Some(s.kernel?.problem().flops())).sum();
     let report = Report {
         network: loaded.name.clone(),
         target: compiled.runtime.target().to_string(),
+        streams,
         threads: compiled.runtime.threads(),
         fpmath: compiled.fpmath(),
         inputs: network.inputs().map(|(name, ty)| format!("{name}: {ty}")).collect(),
-        runs: times.len(),
-        latency_ns,
-        // Sorted by the median.
-        p99_ns: times[((times.len() as f64 * 0.99).ceil() as usize).clamp(1, times.len()) - 1],
-        min_ns: times[0],
-        items_per_second: loaded.items as f64 * 1e9 / latency_ns,
+        runs: measured.runs(),
+        latency_ns: measured.percentile(0.5),
+        p90_ns: measured.percentile(0.9),
+        p99_ns: measured.percentile(0.99),
+        min_ns: measured.min(),
+        items_per_second: loaded.items as f64 * measured.calls_per_second,
         kernel_flops,
-        gflops: kernel_flops as f64 / latency_ns,
+        gflops: kernel_flops as f64 * measured.calls_per_second / 1e9,
         steps: network.steps().len(),
         kernels: network.kernels().len(),
         kernels_unpacked: compiled.unpacked,
@@ -147,7 +165,8 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         constant_bytes: memory.constants,
         arena_bytes: memory.arena,
         arena_peak_bytes: memory.peak,
-        planned_bytes: memory.packed + memory.constants + memory.arena + memory.code,
+        planned_bytes: memory.packed + memory.constants + streams * memory.arena + memory.code,
+        resident_bytes,
         resident_peak_bytes,
         shares,
         check,
@@ -163,20 +182,9 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 impl BenchArgs {
-    /// The nanoseconds that each run takes.
-    fn times(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Vec<f64>, Error> {
-        let mut times = vec![];
-        let span = Span::new(Duration::from_millis(self.min_ms));
-        let is_enough = |runs: usize| match self.repeat {
-            Some(repeat) => Ok(runs as u64 >= repeat),
-            None => Ok::<_, Error>(runs >= SAMPLES && span.is_over()?),
-        };
-        while !is_enough(times.len())? {
-            let begin = Instant::now();
-            run()?;
-            times.push(begin.elapsed().as_nanos() as f64);
-        }
-        Ok(times)
+    /// The calls that are measured, on so many streams.
+    fn plan(&self, streams: usize) -> Plan {
+        Plan { streams, warm: self.warm, least: Duration::from_millis(self.min_ms), repeat: self.repeat }
     }
 }
 
@@ -217,13 +225,13 @@ fn shares<'a>(steps: impl Iterator<Item = StepInfo<'a>>, times: &[Vec<f64>]) -> 
 }
 
 fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
-    let plural = if r.threads == 1 { "" } else { "s" };
-    writeln!(out, "{} @{}, {} thread{plural}, fpmath {}", r.network, r.target, r.threads, r.fpmath)?;
+    writeln!(out, "{} @{}, {}, fpmath {}", r.network, r.target, show_streams(r.streams, r.threads), r.fpmath)?;
     writeln!(out, "  inputs     {}", r.inputs.join(", "))?;
     writeln!(
         out,
-        "  latency    {}; p99 {}, min {}; {} runs",
+        "  latency    {}; p90 {}, p99 {}, min {}; {} runs",
         show_ns(r.latency_ns),
+        show_ns(r.p90_ns),
         show_ns(r.p99_ns),
         show_ns(r.min_ns),
         r.runs
@@ -244,9 +252,10 @@ fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
         if r.kernels_unpacked > 0 { format!(", {} of them not compiled", r.kernels_unpacked) } else { String::new() };
     writeln!(out, "  kernels    {} for {} steps{from}; {} bytes of code", r.kernels, r.steps, r.code_bytes)?;
     let mib = |bytes: usize| resident::show_mib(bytes as u64);
+    let (shared, each) = if r.streams > 1 { (" (one copy for all streams)", " for each stream") } else { ("", "") };
     writeln!(
         out,
-        "  memory     {} packed weights, {} constants, {} arena ({} alive at once)",
+        "  memory     {} packed weights{shared}, {} constants, {} arena{each} ({} alive at once)",
         mib(r.packed_bytes),
         mib(r.constant_bytes),
         mib(r.arena_bytes),
@@ -255,8 +264,13 @@ fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
     if r.weights_of_pack > 0 {
         writeln!(out, "  weights    {} of {} were packed before", r.weights_of_pack, r.weights)?;
     }
-    let peak = r.resident_peak_bytes.map_or("not known here".into(), resident::show_mib);
-    writeln!(out, "  planned    {}; the process had {peak} at most", mib(r.planned_bytes))?;
+    let resident = match (r.resident_bytes, r.resident_peak_bytes) {
+        (Some(now), Some(peak)) => {
+            format!("the process has {}, and had {} at most", resident::show_mib(now), resident::show_mib(peak))
+        }
+        _ => "what the process has is not known here".into(),
+    };
+    writeln!(out, "  planned    {}; {resident}", mib(r.planned_bytes))?;
     for s in &r.shares {
         let steps = if s.steps == 1 { "step" } else { "steps" };
         writeln!(out, "  {:5.1} %    {} {}: {} {steps}, {}", 100.0 * s.share, s.code, s.op, s.steps, show_ns(s.ns))?;

@@ -68,6 +68,11 @@ impl Compiled {
 impl CompileArgs {
     /// Compiles.
     pub fn compile(&self, bound: Bound) -> Result<Compiled, Error> {
+        self.compile_on(bound, self.builder())
+    }
+
+    /// Compiles for a runtime with these settings, and the pack of the options.
+    pub fn compile_on(&self, bound: Bound, builder: RuntimeBuilder) -> Result<Compiled, Error> {
         let (found, missing) = match &self.pack {
             Some(file) if is_file(file) => (Some(file), None),
             file => (None, file.as_ref()),
@@ -80,7 +85,7 @@ impl CompileArgs {
             Some((_, Ok(weights))) => Some(weights),
             Some((file, Err(error))) => return Err(refused(file, error)),
         };
-        let runtime = trust::packs(self.builder(), found).build()?;
+        let runtime = trust::packs(builder, found).build()?;
         for (path, status) in runtime.packs() {
             if let Err(error) = status {
                 return Err(refused(path, error.clone()));
@@ -102,7 +107,7 @@ impl CompileArgs {
     }
 
     /// The settings of a runtime, but for packs.
-    fn builder(&self) -> RuntimeBuilder {
+    pub fn builder(&self) -> RuntimeBuilder {
         let builder = self.threads.iter().fold(self.target.builder(), |builder, n| builder.threads(*n));
         self.fpmath.iter().fold(builder, |builder, mode| builder.fpmath(*mode))
     }

@@ -16,7 +16,9 @@ mod reference;
 mod resident;
 mod run;
 mod sizes;
+mod streams;
 mod test;
+mod throughput;
 
 use std::io::Write;
 

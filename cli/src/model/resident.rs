@@ -1,12 +1,13 @@
 //! The memory that this process takes.
 
-/// The most bytes that were resident at once; `None` if the operating system does not say.
-pub fn peak() -> Option<u64> {
-    high_water(&std::fs::read_to_string("/proc/self/status").ok()?)
+/// The bytes that are resident, and the most that were at once; `None` if the operating system does not say.
+pub fn now_and_peak() -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    (bytes_of(&status, "VmRSS:"), bytes_of(&status, "VmHWM:"))
 }
 
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+fn bytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -21,9 +22,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_high_water_mark_is_read() {
-        assert_eq!(high_water("Name:\tkiln\nVmHWM:\t    2048 kB\n"), Some(2 << 20));
-        assert_eq!(high_water("Name:\tkiln\n"), None);
+    fn the_status_is_read() {
+        let status = "Name:\tkiln\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(bytes_of(status, "VmHWM:"), Some(2 << 20));
+        assert_eq!(bytes_of(status, "VmRSS:"), Some(1 << 20));
+        assert_eq!(bytes_of("Name:\tkiln\n", "VmHWM:"), None);
         assert_eq!(show_mib(3 << 19), "1.5 MiB");
     }
 }

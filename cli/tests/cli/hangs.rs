@@ -138,6 +138,9 @@ fn threads_are_limited_and_start_at_once() {
         assert!(ended.status.success(), "{args:?}: {}", ended.stderr);
         assert!(ended.stdout.contains(&format!("{most} threads")), "{}", ended.stdout);
     }
+    let streams = ["model", "bench", "bert-tiny", "--min-ms", "10", "--quiet", "--threads", "1", "--streams", most];
+    let ended = ends(command().args(streams));
+    assert!(ended.status.success() && ended.stdout.contains(&format!("{most} streams")), "{}", ended.stderr);
 }
 
 /// Devices that never end, and pipes that nobody writes to.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::onnx_file::{named_network, network, set, test};
-use crate::{command, kiln, npy_bytes};
+use crate::{Outcome, command, kiln, npy_bytes};
 
 /// The output of the small network in its test.
 const OUTPUT: [f32; 4] = [2.0, 0.0, 0.0, 2.0];
@@ -30,7 +30,8 @@ fn built_in_networks_are_measured() {
     let bench = kiln(&["model", "bench", "bert-tiny", "--seq", "9", "--batch", "2", "--min-ms", "1", "--warm", "0"])
         .exits(0)
         .says("  latency    ")
-        .says("; p99 ")
+        .says("; p90 ")
+        .says(", p99 ")
         .says(" items/s, ")
         .says("last_hidden_state: f32[2x9x64], cosine similarity 1.0000")
         .says("  reference  the same network interpreted in double precision")
@@ -74,6 +75,73 @@ fn built_in_networks_are_measured() {
     kiln(&["model", "run", "bert-tiny", "--quiet", "--max-rel", "1e-30"])
         .exits(1)
         .says("FAILED: larger than --max-rel");
+}
+
+#[test]
+fn streams_are_measured_side_by_side() {
+    let bench = |more: &[&str]| kiln(&[&["model", "bench", "bert-tiny", "--quiet", "--seq", "9"], more].concat());
+    bench(&["--streams", "2", "--threads", "1", "--min-ms", "1"])
+        .exits(0)
+        .says(", 2 streams of 1 thread, ")
+        .says(" items/s, ")
+        .says("packed weights (one copy for all streams), ")
+        .says(" arena for each stream ");
+    let json = |outcome: Outcome| -> serde_json::Value { serde_json::from_str(&outcome.exits(0).stdout).unwrap() };
+    let one = json(bench(&["--threads", "1", "--repeat", "20", "--json", "--batch", "2"]));
+    let two = json(bench(&["--threads", "1", "--repeat", "20", "--json", "--batch", "2", "--streams", "2"]));
+    assert_eq!((&one["streams"], &two["streams"], &two["threads"]), (&1.into(), &2.into(), &1.into()));
+    assert!(one["runs"] == 20 && two["runs"] == 40, "{two}");
+    let figure = |json: &serde_json::Value, name: &str| json[name].as_f64().unwrap();
+    for json in [&one, &two] {
+        let order = ["min_ns", "latency_ns", "p90_ns", "p99_ns"].map(|name| figure(json, name));
+        assert!(order[0] > 0.0 && order.is_sorted() && figure(json, "items_per_second") > 0.0, "{json}");
+        assert_eq!(json["check"]["outputs"][0]["name"], "last_hidden_state");
+    }
+    // A stream more takes an arena more, and no weights.
+    assert_eq!(one["packed_bytes"], two["packed_bytes"]);
+    assert_eq!(figure(&two, "planned_bytes") - figure(&one, "planned_bytes"), figure(&one, "arena_bytes"));
+    let variable = command()
+        .args(["model", "bench", "bert-tiny", "--quiet", "--threads", "2", "--repeat", "3"])
+        .env("KILN_NUM_STREAMS", "3")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&variable.stdout).into_owned();
+    assert!(text.contains(", 3 streams of 2 threads, "), "{text}");
+
+    bench(&["--streams", "0", "--threads", "1"])
+        .refuses(&["0 streams of 1 thread(s)", "from 1 to 1024 threads in all"]);
+    bench(&["--streams", "513", "--threads", "2"]).refuses(&["513 streams of 2 thread(s)", "from 1 to 1024"]);
+    for value in ["-1", "two", ""] {
+        assert!(bench(&[&format!("--streams={value}")]).exits(2).stderr.contains("--streams"), "{value}");
+    }
+}
+
+#[test]
+fn streams_with_the_most_throughput_are_found() {
+    let bench = |more: &[&str]| {
+        let args = ["model", "bench", "bert-tiny", "--quiet", "--seq", "9", "--min-ms", "1", "--best-throughput"];
+        kiln(&[&args[..], more].concat())
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = bench(&[]).exits(0).says("  streams  threads ").says("  most throughput: --streams ").stdout;
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let has = |streams: usize, threads: usize| {
+        rows.iter().any(|row| row.len() == 7 && row[..2] == [streams.to_string(), threads.to_string()])
+    };
+    assert!(has(processors, 1) && has(1, processors), "{processors} processors: {text}");
+    let json = bench(&["--json"]).exits(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["processors"], processors);
+    let pairs = json["pairs"].as_array().unwrap();
+    let of = |pair: &serde_json::Value, name: &str| pair[name].as_f64().unwrap();
+    assert!(pairs.iter().all(|p| of(p, "streams") * of(p, "threads") <= processors as f64), "{json}");
+    assert!(pairs.contains(&json["best"]), "{json}");
+    let best = of(&json["best"], "items_per_second");
+    assert!(pairs.iter().all(|p| (0.0..=best).contains(&of(p, "items_per_second")) && of(p, "p99_ns") > 0.0), "{json}");
+    for option in [&["--streams", "2"][..], &["--threads", "1"], &["--check"], &["--max-rel", "1"]] {
+        let refused = bench(option).exits(2);
+        assert!(refused.stderr.contains("cannot be used with") && refused.stderr.contains(option[0]), "{refused:?}");
+    }
 }
 
 #[test]
