@@ -104,6 +104,9 @@ impl Replicate for Handle {
     }
 }
 
+/// Pieces of all threads together, about, of a kernel whose tasks share copies: each piece makes again those that it begins within.
+const COPYING_PIECES: usize = 8;
+
 /// The threads that are worth dividing so many predicted cycles among.
 pub(crate) fn threads_worth(cycles: f64) -> usize {
     ((cycles / CYCLES_PER_THREAD) as usize).max(1)
@@ -320,7 +323,16 @@ impl Kernel {
     /// As for [`run_unchecked`](Self::run_unchecked), but for the vector length.
     unsafe fn run_divided(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let divided = Divided::new(arguments);
-        self.0.shared.threads.each_on(self.0.most_threads, self.tasks(), &|begin, end| {
+        let threads = self.0.most_threads.min(self.0.shared.threads.count());
+        let tasks = self.tasks();
+        // Parts of equally many tasks, of which a thread takes at least one at a time.
+        let parts = match self.schedule().copies_for_tasks() {
+            true => tasks.min((threads * (COPYING_PIECES / threads).max(1)) as u64),
+            false => tasks,
+        };
+        let first = |part: u64| (u128::from(tasks) * u128::from(part) / u128::from(parts)) as u64;
+        self.0.shared.threads.each_on(threads, parts, &|begin, end| {
+            let (begin, end) = (first(begin), first(end));
             // Threads of others may have another vector length.
             check_thread(self.target())?;
             let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;

@@ -283,7 +283,7 @@ fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit,
         let fetch = match &c.window {
             _ if !with_memory => Fetch::default(),
             Some(w) => window_fetch(model, w, form, r, rows, lanes),
-            None => fetch_per_step(model, form, r, rows, lanes),
+            None => fetch_per_step(model, form, r, rows, lanes, schedule.parallel.has_rows_outside()),
         };
         let memory = (fetch.near + fetch.far) * k;
         let overlap = per_step / (per_step + fetch.near + fetch.far);
@@ -362,7 +362,7 @@ enum Rate {
 ///
 /// Each operand is fetched once from where it lies, unless packing just did, and then again from wherever the part of it
 /// that is used over and over in the inner loop stays.
-fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
+fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u64, rows_outside: bool) -> Fetch {
     let Model { c, target, memory, .. } = *model;
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
@@ -404,7 +404,18 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         }
         RhsAccess::Panel | RhsAccess::Block | RhsAccess::Packed => {
             let first = (r.rhs == RhsAccess::Packed).then(|| memory.rate(r.kc * r.nr, rhs_bytes));
-            operand(rhs_bytes * r.nr, first, stays(target, r.kc, rhs_cols, rhs_cols, rhs_bytes), cols_again);
+            let (bytes, block) = (rhs_bytes * r.nr, stays(target, r.kc, rhs_cols, rhs_cols, rhs_bytes));
+            // Blocks of rows that follow one another find the columns between them where all of these stay.
+            let between = if rows_outside { r.end - r.start } else { r.nc }.next_multiple_of(lanes);
+            match (first, stays(target, c.k, between, between, rhs_bytes)) {
+                (Some(first), near @ (Rate::L1 | Rate::Near(_))) => {
+                    let blocks = c.m.div_ceil(r.mc) as f64;
+                    fetch.add(bytes, first, 1.0 / (cols_again * blocks));
+                    fetch.add(bytes, near, (1.0 - 1.0 / blocks) / cols_again);
+                    fetch.add(bytes, block, 1.0 - 1.0 / cols_again);
+                }
+                (first, _) => operand(bytes, first, block, cols_again),
+            }
         }
     }
     fetch

@@ -249,6 +249,12 @@ impl Schedule {
         Ok(())
     }
 
+    /// Whether tasks share copies of operands, which each thread makes when it begins in the middle of them.
+    pub fn copies_for_tasks(&self) -> bool {
+        let copies = |r: &Region| r.lhs == LhsAccess::Block || matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block);
+        self.regions.iter().any(copies)
+    }
+
     /// The shape of the panels that a region's columns are packed in.
     pub fn rhs_panel(&self, c: &Contraction, r: &Region, unit: &VectorUnit) -> PanelShape {
         forms::panel(self.form, c.rhs.dtype, r.nr, u64::from(unit.lanes))

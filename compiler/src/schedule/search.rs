@@ -116,7 +116,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     if let Some(layout) = like {
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
-    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * idle(c, s));
+    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * (idle(c, s) + copied_again(c, s, p)));
     weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     weighed.dedup_by(|a, b| a.0 == b.0);
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
@@ -132,6 +132,17 @@ fn idle(c: &Contraction, s: &Schedule) -> f64 {
     }
     let tasks = tasks(c, s);
     (tasks.div_ceil(THREADS) * THREADS) as f64 / tasks as f64 - 1.0
+}
+
+/// The time in which [`THREADS`] threads make copies that others make too, as a multiple of the time that they work: each makes those of a
+/// block that it has a part of.
+fn copied_again(c: &Contraction, s: &Schedule, p: &Prediction) -> f64 {
+    let blocks = |r: &Region| match s.parallel.has_rows_outside() {
+        true => c.m.div_ceil(r.mc),
+        false => (r.end - r.start).div_ceil(r.nc),
+    };
+    let blocks = c.batch.iter().product::<u64>() * s.regions.iter().map(blocks).max().unwrap_or(1);
+    p.pack / blocks as f64 * THREADS as f64 / p.cycles
 }
 
 /// About the tasks of a schedule: those of its nest.
@@ -346,6 +357,12 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                 }
             }
             let fits = |s: &Schedule| packed_rows_bytes(c, s) <= most_scratch(target);
+            if lhs == block && s.parallel == Parallel::Mn && rhs == RhsAccess::Packed {
+                // Blocks of one tile, which few threads share.
+                let mut small = s.clone();
+                small.regions.iter_mut().for_each(|r| r.mc = r.mr);
+                out.extend(Some(small).filter(fits));
+            }
             let larger = fewer_tasks(c, s.clone(), model);
             out.extend([larger, s].into_iter().find(fits));
         }

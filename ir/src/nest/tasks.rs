@@ -90,7 +90,8 @@ impl LoopNest {
             // Each thread executes what is not divided for itself, so that others must not see it. What a parallel loop needs is before
             // it.
             let is_before = matches!(division, Division::Parts(_)) || Some(at) < first;
-            if !is_part(s) && !(is_before && self.copies_for_itself(s)) {
+            let is_legal = is_part(s) || (is_before && self.copies_for_itself(s));
+            if !is_legal {
                 return Err(VerifyError::Division);
             }
             match s {
