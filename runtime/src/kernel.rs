@@ -104,8 +104,8 @@ impl Replicate for Handle {
     }
 }
 
-/// The threads that are worth dividing so many predicted cycles among.
-pub(crate) fn threads_worth(cycles: f64) -> usize {
+/// The threads that are worth dividing so many predicted cycles among: a call uses no more, however many there are.
+pub fn threads_worth(cycles: f64) -> usize {
     ((cycles / CYCLES_PER_THREAD) as usize).max(1)
 }
 

@@ -125,7 +125,7 @@ pub use code_memory::{CodeMemoryError, CodeStats};
 pub use error::RuntimeError;
 pub use family::{Family, FamilyOptions, FamilyStats};
 pub use half::bf16;
-pub use kernel::{Entry, Kernel};
+pub use kernel::{Entry, Kernel, threads_worth};
 pub use kiln_cache::CacheStats;
 pub use kiln_compiler as compiler;
 pub use kiln_compiler::package::{Facts, PackageError};
