@@ -342,8 +342,7 @@ impl Work {
         let copied = if all.copies > 0.0 { predicted.pack } else { 0.0 };
         let per = |cycles: f64, raw: f64| if raw > 0.0 { cycles / raw } else { 0.0 };
         let scale = cycles / predicted.cycles;
-        let scales =
-            [per((predicted.cycles - copied) * scale, all.tiles), per(copied * scale, all.copies)];
+        let scales = [per((predicted.cycles - copied) * scale, all.tiles), per(copied * scale, all.copies)];
         let mut sizes = [0; KINDS];
         for (at, buffer) in nest.buffers.iter().enumerate() {
             if let Some(kind) = kind(&nest, operands, at) {

@@ -92,7 +92,7 @@ struct WorstStep {
 /// Predicts, and prints the prediction.
 pub fn scale(args: &ScaleArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let fpmath = args.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
-    let (name, scaling) = match args.network.problem() {
+    let (name, fpmath, scaling) = match args.network.problem() {
         Some(problem) => args.of_problem(&problem?, fpmath)?,
         None => args.of_network(fpmath)?,
     };
@@ -105,18 +105,19 @@ pub fn scale(args: &ScaleArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 }
 
 impl ScaleArgs {
-    fn of_problem(&self, problem: &Problem, fpmath: MathMode) -> Result<(String, Scaling), Error> {
+    fn of_problem(&self, problem: &Problem, fpmath: MathMode) -> Result<(String, MathMode, Scaling), Error> {
         if let Some(option) = self.network.option_for_networks() {
             return Err(Error::Contradiction { option, why: "is for networks, not for a problem".into() });
         }
-        let problem = problem.with_fpmath(problem.fpmath_or(fpmath));
+        let fpmath = problem.fpmath_or(fpmath);
+        let problem = problem.with_fpmath(fpmath);
         let options = Options { constant_weights: self.packed, ..Options::default() };
         let artifact = compile(&problem, &self.target.resolve()?, &options)?;
         let scaling = of_kernel(&Package::of(&artifact, &options), &self.threads).map_err(ModelError::from)?;
-        Ok((problem.to_string(), scaling))
+        Ok((problem.to_string(), fpmath.unwrap_or(MathMode::Strict), scaling))
     }
 
-    fn of_network(&self, fpmath: MathMode) -> Result<(String, Scaling), Error> {
+    fn of_network(&self, fpmath: MathMode) -> Result<(String, MathMode, Scaling), Error> {
         if self.packed {
             let why = "is for problems: the constant weights of a network are always packed".into();
             return Err(Error::Contradiction { option: "--packed".into(), why });
@@ -127,7 +128,7 @@ impl ScaleArgs {
         let planned = with_progress(self.quiet, |progress| {
             bound.plan_for(&target, &PlanOptions { fpmath, threads, progress: Some(progress) })
         })?;
-        Ok((loaded.name, planned.scaling(&self.threads)?))
+        Ok((loaded.name, fpmath, planned.scaling(&self.threads)?))
     }
 }
 
@@ -151,12 +152,16 @@ impl Report {
             speedup: row.speedup,
             efficiency: row.efficiency,
             limits: limits(&row.lost),
-            worst: row.worst.iter().map(|step| WorstStep {
-                layer: step.layer.clone(),
-                operation: step.operation.clone(),
-                lost_mcycles: mega(step.lost.total()),
-                limit: step.lost.largest().name(),
-            }).collect(),
+            worst: row
+                .worst
+                .iter()
+                .map(|step| WorstStep {
+                    layer: step.layer.clone(),
+                    operation: step.operation.clone(),
+                    lost_mcycles: mega(step.lost.total()),
+                    limit: step.lost.largest().name(),
+                })
+                .collect(),
         };
         Report {
             network,

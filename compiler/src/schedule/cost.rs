@@ -244,7 +244,9 @@ impl<'a> Model<'a> {
         let cost = tile(self, schedule, r, unit, t.m, all, true);
         // Rows at a border have fewer steps.
         let steps = match &t.window {
-            Some(w) => w.runs.iter().map(|run| run.len * u64::from(run.rows.count_ones())).sum::<u64>() as f64 / t.m as f64,
+            Some(w) => {
+                w.runs.iter().map(|run| run.len * u64::from(run.rows.count_ones())).sum::<u64>() as f64 / t.m as f64
+            }
             None => t.k as f64,
         };
         let reload = if t.init == Init::Load { cost.reload } else { 0.0 };
@@ -320,8 +322,7 @@ fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit,
             p.bound = tile.bound;
         }
         p.kernel += kernel;
-        p.overhead +=
-            calls * (blocks_k as f64 * tile.per_block + (blocks_k - 1) as f64 * tile.reload + tile.post);
+        p.overhead += calls * (blocks_k as f64 * tile.per_block + (blocks_k - 1) as f64 * tile.reload + tile.post);
     }
     p
 }

@@ -273,11 +273,12 @@ impl Step {
         };
         let bandwidth = (traffic.cycles(&self.reads, &spent, chip) - spent.span).max(0.0);
         let lost = Lost {
-            imbalance: spent.span - spent.cycles / most,
+            // Rounding may leave less than nothing.
+            imbalance: (spent.span - spent.cycles / most).max(0.0),
             barrier,
             bandwidth,
             serial: of_step - of_step / n + all / most - all / n,
-            copies: (spent.cycles - all) / most,
+            copies: ((spent.cycles - all) / most).max(0.0),
         };
         Predicted { cycles: of_step + spent.span + barrier + bandwidth, lost }
     }
@@ -347,7 +348,7 @@ pub(crate) fn of_plan(plan: &Plan, target: &Target, threads: &[usize]) -> Result
             }
             None => {
                 let operation = Operation::of(&info, &operands, target);
-                let reads = Reads::operation(operands.iter().sum(), info.ty.bytes() as usize);
+                let reads = Reads::operation(operation::read_bytes(&info, &operands), info.ty.bytes() as usize);
                 let text = info.text.split_once(" = ").map_or(info.op.name(), |(_, statement)| statement);
                 (Tasks::Operation(operation), reads, text.to_owned())
             }

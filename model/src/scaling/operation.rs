@@ -72,9 +72,7 @@ impl Operation {
                     let unit = shape.last().copied().unwrap_or(1).max(1);
                     of(elements / unit, unit * taps, elements * taps, POOLED)
                 }
-                Structured::Reduce { .. } => {
-                    of(elements, (first / elements.max(1)).max(1), first, REDUCED)
-                }
+                Structured::Reduce { .. } => of(elements, (first / elements.max(1)).max(1), first, REDUCED),
                 Structured::LstmCell { .. } | Structured::GruCell { .. } => {
                     let unit = shape.last().copied().unwrap_or(1).max(1);
                     of(elements / unit, unit * 5 * EXP, 5 * elements, DEAR)
@@ -118,6 +116,19 @@ impl Operation {
         let unit = |task: u64| (task as usize * each).min(self.units);
         let share = (unit(tasks.end) - unit(tasks.start)) as f64 / self.units as f64;
         Part { cycles: self.cycles * share, copies: 0.0, bytes: [0.0; KINDS] }
+    }
+}
+
+/// Bytes that a step reads of operands of so many: what selects elements reads no more than it writes.
+pub(super) fn read_bytes(step: &StepInfo<'_>, operands: &[usize]) -> usize {
+    match step.op {
+        TensorOp::Structured(
+            Structured::Gather { .. }
+            | Structured::GatherElements { .. }
+            | Structured::GatherNd { .. }
+            | Structured::Slice { .. },
+        ) => step.ty.bytes() as usize,
+        _ => operands.iter().sum(),
     }
 }
 

@@ -59,7 +59,8 @@ fn pieces_are_those_of_the_runtimes_threads() {
 
 fn kernel(problem: &str, target: &str) -> Package {
     let options = kiln_runtime::Options { constant_weights: true, ..Default::default() };
-    let artifact = kiln_runtime::compiler::compile(&problem.parse().unwrap(), &target.parse().unwrap(), &options).unwrap();
+    let artifact =
+        kiln_runtime::compiler::compile(&problem.parse().unwrap(), &target.parse().unwrap(), &options).unwrap();
     Package::of(&artifact, &options)
 }
 
