@@ -52,8 +52,8 @@ pub const FORK_JOIN_US: f64 = 0.2;
 /// to core on Graviton2, 3 and 4 (Chips and Cheese, "Arm's Neoverse V2, in AWS's Graviton 4", 2024). Looks at several seats overlap, so
 /// that a third to a half of that is assumed for each.
 pub const FORK_JOIN_MEMBER_US: f64 = 0.02;
-/// Microseconds on one thread from a step to the next, and for its call, whatever it computes: of `kiln model bench bert-tiny` on
-/// x86-64, what its steps' arithmetic does not explain.
+/// Microseconds on one thread from a step to the next, and for its call, whatever it computes. This is an assumption: some 800 cycles to
+/// find operands, to check arguments and to call.
 pub const STEP_US: f64 = 0.3;
 /// How many of the steps that lose most a row names.
 const WORST: usize = 5;
