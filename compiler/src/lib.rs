@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod chip;
 mod choose;
 pub mod emit;
 mod error;
@@ -35,6 +36,7 @@ pub mod packed;
 mod pipeline;
 pub mod schedule;
 pub mod target;
+pub mod work;
 
 pub use artifact::{Artifact, Stage};
 pub use choose::Options;

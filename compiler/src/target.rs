@@ -288,6 +288,11 @@ impl Target {
         })
     }
 
+    /// The core that its text starts with, one of [`Self::CORES`].
+    pub fn core_name(&self) -> &'static str {
+        self.core
+    }
+
     /// The unit of instruction set `isa`, if the target has it.
     pub fn unit(&self, isa: VectorIsa) -> Option<&VectorUnit> {
         self.units.iter().find(|u| u.isa == isa)

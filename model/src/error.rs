@@ -23,6 +23,9 @@ pub enum ModelError {
     /// The network is not one for any sizes.
     #[error(transparent)]
     Flexible(#[from] crate::flexible::FlexibleError),
+    /// No prediction for several threads can be made.
+    #[error(transparent)]
+    Scaling(#[from] crate::scaling::ScalingError),
     /// A pass made an ill-typed function: a fault of Kiln.
     #[error("a pass made an ill-typed function, a fault of Kiln's: {0}")]
     Pass(#[from] FuncError),

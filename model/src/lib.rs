@@ -26,6 +26,7 @@ mod plan;
 mod planned;
 pub mod pretrained;
 pub mod report;
+pub mod scaling;
 
 pub use arch::ArchError;
 pub use error::ModelError;

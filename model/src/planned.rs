@@ -10,12 +10,14 @@ use kiln_runtime::{Package, PackedWeights, Target, WeightsId, pack};
 use crate::error::ModelError;
 use crate::network::{self, Bound, Memory, StepInfo};
 use crate::plan::{Compiled, Plan, Progress};
+use crate::scaling::{self, Scaling};
 
 /// A network as it would be on a target: its kernels, its steps and its memory, the same as those of a compiled
 /// [`Network`](crate::Network) there. Nothing of it can be run: its code is not loaded, and its weights are not packed.
 pub struct PlannedNetwork {
     plan: Plan,
     compiled: Compiled,
+    target: Target,
 }
 
 /// How a network is planned.
@@ -40,7 +42,7 @@ impl Bound {
     pub fn plan_for(self, target: &Target, options: &PlanOptions<'_>) -> Result<PlannedNetwork, ModelError> {
         let (func, compiled) = self.compiled_for(target, options)?;
         let plan = Plan::planned(func, &compiled)?;
-        Ok(PlannedNetwork { plan, compiled })
+        Ok(PlannedNetwork { plan, compiled, target: target.clone() })
     }
 
     /// The function after all passes, and its kernels for a target.
@@ -105,6 +107,11 @@ impl PlannedNetwork {
     /// The problems of its kernels, each once.
     pub fn problems(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.compiled.kernels().iter().map(|kernel| kernel.problem())
+    }
+
+    /// How far it is predicted to speed up on so many threads: a model, see [`scaling`].
+    pub fn scaling(&self, threads: &[usize]) -> Result<Scaling, ModelError> {
+        Ok(scaling::of_plan(&self.plan, &self.target, threads)?)
     }
 
     /// What it takes.

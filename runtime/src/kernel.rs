@@ -1,6 +1,7 @@
 //! Kernels: compiled problems that can be called.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use kiln_ir::contraction::View;
 use crate::args::{Args, Divided, Input, Pointers, Signature};
 use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
+use crate::division::Division;
 use crate::dump::CodeDump;
 use crate::error::RuntimeError;
 use crate::notice::Notices;
@@ -29,9 +31,6 @@ use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
 /// of tasks to execute, at least one.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
-
-/// Predicted cycles that are worth a thread: a fork and join takes about a tenth of that while threads are awake.
-pub(crate) const CYCLES_PER_THREAD: f64 = 10_000.0;
 
 /// What kernels of one runtime share.
 pub(crate) struct Shared {
@@ -88,8 +87,7 @@ struct Body {
     rhs: View,
     rhs_tap: u64,
     code: LoadedCode,
-    /// The most threads that a call is worth.
-    most_threads: usize,
+    division: Division,
     compile_time: Duration,
     shared: Arc<Shared>,
 }
@@ -102,14 +100,6 @@ impl Replicate for Handle {
     fn replicate(&self) -> Self {
         Handle(Arc::new(Kernel(self.0.0.clone())))
     }
-}
-
-/// Pieces of all threads together, about, of a kernel whose tasks share copies: each piece makes again those that it begins within.
-const COPYING_PIECES: usize = 8;
-
-/// The threads that are worth dividing so many predicted cycles among.
-pub(crate) fn threads_worth(cycles: f64) -> usize {
-    ((cycles / CYCLES_PER_THREAD) as usize).max(1)
 }
 
 impl Kernel {
@@ -138,7 +128,7 @@ impl Kernel {
             signature: Signature::new(&facts.problem, layout),
             rhs: contraction.rhs.clone(),
             rhs_tap: contraction.rhs_tap(),
-            most_threads: threads_worth(facts.cycles).min(usize::try_from(facts.tasks).unwrap_or(usize::MAX)),
+            division: Division::new(&facts.schedule, facts.tasks, facts.cycles, shared.threads.count()),
             facts: facts.clone(),
             code,
             compile_time: start.elapsed(),
@@ -252,7 +242,7 @@ impl Kernel {
     /// a divided call is handed to may allocate. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
-            if self.0.most_threads == 1 {
+            if self.0.division.threads == 1 {
                 return self.tasks_on_this_thread(pointers);
             }
             // SAFETY: the pointers were checked against this kernel's signature and borrow the tensors for this call.
@@ -309,7 +299,7 @@ impl Kernel {
     /// # Safety
     /// As for [`run_unchecked`](Self::run_unchecked).
     pub(crate) unsafe fn run_slice(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
-        if self.0.most_threads == 1 {
+        if self.0.division.threads == 1 {
             // SAFETY: the caller's.
             return unsafe { self.run_unchecked(arguments) };
         }
@@ -323,16 +313,9 @@ impl Kernel {
     /// As for [`run_unchecked`](Self::run_unchecked), but for the vector length.
     unsafe fn run_divided(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let divided = Divided::new(arguments);
-        let threads = self.0.most_threads.min(self.0.shared.threads.count());
-        let tasks = self.tasks();
-        // Parts of equally many tasks, of which a thread takes at least one at a time.
-        let parts = match self.schedule().copies_for_tasks() {
-            true => tasks.min((threads * (COPYING_PIECES / threads).max(1)) as u64),
-            false => tasks,
-        };
-        let first = |part: u64| (u128::from(tasks) * u128::from(part) / u128::from(parts)) as u64;
-        self.0.shared.threads.each_on(threads, parts, &|begin, end| {
-            let (begin, end) = (first(begin), first(end));
+        let division = self.0.division;
+        self.0.shared.threads.each_on(division.threads, division.parts, &|begin, end| {
+            let Range { start: begin, end } = division.tasks(begin..end);
             // Threads of others may have another vector length.
             check_thread(self.target())?;
             let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;

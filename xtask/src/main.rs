@@ -11,6 +11,7 @@ mod links;
 mod mca;
 mod process;
 mod replay;
+mod scaling;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Task {
     Figures(figures::Args),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
     Errors(errors::Args),
+    /// Compares what is predicted for two threads with what networks take on this machine.
+    Scaling(scaling::Args),
     /// Makes capi/kiln.h from the crate's sources.
     Header(header::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Mca(args) => mca::run(&args),
         Task::Figures(args) => figures::run(&args),
         Task::Errors(args) => errors::run(&args),
+        Task::Scaling(args) => scaling::run(&args),
         Task::Header(args) => header::run(&args),
     };
     match result {

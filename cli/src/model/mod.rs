@@ -15,6 +15,7 @@ mod profile;
 mod reference;
 mod resident;
 mod run;
+mod scale;
 mod sizes;
 mod streams;
 mod test;
@@ -40,6 +41,7 @@ enum Command {
     Run(run::RunArgs),
     Dump(dump::DumpArgs),
     Profile(profile::ProfileArgs),
+    Scale(scale::ScaleArgs),
     Pack(pack::PackArgs),
     Test(test::TestArgs),
     Operators(operators::OperatorsArgs),
@@ -59,6 +61,7 @@ pub fn run(args: &ModelArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         Command::Run(args) => run::run(args, out),
         Command::Dump(args) => dump::dump(args, out),
         Command::Profile(args) => profile::profile(args, out),
+        Command::Scale(args) => scale::scale(args, out),
         Command::Pack(args) => pack::pack(args, out),
         Command::Test(args) => test::test(args, out),
         Command::Operators(args) => operators::list(args, out),

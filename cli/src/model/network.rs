@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kiln_ir::Problem;
 use kiln_model::arch::{ArchOptions, Architecture, UnknownArchitecture};
 use kiln_model::pretrained::Pretrained;
 use kiln_model::{Bindings, Bound, ImportError, ModelError, OnnxError, Tensor, TensorType};
@@ -112,6 +113,21 @@ impl NetworkArgs {
             _ => other.sizes.dims.push((name.to_owned(), n)),
         }
         other
+    }
+
+    /// The problem that stands in place of a network; `None` if it is none.
+    pub fn problem(&self) -> Option<Result<Problem, Error>> {
+        let first = self.network.split_whitespace().next().unwrap_or_default();
+        let is_problem = kiln_ir::problem::NAMES.contains(&first) && !is_network(&self.network);
+        is_problem.then(|| Ok(self.network.parse()?))
+    }
+
+    /// An option that is given and does not concern problems.
+    pub fn option_for_networks(&self) -> Option<String> {
+        let sizes = [self.sizes.batch.map(|n| format!("--batch {n}")), self.sizes.seq.map(|n| format!("--seq {n}"))];
+        let other = || self.sizes.for_files().map(|(option, value)| format!("--{option} {value}"));
+        let input = || self.inputs.first().map(|input| format!("--input {input}"));
+        sizes.into_iter().flatten().next().or_else(other).or_else(input)
     }
 
     /// The network.

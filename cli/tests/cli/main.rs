@@ -17,6 +17,7 @@ mod outputs;
 mod pack;
 mod page;
 mod run;
+mod scale;
 mod verify;
 
 use std::io::Write;

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use kiln_ir::nest::{Extent, Init, Pack, Tile};
 use kiln_ir::{Contraction, DType, Window};
 
 use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, forms, rows};
@@ -226,6 +227,49 @@ impl<'a> Model<'a> {
         self.weigh(schedule, true)
     }
 
+    /// Steps of K of a row: of a window, those whose taps are on the input, on average.
+    fn steps(&self, form: Form) -> f64 {
+        match &self.c.window {
+            Some(w) => self.taps * w.channels.next_multiple_of(forms::interleave(form)) as f64,
+            None => self.c.k as f64,
+        }
+    }
+
+    /// Predicted cycles of one call for a tile of a nest, which computes a part of K; `None` if the target lacks the schedule's vector
+    /// unit.
+    pub fn tile(&self, schedule: &Schedule, t: &Tile) -> Option<f64> {
+        let unit = self.target.unit(schedule.isa)?;
+        let r = schedule.regions.iter().find(|r| r.nr == t.n).or(schedule.regions.first())?;
+        let all = self.steps(schedule.form);
+        let cost = tile(self, schedule, r, unit, t.m, all, true);
+        // Rows at a border have fewer steps.
+        let steps = match &t.window {
+            Some(w) => {
+                w.runs.iter().map(|run| run.len * u64::from(run.rows.count_ones())).sum::<u64>() as f64 / t.m as f64
+            }
+            None => t.k as f64,
+        };
+        let reload = if t.init == Init::Load { cost.reload } else { 0.0 };
+        let post = if t.post.is_empty() { 0.0 } else { cost.post };
+        Some(cost.kernel * steps / all + cost.per_block + reload + post)
+    }
+
+    /// Cycles of one copy of a nest into a panel, apart from waiting for memory. They are for comparing copies of a nest with each other.
+    pub fn copy(&self, p: &Pack, is_interleaved: bool) -> f64 {
+        let extent = |e: &Extent| match e {
+            Extent::Const(n) => *n,
+            Extent::Min { tile, .. } => *tile,
+        };
+        let (k, width) = (extent(&p.k) as f64, extent(&p.width) as f64);
+        let per_element = match (is_interleaved, p.src.col == 1 || p.src.row == 1) {
+            (true, true) => COPY_REARRANGED / 8.0,
+            (true, false) => COPY_GATHERED,
+            (false, _) if p.src.col == 1 => COPY_VECTOR / 4.0,
+            (false, _) => COPY_ELEMENT,
+        };
+        k * (COPY_RUN + width * per_element)
+    }
+
     fn weigh(&self, schedule: &Schedule, with_memory: bool) -> Option<Prediction> {
         let Self { c, target, memory, .. } = *self;
         let unit = target.unit(schedule.isa)?;
@@ -252,18 +296,12 @@ impl<'a> Model<'a> {
 }
 
 fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit, with_memory: bool) -> Prediction {
-    let Model { c, target, post, taps, .. } = *model;
+    let Model { c, .. } = *model;
     let form = schedule.form;
-    let lanes = u64::from(unit.lanes);
-    let vectors = r.nr.div_ceil(lanes);
     let width = r.end - r.start;
     let strips = width / r.nr;
     let blocks_k = c.k.div_ceil(r.kc);
-    // Steps of K of a row: of a window, those whose taps are on the input, on average.
-    let k = match &c.window {
-        Some(w) => taps * w.channels.next_multiple_of(forms::interleave(form)) as f64,
-        None => c.k as f64,
-    };
+    let k = model.steps(form);
     let mut p = Prediction { cycles: 0.0, kernel: 0.0, overhead: 0.0, pack: 0.0, bound: Bound::Fma };
     let mut most = 0.0;
     // Every block of rows has whole tiles and perhaps a smaller one; so has the last block.
@@ -277,45 +315,78 @@ fn region(model: &Model<'_>, schedule: &Schedule, r: &Region, unit: &VectorUnit,
             continue;
         }
         let calls = (count * strips) as f64;
-        let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
-        let per_step = per_step.max(fetch_code_per_step(c, form, unit, r, rows));
-        let compute = per_step * k;
-        let fetch = match &c.window {
-            _ if !with_memory => Fetch::default(),
-            Some(w) => window_fetch(model, w, form, r, rows, lanes),
-            None => fetch_per_step(model, form, r, rows, lanes, schedule.parallel.has_rows_outside()),
-        };
-        let memory = (fetch.near + fetch.far) * k;
-        let overlap = per_step / (per_step + fetch.near + fetch.far);
-        let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
-        if memory > compute {
-            bound = Bound::Memory;
-        }
-        let kernel = calls * (compute.max(memory) + exposed.min(per_step) * k);
+        let tile = tile(model, schedule, r, unit, rows, k, with_memory);
+        let kernel = calls * tile.kernel;
         if kernel > most {
             most = kernel;
-            p.bound = bound;
+            p.bound = tile.bound;
         }
         p.kernel += kernel;
-        // Part of a vector is stored in pieces that are powers of two.
-        let pieces = u64::from((r.nr % lanes).count_ones()).saturating_sub(1);
-        let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
-        let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
-        let accumulators = rows * vectors;
-        let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
-        let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
-        // What turns accumulators into vectors of columns.
-        let arrange = match form {
-            Form::Outer | Form::Depthwise => 0.0,
-            Form::Dot => 3.0 * (rows * r.nr) as f64,
-            Form::Mmla => accumulators as f64 / f64::from(unit.fma_pipes.min(2)),
-        };
-        let per_block = CALL + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
-        // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
-        let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
-        p.overhead += calls * (blocks_k as f64 * per_block + (blocks_k - 1) as f64 * reload + post);
+        p.overhead += calls * (blocks_k as f64 * tile.per_block + (blocks_k - 1) as f64 * tile.reload + tile.post);
     }
     p
+}
+
+/// Cycles of a tile, by what they are for.
+struct TileCost {
+    /// All steps of K.
+    kernel: f64,
+    /// A call that computes a block of K.
+    per_block: f64,
+    /// Reading the tile back in each block of K but the first.
+    reload: f64,
+    /// Post-ops.
+    post: f64,
+    /// The resource that limits the K loop.
+    bound: Bound,
+}
+
+/// The cycles of a tile of so many rows in a region, with `k` steps of K.
+fn tile(
+    model: &Model<'_>,
+    schedule: &Schedule,
+    r: &Region,
+    unit: &VectorUnit,
+    rows: u64,
+    k: f64,
+    with_memory: bool,
+) -> TileCost {
+    let Model { c, target, post, .. } = *model;
+    let form = schedule.form;
+    let lanes = u64::from(unit.lanes);
+    let vectors = r.nr.div_ceil(lanes);
+    let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
+    let per_step = per_step.max(fetch_code_per_step(c, form, unit, r, rows));
+    let compute = per_step * k;
+    let fetch = match &c.window {
+        _ if !with_memory => Fetch::default(),
+        Some(w) => window_fetch(model, w, form, r, rows, lanes),
+        None => fetch_per_step(model, form, r, rows, lanes, schedule.parallel.has_rows_outside()),
+    };
+    let memory = (fetch.near + fetch.far) * k;
+    let overlap = per_step / (per_step + fetch.near + fetch.far);
+    let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
+    if memory > compute {
+        bound = Bound::Memory;
+    }
+    let kernel = compute.max(memory) + exposed.min(per_step) * k;
+    // Part of a vector is stored in pieces that are powers of two.
+    let pieces = u64::from((r.nr % lanes).count_ones()).saturating_sub(1);
+    let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
+    let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
+    let accumulators = rows * vectors;
+    let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
+    let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
+    // What turns accumulators into vectors of columns.
+    let arrange = match form {
+        Form::Outer | Form::Depthwise => 0.0,
+        Form::Dot => 3.0 * (rows * r.nr) as f64,
+        Form::Mmla => accumulators as f64 / f64::from(unit.fma_pipes.min(2)),
+    };
+    let per_block = CALL + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
+    // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
+    let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
+    TileCost { kernel, per_block, reload, post, bound }
 }
 
 /// Cycles per step of K to fetch the code of a tile: 0 if it stays in the instruction cache. Steps of a window that do not follow

@@ -410,7 +410,7 @@ fn assign(steps: Vec<Step>, taken: usize) -> Result<(Vec<Planned>, usize), Eleme
 }
 
 /// An operation's work, in cheap ones.
-fn cost(op: &Op) -> usize {
+pub(crate) fn cost(op: &Op) -> usize {
     use Unary::*;
     match op {
         Op::Unary(

@@ -40,6 +40,9 @@ pub use softmax::{LogSoftmax, Softmax};
 pub use strided::StridedCopy;
 pub use top_k::TopK;
 
+pub(crate) use elementwise::cost as elementwise_cost;
+pub(crate) use parallel::{EXP, pieces};
+
 /// Shapes or settings that a plan cannot be made for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{op}: {what}")]

@@ -30,11 +30,22 @@ impl Parallel for Serial {
 const WORTH: usize = 8 << 10;
 
 /// What an element of a costlier operation counts.
-pub(super) const EXP: usize = 8;
+pub(crate) const EXP: usize = 8;
 
 /// Pieces at most, and per thread: a thread that is held up leaves its share to the others.
 const MOST_PIECES: usize = 128;
 const PIECES_PER_THREAD: usize = 4;
+
+/// The units of each piece, but perhaps for the last, and how many pieces there are; `None` if one thread does all. One unit is as much work
+/// as `cost` cheap operations.
+pub(crate) fn pieces(units: usize, cost: usize, threads: usize) -> Option<(usize, usize)> {
+    let worth = (units.saturating_mul(cost) / WORTH).min(units);
+    if threads < 2 || worth < 2 {
+        return None;
+    }
+    let each = units.div_ceil(worth.min(threads.saturating_mul(PIECES_PER_THREAD)).min(MOST_PIECES));
+    Some((each, units.div_ceil(each)))
+}
 
 /// Calls `work` with ranges of units and the part of `dst` that has them, `unit` elements each but perhaps for the last, so that
 /// the ranges partition all of `dst`. One unit is as much work as `cost` cheap operations.
@@ -49,13 +60,7 @@ pub(super) fn split<T: Send>(
         return;
     }
     let units = dst.len().div_ceil(unit);
-    let worth = (units.saturating_mul(cost) / WORTH).min(units);
-    let threads = parallel.threads();
-    if threads < 2 || worth < 2 {
-        return work(0..units, dst);
-    }
-    let pieces = worth.min(threads.saturating_mul(PIECES_PER_THREAD)).min(MOST_PIECES);
-    let each = units.div_ceil(pieces);
+    let Some((each, _)) = pieces(units, cost, parallel.threads()) else { return work(0..units, dst) };
     // Parts are handed out by way of locks, which nobody waits for: so no promise of `parallel` keeps threads from each other's.
     let mut parts = [const { Mutex::new(None) }; MOST_PIECES];
     let mut count = 0;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use kiln_ir::func::{Control, Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
-use kiln_runtime::{Kernel, Runtime, WeightsPack};
+use kiln_runtime::{Kernel, Package, Runtime, WeightsPack};
 
 use crate::error::ModelError;
 use arena::Arenas;
@@ -72,6 +72,11 @@ pub(crate) trait Action: Send + Sync {
     /// The problem of that kernel, also where there is none to call.
     fn problem(&self) -> Option<&Problem> {
         self.kernel().map(|kernel| kernel.problem())
+    }
+
+    /// The code of that kernel where it is not loaded.
+    fn package(&self) -> Option<&Arc<Package>> {
+        None
     }
 
     /// Bytes of what it has in a form of its own.
@@ -129,6 +134,18 @@ pub(crate) struct Step {
     scratch: Option<usize>,
     pub in_place: Option<usize>,
     pub action: Box<dyn Action>,
+}
+
+impl Step {
+    /// Bytes of each operand.
+    pub(crate) fn input_bytes(&self) -> impl Iterator<Item = usize> {
+        self.inputs.iter().map(|place| place.bytes)
+    }
+
+    /// Whether an operand is a constant.
+    pub(crate) fn is_constant(&self, operand: usize) -> bool {
+        self.inputs.get(operand).is_some_and(|place| matches!(place.home, Home::Constant(_)))
+    }
 }
 
 /// A function ready to run.

@@ -177,6 +177,10 @@ impl Action for PlannedKernel {
         Some(PlannedKernel::problem(self))
     }
 
+    fn package(&self) -> Option<&Arc<Package>> {
+        Some(&self.0)
+    }
+
     fn packed_bytes(&self) -> usize {
         self.0.packed_layout().map_or(0, |layout| layout.bytes() as usize)
     }

@@ -11,8 +11,9 @@ use kiln_ir::Contraction;
 use super::{Pattern, advanced};
 use crate::args::{Divided, Pointers};
 use crate::cpu::check_thread;
+use crate::division::threads_worth;
 use crate::error::RuntimeError;
-use crate::kernel::{Kernel, Shared, threads_worth};
+use crate::kernel::{Kernel, Shared};
 use crate::runtime::Runtime;
 
 /// The numbers of rows that tiles are chosen for, and the layout of packed weights with them, many rows first.
