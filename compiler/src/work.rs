@@ -116,23 +116,28 @@ impl Raw {
 /// Adds up bytes of statements one after the other.
 #[derive(Default)]
 struct Bytes<'a> {
-    of_each: [Vec<(Option<&'a [i64]>, f64)>; KINDS],
+    of_each: [Vec<Same<'a>>; KINDS],
+}
+
+/// The most bytes of statements whose elements are taken to be the same.
+struct Same<'a> {
+    first: Option<&'a [i64]>,
+    most: f64,
 }
 
 impl<'a> Bytes<'a> {
     fn add(&mut self, bytes: [f64; KINDS], moves: &'a Moves) {
-        for kind in 0..KINDS {
-            let first = moves.first[kind].as_deref();
-            let known = &mut self.of_each[kind];
-            match known.iter_mut().find(|(key, _)| *key == first) {
-                Some((_, most)) => *most = most.max(bytes[kind]),
-                None => known.push((first, bytes[kind])),
+        for ((known, bytes), first) in self.of_each.iter_mut().zip(bytes).zip(&moves.first) {
+            let first = first.as_deref();
+            match known.iter_mut().find(|same| same.first == first) {
+                Some(same) => same.most = same.most.max(bytes),
+                None => known.push(Same { first, most: bytes }),
             }
         }
     }
 
     fn sum(&self) -> [f64; KINDS] {
-        std::array::from_fn(|kind| self.of_each[kind].iter().map(|(_, bytes)| bytes).sum())
+        std::array::from_fn(|kind| self.of_each[kind].iter().map(|same| same.most).sum())
     }
 }
 
