@@ -1,7 +1,7 @@
 //! Schedules: how a problem is cut into tiles.
 //!
 //! A [`Schedule`] says everything that lowering needs: the vector unit, the regions of columns with their register tiles,
-//! the cache blocks, what is packed and which axis is parallel. [`search`](search()) chooses one by the [`cost`]
+//! the cache blocks, what is packed and how tasks follow one another. [`search`](search()) chooses one by the [`cost`]
 //! model; [`Schedule::verify`] checks one from anywhere. It has a text form that parses back:
 //!
 //! ```text
