@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Access, Affine, BufferKind, Division, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError,
+    Access, Affine, Buffer, BufferKind, Division, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError,
 };
 use crate::dtype::DType;
 
@@ -57,7 +57,7 @@ impl LoopNest {
     }
 
     /// Executes ranges of [tasks](Self::tasks) one after the other, each as a thread with scratch memory of its own: all tasks once, in
-    /// any order and cut in any way, do the same as [`interpret`](Self::interpret). Tails are split before there are tasks.
+    /// any order within a phase and cut in any way, do the same as [`interpret`](Self::interpret). Tails are split before there are tasks.
     pub fn interpret_tasks(
         &self,
         args: &mut [&mut [f32]],
@@ -66,15 +66,24 @@ impl LoopNest {
         self.verify_tasks()?;
         let mut machine = self.machine(args)?;
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-            machine.scratch.iter_mut().for_each(|memory| memory.fill(f32::NAN));
-            machine.tasks(&self.body, range)?;
+            machine.forget();
+            let mut first = 0;
+            for body in self.phases() {
+                let end = first + Division::of(body).tasks();
+                let part = range.start.clamp(first, end) - first..range.end.clamp(first, end) - first;
+                if !part.is_empty() {
+                    machine.tasks(body, part)?;
+                }
+                first = end;
+            }
         }
         Ok(())
     }
 
     fn machine<'a, 'b>(&'a self, args: &'a mut [&'b mut [f32]]) -> Result<Machine<'a, 'b>, InterpError> {
         self.verify()?;
-        let wanted = self.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
+        let is_argument = |b: &&Buffer| !matches!(b.kind, BufferKind::Shared | BufferKind::Scratch);
+        let wanted = self.buffers.iter().filter(is_argument).count();
         if args.len() != wanted {
             return Err(InterpError::Arguments { given: args.len(), wanted });
         }
@@ -91,6 +100,13 @@ impl LoopNest {
 impl Machine<'_, '_> {
     fn run(&mut self, body: &[Stmt]) -> Result<(), InterpError> {
         body.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    /// Begins as another thread: what is in scratch memory is not there any more.
+    fn forget(&mut self) {
+        let kinds = self.nest.buffers[self.args.len()..].iter().map(|b| b.kind);
+        let own = self.scratch.iter_mut().zip(kinds).filter(|(_, kind)| *kind == BufferKind::Scratch);
+        own.for_each(|(memory, _)| memory.fill(f32::NAN));
     }
 
     /// A range of the tasks of a body.
@@ -144,6 +160,7 @@ impl Machine<'_, '_> {
                     self.run(body)?;
                 }
             }
+            Stmt::Barrier => {}
             Stmt::Zero { dst } => *self.at(dst)? = 0.0,
             Stmt::MulAdd { dst, lhs, rhs } => {
                 let (a, b) = (*self.at(lhs)?, *self.at(rhs)?);

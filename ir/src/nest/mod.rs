@@ -53,6 +53,9 @@ pub enum BufferKind {
     Out,
     /// An argument that is read and written.
     InOut,
+    /// Temporary memory of a call, which all threads see; undefined at entry. What tasks before a [`Stmt::Barrier`] write is there for
+    /// tasks behind it.
+    Shared,
     /// Temporary memory; undefined at entry, each thread's own.
     Scratch,
 }
@@ -287,6 +290,8 @@ pub enum Stmt {
         /// The element of the tensor the post-op reads, if it reads one.
         operand: Option<Access>,
     },
+    /// All tasks before it are done before one behind it begins. Only at the top of a nest.
+    Barrier,
     /// A copy into a panel.
     Pack(Box<Pack>),
     /// A micro-kernel call.
@@ -298,7 +303,7 @@ pub enum Stmt {
 pub struct LoopNest {
     /// The problem it computes, as text.
     pub problem: String,
-    /// Arguments in argument order, then scratch.
+    /// Arguments in argument order, then shared memory and scratch.
     pub buffers: Vec<Buffer>,
     /// Names of the variables; [`Var`] indexes it.
     pub vars: Vec<String>,
@@ -343,6 +348,7 @@ impl Stmt {
                 f(index);
                 body.iter_mut().for_each(|s| s.for_each_affine(f));
             }
+            Stmt::Barrier => {}
             Stmt::Zero { dst } => access(dst, f),
             Stmt::MulAdd { dst, lhs, rhs } => [dst, lhs, rhs].into_iter().for_each(|a| access(a, f)),
             Stmt::Post { dst, operand, .. } => {

@@ -62,6 +62,7 @@ impl<'a> Parser<'a> {
                 () if self.text.eat_keyword("in") => BufferKind::In,
                 () if self.text.eat_keyword("out") => BufferKind::Out,
                 () if self.text.eat_keyword("inout") => BufferKind::InOut,
+                () if self.text.eat_keyword("shared") => BufferKind::Shared,
                 () if self.text.eat_keyword("scratch") => BufferKind::Scratch,
                 () => break,
             };
@@ -140,6 +141,9 @@ impl<'a> Parser<'a> {
             let extent = self.text.number("an extent")?;
             self.text.expect("{")?;
             return Ok(Stmt::Inside { index, extent, body: self.statements()? });
+        }
+        if self.text.eat_keyword("barrier") {
+            return Ok(Stmt::Barrier);
         }
         if self.text.eat_keyword("pack") {
             return Ok(Stmt::Pack(Box::new(self.pack()?)));

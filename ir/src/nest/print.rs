@@ -12,6 +12,7 @@ impl Display for LoopNest {
                 BufferKind::In => "in",
                 BufferKind::Out => "out",
                 BufferKind::InOut => "inout",
+                BufferKind::Shared => "shared",
                 BufferKind::Scratch => "scratch",
             };
             let list =
@@ -54,6 +55,7 @@ impl LoopNest {
                 write!(f, "inside {} in 0..{extent}", self.affine(index))?;
                 block(f, body)
             }
+            Stmt::Barrier => writeln!(f, "barrier"),
             Stmt::Zero { dst } => writeln!(f, "{} = 0", self.access(dst)),
             Stmt::MulAdd { dst, lhs, rhs } => {
                 writeln!(f, "{} += {} * {}", self.access(dst), self.access(lhs), self.access(rhs))

@@ -8,8 +8,10 @@
 //! parallel ones inside, as those over blocks of K: then all of these have the same tasks, and a task is the same part of each, one
 //! after the other. All other statements of such a body are copies into scratch memory, which belongs to a thread: each thread that
 //! executes some of the body's tasks makes them.
+//!
+//! Barriers cut a nest into phases, whose tasks are numbered one phase after the other.
 
-use super::{BufferKind, Extent, Loop, LoopNest, Stmt, VerifyError};
+use super::{Access, BufferKind, Extent, Loop, LoopNest, Stmt, VerifyError};
 
 /// How a body is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +66,34 @@ impl Loop {
 }
 
 impl LoopNest {
-    /// The number of tasks: 1 for a nest that no loop divides.
-    pub fn tasks(&self) -> u64 {
-        Division::of(&self.body).tasks()
+    /// The statements between barriers. All tasks of a phase are done before the next one begins.
+    pub fn phases(&self) -> impl Iterator<Item = &[Stmt]> {
+        self.body.split(|s| matches!(s, Stmt::Barrier))
     }
 
-    /// Checks that tasks are all that there is to do but for copies into scratch memory, where tails are split.
+    /// The number of tasks of each phase: 1 for one that no loop divides.
+    pub fn phase_tasks(&self) -> Vec<u64> {
+        self.phases().map(|body| Division::of(body).tasks()).collect()
+    }
+
+    /// The number of tasks of all phases.
+    pub fn tasks(&self) -> u64 {
+        self.phase_tasks().into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Checks, where tails are split, that tasks are all that there is to do but for copies into scratch memory, and that no task writes
+    /// shared memory that another one of its phase uses.
     pub fn verify_tasks(&self) -> Result<(), VerifyError> {
-        self.divides(&self.body)
+        self.phases().try_for_each(|body| self.divides(body))?;
+        let phases: Vec<Used> = self.phases().map(|body| Used::of(self, body)).collect();
+        for (at, b) in self.buffers.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Shared) {
+            let writes: Vec<usize> = (0..phases.len()).filter(|p| phases[*p].written[at]).collect();
+            let first_read = (0..phases.len()).find(|p| phases[*p].read[at]);
+            if writes.len() > 1 || first_read.is_some_and(|read| writes.first().is_none_or(|write| *write >= read)) {
+                return Err(VerifyError::Shared(b.name.clone()));
+            }
+        }
+        Ok(())
     }
 
     fn divides(&self, body: &[Stmt]) -> Result<(), VerifyError> {
@@ -111,6 +133,53 @@ impl LoopNest {
             Stmt::Pack(p) => self.buffers[usize::from(p.dst.at.buffer.0)].kind == BufferKind::Scratch,
             Stmt::Loop(l) => !l.parallel && l.body.iter().all(|s| self.copies_for_itself(s)),
             _ => false,
+        }
+    }
+}
+
+/// Buffers that statements use.
+struct Used {
+    written: Vec<bool>,
+    read: Vec<bool>,
+}
+
+impl Used {
+    fn of(nest: &LoopNest, body: &[Stmt]) -> Self {
+        let none = vec![false; nest.buffers.len()];
+        let mut used = Used { written: none.clone(), read: none };
+        used.add(body);
+        used
+    }
+
+    fn add(&mut self, body: &[Stmt]) {
+        let mut write = |a: &Access| self.written[usize::from(a.buffer.0)] = true;
+        for s in body {
+            match s {
+                Stmt::Zero { dst } | Stmt::MulAdd { dst, .. } | Stmt::Post { dst, .. } => write(dst),
+                Stmt::Pack(p) => write(&p.dst.at),
+                Stmt::Tile(t) => write(&t.dst.at),
+                Stmt::Loop(_) | Stmt::If { .. } | Stmt::Inside { .. } | Stmt::Barrier => {}
+            }
+        }
+        let mut read = |a: &Access| self.read[usize::from(a.buffer.0)] = true;
+        for s in body {
+            match s {
+                Stmt::MulAdd { lhs, rhs, .. } => [lhs, rhs].into_iter().for_each(&mut read),
+                Stmt::Post { operand, .. } => operand.iter().for_each(&mut read),
+                Stmt::Pack(p) => read(&p.src.at),
+                Stmt::Tile(t) => {
+                    [&t.lhs.at, &t.rhs.at].into_iter().for_each(&mut read);
+                    t.post.iter().filter_map(|(_, m)| m.as_ref()).for_each(|m| read(&m.at));
+                }
+                Stmt::Zero { .. } | Stmt::Loop(_) | Stmt::If { .. } | Stmt::Inside { .. } | Stmt::Barrier => {}
+            }
+        }
+        for s in body {
+            match s {
+                Stmt::Loop(l) => self.add(&l.body),
+                Stmt::If { body, .. } | Stmt::Inside { body, .. } => self.add(body),
+                _ => {}
+            }
         }
     }
 }

@@ -43,6 +43,12 @@ pub enum VerifyError {
     /// A body is divided into tasks, and some of it would be executed by no thread or by several.
     #[error("in a body with parallel loops, what is no part of them must be copies into scratch memory, before them")]
     Division,
+    /// A barrier is inside of something.
+    #[error("a barrier is at the top of a nest")]
+    Barrier,
+    /// Shared memory is read by tasks that may run beside those that write it.
+    #[error("`{0}` is written and read, or written twice, without a barrier between, or read before it is written")]
+    Shared(String),
     /// A post-op lacks its operand or has one too many.
     #[error("post-op `{0}` has the wrong operands")]
     PostOp(&'static str),
@@ -73,7 +79,8 @@ struct Verifier<'a> {
 impl LoopNest {
     /// Checks scoping, ranges of all accesses, kinds and operands.
     pub fn verify(&self) -> Result<(), VerifyError> {
-        let mut seen_scratch = false;
+        let is_argument = |b: &Buffer| !matches!(b.kind, BufferKind::Shared | BufferKind::Scratch);
+        let mut seen_other = false;
         for (i, b) in self.buffers.iter().enumerate() {
             let fail = |why| Err(VerifyError::Buffer(b.name.clone(), why));
             if self.buffers[..i].iter().any(|o| o.name == b.name) {
@@ -88,10 +95,10 @@ impl LoopNest {
             if b.interleave > LIMIT || b.len() > LIMIT {
                 return fail("it has more than 2^40 elements");
             }
-            if seen_scratch && b.kind != BufferKind::Scratch {
-                return fail("arguments come before scratch");
+            if seen_other && is_argument(b) {
+                return fail("arguments come before shared memory and scratch");
             }
-            seen_scratch |= b.kind == BufferKind::Scratch;
+            seen_other |= !is_argument(b);
         }
         Verifier { nest: self, scope: vec![], inside: vec![] }.body(&self.body)
     }
@@ -137,6 +144,8 @@ impl Verifier<'_> {
                 self.inside.pop();
                 Ok(())
             }
+            Stmt::Barrier if self.scope.is_empty() => Ok(()),
+            Stmt::Barrier => Err(VerifyError::Barrier),
             Stmt::Zero { dst } => self.write(dst),
             Stmt::MulAdd { dst, lhs, rhs } => {
                 self.write(dst)?;

@@ -13,7 +13,7 @@ mod tensorize;
 mod tile;
 
 pub use fuse_loops::fuse_loops;
-pub use pack::{PackSpec, PanelShape, Side, pack, prepacked};
+pub use pack::{PackSpec, PanelShape, Side, pack, pack_shared, prepacked};
 pub use partition::partition;
 pub use split_tails::split_tails;
 pub use tensorize::tensorize;

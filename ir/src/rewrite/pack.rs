@@ -176,6 +176,87 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     Ok(nest)
 }
 
+/// Copies a factor of region `region`, which is counted behind the nest's barrier if it has one, into shared memory, all of it, and
+/// redirects the contraction to it. The copies are tasks of a phase of their own, a panel each, before a barrier.
+pub fn pack_shared(
+    mut nest: LoopNest,
+    region: usize,
+    side: Side,
+    panel: &str,
+    shape: PanelShape,
+) -> Result<LoopNest, RewriteError> {
+    let (width, k) = (existing_var(&nest, "pack", side.axis())?, existing_var(&nest, "pack", "k")?);
+    let barrier = nest.body.iter().position(|s| matches!(s, Stmt::Barrier));
+    let at = barrier.map_or(0, |at| at + 1) + region;
+    let Some(body) = nest.body.get(at..=at) else { return refuse("pack", "there is no such region") };
+    let Some(found) = Found::in_body(body, side) else { return refuse("pack", "nothing is multiplied") };
+    let access = found.access.clone();
+    let (wide, deep) = (found.point(width)?.clone(), found.point(k)?.clone());
+    let (wide_dim, deep_dim) = (found.dim(width)?, found.dim(k)?);
+    let depends = |l: &Loop, dim: usize| access.index[dim].coefficient(l.var) != 0;
+    let along = |dim: usize, point: Var| -> Vec<Loop> {
+        let loops = found.path.iter().filter(|l| l.var != point && depends(l, dim));
+        loops.map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
+    };
+    let (blocks, k_blocks) = (along(wide_dim, width), along(deep_dim, k));
+    let is_batch = |l: &&&Loop| (0..access.index.len()).any(|dim| dim != wide_dim && dim != deep_dim && depends(l, dim));
+    let batch: Vec<Loop> =
+        found.path.iter().filter(is_batch).map(|l| Loop { body: vec![], ..(*l).clone() }).collect();
+    if blocks.iter().chain(&batch).any(|l| l.step == 0) {
+        return refuse("pack", "a loop has no end");
+    }
+    if k_blocks.iter().any(|l| l.step % shape.interleave != 0) {
+        return refuse("pack", "blocks of K end inside groups of neighbours");
+    }
+    shape.check("pack", wide.extent.full())?;
+    let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
+    let all_k = k_blocks.first().map_or(&deep.extent, |l| &l.extent).clone();
+    let steps = all_k.full();
+    let distance = shape.distance(steps, step);
+    let covered = blocks.first().map_or(wide.extent.full(), |l| l.extent.full());
+    let mut per = covered.div_ceil(step.max(1)) * distance;
+    let mut dims: Vec<Dim> = vec![];
+    for l in batch.iter().rev() {
+        dims.insert(0, Dim { extent: l.extent.full(), stride: per });
+        per *= l.extent.full();
+    }
+    let block = |l: &Loop| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step };
+    dims.extend(blocks.iter().map(block));
+    dims.extend(shape.dims(steps));
+    let id = BufferId(nest.buffers.len() as u16);
+    let loops: Vec<Loop> = batch.into_iter().chain(blocks).collect();
+    let mut index: Vec<Affine> = loops.iter().map(|l| l.var).chain([k, width]).map(Affine::from).collect();
+    let at_k = index.len() - 2;
+    k_blocks.iter().for_each(|l| index[at_k].add_term(l.var, 1));
+    let to = Access { buffer: id, index };
+    let inner: Vec<Var> = k_blocks.iter().map(|l| l.var).chain([k, width]).collect();
+    let source = &nest.buffers[usize::from(access.buffer.0)];
+    let stride_of = |var| stride("pack", source, &access, var);
+    let mut copy = Stmt::Pack(Box::new(Pack {
+        dst: Matrix { at: first(&to, &inner), row: shape.pitch, col: shape.interleave },
+        src: Matrix { at: first(&access, &inner), row: stride_of(k)?, col: stride_of(width)? },
+        k: all_k,
+        width: wide.extent,
+        pitch: shape.pitch,
+    }));
+    for l in loops.into_iter().rev() {
+        copy = Stmt::Loop(Loop { parallel: true, body: vec![copy], ..l });
+    }
+    redirect(&mut nest.body[at..=at], side, &access, &to);
+    match barrier {
+        Some(barrier) => nest.body.insert(barrier, copy),
+        None => drop(nest.body.splice(0..0, [copy, Stmt::Barrier])),
+    }
+    nest.buffers.push(Buffer {
+        name: panel.into(),
+        dtype: shape.dtype,
+        kind: BufferKind::Shared,
+        dims,
+        interleave: shape.interleave,
+    });
+    Ok(nest)
+}
+
 /// Redirects a region to panels that were packed before the call, each of `width` columns and all of K, one batch after
 /// another. The first region's panels take the place of the factor among the arguments; those of others become arguments
 /// behind all. So regions go last to first, and before anything is packed into scratch memory.
