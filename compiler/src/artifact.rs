@@ -226,6 +226,16 @@ impl Artifact {
         driver::scratch_layout(&self.nest).1
     }
 
+    /// Temporary memory of a call that all its threads share, in bytes. Its address is at the start of each thread's scratch memory.
+    pub fn shared_bytes(&self) -> u64 {
+        driver::shared_layout(&self.nest).1
+    }
+
+    /// Tasks of each phase: all of one are done before the next begins.
+    pub fn phases(&self) -> Vec<u64> {
+        self.nest.phase_tasks()
+    }
+
     /// Independent tasks; any partition of them over threads gives the same bits.
     pub fn tasks(&self) -> u64 {
         self.nest.tasks()

@@ -4,7 +4,7 @@
 mod window;
 
 use kiln_ir::rewrite::{
-    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
+    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails, tensorize, tile,
 };
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
@@ -56,6 +56,10 @@ pub fn lower(
             nest = pack(nest, i, &spec)?;
             packed = true;
         }
+    }
+    for (i, r) in schedule.regions.iter().enumerate().filter(|(_, r)| r.lhs == LhsAccess::Shared) {
+        nest = pack_shared(nest, i, Side::Lhs, &format!("lhs_panel{i}"), schedule.lhs_panel(c, r))?;
+        packed = true;
     }
     if packed {
         seen("pack", &nest);

@@ -40,8 +40,12 @@ pub struct Facts {
     pub limit: String,
     /// Temporary memory of each concurrent call, in bytes.
     pub scratch_bytes: u64,
-    /// Independent tasks.
+    /// Temporary memory of a call that all its threads share, in bytes. Its address is at the start of each thread's temporary memory.
+    pub shared_bytes: u64,
+    /// Tasks.
     pub tasks: u64,
+    /// Those of them that are done before all others begin: they fill the shared memory.
+    pub first_tasks: u64,
     /// Remarks for people.
     pub notes: Vec<String>,
 }
@@ -78,9 +82,13 @@ impl Package {
         // Their ratio is a fraction.
         let some = facts.cycles > 0.0 && facts.bound >= 0.0;
         if !(some && facts.cycles.is_finite() && facts.bound.is_finite())
-            || isize::try_from(facts.scratch_bytes).is_err()
+            || isize::try_from(facts.scratch_bytes.saturating_add(facts.shared_bytes)).is_err()
         {
             return Err(PackageError::Number("predicted cycles or scratch memory are beyond all measure"));
+        }
+        let has_shared = facts.shared_bytes > 0;
+        if has_shared != (facts.first_tasks > 0) || facts.first_tasks >= facts.tasks || (has_shared && facts.scratch_bytes < 8) {
+            return Err(PackageError::Number("shared memory is filled by some of the tasks, and its address is in scratch memory"));
         }
         if facts.options.schedule.as_ref().is_some_and(|asked| *asked != facts.schedule) {
             return Err(PackageError::Number("another schedule was asked for"));
@@ -108,7 +116,12 @@ impl Package {
             bound: choice.bound_cycles,
             limit: choice.prediction.bound.to_string(),
             scratch_bytes: artifact.scratch_bytes(),
+            shared_bytes: artifact.shared_bytes(),
             tasks: artifact.tasks(),
+            first_tasks: match &artifact.phases()[..] {
+                [first, _] => *first,
+                _ => 0,
+            },
             notes: artifact.notes().to_vec(),
         };
         let (contraction, layout) = (artifact.contraction().clone(), artifact.packed_layout().cloned());

@@ -87,7 +87,8 @@ struct Body {
     rhs: View,
     rhs_tap: u64,
     code: LoadedCode,
-    division: Division,
+    /// One after the other.
+    phases: Vec<Phase>,
     compile_time: Duration,
     shared: Arc<Shared>,
 }
@@ -99,6 +100,21 @@ pub(crate) struct Handle(pub(crate) Arc<Kernel>);
 impl Replicate for Handle {
     fn replicate(&self) -> Self {
         Handle(Arc::new(Kernel(self.0.0.clone())))
+    }
+}
+
+/// Tasks that may be done at once.
+struct Phase {
+    first: u64,
+    division: Division,
+}
+
+/// The tasks that fill shared memory, if there are any, and those that compute the result.
+fn phases(facts: &Facts, threads: usize) -> Vec<Phase> {
+    let phase = |first, tasks| Phase { first, division: Division::new(&facts.schedule, tasks, facts.cycles, threads) };
+    match facts.first_tasks {
+        0 => vec![phase(0, facts.tasks)],
+        first => vec![phase(0, first), phase(first, facts.tasks - first)],
     }
 }
 
@@ -128,7 +144,7 @@ impl Kernel {
             signature: Signature::new(&facts.problem, layout),
             rhs: contraction.rhs.clone(),
             rhs_tap: contraction.rhs_tap(),
-            division: Division::new(&facts.schedule, facts.tasks, facts.cycles, shared.threads.count()),
+            phases: phases(facts, shared.threads.count()),
             facts: facts.clone(),
             code,
             compile_time: start.elapsed(),
@@ -231,6 +247,12 @@ impl Kernel {
         self.0.facts.scratch_bytes as usize
     }
 
+    /// Temporary memory that the threads of a call share, in bytes. Its address is in the first bytes of each thread's
+    /// [own](Self::scratch_bytes).
+    pub fn shared_bytes(&self) -> usize {
+        self.0.facts.shared_bytes as usize
+    }
+
     /// The machine code itself. Valid while the kernel lives; ask for it on the thread that calls it.
     pub fn entry(&self) -> Entry {
         // SAFETY: the image starts with a function of this signature (kiln_compiler::Artifact), loaded at `code.entry()`.
@@ -242,7 +264,7 @@ impl Kernel {
     /// a divided call is handed to may allocate. After an error `dst` may be partly written.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
-            if self.0.division.threads == 1 {
+            if self.0.phases.iter().all(|phase| phase.division.threads == 1) {
                 return self.tasks_on_this_thread(pointers);
             }
             // SAFETY: the pointers were checked against this kernel's signature and borrow the tensors for this call.
@@ -286,10 +308,16 @@ impl Kernel {
             // SAFETY: the caller answers for the arguments; scratch is as long and as aligned as the artifact says.
             unsafe { self.entry()(arguments.as_ptr(), scratch, 0, self.tasks()) }
         };
-        if self.scratch_bytes() == 0 {
-            call(std::ptr::null_mut());
-        } else {
-            call(self.0.shared.scratch.take(self.scratch_bytes(), MIN_ALIGN)?.as_mut_ptr());
+        let own = self.scratch_bytes().next_multiple_of(MIN_ALIGN);
+        match (own, self.shared_bytes()) {
+            (0, _) => call(std::ptr::null_mut()),
+            (_, 0) => call(self.0.shared.scratch.take(self.scratch_bytes(), MIN_ALIGN)?.as_mut_ptr()),
+            (own, shared) => {
+                let mut memory = self.0.shared.scratch.take(own + shared, MIN_ALIGN)?;
+                let start = memory.as_mut_ptr();
+                memory[..size_of::<usize>()].copy_from_slice(&(start.wrapping_add(own) as usize).to_ne_bytes());
+                call(start);
+            }
         }
         Ok(())
     }
@@ -299,7 +327,7 @@ impl Kernel {
     /// # Safety
     /// As for [`run_unchecked`](Self::run_unchecked).
     pub(crate) unsafe fn run_slice(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
-        if self.0.division.threads == 1 {
+        if self.0.phases.iter().all(|phase| phase.division.threads == 1) {
             // SAFETY: the caller's.
             return unsafe { self.run_unchecked(arguments) };
         }
@@ -313,17 +341,25 @@ impl Kernel {
     /// As for [`run_unchecked`](Self::run_unchecked), but for the vector length.
     unsafe fn run_divided(&self, arguments: &[*mut u8]) -> Result<(), RuntimeError> {
         let divided = Divided::new(arguments);
-        let division = self.0.division;
-        self.0.shared.threads.each_on(division.threads, division.parts, &|begin, end| {
-            let Range { start: begin, end } = division.tasks(begin..end);
-            // Threads of others may have another vector length.
-            check_thread(self.target())?;
-            let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;
-            // SAFETY: the caller answers for the arguments; distinct tasks write distinct elements of `dst`; the vector length was
-            // checked; scratch is as long and as aligned as the artifact says.
-            unsafe { self.entry()(divided.pointers().as_ptr(), scratch.as_mut_ptr(), begin, end) };
-            Ok(())
-        })
+        let mut memory = self.0.shared.scratch_for(self.shared_bytes())?;
+        let shared = memory.as_mut_ptr() as usize;
+        for Phase { first, division } in &self.0.phases {
+            self.0.shared.threads.each_on(division.threads, division.parts, &|begin, end| {
+                let Range { start: begin, end } = division.tasks(begin..end);
+                // Threads of others may have another vector length.
+                check_thread(self.target())?;
+                let mut scratch = self.0.shared.scratch_for(self.scratch_bytes())?;
+                if let Some(address) = scratch.get_mut(..size_of::<usize>()).filter(|_| self.shared_bytes() > 0) {
+                    address.copy_from_slice(&shared.to_ne_bytes());
+                }
+                // SAFETY: the caller answers for the arguments; distinct tasks write distinct elements of `dst` and of shared memory, which
+                // tasks of the next phase read after all of this one are done; the vector length was checked; scratch and shared memory
+                // are as long and as aligned as the artifact says.
+                unsafe { self.entry()(divided.pointers().as_ptr(), scratch.as_mut_ptr(), first + begin, first + end) };
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn tasks_on_this_thread(&self, arguments: &Pointers<'_>) -> Result<(), RuntimeError> {

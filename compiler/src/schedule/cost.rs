@@ -165,7 +165,7 @@ fn step(
             let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
             // Rows in place are put together from two loads by operations that share the products' pipes.
             let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
-                (LhsAccess::Block, _) => (pairs / 4.0, 0.0),
+                (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
                 (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
                 (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
             };
@@ -443,7 +443,7 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
     };
     // Bytes of an element where the micro-kernel reads it.
     let bytes = |dtype: DType, panel: bool| if panel && form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
-    let (lhs_packed, rhs_packed) = (r.lhs == LhsAccess::Block, r.rhs != RhsAccess::InPlace);
+    let (lhs_packed, rhs_packed) = (r.lhs.is_packed(), r.rhs != RhsAccess::InPlace);
     let (lhs_bytes, rhs_bytes) = (bytes(c.lhs.dtype, lhs_packed), bytes(c.rhs.dtype, rhs_packed));
     let mut fetch = Fetch::default();
     let mut operand = |bytes: u64, first: Option<Rate>, stays: Rate, again: f64| {
@@ -452,7 +452,12 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         }
         fetch.add(bytes, stays, 1.0 - 1.0 / again);
     };
-    let lhs_first = (!lhs_packed).then(|| memory.rate(r.kc, lhs_bytes));
+    let lhs_first = match r.lhs {
+        LhsAccess::InPlace => Some(memory.rate(r.kc, lhs_bytes)),
+        LhsAccess::Block => None,
+        // All rows were copied before the first tile.
+        LhsAccess::Shared => Some(stays(target, c.k, c.m, c.m, lhs_bytes)),
+    };
     // Runs along K, unless rows are contiguous.
     let lhs_stays = if lhs_packed || c.lhs.col != 1 {
         stays(target, r.kc, lhs_rows, if lhs_packed { lhs_rows } else { c.lhs.col }, lhs_bytes)
@@ -705,11 +710,11 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,
         LhsAccess::Block if c.window.is_some() => 0.0,
-        LhsAccess::Block => {
+        LhsAccess::Block | LhsAccess::Shared => {
             let gathered = forms::gathers_rows(c);
             let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1, gathered);
             // All columns of a block of rows share its copy if they are inside of it.
-            if schedule.parallel.has_rows_outside() { runs } else { runs * width.div_ceil(r.nc) as f64 }
+            if r.lhs == LhsAccess::Shared || schedule.parallel.has_rows_outside() { runs } else { runs * width.div_ceil(r.nc) as f64 }
         }
     };
     rhs + lhs

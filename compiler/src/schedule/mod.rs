@@ -52,6 +52,15 @@ pub enum LhsAccess {
     InPlace,
     /// From a block of MC x KC copied tile by tile, as panels of MR rows.
     Block,
+    /// From panels of MR rows over all of K, copied for all rows before the first tile: threads share them.
+    Shared,
+}
+
+impl LhsAccess {
+    /// Whether rows come in panels.
+    pub fn is_packed(self) -> bool {
+        self != LhsAccess::InPlace
+    }
 }
 
 /// The memory that a micro-kernel reads the column operand from.
@@ -240,6 +249,9 @@ impl Schedule {
             }
             if (r.rhs == RhsAccess::Packed) != (self.regions[0].rhs == RhsAccess::Packed) {
                 return Err("packed weights are packed for all regions".into());
+            }
+            if r.lhs == LhsAccess::Shared && (c.window.is_some() || r.mc != c.m) {
+                return Err("rows that are shared are those of a matrix, all of them: mc is their number".into());
             }
             forms::check_access(self.form, c, unit, r)?;
         }

@@ -137,6 +137,10 @@ fn idle(c: &Contraction, s: &Schedule) -> f64 {
 /// The time in which [`THREADS`] threads make copies that others make too, as a multiple of the time that they work: each makes those of a
 /// block that it has a part of.
 fn copied_again(c: &Contraction, s: &Schedule, p: &Prediction) -> f64 {
+    // Threads share all copies of rows, or none.
+    if s.regions.iter().all(|r| r.lhs == LhsAccess::Shared) {
+        return 0.0;
+    }
     let blocks = |r: &Region| match s.parallel.has_rows_outside() {
         true => c.m.div_ceil(r.mc),
         false => (r.end - r.start).div_ceil(r.nc),
@@ -321,7 +325,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
         k_blocks.extend(K_BLOCKS.iter().filter(|&&k| k < c.k).map(|&k| even_blocks(c.k, k)));
     }
     k_blocks.dedup();
-    let (block, in_place) = (LhsAccess::Block, LhsAccess::InPlace);
+    let (block, in_place, shared) = (LhsAccess::Block, LhsAccess::InPlace, LhsAccess::Shared);
     for &kc in &k_blocks {
         for (rhs, order, lhs) in [
             (RhsAccess::InPlace, Order::NM, in_place),
@@ -332,17 +336,22 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             (RhsAccess::Packed, Order::MN, in_place),
             (RhsAccess::Packed, Order::NM, block),
             (RhsAccess::Packed, Order::MN, block),
+            (RhsAccess::Packed, Order::NM, shared),
+            (RhsAccess::Packed, Order::MN, shared),
             (RhsAccess::Panel, Order::NM, block),
             (RhsAccess::Block, Order::NM, block),
             (RhsAccess::Block, Order::MN, block),
         ] {
             // Rows are packed for BFMMLA alone: other forms read them where they are.
-            if (rhs == RhsAccess::Packed && !constant) || (lhs == block && tile.form != Form::Mmla) {
+            if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && tile.form != Form::Mmla) {
                 continue;
             }
             let mut s = tile.clone();
             for r in &mut s.regions {
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
+                if lhs == shared {
+                    r.mc = c.m;
+                }
                 if lhs == block {
                     // Rows whose block takes half of the second-level cache.
                     let most = (target.l2.bytes / 2 / (2 * kc)).max(r.mr) / r.mr * r.mr;
@@ -374,6 +383,8 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
 fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
     let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel.has_rows_outside()) {
         (LhsAccess::InPlace, ..) => 0,
+        // Not of a thread, but in the same cache.
+        (LhsAccess::Shared, ..) => 2 * c.m * c.k,
         (_, RhsAccess::Panel, false) => 2 * c.m * r.kc,
         (_, RhsAccess::Block, false) => 2 * r.mc * r.kc,
         _ => 2 * r.mc * c.k,

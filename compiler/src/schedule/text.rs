@@ -24,7 +24,7 @@ const PARALLEL: Words<Parallel> =
 const FORMS: Words<Form> =
     &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla), ("depthwise", Form::Depthwise)];
 const ROWS: Words<Rows> = &[("line", Rows::Line), ("flat", Rows::Flat)];
-const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block)];
+const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block), ("shared", LhsAccess::Shared)];
 const RHS: Words<RhsAccess> = &[
     ("inplace", RhsAccess::InPlace),
     ("panel", RhsAccess::Panel),

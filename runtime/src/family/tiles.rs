@@ -180,9 +180,11 @@ fn tile_schedule(chosen: Schedule, c: &Contraction, target: &Target) -> Option<S
         let panel = r.kc * r.nr * c.rhs.dtype.bytes() as u64;
         // A quarter of the second-level cache, and enough blocks for a few threads.
         let panels = (target.l2.bytes / 4 / panel.max(1)).clamp(1, (width / r.nr).div_ceil(PIECES));
-        let least = if r.lhs == LhsAccess::Block { (COLUMNS_PER_COPY / r.nr).max(1) } else { 1 };
+        let least = if r.lhs.is_packed() { (COLUMNS_PER_COPY / r.nr).max(1) } else { 1 };
         let nc = (panels.max(least) * r.nr).min(width);
-        Region { nc, rhs, order: Order::NM, ..r }
+        // Each tile of rows is a call of its own.
+        let lhs = if r.lhs == LhsAccess::Shared { LhsAccess::Block } else { r.lhs };
+        Region { nc, rhs, lhs, order: Order::NM, ..r }
     };
     let regions: Vec<Region> = chosen.regions.into_iter().map(region).collect();
     let is_one_block = regions.len() == 1 && regions[0].nc == c.n;

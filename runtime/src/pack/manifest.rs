@@ -46,7 +46,11 @@ struct Kernel {
     bound: f64,
     limit: String,
     scratch: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    shared: u64,
     tasks: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    first_tasks: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     /// From the first image.
@@ -54,6 +58,11 @@ struct Kernel {
     bytes: usize,
     /// XXH3-128 of the code, in hexadecimal.
     hash: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A kernel as a pack finds it again.
@@ -97,7 +106,9 @@ impl Manifest {
                 bound: facts.bound,
                 limit: facts.limit.clone(),
                 scratch: facts.scratch_bytes,
+                shared: facts.shared_bytes,
                 tasks: facts.tasks,
+                first_tasks: facts.first_tasks,
                 notes: facts.notes.clone(),
                 offset: place.start,
                 bytes: place.len(),
@@ -172,6 +183,8 @@ impl Kernel {
             bound: self.bound,
             limit: self.limit,
             scratch_bytes: self.scratch,
+            shared_bytes: self.shared,
+            first_tasks: self.first_tasks,
             tasks: self.tasks,
             notes: self.notes,
         };

@@ -1,7 +1,8 @@
 //! The driver: a loop nest's loops, copies and micro-kernel calls as one function.
 //!
 //! C signature: `(arguments: *const *mut u8, scratch: *mut u8, begin: u64, end: u64)`. `arguments` holds one pointer per
-//! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned; tasks `begin..end` of
+//! argument buffer in order; `scratch` is [`scratch_layout`]'s bytes, 64-byte aligned, and begins with the address of
+//! [`shared_layout`]'s bytes, aligned as well, if there are any; tasks `begin..end` of
 //! [`LoopNest::tasks`] are executed, at least one.
 
 use std::collections::BTreeMap;
@@ -23,21 +24,30 @@ use crate::target::Target;
 /// A loop of at most this many iterations is unrolled when its body is this small: addresses then are constants.
 const UNROLL: u64 = 8;
 
+/// Bytes at the start of scratch memory that have the address of shared memory, where a nest has any.
+pub const SHARED_ADDRESS: u64 = 64;
+
 /// Byte offset of each scratch buffer in the scratch memory, and its total size. Buffers start on cache lines of their
-/// own.
+/// own, behind the address of shared memory.
 pub fn scratch_layout(nest: &LoopNest) -> (Vec<u64>, u64) {
-    let mut total = 0;
-    let offsets = nest
-        .buffers
-        .iter()
-        .filter(|b| b.kind == BufferKind::Scratch)
-        .map(|b| {
-            let at = total;
-            total += (b.len() * b.dtype.bytes() as u64).next_multiple_of(64);
-            at
-        })
-        .collect();
-    (offsets, total)
+    let has_shared = nest.buffers.iter().any(|b| b.kind == BufferKind::Shared);
+    layout(nest, BufferKind::Scratch, if has_shared { SHARED_ADDRESS } else { 0 })
+}
+
+/// Byte offset of each shared buffer in the shared memory, and its total size.
+pub fn shared_layout(nest: &LoopNest) -> (Vec<u64>, u64) {
+    layout(nest, BufferKind::Shared, 0)
+}
+
+fn layout(nest: &LoopNest, kind: BufferKind, first: u64) -> (Vec<u64>, u64) {
+    let mut total = first;
+    let of_kind = nest.buffers.iter().filter(|b| b.kind == kind);
+    let offsets = of_kind.map(|b| {
+        let at = total;
+        total += (b.len() * b.dtype.bytes() as u64).next_multiple_of(64);
+        at
+    });
+    (offsets.collect(), total)
 }
 
 fn trips(l: &Loop) -> u64 {
@@ -138,20 +148,34 @@ impl Driver<'_> {
         let &[arguments, scratch, begin, end] = self.b.block_params(entry) else {
             unreachable!("the signature has four parameters")
         };
-        let (offsets, _) = scratch_layout(self.nest);
-        let mut offsets = offsets.into_iter();
+        let [mut offsets, mut shared_offsets] = [scratch_layout, shared_layout].map(|layout| layout(self.nest).0.into_iter());
+        let mut shared = None;
         for (i, buffer) in self.nest.buffers.iter().enumerate() {
             self.because(format!("address of {}", buffer.name));
             let base = match buffer.kind {
                 BufferKind::Scratch => {
                     self.b.ins().iadd_imm_s(scratch, offsets.next().expect("an offset per buffer") as i64)
                 }
+                BufferKind::Shared => {
+                    let start = *shared.get_or_insert_with(|| self.b.ins().load(I64, flags(), scratch, 0));
+                    self.b.ins().iadd_imm_s(start, shared_offsets.next().expect("an offset per buffer") as i64)
+                }
                 _ => self.b.ins().load(I64, flags(), arguments, 8 * i as i32),
             };
             self.bases.push(base);
         }
-        let nest = self.nest;
-        self.tasks(&nest.body, begin, end);
+        let phases: Vec<&[Stmt]> = self.nest.phases().collect();
+        match &phases[..] {
+            [only] => self.tasks(only, begin, end),
+            _ => {
+                let mut first = 0;
+                for body in phases {
+                    let n = Division::of(body).tasks();
+                    self.some_tasks((first, n), (begin, end), &mut |d, low, high| d.tasks(body, low, high));
+                    first += n;
+                }
+            }
+        }
         self.because("return".into());
         self.b.ins().return_(&[]);
         self.b.seal_all_blocks();
@@ -168,17 +192,7 @@ impl Driver<'_> {
                 (Stmt::Loop(l), Division::Loops(_)) if l.parallel && loops == 1 => self.parallel_loop(l, low, high),
                 (Stmt::Loop(l), Division::Loops(_)) if l.parallel => {
                     let n = l.tasks();
-                    self.because(format!("tasks {first}..{}", first + n));
-                    let (low, high) = (self.clamp(low, first, n), self.clamp(high, first, n));
-                    let (some, done) = (self.b.create_block(), self.b.create_block());
-                    let any = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
-                    self.b.ins().brif(any, some, &[], done, &[]);
-                    self.b.switch_to_block(some);
-                    let known = self.terms.order.len();
-                    self.parallel_loop(l, low, high);
-                    self.terms.truncate(known);
-                    self.b.ins().jump(done, &[]);
-                    self.b.switch_to_block(done);
+                    self.some_tasks((first, n), (low, high), &mut |d, low, high| d.parallel_loop(l, low, high));
                     first += n;
                 }
                 (Stmt::Loop(l), Division::Parts(_)) if Division::of(&l.body) != Division::None => {
@@ -187,6 +201,26 @@ impl Driver<'_> {
                 (s, _) => self.stmt(s),
             }
         }
+    }
+
+    /// What `body` emits for those of tasks `low..high` that are among the `n` from `first` on, counted from there, if there are any.
+    fn some_tasks(
+        &mut self,
+        (first, n): (u64, u64),
+        (low, high): (Value, Value),
+        body: &mut dyn FnMut(&mut Self, Value, Value),
+    ) {
+        self.because(format!("tasks {first}..{}", first + n));
+        let (low, high) = (self.clamp(low, first, n), self.clamp(high, first, n));
+        let (some, done) = (self.b.create_block(), self.b.create_block());
+        let any = self.b.ins().icmp(IntCC::UnsignedLessThan, low, high);
+        self.b.ins().brif(any, some, &[], done, &[]);
+        self.b.switch_to_block(some);
+        let known = self.terms.order.len();
+        body(self, low, high);
+        self.terms.truncate(known);
+        self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
     }
 
     /// Tasks `low..high` of a parallel loop, at least one.
