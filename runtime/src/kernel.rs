@@ -242,6 +242,11 @@ impl Kernel {
         self.0.facts.tasks
     }
 
+    /// Those of the tasks that are done before all others begin: they fill the [shared memory](Self::shared_bytes).
+    pub fn first_tasks(&self) -> u64 {
+        self.0.facts.first_tasks
+    }
+
     /// Temporary memory of each thread in a call, in bytes.
     pub fn scratch_bytes(&self) -> usize {
         self.0.facts.scratch_bytes as usize

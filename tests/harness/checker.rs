@@ -37,7 +37,11 @@ impl Checker {
     fn both_ways(&mut self, kernel: &Kernel, data: &Data, seed: u64) -> Result<Values, String> {
         let tasks = kernel.tasks();
         let serial = self.run(kernel, data, Placement::End, &[(0, tasks)])?;
-        let pieces = pieces(tasks, &mut Random(seed));
+        // Those of the first phase before all others.
+        let first = kernel.first_tasks();
+        let mut random = Random(seed);
+        let mut pieces = pieces(0..first, &mut random);
+        pieces.extend(self::pieces(first..tasks, &mut random));
         let parts = self.run(kernel, data, Placement::Start, &pieces)?;
         let bits = |v: &Values| v.to_f32().into_iter().map(f32::to_bits).collect::<Vec<_>>();
         let (a, b) = (bits(&serial), bits(&parts));
@@ -83,7 +87,13 @@ impl Checker {
             arguments[1] = moved(&own[1]);
             arguments.extend(further.iter().map(moved));
         }
-        let scratch_at = scratch.place(kernel.scratch_bytes(), at).as_mut_ptr();
+        let scratch_at = scratch.place(kernel.scratch_bytes(), at);
+        // Threads share what follows.
+        let mut shared: Vec<Line> = vec![Line([0xff; 64]); kernel.shared_bytes().div_ceil(64) + 1];
+        if kernel.shared_bytes() > 0 {
+            scratch_at[..size_of::<usize>()].copy_from_slice(&shared.as_mut_ptr().addr().to_ne_bytes());
+        }
+        let scratch_at = scratch_at.as_mut_ptr();
         for &(begin, end) in tasks {
             // SAFETY: the pointers that the kernel's signature asks for, each to as many bytes as its operand has, aligned at
             // either end of whole pages; scratch as long and aligned as the kernel says; none overlap, and the kernel
@@ -107,11 +117,16 @@ impl Checker {
     }
 }
 
-/// A partition of `0..tasks` in random order.
-fn pieces(tasks: u64, random: &mut Random) -> Vec<(u64, u64)> {
-    let (mut pieces, mut begin) = (vec![], 0);
-    while begin < tasks {
-        let end = begin + 1 + random.below((tasks - begin).min(3));
+/// A line of shared memory.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+/// A partition of tasks in random order.
+fn pieces(tasks: std::ops::Range<u64>, random: &mut Random) -> Vec<(u64, u64)> {
+    let (mut pieces, mut begin) = (vec![], tasks.start);
+    while begin < tasks.end {
+        let end = begin + 1 + random.below((tasks.end - begin).min(3));
         pieces.push((begin, end));
         begin = end;
     }

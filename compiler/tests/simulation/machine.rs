@@ -33,7 +33,8 @@ struct Machine<'a> {
 /// Executes an artifact on one buffer per argument, packed regions last.
 pub fn run(a: &Artifact, arguments: &mut [Vec<u8>]) -> Result<(), String> {
     let mut memory: Vec<Vec<u8>> = arguments.to_vec();
-    let scratch = a.nest().buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
+    let own = |b: &&kiln_ir::nest::Buffer| matches!(b.kind, BufferKind::Shared | BufferKind::Scratch);
+    let scratch = a.nest().buffers.iter().filter(own);
     // A pattern that is a NaN in either type.
     memory.extend(scratch.map(|b| vec![0xff; b.len() as usize * b.dtype.bytes()]));
     if memory.len() != a.nest().buffers.len() {
