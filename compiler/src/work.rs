@@ -214,7 +214,7 @@ impl Repeated {
 /// operands of post-ops and for scratch memory.
 fn kind(nest: &LoopNest, operands: usize, buffer: usize) -> Option<Kind> {
     match nest.buffers[buffer].kind {
-        BufferKind::Scratch => None,
+        BufferKind::Shared | BufferKind::Scratch => None,
         BufferKind::Out | BufferKind::InOut => Some(Kind::Result),
         BufferKind::In if buffer == 0 => Some(Kind::Source),
         BufferKind::In if buffer == 1 || buffer >= operands => Some(Kind::Weights),
