@@ -135,11 +135,11 @@ fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: 
         specs.push(PackSpec { side: Side::Rhs, panel, at: at.into(), shape: schedule.rhs_panel(c, r, unit) });
     }
     if r.lhs == LhsAccess::Block {
-        // A panel of columns is packed inside the loop over rows, so the rows are packed outside of it, all at once. So are those of
-        // a task.
+        // A panel of columns is packed outside of the loop over blocks of rows, so all rows are packed before it. Otherwise each block of
+        // rows is.
         let at = match (rows_outside, r.rhs) {
             (false, RhsAccess::Panel) => inside_k("n0"),
-            // With all of K.
+            // Its panels have all of K, whatever blocks of K lie inside.
             _ => "m0",
         };
         let panel = format!("lhs_panel{region}");

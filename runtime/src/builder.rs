@@ -135,9 +135,11 @@ impl RuntimeBuilder {
     /// Streams are for programs that call from several threads at once, such as servers. Threads of different calls wait less for each
     /// other than many threads of one call do, so 8 streams of 8 threads suit a server with 64 cores better than 64 threads in one
     /// stream, though a call that is alone takes longer. All threads are started with the runtime and each costs a stack, and there are
-    /// no more than [`MAX_THREADS`] in all streams. On a machine whose memory is divided into nodes, the threads of each stream stay on one
-    /// node, in turn, if it has processors for them: call from a thread of that node, and a call's memory is there. The setting has no effect with [pools](Self::rayon_pool) and [executors](Self::executor), whose
-    /// threads help with all calls.
+    /// no more than [`MAX_THREADS`] in all streams. The setting has no effect with [pools](Self::rayon_pool) and
+    /// [executors](Self::executor), whose threads help with all calls.
+    ///
+    /// On a machine whose memory is divided into nodes (NUMA), the threads of each stream stay on one node, if it has as many processors.
+    /// Streams take nodes in turn. The calling thread stays where its program puts it.
     pub fn streams(mut self, streams: usize) -> Self {
         self.own_threads.streams = Some(streams);
         self

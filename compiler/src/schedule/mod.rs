@@ -94,7 +94,7 @@ pub enum Parallel {
     M,
     /// Blocks of columns of each product of a batch.
     N,
-    /// Blocks of rows, in them blocks of columns, and in those tiles: what has two [`TASK_MACS`] is divided.
+    /// Blocks of rows, in them blocks of columns, and in those tiles. Whatever has twice [`TASK_MACS`] multiply-adds is divided.
     Mn,
     /// Blocks of columns, in them blocks of rows, and in those tiles.
     Nm,
@@ -112,7 +112,7 @@ impl Parallel {
     }
 }
 
-/// Multiply-adds that a thread takes about a microsecond for: fewer are not worth handing out.
+/// Multiply-adds that make a task: one core takes about a microsecond for them, and fewer are not worth giving to another thread.
 pub const TASK_MACS: u64 = 1 << 15;
 
 /// A range of columns and how it is computed.
