@@ -231,9 +231,26 @@ impl Artifact {
         driver::shared_layout(&self.nest).1
     }
 
-    /// Tasks of each phase: all of one are done before the next begins.
-    pub fn phases(&self) -> Vec<u64> {
-        self.nest.phase_tasks()
+    fn tasks_text(&self) -> String {
+        match self.first_tasks() {
+            0 => format!("tasks     {}\n", self.tasks()),
+            first => format!("tasks     {first}, then {}\n", self.tasks() - first),
+        }
+    }
+
+    fn shared_text(&self) -> String {
+        match self.shared_bytes() {
+            0 => String::new(),
+            bytes => format!("shared    {bytes} bytes of all threads\n"),
+        }
+    }
+
+    /// Those of the [tasks](Self::tasks) that are done before all others begin: they fill the [shared memory](Self::shared_bytes).
+    pub fn first_tasks(&self) -> u64 {
+        match &self.nest.phase_tasks()[..] {
+            [first, _] => *first,
+            _ => 0,
+        }
     }
 
     /// Independent tasks; any partition of them over threads gives the same bits.
@@ -265,12 +282,13 @@ impl Artifact {
                     out += &format!("packed    rhs, {} bytes\n", layout.bytes());
                 }
                 out += &self.notes.iter().map(|n| format!("note      {n}\n")).collect::<String>();
-                out + &format!("scratch   {} bytes\ntasks     {}\n", self.scratch_bytes(), self.tasks())
+                out + &format!("scratch   {} bytes\n{}{}", self.scratch_bytes(), self.shared_text(), self.tasks_text())
             }
             Stage::Schedule => {
                 let scratch = self.scratch_bytes();
                 let packed = self.with_packed_weights();
-                format!("{}{packed}tasks     {}\nscratch   {scratch} bytes a thread\n", self.choice, self.tasks())
+                let (tasks, shared) = (self.tasks_text(), self.shared_text());
+                format!("{}{packed}{tasks}scratch   {scratch} bytes a thread\n{shared}", self.choice)
             }
             Stage::Lowering => self.lowering(),
             Stage::Nest => self.nest.to_string(),

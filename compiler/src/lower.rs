@@ -4,7 +4,8 @@
 mod window;
 
 use kiln_ir::rewrite::{
-    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails, tensorize, tile,
+    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails,
+    tensorize, tile,
 };
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
@@ -57,9 +58,14 @@ pub fn lower(
             packed = true;
         }
     }
-    for (i, r) in schedule.regions.iter().enumerate().filter(|(_, r)| r.lhs == LhsAccess::Shared) {
-        nest = pack_shared(nest, i, Side::Lhs, &format!("lhs_panel{i}"), schedule.lhs_panel(c, r))?;
-        packed = true;
+    for (i, r) in schedule.regions.iter().enumerate() {
+        if r.lhs == LhsAccess::Shared {
+            nest = pack_shared(nest, i, Side::Lhs, &format!("lhs_shared{i}"), schedule.lhs_panel(c, r))?;
+        }
+        if r.rhs == RhsAccess::Shared {
+            nest = pack_shared(nest, i, Side::Rhs, &format!("rhs_shared{i}"), schedule.rhs_panel(c, r, unit))?;
+        }
+        packed |= r.lhs == LhsAccess::Shared || r.rhs == RhsAccess::Shared;
     }
     if packed {
         seen("pack", &nest);
@@ -126,7 +132,7 @@ fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: 
     // The loop inside of which there is no block of K any more.
     let inside_k = |otherwise: &'static str| if has_k_blocks(c, r) { "k0" } else { otherwise };
     let rhs_at = match r.rhs {
-        RhsAccess::InPlace | RhsAccess::Packed => None,
+        RhsAccess::InPlace | RhsAccess::Shared | RhsAccess::Packed => None,
         RhsAccess::Panel => Some("n1"),
         RhsAccess::Block => Some(inside_k("n0")),
     };

@@ -46,6 +46,8 @@ pub struct Facts {
     pub tasks: u64,
     /// Those of them that are done before all others begin: they fill the shared memory.
     pub first_tasks: u64,
+    /// Predicted cycles of those.
+    pub first_cycles: f64,
     /// Remarks for people.
     pub notes: Vec<String>,
 }
@@ -80,15 +82,20 @@ impl Package {
             return Err(PackageError::Number("there is no code, or nothing for it to do"));
         }
         // Their ratio is a fraction.
-        let some = facts.cycles > 0.0 && facts.bound >= 0.0;
+        let some = facts.cycles > 0.0 && facts.bound >= 0.0 && (0.0..=facts.cycles).contains(&facts.first_cycles);
         if !(some && facts.cycles.is_finite() && facts.bound.is_finite())
             || isize::try_from(facts.scratch_bytes.saturating_add(facts.shared_bytes)).is_err()
         {
             return Err(PackageError::Number("predicted cycles or scratch memory are beyond all measure"));
         }
         let has_shared = facts.shared_bytes > 0;
-        if has_shared != (facts.first_tasks > 0) || facts.first_tasks >= facts.tasks || (has_shared && facts.scratch_bytes < 8) {
-            return Err(PackageError::Number("shared memory is filled by some of the tasks, and its address is in scratch memory"));
+        if has_shared != (facts.first_tasks > 0)
+            || facts.first_tasks >= facts.tasks
+            || (has_shared && facts.scratch_bytes < 8)
+        {
+            return Err(PackageError::Number(
+                "shared memory is filled by some of the tasks, and its address is in scratch memory",
+            ));
         }
         if facts.options.schedule.as_ref().is_some_and(|asked| *asked != facts.schedule) {
             return Err(PackageError::Number("another schedule was asked for"));
@@ -118,10 +125,8 @@ impl Package {
             scratch_bytes: artifact.scratch_bytes(),
             shared_bytes: artifact.shared_bytes(),
             tasks: artifact.tasks(),
-            first_tasks: match &artifact.phases()[..] {
-                [first, _] => *first,
-                _ => 0,
-            },
+            first_tasks: artifact.first_tasks(),
+            first_cycles: if artifact.first_tasks() > 0 { choice.prediction.pack } else { 0.0 },
             notes: artifact.notes().to_vec(),
         };
         let (contraction, layout) = (artifact.contraction().clone(), artifact.packed_layout().cloned());

@@ -43,8 +43,8 @@ pub struct Part {
 /// What the tasks of a kernel cost.
 #[derive(Clone, Debug)]
 pub struct Work {
-    body: Body,
-    tasks: u64,
+    /// One after the other.
+    phases: Vec<Body>,
     cycles: f64,
     /// Predicted cycles of one of the model's for tiles, and for copies.
     scales: [f64; 2],
@@ -341,8 +341,13 @@ impl Work {
             cause: e.into(),
         })?;
         let operands = c.arguments.len();
-        let body = Builder { nest: &nest, model, schedule, operands }.body(&nest.body);
-        let all = body.all;
+        let builder = Builder { nest: &nest, model, schedule, operands };
+        let phases: Vec<Body> = nest.phases().map(|body| builder.body(body)).collect();
+        let mut all = Raw::default();
+        for phase in &phases {
+            all.add(&phase.all);
+            (0..KINDS).for_each(|kind| all.bytes[kind] += phase.all.bytes[kind]);
+        }
         // What is predicted for copies that the nest does not have is part of the tiles.
         let copied = if all.copies > 0.0 { predicted.pack } else { 0.0 };
         let per = |cycles: f64, raw: f64| if raw > 0.0 { cycles / raw } else { 0.0 };
@@ -355,12 +360,12 @@ impl Work {
             }
         }
         let bytes = std::array::from_fn(|kind| per(sizes[kind] as f64, all.bytes[kind]));
-        Ok(Work { tasks: body.tasks, body, cycles, scales, bytes, operands: sizes })
+        Ok(Work { phases, cycles, scales, bytes, operands: sizes })
     }
 
-    /// The number of tasks.
-    pub fn tasks(&self) -> u64 {
-        self.tasks
+    /// The tasks of each phase: all of one are done before the next begins.
+    pub fn phases(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.phases.iter().map(|body| body.tasks)
     }
 
     /// Predicted cycles of all tasks in one call.
@@ -373,9 +378,10 @@ impl Work {
         self.operands
     }
 
-    /// The cost of one call for a range of tasks.
-    pub fn part(&self, tasks: Range<u64>) -> Part {
-        let raw = self.body.part(tasks.start, tasks.end.min(self.tasks));
+    /// The cost of one call for a range of tasks of a phase, which are counted from 0. There is no phase beyond [`phases`](Self::phases).
+    pub fn part(&self, phase: usize, tasks: Range<u64>) -> Part {
+        let raw =
+            self.phases.get(phase).map_or(Raw::default(), |body| body.part(tasks.start, tasks.end.min(body.tasks)));
         Part {
             cycles: raw.tiles * self.scales[0] + raw.copies * self.scales[1],
             copies: raw.again * self.scales[1],

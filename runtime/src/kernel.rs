@@ -111,10 +111,15 @@ struct Phase {
 
 /// The tasks that fill shared memory, if there are any, and those that compute the result.
 fn phases(facts: &Facts, threads: usize) -> Vec<Phase> {
-    let phase = |first, tasks| Phase { first, division: Division::new(&facts.schedule, tasks, facts.cycles, threads) };
+    let phase = |tasks: Range<u64>, cycles| Phase {
+        first: tasks.start,
+        division: Division::new(&facts.schedule, tasks.end - tasks.start, cycles, threads),
+    };
     match facts.first_tasks {
-        0 => vec![phase(0, facts.tasks)],
-        first => vec![phase(0, first), phase(first, facts.tasks - first)],
+        0 => vec![phase(0..facts.tasks, facts.cycles)],
+        first => {
+            vec![phase(0..first, facts.first_cycles), phase(first..facts.tasks, facts.cycles - facts.first_cycles)]
+        }
     }
 }
 

@@ -89,7 +89,8 @@ impl Checker {
         }
         let scratch_at = scratch.place(kernel.scratch_bytes(), at);
         // Threads share what follows.
-        let mut shared: Vec<Line> = vec![Line([0xff; 64]); kernel.shared_bytes().div_ceil(64) + 1];
+        let line = Line { bytes: [0xff; 64] };
+        let mut shared: Vec<Line> = vec![line; kernel.shared_bytes().div_ceil(line.bytes.len())];
         if kernel.shared_bytes() > 0 {
             scratch_at[..size_of::<usize>()].copy_from_slice(&shared.as_mut_ptr().addr().to_ne_bytes());
         }
@@ -120,7 +121,9 @@ impl Checker {
 /// A line of shared memory.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line {
+    bytes: [u8; 64],
+}
 
 /// A partition of tasks in random order.
 fn pieces(tasks: std::ops::Range<u64>, random: &mut Random) -> Vec<(u64, u64)> {

@@ -395,7 +395,7 @@ fn fetch_code_per_step(c: &Contraction, form: Form, unit: &VectorUnit, r: &Regio
     let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return 0.0 };
     let vectors = r.nr.div_ceil(u64::from(unit.lanes)) as f64;
     let bytes = rows as f64 * vectors * PRODUCT_BYTES + (rows as f64 + vectors) * LOAD_BYTES;
-    let neighbours = form != Form::Depthwise && (c.lhs.col == 1 || r.lhs == LhsAccess::Block);
+    let neighbours = form != Form::Depthwise && (c.lhs.col == 1 || r.lhs.is_packed());
     let taps = w.axes.last().filter(|a| neighbours && a.dilation == 1).map_or(1, |a| a.kernel);
     let run = (w.channels * taps).min(r.kc).max(1);
     let of_run = if run >= 2 * r.unroll { r.unroll + run % r.unroll } else { run };
@@ -478,8 +478,13 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
                 fetch.far += TRANSLATION / EXPOSED_FAR;
             }
         }
-        RhsAccess::Panel | RhsAccess::Block | RhsAccess::Packed => {
-            let first = (r.rhs == RhsAccess::Packed).then(|| memory.rate(r.kc * r.nr, rhs_bytes));
+        RhsAccess::Panel | RhsAccess::Block | RhsAccess::Shared | RhsAccess::Packed => {
+            let first = match r.rhs {
+                RhsAccess::Packed => Some(memory.rate(r.kc * r.nr, rhs_bytes)),
+                // All columns were copied before the first tile.
+                RhsAccess::Shared => Some(stays(target, c.k, c.n, c.n, rhs_bytes)),
+                _ => None,
+            };
             let (bytes, block) = (rhs_bytes * r.nr, stays(target, r.kc, rhs_cols, rhs_cols, rhs_bytes));
             // Blocks of rows that follow one another find the columns between them where all of these stay.
             let between = if rows_outside { r.end - r.start } else { r.nc }.next_multiple_of(lanes);
@@ -533,7 +538,15 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
         Rate::Near(cost) => fetch.near += bytes * cost * times,
         Rate::Far(cost) => fetch.far += bytes * cost * times,
     };
-    let first = if r.lhs == LhsAccess::Block { fits(of_block) } else { memory.rate(1 << 20, 1) };
+    let first = match r.lhs {
+        LhsAccess::InPlace => memory.rate(1 << 20, 1),
+        LhsAccess::Block => fits(of_block),
+        // The source of all products was copied before the first tile.
+        LhsAccess::Shared => {
+            let all: u64 = w.axes.iter().map(|a| a.input).product::<u64>() * c.batch.iter().product::<u64>();
+            fits((all * w.channels * lhs_bytes) as f64)
+        }
+    };
     let (source_again, weights_again) = match r.order {
         Order::NM => (fits(of_block), fits((r.kc * width * rhs_bytes) as f64)),
         Order::MN => (fits(of_tile), fits((r.kc * r.nc * rhs_bytes) as f64)),
@@ -586,9 +599,12 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
     let block = &w.axes[rows::block_axis(w)];
     let blocks = block.output.div_ceil(outputs.max(1)) as f64;
     // Blocks of columns that each copy the source again.
-    let again = if schedule.parallel.has_rows_outside() && !w.depthwise { 1 } else { width.div_ceil(r.nc) } as f64;
+    let is_once = r.lhs == LhsAccess::Shared || (schedule.parallel.has_rows_outside() && !w.depthwise);
+    let again = if is_once { 1 } else { width.div_ceil(r.nc) } as f64;
     let mut total = 0.0;
-    if r.lhs == LhsAccess::Block {
+    // Regions whose blocks are alike share what is copied for all threads.
+    let is_first = schedule.regions.iter().find(|other| other.mc == r.mc).is_some_and(|other| other.start == r.start);
+    if r.lhs == LhsAccess::Block || (r.lhs == LhsAccess::Shared && is_first) {
         let inputs = block_inputs(w, outputs) as f64 * blocks;
         let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
         let cost = match schedule.form {
@@ -702,19 +718,24 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
     };
     let rhs = match r.rhs {
         RhsAccess::InPlace | RhsAccess::Packed => 0.0,
-        RhsAccess::Panel | RhsAccess::Block => {
+        RhsAccess::Panel | RhsAccess::Block | RhsAccess::Shared => {
             let gathered = forms::gathers_columns(c, r.nr);
+            let again = if r.rhs == RhsAccess::Shared { 1 } else { again };
             copy(c.k * (width / r.nr), r.nr, c.rhs.dtype, c.rhs.col == 1, gathered) * again as f64
         }
     };
     let lhs = match r.lhs {
         LhsAccess::InPlace => 0.0,
-        LhsAccess::Block if c.window.is_some() => 0.0,
+        _ if c.window.is_some() => 0.0,
         LhsAccess::Block | LhsAccess::Shared => {
             let gathered = forms::gathers_rows(c);
             let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1, gathered);
             // All columns of a block of rows share its copy if they are inside of it.
-            if r.lhs == LhsAccess::Shared || schedule.parallel.has_rows_outside() { runs } else { runs * width.div_ceil(r.nc) as f64 }
+            if r.lhs == LhsAccess::Shared || schedule.parallel.has_rows_outside() {
+                runs
+            } else {
+                runs * width.div_ceil(r.nc) as f64
+            }
         }
     };
     rhs + lhs

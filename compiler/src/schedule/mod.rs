@@ -52,7 +52,8 @@ pub enum LhsAccess {
     InPlace,
     /// From a block of MC x KC copied tile by tile, as panels of MR rows.
     Block,
-    /// From panels of MR rows over all of K, copied for all rows before the first tile: threads share them.
+    /// From a copy of all rows that is made before the first tile, by all threads for all of them: panels of MR rows over all of K, or
+    /// strips of a window's source.
     Shared,
 }
 
@@ -72,6 +73,8 @@ pub enum RhsAccess {
     Panel,
     /// From a block of KC x NC, copied panel by panel before any is used.
     Block,
+    /// From panels of NR columns over all of K, copied before the first tile, by all threads for all of them.
+    Shared,
     /// From panels that were packed before the call: constant weights.
     Packed,
 }
@@ -250,8 +253,8 @@ impl Schedule {
             if (r.rhs == RhsAccess::Packed) != (self.regions[0].rhs == RhsAccess::Packed) {
                 return Err("packed weights are packed for all regions".into());
             }
-            if r.lhs == LhsAccess::Shared && (c.window.is_some() || r.mc != c.m) {
-                return Err("rows that are shared are those of a matrix, all of them: mc is their number".into());
+            if (r.lhs == LhsAccess::Shared || r.rhs == RhsAccess::Shared) && self.parallel == Parallel::None {
+                return Err("what is shared needs tasks: not parallel=none".into());
             }
             forms::check_access(self.form, c, unit, r)?;
         }
@@ -261,7 +264,12 @@ impl Schedule {
         Ok(())
     }
 
-    /// Whether tasks share copies of operands, which each thread makes when it begins in the middle of them.
+    /// Whether a first phase makes copies that all threads share.
+    pub fn has_shared_copies(&self) -> bool {
+        self.regions.iter().any(|r| r.lhs == LhsAccess::Shared || r.rhs == RhsAccess::Shared)
+    }
+
+    /// Whether tasks read the same copies of operands, which each thread makes when it begins in the middle of them.
     pub fn copies_for_tasks(&self) -> bool {
         let copies = |r: &Region| r.lhs == LhsAccess::Block || matches!(r.rhs, RhsAccess::Panel | RhsAccess::Block);
         self.regions.iter().any(copies)

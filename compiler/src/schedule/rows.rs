@@ -145,14 +145,17 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
     {
         return Err(format!("mc={} must be a multiple of {} pixels or all {}", r.mc, block_pixels(w), c.m));
     }
-    if matches!(r.rhs, RhsAccess::InPlace | RhsAccess::Panel) {
+    if matches!(r.rhs, RhsAccess::InPlace | RhsAccess::Panel | RhsAccess::Shared) {
         return Err("the weights of a convolution are read packed: rhs=packed or rhs=block".into());
     }
     let is_unit = c.lhs.col == 1 || w.channels == 1;
     match (s.form, r.lhs) {
         (Form::Dot, _) => Err("sums in lanes are of matrices".into()),
-        (Form::Outer, LhsAccess::Block) if is_unit => Err("channels that are neighbours are read in place".into()),
+        (Form::Outer, LhsAccess::Block | LhsAccess::Shared) if is_unit => {
+            Err("channels that are neighbours are read in place".into())
+        }
         (Form::Depthwise, LhsAccess::InPlace) if c.lhs.col != 1 => Err("columns must be neighbours".into()),
+        (Form::Depthwise, LhsAccess::Shared) => Err("each block of columns reads channels of its own".into()),
         (Form::Depthwise, LhsAccess::Block) if c.lhs.col == 1 => {
             Err("columns that are neighbours are read in place".into())
         }
@@ -165,6 +168,7 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
     let bytes = |d: kiln_ir::DType| d.bytes() as u64;
     let lines = (r.mc / block_pixels(w)).max(1);
     let mut total = 0;
+    // Strips that threads share are not in scratch memory.
     if r.lhs == LhsAccess::Block {
         let inputs: u64 = (0..w.axes.len()).map(|i| strip_extent(w, i, lines)).product();
         let element = if s.form == Form::Mmla { 2 } else { bytes(c.lhs.dtype) };

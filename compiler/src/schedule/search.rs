@@ -32,8 +32,13 @@ const THREADS: u64 = 64;
 /// The part by which a schedule counts as slower for each time that [`THREADS`] threads take longer than with equal shares. It is small, so
 /// that it decides between schedules that one thread executes about equally fast.
 const IDLE: f64 = 0.001;
+/// The same for time that [`THREADS`] threads spend with copies that others make too. What it costs one thread to make them for all is
+/// predicted with more certainty than which of several tiles is faster.
+const COPYING: f64 = 0.02;
 /// The share of the time that packing again for the sake of more tasks may take.
 const REPACKING: f64 = 0.02;
+/// Cycles in which [`THREADS`] threads wait until the last of them has made its part of the copies that they share: about a microsecond.
+const PHASE: f64 = 3_000.0;
 /// Rows up to which sums in lanes are tried.
 const DOT_ROWS: u64 = 4;
 
@@ -116,7 +121,7 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     if let Some(layout) = like {
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
-    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * (idle(c, s) + copied_again(c, s, p)));
+    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * idle(c, s) + COPYING * copied_again(c, s, p));
     weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     weighed.dedup_by(|a, b| a.0 == b.0);
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
@@ -135,11 +140,10 @@ fn idle(c: &Contraction, s: &Schedule) -> f64 {
 }
 
 /// The time in which [`THREADS`] threads make copies that others make too, as a multiple of the time that they work: each makes those of a
-/// block that it has a part of.
+/// block that it has a part of. Where threads share what they copy, the time in which they wait for each other's.
 fn copied_again(c: &Contraction, s: &Schedule, p: &Prediction) -> f64 {
-    // Threads share all copies of rows, or none.
-    if s.regions.iter().all(|r| r.lhs == LhsAccess::Shared) {
-        return 0.0;
+    if !s.copies_for_tasks() {
+        return if s.has_shared_copies() { THREADS as f64 * PHASE / p.cycles } else { 0.0 };
     }
     let blocks = |r: &Region| match s.parallel.has_rows_outside() {
         true => c.m.div_ceil(r.mc),
@@ -338,6 +342,10 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             (RhsAccess::Packed, Order::MN, block),
             (RhsAccess::Packed, Order::NM, shared),
             (RhsAccess::Packed, Order::MN, shared),
+            (RhsAccess::Shared, Order::NM, in_place),
+            (RhsAccess::Shared, Order::MN, in_place),
+            (RhsAccess::Shared, Order::NM, shared),
+            (RhsAccess::Shared, Order::MN, shared),
             (RhsAccess::Panel, Order::NM, block),
             (RhsAccess::Block, Order::NM, block),
             (RhsAccess::Block, Order::MN, block),
@@ -346,12 +354,13 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && tile.form != Form::Mmla) {
                 continue;
             }
+            let is_shared = rhs == RhsAccess::Shared || lhs == shared;
+            if (is_shared && tile.parallel == Parallel::None) || (rhs == RhsAccess::Shared && constant) {
+                continue;
+            }
             let mut s = tile.clone();
             for r in &mut s.regions {
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
-                if lhs == shared {
-                    r.mc = c.m;
-                }
                 if lhs == block {
                     // Rows whose block takes half of the second-level cache.
                     let most = (target.l2.bytes / 2 / (2 * kc)).max(r.mr) / r.mr * r.mr;
@@ -383,8 +392,8 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
 fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
     let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel.has_rows_outside()) {
         (LhsAccess::InPlace, ..) => 0,
-        // Not of a thread, but in the same cache.
-        (LhsAccess::Shared, ..) => 2 * c.m * c.k,
+        // Memory of all threads, where the rows themselves are.
+        (LhsAccess::Shared, ..) => 0,
         (_, RhsAccess::Panel, false) => 2 * c.m * r.kc,
         (_, RhsAccess::Block, false) => 2 * r.mc * r.kc,
         _ => 2 * r.mc * c.k,
@@ -407,12 +416,12 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
     let batch = c.batch.iter().product::<u64>();
     let is_unit = c.lhs.col == 1 || w.channels == 1;
     let sources: &[LhsAccess] = match tile.form {
-        Form::Mmla => &[LhsAccess::Block],
+        Form::Mmla => &[LhsAccess::Block, LhsAccess::Shared],
         Form::Depthwise if c.lhs.col != 1 => &[LhsAccess::Block],
-        Form::Outer if !is_unit => &[LhsAccess::Block, LhsAccess::InPlace],
+        Form::Outer if !is_unit => &[LhsAccess::Block, LhsAccess::Shared, LhsAccess::InPlace],
         _ => &[LhsAccess::InPlace],
     };
-    let copies = |lhs: LhsAccess| lhs == LhsAccess::Block || forms::transposes_result(c);
+    let copies = |lhs: LhsAccess| lhs.is_packed() || forms::transposes_result(c);
     for &kc in &k_blocks {
         for &lhs in sources {
             // The order of blocks, and whether columns are cut into blocks.
@@ -432,7 +441,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     (Parallel::Mn, _) => tasks && can_block && lines > 1,
                     _ => tasks,
                 };
-                if !possible {
+                if !possible || (lhs == LhsAccess::Shared && !tasks) {
                     continue;
                 }
                 // Outputs of a block along the block axis.

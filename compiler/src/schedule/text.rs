@@ -24,11 +24,13 @@ const PARALLEL: Words<Parallel> =
 const FORMS: Words<Form> =
     &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla), ("depthwise", Form::Depthwise)];
 const ROWS: Words<Rows> = &[("line", Rows::Line), ("flat", Rows::Flat)];
-const LHS: Words<LhsAccess> = &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block), ("shared", LhsAccess::Shared)];
+const LHS: Words<LhsAccess> =
+    &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block), ("shared", LhsAccess::Shared)];
 const RHS: Words<RhsAccess> = &[
     ("inplace", RhsAccess::InPlace),
     ("panel", RhsAccess::Panel),
     ("block", RhsAccess::Block),
+    ("shared", RhsAccess::Shared),
     ("packed", RhsAccess::Packed),
 ];
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    Access, Affine, Buffer, BufferKind, Division, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow, VerifyError,
+    Access, Affine, Buffer, BufferKind, Division, Extent, Init, LoopNest, Matrix, Pack, Stmt, Tile, TileWindow,
+    VerifyError,
 };
 use crate::dtype::DType;
 

@@ -36,7 +36,9 @@ fn same_element(s: &Stmt, nest: &LoopNest, written: &mut [Option<Access>]) -> Re
             body.iter().try_for_each(|s| same_element(s, nest, written))
         }
         Stmt::Zero { dst } | Stmt::Post { dst, .. } | Stmt::MulAdd { dst, .. } => check(dst),
-        Stmt::Pack(_) | Stmt::Tile(_) => refuse("fuse_loops", "the nest is already packed or tensorized"),
+        Stmt::Pack(_) | Stmt::Tile(_) | Stmt::Barrier => {
+            refuse("fuse_loops", "the nest is already packed or tensorized")
+        }
     }
 }
 

@@ -199,9 +199,9 @@ pub fn pack_shared(
         loops.map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
     };
     let (blocks, k_blocks) = (along(wide_dim, width), along(deep_dim, k));
-    let is_batch = |l: &&&Loop| (0..access.index.len()).any(|dim| dim != wide_dim && dim != deep_dim && depends(l, dim));
-    let batch: Vec<Loop> =
-        found.path.iter().filter(is_batch).map(|l| Loop { body: vec![], ..(*l).clone() }).collect();
+    let is_batch =
+        |l: &&&Loop| (0..access.index.len()).any(|dim| dim != wide_dim && dim != deep_dim && depends(l, dim));
+    let batch: Vec<Loop> = found.path.iter().filter(is_batch).map(|l| Loop { body: vec![], ..(*l).clone() }).collect();
     if blocks.iter().chain(&batch).any(|l| l.step == 0) {
         return refuse("pack", "a loop has no end");
     }
@@ -220,7 +220,8 @@ pub fn pack_shared(
         dims.insert(0, Dim { extent: l.extent.full(), stride: per });
         per *= l.extent.full();
     }
-    let block = |l: &Loop| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step };
+    let block =
+        |l: &Loop| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step };
     dims.extend(blocks.iter().map(block));
     dims.extend(shape.dims(steps));
     let id = BufferId(nest.buffers.len() as u16);

@@ -5,7 +5,7 @@
 //! - the tasks of its kernel with what the cost model predicts for each ([`Work`]), given to threads as the runtime gives them
 //!   (`simulate`);
 //! - for other operations, cycles from a table, divided as their code divides them (`operation`);
-//! - what it takes to begin and end a step on several threads ([`FORK_JOIN_US`], [`FORK_JOIN_MEMBER_US`]);
+//! - what it takes to begin and end a step on several threads, or each of its phases if tasks share copies ([`FORK_JOIN_US`], [`FORK_JOIN_MEMBER_US`]);
 //! - what the step waits for bytes that all threads together ask the last-level cache or memory of the [`Chip`] for (`traffic`), beyond
 //!   what the cost model counts for each thread by itself;
 //! - what happens between steps on one thread ([`STEP_US`]).
@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use kiln_runtime::compiler::chip::Chip;
 use kiln_runtime::compiler::schedule::Schedule;
-use kiln_runtime::compiler::work::{Part, Work};
+use kiln_runtime::compiler::work::{KINDS, Work};
 use kiln_runtime::{CompileError, Division, MAX_THREADS, Package, Target};
 
 use crate::network::steps;
@@ -227,10 +227,6 @@ struct Predicted {
     lost: Lost,
 }
 
-fn division(work: &Work, schedule: &Schedule, threads: usize) -> Division {
-    Division::new(schedule, work.tasks(), work.cycles(), threads)
-}
-
 impl Tasks {
     /// Cycles on one thread.
     fn cycles(&self) -> f64 {
@@ -240,31 +236,40 @@ impl Tasks {
         }
     }
 
-    /// The number of tasks, or of parts of them that are taken as a whole, and how many of so many threads do them.
-    fn divided(&self, threads: usize) -> (u64, usize) {
+    /// What so many threads spend on each phase, one after the other.
+    fn phases(&self, threads: usize) -> Vec<Phase> {
         match self {
             Tasks::Kernel(work, schedule) => {
-                let division = division(work, schedule, threads);
-                (division.parts, division.threads)
+                let phase = |(at, tasks): (usize, u64)| {
+                    let cycles = work.part(at, 0..tasks).cycles;
+                    let division = Division::new(schedule, tasks, cycles, threads);
+                    let part = &mut |parts: Range<u64>| work.part(at, division.tasks(parts));
+                    Phase { cycles, most: division.threads, spent: simulate(division.parts, division.threads, part) }
+                };
+                work.phases().enumerate().map(phase).collect()
             }
-            Tasks::Operation(operation) => match operation.tasks(threads) {
-                1 => (1, 1),
-                tasks => (tasks, threads),
-            },
+            Tasks::Operation(operation) => {
+                let tasks = operation.tasks(threads);
+                let most = if tasks == 1 { 1 } else { threads };
+                let part = &mut |range: Range<u64>| operation.part(threads, range);
+                vec![Phase { cycles: operation.cycles(), most, spent: simulate(tasks, most, part) }]
+            }
         }
     }
+}
 
-    fn part(&self, threads: usize, tasks: Range<u64>) -> Part {
-        match self {
-            Tasks::Kernel(work, schedule) => work.part(division(work, schedule, threads).tasks(tasks)),
-            Tasks::Operation(operation) => operation.part(threads, tasks),
-        }
-    }
+/// Tasks of a step that threads do at once.
+struct Phase {
+    /// Cycles on one thread.
+    cycles: f64,
+    /// Threads that it is worth.
+    most: usize,
+    spent: Spent,
+}
 
-    fn spent(&self, threads: usize) -> (Spent, usize) {
-        let (tasks, most) = self.divided(threads);
-        (simulate(tasks, most, &mut |range| self.part(threads, range)), most)
-    }
+/// Bytes that all threads together read or write in all phases, as in [`Spent`].
+fn bytes(phases: &[Phase]) -> [f64; KINDS] {
+    std::array::from_fn(|kind| phases.iter().map(|phase| phase.spent.bytes[kind]).sum())
 }
 
 impl Step {
@@ -273,22 +278,21 @@ impl Step {
         if threads == 1 {
             return Predicted { cycles: all + of_step, lost: Lost::default() };
         }
-        let (spent, most) = self.tasks.spent(threads);
-        let (n, most) = (threads as f64, most as f64);
-        let barrier = match spent.threads {
-            1 => 0.0,
-            used => chip.cycles(FORK_JOIN_US + FORK_JOIN_MEMBER_US * (used - 2) as f64),
-        };
-        let bandwidth = (traffic.cycles(&self.reads, &spent, chip) - spent.span).max(0.0);
-        let lost = Lost {
+        let (n, phases) = (threads as f64, self.tasks.phases(threads));
+        let span: f64 = phases.iter().map(|phase| phase.spent.span).sum();
+        let bandwidth = (traffic.cycles(&self.reads, bytes(&phases), chip) - span).max(0.0);
+        let mut lost = Lost { bandwidth, serial: of_step - of_step / n, ..Lost::default() };
+        for Phase { cycles, most, spent } in phases {
+            let most = most as f64;
             // Rounding may leave less than nothing.
-            imbalance: (spent.span - spent.cycles / most).max(0.0),
-            barrier,
-            bandwidth,
-            serial: of_step - of_step / n + all / most - all / n,
-            copies: ((spent.cycles - all) / most).max(0.0),
-        };
-        Predicted { cycles: of_step + spent.span + barrier + bandwidth, lost }
+            lost.imbalance += (spent.span - spent.cycles / most).max(0.0);
+            lost.serial += cycles / most - cycles / n;
+            lost.copies += ((spent.cycles - cycles) / most).max(0.0);
+            if spent.threads > 1 {
+                lost.barrier += chip.cycles(FORK_JOIN_US + FORK_JOIN_MEMBER_US * (spent.threads - 2) as f64);
+            }
+        }
+        Predicted { cycles: of_step + span + lost.barrier + bandwidth, lost }
     }
 }
 

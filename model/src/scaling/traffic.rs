@@ -7,10 +7,9 @@
 
 use kiln_runtime::Target;
 use kiln_runtime::compiler::chip::Chip;
-use kiln_runtime::compiler::work::{Kind, Work};
+use kiln_runtime::compiler::work::{KINDS, Kind, Work};
 
-use super::Step;
-use super::simulate::Spent;
+use super::{Step, bytes};
 
 /// The share of a cache that what is to stay may take, as in the cost model.
 const STAYS: f64 = 0.75;
@@ -61,8 +60,9 @@ impl Traffic {
             1 => all,
             _ => {
                 let of = |step: &Step| {
-                    let spent = step.tasks.spent(threads).0;
-                    spent.bytes[Kind::Weights as usize] / spent.threads as f64
+                    let phases = step.tasks.phases(threads);
+                    let used = phases.iter().map(|phase| phase.spent.threads).max().unwrap_or(1);
+                    bytes(&phases)[Kind::Weights as usize] / used as f64
                 };
                 steps.iter().filter(|step| step.reads.weights > 0.0).map(of).sum()
             }
@@ -75,8 +75,8 @@ impl Traffic {
     }
 
     /// Cycles that the last-level cache and memory take at least for a step.
-    pub(super) fn cycles(&self, reads: &Reads, spent: &Spent, chip: &Chip) -> f64 {
-        let [source, weights, _] = spent.bytes;
+    pub(super) fn cycles(&self, reads: &Reads, bytes: [f64; KINDS], chip: &Chip) -> f64 {
+        let [source, weights, _] = bytes;
         let (read_weights, read_source) = match reads.is_of_two {
             true => (0.0, source + weights),
             false => (weights, source),

@@ -51,6 +51,8 @@ struct Kernel {
     tasks: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     first_tasks: u64,
+    #[serde(default, skip_serializing_if = "is_no_time")]
+    first_cycles: f64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     /// From the first image.
@@ -63,6 +65,11 @@ struct Kernel {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_no_time(cycles: &f64) -> bool {
+    *cycles == 0.0
 }
 
 /// A kernel as a pack finds it again.
@@ -109,6 +116,7 @@ impl Manifest {
                 shared: facts.shared_bytes,
                 tasks: facts.tasks,
                 first_tasks: facts.first_tasks,
+                first_cycles: facts.first_cycles,
                 notes: facts.notes.clone(),
                 offset: place.start,
                 bytes: place.len(),
@@ -185,6 +193,7 @@ impl Kernel {
             scratch_bytes: self.scratch,
             shared_bytes: self.shared,
             first_tasks: self.first_tasks,
+            first_cycles: self.first_cycles,
             tasks: self.tasks,
             notes: self.notes,
         };

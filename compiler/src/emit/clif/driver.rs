@@ -148,7 +148,8 @@ impl Driver<'_> {
         let &[arguments, scratch, begin, end] = self.b.block_params(entry) else {
             unreachable!("the signature has four parameters")
         };
-        let [mut offsets, mut shared_offsets] = [scratch_layout, shared_layout].map(|layout| layout(self.nest).0.into_iter());
+        let [mut offsets, mut shared_offsets] =
+            [scratch_layout, shared_layout].map(|layout| layout(self.nest).0.into_iter());
         let mut shared = None;
         for (i, buffer) in self.nest.buffers.iter().enumerate() {
             self.because(format!("address of {}", buffer.name));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use kiln_ir::DType;
 use kiln_ir::contraction::View;
-use kiln_ir::nest::{Access, Affine, BufferId, BufferKind, Dim, Extent, Matrix, Pack, Stmt, Var};
+use kiln_ir::nest::{Access, Affine, BufferId, BufferKind, Dim, Extent, Loop, Matrix, Pack, Stmt, Var};
 use kiln_ir::rewrite::PanelShape;
 
 use super::{Blocks, Lowering, Scope, Source, over, plus, sum};
@@ -12,6 +12,8 @@ use crate::schedule::{LhsAccess, Region, forms, rows};
 
 /// Pixels of a line that one copy into a panel for BFMMLA takes: it is unrolled over them.
 const COPY_PIXELS: u64 = 64;
+/// The multiple of elements that strips in shared memory begin at: a line of the cache, whatever their type.
+const SHARED_ALIGN: u64 = 32;
 /// The width of one transposing copy, which is unrolled over it too.
 const COPY_WIDTH: u64 = 32;
 
@@ -52,7 +54,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn line_panel(&self, r: &Region, blocks: &[Blocks]) -> Option<LinePanel> {
-        if r.lhs != LhsAccess::Block || self.interleave == 1 {
+        if !r.lhs.is_packed() || self.interleave == 1 {
             return None;
         }
         let last = self.strip_extents(blocks)[self.w.axes.len() - 1];
@@ -63,7 +65,7 @@ impl Lowering<'_> {
         Some(LinePanel { pitch, residue: self.channels * pitch, halo })
     }
 
-    /// Scratch memory for the source of a block, if it is copied.
+    /// Memory for the source of a block, if it is copied: scratch memory for one, or shared memory for all blocks of all products.
     pub(super) fn strip(
         &mut self,
         number: usize,
@@ -71,8 +73,11 @@ impl Lowering<'_> {
         blocks: &[Blocks],
         line: Option<LinePanel>,
     ) -> Option<BufferId> {
-        if r.lhs != LhsAccess::Block {
+        if !r.lhs.is_packed() {
             return None;
+        }
+        if let Some((_, known)) = self.shared.iter().find(|(rows, _)| *rows == r.mc) {
+            return Some(*known);
         }
         let extents = self.strip_extents(blocks);
         let (last, outer) = extents.split_last().expect("a window has an axis");
@@ -97,7 +102,49 @@ impl Lowering<'_> {
             per *= extent;
         }
         let dtype = if line.is_some() { DType::Bf16 } else { self.c.lhs.dtype };
-        Some(self.buffer(format!("lhs_strip{number}"), dtype, BufferKind::Scratch, dims, self.interleave))
+        if r.lhs == LhsAccess::Block {
+            return Some(self.buffer(format!("lhs_strip{number}"), dtype, BufferKind::Scratch, dims, self.interleave));
+        }
+        // A block's strip is found by its first output, and begins on a line of the cache.
+        let size = blocks.iter().map(|b| b.len).max().unwrap_or(1);
+        let last = blocks.iter().map(|b| b.start + (b.count - 1) * b.len).max().unwrap_or(0);
+        per = per.next_multiple_of(size * SHARED_ALIGN);
+        dims.insert(0, Dim { extent: last + 1, stride: per / size });
+        per *= last / size + 1;
+        let extents = self.c.batch.iter().zip(&self.c.lhs.batch).filter(|(_, stride)| **stride != 0);
+        for (extent, _) in extents.collect::<Vec<_>>().into_iter().rev() {
+            dims.insert(0, Dim { extent: *extent, stride: per });
+            per *= extent;
+        }
+        Some(self.buffer(format!("lhs_shared{number}"), dtype, BufferKind::Shared, dims, self.interleave))
+    }
+
+    /// Copies the source of all blocks into memory that threads share, as tasks.
+    pub(super) fn copy_shared(
+        &mut self,
+        r: &Region,
+        blocks: &[Blocks],
+        strip: BufferId,
+        line: Option<LinePanel>,
+        block_var: Var,
+    ) {
+        let only = self.nest.var("only");
+        for b in blocks {
+            let source = self.source(&b.first(block_var), Some(strip), line, b);
+            let mut body = vec![];
+            self.copy_in(&source, &(b.start..b.start + b.len), (&Affine::default(), r.nc), &mut body);
+            for s in &mut body {
+                match s {
+                    Stmt::Loop(l) => l.parallel = true,
+                    s => {
+                        let extent = Extent::Const(1);
+                        *s = Stmt::Loop(Loop { var: only, extent, step: 1, parallel: true, body: vec![s.clone()] });
+                    }
+                }
+            }
+            let extent = Extent::Const(b.count * b.len);
+            self.copies.push(Stmt::Loop(Loop { var: block_var, extent, step: b.len, parallel: true, body }));
+        }
     }
 
     /// Scratch memory for a result whose columns are not neighbours, and for operands laid out like it.
@@ -223,6 +270,7 @@ impl Lowering<'_> {
         match from.panel {
             Some(p) => {
                 let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
+                    let to = from.batch.iter().cloned().chain(to).collect();
                     Stmt::Pack(Box::new(Pack {
                         dst: Matrix {
                             at: Access { buffer: from.buffer, index: to },
@@ -269,8 +317,8 @@ impl Lowering<'_> {
                 }
             }
             None => {
-                let mut to = index.clone();
-                to.extend([Affine::default(), Affine::default()]);
+                let mut to = from.batch.clone();
+                to.extend(index.iter().cloned().chain([Affine::default(), Affine::default()]));
                 let (first, width) = if self.w.depthwise {
                     (columns.0.clone(), columns.1)
                 } else {

@@ -28,14 +28,24 @@ pub fn lower(problem: &str, c: &Contraction, w: &Window, schedule: &Schedule, un
     let batch = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
     let interleave = forms::interleave(schedule.form);
     let (taps, channels) = c.taps(interleave);
-    let mut l = Lowering { nest, c, w, schedule, unit, batch, interleave, channels, k: taps * channels };
+    let (shared, copies) = (vec![], vec![]);
+    let mut l =
+        Lowering { nest, c, w, schedule, unit, batch, interleave, channels, k: taps * channels, shared, copies };
     let rhs = l.weights();
     let regions: Vec<Stmt> = (0..schedule.regions.len()).flat_map(|i| l.region(i, &rhs[i])).collect();
     let loops: Vec<(Var, u64)> = l.batch.iter().copied().zip(c.batch.iter().copied()).collect();
     let parallel = schedule.parallel != Parallel::None;
-    l.nest.body = loops.into_iter().rev().fold(regions, |body, (var, extent)| {
-        vec![Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel, body })]
-    });
+    let over_batch = |loops: Vec<(Var, u64)>, body: Vec<Stmt>| {
+        loops.into_iter().rev().fold(body, |body, (var, extent)| {
+            vec![Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel, body })]
+        })
+    };
+    if !l.copies.is_empty() {
+        let of_source = loops.iter().zip(&c.lhs.batch).filter(|(_, stride)| **stride != 0).map(|(l, _)| *l);
+        l.nest.body = over_batch(of_source.collect(), std::mem::take(&mut l.copies));
+        l.nest.body.push(Stmt::Barrier);
+    }
+    l.nest.body.extend(over_batch(loops, regions));
     l.nest
 }
 
@@ -51,6 +61,10 @@ struct Lowering<'a> {
     channels: u64,
     /// Steps of K in panels.
     k: u64,
+    /// Strips that threads share, by the rows of their blocks.
+    shared: Vec<(u64, BufferId)>,
+    /// The copies into them.
+    copies: Vec<Stmt>,
 }
 
 /// The memory that a region's weights are in.
@@ -248,6 +262,12 @@ impl Lowering<'_> {
         let scratch = self.transposed(number, &r, &blocks);
         let strip = self.strip(number, &r, &blocks, line);
         let mut body = vec![];
+        if let (LhsAccess::Shared, Some(buffer)) = (r.lhs, strip)
+            && !self.shared.iter().any(|(_, known)| *known == buffer)
+        {
+            self.shared.push((r.mc, buffer));
+            self.copy_shared(&r, &blocks, buffer, line, block_var);
+        }
         // The panels of all of K serve every block of rows of a task.
         let once = !m_outside && self.k_block(&r) >= self.k;
         let first_column = |&(from, _, count): &(u64, u64, u64)| match count {
@@ -322,7 +342,7 @@ impl Lowering<'_> {
         block_var: Var,
     ) -> Vec<Stmt> {
         let mut out = vec![];
-        if strip.is_some() {
+        if strip.is_some() && r.lhs == LhsAccess::Block {
             let block = b.first(block_var);
             let source = self.source(&block, strip, line, b);
             self.copy_in(&source, &(b.start..b.start + b.len), (&Affine::default(), r.nc), &mut out);
@@ -383,8 +403,13 @@ impl Lowering<'_> {
                 is_copy: false,
             },
             Some(buffer) => {
-                let dims = &self.nest.buffers[usize::from(buffer.0)].dims;
                 let at = rows::block_axis(self.w);
+                // Where the strip of a block begins among those that threads share.
+                let batch = match self.shared.iter().any(|(_, shared)| *shared == buffer) {
+                    true => self.batch_index(&self.c.lhs).into_iter().chain([block.clone()]).collect(),
+                    false => vec![],
+                };
+                let dims = &self.nest.buffers[usize::from(buffer.0)].dims[batch.len()..];
                 let start = (0..axes)
                     .map(|i| {
                         if i != at || i + 1 == axes {
@@ -408,7 +433,7 @@ impl Lowering<'_> {
                     start,
                     col: 1,
                     panel,
-                    batch: vec![],
+                    batch,
                     is_copy: true,
                 }
             }

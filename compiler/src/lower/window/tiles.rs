@@ -192,7 +192,7 @@ impl Lowering<'_> {
         if source.panel.is_none() {
             index.push(match (self.w.depthwise, s.region.lhs) {
                 (true, LhsAccess::InPlace) => s.n0.clone(),
-                (true, LhsAccess::Block) => Affine::default(),
+                (true, LhsAccess::Block | LhsAccess::Shared) => Affine::default(),
                 (false, _) => Affine::constant(channel as i64),
             });
         }
