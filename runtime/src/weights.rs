@@ -4,7 +4,7 @@ mod cache;
 
 use std::alloc::Layout;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -58,6 +58,8 @@ pub(crate) struct Packing {
 pub(crate) struct PackedBudget {
     bytes: AtomicUsize,
     limit: usize,
+    /// How often weights were packed so far.
+    packings: AtomicU64,
 }
 
 impl Packing {
@@ -71,11 +73,15 @@ impl Packing {
 
 impl PackedBudget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), limit }
+        Self { bytes: AtomicUsize::new(0), limit, packings: AtomicU64::new(0) }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn packings(&self) -> u64 {
+        self.packings.load(Ordering::Relaxed)
     }
 
     fn reserve(&self, requested: usize) -> Result<(), RuntimeError> {
@@ -111,6 +117,7 @@ impl PackedWeights {
     ) -> Result<Self, RuntimeError> {
         Self::fill(packing, budget, cached, |memory| {
             packing.layout.pack(&packing.view, packing.tap, weights, memory);
+            budget.packings.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
     }
