@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use kiln_ir::Func;
 use kiln_ir::func::{Order, TensorType};
 use kiln_runtime::MathMode;
-use pyo3::ffi;
+use pyo3::{Borrowed, ffi};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -91,15 +91,17 @@ impl<'a, 'py> Items<'a, 'py> {
         })
     }
 
-    /// The address of an object, 0 past the end.
-    fn address(&self, at: usize) -> usize {
-        let at = at as ffi::Py_ssize_t;
-        // SAFETY: the list is live; a position past its end gives null, with an exception that the caller of none here raises.
-        match self {
-            Items::List(list) => unsafe { ffi::PyList_GetItem(list.as_ptr(), at) }.addr(),
-            // SAFETY: as above.
-            Items::Tuple(tuple) => unsafe { ffi::PyTuple_GetItem(tuple.as_ptr(), at) }.addr(),
-        }
+    /// The object at a position that is there, without a reference to it.
+    fn borrow(&self, at: usize) -> Borrowed<'a, 'py, PyAny> {
+        let (py, pointer) = match self {
+            // SAFETY: the list is live.
+            Items::List(list) => (list.py(), unsafe { ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t) }),
+            // SAFETY: the tuple is live.
+            Items::Tuple(tuple) => (tuple.py(), unsafe { ffi::PyTuple_GetItem(tuple.as_ptr(), at as ffi::Py_ssize_t) }),
+        };
+        assert!(!pointer.is_null(), "the list became shorter during the call");
+        // SAFETY: it is a live object, which the list keeps: nothing else runs until it is looked at.
+        unsafe { Borrowed::from_ptr(py, pointer) }
     }
 }
 
@@ -258,7 +260,7 @@ impl Graph {
             wanted.push(view);
         }
         let which = Which { fpmath: self.fpmath, threads: runtimes::threads()? };
-        let instance = match self.find(torch, which, &inputs, &orders)? {
+        let instance = match self.find(py, torch, which, &inputs, &orders)? {
             Some(instance) => instance,
             None => self.make(py, torch, which, &inputs, &orders)?,
         };
@@ -268,16 +270,17 @@ impl Graph {
     }
 
     /// The instance for these weights, if there is one.
-    fn find(
+    fn find<'py>(
         &self,
+        py: Python<'py>,
         torch: &Torch,
         which: Which,
-        inputs: &Items<'_, '_>,
+        inputs: &Items<'_, 'py>,
         orders: &[Option<Order>],
     ) -> Result<Option<Arc<Instance>>> {
         let found = {
             let mut all = lock(&self.instances);
-            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.address(self.weights[n]));
+            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr());
             let at = all.iter().position(is_it);
             at.map(|at| {
                 all[..=at].rotate_right(1);
@@ -285,20 +288,20 @@ impl Graph {
             })
         };
         let Some(instance) = found else { return Ok(None) };
-        Ok(instance.is_current(torch, |n| inputs.get(self.weights[n]))?.then_some(instance))
+        Ok(instance.is_current(py, torch, |n| inputs.borrow(self.weights[n]))?.then_some(instance))
     }
 
     /// Makes the instance for these weights, or waits for who does.
-    fn make(
+    fn make<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         torch: &Torch,
         which: Which,
-        inputs: &Items<'_, '_>,
+        inputs: &Items<'_, 'py>,
         orders: &[Option<Order>],
     ) -> Result<Arc<Instance>> {
         let _compiling = self.compiling.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
-        if let Some(instance) = self.find(torch, which, inputs, orders)? {
+        if let Some(instance) = self.find(py, torch, which, inputs, orders)? {
             return Ok(instance);
         }
         let mut weights = Vec::with_capacity(self.weights.len());
@@ -319,7 +322,7 @@ impl Graph {
         let gone = {
             let mut all = lock(&self.instances);
             // The one for what the same objects were before.
-            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.address(self.weights[n]));
+            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr());
             let old = all.iter().position(is_it).map(|at| all.remove(at));
             all.insert(0, instance.clone());
             let more = all.len().min(INSTANCES);

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use kiln_ir::Func;
 use kiln_ir::func::{Order, Tensor};
 use kiln_model::{Bound as Network, CompileOptions, Network as Compiled};
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 
 use crate::counters;
 use crate::error::Result;
 use crate::runtimes::{self, Which};
-use crate::torch::{NO_VERSION, Torch};
+use crate::torch::Torch;
 use crate::view::Lie;
-use crate::weights::{Borrowed, Key, Source, User};
+use crate::weights::{Key, Lent, Source, User};
 
 /// A network for the weights of one module.
 pub struct Instance {
@@ -69,7 +70,7 @@ impl Weight {
         let source = Source::of(tensor, key)?;
         // A tensor of its own keeps the storage, and not the object: that may die, or get another storage.
         let owner = tensor.call_method0(pyo3::intern!(tensor.py(), "detach"))?.unbind();
-        let borrowed = |bytes| Bytes::from_owner(Borrowed { owner, data: view.data, bytes });
+        let borrowed = |bytes| Bytes::from_owner(Lent { owner, data: view.data, bytes });
         let (order, data) = match view.lie() {
             Lie::RowMajor => (None, borrowed(view.bytes())),
             Lie::Dense(order) => (Some(order), borrowed(view.bytes())),
@@ -154,16 +155,13 @@ impl Instance {
     }
 
     /// Whether the elements of its weights are those that it was made with. The tensors are those of [`is_of`](Self::is_of).
-    pub fn is_current<'py>(&self, torch: &Torch, tensor: impl Fn(usize) -> Result<Bound<'py, PyAny>>) -> Result<bool> {
-        for (n, (_, key)) in self.weights.iter().enumerate() {
-            let tensor = tensor(n)?;
-            if torch.data_ptr(&tensor)? != key.data
-                || key.version != NO_VERSION && torch.version(&tensor)? != key.version
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    pub fn is_current<'a, 'py: 'a>(
+        &self,
+        py: Python<'py>,
+        torch: &Torch,
+        tensor: impl Fn(usize) -> Borrowed<'a, 'py, PyAny>,
+    ) -> Result<bool> {
+        torch.are_current(py, self.weights.iter().enumerate().map(|(n, (_, key))| (tensor(n), *key)))
     }
 
     /// Whether some of its weights are gone.

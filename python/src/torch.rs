@@ -9,11 +9,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyCapsuleMethods, PyDict, PyTuple, PyType};
-use pyo3::{ffi, intern};
+use pyo3::{Borrowed, ffi, intern};
 
 use crate::dlpack::{DlTensor, ExchangeApi};
 use crate::error::{Error, Result};
 use crate::view::{Dims, View};
+use crate::weights::Key;
 
 type Describe = unsafe extern "C" fn(*mut std::ffi::c_void, *mut DlTensor) -> c_int;
 
@@ -83,22 +84,22 @@ impl Torch {
     pub fn version(&self, tensor: &Bound<'_, PyAny>) -> Result<i64> {
         let py = tensor.py();
         // SAFETY: the slot belongs to the descriptor, which checks the type of the tensor itself. It returns a new reference or null.
-        let version = unsafe {
-            Bound::from_owned_ptr_or_err(py, (self.get)(self.version.as_ptr(), tensor.as_ptr(), null_mut()))
+        let object = unsafe { (self.get)(self.version.as_ptr(), tensor.as_ptr(), null_mut()) };
+        if object.is_null() {
+            return match PyErr::fetch(py) {
+                error if error.is_instance_of::<PyRuntimeError>(py) => Ok(NO_VERSION),
+                error => Err(error.into()),
+            };
+        }
+        // SAFETY: it is a number, of which this is the only reference.
+        let number = unsafe {
+            let number = ffi::PyLong_AsLongLong(object);
+            ffi::Py_DecRef(object);
+            number
         };
-        match version {
-            Ok(version) => {
-                // SAFETY: it is a live object.
-                let number = unsafe { ffi::PyLong_AsLongLong(version.as_ptr()) };
-                if number < 0
-                    && let Some(error) = PyErr::take(py)
-                {
-                    return Err(error.into());
-                }
-                Ok(number)
-            }
-            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(NO_VERSION),
-            Err(error) => Err(error.into()),
+        match number {
+            0.. => Ok(number),
+            _ => Err(PyErr::fetch(py).into()),
         }
     }
 
@@ -110,14 +111,44 @@ impl Torch {
         }
     }
 
+    /// Whether each tensor is where it was and has the version it had, without its number [`NO_VERSION`] being read. This is most of
+    /// what a call costs besides the kernels: nothing is counted, copied or looked up by name.
+    pub fn are_current<'a, 'py: 'a>(
+        &self,
+        py: Python<'py>,
+        tensors: impl Iterator<Item = (Borrowed<'a, 'py, PyAny>, Key)>,
+    ) -> Result<bool> {
+        let mut found = DlTensor::empty();
+        for (tensor, key) in tensors {
+            let data = match self.describe {
+                Some(describe) => {
+                    // SAFETY: it is a live tensor, as callers have checked, and what is filled is a whole structure.
+                    if unsafe { describe(tensor.as_ptr().cast(), &mut found) } != 0 {
+                        return Err(raised(py).into());
+                    }
+                    found.first().addr()
+                }
+                None => self.data_ptr(&tensor)?,
+            };
+            if data != key.data || key.version != NO_VERSION && self.version(&tensor)? != key.version {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A tensor where it lies.
     pub fn view(&self, tensor: &Bound<'_, PyAny>) -> Result<View> {
         if !self.is_tensor(tensor) {
             return Err(Error::Type(format!("expected a torch.Tensor, found {}", tensor.get_type().name()?)));
         }
         match self.describe {
-            // SAFETY: torch filled it, and its shape and strides are there as long as the tensor, which is borrowed.
-            Some(describe) => unsafe { described(describe, tensor)?.view() },
+            Some(describe) => match described(describe, tensor) {
+                // SAFETY: torch filled it, and its shape and strides are there as long as the tensor, which is borrowed.
+                Ok(described) => unsafe { described.view() },
+                // The methods tell better what is wrong.
+                Err(error) => self.view_by_methods(tensor).and(Err(error)),
+            },
             None => self.view_by_methods(tensor),
         }
     }
@@ -193,8 +224,12 @@ fn described(describe: Describe, tensor: &Bound<'_, PyAny>) -> Result<DlTensor> 
     // SAFETY: it is a live tensor, as callers have checked, and what is filled is a whole structure.
     match unsafe { describe(tensor.as_ptr().cast(), &mut found) } {
         0 => Ok(found),
-        _ => Err(PyErr::take(tensor.py())
-            .unwrap_or_else(|| PyTypeError::new_err("torch does not describe this tensor"))
-            .into()),
+        _ => Err(raised(tensor.py()).into()),
     }
+}
+
+/// The exception that torch raised.
+#[cold]
+fn raised(py: Python<'_>) -> PyErr {
+    PyErr::take(py).unwrap_or_else(|| PyTypeError::new_err("torch does not describe this tensor"))
 }

@@ -115,8 +115,9 @@ pub fn sources() -> usize {
 }
 
 /// A reference to an object of Python as the owner of borrowed bytes.
-pub struct Borrowed {
+pub struct Lent {
     /// What keeps them.
+    #[expect(dead_code, reason = "it is held, and never looked at")]
     pub owner: Py<PyAny>,
     /// The first byte.
     pub data: *const u8,
@@ -125,11 +126,11 @@ pub struct Borrowed {
 }
 
 // SAFETY: the address is read through `AsRef` alone, which any thread may do as long as the owner is there.
-unsafe impl Send for Borrowed {}
+unsafe impl Send for Lent {}
 // SAFETY: as above.
-unsafe impl Sync for Borrowed {}
+unsafe impl Sync for Lent {}
 
-impl AsRef<[u8]> for Borrowed {
+impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
         match self.bytes {
             0 => &[],
