@@ -2,15 +2,21 @@
 //!
 //! - [`graph`], [`instance`], [`weights`]: functions whose weights are looked up in each call, for torch.
 //! - [`torch`], [`dlpack`], [`view`]: tensors of others where they lie.
+//! - [`runtime`], [`kernel`], [`network`], [`profile`], [`array`]: what works without torch, on arrays of any library.
 //! - [`runtimes`]: the runtimes that they share, with threads that are begun again after a fork.
 //! - [`error`]: failures as exceptions; a panic is one, too.
 
+mod array;
 mod counters;
 mod dlpack;
 mod error;
 mod graph;
 mod instance;
+mod kernel;
+mod network;
+mod profile;
 mod report;
+mod runtime;
 mod runtimes;
 mod torch;
 mod view;
@@ -39,6 +45,12 @@ fn _kiln(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Unsupported", py.get_type::<error::Unsupported>())?;
     module.add("InternalError", py.get_type::<error::InternalError>())?;
     module.add_class::<graph::Graph>()?;
+    module.add_class::<runtime::Runtime>()?;
+    module.add_class::<kernel::Kernel>()?;
+    module.add_class::<kernel::Weights>()?;
+    module.add_class::<network::Network>()?;
+    module.add_class::<profile::Profile>()?;
+    module.add_function(wrap_pyfunction!(runtime::compile_problem, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(get_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(counters::counters, module)?)?;

@@ -33,11 +33,16 @@ struct Shared {
 
 /// Divides calls among so many threads from now on.
 pub fn set_threads(threads: usize) -> Result<()> {
-    if threads == 0 || threads > kiln_runtime::MAX_THREADS {
-        return Err(Error::Value(format!("{threads} threads: expected from 1 to {}", kiln_runtime::MAX_THREADS)));
-    }
-    THREADS.store(threads, Ordering::Relaxed);
+    THREADS.store(checked(threads)?, Ordering::Relaxed);
     Ok(())
+}
+
+/// A number of threads that there may be.
+pub fn checked(threads: usize) -> Result<usize> {
+    match threads {
+        1..=kiln_runtime::MAX_THREADS => Ok(threads),
+        _ => Err(Error::Value(format!("{threads} threads: expected from 1 to {}", kiln_runtime::MAX_THREADS))),
+    }
 }
 
 /// Threads that calls are divided among.
