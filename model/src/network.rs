@@ -246,10 +246,8 @@ impl Network {
     /// Fails before anything is written if a number or a length is another than [`inputs`](Self::inputs) and
     /// [`outputs`](Self::outputs) say. After any other failure outputs may be written in part.
     pub fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), ModelError> {
-        check_bytes(self.inputs(), inputs.iter().map(|bytes| bytes.len()), |name, expected, found| ModelError::Input {
-            name,
-            expected,
-            found,
+        check_bytes(self.inputs(), inputs.iter().map(|bytes| bytes.len()), |name, expected, found| {
+            ModelError::Input { name, expected, found }
         })?;
         check_bytes(self.outputs(), outputs.iter().map(|bytes| bytes.len()), |name, expected, found| {
             ModelError::Output { name, expected, found }

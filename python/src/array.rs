@@ -4,8 +4,8 @@ use std::ffi::{c_char, c_int, c_void};
 
 use kiln_ir::func::ElementType;
 use pyo3::exceptions::PyBufferError;
-use pyo3::types::{PyCapsule, PyCapsuleMethods};
 use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyCapsuleMethods};
 use pyo3::{ffi, intern};
 
 use crate::dlpack::{Managed, ManagedVersioned, READ_ONLY, row_major};
@@ -64,7 +64,10 @@ impl Array {
             }
             let of_type = error.is_instance_of::<PyBufferError>(object.py());
             return Err(match of_type || is_written {
-                true => Error::Value(format!("{name}: {error}: it cannot be lent{}", if is_written { " to be written" } else { "" })),
+                true => Error::Value(format!(
+                    "{name}: {error}: it cannot be lent{}",
+                    if is_written { " to be written" } else { "" }
+                )),
                 false => error.into(),
             });
         }
@@ -96,7 +99,10 @@ impl Array {
             // SAFETY: a capsule of this name has this structure, which is ours from now on.
             let managed = unsafe { &*tensor.0 };
             if managed.version.major != 1 {
-                return Err(Error::Value(format!("{name}: DLPack of version {}, which is not known", managed.version.major)));
+                return Err(Error::Value(format!(
+                    "{name}: DLPack of version {}, which is not known",
+                    managed.version.major
+                )));
             }
             if is_written && managed.flags & READ_ONLY != 0 {
                 return Err(Error::Value(format!("{name}: it cannot be lent to be written: it is read-only")));
@@ -250,16 +256,25 @@ impl Buffer {
             unsafe { std::ffi::CStr::from_ptr(self.format) }.to_str().unwrap_or("?!")
         };
         let element = element(format, self.item as usize).ok_or_else(|| {
-            Error::Type(format!("{name}: elements of format {format:?} with {} bytes: expected floats, integers or booleans", self.item))
+            Error::Type(format!(
+                "{name}: elements of format {format:?} with {} bytes: expected floats, integers or booleans",
+                self.item
+            ))
         })?;
-        let shape = if self.shape.is_null() { Dims::from_elem(self.len as i64 / element.bytes() as i64, rank) } else { dims(self.shape) };
+        let shape = if self.shape.is_null() {
+            Dims::from_elem(self.len as i64 / element.bytes() as i64, rank)
+        } else {
+            dims(self.shape)
+        };
         let strides = if self.strides.is_null() {
             row_major(&shape)
         } else {
             let mut strides = dims(self.strides);
             let size = element.bytes() as i64;
             if strides.iter().any(|stride| stride % size != 0) {
-                return Err(Error::Value(format!("{name}: strides of {strides:?} bytes are no whole numbers of elements")));
+                return Err(Error::Value(format!(
+                    "{name}: strides of {strides:?} bytes are no whole numbers of elements"
+                )));
             }
             strides.iter_mut().for_each(|stride| *stride /= size);
             strides
@@ -280,7 +295,8 @@ impl Drop for Buffer {
 /// The type of elements of a format in the letters of Python's module `struct`.
 fn element(format: &str, bytes: usize) -> Option<ElementType> {
     use ElementType as E;
-    let letter = format.strip_prefix(['@', '=', if cfg!(target_endian = "little") { '<' } else { '>' }]).unwrap_or(format);
+    let letter =
+        format.strip_prefix(['@', '=', if cfg!(target_endian = "little") { '<' } else { '>' }]).unwrap_or(format);
     Some(match (letter, bytes) {
         ("f", 4) => E::F32,
         ("d", 8) => E::F64,

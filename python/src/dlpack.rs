@@ -130,9 +130,11 @@ impl DlTensor {
             (2, 64, 1) => E::F64,
             (4, 16, 1) => E::Bf16,
             (6, 8, 1) => E::Bool,
-            _ => return Err(Error::Type(format!(
-                "elements of DLPack's code {code} with {bits} bits and {lanes} lane(s): expected floats, integers or booleans"
-            ))),
+            _ => {
+                return Err(Error::Type(format!(
+                    "elements of DLPack's code {code} with {bits} bits and {lanes} lane(s): expected floats, integers or booleans"
+                )));
+            }
         })
     }
 }

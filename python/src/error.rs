@@ -6,9 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use kiln_ir::func::FuncError;
 use kiln_model::{ImportError, ModelError};
 use kiln_runtime::{CompileError, RuntimeError};
-use pyo3::exceptions::{
-    PyIndexError, PyMemoryError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::{PyErr, PyResult, create_exception};
 
 create_exception!(kiln, Unsupported, PyNotImplementedError, "Kiln cannot compute this; the message says what it is.");

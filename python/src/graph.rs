@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use kiln_ir::Func;
 use kiln_ir::func::{Order, TensorType};
 use kiln_runtime::MathMode;
-use pyo3::{Borrowed, ffi};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{Borrowed, ffi};
 use smallvec::SmallVec;
 
 use crate::counters;
@@ -73,7 +73,9 @@ impl<'a, 'py> Items<'a, 'py> {
         }
         match object.cast::<PyTuple>() {
             Ok(tuple) => Ok(Items::Tuple(tuple)),
-            Err(_) => Err(Error::Type(format!("{what}: expected a list or a tuple, found {}", object.get_type().name()?))),
+            Err(_) => {
+                Err(Error::Type(format!("{what}: expected a list or a tuple, found {}", object.get_type().name()?)))
+            }
         }
     }
 
@@ -123,7 +125,8 @@ impl Graph {
     fn __call__<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         guarded(|| {
             let torch = Torch::get(py)?;
-            let new = |output: &Output| torch.empty(py, output.ty.element(), &output.shape_tuple, &output.strides_tuple);
+            let new =
+                |output: &Output| torch.empty(py, output.ty.element(), &output.shape_tuple, &output.strides_tuple);
             let outputs: Vec<_> = self.outputs.iter().map(new).collect::<Result<_>>()?;
             let outputs = PyList::new(py, outputs)?;
             self.call(py, inputs, outputs.as_any())?;
@@ -208,7 +211,8 @@ impl Graph {
         if strides.len() != results {
             return Err(Error::Value(format!("strides of {} outputs: the function has {results}", strides.len())));
         }
-        let outputs = func.results().iter().zip(strides).map(|(id, strides)| Output::new(py, &func.value(*id).ty, strides));
+        let outputs =
+            func.results().iter().zip(strides).map(|(id, strides)| Output::new(py, &func.value(*id).ty, strides));
         let outputs = outputs.collect::<Result<_>>()?;
         Ok(Graph { func, weights, inputs, outputs, fpmath, instances: Arc::default(), compiling: Mutex::new(()) })
     }
@@ -280,7 +284,9 @@ impl Graph {
     ) -> Result<Option<Arc<Instance>>> {
         let found = {
             let mut all = lock(&self.instances);
-            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr());
+            let is_it = |i: &Arc<Instance>| {
+                i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr())
+            };
             let at = all.iter().position(is_it);
             at.map(|at| {
                 all[..=at].rotate_right(1);
@@ -322,7 +328,9 @@ impl Graph {
         let gone = {
             let mut all = lock(&self.instances);
             // The one for what the same objects were before.
-            let is_it = |i: &Arc<Instance>| i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr());
+            let is_it = |i: &Arc<Instance>| {
+                i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr())
+            };
             let old = all.iter().position(is_it).map(|at| all.remove(at));
             all.insert(0, instance.clone());
             let more = all.len().min(INSTANCES);
@@ -384,7 +392,9 @@ impl Tensors<'_> {
         }
         instance.network.run_into(&given, &mut wanted)?;
         drop(wanted);
-        for ((_, view), apart) in outputs.iter().zip(self.wanted).zip(&apart).filter(|((output, _), _)| !output.is_dense) {
+        for ((_, view), apart) in
+            outputs.iter().zip(self.wanted).zip(&apart).filter(|((output, _), _)| !output.is_dense)
+        {
             counters::COPIES.add();
             // SAFETY: as above.
             unsafe { view.scatter(apart) };
@@ -398,7 +408,9 @@ impl Output {
         let shape: Dims = ty.shape().iter().map(|d| *d as i64).collect();
         let strides = strides.map_or_else(|| crate::dlpack::row_major(&shape), Dims::from_vec);
         if strides.len() != shape.len() || strides.iter().any(|s| *s < 0) {
-            return Err(Error::Value(format!("strides {strides:?} of an output {ty}: expected one, not negative, for each axis")));
+            return Err(Error::Value(format!(
+                "strides {strides:?} of an output {ty}: expected one, not negative, for each axis"
+            )));
         }
         let (order, is_dense) = match lie(&shape, &strides) {
             Lie::RowMajor => (None, true),

@@ -61,7 +61,6 @@ pub struct Weight {
     data: Bytes,
 }
 
-
 impl Weight {
     /// Borrows a tensor of torch.
     pub fn new(torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<Self> {
@@ -109,11 +108,8 @@ impl Instance {
         } else {
             func
         };
-        let numbers: HashMap<(usize, usize), u64> = parts
-            .weights
-            .iter()
-            .map(|w| ((w.data.as_ptr().addr(), w.data.len()), w.source.number(w.key)))
-            .collect();
+        let numbers: HashMap<(usize, usize), u64> =
+            parts.weights.iter().map(|w| ((w.data.as_ptr().addr(), w.data.len()), w.source.number(w.key))).collect();
         let (mut known, mut data) = (vec![], vec![]);
         for weight in parts.weights {
             known.push((weight.source, weight.key));

@@ -40,7 +40,12 @@ impl Kernel {
     /// many elements as the operand has, in the order of memory that the problem says. No array is copied, and other Python threads run
     /// meanwhile.
     #[pyo3(signature = (*inputs, out))]
-    fn __call__<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyTuple>, out: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        inputs: &Bound<'py, PyTuple>,
+        out: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {
             self.call(py, inputs, &out)?;
             Ok(out)
@@ -83,8 +88,10 @@ impl Kernel {
     fn dump(&self, py: Python<'_>, stage: &str) -> PyResult<String> {
         guarded(|| {
             let stage = Stage::from_str(stage).map_err(|e| Error::Value(e.to_string()))?;
-            let (problem, target, options) = (self.kernel.problem(), self.kernel.target(), options(self.constant_weights));
-            let artifact = py.detach(|| compile(problem, target, &options)).map_err(kiln_runtime::RuntimeError::from)?;
+            let (problem, target, options) =
+                (self.kernel.problem(), self.kernel.target(), options(self.constant_weights));
+            let artifact =
+                py.detach(|| compile(problem, target, &options)).map_err(kiln_runtime::RuntimeError::from)?;
             Ok(artifact.dump(stage))
         })
     }
@@ -116,7 +123,12 @@ impl Kernel {
         let (result, operands) = self.operands.split_last().expect("a kernel has a result");
         if inputs.len() != operands.len() {
             let names: Vec<_> = operands.iter().map(|o| &*o.name).collect();
-            return Err(Error::Type(format!("{} operands: expected {} ({}) and `out`", inputs.len(), operands.len(), names.join(", "))));
+            return Err(Error::Type(format!(
+                "{} operands: expected {} ({}) and `out`",
+                inputs.len(),
+                operands.len(),
+                names.join(", ")
+            )));
         }
         let objects: Vec<Bound<'_, PyAny>> = inputs.iter().collect();
         let mut given = vec![];

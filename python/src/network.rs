@@ -103,9 +103,8 @@ impl Network {
             sizes.seq = seq.or(sizes.seq);
             sizes.dims.extend(dims.unwrap_or_default());
             sizes.shapes.extend(shapes.unwrap_or_default());
-            let bound = py.detach(|| {
-                Network::with(self.source.clone(), sizes, self.runtime.clone(), self.weights.clone())
-            })?;
+            let bound =
+                py.detach(|| Network::with(self.source.clone(), sizes, self.runtime.clone(), self.weights.clone()))?;
             bound.compiled()?;
             Ok(bound)
         })
@@ -168,7 +167,8 @@ impl Network {
                     None => None,
                 };
                 // SAFETY: the array is dense and held while its elements are copied, and Python's lock keeps others from changing it.
-                let bytes = array.map_or_else(|| vec![0; ty.bytes() as usize], |array| unsafe { array.bytes() }.to_vec());
+                let bytes =
+                    array.map_or_else(|| vec![0; ty.bytes() as usize], |array| unsafe { array.bytes() }.to_vec());
                 inputs.push(Tensor::new(ty.clone(), Bytes::from(bytes)).map_err(|e| Error::Internal(e.to_string()))?);
             }
             runtimes::after_fork()?;
@@ -177,7 +177,13 @@ impl Network {
                 step_times(network, &inputs, runs)
             })?;
             let rows = network.steps().zip(times).map(|(step, times)| Row::new(&step, times));
-            Ok(Profile::new(self.name(), self.runtime.target().to_string(), self.runtime.threads(), runs, rows.collect()))
+            Ok(Profile::new(
+                self.name(),
+                self.runtime.target().to_string(),
+                self.runtime.threads(),
+                runs,
+                rows.collect(),
+            ))
         })
     }
 
@@ -271,7 +277,12 @@ impl Network {
         let network = self.compiled()?;
         let names: Vec<&str> = network.inputs().map(|(name, _)| name).collect();
         if inputs.len() > names.len() {
-            return Err(Error::Type(format!("{} inputs: the network takes {} ({})", inputs.len(), names.len(), names.join(", "))));
+            return Err(Error::Type(format!(
+                "{} inputs: the network takes {} ({})",
+                inputs.len(),
+                names.len(),
+                names.join(", ")
+            )));
         }
         for (key, _) in named.into_iter().flatten() {
             let key: String = key.extract()?;
@@ -359,16 +370,18 @@ fn check_type(array: &Array, name: &str, ty: &TensorType) -> Result<()> {
     let view = array.view();
     match view.is_of(ty) {
         true => Ok(()),
-        false if view.element != ty.element() => Err(Error::Type(format!("`{name}`: expected {ty}, found {}", view.ty()?))),
+        false if view.element != ty.element() => {
+            Err(Error::Type(format!("`{name}`: expected {ty}, found {}", view.ty()?)))
+        }
         false => Err(Error::Value(format!("`{name}`: expected {ty}, found {}", view.ty()?))),
     }
 }
 
 /// A new array of NumPy.
 fn empty<'py>(py: Python<'py>, name: &str, ty: &TensorType) -> Result<Bound<'py, PyAny>> {
-    let numpy = py.import("numpy").map_err(|_| {
-        Error::Type(format!("output `{name}`: without NumPy, give an array for it in `out`"))
-    })?;
+    let numpy = py
+        .import("numpy")
+        .map_err(|_| Error::Type(format!("output `{name}`: without NumPy, give an array for it in `out`")))?;
     let dtype = match ty.element() {
         ElementType::F32 => numpy.getattr("float32")?,
         ElementType::F64 => numpy.getattr("float64")?,
@@ -383,7 +396,9 @@ fn empty<'py>(py: Python<'py>, name: &str, ty: &TensorType) -> Result<Bound<'py,
         ElementType::U32 => numpy.getattr("uint32")?,
         ElementType::U64 => numpy.getattr("uint64")?,
         ElementType::Bf16 => {
-            return Err(Error::Unsupported(format!("output `{name}`: NumPy has no bf16, give an array for it in `out`")));
+            return Err(Error::Unsupported(format!(
+                "output `{name}`: NumPy has no bf16, give an array for it in `out`"
+            )));
         }
     };
     Ok(numpy.call_method1("empty", (PyTuple::new(py, ty.shape())?, dtype))?)

@@ -55,7 +55,10 @@ impl Profile {
 
     fn head(&self) -> String {
         let (us, runs) = (self.sum() / 1e3, self.runs);
-        format!("{} @{}, {} thread(s): {us:.1} us in all, medians of {runs} run(s)", self.name, self.target, self.threads)
+        format!(
+            "{} @{}, {} thread(s): {us:.1} us in all, medians of {runs} run(s)",
+            self.name, self.target, self.threads
+        )
     }
 }
 

@@ -79,7 +79,11 @@ impl Runtime {
 }
 
 /// The runtime that is given, or that of this process.
-pub fn given(runtime: Option<&Bound<'_, Runtime>>, fpmath: Option<&str>, threads: Option<usize>) -> crate::error::Result<Inner> {
+pub fn given(
+    runtime: Option<&Bound<'_, Runtime>>,
+    fpmath: Option<&str>,
+    threads: Option<usize>,
+) -> crate::error::Result<Inner> {
     match runtime {
         Some(_) if fpmath.is_some() || threads.is_some() => Err(crate::error::Error::Value(
             "give a runtime, or fpmath and threads, which are the runtime's, but not both".into(),

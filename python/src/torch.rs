@@ -162,7 +162,8 @@ impl Torch {
         }
         let dtype = tensor.getattr(intern!(py, "dtype"))?;
         let element = self.dtypes.iter().find(|(_, known)| known.is(&dtype)).map(|(element, _)| *element);
-        let element = element.ok_or_else(|| Error::Type(format!("elements of {dtype}: expected floats, integers or booleans")))?;
+        let element = element
+            .ok_or_else(|| Error::Type(format!("elements of {dtype}: expected floats, integers or booleans")))?;
         let dims = |numbers: Bound<'_, PyAny>| -> Result<Dims> {
             let numbers = numbers.cast_into::<PyTuple>().map_err(PyErr::from)?;
             Ok(numbers.iter().map(|n| n.extract::<i64>()).collect::<PyResult<Dims>>()?)

@@ -71,7 +71,8 @@ pub fn run_all(args: &Args) -> Result {
     }
     for python in &args.free_threaded {
         check_free_threaded(python)?;
-        let host = all.into_iter().find(|p| p.is_host()).ok_or("free-threaded wheels are built on x86-64 or AArch64")?;
+        let host =
+            all.into_iter().find(|p| p.is_host()).ok_or("free-threaded wheels are built on x86-64 or AArch64")?;
         let mut build = maturin(&tools, host, &out)?;
         build.args(["--no-default-features", "--interpreter"]).arg(python);
         made.push((host, wheel(&mut build, &out)?));
@@ -80,7 +81,8 @@ pub fn run_all(args: &Args) -> Result {
         println!("{}", wheel.display());
     }
     if args.test {
-        let wheel = made.iter().find(|(target, _)| target.is_host()).ok_or("--test needs the wheel for this machine")?;
+        let wheel =
+            made.iter().find(|(target, _)| target.is_host()).ok_or("--test needs the wheel for this machine")?;
         test(&wheel.1)?;
     }
     Ok(())
@@ -96,7 +98,9 @@ fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     }
     let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
+    run(Command::new(folder.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(packages))?;
     std::fs::write(marker, wanted)?;
     Ok(folder)
 }
@@ -104,7 +108,16 @@ fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
 /// The command that builds a wheel.
 fn maturin(tools: &Path, target: Processor, out: &Path) -> Result<Command> {
     let mut command = Command::new(tools.join("bin/maturin"));
-    command.args(["build", "--release", "--locked", "--zig", "--compatibility", "manylinux2014", "--target", target.triple()]);
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "--zig",
+        "--compatibility",
+        "manylinux2014",
+        "--target",
+        target.triple(),
+    ]);
     command.arg("--out").arg(out).current_dir(root().join("python"));
     command.env("PATH", path_with(&tools.join("bin"))?).env("CARGO_TARGET_DIR", target_dir());
     // A linker that is set for the target would be taken instead of zig.
@@ -166,7 +179,9 @@ fn test(wheel: &Path) -> Result {
     install.args(["install", "--quiet", "--disable-pip-version-check"]).arg(format!("{}[test]", wheel.display()));
     run(&mut install)?;
     let mut tests = Command::new(folder.join("bin/python"));
-    tests.args(["-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--ignore"]).arg(root().join("python/tests/torch"));
+    tests
+        .args(["-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--ignore"])
+        .arg(root().join("python/tests/torch"));
     tests.arg(root().join("python/tests")).current_dir(&folder).env_remove("PYTHONPATH");
     run(&mut tests)
 }

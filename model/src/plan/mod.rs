@@ -21,8 +21,8 @@ use kiln_runtime::{Kernel, Package, Runtime};
 
 use crate::error::ModelError;
 use arena::Arenas;
-use smallvec::SmallVec;
 use memory::{Buffer, Placement};
+use smallvec::SmallVec;
 
 pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
@@ -163,12 +163,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Plans a function whose kernels are there, with what is known of its weights.
-    pub(crate) fn new(
-        func: Func,
-        runtime: &Runtime,
-        kernels: &Kernels,
-        known: Known<'_>,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn new(func: Func, runtime: &Runtime, kernels: &Kernels, known: Known<'_>) -> Result<Self, ModelError> {
         let results = func.results().to_vec();
         let texts = texts(&func);
         let mut values = func.into_values();
