@@ -26,6 +26,9 @@ const INSTANCES: usize = 64;
 /// Weights are looked up in each call by object, address and version. For weights that come for the first time, or were changed, the
 /// function is compiled with them as constants; of equal ones nothing is made twice. It keeps no module alive.
 ///
+/// With `release`, the memory of weights that are packed is given back: their tensors have no elements from then on, and this graph alone
+/// can be called with them.
+///
 /// `fpmath` is "f32" (or "strict"), "bf16" or "any". `output_strides` has strides in elements for each result, `None` for row-major.
 #[pyclass(frozen, module = "kiln._kiln", weakref)]
 pub struct Graph {
@@ -34,6 +37,8 @@ pub struct Graph {
     inputs: Vec<Input>,
     outputs: Vec<Output>,
     fpmath: MathMode,
+    /// Whether the originals of packed weights are given back.
+    release: bool,
     instances: Arc<Instances>,
     /// Held while an instance is compiled, so that nobody compiles the same.
     compiling: Mutex<()>,
@@ -110,15 +115,16 @@ impl<'a, 'py> Items<'a, 'py> {
 #[pymethods]
 impl Graph {
     #[new]
-    #[pyo3(signature = (text, r#static = vec![], fpmath = "f32", output_strides = None))]
+    #[pyo3(signature = (text, r#static = vec![], fpmath = "f32", output_strides = None, release = false))]
     fn new(
         py: Python<'_>,
         text: &str,
         r#static: Vec<usize>,
         fpmath: &str,
         output_strides: Option<Vec<Option<Vec<i64>>>>,
+        release: bool,
     ) -> PyResult<Self> {
-        guarded(|| Self::parse(py, text, r#static, fpmath, output_strides))
+        guarded(|| Ok(Graph { release, ..Self::parse(py, text, r#static, fpmath, output_strides)? }))
     }
 
     /// The results for these tensors, which are new tensors with the strides promised.
@@ -214,7 +220,16 @@ impl Graph {
         let outputs =
             func.results().iter().zip(strides).map(|(id, strides)| Output::new(py, &func.value(*id).ty, strides));
         let outputs = outputs.collect::<Result<_>>()?;
-        Ok(Graph { func, weights, inputs, outputs, fpmath, instances: Arc::default(), compiling: Mutex::new(()) })
+        Ok(Graph {
+            func,
+            weights,
+            inputs,
+            outputs,
+            fpmath,
+            release: false,
+            instances: Arc::default(),
+            compiling: Mutex::new(()),
+        })
     }
 
     fn call(&self, py: Python<'_>, inputs: &Bound<'_, PyAny>, outputs: &Bound<'_, PyAny>) -> Result<()> {
@@ -323,7 +338,11 @@ impl Graph {
         let parts = Parts { weights, inputs: orders.to_vec(), which };
         let told = forget_dead(&self.instances);
         let results: Vec<Option<Order>> = self.outputs.iter().map(|output| output.order.clone()).collect();
-        let instance = py.detach(|| Instance::compile(&self.func, &self.weights, &results, parts, told))?;
+        let needed: Vec<_> = parts.weights.iter().map(Weight::needed).collect();
+        let mut instance = py.detach(|| Instance::compile(&self.func, &self.weights, &results, parts, told))?;
+        if self.release {
+            instance.release(&needed, |n| inputs.get(self.weights[n]))?;
+        }
         let instance = Arc::new(instance);
         let gone = {
             let mut all = lock(&self.instances);

@@ -59,9 +59,15 @@ pub struct Weight {
     key: Key,
     order: Option<Order>,
     data: Bytes,
+    needed: Weak<()>,
 }
 
 impl Weight {
+    /// Tells, once an instance is made of it, whether that reads it.
+    pub fn needed(&self) -> Weak<()> {
+        self.needed.clone()
+    }
+
     /// Borrows a tensor of torch.
     pub fn new(torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<Self> {
         let view = torch.view(tensor)?;
@@ -69,7 +75,9 @@ impl Weight {
         let source = Source::of(tensor, key)?;
         // A tensor of its own keeps the storage, and not the object: that may die, or get another storage.
         let owner = tensor.call_method0(pyo3::intern!(tensor.py(), "detach"))?.unbind();
-        let borrowed = |bytes| Bytes::from_owner(Lent { owner, data: view.data, bytes });
+        let needed = Arc::new(());
+        let still = Arc::downgrade(&needed);
+        let borrowed = |bytes| Bytes::from_owner(Lent { owner, data: view.data, bytes, needed });
         let (order, data) = match view.lie() {
             Lie::RowMajor => (None, borrowed(view.bytes())),
             Lie::Dense(order) => (Some(order), borrowed(view.bytes())),
@@ -79,7 +87,7 @@ impl Weight {
                 (None, Bytes::from(unsafe { view.gather() }))
             }
         };
-        Ok(Weight { source, key, order, data })
+        Ok(Weight { source, key, order, data, needed: still })
     }
 }
 
@@ -158,6 +166,37 @@ impl Instance {
         tensor: impl Fn(usize) -> Borrowed<'a, 'py, PyAny>,
     ) -> Result<bool> {
         torch.are_current(py, self.weights.iter().enumerate().map(|(n, (_, key))| (tensor(n), *key)))
+    }
+
+    /// Gives back the memory of weights that are packed and not read any more, but of none that shares it with one that is. The tensors
+    /// are those that it was made of, and keep their shapes.
+    pub fn release<'py>(
+        &mut self,
+        needed: &[Weak<()>],
+        tensor: impl Fn(usize) -> Result<Bound<'py, PyAny>>,
+    ) -> Result<()> {
+        let storage = |n: usize| -> Result<(Bound<'py, PyAny>, usize)> {
+            let storage = tensor(n)?.call_method0("untyped_storage")?;
+            let data = storage.call_method0("data_ptr")?.extract()?;
+            Ok((storage, data))
+        };
+        let (mut kept, mut gone) = (vec![], vec![]);
+        for (n, needed) in needed.iter().enumerate() {
+            match needed.strong_count() {
+                0 => gone.push((n, storage(n)?)),
+                _ => kept.push(storage(n)?.1),
+            }
+        }
+        for (n, (storage, data)) in gone {
+            if kept.contains(&data) || !storage.call_method0("resizable")?.is_truthy()? {
+                continue;
+            }
+            storage.call_method1("resize_", (0,))?;
+            // Nothing is at no address.
+            self.weights[n].1.data = 0;
+            counters::RELEASED.add();
+        }
+        Ok(())
     }
 
     /// Whether some of its weights are gone.

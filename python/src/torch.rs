@@ -142,6 +142,16 @@ impl Torch {
         if !self.is_tensor(tensor) {
             return Err(Error::Type(format!("expected a torch.Tensor, found {}", tensor.get_type().name()?)));
         }
+        let view = self.view_of(tensor)?;
+        if view.data.is_null() && view.bytes() > 0 {
+            return Err(Error::Value(
+                "a tensor without memory: the elements of weights were given back (`release=True`), or it is a fake one".into(),
+            ));
+        }
+        Ok(view)
+    }
+
+    fn view_of(&self, tensor: &Bound<'_, PyAny>) -> Result<View> {
         match self.describe {
             Some(describe) => match described(describe, tensor) {
                 // SAFETY: torch filled it, and its shape and strides are there as long as the tensor, which is borrowed.

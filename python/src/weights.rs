@@ -115,14 +115,16 @@ pub fn sources() -> usize {
 }
 
 /// A reference to an object of Python as the owner of borrowed bytes.
+#[expect(dead_code, reason = "some fields are held, and never looked at")]
 pub struct Lent {
     /// What keeps them.
-    #[expect(dead_code, reason = "it is held, and never looked at")]
     pub owner: Py<PyAny>,
     /// The first byte.
     pub data: *const u8,
     /// How many there are.
     pub bytes: usize,
+    /// Whoever has the other end sees when nobody needs them any more.
+    pub needed: Arc<()>,
 }
 
 // SAFETY: the address is read through `AsRef` alone, which any thread may do as long as the owner is there.
