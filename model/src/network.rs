@@ -63,8 +63,11 @@ pub struct CompileOptions<'a> {
     pub weights: Option<&'a WeightsPack>,
     /// Numbers constants that the caller knows by something else than their content, and gives no other such number as long as
     /// anyone uses what was made of them. What is packed of such a constant is found by its number, without being read.
-    pub identify: Option<&'a (dyn Fn(&Tensor) -> Option<u64> + Sync)>,
+    pub identify: Option<&'a Identify<'a>>,
 }
+
+/// Numbers some constants, as [`CompileOptions::identify`] says.
+pub type Identify<'a> = dyn Fn(&Tensor) -> Option<u64> + Sync + 'a;
 
 /// One step of a network.
 #[derive(Clone, Debug)]
