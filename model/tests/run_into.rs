@@ -136,7 +136,8 @@ fn wrong_numbers_and_lengths_are_errors() {
 #[test]
 fn numbered_weights_are_packed_once_for_each_number() {
     use kiln_model::CompileOptions;
-    let text = "func @f(%x: f32[64x96], %w: f32[96x128]) -> f32[64x128] {\n %0 = matmul %x, %w\n return %0\n}";
+    let text = "func @f(%x: f32[32x96], %w: f32[128x96]) -> f32[32x128] {\n %t = transpose %w {perm=[1,0]}\n \
+                %0 = matmul %x, %t\n return %0\n}";
     let func: Func = text.parse().unwrap();
     let runtime = Runtime::builder().threads(1).build().unwrap();
     let weights = filled(func.arguments().nth(1).map(|(_, v)| &v.ty).unwrap(), 1);

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use kiln_ir::Func;
 use kiln_ir::func::{Order, TensorType};
 use kiln_runtime::MathMode;
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use pyo3::{Borrowed, ffi};
 use smallvec::SmallVec;
 
 use crate::counters;
@@ -65,19 +65,16 @@ struct Output {
     strides_tuple: Py<PyTuple>,
 }
 
-/// The tensors of a call.
-enum Items<'a, 'py> {
-    List(&'a Bound<'py, PyList>),
-    Tuple(&'a Bound<'py, PyTuple>),
-}
+/// The tensors of a call: those of a list or a tuple, which nobody changes meanwhile.
+struct Items<'py>(Bound<'py, PyTuple>);
 
-impl<'a, 'py> Items<'a, 'py> {
-    fn of(object: &'a Bound<'py, PyAny>, what: &str) -> Result<Self> {
+impl<'py> Items<'py> {
+    fn of(object: &Bound<'py, PyAny>, what: &str) -> Result<Self> {
         if let Ok(list) = object.cast::<PyList>() {
-            return Ok(Items::List(list));
+            return Ok(Items(list.to_tuple()));
         }
         match object.cast::<PyTuple>() {
-            Ok(tuple) => Ok(Items::Tuple(tuple)),
+            Ok(tuple) => Ok(Items(tuple.clone())),
             Err(_) => {
                 Err(Error::Type(format!("{what}: expected a list or a tuple, found {}", object.get_type().name()?)))
             }
@@ -85,30 +82,16 @@ impl<'a, 'py> Items<'a, 'py> {
     }
 
     fn len(&self) -> usize {
-        match self {
-            Items::List(list) => list.len(),
-            Items::Tuple(tuple) => tuple.len(),
-        }
+        self.0.len()
     }
 
     fn get(&self, at: usize) -> Result<Bound<'py, PyAny>> {
-        Ok(match self {
-            Items::List(list) => list.get_item(at)?,
-            Items::Tuple(tuple) => tuple.get_item(at)?,
-        })
+        Ok(self.0.get_item(at)?)
     }
 
-    /// The object at a position that is there, without a reference to it.
-    fn borrow(&self, at: usize) -> Borrowed<'a, 'py, PyAny> {
-        let (py, pointer) = match self {
-            // SAFETY: the list is live.
-            Items::List(list) => (list.py(), unsafe { ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t) }),
-            // SAFETY: the tuple is live.
-            Items::Tuple(tuple) => (tuple.py(), unsafe { ffi::PyTuple_GetItem(tuple.as_ptr(), at as ffi::Py_ssize_t) }),
-        };
-        assert!(!pointer.is_null(), "the list became shorter during the call");
-        // SAFETY: it is a live object, which the list keeps: nothing else runs until it is looked at.
-        unsafe { Borrowed::from_ptr(py, pointer) }
+    /// The object at a position that is there, which is not counted as used.
+    fn borrow(&self, at: usize) -> Borrowed<'_, 'py, PyAny> {
+        self.0.get_borrowed_item(at).expect("the number of tensors was checked")
     }
 }
 
@@ -294,7 +277,7 @@ impl Graph {
         py: Python<'py>,
         torch: &Torch,
         which: Which,
-        inputs: &Items<'_, 'py>,
+        inputs: &Items<'py>,
         orders: &[Option<Order>],
     ) -> Result<Option<Arc<Instance>>> {
         let found = {
@@ -318,7 +301,7 @@ impl Graph {
         py: Python<'py>,
         torch: &Torch,
         which: Which,
-        inputs: &Items<'_, 'py>,
+        inputs: &Items<'py>,
         orders: &[Option<Order>],
     ) -> Result<Arc<Instance>> {
         let _compiling = self.compiling.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);

@@ -91,7 +91,7 @@ pub fn given(
         Some(runtime) => Ok(runtime.get().0.clone()),
         None => {
             let fpmath = math_mode(fpmath.unwrap_or("f32"))?;
-            let threads = threads.map_or_else(runtimes::threads, |threads| runtimes::checked(threads))?;
+            let threads = threads.map_or_else(runtimes::threads, runtimes::checked)?;
             runtimes::shared(Which { fpmath, threads })
         }
     }

@@ -161,9 +161,9 @@ impl View {
             let Some(axis) = (0..last).rev().find(|axis| at[*axis] + 1 < outer[*axis]) else { return };
             at[axis] += 1;
             row = row.wrapping_offset(step(axis));
-            for axis in axis + 1..last {
-                row = row.wrapping_offset(-step(axis) * at[axis] as isize);
-                at[axis] = 0;
+            for (axis, at) in at.iter_mut().enumerate().skip(axis + 1) {
+                row = row.wrapping_offset(-step(axis) * *at as isize);
+                *at = 0;
             }
         }
     }

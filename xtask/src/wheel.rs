@@ -11,7 +11,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::process::{Result, output, root, run, target_dir};
+use crate::process::{Result, root, run, target_dir};
 
 /// What wheels are built with.
 const TOOLS: &[&str] = &["maturin==1.16.0", "ziglang==0.17.1"];
@@ -22,10 +22,10 @@ pub struct Args {
     /// The processors to build for; all if none is given
     #[arg(long, value_name = "TARGET")]
     target: Vec<Processor>,
-    /// A free-threaded Python, as `python3.14t`: its wheel is built besides, for this processor alone, and not for the stable interface,
-    /// which free-threaded Pythons do not have
-    #[arg(long, value_name = "PYTHON")]
-    free_threaded: Vec<PathBuf>,
+    /// A free-threaded Python, as `3.14t`, which need not be installed: a wheel for it is built besides for each processor. Such Pythons
+    /// have no stable interface, so that each version has a wheel of its own
+    #[arg(long, value_name = "VERSION")]
+    free_threaded: Vec<String>,
     /// Where wheels are put [default: `wheels` in the folder in which cargo builds]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -68,14 +68,14 @@ pub fn run_all(args: &Args) -> Result {
     for target in targets {
         let mut build = maturin(&tools, *target, &out)?;
         made.push((*target, wheel(&mut build, &out)?));
-    }
-    for python in &args.free_threaded {
-        check_free_threaded(python)?;
-        let host =
-            all.into_iter().find(|p| p.is_host()).ok_or("free-threaded wheels are built on x86-64 or AArch64")?;
-        let mut build = maturin(&tools, host, &out)?;
-        build.args(["--no-default-features", "--interpreter"]).arg(python);
-        made.push((host, wheel(&mut build, &out)?));
+        for version in &args.free_threaded {
+            if !version.ends_with('t') {
+                return Err(format!("--free-threaded {version}: expected a version with a `t`, as 3.14t").into());
+            }
+            let mut build = maturin(&tools, *target, &out)?;
+            build.args(["--no-default-features", "--interpreter", &format!("python{version}")]);
+            println!("{}", wheel(&mut build, &out)?.display());
+        }
     }
     for (_, wheel) in &made {
         println!("{}", wheel.display());
@@ -159,15 +159,6 @@ fn wheel(build: &mut Command, out: &Path) -> Result<PathBuf> {
     run(build)?;
     let made = wheels().into_iter().find(|wheel| !before.contains(wheel));
     Ok(made.ok_or("maturin made no wheel")?.0)
-}
-
-/// Fails unless an interpreter is free-threaded.
-fn check_free_threaded(python: &Path) -> Result {
-    let ask = "import sysconfig; print(int(bool(sysconfig.get_config_var('Py_GIL_DISABLED'))))";
-    match output(Command::new(python).args(["-c", ask]), "")?.trim() {
-        "1" => Ok(()),
-        _ => Err(format!("{} is not free-threaded", python.display()).into()),
-    }
 }
 
 /// Installs a wheel in a new environment and runs the tests that need no torch, from a folder without the package's sources.
