@@ -13,7 +13,7 @@ from torch import fx
 from kiln import Unsupported, set_num_threads
 from kiln._kiln import Graph
 
-from .lowering import effective_fpmath, is_narrow, lower
+from .lowering import effective_fpmath, is_narrow, is_never, lower
 from .options import Options
 from .sizes import Sizes
 
@@ -40,7 +40,7 @@ class Exact:
         self.contractions = lowered.contractions
         self.fpmath = effective_fpmath(part.options.fpmath, lowered.contractions)
         self.outputs = lowered.outputs
-        strides = [list(strides) for _, strides, _ in lowered.outputs]
+        strides = [list(strides) for shape, strides, _ in lowered.outputs if 0 not in shape]
         self.graph = Graph(
             lowered.text,
             static=part.static_arguments,
@@ -57,6 +57,7 @@ class Exact:
         made = [(shape, strides, torch.float32 if is_narrow(d) else d) for shape, strides, d in self.outputs]
         narrowed = [(at, dtype) for at, (_, _, dtype) in enumerate(self.outputs) if is_narrow(dtype)]
         widened = part.widened
+        has_empty = any(0 in shape for shape, _, _ in made)
 
         def call(inputs: list) -> list:
             if threads() != _threads:
@@ -64,12 +65,16 @@ class Exact:
             for at in widened:
                 inputs[at] = inputs[at].float()
             outputs = [empty(shape, strides, dtype=dtype) for shape, strides, dtype in made]
-            run(inputs, outputs)
+            run(inputs, [x for x in outputs if x.numel()] if has_empty else outputs)
             for at, dtype in narrowed:
                 outputs[at] = outputs[at].to(dtype)
             return outputs
 
         return call
+
+
+def _is_argument(value) -> bool:
+    return isinstance(value, torch.Tensor) and not is_never(value)
 
 
 class Part:
@@ -87,7 +92,7 @@ class Part:
         self.graph, self.results, self.static, self.options, self.name = graph, results, static, options, name
         self.fallback = fallback
         self.given = [node for node in graph.nodes if node.op in ("placeholder", "get_attr")]
-        self.tensors = [at for at, node in enumerate(self.given) if isinstance(node.meta.get("val"), torch.Tensor)]
+        self.tensors = [at for at, node in enumerate(self.given) if _is_argument(node.meta.get("val"))]
         arguments = [self.given[at] for at in self.tensors]
         self.static_arguments = [at for at, node in enumerate(arguments) if node in static]
         self.widened = [

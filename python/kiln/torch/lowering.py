@@ -42,10 +42,27 @@ def _meta(value, sizes: Sizes) -> Meta | None:
     if value.layout is not torch.strided or value.is_quantized:
         raise Unsupported(f"tensors with the layout {value.layout}")
     element_of(value.dtype)
-    shape = sizes.shape(value.shape)
-    if 0 in shape:
-        raise Unsupported("tensors without elements")
-    return Meta(value.dtype, shape)
+    return Meta(value.dtype, sizes.shape(value.shape))
+
+
+def _empty(meta: Meta) -> Value:
+    """A tensor without elements, for which nothing is written."""
+    return Value("", compute_element(meta.dtype), meta.dtype, meta.shape, meta.shape)
+
+
+def is_never(value) -> bool:
+    """Whether a tensor has no elements, whatever the sizes are."""
+    return any(type(size) is int and size == 0 for size in value.shape)
+
+
+def _needs_elements(node: fx.Node, values: dict) -> None:
+    """Refuses operands without elements, except where they add nothing."""
+    if node.target is torch.ops.aten.cat.default:
+        return
+    for source in node.all_input_nodes:
+        value = values.get(source)
+        if isinstance(value, Value) and 0 in value.full:
+            raise Unsupported("operands without elements")
 
 
 def _results(node: fx.Node, sizes: Sizes) -> list[Meta | None]:
@@ -97,6 +114,9 @@ def write(f: Function, node: fx.Node, values: dict, sizes: Sizes):
             raise Unsupported("a number that is computed of sizes")
         return x
 
+    if all(meta is not None and 0 in meta.shape for meta in results):
+        return tuple(map(_empty, results)) if isinstance(node.meta["val"], (list, tuple)) else _empty(results[0])
+    _needs_elements(node, values)
     args, kwargs = (fx.node.map_aggregate(x, argument) for x in (node.args, node.kwargs))
     context = Context(f, results, _used(node))
     result = row(context, *args, **kwargs)
@@ -131,7 +151,7 @@ def check(node: fx.Node) -> str | None:
             value = source.meta.get("val")
             if isinstance(value, (list, tuple)):
                 metas = [_lenient(v, sizes) for v in value]
-                values[source] = tuple(m and f.argument(m.dtype, m.shape, False) for m in metas)
+                values[source] = tuple(m and _given(f, m, False) for m in metas)
             else:
                 values[source] = _placeholder(f, value, sizes)
         write(f, node, values, sizes)
@@ -142,7 +162,11 @@ def check(node: fx.Node) -> str | None:
 
 def _placeholder(f: Function, value, sizes: Sizes) -> Value | None:
     meta = _meta(value, sizes)
-    return None if meta is None else f.argument(meta.dtype, meta.shape, False)
+    return None if meta is None else _given(f, meta, False)
+
+
+def _given(f: Function, meta: Meta, is_static: bool) -> Value:
+    return _empty(meta) if 0 in meta.shape else f.argument(meta.dtype, meta.shape, is_static)
 
 
 def lower(graph: fx.Graph, results: list[fx.Node], static: set[fx.Node], sizes: Sizes, name: str) -> Lowered:
@@ -154,10 +178,15 @@ def lower(graph: fx.Graph, results: list[fx.Node], static: set[fx.Node], sizes: 
             value = node.meta.get("val")
             if isinstance(value, torch.Tensor):
                 meta = _meta(value, sizes)
-                values[node] = f.argument(meta.dtype, meta.shape, node in static)
+                if 0 in meta.shape and not is_never(value):
+                    raise Unsupported("tensors without elements")
+                values[node] = _given(f, meta, node in static)
         elif node.op == "call_function" and not is_size(node):
             values[node] = write(f, node, values, sizes)
-    returned = [f.full(f.cast(values[node], compute_element(node.meta["val"].dtype))) for node in results]
+    present = [values[node] for node in results if 0 not in values[node].full]
+    returned = [f.full(f.cast(value, compute_element(value.dtype))) for value in present]
+    if not returned:
+        raise Unsupported("results without elements")
     outputs = []
     for node in results:
         value = node.meta["val"]

@@ -142,8 +142,7 @@ def unbind(cx: Context, x, axis=0):
 
 
 def cat(cx: Context, tensors, axis=0):
-    # PyTorch lets empty tensors of one dimension be concatenated with others.
-    tensors = [x for x in tensors if x.full != (0,)]
+    tensors = [x for x in tensors if 0 not in x.full]
     axis = axis_of(axis, len(cx.shape))
     elements = {x.element for x in tensors}
     if len(elements) > 1 or len({x.dtype for x in tensors}) > 1:
