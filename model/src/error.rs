@@ -58,6 +58,16 @@ pub enum ModelError {
         /// What was given.
         found: String,
     },
+    /// Memory for an output is missing, or is not as large as the output.
+    #[error("output `{name}`: expected {expected}, found {found}")]
+    Output {
+        /// Its name.
+        name: String,
+        /// What the network gives.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
     /// An index is outside of what it selects from.
     #[error("`{layer}`: index {index} is outside of {extent} entries")]
     Index {

@@ -37,6 +37,6 @@ pub use kiln_onnx as onnx;
 pub use kiln_onnx::{Bindings, ImportError, OnnxError};
 pub use kiln_runtime as runtime;
 pub use kiln_runtime::{CompileError, Runtime, RuntimeError};
-pub use network::{Bound, CompileOptions, Memory, Model, Network, StepInfo};
+pub use network::{Bound, CompileOptions, Identify, Memory, Model, Network, StepInfo};
 pub use plan::{Code, PlanError, PlanFault, Progress};
 pub use planned::{PackedNetwork, PlanOptions, PlannedNetwork, write_networks};

@@ -13,7 +13,7 @@ use kiln_runtime::{Kernel, Options, PackedWeights, Runtime, WeightsId, WeightsPa
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
 use crate::plan::arena::Arenas;
-use crate::plan::{Code, Kernels, Plan, Progress};
+use crate::plan::{Code, Kernels, Known, Plan, Progress};
 use crate::pretrained::Pretrained;
 
 /// A network with its weights, whose shapes may be open. A clone shares them.
@@ -61,7 +61,13 @@ pub struct CompileOptions<'a> {
     pub progress: Option<&'a (dyn Fn(Progress<'_>) + Sync)>,
     /// Weights that were packed before, which are not packed again; those that it does not have are.
     pub weights: Option<&'a WeightsPack>,
+    /// Numbers constants that the caller knows by something else than their content, and gives no other such number as long as
+    /// anyone uses what was made of them. What is packed of such a constant is found by its number, without being read.
+    pub identify: Option<&'a Identify<'a>>,
 }
+
+/// Numbers some constants, as [`CompileOptions::identify`] says.
+pub type Identify<'a> = dyn Fn(&Tensor) -> Option<u64> + Sync + 'a;
 
 /// One step of a network.
 #[derive(Clone, Debug)]
@@ -177,7 +183,7 @@ impl Bound {
         let passes = start.elapsed();
         let kernels = Kernels::make(&func, runtime, options.progress.unwrap_or(&|_| {}))?;
         let made = start.elapsed();
-        let plan = Plan::new(func, runtime, &kernels, options.weights)?;
+        let plan = Plan::new(func, runtime, &kernels, Known { before: options.weights, identify: options.identify })?;
         tracing::debug!(?passes, kernels = ?(made - passes), plan = ?(start.elapsed() - made), "network compiled");
         let (requests, kernels) = kernels.into_parts();
         Ok(Network { runtime: runtime.clone(), plan, inputs, outputs, kernels, requests, arenas: Arenas::default() })
@@ -236,6 +242,22 @@ impl Network {
         self.run_told(inputs, |_, _| {})
     }
 
+    /// Computes the outputs where the caller wants them, from inputs where they lie: each is the bytes of its type, dense and
+    /// row-major. Neither is copied, if its address is a multiple of the size of its elements, but for results that are an input, a
+    /// constant, or a part of something else.
+    ///
+    /// Fails before anything is written if a number or a length is another than [`inputs`](Self::inputs) and
+    /// [`outputs`](Self::outputs) say. After any other failure outputs may be written in part.
+    pub fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), ModelError> {
+        check_bytes(self.inputs(), inputs.iter().map(|bytes| bytes.len()), |name, expected, found| {
+            ModelError::Input { name, expected, found }
+        })?;
+        check_bytes(self.outputs(), outputs.iter().map(|bytes| bytes.len()), |name, expected, found| {
+            ModelError::Output { name, expected, found }
+        })?;
+        self.plan.call_into(&self.runtime, inputs, outputs, &self.arenas, |_, _| {})
+    }
+
     /// [`run`](Self::run), telling before (`false`) and after (`true`) each [step](Self::steps).
     pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
         check(self.inputs(), inputs)?;
@@ -291,6 +313,25 @@ pub(crate) fn check<'a>(
             found: more.ty().to_string(),
         }),
     }
+}
+
+/// Fails unless there are as many tensors as expected, with as many bytes each.
+fn check_bytes<'a>(
+    expected: impl ExactSizeIterator<Item = (&'a str, &'a TensorType)>,
+    mut lengths: impl ExactSizeIterator<Item = usize>,
+    fail: impl Fn(String, String, String) -> ModelError,
+) -> Result<(), ModelError> {
+    let (count, found) = (expected.len(), lengths.len());
+    if count != found {
+        return Err(fail("all".into(), format!("{count} tensors"), found.to_string()));
+    }
+    for (name, ty) in expected {
+        let found = lengths.next().unwrap_or_default();
+        if found as u64 != ty.bytes() {
+            return Err(fail(name.into(), format!("{ty}, which takes {} bytes", ty.bytes()), format!("{found} bytes")));
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Network {

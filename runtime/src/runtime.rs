@@ -56,6 +56,8 @@ pub struct Stats {
     pub scratch: ScratchStats,
     /// Bytes of [`PackedWeights`] that kernels of this runtime made and that are alive.
     pub packed_bytes: usize,
+    /// How often weights were packed so far. Those that were found, or came from a file, do not count.
+    pub packings: u64,
 }
 
 /// How far [`Runtime::warm`] has come.
@@ -96,6 +98,13 @@ impl Runtime {
     /// Threads that large problems are divided among.
     pub fn threads(&self) -> usize {
         self.0.shared.threads.count()
+    }
+
+    /// Starts the runtime's own threads again in a process that was forked off: there, only the thread that forked goes on, and a call
+    /// would do all tasks on its own. Call it before others use the runtime in the new process. Threads of a pool or an executor are
+    /// not the runtime's to start.
+    pub fn renew_threads(&self) -> Result<(), RuntimeError> {
+        self.0.shared.threads.renew()
     }
 
     /// Calls at once that have threads of their own, as [`RuntimeBuilder::streams`] says; 1 if the threads are those of a pool or an
@@ -326,6 +335,7 @@ impl Runtime {
             code: self.0.shared.code.stats(),
             scratch: self.0.shared.scratch.stats(),
             packed_bytes: self.0.shared.packed.bytes(),
+            packings: self.0.shared.packed.packings(),
         }
     }
 

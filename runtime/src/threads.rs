@@ -1,7 +1,7 @@
 //! The threads that a call is divided among.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -95,9 +95,57 @@ enum Kind {
     /// The calling thread.
     None,
     /// The calling thread and a team.
-    Own(Teams),
+    Own(Own),
     Rayon(Arc<rayon::ThreadPool>),
     Executor(Arc<dyn Executor>),
+}
+
+/// Teams that can be started again.
+struct Own {
+    count: usize,
+    streams: usize,
+    spin: Duration,
+    teams: RwLock<Arc<Teams>>,
+}
+
+impl Own {
+    fn start(count: usize, streams: usize, spin: Duration) -> Result<Self, RuntimeError> {
+        let teams = RwLock::new(Arc::new(teams(count, streams, spin)?));
+        Ok(Own { count, streams, spin, teams })
+    }
+
+    fn teams(&self) -> Arc<Teams> {
+        self.teams.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts others instead of threads that are not there any more.
+    fn renew(&self) -> Result<(), RuntimeError> {
+        let new = Arc::new(teams(self.count, self.streams, self.spin)?);
+        let old = std::mem::replace(&mut *self.teams.write().unwrap_or_else(PoisonError::into_inner), new);
+        // To drop a team is to wait for its threads, which nobody ends.
+        std::mem::forget(old);
+        Ok(())
+    }
+}
+
+/// Teams of so many threads, the calling one among them.
+fn teams(count: usize, streams: usize, spin: Duration) -> Result<Teams, RuntimeError> {
+    let refused = |e: io::Error| RuntimeError::Threads {
+        threads: count * streams,
+        why: format!(
+            "the system starts no more: {e}; limits are RLIMIT_NPROC (`ulimit -u`), memory and those of the control group"
+        ),
+    };
+    let settings = Settings { members: count - 1, spin, name: "kiln".into() };
+    let nodes = numa::nodes();
+    // A team that is larger than a node, or the only one, goes where the system lets it.
+    let begin = move |stream: usize| {
+        let node = &nodes[stream % nodes.len()];
+        if streams > 1 && nodes.len() > 1 && count <= node.len() {
+            numa::bind(node);
+        }
+    };
+    Teams::start_with(streams, &settings, &begin).map_err(refused)
 }
 
 impl Threads {
@@ -115,23 +163,8 @@ impl Threads {
         let kind = match source {
             Source::Own(1) => Kind::None,
             Source::Own(count) => {
-                let refused = |e: io::Error| RuntimeError::Threads {
-                    threads: count * streams,
-                    why: format!(
-                        "the system starts no more: {e}; limits are RLIMIT_NPROC (`ulimit -u`), memory and those of the control group"
-                    ),
-                };
                 let spin = own.spin.unwrap_or_else(|| default_spin(count * streams));
-                let settings = Settings { members: count - 1, spin, name: "kiln".into() };
-                let nodes = numa::nodes();
-                // A team that is larger than a node, or the only one, goes where the system lets it.
-                let begin = move |stream: usize| {
-                    let node = &nodes[stream % nodes.len()];
-                    if streams > 1 && nodes.len() > 1 && count <= node.len() {
-                        numa::bind(node);
-                    }
-                };
-                Kind::Own(Teams::start_with(streams, &settings, &begin).map_err(refused)?)
+                Kind::Own(Own::start(count, streams, spin)?)
             }
             Source::Rayon(pool) => Kind::Rayon(pool),
             Source::Executor(executor) => Kind::Executor(executor),
@@ -141,6 +174,14 @@ impl Threads {
 
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Starts own threads again, of which a process that was forked off has none.
+    pub(crate) fn renew(&self) -> Result<(), RuntimeError> {
+        match &self.kind {
+            Kind::Own(own) => own.renew(),
+            Kind::None | Kind::Rayon(_) | Kind::Executor(_) => Ok(()),
+        }
     }
 
     pub(crate) fn streams(&self) -> usize {
@@ -159,7 +200,8 @@ impl Threads {
         match &self.kind {
             _ if threads == 1 => work(0, tasks),
             Kind::None => work(0, tasks),
-            Kind::Own(teams) => {
+            Kind::Own(own) => {
+                let teams = own.teams();
                 let (has_failed, error) = (AtomicBool::new(false), Mutex::new(None));
                 teams.run(tasks, threads, &|range| {
                     // Once something failed, the rest would be done for nothing.

@@ -4,13 +4,14 @@ mod cache;
 
 use std::alloc::Layout;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kiln_compiler::Package;
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_ir::contraction::View;
+use memmap2::MmapMut;
 
 pub use cache::WeightsId;
 pub(crate) use cache::{PackedCache, Registration};
@@ -40,8 +41,28 @@ struct Packed {
 /// Where packed weights lie, aligned to [`MIN_ALIGN`].
 enum Memory {
     Own(Buffer),
+    /// Pages of its own, which go back to the system when they are dropped: an allocator keeps some of what it gets.
+    Pages(MmapMut),
     /// Somebody else's, a mapped file's for example.
     Shared(Bytes),
+}
+
+impl Memory {
+    /// Memory of a layout, filled.
+    fn filled(layout: Layout, fill: impl FnOnce(&mut [u8]) -> Result<(), RuntimeError>) -> Result<Self, RuntimeError> {
+        /// The least bytes that have pages of their own.
+        const LARGE: usize = 1 << 20;
+        let bytes = layout.size();
+        let none = || RuntimeError::from(ScratchError::OutOfMemory { bytes });
+        if bytes >= LARGE {
+            let mut pages = MmapMut::map_anon(bytes).map_err(|_| none())?;
+            fill(&mut pages)?;
+            return Ok(Memory::Pages(pages));
+        }
+        let mut buffer = Buffer::allocate(layout).ok_or_else(none)?;
+        fill(buffer.bytes_mut())?;
+        Ok(Memory::Own(buffer))
+    }
 }
 
 /// How a kernel's weights become packed ones: where each element is, and where it goes. What it makes of equal weights is equal.
@@ -58,6 +79,8 @@ pub(crate) struct Packing {
 pub(crate) struct PackedBudget {
     bytes: AtomicUsize,
     limit: usize,
+    /// How often weights were packed so far.
+    packings: AtomicU64,
 }
 
 impl Packing {
@@ -71,11 +94,15 @@ impl Packing {
 
 impl PackedBudget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), limit }
+        Self { bytes: AtomicUsize::new(0), limit, packings: AtomicU64::new(0) }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn packings(&self) -> u64 {
+        self.packings.load(Ordering::Relaxed)
     }
 
     fn reserve(&self, requested: usize) -> Result<(), RuntimeError> {
@@ -111,6 +138,7 @@ impl PackedWeights {
     ) -> Result<Self, RuntimeError> {
         Self::fill(packing, budget, cached, |memory| {
             packing.layout.pack(&packing.view, packing.tap, weights, memory);
+            budget.packings.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
     }
@@ -143,12 +171,8 @@ impl PackedWeights {
         let shape =
             Layout::from_size_align(bytes, MIN_ALIGN).map_err(|_| ScratchError::Layout { bytes, align: MIN_ALIGN })?;
         budget.reserve(bytes)?;
-        let filled = match Buffer::allocate(shape) {
-            Some(mut buffer) => fill(buffer.bytes_mut()).map(|()| buffer),
-            None => Err(ScratchError::OutOfMemory { bytes }.into()),
-        };
-        match filled {
-            Ok(buffer) => Ok(Self::of(packing, bytes, Memory::Own(buffer), budget, cached)),
+        match Memory::filled(shape, fill) {
+            Ok(memory) => Ok(Self::of(packing, bytes, memory, budget, cached)),
             Err(e) => {
                 budget.release(bytes);
                 Err(e)
@@ -181,6 +205,7 @@ impl PackedWeights {
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0.memory {
             Memory::Own(buffer) => buffer.bytes(),
+            Memory::Pages(pages) => &pages[..self.0.bytes],
             Memory::Shared(bytes) => bytes,
         }
     }

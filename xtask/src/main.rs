@@ -12,6 +12,7 @@ mod mca;
 mod process;
 mod replay;
 mod scaling;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Task {
     Scaling(scaling::Args),
     /// Makes capi/kiln.h from the crate's sources.
     Header(header::Args),
+    /// Builds wheels of the Python package for x86-64 and AArch64.
+    Wheel(wheel::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Errors(args) => errors::run(&args),
         Task::Scaling(args) => scaling::run(&args),
         Task::Header(args) => header::run(&args),
+        Task::Wheel(args) => wheel::run_all(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -128,6 +128,16 @@ pub enum FuncErrorKind {
         /// The type of the value.
         found: TensorType,
     },
+    /// An order of memory is none of the tensor's.
+    #[error("{value} is {}, and {order:?} does not name each axis once", ty.brief())]
+    Order {
+        /// The value.
+        value: String,
+        /// The axes given.
+        order: Vec<u64>,
+        /// Its type.
+        ty: TensorType,
+    },
     /// More or fewer values are returned than declared.
     #[error("{found} value(s) are returned, but the function is declared to return {declared}")]
     Returns {

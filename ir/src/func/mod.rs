@@ -51,6 +51,7 @@ mod element;
 mod error;
 mod interp;
 mod op;
+mod ordered;
 mod origins;
 mod parse;
 pub mod sampling;
@@ -68,6 +69,7 @@ pub use op::{
     Binary, Control, Merge, Mismatch, OpError, Outside, PadMode, PoolKind, ReduceKind, Sampling, SettingError, Strided,
     Structured, TensorOp, Unary,
 };
+pub use ordered::Order;
 pub use origins::Origins;
 pub use tensor::{Element, Tensor, WrongLength};
 pub use types::{TensorType, TypeError};

@@ -56,13 +56,16 @@ struct Line([u8; ALIGN]);
 
 /// An arena while parts of it are written.
 pub struct Parts<'a> {
-    /// What is read, with where each begins.
-    read: [(usize, &'a [u8]); 3],
+    /// What is read.
+    pub read: Rest<'a>,
     /// The part that is written.
     pub output: &'a mut [u8],
     /// The part that is worked in.
     pub scratch: &'a mut [u8],
 }
+
+/// The parts of an arena that are read, with where each begins.
+pub struct Rest<'a>([(usize, &'a [u8]); 3]);
 
 impl Arena {
     /// Zeros, which the system gives pages for as they are written.
@@ -96,17 +99,17 @@ pub fn parts(all: &mut [u8], mut output: Range<usize>, mut scratch: Range<usize>
     let (between, rest) = rest.split_at_mut(second.start - first.end);
     let (other, after) = rest.split_at_mut(second.len());
     let (output, scratch) = if scratch_first { (other, one) } else { (one, other) };
-    Parts { read: [(0, before), (first.end, between), (second.end, after)], output, scratch }
+    Parts { read: Rest([(0, before), (first.end, between), (second.end, after)]), output, scratch }
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Rest<'a> {
     /// A part that is read.
     ///
     /// # Panics
     /// If it overlaps what is written, which no plan does: what a step reads lives while it writes.
     pub fn input(&self, range: Range<usize>) -> &'a [u8] {
         let holds = |(start, part): &&(usize, &[u8])| range.start >= *start && range.end <= start + part.len();
-        let (start, part) = self.read.iter().find(holds).expect("what is read is not written");
+        let (start, part) = self.0.iter().find(holds).expect("what is read is not written");
         &part[range.start - start..range.end - start]
     }
 }
@@ -136,13 +139,13 @@ mod tests {
         parts(arena.bytes_mut(), 0..64, 0..0).output.fill(1);
         parts(arena.bytes_mut(), 128..300, 0..0).output.fill(3);
         let all = parts(arena.bytes_mut(), 64..128, 0..0);
-        assert_eq!((all.input(0..64), all.input(299..300)), (&[1; 64][..], &[3][..]));
+        assert_eq!((all.read.input(0..64), all.read.input(299..300)), (&[1; 64][..], &[3][..]));
         all.output.fill(2);
         assert_eq!(arena.bytes()[63..65], [1, 2]);
         for (output, scratch) in [(64..128, 192..256), (192..256, 64..128), (70..70, 64..128)] {
             let all = parts(arena.bytes_mut(), output, scratch);
             assert_eq!(
-                (all.input(0..64).len(), all.input(130..190), all.input(256..300).len()),
+                (all.read.input(0..64).len(), all.read.input(130..190), all.read.input(256..300).len()),
                 (64, &[3; 60][..], 44)
             );
             all.output.fill(4);

@@ -6,7 +6,7 @@ use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_runtime::WeightsId;
 use twox_hash::XxHash3_128;
 
-use super::kernels::with_elements;
+use super::kernels::{Identify, with_elements};
 use super::{RuntimeThreads, native};
 use crate::error::ModelError;
 
@@ -104,15 +104,27 @@ impl Constant {
         }
     }
 
-    /// Which constant it is: by a hash of what it is computed of, which takes as long as reading that.
-    pub(super) fn id(&self) -> WeightsId {
+    /// Which constant it is: by a hash of what it is computed of, which takes as long as reading that, or of the numbers of constants
+    /// that have such.
+    pub(super) fn id(&self, identify: Identify<'_>) -> WeightsId {
         match self {
+            // A number means nothing to other processes: packs do not take it.
+            _ if self.is_numbered(identify) => WeightsId::from(self.hash(identify) as u64),
             Constant::Is(tensor) => with_elements(tensor, |elements| WeightsId::of(elements)),
-            _ => WeightsId::of_hash(self.hash()),
+            _ => WeightsId::of_hash(self.hash(identify)),
         }
     }
 
-    fn hash(&self) -> u128 {
+    /// Whether it is made of a constant that has a number.
+    fn is_numbered(&self, identify: Identify<'_>) -> bool {
+        match self {
+            Constant::Is(tensor) => identify.is_some_and(|number| number(tensor).is_some()),
+            Constant::Of(_, _, operands) => operands.iter().any(|operand| operand.is_numbered(identify)),
+            Constant::Gone => false,
+        }
+    }
+
+    fn hash(&self, identify: Identify<'_>) -> u128 {
         /// Constants that other code computed are others.
         const VERSION: &str = env!("KILN_CONSTANTS_VERSION");
         // Types and settings are part of it: the same bytes have another meaning in another shape.
@@ -121,9 +133,12 @@ impl Constant {
             XxHash3_128::oneshot(&[text.as_bytes(), &operands].concat())
         };
         match self {
-            Constant::Is(tensor) => with(format!("{} ", tensor.ty()), &[XxHash3_128::oneshot(tensor.data())]),
+            Constant::Is(tensor) => match identify.and_then(|number| number(tensor)) {
+                Some(number) => with(format!("number {} ", tensor.ty()), &[number.into()]),
+                None => with(format!("{} ", tensor.ty()), &[XxHash3_128::oneshot(tensor.data())]),
+            },
             Constant::Of(op, ty, operands) => {
-                with(format!("{VERSION} {op:?} {ty} "), &operands.iter().map(Constant::hash).collect::<Vec<_>>())
+                with(format!("{VERSION} {op:?} {ty} "), &operands.iter().map(|o| o.hash(identify)).collect::<Vec<_>>())
             }
             Constant::Gone => with("gone".into(), &[]),
         }
@@ -167,7 +182,7 @@ mod tests {
         let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
         let mut values = func.into_values();
         let (at, uses) = (values.len() - 1, vec![2; values.len()]);
-        Constant::take(&mut values, at, &uses).id()
+        Constant::take(&mut values, at, &uses).id(None)
     }
 
     #[test]

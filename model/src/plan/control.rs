@@ -119,7 +119,7 @@ impl Action for If {
     ) -> Result<(), ModelError> {
         let plan = &self.branches[usize::from(apart(&inputs[0])[0] != 0)];
         let arguments: Arguments<'_> = inputs[1..].iter().map(apart).collect();
-        plan.run(threads, &arguments, scratch, |_, _| {})?;
+        plan.run(threads, &arguments, scratch, &mut [], |_, _| {})?;
         for ((_, place), range) in plan.results.iter().zip(&self.results) {
             dst[range.clone()].copy_from_slice(plan.result(place, &arguments, scratch));
         }
@@ -187,7 +187,7 @@ impl Body {
             arguments.push(bytemuck::cast_slice(&number));
             self.states.iter().for_each(|range| arguments.push(&now[range.clone()]));
             others.for_each(|other| arguments.push(other));
-            self.plan.run(threads, &arguments, work.arena, |_, _| {})?;
+            self.plan.run(threads, &arguments, work.arena, &mut [], |_, _| {})?;
             for (at, (_, place)) in self.plan.results.iter().enumerate() {
                 let result = self.plan.result(place, &arguments, work.arena);
                 match at.checked_sub(first_state).and_then(|at| self.states.get(at)) {

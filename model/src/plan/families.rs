@@ -52,7 +52,7 @@ impl<'a> Families<'a> {
         let packed = match weights.filter(|_| family.weights_layout().is_some()) {
             None => None,
             Some(weights) => {
-                let id = Constant::Is(weights.clone()).id();
+                let id = Constant::Is(weights.clone()).id(None);
                 Some(with_elements(weights, |elements| family.packed_weights(id, elements))?)
             }
         };

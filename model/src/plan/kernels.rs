@@ -124,14 +124,14 @@ impl Kernels {
         &self.made[self.places[&(problem.clone(), options(constant_weights))]].1
     }
 
-    /// Packs the weights of all kernels that read such, on all threads. Those that `before` has are taken from there. One entry per
+    /// Packs the weights of all kernels that read such, on all threads, but for those that are known. One entry per
     /// value.
     pub(crate) fn pack(
         &self,
         values: &mut [Value],
         results: &[ValueId],
         runtime: &Runtime,
-        before: Option<&WeightsPack>,
+        known: Known<'_>,
     ) -> Result<Vec<Option<NetworkWeights>>, ModelError> {
         let jobs = take_weights(values, results, |problem| self.get(problem, true).weights_layout().is_some())?;
         let jobs: Vec<_> = jobs
@@ -145,7 +145,7 @@ impl Kernels {
             for job in &jobs[begin as usize..end as usize] {
                 let Some((at, kernel, weights)) = lock(job).take() else { continue };
                 let layer = &values[at].label();
-                match NetworkWeights::new(runtime, &kernel, weights, layer, before) {
+                match NetworkWeights::new(runtime, &kernel, weights, layer, known) {
                     Ok(weights) => *lock(&packed[at]) = Some(weights),
                     Err(error) => *lock(&failure) = Some(error),
                 }
@@ -183,6 +183,18 @@ impl Kernels {
     }
 }
 
+/// What is known of weights before they are packed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Known<'a> {
+    /// Those that were packed before.
+    pub before: Option<&'a WeightsPack>,
+    /// Numbers of constants, instead of their content.
+    pub identify: Identify<'a>,
+}
+
+/// Numbers some constants.
+pub(super) type Identify<'a> = Option<&'a (dyn Fn(&Tensor) -> Option<u64> + Sync)>;
+
 /// The packed weights of a kernel in a network.
 pub(crate) struct NetworkWeights {
     pub id: WeightsId,
@@ -197,11 +209,11 @@ impl NetworkWeights {
         kernel: &Kernel,
         weights: Constant,
         layer: &str,
-        before: Option<&WeightsPack>,
+        known: Known<'_>,
     ) -> Result<Self, ModelError> {
         let fail = |source| ModelError::Kernel { layer: layer.into(), source };
-        let id = weights.id();
-        if let Some(before) = before
+        let id = weights.id(known.identify);
+        if let Some(before) = known.before
             && let Some(packed) = runtime.packed_weights_of(before, kernel, id).map_err(fail)?
         {
             return Ok(NetworkWeights { id, packed, is_of_pack: true });
@@ -214,7 +226,7 @@ impl NetworkWeights {
 
 /// Packs weights, or finds those that another network has packed.
 pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
-    with_elements(weights, |elements| runtime.packed_weights(kernel, Constant::Is(weights.clone()).id(), elements))
+    with_elements(weights, |elements| runtime.packed_weights(kernel, Constant::Is(weights.clone()).id(None), elements))
 }
 
 /// Calls with weights as an operand.

@@ -17,15 +17,16 @@ use std::sync::Arc;
 
 use kiln_ir::func::{Control, Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
-use kiln_runtime::{Kernel, Package, Runtime, WeightsPack};
+use kiln_runtime::{Kernel, Package, Runtime};
 
 use crate::error::ModelError;
 use arena::Arenas;
 use memory::{Buffer, Placement};
+use smallvec::SmallVec;
 
 pub(crate) use families::{Families, Family};
 pub use kernels::Progress;
-pub(crate) use kernels::{KernelAction, Kernels, NetworkWeights, pack};
+pub(crate) use kernels::{KernelAction, Kernels, Known, NetworkWeights, pack};
 pub(crate) use planned::Compiled;
 pub(crate) use threads::RuntimeThreads;
 pub use verify::{PlanError, PlanFault};
@@ -161,17 +162,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans a function whose kernels are there, with the packed weights of before that a pack has.
-    pub(crate) fn new(
-        func: Func,
-        runtime: &Runtime,
-        kernels: &Kernels,
-        before: Option<&WeightsPack>,
-    ) -> Result<Self, ModelError> {
+    /// Plans a function whose kernels are there, with what is known of its weights.
+    pub(crate) fn new(func: Func, runtime: &Runtime, kernels: &Kernels, known: Known<'_>) -> Result<Self, ModelError> {
         let results = func.results().to_vec();
         let texts = texts(&func);
         let mut values = func.into_values();
-        let packed = kernels.pack(&mut values, &results, runtime, before)?;
+        let packed = kernels.pack(&mut values, &results, runtime, known)?;
         let is_packed = |at: usize| packed[at].is_some();
         constants::settle(&mut values, &results, &is_packed)?;
         let mut nested = vec![];
@@ -183,7 +179,7 @@ impl Plan {
                 }
                 Asked::Control { control, operands } => (control, operands),
             };
-            let bodies = control.bodies().map(|body| Plan::new((**body).clone(), runtime, kernels, before));
+            let bodies = control.bodies().map(|body| Plan::new((**body).clone(), runtime, kernels, known));
             let mut bodies = bodies.collect::<Result<Vec<_>, _>>()?;
             bodies.iter_mut().for_each(|plan| nested.append(&mut plan.weights));
             Ok(control::action(&values[at].label(), control, operands, bodies))
@@ -234,19 +230,66 @@ impl Plan {
         let arguments: Vec<&[u8]> =
             given.iter().zip(&copies).map(|(given, copy)| &copy.as_ref().unwrap_or(given).data()[..]).collect();
         let mut arena = arenas.take(self.placement.bytes)?;
-        let outcome = self.run(&RuntimeThreads::new(runtime), &arguments, arena.bytes_mut(), told);
+        let outcome = self.run(&RuntimeThreads::new(runtime), &arguments, arena.bytes_mut(), &mut [], told);
         let copied = |(ty, place): &(TensorType, Place)| tensor(ty, self.result(place, &arguments, arena.bytes()));
         let results = outcome.map(|()| self.results.iter().map(copied).collect());
         arenas.give(arena);
         results
     }
 
-    /// Runs the steps in an arena, which is aligned for vectors.
+    /// Does as [`call`](Self::call), from bytes where they are, into memory for the results. Both are as long as the types say.
+    pub(crate) fn call_into(
+        &self,
+        runtime: &Runtime,
+        given: &[&[u8]],
+        results: &mut [&mut [u8]],
+        arenas: &Arenas,
+        told: impl FnMut(usize, bool),
+    ) -> Result<(), ModelError> {
+        let is_aligned = |bytes: &[u8], ty: &TensorType| bytes.as_ptr().addr().is_multiple_of(ty.element().bytes());
+        let words = |(bytes, ty): (&&[u8], &TensorType)| {
+            (!is_aligned(bytes, ty)).then(|| Words(bytemuck::pod_collect_to_vec::<u8, u64>(bytes)))
+        };
+        let copies: Vec<Option<Words>> = given.iter().zip(&self.arguments).map(words).collect();
+        let arguments: SmallVec<[&[u8]; 8]> = given
+            .iter()
+            .zip(&copies)
+            .map(|(given, copy)| copy.as_ref().map_or(*given, |copy| &copy.as_ref()[..given.len()]))
+            .collect();
+        let mut arena = arenas.take(self.placement.bytes)?;
+        // The buffers that are results themselves lie where the caller wants these.
+        let (mut direct, mut copied): (SmallVec<[Direct<'_>; 4]>, SmallVec<[_; 4]>) = Default::default();
+        for ((ty, place), memory) in self.results.iter().zip(results.iter_mut()) {
+            let buffer = match place.home {
+                Home::Buffer(at) if place.offset == 0 && self.buffers[at].bytes == place.bytes => Some(at),
+                _ => None,
+            };
+            match buffer.filter(|at| is_aligned(memory, ty) && direct.iter().all(|other| other.buffer != *at)) {
+                Some(buffer) => direct.push(Direct { buffer, memory }),
+                None => copied.push((place, memory)),
+            }
+        }
+        let outcome = self.run(&RuntimeThreads::new(runtime), &arguments, arena.bytes_mut(), &mut direct, told);
+        if outcome.is_ok() {
+            for (place, memory) in copied {
+                let outside = direct.iter().find(|direct| place.home == Home::Buffer(direct.buffer));
+                memory.copy_from_slice(match outside {
+                    Some(direct) => &direct.memory[place.offset..][..place.bytes],
+                    None => self.result(place, &arguments, arena.bytes()),
+                });
+            }
+        }
+        arenas.give(arena);
+        outcome
+    }
+
+    /// Runs the steps in an arena, which is aligned for vectors. Buffers that are `direct` lie in memory of the caller's instead.
     fn run(
         &self,
         threads: &RuntimeThreads<'_>,
         arguments: &[&[u8]],
         arena: &mut [u8],
+        direct: &mut [Direct<'_>],
         mut told: impl FnMut(usize, bool),
     ) -> Result<(), ModelError> {
         /// Most steps read no more, and their list is not allocated.
@@ -254,12 +297,18 @@ impl Plan {
         for (i, step) in self.steps.iter().enumerate() {
             told(i, false);
             let scratch = step.scratch.map_or(0..0, |buffer| self.range(buffer, 0, self.buffers[buffer].bytes));
-            let parts = arena::parts(arena, self.written(step), scratch);
+            let (written, outside) = Direct::split(direct, step.output);
+            let range = if written.is_some() { 0..0 } else { self.written(step) };
+            let arena::Parts { read, output, scratch } = arena::parts(arena, range, scratch);
+            let output = written.unwrap_or(output);
             let input = |(n, place): (usize, &Place)| {
                 (step.in_place != Some(n)).then(|| match place.home {
                     Home::Argument(at) => &arguments[at][place.offset..][..place.bytes],
                     Home::Constant(at) => self.constant(at, place),
-                    Home::Buffer(at) => parts.input(self.range(at, place.offset, place.bytes)),
+                    Home::Buffer(at) => match outside.get(at) {
+                        Some(memory) => &memory[place.offset..][..place.bytes],
+                        None => read.input(self.range(at, place.offset, place.bytes)),
+                    },
                 })
             };
             let (mut few, mut many) = ([None; FEW], vec![]);
@@ -270,7 +319,7 @@ impl Plan {
                 many.extend(step.inputs.iter().enumerate().map(input));
                 &many
             };
-            step.action.run(threads, inputs, parts.output, parts.scratch)?;
+            step.action.run(threads, inputs, output, scratch)?;
             threads.check()?;
             told(i, true);
         }
@@ -302,6 +351,40 @@ impl Plan {
     fn range(&self, buffer: usize, offset: usize, bytes: usize) -> Range<usize> {
         let start = self.placement.offsets[buffer] + offset;
         start..start + bytes
+    }
+}
+
+/// A buffer that lies in memory of the caller's.
+struct Direct<'a> {
+    buffer: usize,
+    memory: &'a mut [u8],
+}
+
+/// Buffers in memory of the caller's while one of them, or none, is written.
+struct Outside<'a>([&'a [Direct<'a>]; 2]);
+
+impl<'a> Direct<'a> {
+    /// The memory of a buffer that is written, if it is one of these, and the others.
+    fn split<'b>(all: &'b mut [Direct<'a>], written: usize) -> (Option<&'b mut [u8]>, Outside<'b>)
+    where
+        'a: 'b,
+    {
+        match all.iter().position(|direct| direct.buffer == written) {
+            None => (None, Outside([all, &[]])),
+            Some(at) => {
+                let (before, rest) = all.split_at_mut(at);
+                let (one, after) = rest.split_at_mut(1);
+                (Some(&mut *one[0].memory), Outside([before, after]))
+            }
+        }
+    }
+}
+
+impl Outside<'_> {
+    /// The memory of a buffer, if it is one of these.
+    fn get(&self, buffer: usize) -> Option<&[u8]> {
+        let all = self.0.iter().copied().flatten();
+        all.into_iter().find(|direct| direct.buffer == buffer).map(|direct| &*direct.memory)
     }
 }
 

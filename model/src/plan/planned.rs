@@ -102,7 +102,7 @@ impl Compiled {
         let is_packed = |problem: &Problem| self.get(problem, true).is_packed();
         let taken = take_weights(&mut values, &results, is_packed)?;
         let made = all_of(taken, threads, |(at, problem, weights): (usize, Problem, Constant)| {
-            let (layer, id) = (&values[at].label(), weights.id());
+            let (layer, id) = (&values[at].label(), weights.id(None));
             let tensor = weights.compute(layer)?;
             let package = &self.get(&problem, true).0;
             let packed = with_elements(&tensor, |elements| PackedWeights::for_package(package, elements));

@@ -1,0 +1,229 @@
+//! `kiln.Kernel`: a compiled problem, called with arrays of any library where they lie.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use kiln_ir::func::ElementType;
+use kiln_ir::strides::span;
+use kiln_runtime::compiler::{Stage, compile};
+use kiln_runtime::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::array::Array;
+use crate::error::{Error, Result, guarded};
+use crate::runtime::options;
+use crate::runtimes;
+
+/// A compiled problem.
+#[pyclass(frozen, module = "kiln")]
+pub struct Kernel {
+    kernel: Arc<Inner>,
+    constant_weights: bool,
+    operands: Vec<Operand>,
+}
+
+/// Weights in the order in which kernels read them. They are taken by every kernel that was compiled with `constant_weights` and reads the
+/// same layout.
+#[pyclass(frozen, module = "kiln")]
+pub struct Weights(PackedWeights);
+
+/// An operand of a call.
+enum Given<'a, 'py> {
+    Array(Array),
+    Packed(&'a Bound<'py, Weights>),
+}
+
+#[pymethods]
+impl Kernel {
+    /// Computes into `out`, or adds to it where the problem has `beta=1`, and returns it. Operands come in the order of `operands`, the result last; each is a C-contiguous array with as
+    /// many elements as the operand has, in the order of memory that the problem says. No array is copied, and other Python threads run
+    /// meanwhile.
+    #[pyo3(signature = (*inputs, out))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        inputs: &Bound<'py, PyTuple>,
+        out: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            self.call(py, inputs, &out)?;
+            Ok(out)
+        })
+    }
+
+    /// Packs weights into the order in which this kernel reads them; `None` if it reads them as they are.
+    fn pack(&self, py: Python<'_>, weights: &Bound<'_, PyAny>) -> PyResult<Option<Weights>> {
+        guarded(|| {
+            if self.kernel.weights_layout().is_none() {
+                return Ok(None);
+            }
+            let array = self.array(weights, &self.operands[1], false)?;
+            // SAFETY: it was checked to be dense, and its owner is held; Python programs do not write what they lend meanwhile.
+            let input = unsafe { input(&array, self.operands[1].dtype) };
+            let packed = py.detach(|| self.kernel.pack_weights(input))?;
+            Ok(Some(Weights(packed)))
+        })
+    }
+
+    /// What it computes.
+    #[getter]
+    fn problem(&self) -> String {
+        self.kernel.problem().to_string()
+    }
+
+    /// Names, types of elements and shapes of operands in the order of a call, the result last.
+    #[getter]
+    fn operands(&self) -> Vec<(String, String, Vec<u64>)> {
+        self.operands.iter().map(|o| (o.name.clone(), o.dtype.to_string(), o.shape.clone())).collect()
+    }
+
+    /// Bytes of machine code.
+    #[getter]
+    fn code_bytes(&self) -> usize {
+        self.kernel.code_bytes()
+    }
+
+    /// A stage of its compilation as text: "problem", "schedule", "lowering", "nest", "microkernel" or "asm".
+    fn dump(&self, py: Python<'_>, stage: &str) -> PyResult<String> {
+        guarded(|| {
+            let stage = Stage::from_str(stage).map_err(|e| Error::Value(e.to_string()))?;
+            let (problem, target, options) =
+                (self.kernel.problem(), self.kernel.target(), options(self.constant_weights));
+            let artifact =
+                py.detach(|| compile(problem, target, &options)).map_err(kiln_runtime::RuntimeError::from)?;
+            Ok(artifact.dump(stage))
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<kiln.Kernel {} @{}>", self.kernel.problem(), self.kernel.target())
+    }
+}
+
+#[pymethods]
+impl Weights {
+    /// Bytes of memory.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+impl Kernel {
+    /// The kernel of a problem.
+    pub fn compile(py: Python<'_>, runtime: &Runtime, problem: &str, constant_weights: bool) -> Result<Self> {
+        let problem: Problem = problem.parse().map_err(|e: kiln_runtime::ProblemError| Error::Value(e.to_string()))?;
+        let kernel = py.detach(|| runtime.kernel_with(&problem, &options(constant_weights)))?;
+        let operands = kernel.problem().operands();
+        Ok(Kernel { kernel, constant_weights, operands })
+    }
+
+    fn call(&self, py: Python<'_>, inputs: &Bound<'_, PyTuple>, out: &Bound<'_, PyAny>) -> Result<()> {
+        let (result, operands) = self.operands.split_last().expect("a kernel has a result");
+        if inputs.len() != operands.len() {
+            let names: Vec<_> = operands.iter().map(|o| &*o.name).collect();
+            return Err(Error::Type(format!(
+                "{} operands: expected {} ({}) and `out`",
+                inputs.len(),
+                operands.len(),
+                names.join(", ")
+            )));
+        }
+        let objects: Vec<Bound<'_, PyAny>> = inputs.iter().collect();
+        let mut given = vec![];
+        for (object, operand) in objects.iter().zip(operands) {
+            given.push(match object.cast::<Weights>() {
+                Ok(packed) => Given::Packed(packed),
+                Err(_) => Given::Array(self.array(object, operand, false)?),
+            });
+        }
+        let out = self.array(out, result, true)?;
+        for (given, operand) in given.iter().zip(operands) {
+            if let Given::Array(array) = given
+                && out.overlaps(array)
+            {
+                return Err(Error::Value(format!("`{}` and `out` are the same memory", operand.name)));
+            }
+        }
+        let mut all: Vec<Input<'_>> = vec![];
+        for (given, operand) in given.iter().zip(operands) {
+            all.push(match given {
+                Given::Packed(packed) => Input::Packed(&packed.get().0),
+                // SAFETY: it was checked to be dense, and its owner is held; Python programs do not write what they lend meanwhile.
+                Given::Array(array) => unsafe { input(array, operand.dtype) },
+            });
+        }
+        // SAFETY: it was checked to be dense and to share no memory with an operand, and its owner lends it to be written.
+        let out = unsafe { output(&out, result.dtype) };
+        let args = Args::new(all[0], all[1], out);
+        let args = all[2..].iter().fold(args, |args, input| args.operand(*input));
+        runtimes::after_fork()?;
+        py.detach(|| self.kernel.run(args))?;
+        Ok(())
+    }
+
+    /// An array that is this operand.
+    fn array(&self, object: &Bound<'_, PyAny>, operand: &Operand, is_written: bool) -> Result<Array> {
+        let name = if is_written { "out" } else { &operand.name };
+        let array = Array::of(object, name, is_written)?;
+        let view = array.view();
+        let expected = element(operand.dtype);
+        if view.element != expected {
+            return Err(Error::Type(format!("{name}: expected elements of {expected}, found {}", view.element)));
+        }
+        array.check_row_major(name)?;
+        let count = span(&operand.shape, &operand.layout.strides(&operand.shape)).unwrap_or(u64::MAX);
+        if view.elements() as u64 != count {
+            return Err(Error::Value(format!(
+                "{name}: expected {count} elements, as {:?} has, found {} ({:?})",
+                operand.shape,
+                view.elements(),
+                view.shape
+            )));
+        }
+        Ok(array)
+    }
+}
+
+fn element(dtype: DType) -> ElementType {
+    match dtype {
+        DType::F32 => ElementType::F32,
+        DType::Bf16 => ElementType::Bf16,
+    }
+}
+
+/// The elements of an array as an operand.
+///
+/// # Safety
+/// It is dense and has elements of this type; nobody writes it while the operand is used, which is no longer than the array.
+unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
+    let (data, count) = (array.view().data, array.view().elements());
+    // SAFETY: the caller answers for it; libraries align arrays to their elements, which was asked of the address.
+    unsafe {
+        match dtype {
+            DType::F32 => Input::F32(std::slice::from_raw_parts(aligned(data.cast::<f32>()), count)),
+            DType::Bf16 => Input::Bf16(std::slice::from_raw_parts(aligned(data.cast::<bf16>()), count)),
+        }
+    }
+}
+
+/// The elements of an array as a result.
+///
+/// # Safety
+/// It is dense and has elements of this type; nobody else uses them while the result is, which is no longer than the array.
+unsafe fn output(array: &Array, dtype: DType) -> Output<'_> {
+    let (data, count) = (array.view().data, array.view().elements());
+    // SAFETY: as above.
+    unsafe {
+        match dtype {
+            DType::F32 => Output::F32(std::slice::from_raw_parts_mut(aligned(data.cast::<f32>()).cast_mut(), count)),
+            DType::Bf16 => Output::Bf16(std::slice::from_raw_parts_mut(aligned(data.cast::<bf16>()).cast_mut(), count)),
+        }
+    }
+}
+
+/// An address for a slice: that of nothing need not be aligned, or be at all.
+fn aligned<T>(data: *mut T) -> *const T {
+    if data.is_null() { std::ptr::NonNull::dangling().as_ptr() } else { data }
+}
