@@ -93,7 +93,9 @@ impl CompileArgs {
         }
         let start = Instant::now();
         let network = with_progress(self.quiet, |progress| {
-            bound.compile_with(&runtime, &CompileOptions { progress: Some(progress), weights: weights.as_ref() })
+            let weights = weights.as_ref();
+            let options = CompileOptions { progress: Some(progress), weights, ..CompileOptions::default() };
+            bound.compile_with(&runtime, &options)
         });
         let (network, time) = (network?, start.elapsed());
         let unpacked = runtime.stats().unpacked;

@@ -102,6 +102,8 @@ impl Machine<'_> {
                 }
                 Ok(())
             }
+            // All tasks are executed in order.
+            Stmt::Barrier => Ok(()),
             _ => Err("a statement that no driver executes".into()),
         }
     }

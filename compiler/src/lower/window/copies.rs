@@ -108,6 +108,8 @@ impl Lowering<'_> {
         // A block's strip is found by its first output, and begins on a line of the cache.
         let size = blocks.iter().map(|b| b.len).max().unwrap_or(1);
         let last = blocks.iter().map(|b| b.start + (b.count - 1) * b.len).max().unwrap_or(0);
+        // The last line reaches beyond its place by the pixels in front of the first.
+        per += line.map_or(0, |p| p.first() * self.interleave);
         per = per.next_multiple_of(size * SHARED_ALIGN);
         dims.insert(0, Dim { extent: last + 1, stride: per / size });
         per *= last / size + 1;

@@ -208,6 +208,7 @@ impl Specs<'_> {
                     let spec = CopySpec::of(self.nest, copy);
                     Spec::Copy(spec.ok_or(NestCheckError::Call("a copy whose extent varies"))?)
                 }
+                Stmt::Barrier => continue,
                 _ => return Err(NestCheckError::Call("a statement that no driver executes")),
             };
             match (self.calls.next(), &spec) {
