@@ -63,10 +63,10 @@ done
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
 . "$KILN_A64/env.sh"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/a64 PROPTEST_CASES=$emulated_proptest_cases
-a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --target aarch64-unknown-linux-gnu)
+a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --exclude kiln-python --target aarch64-unknown-linux-gnu)
 stage "aarch64 build" "${a64_test[@]}" --lib "${machine[@]/#/--test=}" --no-run
 # What tests start, and C programs link: with examples, the dependencies are those of tests, and Cranelift's features too.
-stage "aarch64 libraries and examples" cargo build --locked --quiet --release --workspace --exclude xtask \
+stage "aarch64 libraries and examples" cargo build --locked --quiet --release --workspace --exclude xtask --exclude kiln-python \
     --target aarch64-unknown-linux-gnu --lib --bins --examples
 KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --lib "${machine[@]/#/--test=}"
 QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
