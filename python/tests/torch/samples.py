@@ -137,7 +137,8 @@ def _attention(keyword):
             samples += [near(*_heads(), read=(0,), attn_mask=mask)]
         else:
             seen = truth(6, 6) | torch.eye(6).bool()
-            samples += [near(*_heads(), mask, read=(0,)), near(*_heads(), seen, read=(0,)),
+            samples += [near(*_heads(), seen, read=(0,))] if keyword == "whole" else []
+            samples += [near(*_heads(), mask, read=(0,)),
                         near(*_heads(shared=2), read=(0,), enable_gqa=True),
                         near(*_heads(shared=2), mask, read=(0,), enable_gqa=True)]
         return samples

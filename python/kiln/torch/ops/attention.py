@@ -73,6 +73,9 @@ def _grouped(cx: Context, mask: Value, shared: int, groups: int) -> Value:
 
 def flash_for_cpu(cx: Context, query, key, value, dropout=0.0, is_causal=False, *, attn_mask=None, scale=None):
     cx.only(0)
+    if attn_mask is not None and attn_mask.element == "bool":
+        # scaled_dot_product_attention makes such a mask one of numbers before.
+        raise Unsupported("a mask of booleans")
     return attention(cx, query, key, value, attn_mask, dropout, is_causal, scale), None
 
 
@@ -87,4 +90,7 @@ def math_attention(
     enable_gqa=False,
 ):
     cx.only(0)
+    if attn_mask is not None and attn_mask.element == "bool":
+        # scaled_dot_product_attention makes such a mask one of numbers before.
+        raise Unsupported("a mask of booleans")
     return attention(cx, query, key, value, attn_mask, dropout, is_causal, scale, enable_gqa), None
