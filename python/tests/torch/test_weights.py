@@ -15,7 +15,7 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(4))
+        self.layers = nn.ModuleList(nn.Linear(256, 256) for _ in range(4))
 
     def forward(self, x):
         for layer in self.layers:
@@ -23,11 +23,11 @@ class Net(nn.Module):
         return x
 
 
-X = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
+X = torch.randn(128, 256, generator=torch.Generator().manual_seed(1))
 
 
 def packed() -> int:
-    return kiln.counters()["packed"]
+    return kiln.counters()["packed_weights"]
 
 
 def compiled(model):
@@ -63,7 +63,7 @@ def test_a_second_instance_of_a_class():
 
 
 def test_sequentials_of_one_shape():
-    nets = [nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).eval() for _ in range(3)]
+    nets = [nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 32)).eval() for _ in range(3)]
     for net in nets + nets:
         agrees(compiled(net), net)
 
@@ -126,16 +126,28 @@ def test_load_state_dict_with_assign():
 
 def test_data_replaced():
     def change(model):
-        model.layers[1].weight.data = torch.randn(64, 64)
+        model.layers[1].weight.data = torch.randn(256, 256)
 
     assert changed_by(change)[1] == 1
 
 
 def test_a_parameter_replaced():
+    kept = []
+
     def change(model):
-        model.layers[1].weight = nn.Parameter(torch.randn(64, 64))
+        # What was compiled for weights goes when one of them dies; as long as this one lives, the others stay packed.
+        kept.append(model.layers[1].weight)
+        model.layers[1].weight = nn.Parameter(torch.randn(256, 256))
 
     assert changed_by(change)[1] == 1
+
+
+def test_a_parameter_replaced_that_dies():
+    def change(model):
+        model.layers[1].weight = nn.Parameter(torch.randn(256, 256))
+
+    first, again = changed_by(change)
+    assert 1 <= again <= first
 
 
 def test_data_written_to_needs_a_refresh():
