@@ -26,12 +26,14 @@ def graph_of(op, args, kwargs):
     """A graph of one operator, with the tensors among its arguments as inputs."""
     from torch._subclasses import FakeTensorMode
 
-    graph, tensors, mode = torch.fx.Graph(), [], FakeTensorMode()
+    graph, tensors, mode, nodes = torch.fx.Graph(), [], FakeTensorMode(), {}
 
     def given(x):
         if not isinstance(x, torch.Tensor):
             return x
-        node = graph.placeholder(f"x{len(tensors)}")
+        if id(x) in nodes:
+            return nodes[id(x)]
+        node = nodes[id(x)] = graph.placeholder(f"x{len(tensors)}")
         node.meta["val"] = mode.from_tensor(x)
         tensors.append(x)
         return node

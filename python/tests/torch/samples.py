@@ -153,6 +153,18 @@ def _whole_attention():
     return samples
 
 
+def _layer(norm_first, use_gelu):
+    x = real(2, 5, 16)
+    qkv, out = (real(48, 16), real(48)), (real(16, 16), real(16))
+    norms, ffn = (real(16), real(16), real(16), real(16)), (real(32, 16), real(32), real(16, 32), real(16))
+    return near(x, 16, 4, *qkv, *out, use_gelu, norm_first, 1e-5, *norms, *ffn, error=1e-4)
+
+
+def _self():
+    x = real(2, 5, 16)
+    return near(x, x, x, 16, 4, real(48, 16), real(48), real(16, 16), real(16), None, False, read=(0,), error=1e-4)
+
+
 def _pool(shape, kernel, *more, read=None):
     return exact(whole(*shape), kernel, *more, read=read)
 
@@ -335,6 +347,8 @@ SAMPLES = {
     aten._scaled_dot_product_flash_attention_for_cpu.default: _attention("flash"),
     aten._scaled_dot_product_attention_math.default: _attention("math"),
     aten.scaled_dot_product_attention.default: _whole_attention,
+    aten._transformer_encoder_layer_fwd.default: lambda: [_layer(True, True), _layer(False, False)],
+    aten._native_multi_head_attention.default: lambda: [_self()],
     aten.max_pool1d.default: lambda: [_pool((2, 3, 9), [2])],
     aten.max_pool2d.default: lambda: [_pool((2, 3, 9, 8), [3, 3], [2, 2], [1, 1]), _pool((2, 3, 9, 8), [2, 2], [2, 2], [0, 0], [1, 1], True)],
     aten.max_pool3d.default: lambda: [_pool((1, 2, 5, 5, 5), [2, 2, 2])],

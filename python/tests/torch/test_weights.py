@@ -77,7 +77,7 @@ def test_six_layers_compiled_one_by_one():
         return backend(gm, inputs, **kwargs)
 
     x = torch.randn(2, 16, 64)
-    fns = [torch.compile(layer, backend=counting) for layer in layers]
+    fns = [torch.compile(layer, backend=counting, options={"strict": True}) for layer in layers]
     with torch.no_grad():
         found = expected = x
         for fn, layer in zip(fns, layers):
