@@ -11,6 +11,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch._guards import CompileContext, TracingContext
 
+from .aliases import take_out
 from .compiled import Part
 from .errors import UnsupportedGraph
 from .lowering import is_size
@@ -66,14 +67,15 @@ def compile_graph(gm: fx.GraphModule, static: set[int], options: Options):
     begun = time.perf_counter()
     without_checks(gm)
     gm.graph.eliminate_dead_code()
-    support = Support(gm.graph)
+    views = take_out(gm.graph)
+    support = Support(gm.graph, set(views))
     artifact = Artifact(_compile_id())
-    eager = eager_nodes(gm.graph, support.kept)
+    eager = [node for node in eager_nodes(gm.graph, support.kept) if node not in views]
     is_whole = not eager and support.kept
     if not is_whole and options.strict and eager:
         raise UnsupportedGraph(_listed(support.reasons))
     if is_whole:
-        function = _whole(gm, static, options, artifact)
+        function = _whole(gm, static, options, artifact, views)
     else:
         function = _in_parts(gm, static, options, support, artifact)
     tell(support.reasons)
@@ -95,7 +97,7 @@ def _outputs(graph: fx.Graph) -> list:
     return list(returned) if isinstance(returned, (list, tuple)) else [returned]
 
 
-def _whole(gm: fx.GraphModule, static: set[int], options: Options, artifact: Artifact):
+def _whole(gm: fx.GraphModule, static: set[int], options: Options, artifact: Artifact, views: list[fx.Node]):
     """The graph as one function."""
     placeholders = [node for node in gm.graph.nodes if node.op == "placeholder"]
     attributes = [node for node in gm.graph.nodes if node.op == "get_attr"]
@@ -103,8 +105,10 @@ def _whole(gm: fx.GraphModule, static: set[int], options: Options, artifact: Art
     for node in attributes:
         node.meta.setdefault("val", _attribute(gm, node.target))
     returned = _outputs(gm.graph)
-    results = list(dict.fromkeys(node for node in returned if isinstance(node, fx.Node) and _is_computed(node)))
-    part = Part(gm.graph, results, weights, None, options, "graph")
+    needed = [*returned, *(source for view in views for source in view.all_input_nodes)]
+    results = [node for node in dict.fromkeys(needed) if isinstance(node, fx.Node) and _is_computed(node)]
+    results = [node for node in results if node not in views]
+    part = Part(_inner(gm.graph, views), results, weights, None, options, "graph")
     part.fallback = _results_of(gm, results)
     artifact.parts.append(part)
     constants = [_attribute(gm, node.target) for node in part.given if node.op == "get_attr"]
@@ -121,27 +125,33 @@ def _whole(gm: fx.GraphModule, static: set[int], options: Options, artifact: Art
 
         return boxed
 
-    takes = [(results.index(node), None) if node in results else (None, node) for node in returned]
-    sizes = [node for node in returned if isinstance(node, fx.Node) and is_size(node) and node.op != "placeholder"]
+    sizes = [node for node in needed if isinstance(node, fx.Node) and is_size(node) and node.op != "placeholder"]
     computed = _sizes_of(gm, sizes) if sizes else None
+    passed = [(node, positions[node]) for node in dict.fromkeys(needed) if node in positions]
 
     def boxed_with_others(args: list):
         inputs = list(args)
         args.clear()
         rest = iter(constants)
         outputs = call([next(rest) if at is None else inputs[at] for at in order]) if results else []
-        numbers = dict(zip(sizes, computed(*inputs))) if computed else {}
-        made = []
-        for at, node in takes:
-            if at is not None:
-                made.append(outputs[at])
-            elif node in positions:
-                made.append(inputs[positions[node]])
-            else:
-                made.append(numbers.get(node, node))
-        return made
+        known = {node: inputs[at] for node, at in passed}
+        known.update(zip(results, outputs))
+        if computed is not None:
+            known.update(zip(sizes, computed(*inputs)))
+
+        def value(node):
+            return known[node]
+
+        for view in views:
+            known[view] = view.target(*fx.node.map_arg(view.args, value), **fx.node.map_arg(view.kwargs, value))
+        return [known[node] if isinstance(node, fx.Node) else node for node in returned]
 
     return boxed_with_others
+
+
+def _inner(graph: fx.Graph, views: list[fx.Node]) -> list[fx.Node]:
+    """The nodes that are compiled."""
+    return [node for node in graph.nodes if node not in views]
 
 
 def _is_computed(node: fx.Node) -> bool:
@@ -216,7 +226,7 @@ def _in_parts(gm: fx.GraphModule, static: set[int], options: Options, support: S
         returned = _outputs(module.graph)
         is_single = not isinstance(next(iter(reversed(module.graph.nodes))).args[0], (list, tuple))
         fallback = _as_list(module) if is_single else module.forward
-        part = Part(module.graph, returned, own, fallback, options, f"part{number}")
+        part = Part(list(module.graph.nodes), returned, own, fallback, options, f"part{number}")
         artifact.parts.append(part)
         setattr(fused, call.target, _Called(part.call, is_single))
     fused.recompile()

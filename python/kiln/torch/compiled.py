@@ -36,7 +36,7 @@ class Exact:
 
     def __init__(self, part: "Part", sizes: Sizes):
         begun = time.perf_counter()
-        lowered = lower(part.graph, part.results, part.static, sizes, part.name)
+        lowered = lower(part.nodes, part.results, part.static, sizes, part.name)
         self.contractions = lowered.contractions
         self.fpmath = effective_fpmath(part.options.fpmath, lowered.contractions)
         self.outputs = lowered.outputs
@@ -82,16 +82,16 @@ class Part:
 
     def __init__(
         self,
-        graph: fx.Graph,
+        nodes: list[fx.Node],
         results: list[fx.Node],
         static: set[fx.Node],
         fallback,
         options: Options,
         name: str,
     ):
-        self.graph, self.results, self.static, self.options, self.name = graph, results, static, options, name
+        self.nodes, self.results, self.static, self.options, self.name = nodes, results, static, options, name
         self.fallback = fallback
-        self.given = [node for node in graph.nodes if node.op in ("placeholder", "get_attr")]
+        self.given = [node for node in nodes if node.op in ("placeholder", "get_attr")]
         self.tensors = [at for at, node in enumerate(self.given) if _is_argument(node.meta.get("val"))]
         arguments = [self.given[at] for at in self.tensors]
         self.static_arguments = [at for at, node in enumerate(arguments) if node in static]
@@ -104,10 +104,12 @@ class Part:
         self._lock = threading.Lock()
         self.eager_shapes: dict[tuple, str] = {}
         if not self.is_dynamic:
-            exact = Exact(self, Sizes())
-            self._shapes[()] = exact
-            all_tensors = len(self.tensors) == len(self.given)
-            self.call = exact.run if all_tensors else self._without_sizes(exact)
+            exact = self._make(())
+            if exact is None:
+                self.call = lambda given: list(self.fallback(*given))
+            else:
+                all_tensors = len(self.tensors) == len(self.given)
+                self.call = exact.run if all_tensors else self._without_sizes(exact)
         else:
             self.call = self._dynamic
 

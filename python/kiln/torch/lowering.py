@@ -169,11 +169,11 @@ def _given(f: Function, meta: Meta, is_static: bool) -> Value:
     return _empty(meta) if 0 in meta.shape else f.argument(meta.dtype, meta.shape, is_static)
 
 
-def lower(graph: fx.Graph, results: list[fx.Node], static: set[fx.Node], sizes: Sizes, name: str) -> Lowered:
-    """The text of a graph. All its tensors that are given are arguments, in order; those in ``static`` are weights."""
+def lower(nodes: list[fx.Node], results: list[fx.Node], static: set[fx.Node], sizes: Sizes, name: str) -> Lowered:
+    """The text of the nodes of a graph. All tensors that are given are arguments, in order; those in ``static`` are weights."""
     f = Function(name)
     values: dict = {}
-    for node in graph.nodes:
+    for node in nodes:
         if node.op in ("placeholder", "get_attr"):
             value = node.meta.get("val")
             if isinstance(value, torch.Tensor):

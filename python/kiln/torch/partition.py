@@ -30,6 +30,8 @@ HEAVY = {
     aten._scaled_dot_product_flash_attention_for_cpu.default,
     aten._scaled_dot_product_attention_math.default,
     aten.scaled_dot_product_attention.default,
+    aten._transformer_encoder_layer_fwd.default,
+    aten._native_multi_head_attention.default,
 }
 """Operators of which one is worth a call."""
 
@@ -44,11 +46,11 @@ CHECKS = {
 class Support(OperatorSupportBase):
     """Which nodes Kiln compiles, and why not the others."""
 
-    def __init__(self, graph: fx.Graph):
+    def __init__(self, graph: fx.Graph, apart: set[fx.Node]):
         self.reasons: dict[fx.Node, str] = {}
         self.kept: set[fx.Node] = set()
         for node in graph.nodes:
-            if node.op != "call_function" or is_size(node):
+            if node.op != "call_function" or is_size(node) or node in apart:
                 continue
             if node.target is operator.getitem and node.args[0] in self.reasons:
                 continue

@@ -83,7 +83,7 @@ def _described(artifact: Artifact) -> dict:
         parts.append(
             {
                 "name": part.name,
-                "nodes": sum(node.op == "call_function" for node in part.graph.nodes),
+                "nodes": sum(node.op == "call_function" for node in part.nodes),
                 "dynamic": part.is_dynamic,
                 "shapes": len(exacts),
                 "fpmath": exacts[-1][1].fpmath if exacts else None,

@@ -126,6 +126,8 @@ TABLE: dict[torch._ops.OpOverload, Callable] = {
     aten._scaled_dot_product_flash_attention_for_cpu.default: attention.flash_for_cpu,
     aten._scaled_dot_product_attention_math.default: attention.math_attention,
     aten.scaled_dot_product_attention.default: attention.scaled_dot_product,
+    aten._transformer_encoder_layer_fwd.default: attention.encoder_layer,
+    aten._native_multi_head_attention.default: attention.multi_head,
     # Windows.
     aten.max_pool1d.default: window.max_pool(1),
     aten.max_pool2d.default: window.max_pool(2),

@@ -8,7 +8,8 @@ import torch
 
 from kiln import Unsupported
 
-from ..context import Context
+from ..context import Context, Meta
+from . import contraction, norm
 from ..function import Value
 
 
@@ -73,6 +74,9 @@ def _grouped(cx: Context, mask: Value, shared: int, groups: int) -> Value:
 
 def flash_for_cpu(cx: Context, query, key, value, dropout=0.0, is_causal=False, *, attn_mask=None, scale=None):
     cx.only(0)
+    if attn_mask is not None and attn_mask.element == "bool":
+        # scaled_dot_product_attention makes such a mask one of numbers before.
+        raise Unsupported("a mask of booleans")
     return attention(cx, query, key, value, attn_mask, dropout, is_causal, scale), None
 
 
@@ -87,4 +91,66 @@ def math_attention(
     enable_gqa=False,
 ):
     cx.only(0)
+    if attn_mask is not None and attn_mask.element == "bool":
+        # scaled_dot_product_attention makes such a mask one of numbers before.
+        raise Unsupported("a mask of booleans")
     return attention(cx, query, key, value, attn_mask, dropout, is_causal, scale, enable_gqa), None
+
+
+def _self_attention(cx: Context, x: Value, heads: int, weight, bias, out_weight, out_bias) -> Value:
+    """Attention of a sequence to itself, whose projections are one matrix."""
+    f = cx.f
+    batch, length, width = x.full
+    three = _linear(cx, x, weight, bias)
+    three = f.reshape(three, (batch, length, 3, heads, width // heads))
+    three = f.transpose(three, [2, 0, 3, 1, 4])
+    query, key, value = (
+        f.reshape(f.slice(three, 0, at, 1), (batch, heads, length, width // heads)) for at in range(3)
+    )
+    inner = Context(f, [Meta(cx.dtype, query.full)], frozenset([0]))
+    mixed = f.transpose(attention(inner, query, key, value), [0, 2, 1, 3])
+    return _linear(cx, f.reshape(mixed, (batch, length, width)), out_weight, out_bias)
+
+
+def _linear(cx: Context, x: Value, weight: Value, bias) -> Value:
+    inner = Context(cx.f, [Meta(cx.dtype, (*x.full[:-1], weight.full[0]))], frozenset([0]))
+    return contraction.linear(inner, x, weight, bias)
+
+
+def encoder_layer(
+    cx: Context, x, width, heads, qkv_weight, qkv_bias, out_weight, out_bias, use_gelu, norm_first, epsilon, weight1, bias1,
+    weight2, bias2, up_weight, up_bias, down_weight, down_bias, mask=None, mask_type=None,
+):
+    """What torch.nn.TransformerEncoderLayer is without gradients."""
+    f = cx.f
+    if mask is not None or len(x.full) != 3:
+        raise Unsupported("a mask, or no batch")
+    x = f.full(cx.operand(x, cx.dtype))
+
+    def normed(x, weight, bias):
+        return norm.layer_norm(cx, x, [width], weight, bias, epsilon)
+
+    def mixed(x):
+        return _self_attention(cx, x, heads, qkv_weight, qkv_bias, out_weight, out_bias)
+
+    def fed(x):
+        x = f.unary("gelu_erf" if use_gelu else "relu", _linear(cx, x, up_weight, up_bias))
+        return _linear(cx, x, down_weight, down_bias)
+
+    if norm_first:
+        x = f.binary("add", x, mixed(normed(x, weight1, bias1)))
+        return f.binary("add", x, fed(normed(x, weight2, bias2)))
+    x = normed(f.binary("add", x, mixed(x)), weight1, bias1)
+    return normed(f.binary("add", x, fed(x)), weight2, bias2)
+
+
+def multi_head(
+    cx: Context, query, key, value, width, heads, qkv_weight, qkv_bias, out_weight, out_bias, mask=None, need_weights=True,
+    average=True, mask_type=None,
+):
+    """What torch.nn.MultiheadAttention is without gradients, of a sequence to itself."""
+    cx.only(0)
+    if mask is not None or not (query.name == key.name == value.name) or len(query.full) != 3:
+        raise Unsupported("a mask, or attention to another sequence")
+    x = cx.f.full(cx.operand(query, cx.dtype))
+    return _self_attention(cx, x, heads, qkv_weight, qkv_bias, out_weight, out_bias), None
