@@ -26,6 +26,8 @@ class Value:
     shape: tuple[int, ...]
     full: tuple[int, ...]
     is_static: bool = False
+    splat: float | int | None = None
+    """The number that all elements are, if that is known."""
 
 
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,11 +115,10 @@ class Function:
     def filled(self, value, element: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Value:
         """A tensor of equal elements: a scalar that is expanded."""
         scalar = self.constant(value, element, dtype)
-        if not shape:
-            return scalar
-        ones = self.op("reshape", [scalar], (1,) * len(shape), dtype, element, shape=[1] * len(shape))
-        ones.full = tuple(shape)
-        return ones
+        if shape:
+            scalar = self.op("reshape", [scalar], (1,) * len(shape), dtype, element, shape=[1] * len(shape))
+        scalar.full, scalar.splat = tuple(shape), value
+        return scalar
 
     def cast(self, value: Value, element: str) -> Value:
         """The value with elements of another type in the text."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from kiln import InternalError, Unsupported
 
@@ -129,6 +131,61 @@ def write(f: Function, node: fx.Node, values: dict, sizes: Sizes):
     return _checked(node, result, results[0])
 
 
+class Known:
+    """Tensors that are the same in each call, computed while the text is written.
+
+    One whose elements are equal, such as a mask that hides nothing, is written as a number: what it is combined with keeps its size.
+    """
+
+    MOST = 1 << 20
+
+    def __init__(self, sizes: Sizes):
+        self._sizes = sizes
+        self._tensors: dict[fx.Node, torch.Tensor] = {}
+
+    def learn(self, node: fx.Node, value) -> None:
+        """Notes a tensor whose elements are known to be equal."""
+        if node in self._tensors or not isinstance(value, Value) or value.splat is None:
+            return
+        if math.prod(value.full) <= self.MOST:
+            with unset_fake_temporarily():
+                self._tensors[node] = torch.full(value.full, value.splat, dtype=value.dtype)
+
+    def equal_elements(self, f: Function, node: fx.Node, values: dict) -> Value | None:
+        """The node as a number, if all that it reads is known and its elements are equal."""
+        result = node.meta.get("val")
+        if node.target not in TABLE or not isinstance(result, torch.Tensor):
+            return None
+        sources = [source for source in node.all_input_nodes if not is_size(source)]
+        if any(source not in self._tensors for source in sources):
+            return None
+        meta = _meta(result, self._sizes)
+        if not 0 < math.prod(meta.shape) <= self.MOST:
+            return None
+
+        def argument(x):
+            if isinstance(x, fx.Node):
+                return self._tensors[x] if x in self._tensors else self._sizes.integer(x.meta["val"])
+            return self._sizes.integer(x) if isinstance(x, torch.SymInt) else x
+
+        try:
+            args, kwargs = (fx.node.map_aggregate(x, argument) for x in (node.args, node.kwargs))
+        except (TypeError, Unsupported):
+            # A number that is computed of sizes: the row says what it does with such.
+            return None
+        with unset_fake_temporarily(), torch.no_grad():
+            tensor = node.target(*args, **kwargs)
+            first = tensor.flatten()[0]
+            is_splat = bool((tensor == first).all())
+            number = first.item()
+        if tensor.device.type != "cpu" or tensor.shape != meta.shape or tensor.dtype != meta.dtype:
+            return None
+        self._tensors[node] = tensor
+        if is_splat:
+            return f.filled(number, compute_element(meta.dtype), meta.dtype, meta.shape)
+        return None
+
+
 def _checked(node: fx.Node, value: Value | None, meta: Meta | None) -> Value:
     if value is None or meta is None:
         raise Unsupported("one of its results")
@@ -136,7 +193,7 @@ def _checked(node: fx.Node, value: Value | None, meta: Meta | None) -> Value:
         raise InternalError(f"{node.target} has the shape {meta.shape}, and Kiln's importer says {value.full}")
     if value.element not in (compute_element(meta.dtype), element_of(meta.dtype)):
         raise InternalError(f"{node.target} has the type {meta.dtype}, and Kiln's importer says {value.element}")
-    return Value(value.name, value.element, meta.dtype, value.shape, value.full, value.is_static)
+    return Value(value.name, value.element, meta.dtype, value.shape, value.full, value.is_static, value.splat)
 
 
 def check(node: fx.Node) -> str | None:
@@ -173,6 +230,7 @@ def lower(nodes: list[fx.Node], results: list[fx.Node], static: set[fx.Node], si
     """The text of the nodes of a graph. All tensors that are given are arguments, in order; those in ``static`` are weights."""
     f = Function(name)
     values: dict = {}
+    known = Known(sizes)
     for node in nodes:
         if node.op in ("placeholder", "get_attr"):
             value = node.meta.get("val")
@@ -182,7 +240,8 @@ def lower(nodes: list[fx.Node], results: list[fx.Node], static: set[fx.Node], si
                     raise Unsupported("tensors without elements")
                 values[node] = _given(f, meta, node in static)
         elif node.op == "call_function" and not is_size(node):
-            values[node] = write(f, node, values, sizes)
+            values[node] = known.equal_elements(f, node, values) or write(f, node, values, sizes)
+            known.learn(node, values[node])
     present = [values[node] for node in results if 0 not in values[node].full]
     returned = [f.full(f.cast(value, compute_element(value.dtype))) for value in present]
     if not returned:
