@@ -75,16 +75,20 @@ def _ask(process, text: str | None = None) -> dict | None:
 def measure(name: str, threads: int, subjects: list[str], rounds: int, calls: int) -> None:
     """Prints a table for one network."""
     processes, started = {}, {}
+    folder = tempfile.TemporaryDirectory()
     for subject in subjects:
         command = [sys.executable, __file__, "--serve", name, subject, str(threads)]
         # Inductor would otherwise find what it compiled for another process.
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": tempfile.mkdtemp()}
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder.name, subject)}
+        errors = open(os.path.join(folder.name, f"{subject}.txt"), "w+")
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         answer = _ask(process)
         if answer is None:
-            print(f"{name} {subject}: does not run here", flush=True)
+            errors.seek(0)
+            why = [line for line in errors.read().splitlines() if line.strip()] or [f"it ended with {process.wait()}"]
+            print(f"{name} {subject}: does not run here: {why[-1]}", flush=True)
             continue
         processes[subject], started[subject] = process, answer
     times: dict[str, list[float]] = {subject: [] for subject in processes}

@@ -44,14 +44,15 @@ def efficientnet_b0(small: bool):
 
 
 def vit_b_16(small: bool):
-    if not small:
-        return _vision("vit_b_16", 224)
     from torchvision.models.vision_transformer import VisionTransformer
 
-    net = VisionTransformer(image_size=64, patch_size=16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128)
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 128}
+    full = {"num_layers": 12, "num_heads": 12, "hidden_dim": 768, "mlp_dim": 3072}
+    size = 64 if small else 224
+    net = VisionTransformer(image_size=size, patch_size=16, **(sizes if small else full))
     # It begins with zeros, which would hide everything before.
     torch.nn.init.normal_(net.heads.head.weight)
-    return net.eval(), (torch.randn(1, 3, 64, 64),), {}
+    return net.eval(), (torch.randn(1, 3, size, size),), {}
 
 
 def _encoder(small: bool, **more) -> dict:

@@ -213,3 +213,15 @@ def test_inference_tensors():
         torch.testing.assert_close(fn(X), model(X), rtol=1e-5, atol=1e-5)
         with pytest.raises(ValueError, match="inference tensor"):
             refresh(model)
+
+
+def test_originals_that_are_given_back():
+    model = Net().eval()
+    with torch.no_grad():
+        expected = model(X)
+        fn = torch.compile(model, backend=backend, options={"release": True})
+        for _ in range(3):
+            torch.testing.assert_close(fn(X), expected, rtol=1e-5, atol=1e-5)
+        assert model.layers[0].weight.untyped_storage().nbytes() == 0
+        with pytest.raises(ValueError, match="given back"):
+            fn(X[:64])
