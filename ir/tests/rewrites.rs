@@ -4,9 +4,10 @@
 mod common;
 
 use common::{meaning, operands, problems, strided};
-use kiln_ir::nest::{BufferKind, InterpError};
+use kiln_ir::nest::{Buffer, BufferKind, InterpError};
 use kiln_ir::rewrite::{
-    PackSpec, PanelShape, Side, TileLoop, fuse_loops, pack, partition, prepacked, split_tails, tensorize, tile,
+    PackSpec, PanelShape, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails, tensorize,
+    tile,
 };
 use kiln_ir::{Contraction, DType, LoopNest, Problem, Role, op};
 use proptest::prelude::*;
@@ -55,17 +56,21 @@ impl Case {
         }
     }
 
-    /// The tasks of a finished nest, in pieces that begin wherever, and the last piece first.
+    /// The tasks of a finished nest, phase by phase, in pieces that begin wherever, and the last piece of a phase first.
     fn check_tasks(&self, nest: &LoopNest, cuts: &[prop::sample::Index]) {
-        let tasks = nest.tasks();
-        let mut ends: Vec<u64> = cuts.iter().map(|cut| cut.index(tasks as usize + 1) as u64).collect();
-        ends.extend([0, tasks]);
-        ends.sort_unstable();
-        let pieces: Vec<_> = ends.windows(2).rev().map(|w| w[0]..w[1]).collect();
+        let (mut pieces, mut single, mut first) = (vec![], vec![], 0);
+        for tasks in nest.phase_tasks() {
+            let end = first + tasks;
+            let mut ends: Vec<u64> = cuts.iter().map(|cut| first + cut.index(tasks as usize + 1) as u64).collect();
+            ends.extend([first, end]);
+            ends.sort_unstable();
+            pieces.extend(ends.windows(2).rev().map(|w| w[0]..w[1]));
+            single.extend((first..end).rev().map(|at| at..at + 1));
+            first = end;
+        }
+        assert_eq!(first, nest.tasks());
         self.computes("tasks in pieces", nest, |args| nest.interpret_tasks(args, pieces.clone()));
-        self.computes("tasks one by one", nest, |args| {
-            nest.interpret_tasks(args, (0..tasks).rev().map(|at| at..at + 1))
-        });
+        self.computes("tasks one by one", nest, |args| nest.interpret_tasks(args, single.clone()));
     }
 
     /// The panels of columns `start..end` of the right operand, as `prepacked` documents them. What no element is in is NaN.
@@ -94,7 +99,15 @@ impl Case {
 enum Rhs {
     InPlace,
     PackedAt(&'static str),
+    Shared,
     Prepacked,
+}
+
+/// Where the left factor is packed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lhs {
+    At(&'static str),
+    Shared,
 }
 
 /// Panels: what the pitch is beyond the tile, and how many steps of K are neighbours.
@@ -124,7 +137,7 @@ struct Plan {
     pieces: Vec<prop::sample::Index>,
     rhs: Rhs,
     rhs_panels: Panels,
-    lhs: Option<&'static str>,
+    lhs: Option<Lhs>,
     lhs_panels: Panels,
     cuts: [u64; 2],
 }
@@ -147,8 +160,10 @@ fn panels() -> impl Strategy<Value = Panels> {
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
-    let rhs = select(&[Rhs::InPlace, Rhs::PackedAt("n1"), Rhs::PackedAt("k0"), Rhs::Prepacked, Rhs::Prepacked][..]);
-    let lhs = prop::option::of(select(&["m0", "m1", "k0"][..]));
+    let rhs = select(
+        &[Rhs::InPlace, Rhs::PackedAt("n1"), Rhs::PackedAt("k0"), Rhs::Shared, Rhs::Prepacked, Rhs::Prepacked][..],
+    );
+    let lhs = prop::option::of(select(&[Lhs::At("m0"), Lhs::At("m1"), Lhs::At("k0"), Lhs::Shared][..]));
     (
         (1u64..7, 1u64..9, 1u64..4, 1u64..4, prop::option::of(1u64..12)),
         (0..ORDERS.len(), 0usize..5, prop::collection::vec(any::<prop::sample::Index>(), 0..4)),
@@ -247,11 +262,24 @@ fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
             nest = pack(nest, r, &spec).unwrap();
             case.check("pack rhs", &nest);
         }
-        if let Some(at) = plan.lhs {
+        if let Some(Lhs::At(at)) = plan.lhs {
             let (at, shape) = (plan.host(at, "m0").into(), plan.lhs_panels.shape(plan.mr));
             let spec = PackSpec { side: Side::Lhs, panel: format!("lhs_panel{r}"), at, shape };
             nest = pack(nest, r, &spec).unwrap();
             case.check("pack lhs", &nest);
+        }
+    }
+    // Regions are behind the barrier from then on.
+    for r in 0..regions.len() {
+        if plan.rhs == Rhs::Shared {
+            let shape = plan.rhs_panels.shape(plan.nr);
+            nest = pack_shared(nest, r, Side::Rhs, &format!("rhs_shared{r}"), shape).unwrap();
+            case.check("pack_shared rhs", &nest);
+        }
+        if plan.lhs == Some(Lhs::Shared) {
+            let shape = plan.lhs_panels.shape(plan.mr);
+            nest = pack_shared(nest, r, Side::Lhs, &format!("lhs_shared{r}"), shape).unwrap();
+            case.check("pack_shared lhs", &nest);
         }
     }
     nest = split_tails(nest).unwrap();
@@ -261,8 +289,10 @@ fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
     case.check_tasks(&nest, &plan.pieces);
     let left = nest.to_string().lines().any(|l| l.contains(" * ") && !l.trim_start().starts_with("tile "));
     assert!(!left, "everything is in tiles:\n{nest}");
-    let arguments = nest.buffers.iter().filter(|b| b.kind != BufferKind::Scratch).count();
-    assert_eq!(arguments, case.arguments.len());
+    let is_argument = |b: &&Buffer| !matches!(b.kind, BufferKind::Scratch | BufferKind::Shared);
+    assert_eq!(nest.buffers.iter().filter(is_argument).count(), case.arguments.len());
+    let is_shared = plan.rhs == Rhs::Shared || plan.lhs == Some(Lhs::Shared);
+    assert_eq!(nest.phases().count(), if is_shared { 2 } else { 1 });
 }
 
 proptest! {
@@ -307,6 +337,7 @@ proptest! {
             fuse_loops(nest.clone()),
             tile(nest.clone(), 0, &plan.loops(), true),
             pack(nest.clone(), 0, &spec),
+            pack_shared(nest.clone(), 0, Side::Lhs, "s", spec.shape),
             prepacked(nest.clone(), 0, Side::Rhs, plan.nr, spec.shape),
             split_tails(nest.clone()).and_then(tensorize),
         ];
@@ -315,7 +346,8 @@ proptest! {
         let elements: u64 = nest.buffers.iter().fold(0, |sum, b| sum.saturating_add(b.len()));
         let long = nest.to_string().contains("00000");
         if nest.verify().is_ok() && elements < 1 << 20 && !long {
-            let arguments = nest.buffers.iter().filter(|b| b.kind != BufferKind::Scratch);
+            let is_argument = |b: &&Buffer| !matches!(b.kind, BufferKind::Scratch | BufferKind::Shared);
+            let arguments = nest.buffers.iter().filter(is_argument);
             let mut memory: Vec<Vec<f32>> = arguments.map(|b| vec![1.0; b.len() as usize]).collect();
             let mut args: Vec<&mut [f32]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
             prop_assert_eq!(nest.interpret(&mut args), Ok(()), "{}", nest);
@@ -349,6 +381,16 @@ fn rewrites_refuse_what_they_do_not_fit() {
         "the pitch is smaller than the run"
     );
     assert!(pack(in_n.clone(), 0, &with(PanelShape { interleave: 0, ..shape })).is_err());
+
+    let shared = |nest: &LoopNest, region, shape| pack_shared(nest.clone(), region, Side::Rhs, "p", shape);
+    let once = shared(&in_n, 0, shape).unwrap();
+    assert_eq!(once.phases().count(), 2);
+    assert!(shared(&in_n, 1, shape).is_err(), "there is one region");
+    assert!(shared(&once, 1, shape).is_err(), "and one behind the barrier");
+    assert!(shared(&in_n, 0, PanelShape { pitch: 4, ..shape }).is_err());
+    assert!(shared(&in_n, 0, PanelShape { interleave: 0, ..shape }).is_err());
+    let named_alike = pack_shared(once, 0, Side::Lhs, "p", PanelShape { pitch: 6, ..shape }).unwrap();
+    assert!(named_alike.verify().is_err(), "two buffers of one name");
 
     let four = PanelShape { interleave: 4, ..shape };
     let blocked = |kc| tiled(&[("n", 5), ("k", kc)]).unwrap();

@@ -156,8 +156,8 @@ pub fn forced(target: &Target) -> Vec<Work> {
     for unit in &target.units {
         for parallel in ["m", "n"] {
             for order in ["nm", "mn"] {
-                for lhs in ["inplace", "block"] {
-                    for rhs in ["inplace", "panel", "block", "packed"] {
+                for lhs in ["inplace", "block", "shared"] {
+                    for rhs in ["inplace", "panel", "block", "shared", "packed"] {
                         let words = format!("order={order} lhs={lhs} rhs={rhs}");
                         all.extend(small_blocks(target, unit, parallel, &words));
                     }

@@ -107,12 +107,98 @@ impl<'a> Found<'a> {
     }
 }
 
+/// A factor's panels in memory of their own.
+struct Panels {
+    /// The loops over panels, outermost first.
+    loops: Vec<Loop>,
+    /// The copy of one.
+    copy: Pack,
+    buffer: Buffer,
+    /// What is multiplied is read so.
+    access: Access,
+}
+
+impl Panels {
+    /// Those of all elements that the loops of `found` read. A panel is the rows or columns of a tile over all steps of K, those of all its
+    /// blocks. What all threads share has the panels of each product of a batch.
+    fn of(
+        buffers: &[Buffer],
+        found: &Found<'_>,
+        [width, k]: [Var; 2],
+        shape: PanelShape,
+        name: &str,
+        kind: BufferKind,
+    ) -> Result<Self, RewriteError> {
+        let from = &found.access;
+        let (wide, deep) = (found.point(width)?.clone(), found.point(k)?.clone());
+        let (wide_dim, deep_dim) = (found.dim(width)?, found.dim(k)?);
+        let loops = |wanted: &dyn Fn(&Loop) -> bool| -> Vec<Loop> {
+            found.path.iter().filter(|l| wanted(l)).map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
+        };
+        let depends = |l: &Loop, dim: usize| from.index[dim].coefficient(l.var) != 0;
+        let blocks = loops(&|l| l.var != width && depends(l, wide_dim));
+        let k_blocks = loops(&|l| l.var != k && depends(l, deep_dim));
+        let others: Vec<usize> = (0..from.index.len()).filter(|dim| ![wide_dim, deep_dim].contains(dim)).collect();
+        let batch = match kind {
+            BufferKind::Shared => loops(&|l| others.iter().any(|dim| depends(l, *dim))),
+            _ => vec![],
+        };
+        if blocks.iter().chain(&batch).any(|l| l.step == 0) {
+            return refuse("pack", "a loop has no end");
+        }
+        if k_blocks.iter().any(|l| l.step % shape.interleave != 0) {
+            return refuse("pack", "blocks of K end inside groups of neighbours");
+        }
+        shape.check("pack", wide.extent.full())?;
+
+        let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
+        // Blocks of K are parts of a panel.
+        let all_k = k_blocks.first().map_or(&deep.extent, |l| &l.extent).clone();
+        let distance = shape.distance(all_k.full(), step);
+        let covered = blocks.first().map_or(wide.extent.full(), |l| l.extent.full());
+        let mut per = covered.div_ceil(step.max(1)).saturating_mul(distance);
+        let mut dims: Vec<Dim> = vec![];
+        for l in batch.iter().rev() {
+            dims.insert(0, Dim { extent: l.extent.full(), stride: per });
+            per = per.saturating_mul(l.extent.full());
+        }
+        dims.extend(blocks.iter().map(|l| {
+            let extent = l.extent.full().saturating_sub(1) / l.step * l.step + 1;
+            Dim { extent, stride: distance / step }
+        }));
+        dims.extend(shape.dims(all_k.full()));
+        let loops: Vec<Loop> = batch.into_iter().chain(blocks).collect();
+        let mut index: Vec<Affine> = loops.iter().map(|l| l.var).chain([k, width]).map(Affine::from).collect();
+        let at_k = index.len() - 2;
+        k_blocks.iter().for_each(|l| index[at_k].add_term(l.var, 1));
+        let access = Access { buffer: BufferId(buffers.len() as u16), index };
+        let inner: Vec<Var> = k_blocks.iter().map(|l| l.var).chain([k, width]).collect();
+        let source = &buffers[usize::from(from.buffer.0)];
+        let along = |var| stride("pack", source, from, var);
+        let copy = Pack {
+            dst: Matrix { at: first(&access, &inner), row: shape.pitch, col: shape.interleave },
+            src: Matrix { at: first(from, &inner), row: along(k)?, col: along(width)? },
+            k: all_k,
+            width: wide.extent,
+            pitch: shape.pitch,
+        };
+        let buffer = Buffer { name: name.into(), dtype: shape.dtype, kind, dims, interleave: shape.interleave };
+        Ok(Panels { loops, copy, buffer, access })
+    }
+
+    /// The copies of all panels, by loops that divide tasks if they are `parallel`.
+    fn copies(loops: Vec<Loop>, copy: Pack, parallel: bool) -> Stmt {
+        let copy = Stmt::Pack(Box::new(copy));
+        loops.into_iter().rev().fold(copy, |copy, l| Stmt::Loop(Loop { parallel, body: vec![copy], ..l }))
+    }
+}
+
 /// Copies the footprint of a factor inside loop `at` of region `region` into a scratch buffer, panel by panel, and redirects
 /// the contraction to it. A panel is the rows or columns of a tile over all steps of K inside the loop, those of all its blocks of K.
 /// When blocks of rows or columns lie inside `at`, panels follow one another.
 pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNest, RewriteError> {
     let at = existing_var(&nest, "pack", &spec.at)?;
-    let (width, k) = (existing_var(&nest, "pack", spec.side.axis())?, existing_var(&nest, "pack", "k")?);
+    let axes = [existing_var(&nest, "pack", spec.side.axis())?, existing_var(&nest, "pack", "k")?];
     let buffers = nest.buffers.clone();
     let Some(region) = nest.body.get_mut(region..=region) else { return refuse("pack", "there is no such region") };
     let Some(host) = find_loop(region, at) else { return refuse("pack", format!("no loop over `{}`", spec.at)) };
@@ -120,59 +206,12 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     let Some(found) = Found::in_body(&host.body, spec.side) else {
         return refuse("pack", format!("nothing is multiplied inside `{}`", spec.at));
     };
-    let access = found.access.clone();
-    let (wide, deep) = (found.point(width)?.clone(), found.point(k)?.clone());
-    let (wide_dim, deep_dim) = (found.dim(width)?, found.dim(k)?);
-    let inside = |dim: usize, point: Var| -> Vec<Loop> {
-        let along = |l: &&&Loop| l.var != point && access.index[dim].coefficient(l.var) != 0;
-        found.path.iter().filter(along).map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
-    };
-    let (blocks, k_blocks) = (inside(wide_dim, width), inside(deep_dim, k));
-    if blocks.iter().any(|l| l.step == 0) {
-        return refuse("pack", "a loop has no end");
-    }
-    if k_blocks.iter().any(|l| l.step % spec.shape.interleave != 0) {
-        return refuse("pack", "blocks of K end inside groups of neighbours");
-    }
-    spec.shape.check("pack", wide.extent.full())?;
-
-    let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
-    // A panel has all steps of K inside the loop; blocks of them are parts of it.
-    let all_k = k_blocks.first().map_or(&deep.extent, |l| &l.extent).clone();
-    let steps = all_k.full();
-    let distance = spec.shape.distance(steps, step);
-    let mut dims: Vec<Dim> = blocks
-        .iter()
-        .map(|l| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step })
-        .collect();
-    dims.extend(spec.shape.dims(steps));
-    let id = BufferId(nest.buffers.len() as u16);
-    let mut index: Vec<Affine> = blocks.iter().map(|l| l.var).chain([k, width]).map(Affine::from).collect();
-    let at_k = index.len() - 2;
-    k_blocks.iter().for_each(|l| index[at_k].add_term(l.var, 1));
-    let panel = Access { buffer: id, index };
-    let inner: Vec<Var> = k_blocks.iter().map(|l| l.var).chain([k, width]).collect();
-    let source = &buffers[access.buffer.0 as usize];
-    let along = |var| stride("pack", source, &access, var);
-    let mut copy = Stmt::Pack(Box::new(Pack {
-        dst: Matrix { at: first(&panel, &inner), row: spec.shape.pitch, col: spec.shape.interleave },
-        src: Matrix { at: first(&access, &inner), row: along(k)?, col: along(width)? },
-        k: all_k,
-        width: wide.extent.clone(),
-        pitch: spec.shape.pitch,
-    }));
-    for l in blocks.into_iter().rev() {
-        copy = Stmt::Loop(Loop { parallel: false, body: vec![copy], ..l });
-    }
-    redirect(&mut host.body, spec.side, &access, &panel);
-    host.body.insert(0, copy);
-    nest.buffers.push(Buffer {
-        name: spec.panel.clone(),
-        dtype: spec.shape.dtype,
-        kind: BufferKind::Scratch,
-        dims,
-        interleave: spec.shape.interleave,
-    });
+    let from = found.access.clone();
+    let Panels { loops, copy, buffer, access } =
+        Panels::of(&buffers, &found, axes, spec.shape, &spec.panel, BufferKind::Scratch)?;
+    redirect(&mut host.body, spec.side, &from, &access);
+    host.body.insert(0, Panels::copies(loops, copy, false));
+    nest.buffers.push(buffer);
     Ok(nest)
 }
 
@@ -185,76 +224,21 @@ pub fn pack_shared(
     panel: &str,
     shape: PanelShape,
 ) -> Result<LoopNest, RewriteError> {
-    let (width, k) = (existing_var(&nest, "pack", side.axis())?, existing_var(&nest, "pack", "k")?);
+    let axes = [existing_var(&nest, "pack", side.axis())?, existing_var(&nest, "pack", "k")?];
     let barrier = nest.body.iter().position(|s| matches!(s, Stmt::Barrier));
     let at = barrier.map_or(0, |at| at + 1) + region;
     let Some(body) = nest.body.get(at..=at) else { return refuse("pack", "there is no such region") };
     let Some(found) = Found::in_body(body, side) else { return refuse("pack", "nothing is multiplied") };
-    let access = found.access.clone();
-    let (wide, deep) = (found.point(width)?.clone(), found.point(k)?.clone());
-    let (wide_dim, deep_dim) = (found.dim(width)?, found.dim(k)?);
-    let depends = |l: &Loop, dim: usize| access.index[dim].coefficient(l.var) != 0;
-    let along = |dim: usize, point: Var| -> Vec<Loop> {
-        let loops = found.path.iter().filter(|l| l.var != point && depends(l, dim));
-        loops.map(|l| Loop { body: vec![], ..(*l).clone() }).collect()
-    };
-    let (blocks, k_blocks) = (along(wide_dim, width), along(deep_dim, k));
-    let is_batch =
-        |l: &&&Loop| (0..access.index.len()).any(|dim| dim != wide_dim && dim != deep_dim && depends(l, dim));
-    let batch: Vec<Loop> = found.path.iter().filter(is_batch).map(|l| Loop { body: vec![], ..(*l).clone() }).collect();
-    if blocks.iter().chain(&batch).any(|l| l.step == 0) {
-        return refuse("pack", "a loop has no end");
-    }
-    if k_blocks.iter().any(|l| l.step % shape.interleave != 0) {
-        return refuse("pack", "blocks of K end inside groups of neighbours");
-    }
-    shape.check("pack", wide.extent.full())?;
-    let step = blocks.last().map_or(wide.extent.full(), |l| l.step);
-    let all_k = k_blocks.first().map_or(&deep.extent, |l| &l.extent).clone();
-    let steps = all_k.full();
-    let distance = shape.distance(steps, step);
-    let covered = blocks.first().map_or(wide.extent.full(), |l| l.extent.full());
-    let mut per = covered.div_ceil(step.max(1)) * distance;
-    let mut dims: Vec<Dim> = vec![];
-    for l in batch.iter().rev() {
-        dims.insert(0, Dim { extent: l.extent.full(), stride: per });
-        per *= l.extent.full();
-    }
-    let block =
-        |l: &Loop| Dim { extent: l.extent.full().saturating_sub(1) / l.step * l.step + 1, stride: distance / step };
-    dims.extend(blocks.iter().map(block));
-    dims.extend(shape.dims(steps));
-    let id = BufferId(nest.buffers.len() as u16);
-    let loops: Vec<Loop> = batch.into_iter().chain(blocks).collect();
-    let mut index: Vec<Affine> = loops.iter().map(|l| l.var).chain([k, width]).map(Affine::from).collect();
-    let at_k = index.len() - 2;
-    k_blocks.iter().for_each(|l| index[at_k].add_term(l.var, 1));
-    let to = Access { buffer: id, index };
-    let inner: Vec<Var> = k_blocks.iter().map(|l| l.var).chain([k, width]).collect();
-    let source = &nest.buffers[usize::from(access.buffer.0)];
-    let stride_of = |var| stride("pack", source, &access, var);
-    let mut copy = Stmt::Pack(Box::new(Pack {
-        dst: Matrix { at: first(&to, &inner), row: shape.pitch, col: shape.interleave },
-        src: Matrix { at: first(&access, &inner), row: stride_of(k)?, col: stride_of(width)? },
-        k: all_k,
-        width: wide.extent,
-        pitch: shape.pitch,
-    }));
-    for l in loops.into_iter().rev() {
-        copy = Stmt::Loop(Loop { parallel: true, body: vec![copy], ..l });
-    }
-    redirect(&mut nest.body[at..=at], side, &access, &to);
+    let from = found.access.clone();
+    let Panels { loops, copy, buffer, access } =
+        Panels::of(&nest.buffers, &found, axes, shape, panel, BufferKind::Shared)?;
+    redirect(&mut nest.body[at..=at], side, &from, &access);
+    let copies = Panels::copies(loops, copy, true);
     match barrier {
-        Some(barrier) => nest.body.insert(barrier, copy),
-        None => drop(nest.body.splice(0..0, [copy, Stmt::Barrier])),
+        Some(barrier) => nest.body.insert(barrier, copies),
+        None => drop(nest.body.splice(0..0, [copies, Stmt::Barrier])),
     }
-    nest.buffers.push(Buffer {
-        name: panel.into(),
-        dtype: shape.dtype,
-        kind: BufferKind::Shared,
-        dims,
-        interleave: shape.interleave,
-    });
+    nest.buffers.push(buffer);
     Ok(nest)
 }
 

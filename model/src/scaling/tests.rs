@@ -116,10 +116,7 @@ fn tasks_add_up_to_the_prediction() {
                 assert!(((sum - again) / cycles - 1.0).abs() < 1e-6, "{problem} @{target}: {sum}, again {again}");
             }
             for (bytes, operand) in all.bytes.iter().zip(work.operands()) {
-                // What is copied for all threads is read from the copies.
-                let is_copied = phases.len() > 1 && *bytes >= operand as f64 * (1.0 - 1e-6);
-                let is_whole = (bytes - operand as f64).abs() <= 1e-6 * operand as f64;
-                assert!(is_whole || is_copied, "{problem} @{target}");
+                assert!((bytes - operand as f64).abs() <= 1e-6 * operand as f64, "{problem} @{target}");
             }
         }
     }
