@@ -6,19 +6,20 @@
 #   chromium         runs the script of the page that `kiln model profile --html` writes
 #   llvm-mc, -mca    the encoder's oracle; the model behind `cargo xtask mca`
 #   aarch64-*-as     assembles AArch64 listings
+#   python3          builds and tests the Python package, in environments of their own
 #   AArch64          tools/setup-aarch64.sh
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 . "$here/apt.sh"
 
 oldest=1.95.0
-tools=(git cc c++ as valgrind chromium llvm-mc-22 llvm-mca-22 aarch64-linux-gnu-as)
+tools=(git cc c++ as valgrind chromium llvm-mc-22 llvm-mca-22 aarch64-linux-gnu-as python3)
 command -v apt-get >/dev/null || die "needs Debian's apt-get; docs/testing.md lists the tools to install by other means"
 command -v cargo >/dev/null || die "needs cargo $oldest or later, from https://rustup.rs"
 version=$(cargo --version | cut -d ' ' -f 2)
 printf '%s\n' "$oldest" "$version" | sort --check=quiet --version-sort || die "needs cargo $oldest or later, found $version: rustup update"
 
-packages=(git gcc g++ libc6-dev valgrind binutils binutils-aarch64-linux-gnu llvm-22 chromium)
+packages=(git gcc g++ libc6-dev valgrind binutils binutils-aarch64-linux-gnu llvm-22 chromium python3-venv)
 if [ -n "$(missing "${packages[@]}")" ]; then
     install_packages "${packages[@]}"
 fi

@@ -43,6 +43,8 @@ export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
 KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
 stage "C programs" tools/test-c.sh
+# The wheel for this machine, installed where nothing else is, and the package's tests that need no torch.
+stage "Python package" cargo run --locked --quiet --release --package xtask -- wheel --target x86_64 --test
 # Interleavings of two and three threads. Another configuration, for which only the few dependencies of these crates are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-cache --package kiln-team --test loom

@@ -124,20 +124,15 @@ impl Array {
         &self.view
     }
 
-    /// Whether a dense array and another one have memory in common.
-    pub fn overlaps(&self, other: &Array) -> bool {
-        let place = |view: &View| {
-            // From the first to the last element, whichever way they lie.
-            let reach = |of: fn(i64) -> bool| -> isize {
-                let steps = view.shape.iter().zip(&view.strides).filter(|(_, s)| of(**s));
-                steps.map(|(d, s)| (d - 1) * s).sum::<i64>() as isize * view.element.bytes() as isize
-            };
-            let first = view.data.addr().wrapping_add_signed(reach(|s| s < 0));
-            let end = view.data.addr().wrapping_add_signed(reach(|s| s > 0)) + view.element.bytes();
-            if view.elements() == 0 { 0..0 } else { first..end }
-        };
-        let (a, b) = (place(&self.view), place(&other.view));
-        a.start < b.end && b.start < a.end
+    /// Fails unless its elements are where the processor wants elements of their size.
+    pub fn check_aligned(&self, name: &str) -> Result<()> {
+        let size = self.view.element.bytes();
+        match self.view.elements() == 0 || self.view.data.addr().is_multiple_of(size) {
+            true => Ok(()),
+            false => Err(Error::Value(format!(
+                "{name}: its elements of {size} bytes begin at an address that is no multiple of {size}: copy it first"
+            ))),
+        }
     }
 
     /// Fails unless its elements lie one after the other, row-major.

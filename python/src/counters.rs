@@ -29,9 +29,8 @@ pub static RELEASED: Counter = Counter(AtomicU64::new(0));
 
 /// Counters of this process since it began. `packed_weights` counts how often weights were packed, `packed_bytes` is what packed weights
 /// take now, `kernels` counts kernels that were compiled, `instances` counts networks that were compiled for some weights, `calls` counts
-/// calls of graphs, `copies` counts inputs and outputs that could not be used where they lie, `released` counts weights whose originals were given
-/// back, and `sources` is the number of tensors that
-/// are alive and were used as weights.
+/// calls of graphs, `copies` counts inputs and outputs that could not be used where they lie, `released` counts weights whose originals were
+/// given back, and `sources` is the number of tensors that are alive and were used as weights.
 #[pyfunction]
 pub fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let (packings, packed_bytes, kernels) = runtimes::totals();

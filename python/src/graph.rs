@@ -258,6 +258,9 @@ impl Graph {
             let tensor = outputs.get(at)?;
             let view = torch.view(&tensor)?;
             output.check(at, &view)?;
+            if given.iter().chain(&wanted).any(|other| view.overlaps(other)) {
+                return Err(Error::Value(format!("output {at} shares memory with an input or another output")));
+            }
             kept.push(tensor);
             wanted.push(view);
         }
@@ -271,6 +274,18 @@ impl Graph {
         py.detach(|| tensors.run(&instance, &self.outputs))
     }
 
+    /// Where the instance for these objects is, whether their elements were changed or not.
+    fn position(
+        &self,
+        all: &[Arc<Instance>],
+        which: Which,
+        inputs: &Items<'_>,
+        orders: &[Option<Order>],
+    ) -> Option<usize> {
+        let object = |n: usize| inputs.borrow(self.weights[n]).as_ptr().addr();
+        all.iter().position(|instance| instance.takes(orders) && instance.is_of(which, object))
+    }
+
     /// The instance for these weights, if there is one.
     fn find<'py>(
         &self,
@@ -282,11 +297,7 @@ impl Graph {
     ) -> Result<Option<Arc<Instance>>> {
         let found = {
             let mut all = lock(&self.instances);
-            let is_it = |i: &Arc<Instance>| {
-                i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr())
-            };
-            let at = all.iter().position(is_it);
-            at.map(|at| {
+            self.position(&all, which, inputs, orders).map(|at| {
                 all[..=at].rotate_right(1);
                 all[0].clone()
             })
@@ -330,10 +341,7 @@ impl Graph {
         let gone = {
             let mut all = lock(&self.instances);
             // The one for what the same objects were before.
-            let is_it = |i: &Arc<Instance>| {
-                i.takes(orders) && i.is_of(which, |n| inputs.borrow(self.weights[n]).as_ptr().addr())
-            };
-            let old = all.iter().position(is_it).map(|at| all.remove(at));
+            let old = self.position(&all, which, inputs, orders).map(|at| all.remove(at));
             all.insert(0, instance.clone());
             let more = all.len().min(INSTANCES);
             (old, all.split_off(more))

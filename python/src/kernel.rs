@@ -36,9 +36,9 @@ enum Given<'a, 'py> {
 
 #[pymethods]
 impl Kernel {
-    /// Computes into `out`, or adds to it where the problem has `beta=1`, and returns it. Operands come in the order of `operands`, the result last; each is a C-contiguous array with as
-    /// many elements as the operand has, in the order of memory that the problem says. No array is copied, and other Python threads run
-    /// meanwhile.
+    /// Computes into `out`, or adds to it where the problem has `beta=1`, and returns it. Operands come in the order of `operands`, the
+    /// result last. Each is a C-contiguous, aligned array with as many elements as the operand has, in the order of memory that the
+    /// problem says. No array is copied, and other Python threads run meanwhile.
     #[pyo3(signature = (*inputs, out))]
     fn __call__<'py>(
         &self,
@@ -59,7 +59,7 @@ impl Kernel {
                 return Ok(None);
             }
             let array = self.array(weights, &self.operands[1], false)?;
-            // SAFETY: it was checked to be dense, and its owner is held; Python programs do not write what they lend meanwhile.
+            // SAFETY: it was checked to be dense and aligned, and its owner is held; Python programs do not write what they lend meanwhile.
             let input = unsafe { input(&array, self.operands[1].dtype) };
             let packed = py.detach(|| self.kernel.pack_weights(input))?;
             Ok(Some(Weights(packed)))
@@ -141,7 +141,7 @@ impl Kernel {
         let out = self.array(out, result, true)?;
         for (given, operand) in given.iter().zip(operands) {
             if let Given::Array(array) = given
-                && out.overlaps(array)
+                && out.view().overlaps(array.view())
             {
                 return Err(Error::Value(format!("`{}` and `out` are the same memory", operand.name)));
             }
@@ -150,11 +150,11 @@ impl Kernel {
         for (given, operand) in given.iter().zip(operands) {
             all.push(match given {
                 Given::Packed(packed) => Input::Packed(&packed.get().0),
-                // SAFETY: it was checked to be dense, and its owner is held; Python programs do not write what they lend meanwhile.
+                // SAFETY: it was checked to be dense and aligned, and its owner is held; Python programs do not write what they lend meanwhile.
                 Given::Array(array) => unsafe { input(array, operand.dtype) },
             });
         }
-        // SAFETY: it was checked to be dense and to share no memory with an operand, and its owner lends it to be written.
+        // SAFETY: it was checked to be dense and aligned and to share no memory with an operand, and its owner lends it to be written.
         let out = unsafe { output(&out, result.dtype) };
         let args = Args::new(all[0], all[1], out);
         let args = all[2..].iter().fold(args, |args, input| args.operand(*input));
@@ -173,6 +173,7 @@ impl Kernel {
             return Err(Error::Type(format!("{name}: expected elements of {expected}, found {}", view.element)));
         }
         array.check_row_major(name)?;
+        array.check_aligned(name)?;
         let count = span(&operand.shape, &operand.layout.strides(&operand.shape)).unwrap_or(u64::MAX);
         if view.elements() as u64 != count {
             return Err(Error::Value(format!(
@@ -196,10 +197,10 @@ fn element(dtype: DType) -> ElementType {
 /// The elements of an array as an operand.
 ///
 /// # Safety
-/// It is dense and has elements of this type; nobody writes it while the operand is used, which is no longer than the array.
+/// It is dense and aligned and has elements of this type; nobody writes it while the operand is used, which is no longer than the array.
 unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
     let (data, count) = (array.view().data, array.view().elements());
-    // SAFETY: the caller answers for it; libraries align arrays to their elements, which was asked of the address.
+    // SAFETY: the caller answers for it.
     unsafe {
         match dtype {
             DType::F32 => Input::F32(std::slice::from_raw_parts(aligned(data.cast::<f32>()), count)),
@@ -211,7 +212,7 @@ unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
 /// The elements of an array as a result.
 ///
 /// # Safety
-/// It is dense and has elements of this type; nobody else uses them while the result is, which is no longer than the array.
+/// It is dense and aligned and has elements of this type; nobody else uses them while the result is, which is no longer than the array.
 unsafe fn output(array: &Array, dtype: DType) -> Output<'_> {
     let (data, count) = (array.view().data, array.view().elements());
     // SAFETY: as above.

@@ -310,7 +310,7 @@ impl Network {
             let array = Array::of(&object, name, true)?;
             check_type(&array, name, ty)?;
             array.check_row_major(name)?;
-            if arrays.iter().map(Lent::array).chain(&written).any(|other| array.overlaps(other)) {
+            if arrays.iter().map(Lent::array).chain(&written).any(|other| array.view().overlaps(other.view())) {
                 return Err(Error::Value(format!("output `{name}` shares memory with an input or another output")));
             }
             results.set_item(name, object)?;

@@ -70,6 +70,25 @@ impl View {
         self.elements() * self.element.bytes()
     }
 
+    /// Whether it and another one may have memory in common: whether what lies between their first and last elements does.
+    pub fn overlaps(&self, other: &View) -> bool {
+        let (a, b) = (self.place(), other.place());
+        a.start < b.end && b.start < a.end
+    }
+
+    /// The addresses from the first to the last element, whichever way they lie.
+    fn place(&self) -> std::ops::Range<usize> {
+        if self.elements() == 0 {
+            return 0..0;
+        }
+        let reach = |of: fn(i64) -> bool| -> isize {
+            let steps = self.shape.iter().zip(&self.strides).filter(|(_, s)| of(**s));
+            steps.map(|(d, s)| (d - 1) * s).sum::<i64>() as isize * self.element.bytes() as isize
+        };
+        let first = self.data.addr().wrapping_add_signed(reach(|s| s < 0));
+        first..self.data.addr().wrapping_add_signed(reach(|s| s > 0)) + self.element.bytes()
+    }
+
     /// How it lies.
     pub fn lie(&self) -> Lie {
         lie(&self.shape, &self.strides)

@@ -113,6 +113,11 @@ def test_wrong_arrays_are_errors():
     with pytest.raises(ValueError, match="same memory"):
         both = np.zeros(14, np.float32)
         kernel(both[:6], y, out=both[4:12])
+    bytes_between = np.zeros(8 * 4 + 1, np.uint8)[1:].view(np.float32)
+    with pytest.raises(ValueError, match="no multiple of 4"):
+        kernel(bytes_between[:6].reshape(2, 3), y, out=out)
+    with pytest.raises(ValueError, match="no multiple of 4"):
+        kernel(x, y, out=bytes_between.reshape(2, 4))
     frozen = out.copy()
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="out: .*written"):

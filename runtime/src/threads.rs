@@ -1,10 +1,11 @@
 //! The threads that a call is divided among.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
+use arc_swap::ArcSwap;
 use kiln_team::{Settings, Teams};
 
 use crate::error::RuntimeError;
@@ -105,23 +106,20 @@ struct Own {
     count: usize,
     streams: usize,
     spin: Duration,
-    teams: RwLock<Arc<Teams>>,
+    /// Each call reads it, those of all streams at once: nothing is counted or locked for that.
+    teams: ArcSwap<Teams>,
 }
 
 impl Own {
     fn start(count: usize, streams: usize, spin: Duration) -> Result<Self, RuntimeError> {
-        let teams = RwLock::new(Arc::new(teams(count, streams, spin)?));
+        let teams = ArcSwap::from_pointee(teams(count, streams, spin)?);
         Ok(Own { count, streams, spin, teams })
-    }
-
-    fn teams(&self) -> Arc<Teams> {
-        self.teams.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts others instead of threads that are not there any more.
     fn renew(&self) -> Result<(), RuntimeError> {
         let new = Arc::new(teams(self.count, self.streams, self.spin)?);
-        let old = std::mem::replace(&mut *self.teams.write().unwrap_or_else(PoisonError::into_inner), new);
+        let old = self.teams.swap(new);
         // To drop a team is to wait for its threads, which nobody ends.
         std::mem::forget(old);
         Ok(())
@@ -201,7 +199,7 @@ impl Threads {
             _ if threads == 1 => work(0, tasks),
             Kind::None => work(0, tasks),
             Kind::Own(own) => {
-                let teams = own.teams();
+                let teams = own.teams.load();
                 let (has_failed, error) = (AtomicBool::new(false), Mutex::new(None));
                 teams.run(tasks, threads, &|range| {
                     // Once something failed, the rest would be done for nothing.

@@ -237,6 +237,13 @@ impl Func {
         for (id, tensor) in constants {
             map[id.0] = Some(b.constant_named(&self.value(id).name, &tensor)?);
         }
+        self.copy_computed(&mut b, &mut map);
+        let results: Vec<_> = self.results.iter().map(|id| map[id.0].expect("all values are there")).collect();
+        b.finish_all(&results)
+    }
+
+    /// Adds all values but the arguments to a builder. `map` has the arguments' values there, and then those of all.
+    fn copy_computed(&self, b: &mut Builder, map: &mut [Option<ValueId>]) {
         for (id, value) in self.values().filter(|(_, v)| v.def != Def::Argument) {
             let name = Some(value.name.as_str()).filter(|name| crate::text::is_word(name));
             let def = match &value.def {
@@ -249,8 +256,6 @@ impl Func {
             b.set_origins(value.origins.clone());
             map[id.0] = Some(b.insert(name, value.ty.clone(), def));
         }
-        let results: Vec<_> = self.results.iter().map(|id| map[id.0].expect("all values are there")).collect();
-        b.finish_all(&results)
     }
 
     /// The value at a position.

@@ -1,7 +1,7 @@
 //! Functions of tensors that lie in memory in other orders than row-major.
 
 use super::error::FuncErrorKind;
-use super::{Def, Func, FuncError, Structured, TensorType, ValueId};
+use super::{Func, FuncError, Structured, TensorType, ValueId};
 
 /// The axes of a dense tensor from the outermost in memory to the innermost.
 pub type Order = Vec<u64>;
@@ -32,18 +32,7 @@ impl Func {
             let laid = map[id.0].expect("arguments are there");
             map[id.0] = Some(b.push(Structured::Transpose { perm }, &[laid])?);
         }
-        for (id, value) in self.values().filter(|(_, v)| v.def != Def::Argument) {
-            let name = Some(value.name.as_str()).filter(|name| crate::text::is_word(name));
-            let def = match &value.def {
-                Def::Result { op, operands } => {
-                    let operands = operands.iter().map(|o| map[o.0].expect("operands come first")).collect();
-                    Def::Result { op: op.clone(), operands }
-                }
-                other => other.clone(),
-            };
-            b.set_origins(value.origins.clone());
-            map[id.0] = Some(b.insert(name, value.ty.clone(), def));
-        }
+        self.copy_computed(&mut b, &mut map);
         let mut results = vec![];
         for (at, id) in self.results.iter().enumerate() {
             let computed = map[id.0].expect("all values are there");

@@ -180,7 +180,6 @@ def _results_of(gm: fx.GraphModule, results: list[fx.Node]):
 def _subgraph(gm: fx.GraphModule, results: list[fx.Node]) -> fx.GraphModule:
     graph = fx.Graph()
     mapping: dict = {}
-    last = None
     for node in gm.graph.nodes:
         if node.op == "output":
             break
@@ -190,8 +189,6 @@ def _subgraph(gm: fx.GraphModule, results: list[fx.Node]) -> fx.GraphModule:
         else:
             copied = graph.node_copy(node, lambda n: mapping[n])
         mapping[node] = copied
-        last = copied
-    del last
     graph.output([mapping[node] for node in results])
     # Placeholders come first in the code of a graph whatever their place is.
     return fx.GraphModule(gm, graph)

@@ -158,6 +158,9 @@ def test_wrong_calls_are_errors():
             g(inputs)
     with pytest.raises(ValueError, match="strides"):
         g.run([x, w, b], [torch.empty(128, 32).t()])
+    both = torch.zeros(32 * 128)
+    with pytest.raises(ValueError, match="output 0 shares memory"):
+        g.run([both[: 32 * 96].view(32, 96), w, b], [both.view(32, 128)])
     for options in [{"static": [3]}, {"static": [1, 1]}, {"fpmath": "fast"}, {"output_strides": []}, {"output_strides": [[1]]}]:
         with pytest.raises(ValueError):
             _kiln.Graph(LINEAR, **options)

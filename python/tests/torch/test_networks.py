@@ -8,8 +8,6 @@ PARTITIONS = dict.fromkeys(networks.NETWORKS, 1)
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_network(name):
-    for module in ("torchvision", "transformers"):
-        pytest.importorskip(module)
     result = networks.compare(name, small=True, options={"strict": True})
     made = result["report"]
     assert result["error"] < 1e-4
