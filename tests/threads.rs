@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use kiln_runtime::{Executor, FamilyOptions, Input, Options, Problem, Runtime, RuntimeBuilder};
 use kiln_tests::data::{Data, Values};
@@ -181,6 +180,8 @@ fn threads_that_the_system_refuses_are_an_error() {
 #[test]
 #[cfg(not(target_arch = "aarch64"))]
 fn an_idle_runtime_uses_no_processor_time() {
+    use std::time::Duration;
+
     const ASKED: &str = "KILN_TEST_IDLE";
     if std::env::var_os(ASKED).is_none() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
