@@ -1,10 +1,10 @@
 //! `kiln._kiln`: what the Python package is made of. The package itself, with its documentation, is in `python/kiln`.
 //!
-//! - [`graph`], [`instance`], [`weights`]: functions whose weights are looked up in each call, for torch.
-//! - [`torch`], [`dlpack`], [`view`]: tensors of others where they lie.
-//! - [`runtime`], [`kernel`], [`network`], [`profile`], [`array`]: what works without torch, on arrays of any library.
-//! - [`runtimes`]: the runtimes that they share, with threads that are begun again after a fork.
-//! - [`error`]: failures as exceptions; a panic is one, too.
+//! - `graph`, `instance`, `weights`: functions whose weights are looked up in each call, for torch.
+//! - `torch`, `dlpack`, `view`: tensors of others where they lie.
+//! - `runtime`, `kernel`, `network`, `profile`, `array`: what works without torch, on arrays of any library.
+//! - `runtimes`: the runtimes that they share, with threads that are begun again after a fork.
+//! - `error`: failures as exceptions; a panic is one, too.
 
 mod array;
 mod counters;
