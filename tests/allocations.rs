@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kiln_runtime::{Options, Problem, Runtime};
+use kiln_jit::{Options, Problem, Runtime};
 use kiln_tests::data::Data;
 use kiln_tests::targets;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use kiln_compiler::compile;
 use kiln_compiler::schedule::{Form, Schedule};
-use kiln_runtime::{
+use kiln_jit::{
     Args, Convolution, Family, FamilyOptions, Kernel, MathMode, Options, Pack, PackedWeights, Problem, Runtime,
     RuntimeBuilder, RuntimeError, Spatial, bf16,
 };

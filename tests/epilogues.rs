@@ -2,7 +2,7 @@
 //! harness.
 
 use kiln_ir::{PostOp, Problem};
-use kiln_runtime::Options;
+use kiln_jit::Options;
 use kiln_tests::data::{Data, Random};
 use kiln_tests::shapes::{self, Work};
 use kiln_tests::{failures, targets};

@@ -1,6 +1,6 @@
 //! Families of problems with a free number: right for every value, without waiting, within bounds.
 
-use kiln_runtime::{Args, Family, FamilyOptions, Input, Problem, Runtime, WeightsId};
+use kiln_jit::{Args, Family, FamilyOptions, Input, Problem, Runtime, WeightsId};
 use kiln_tests::data::{Data, Random, Values};
 
 fn runtime() -> Runtime {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kiln_runtime::{Notice, Options, Pack, Package, Problem, Runtime, RuntimeBuilder, RuntimeError, pack};
+use kiln_jit::{Notice, Options, Pack, Package, Problem, Runtime, RuntimeBuilder, RuntimeError, pack};
 use kiln_tests::data::{Data, Random};
 
 fn problem(text: &str) -> Problem {
@@ -109,7 +109,7 @@ fn pack_in(path: &Path) -> Pack {
 #[test]
 fn directories_that_cannot_be_written_cost_nothing_but_the_compilation() {
     // The kernel's own file systems refuse new files, also to root, who may write everywhere else.
-    for folder in ["/proc/kiln-cache", "/dev/null/cache", "/sys/kernel"] {
+    for folder in ["/proc/kiln-memo", "/dev/null/cache", "/sys/kernel"] {
         let runtime = with_folder(Path::new(folder));
         (2..8).for_each(|n| assert_right(&runtime, &problem(&format!("matmul f32 {n}x4:4x5"))));
         assert_eq!((runtime.stats().unpacked, runtime.stats().kernels.compilations), (0, 6));

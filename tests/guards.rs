@@ -13,7 +13,7 @@ macro_rules! breaks {
             naked_asm!($code, "ret")
         }
         )*
-        const BREAKS: &[(&str, kiln_runtime::Entry)] = &[$(($register, $name)),*];
+        const BREAKS: &[(&str, kiln_jit::Entry)] = &[$(($register, $name)),*];
     };
 }
 

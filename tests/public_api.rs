@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiln_runtime::{
+use kiln_jit::{
     CompileError, DType, Operand, Problem, ProblemError, Role, Runtime, RuntimeError, ScheduleError, Target,
     TargetError,
 };
 
-/// The errors and the descriptions that `kiln-runtime` gives are matched without another crate.
+/// The errors and the descriptions that `kiln-jit` gives are matched without another crate.
 #[test]
 fn what_the_runtime_returns_can_be_matched() {
     let e = "matmul f32 2x3:3x4 stag=ab stag=ba".parse::<Problem>().unwrap_err();
@@ -26,16 +26,16 @@ fn what_the_runtime_returns_can_be_matched() {
     let CompileError::Unsupported { target, what } = &*e else { panic!("{e}") };
     assert!(*target == Box::new(runtime.target().clone()) && what.contains("dst"), "{e}");
     assert!(runtime.kernel(&long).is_ok_and(|k| *k.problem() == long));
-    let e = kiln_runtime::PackageError::Schedule(ScheduleError { schedule: "x".into(), why: "y".into() });
-    assert!(matches!(e, kiln_runtime::PackageError::Schedule(ScheduleError { .. })));
+    let e = kiln_jit::PackageError::Schedule(ScheduleError { schedule: "x".into(), why: "y".into() });
+    assert!(matches!(e, kiln_jit::PackageError::Schedule(ScheduleError { .. })));
     assert!(
         matches!("neoverse-v1+l2=1m+l2=2m".parse::<Target>(), Err(TargetError::Repeated { name, .. }) if name == "l2")
     );
     assert_eq!(format!("{:?}", Some("neoverse-v1-sve".parse::<Target>().unwrap())), "Some(neoverse-v1-sve)");
     // All of the crates below are there too.
-    let _: kiln_runtime::ir::Contraction = kiln_runtime::ir::Contraction::of(&problem);
-    let _: fn(&Problem, &Target, &kiln_runtime::Options) -> Result<kiln_runtime::compiler::Artifact, CompileError> =
-        kiln_runtime::compiler::compile;
+    let _: kiln_jit::ir::Contraction = kiln_jit::ir::Contraction::of(&problem);
+    let _: fn(&Problem, &Target, &kiln_jit::Options) -> Result<kiln_jit::compiler::Artifact, CompileError> =
+        kiln_jit::compiler::compile;
 }
 
 /// A new reason to refuse something breaks nobody's build.

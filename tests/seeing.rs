@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use kiln_runtime::{Notice, Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_jit::{Notice, Options, Problem, Runtime, RuntimeBuilder, RuntimeError};
 use kiln_tests::data::Data;
 
 fn problem(text: &str) -> Problem {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kiln_runtime::{FamilyOptions, Input, Options, Problem, Runtime, RuntimeError, WeightsId};
+use kiln_jit::{FamilyOptions, Input, Options, Problem, Runtime, RuntimeError, WeightsId};
 use kiln_tests::data::{Data, Random};
 
 const THREADS: u64 = 8;

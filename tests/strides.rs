@@ -6,7 +6,7 @@ use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::search;
 use kiln_compiler::{Options, Target};
 use kiln_ir::{Contraction, Operand, Role};
-use kiln_runtime::{Args, FamilyOptions, Problem, ProblemError, Raw, RawWeights, Runtime, RuntimeError};
+use kiln_jit::{Args, FamilyOptions, Problem, ProblemError, Raw, RawWeights, Runtime, RuntimeError};
 use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::guarded::{GuardedRows, Placement};
 use kiln_tests::{fault, shapes, strides, targets};

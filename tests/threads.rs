@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_runtime::{Executor, FamilyOptions, Input, Options, Problem, Runtime, RuntimeBuilder};
+use kiln_jit::{Executor, FamilyOptions, Input, Options, Problem, Runtime, RuntimeBuilder};
 use kiln_tests::data::{Data, Values};
 
 /// Large enough to be divided, small enough for an emulator.
@@ -46,7 +46,7 @@ fn every_kind_of_pool_gives_the_same_bits() {
         Runtime::builder().threads(1),
         Runtime::builder().threads(2),
         Runtime::builder().threads(5),
-        Runtime::builder().threads(if cfg!(target_arch = "aarch64") { 64 } else { kiln_runtime::MAX_THREADS }),
+        Runtime::builder().threads(if cfg!(target_arch = "aarch64") { 64 } else { kiln_jit::MAX_THREADS }),
         Runtime::builder().rayon_pool(rayon_pool(1)),
         Runtime::builder().rayon_pool(rayon_pool(3)),
         Runtime::builder().executor(scoped.clone()),
@@ -168,7 +168,7 @@ fn threads_that_the_system_refuses_are_an_error() {
     }
     let start = std::time::Instant::now();
     let e = Runtime::builder().threads(1024).build().unwrap_err();
-    assert!(matches!(&e, kiln_runtime::RuntimeError::Threads { threads: 1024, .. }), "{e}");
+    assert!(matches!(&e, kiln_jit::RuntimeError::Threads { threads: 1024, .. }), "{e}");
     assert!(e.to_string().contains("the system starts no more: ") && start.elapsed().as_secs() < 20, "{e}");
     // The others have ended, and one thread is always there.
     let problem: Problem = LARGE.parse().unwrap();

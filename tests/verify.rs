@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use kiln_runtime::Target;
+use kiln_jit::Target;
 use kiln_tests::{failures, shapes, targets};
 
 /// Fewer would be a hole in the test.

@@ -1,6 +1,6 @@
 //! Arguments as `ndarray` views: shapes, transposed views, and what does not fit.
 
-use kiln_runtime::{Args, MathMode, Options, PostOp, Problem, Runtime, RuntimeError, views};
+use kiln_jit::{Args, MathMode, Options, PostOp, Problem, Runtime, RuntimeError, views};
 use ndarray::{Array, Array1, Array2, s};
 
 fn numbers(rows: usize, columns: usize) -> Array2<f32> {

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use kiln_runtime::{Args, Kernel, Options, Runtime, RuntimeError, WeightsId, bf16};
+use kiln_jit::{Args, Kernel, Options, Runtime, RuntimeError, WeightsId, bf16};
 
 fn runtime() -> Runtime {
     Runtime::builder().threads(1).build().unwrap()

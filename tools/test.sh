@@ -47,7 +47,7 @@ stage "C programs" tools/test-c.sh
 stage "Python package" cargo run --locked --quiet --release --package xtask -- wheel --target x86_64 --test
 # Interleavings of two and three threads. Another configuration, for which only the few dependencies of these crates are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
-    cargo test --locked --quiet --release --package kiln-cache --package kiln-team --test loom
+    cargo test --locked --quiet --release --package kiln-memo --package kiln-team --test loom
 native_kiln=${CARGO_TARGET_DIR:-$PWD/target}/release/kiln
 # As a user builds it: without the features that only tests use.
 stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5

@@ -1,7 +1,7 @@
-//! The cache's own logic under all interleavings of two threads: `RUSTFLAGS="--cfg loom" cargo test -p kiln-cache --test loom`.
+//! The cache's own logic under all interleavings of two threads: `RUSTFLAGS="--cfg loom" cargo test -p kiln-memo --test loom`.
 #![cfg(loom)]
 
-use kiln_cache::{Cache, Config, Replicate};
+use kiln_memo::{Cache, Config, Replicate};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;

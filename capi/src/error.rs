@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ::kiln_runtime::{CodeMemoryError, RuntimeError};
+use ::kiln_jit::{CodeMemoryError, RuntimeError};
 use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ::kiln_runtime::{Family, FamilyOptions};
+use ::kiln_jit::{Family, FamilyOptions};
 
 use crate::error::{free, guard, kiln_status};
 use crate::kernel::{kiln_args, with_args};

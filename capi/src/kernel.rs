@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, OnceLock};
 
-use ::kiln_runtime::{Args, Kernel, RawWeights, RuntimeError};
+use ::kiln_jit::{Args, Kernel, RawWeights, RuntimeError};
 use kiln_ir::Role;
 
 use crate::error::{Error, free, guard, kiln_status};

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use ::kiln_runtime::{MAX_THREADS, Runtime, RuntimeBuilder};
+use ::kiln_jit::{MAX_THREADS, Runtime, RuntimeBuilder};
 
 use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Out, exclusive, path, text};

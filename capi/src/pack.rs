@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ::kiln_runtime::{Package, Target, pack};
+use ::kiln_jit::{Package, Target, pack};
 use kiln_compiler::compile;
 
 use crate::error::{Error, guard, kiln_status};

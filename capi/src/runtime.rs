@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Mutex, PoisonError};
 
-use ::kiln_runtime::{Options, Problem, Runtime};
+use ::kiln_jit::{Options, Problem, Runtime};
 
 use crate::error::{Error, free, guard, kiln_status, or_default};
 use crate::options::kiln_options;

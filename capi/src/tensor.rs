@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::fmt::Display;
 
-use ::kiln_runtime::{Input, Raw, bf16};
+use ::kiln_jit::{Input, Raw, bf16};
 use kiln_ir::DType;
 
 use crate::error::Error;

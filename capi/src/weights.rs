@@ -1,6 +1,6 @@
 //! Packed weights.
 
-use ::kiln_runtime::PackedWeights;
+use ::kiln_jit::PackedWeights;
 
 use crate::error::{free, guard, kiln_status, or_default};
 use crate::kernel::kiln_kernel;

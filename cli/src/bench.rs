@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kiln_ir::Problem;
-use kiln_runtime::probe::Probe;
-use kiln_runtime::{Options, Runtime, RuntimeError};
+use kiln_jit::probe::Probe;
+use kiln_jit::{Options, Runtime, RuntimeError};
 use serde::Serialize;
 
 use crate::Verdict;

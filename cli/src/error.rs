@@ -9,10 +9,10 @@ use kiln_ir::ProblemError;
 use kiln_ir::func::FuncError;
 use kiln_ir::fuse::FuseError;
 use kiln_ir::text::clipped;
+use kiln_jit::{PackError, RuntimeError};
 use kiln_model::arch::UnknownArchitecture;
 use kiln_model::{ImportError, ModelError, OnnxError};
 use kiln_npy::NpyError;
-use kiln_runtime::{PackError, RuntimeError};
 
 use crate::kind::FileKind;
 

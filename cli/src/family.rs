@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use kiln_ir::Problem;
-use kiln_runtime::{Family, FamilyOptions, Kernel, Options, Runtime};
+use kiln_jit::{Family, FamilyOptions, Kernel, Options, Runtime};
 
 use crate::Verdict;
 use crate::counter::Cycles;

@@ -113,7 +113,7 @@ mod tests {
     fn packs_begin_as_they_are_told_apart_by() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.pack");
-        kiln_runtime::pack::write(&file, &"neoverse-n1".parse().unwrap(), &[]).unwrap();
+        kiln_jit::pack::write(&file, &"neoverse-n1".parse().unwrap(), &[]).unwrap();
         assert_eq!(FileKind::of(&file).unwrap().to_string(), "a pack of kernels");
     }
 }

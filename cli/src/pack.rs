@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use kiln_compiler::{Package, compile};
 use kiln_ir::Problem;
-use kiln_runtime::Options;
-use kiln_runtime::pack::{self, Contents};
+use kiln_jit::Options;
+use kiln_jit::pack::{self, Contents};
 
 use crate::Verdict;
 use crate::error::Error;

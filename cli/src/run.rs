@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kiln_compiler::schedule::Schedule;
 use kiln_ir::{Operand, Problem, Role, Sums};
-use kiln_runtime::{Kernel, Options, Runtime};
+use kiln_jit::{Kernel, Options, Runtime};
 
 use crate::Verdict;
 use crate::check::compare;

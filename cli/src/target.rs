@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use kiln_compiler::Target;
-use kiln_runtime::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_jit::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
 
 use crate::error::Error;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 
 use kiln_ir::{DType, Operand, Problem, Role};
-use kiln_runtime::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16};
+use kiln_jit::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16};
 
 use crate::data::{self, Integers};
 use crate::error::Error;

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_runtime::RuntimeBuilder;
+use kiln_jit::RuntimeBuilder;
 
 /// Takes kernels from the packs of `--pack`.
 pub fn packs<'a>(builder: RuntimeBuilder, files: impl IntoIterator<Item = &'a PathBuf>) -> RuntimeBuilder {

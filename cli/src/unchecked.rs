@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use kiln_runtime::{Kernel, Pointers, RuntimeError};
+use kiln_jit::{Kernel, Pointers, RuntimeError};
 
 use crate::tensors::Tensors;
 

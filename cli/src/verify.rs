@@ -4,7 +4,7 @@ use std::io::Write;
 
 use kiln_compiler::CompileError;
 use kiln_ir::{Problem, Sums};
-use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
+use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::Verdict;
 use crate::check::{compare, place};

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use kiln_ir::Problem;
-use kiln_runtime::{Options, Runtime};
+use kiln_jit::{Options, Runtime};
 use serde::Serialize;
 
 use crate::Verdict;

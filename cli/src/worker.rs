@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_ir::{Operand, PostOp, Problem};
-use kiln_runtime::{Kernel, Options, Runtime, RuntimeError};
+use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::counter::Cycles;
 use crate::data;

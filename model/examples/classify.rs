@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use kiln_jit::Runtime;
 use kiln_model::report::Agreement;
 use kiln_model::{Bindings, Model};
 use kiln_onnx::TestSet;
-use kiln_runtime::Runtime;
 
 /// The largest difference from an output that passes, as a part of the output's largest element.
 const TOLERANCE: f64 = 2e-5;

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use kiln_jit::Runtime;
 use kiln_model::report::greatest;
 use kiln_model::{Bindings, Flexible, Model, OpenDim, Tensor};
-use kiln_runtime::Runtime;
 
 /// The network is compiled for sequences up to this length at least: it takes some to find out what depends on it.
 const SHORTEST: u64 = 8;

@@ -11,10 +11,10 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use kiln_jit::Runtime;
 use kiln_model::arch::{ArchOptions, Architecture};
 use kiln_model::report::Agreement;
 use kiln_model::{Bound, Flexible, ModelError, OpenDim, Tensor};
-use kiln_runtime::Runtime;
 
 /// Calls for each length; the fastest is reported as the steady time.
 const CALLS: usize = 5;

@@ -17,8 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use kiln_jit::Runtime;
 use kiln_model::{Bindings, Model, Tensor};
-use kiln_runtime::Runtime;
 
 /// The tolerance for cosines.
 const TOLERANCE: f64 = 1e-4;

@@ -1,8 +1,8 @@
 //! What can go wrong between a file and its results.
 
 use kiln_ir::func::{FuncError, OpError, TensorType};
+use kiln_jit::RuntimeError;
 use kiln_onnx::{ImportError, OnnxError};
-use kiln_runtime::RuntimeError;
 
 /// Any failure of loading, compiling or running a network.
 #[derive(Debug, thiserror::Error)]

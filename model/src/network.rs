@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use kiln_ir::func::{Tensor, TensorOp, TensorType};
 use kiln_ir::{Func, Problem, pass};
+use kiln_jit::{Kernel, Options, PackedWeights, Runtime, WeightsId, WeightsPack};
 use kiln_onnx::Bindings;
-use kiln_runtime::{Kernel, Options, PackedWeights, Runtime, WeightsId, WeightsPack};
 
 use crate::arch::{ArchOptions, Architecture};
 use crate::error::ModelError;
@@ -229,7 +229,7 @@ impl Network {
 
     /// Writes a [`WeightsPack`] of its packed weights.
     pub fn write_weights(&self, path: impl AsRef<Path>) -> std::io::Result<()> {
-        kiln_runtime::pack::write_weights(path, self.weights())
+        kiln_jit::pack::write_weights(path, self.weights())
     }
 
     /// What it takes.

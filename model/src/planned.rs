@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_ir::problem::MathMode;
 use kiln_ir::{Func, Problem};
-use kiln_runtime::{Package, PackedWeights, Target, WeightsId, pack};
+use kiln_jit::{Package, PackedWeights, Target, WeightsId, pack};
 
 use crate::error::ModelError;
 use crate::network::{self, Bound, Memory, StepInfo};
@@ -76,7 +76,7 @@ impl PackedNetwork {
         self.packages.iter().map(|package| &**package)
     }
 
-    /// Its packed weights, with what a [`WeightsPack`](kiln_runtime::WeightsPack) knows them by.
+    /// Its packed weights, with what a [`WeightsPack`](kiln_jit::WeightsPack) knows them by.
     pub fn weights(&self) -> impl ExactSizeIterator<Item = (WeightsId, &PackedWeights)> {
         self.weights.iter().map(|(id, packed)| (*id, packed))
     }
@@ -88,7 +88,7 @@ impl std::fmt::Debug for PackedNetwork {
     }
 }
 
-/// Writes networks to one [bundle](kiln_runtime::pack::write_bundle): of several shapes, for several targets.
+/// Writes networks to one [bundle](kiln_jit::pack::write_bundle): of several shapes, for several targets.
 pub fn write_networks<'a>(
     path: impl AsRef<Path>,
     networks: impl IntoIterator<Item = &'a PackedNetwork, IntoIter: Clone>,

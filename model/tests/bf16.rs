@@ -2,8 +2,8 @@
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, ElementType, Structured, Tensor, TensorOp, TensorType};
+use kiln_jit::{MathMode, Runtime};
 use kiln_model::Bound;
-use kiln_runtime::{MathMode, Runtime};
 
 /// Numbers without a pattern, of about this size.
 fn data(ty: &TensorType, seed: u64, size: f64) -> Tensor {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use kiln_jit::Runtime;
 use kiln_model::{Bound, ElementType, Tensor};
 use kiln_onnx::{Model, TestSet, operators};
-use kiln_runtime::Runtime;
 
 const ARCHIVE: &[u8] = include_bytes!("conformance.tar.gz");
 

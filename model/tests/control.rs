@@ -1,8 +1,8 @@
 //! Branches and loops of compiled networks: results are the interpreter's, on any number of threads, call after call.
 
 use kiln_ir::Func;
+use kiln_jit::Runtime;
 use kiln_model::{Bound, ElementType, Flexible, ModelError, OpenDim, Tensor, TensorType};
-use kiln_runtime::Runtime;
 
 fn ints(ty: &TensorType, seed: u64) -> Tensor {
     let mut state = seed | 1;

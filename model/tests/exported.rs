@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use kiln_jit::Runtime;
 use kiln_model::Bound;
 use kiln_onnx::{Model, TestSet};
-use kiln_runtime::Runtime;
 
 const ARCHIVE: &[u8] = include_bytes!("exported.tar.gz");
 

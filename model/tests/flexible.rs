@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use kiln_ir::Func;
+use kiln_jit::Runtime;
 use kiln_model::arch::{ArchOptions, Architecture};
 use kiln_model::{Bindings, Bound, Flexible, FlexibleError, Model, ModelError, OpenDim, Tensor};
 use kiln_onnx::TestSet;
-use kiln_runtime::Runtime;
 
 fn runtime() -> Runtime {
     Runtime::builder().threads(2).build().unwrap()

@@ -2,9 +2,9 @@
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, ElementType, TensorOp, TensorType};
+use kiln_jit::{MathMode, Runtime, WeightsPack};
 use kiln_model::arch::{ArchOptions, Architecture};
 use kiln_model::{Bound, Code, CompileOptions, ModelError, Network, Tensor};
-use kiln_runtime::{MathMode, Runtime, WeightsPack};
 
 fn runtime() -> Runtime {
     Runtime::builder().threads(2).build().unwrap()

@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kiln_jit::Runtime;
 use kiln_model::arch::ArchOptions;
 use kiln_model::pretrained::{Pretrained, PretrainedError};
 use kiln_model::{Bound, Tensor};
-use kiln_runtime::Runtime;
 use serde_json::{Map, Value, json};
 
 fn folders() -> PathBuf {

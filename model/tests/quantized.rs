@@ -4,8 +4,8 @@
 
 use kiln_ir::Func;
 use kiln_ir::func::{Element, Tensor};
+use kiln_jit::Runtime;
 use kiln_model::{Bound, Code};
-use kiln_runtime::Runtime;
 
 /// Numbers without a pattern.
 struct Random(u64);

@@ -1,7 +1,7 @@
 //! LSTM, GRU and RNN nodes with random settings, against what ONNX Runtime gives: `tools/recurrent_fixtures.py` writes the fixtures.
 
+use kiln_jit::Runtime;
 use kiln_model::{Bindings, Bound, Code, Model, Tensor};
-use kiln_runtime::Runtime;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

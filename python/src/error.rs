@@ -4,8 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kiln_ir::func::FuncError;
+use kiln_jit::{CompileError, RuntimeError};
 use kiln_model::{ImportError, ModelError};
-use kiln_runtime::{CompileError, RuntimeError};
 use pyo3::exceptions::{PyIndexError, PyMemoryError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::{PyErr, PyResult, create_exception};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kiln_ir::Func;
 use kiln_ir::func::{Order, TensorType};
-use kiln_runtime::MathMode;
+use kiln_jit::MathMode;
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kiln_ir::func::ElementType;
 use kiln_ir::strides::span;
-use kiln_runtime::compiler::{Stage, compile};
-use kiln_runtime::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16};
+use kiln_jit::compiler::{Stage, compile};
+use kiln_jit::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -90,8 +90,7 @@ impl Kernel {
             let stage = Stage::from_str(stage).map_err(|e| Error::Value(e.to_string()))?;
             let (problem, target, options) =
                 (self.kernel.problem(), self.kernel.target(), options(self.constant_weights));
-            let artifact =
-                py.detach(|| compile(problem, target, &options)).map_err(kiln_runtime::RuntimeError::from)?;
+            let artifact = py.detach(|| compile(problem, target, &options)).map_err(kiln_jit::RuntimeError::from)?;
             Ok(artifact.dump(stage))
         })
     }
@@ -113,7 +112,7 @@ impl Weights {
 impl Kernel {
     /// The kernel of a problem.
     pub fn compile(py: Python<'_>, runtime: &Runtime, problem: &str, constant_weights: bool) -> Result<Self> {
-        let problem: Problem = problem.parse().map_err(|e: kiln_runtime::ProblemError| Error::Value(e.to_string()))?;
+        let problem: Problem = problem.parse().map_err(|e: kiln_jit::ProblemError| Error::Value(e.to_string()))?;
         let kernel = py.detach(|| runtime.kernel_with(&problem, &options(constant_weights)))?;
         let operands = kernel.problem().operands();
         Ok(Kernel { kernel, constant_weights, operands })

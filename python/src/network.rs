@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_ir::func::{ElementType, Tensor, TensorType};
+use kiln_jit::{Runtime as Inner, WeightsPack};
 use kiln_model::arch::{ArchOptions, Architecture};
 use kiln_model::pretrained::Pretrained;
 use kiln_model::report::step_times;
 use kiln_model::{Bindings, Bound as Concrete, CompileOptions, ImportError, Model, ModelError, Network as Compiled};
-use kiln_runtime::{Runtime as Inner, WeightsPack};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 

@@ -1,6 +1,6 @@
 //! `kiln.Runtime`: a target, a kernel cache and threads.
 
-use kiln_runtime::{Options, Runtime as Inner};
+use kiln_jit::{Options, Runtime as Inner};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

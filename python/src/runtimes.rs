@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use kiln_runtime::{MathMode, Runtime, default_threads};
+use kiln_jit::{MathMode, Runtime, default_threads};
 
 use crate::error::{Error, Result};
 
@@ -40,8 +40,8 @@ pub fn set_threads(threads: usize) -> Result<()> {
 /// A number of threads that there may be.
 pub fn checked(threads: usize) -> Result<usize> {
     match threads {
-        1..=kiln_runtime::MAX_THREADS => Ok(threads),
-        _ => Err(Error::Value(format!("{threads} threads: expected from 1 to {}", kiln_runtime::MAX_THREADS))),
+        1..=kiln_jit::MAX_THREADS => Ok(threads),
+        _ => Err(Error::Value(format!("{threads} threads: expected from 1 to {}", kiln_jit::MAX_THREADS))),
     }
 }
 

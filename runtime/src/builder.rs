@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use kiln_cache::{Cache, Config};
 use kiln_compiler::Target;
 use kiln_ir::MathMode;
+use kiln_memo::{Cache, Config};
 
 use crate::code_memory::CodePool;
 use crate::cpu;

@@ -20,10 +20,10 @@ mod tiles;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
-use kiln_cache::{Cache, Config, Replicate};
 use kiln_compiler::Options;
 use kiln_compiler::packed::PackedLayout;
 use kiln_ir::Problem;
+use kiln_memo::{Cache, Config, Replicate};
 
 use crate::args::{Args, Input, Signature};
 use crate::cpu::check_thread;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use kiln_cache::Replicate;
 use kiln_compiler::package::Facts;
 use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, compile};
 use kiln_ir::Problem;
 use kiln_ir::contraction::View;
+use kiln_memo::Replicate;
 
 use crate::args::{Args, Divided, Input, Pointers, Signature};
 use crate::code_memory::{CodePool, LoadedCode};

@@ -1,7 +1,7 @@
 //! Kiln's runtime: kernels compiled for this machine, cached, and called safely.
 //!
 //! ```
-//! use kiln_runtime::{Args, Problem, Runtime};
+//! use kiln_jit::{Args, Problem, Runtime};
 //!
 //! let runtime = Runtime::builder().build()?;
 //! let problem: Problem = "matmul f32 2x3:3x4 +bias+relu".parse()?;
@@ -22,7 +22,7 @@
 //! Weights that stay the same over many calls are packed once, in the order in which the kernel reads them:
 //!
 //! ```
-//! use kiln_runtime::{Args, Options, Problem, Runtime};
+//! use kiln_jit::{Args, Options, Problem, Runtime};
 //!
 //! let runtime = Runtime::builder().build()?;
 //! let linear: Problem = "ip f32 mb2ic3oc4".parse()?; // weights are oc x ic
@@ -41,7 +41,7 @@
 //! so that a program matches them without depending on other crates of Kiln. The rest of those is in [`ir`] and [`compiler`].
 //!
 //! ```
-//! use kiln_runtime::{CompileError, Operand, Problem, ProblemError, Role, Runtime, RuntimeError};
+//! use kiln_jit::{CompileError, Operand, Problem, ProblemError, Role, Runtime, RuntimeError};
 //!
 //! let e = "matmul f32 2x3:3x4 beta=1 beta=0".parse::<Problem>().unwrap_err();
 //! assert!(matches!(&e, ProblemError::Repeated { name, .. } if name == "beta"));
@@ -129,7 +129,6 @@ pub use error::RuntimeError;
 pub use family::{Family, FamilyOptions, FamilyStats};
 pub use half::bf16;
 pub use kernel::{Entry, Kernel};
-pub use kiln_cache::CacheStats;
 pub use kiln_compiler as compiler;
 pub use kiln_compiler::package::{Facts, PackageError};
 pub use kiln_compiler::packed::PackedLayout;
@@ -142,6 +141,7 @@ pub use kiln_ir::layout::Tag;
 pub use kiln_ir::op::{Convolution, InnerProduct, Matmul, convolution::Spatial};
 pub use kiln_ir::problem::Builder as ProblemBuilder;
 pub use kiln_ir::{DType, DTypes, Epilogue, MathMode, Op, Operand, PostOp, Problem, ProblemError, Role};
+pub use kiln_memo::CacheStats;
 pub use notice::Notice;
 pub use pack::{CacheDirError, Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use kiln_cache::{Cache, CacheStats};
 use kiln_compiler::{Options, Package, Target};
 use kiln_ir::{MathMode, Problem};
+use kiln_memo::{Cache, CacheStats};
 
 use crate::args::Input;
 use crate::background::Background;

@@ -5,8 +5,8 @@ macro_rules! needs_unsafe {
     ($(#[doc = $why:literal])* $name:ident { $before:literal, $call:literal, $after:literal }) => {
         $(#[doc = $why])*
         #[doc = concat!(
-            "```compile_fail,E0133\n", "use kiln_runtime::*;\n", $before, "\nlet it = ", $call, ";\n", $after, "\n```\n\n",
-            "```no_run\n", "use kiln_runtime::*;\n", $before, "\nlet it = unsafe { ", $call, " };\n", $after, "\n```"
+            "```compile_fail,E0133\n", "use kiln_jit::*;\n", $before, "\nlet it = ", $call, ";\n", $after, "\n```\n\n",
+            "```no_run\n", "use kiln_jit::*;\n", $before, "\nlet it = unsafe { ", $call, " };\n", $after, "\n```"
         )]
         struct $name;
     };
@@ -68,6 +68,6 @@ needs_unsafe! {
 /// Executable memory is nothing that other crates can fill.
 ///
 /// ```compile_fail,E0603
-/// use kiln_runtime::code_memory::LoadedCode;
+/// use kiln_jit::code_memory::LoadedCode;
 /// ```
 struct LoadingCode;

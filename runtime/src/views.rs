@@ -1,7 +1,7 @@
 //! `ndarray` views as arguments, read and written where they are, and the problems of given views.
 //!
 //! ```
-//! use kiln_runtime::{Args, Problem, Runtime, views};
+//! use kiln_jit::{Args, Problem, Runtime, views};
 //! use ndarray::{Array2, s};
 //!
 //! let (lhs, weights) = (Array2::<f32>::ones((8, 6)), Array2::<f32>::ones((6, 7)));

@@ -5,7 +5,7 @@
 use std::arch::naked_asm;
 use std::fmt;
 
-use kiln_runtime::Entry;
+use kiln_jit::Entry;
 
 /// Preserved registers that held something else after the call.
 #[derive(Clone, Debug, PartialEq, Eq)]

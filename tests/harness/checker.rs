@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_runtime::{Kernel, Runtime, Target};
+use kiln_jit::{Kernel, Runtime, Target};
 
 use crate::data::{Data, Random, Values};
 use crate::guarded::{Guarded, Placement};

@@ -5,7 +5,7 @@
 
 use kiln_ir::op::Convolution;
 use kiln_ir::{DType, Op, Operand, PostOp, Problem, Role};
-use kiln_runtime::{Args, Input, bf16};
+use kiln_jit::{Args, Input, bf16};
 
 /// A small generator (Steele and Vigna's SplitMix64): test data and choices that repeat.
 #[derive(Clone, Debug)]

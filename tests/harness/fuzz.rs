@@ -12,8 +12,8 @@ use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
 use kiln_ir::{Contraction, Func, Operand, Problem};
-use kiln_runtime::pack::{self, Contents};
-use kiln_runtime::{Pack, WeightsPack};
+use kiln_jit::pack::{self, Contents};
+use kiln_jit::{Pack, WeightsPack};
 use twox_hash::XxHash3_128;
 
 use crate::graph::{self, Choices, Graph};

@@ -1,7 +1,7 @@
 //! The targets that this machine, or the emulator, can execute.
 
 use kiln_compiler::target::VectorIsa;
-use kiln_runtime::{Target, cpu};
+use kiln_jit::{Target, cpu};
 
 /// The detected processor with its model's cache sizes, so that a test compiles the same code everywhere, and each of
 /// its vector units alone; with AVX-512, what a processor without it would be in place of the latter; those of them that `KILN_ONLY_TARGETS` names, where it is set.

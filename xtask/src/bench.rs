@@ -26,7 +26,7 @@ pub struct Args {
 /// Builds the command line once, then measures one problem after the other: the machine does nothing else meanwhile.
 pub fn run(args: &Args) -> Result {
     PROBLEMS.iter().try_for_each(|problem| {
-        let mut bench = cargo("run --quiet --release --package kiln -- bench");
+        let mut bench = cargo("run --quiet --release --package kiln-compiler-cli -- bench");
         process::run(bench.arg(problem).args(&args.options))
     })
 }

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result {
     if args.threads {
         return fork_and_join();
     }
-    process::run(&mut cargo("build --locked --quiet --release --package kiln"))?;
+    process::run(&mut cargo("build --locked --quiet --release --package kiln-compiler-cli"))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let kiln = target.join("release/kiln");
     let folder = std::env::temp_dir().join(format!("kiln-figures-{}", std::process::id()));

@@ -47,7 +47,7 @@ struct Row {
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result {
-    process::run(&mut cargo("build --locked --quiet --release --package kiln"))?;
+    process::run(&mut cargo("build --locked --quiet --release --package kiln-compiler-cli"))?;
     let kiln = process::target_dir().join("release/kiln");
     let threads = args.threads.to_string();
     println!(

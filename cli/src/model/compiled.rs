@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kiln_compiler::{Package, compile};
 use kiln_ir::problem::MathMode;
+use kiln_jit::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 use kiln_model::{Bound, CompileOptions, Network, Progress};
-use kiln_runtime::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 
 use super::network::is_file;
 use crate::error::Error;

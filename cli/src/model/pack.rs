@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use kiln_jit::pack::Contents;
 use kiln_model::{PackedNetwork, write_networks};
-use kiln_runtime::pack::Contents;
 
 use super::network::NetworkArgs;
 use super::planned::PlanArgs;

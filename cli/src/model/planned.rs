@@ -25,8 +25,8 @@ pub struct PlanArgs {
 impl PlanArgs {
     /// Calls `work` with the options, which print the progress unless that should be quiet.
     pub fn with<T>(&self, work: impl FnOnce(&PlanOptions<'_>) -> T) -> Result<T, Error> {
-        let fpmath = self.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
-        let threads = self.threads.map_or_else(kiln_runtime::default_threads, Ok)?;
+        let fpmath = self.fpmath.map_or_else(kiln_jit::default_fpmath, Ok)?;
+        let threads = self.threads.map_or_else(kiln_jit::default_threads, Ok)?;
         Ok(with_progress(self.quiet, |progress| work(&PlanOptions { fpmath, threads, progress: Some(progress) })))
     }
 }

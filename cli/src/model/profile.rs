@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use kiln_compiler::{Stage, compile};
+use kiln_jit::probe::Probe;
+use kiln_jit::{Kernel, Runtime};
 use kiln_model::Network;
 use kiln_model::report::step_times;
-use kiln_runtime::probe::Probe;
-use kiln_runtime::{Kernel, Runtime};
 use serde::Serialize;
 
 use super::bench::{code_word, op_word};

@@ -91,7 +91,7 @@ struct WorstStep {
 
 /// Predicts, and prints the prediction.
 pub fn scale(args: &ScaleArgs, out: &mut impl Write) -> Result<Verdict, Error> {
-    let fpmath = args.fpmath.map_or_else(kiln_runtime::default_fpmath, Ok)?;
+    let fpmath = args.fpmath.map_or_else(kiln_jit::default_fpmath, Ok)?;
     let (name, fpmath, scaling) = match args.network.problem() {
         Some(problem) => args.of_problem(&problem?, fpmath)?,
         None => args.of_network(fpmath)?,
@@ -124,7 +124,7 @@ impl ScaleArgs {
         }
         let mut loaded = self.network.load()?;
         let (bound, target) = (loaded.take()?, self.target.resolve()?);
-        let threads = kiln_runtime::default_threads()?;
+        let threads = kiln_jit::default_threads()?;
         let planned = with_progress(self.quiet, |progress| {
             bound.plan_for(&target, &PlanOptions { fpmath, threads, progress: Some(progress) })
         })?;

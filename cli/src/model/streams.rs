@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use kiln_jit::RuntimeError;
 use kiln_model::Tensor;
-use kiln_runtime::RuntimeError;
 
 use crate::error::Error;
 use crate::timing::Span;

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use kiln_jit::Runtime;
 use kiln_model::report::interpret;
 use kiln_model::{Bound, ElementType, ImportError, OnnxError, Tensor};
 use kiln_onnx::TestSet;
-use kiln_runtime::Runtime;
 
 use super::materialize;
 use super::network::MODEL;

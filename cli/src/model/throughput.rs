@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
+use kiln_jit::MAX_THREADS;
 use kiln_model::Tensor;
-use kiln_runtime::MAX_THREADS;
 use serde::Serialize;
 
 use super::compiled::CompileArgs;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use kiln_jit::Runtime;
 use kiln_model::{Bindings, ElementType, ModelError, Network, Tensor};
-use kiln_runtime::Runtime;
 
 use super::{Lap, Refusal, checksum};
 use crate::data;

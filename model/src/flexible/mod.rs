@@ -2,7 +2,7 @@
 //!
 //! A [`Flexible`] network compiles its general code once. Sizes that come for the first time cost a plan, which is shapes and
 //! places and no machine code; kernels for sizes that come often are compiled in the background
-//! ([`Family`](kiln_runtime::Family)). Kernels in which several numbers depend on the sizes, such as those of images with two open
+//! ([`Family`](kiln_jit::Family)). Kernels in which several numbers depend on the sizes, such as those of images with two open
 //! sides, may be compiled when their sizes come for the first time.
 //!
 //! Every number of the network, such as an extent of a value, must be linear in each open dimension, or a product of several of
@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex};
 
 use kiln_ir::func::{Tensor, TensorType};
 use kiln_ir::{Func, pass};
+use kiln_jit::{self as rt, Runtime, RuntimeError};
 use kiln_onnx::Bindings;
-use kiln_runtime::{self as rt, Runtime, RuntimeError};
 
 use crate::error::ModelError;
 use crate::lock::lock;

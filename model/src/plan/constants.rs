@@ -3,7 +3,7 @@
 
 use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 
-use kiln_runtime::WeightsId;
+use kiln_jit::WeightsId;
 use twox_hash::XxHash3_128;
 
 use super::kernels::{Identify, with_elements};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_ir::func::Tensor;
 use kiln_ir::{DType, Problem};
-use kiln_runtime::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError};
+use kiln_jit::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError};
 
 use super::constants::Constant;
 use super::kernels::{arguments, with_elements};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
-use kiln_runtime::{
+use kiln_jit::{
     Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, WeightsPack, bf16,
 };
 

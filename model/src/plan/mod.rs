@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use kiln_ir::func::{Control, Def, Origins, Structured, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_ir::{Func, Problem};
-use kiln_runtime::{Kernel, Package, Runtime};
+use kiln_jit::{Kernel, Package, Runtime};
 
 use crate::error::ModelError;
 use arena::Arenas;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_ir::func::{Def, Structured, TensorOp, Value};
 use kiln_ir::problem::MathMode;
 use kiln_ir::{Func, Problem};
-use kiln_runtime::compiler::compile;
-use kiln_runtime::{CompileError, Package, PackedWeights, RuntimeError, Target, WeightsId};
+use kiln_jit::compiler::compile;
+use kiln_jit::{CompileError, Package, PackedWeights, RuntimeError, Target, WeightsId};
 
 use super::constants::Constant;
 use super::kernels::{Request, options, requests, take_weights, with_elements};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use kiln_runtime::{Runtime, RuntimeError};
+use kiln_jit::{Runtime, RuntimeError};
 
 use crate::lock::lock;
 use crate::ops::Parallel;

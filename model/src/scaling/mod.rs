@@ -35,10 +35,10 @@ use std::fmt;
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
-use kiln_runtime::compiler::chip::Chip;
-use kiln_runtime::compiler::schedule::Schedule;
-use kiln_runtime::compiler::work::{KINDS, Work};
-use kiln_runtime::{CompileError, Division, MAX_THREADS, Package, Target};
+use kiln_jit::compiler::chip::Chip;
+use kiln_jit::compiler::schedule::Schedule;
+use kiln_jit::compiler::work::{KINDS, Work};
+use kiln_jit::{CompileError, Division, MAX_THREADS, Package, Target};
 
 use crate::network::steps;
 use crate::plan::{Code, Plan};

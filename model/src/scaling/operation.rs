@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use kiln_ir::func::{Structured, TensorOp};
-use kiln_runtime::Target;
-use kiln_runtime::compiler::target::{Arch, VectorIsa};
-use kiln_runtime::compiler::work::{KINDS, Part};
+use kiln_jit::Target;
+use kiln_jit::compiler::target::{Arch, VectorIsa};
+use kiln_jit::compiler::work::{KINDS, Part};
 
 use crate::network::StepInfo;
 use crate::ops::{self, EXP, Op};

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use kiln_runtime::compiler::work::{KINDS, Part};
+use kiln_jit::compiler::work::{KINDS, Part};
 
 /// The most pieces of a share.
 const PIECES: u64 = 8;

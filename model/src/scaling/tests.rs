@@ -1,4 +1,4 @@
-use kiln_runtime::compiler::work::{KINDS, Part};
+use kiln_jit::compiler::work::{KINDS, Part};
 
 use super::*;
 
@@ -58,9 +58,8 @@ fn pieces_are_those_of_the_runtimes_threads() {
 }
 
 fn kernel(problem: &str, target: &str) -> Package {
-    let options = kiln_runtime::Options { constant_weights: true, ..Default::default() };
-    let artifact =
-        kiln_runtime::compiler::compile(&problem.parse().unwrap(), &target.parse().unwrap(), &options).unwrap();
+    let options = kiln_jit::Options { constant_weights: true, ..Default::default() };
+    let artifact = kiln_jit::compiler::compile(&problem.parse().unwrap(), &target.parse().unwrap(), &options).unwrap();
     Package::of(&artifact, &options)
 }
 

@@ -5,9 +5,9 @@
 //! threads that read the same weights share what one of them has fetched. What a step computes is read by other threads in the next,
 //! and comes from the last-level cache or by way of it, unless it is so large that caches do not hold it.
 
-use kiln_runtime::Target;
-use kiln_runtime::compiler::chip::Chip;
-use kiln_runtime::compiler::work::{KINDS, Kind, Work};
+use kiln_jit::Target;
+use kiln_jit::compiler::chip::Chip;
+use kiln_jit::compiler::work::{KINDS, Kind, Work};
 
 use super::{Step, bytes};
 

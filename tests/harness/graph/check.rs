@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use kiln_compiler::CompileError;
 use kiln_ir::Func;
 use kiln_ir::func::{Binary, Budget, Def, Mismatch, Structured, Tensor, TensorOp, TensorType, Unary};
+use kiln_jit::{Runtime, RuntimeError};
 use kiln_model::{Bindings, Bound, Code, Flexible, Model, ModelError, OpenDim};
-use kiln_runtime::{Runtime, RuntimeError};
 
 use super::{Choices, Graph, Known, small, to_onnx};
 

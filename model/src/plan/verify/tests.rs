@@ -1,6 +1,6 @@
 use kiln_ir::Func;
 use kiln_ir::func::Tensor;
-use kiln_runtime::Runtime;
+use kiln_jit::Runtime;
 
 use super::super::arena::Arenas;
 use super::*;
