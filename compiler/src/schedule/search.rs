@@ -125,7 +125,8 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
     let unequal = if c.m == 1 { ROW_IDLE } else { IDLE };
-    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + unequal * idle(c, s) + COPYING * copied_again(c, s, p));
+    let cost =
+        |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + unequal * idle(c, s) + COPYING * copied_again(c, s, p));
     weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     weighed.dedup_by(|a, b| a.0 == b.0);
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
