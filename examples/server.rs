@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         threads.into_iter().map(|t| t.join().expect("no request panics")).collect::<Result<Vec<_>, _>>()
     })?;
 
-    layer.settle();
+    layer.wait_for_compilation();
     println!("{layer:?}\n{:?}\nslowest answer {:?}", runtime.stats(), slowest.iter().max());
     Ok(())
 }

@@ -9,6 +9,7 @@ mod hashes;
 mod header;
 mod links;
 mod mca;
+mod package;
 mod process;
 mod replay;
 mod scaling;
@@ -44,6 +45,8 @@ enum Task {
     Scaling(scaling::Args),
     /// Makes capi/kiln.h from the crate's sources.
     Header(header::Args),
+    /// Makes the packages of the crates that are published, and builds each from what it contains.
+    Package(package::Args),
     /// Builds wheels of the Python package for x86-64 and AArch64.
     Wheel(wheel::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Errors(args) => errors::run(&args),
         Task::Scaling(args) => scaling::run(&args),
         Task::Header(args) => header::run(&args),
+        Task::Package(args) => package::run_all(&args),
         Task::Wheel(args) => wheel::run_all(&args),
     };
     match result {
