@@ -1,6 +1,6 @@
 //! A layer of a residual network: convolution, bias, residual and relu as one kernel, weights packed once.
 
-use kiln_jit::{Args, Options, Problem, Runtime};
+use kiln::{Args, Options, Problem, Runtime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::builder().build()?;

@@ -232,5 +232,5 @@ fn one_tensor_too_many_is_an_error_of_the_call() {
     let (lhs, rhs, mut dst) = (numbers(2, 3), numbers(3, 4), Array2::<f32>::zeros((2, 4)));
     let args = Args::of_views(&problem, lhs.view(), rhs.view(), dst.view_mut()).unwrap();
     let args = args.post_op_view(&problem, rhs.view()).unwrap();
-    assert!(runtime.kernel(&problem).unwrap().run(args).unwrap_err().to_string().contains("`operand`"));
+    assert!(runtime.kernel(&problem).unwrap().run(args).unwrap_err().to_string().contains("`post_op`"));
 }
