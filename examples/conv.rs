@@ -1,6 +1,6 @@
 //! A layer of a residual network: convolution, bias, residual and relu as one kernel, weights packed once.
 
-use kiln_jit::{Args, Options, Problem, Runtime};
+use kiln::{Args, Options, Problem, Runtime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::builder().build()?;
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = kernel.pack_weights(&vec![0.5; 64 * 64 * 3 * 3])?;
     let (image, bias, residual) = (vec![0.25; 56 * 56 * 64], vec![1.0; 64], vec![-60.0; 56 * 56 * 64]);
     let mut dst = vec![0.0; 56 * 56 * 64];
-    kernel.run(Args::new(&image, &weights, &mut dst).bias(&bias).operand(&residual))?;
+    kernel.run(Args::new(&image, &weights, &mut dst).bias(&bias).post_op(&residual))?;
 
     // Inside, all nine taps are on the image; in a corner, four.
     let sum = |taps: f32| taps * 64.0 * 0.125 + 1.0 - 60.0;

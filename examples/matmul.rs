@@ -1,6 +1,6 @@
 //! A linear layer with bias and relu: compiled for this machine, called, and found in the cache.
 
-use kiln_jit::{Args, Problem, Runtime};
+use kiln::{Args, Problem, Runtime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::builder().build()?;

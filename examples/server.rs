@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kiln_jit::{Args, FamilyOptions, Runtime, WeightsId};
+use kiln::{Args, FamilyOptions, Runtime, RuntimeError, WeightsId};
 
 const INPUTS: usize = 64;
 const OUTPUTS: usize = 96;
@@ -30,13 +30,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 slowest = slowest.max(start.elapsed());
                 assert!(dst.iter().all(|&x| x == INPUTS as f32 * 0.125 - 1.0));
             }
-            Ok::<_, kiln_jit::RuntimeError>(slowest)
+            Ok::<_, RuntimeError>(slowest)
         };
         let threads: Vec<_> = (0..2).map(|thread| scope.spawn(move || answer(thread))).collect();
         threads.into_iter().map(|t| t.join().expect("no request panics")).collect::<Result<Vec<_>, _>>()
     })?;
 
-    layer.settle();
+    layer.wait_for_compilation();
     println!("{layer:?}\n{:?}\nslowest answer {:?}", runtime.stats(), slowest.iter().max());
     Ok(())
 }

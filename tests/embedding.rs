@@ -388,7 +388,7 @@ fn bf16_tensors_are_arguments_and_types_are_checked() {
     let kernel = runtime.kernel(&problem("matmul bf16:bf16:f32 2x3:3x4 +bias+add:ab")).unwrap();
     let (lhs, rhs) = ([bf16::ONE; 6], vec![bf16::from_f32(2.0); 12]);
     let (bias, add, mut dst) = ([1.0; 4], vec![0.5; 8], vec![f32::NAN; 8]);
-    kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).operand(&add)).unwrap();
+    kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).post_op(&add)).unwrap();
     assert_eq!(dst, [7.5; 8]);
 
     let narrow = runtime.kernel(&problem("matmul bf16 2x3:3x4")).unwrap();
@@ -397,10 +397,10 @@ fn bf16_tensors_are_arguments_and_types_are_checked() {
     assert_eq!(out, [bf16::from_f32(6.0); 8]);
     let e = narrow.run(Args::new(&lhs, &rhs, &mut dst)).unwrap_err().to_string();
     assert!(e.contains("`dst`") && e.contains("8 elements of bf16") && e.contains("8 of f32"), "{e}");
-    let e = kernel.run(Args::new(&[1.0f32; 6], &rhs, &mut dst).bias(&bias).operand(&add)).unwrap_err().to_string();
+    let e = kernel.run(Args::new(&[1.0f32; 6], &rhs, &mut dst).bias(&bias).post_op(&add)).unwrap_err().to_string();
     assert!(e.contains("`lhs`") && e.contains("6 elements of bf16") && e.contains("6 of f32"), "{e}");
     let e = kernel.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).bias(&add)).unwrap_err().to_string();
-    assert!(e.contains("`add`") && e.contains("Args::operand"), "{e}");
+    assert!(e.contains("`add`") && e.contains("Args::post_op"), "{e}");
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn a_named_math_mode_is_never_overridden() {
             let mut dst = data.before.clone();
             family.run(5, data.args(&mut dst)).unwrap();
             assert_eq!(data.wrong(&dst), None, "a family, {builder:?} in the builder, {environment:?} outside");
-            family.settle();
+            family.wait_for_compilation();
         }
     }
 }

@@ -63,7 +63,7 @@ fn every_value_is_right_on_general_and_on_exact_code() {
         let exact = runtime.family(pattern, &FamilyOptions { constant_weights, max: 64, ..at_once.clone() }).unwrap();
         for n in &values[..3] {
             assert_right(&exact, *n, 7);
-            exact.settle();
+            exact.wait_for_compilation();
             assert_right(&exact, *n, 8);
         }
     }
@@ -81,7 +81,7 @@ fn a_value_becomes_hot_and_loses_its_kernel_again() {
         assert_eq!((exact(), family.stats().general_calls), (0, call));
         assert_right_once(&family, 30);
     }
-    family.settle();
+    family.wait_for_compilation();
     assert_eq!((exact(), family.stats().general_calls, family.stats().pending), (1, 3, 0));
     let hits = runtime.stats().kernels.hits;
     assert_right_once(&family, 30);
@@ -90,7 +90,7 @@ fn a_value_becomes_hot_and_loses_its_kernel_again() {
     assert_right_once(&family, 30);
     assert_eq!(family.stats().general_calls, 4, "evicted: general code again");
     (0..2).for_each(|_| assert_right_once(&family, 30));
-    family.settle();
+    family.wait_for_compilation();
     assert_eq!(exact(), 2);
 }
 
@@ -122,7 +122,7 @@ fn a_thousand_values_stay_within_the_budget() {
         dst.fill(0.0);
         assert!(runtime.stats().kernels.bytes <= BUDGET);
     }
-    family.settle();
+    family.wait_for_compilation();
     let stats = runtime.stats();
     assert_eq!(stats.kernels.compilations, made_with_the_family + family.stats().exact_kernels);
     assert!(stats.kernels.bytes <= BUDGET);
@@ -142,7 +142,7 @@ fn without_a_cache_general_code_is_all_there_is() {
         runtime.family("ip f32 mb?ic16oc24", &FamilyOptions { hot_calls: 1, ..FamilyOptions::default() }).unwrap();
     let compilations = runtime.stats().kernels.compilations;
     (0..4).for_each(|_| assert_right_once(&family, 5));
-    family.settle();
+    family.wait_for_compilation();
     assert_eq!((family.stats().exact_kernels, runtime.stats().kernels.compilations), (0, compilations));
     let lines = lines.lock().unwrap();
     assert!(lines.len() == 4 && lines.iter().all(|line| line.contains(",ip f32 mb5ic16oc24,")), "{lines:?}");
@@ -166,13 +166,13 @@ fn exact_code_that_found_no_memory_is_tried_again() {
         }
     }
     assert_right_once(&family, 30);
-    family.settle();
+    family.wait_for_compilation();
     assert_eq!(family.stats().exact_kernels, 0);
     drop(others);
     // The failure is the answer for a second.
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert_right_once(&family, 30);
-    family.settle();
+    family.wait_for_compilation();
     assert_eq!(family.stats().exact_kernels, 1);
 }
 
@@ -192,7 +192,7 @@ fn threads_share_a_family() {
             });
         }
     });
-    family.settle();
+    family.wait_for_compilation();
 }
 
 #[test]

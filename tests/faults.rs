@@ -112,7 +112,7 @@ fn directories_that_cannot_be_written_cost_nothing_but_the_compilation() {
     for folder in ["/proc/kiln-memo", "/dev/null/cache", "/sys/kernel"] {
         let runtime = with_folder(Path::new(folder));
         (2..8).for_each(|n| assert_right(&runtime, &problem(&format!("matmul f32 {n}x4:4x5"))));
-        assert_eq!((runtime.stats().unpacked, runtime.stats().kernels.compilations), (0, 6));
+        assert_eq!((runtime.stats().from_files, runtime.stats().kernels.compilations), (0, 6));
         let [Notice::CacheDir { path, .. }] = &runtime.notices()[..] else { panic!("{:?}", runtime.notices()) };
         assert_eq!(path, Path::new(folder));
     }
@@ -172,12 +172,12 @@ fn a_pack_that_disappears_or_changes_under_a_runtime_does_not_matter() {
     let mut open = fs::OpenOptions::new().write(true).truncate(true).open(&file).unwrap();
     open.write_all(&[0xcc; 64]).unwrap();
     assert_right(&runtime, &problem);
-    assert_eq!(runtime.stats().unpacked, 1);
+    assert_eq!(runtime.stats().from_files, 1);
     // SAFETY: what the file holds now is no pack, which is noticed.
     let late = unsafe { Runtime::builder().threads(1).pack(&file) }.build().unwrap();
     assert!(late.packs().next().unwrap().1.is_err());
     assert_right(&late, &problem);
-    assert_eq!(late.stats().unpacked, 0);
+    assert_eq!(late.stats().from_files, 0);
 }
 
 /// Processes that fill one directory, some of which are killed at any moment: every file there is whole.
@@ -224,7 +224,7 @@ fn killed_writers_leave_whole_files() {
     let runtime = with_folder(folder.path());
     problems.iter().for_each(|problem| assert_right(&runtime, problem));
     assert_eq!(
-        (runtime.stats().unpacked, runtime.stats().kernels.compilations),
+        (runtime.stats().from_files, runtime.stats().kernels.compilations),
         (problems.len() as u64, problems.len() as u64)
     );
     (0..40).for_each(|i| assert_right(&runtime, &shape(i)));

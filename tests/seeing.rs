@@ -156,7 +156,7 @@ fn warming_tells_its_progress_and_its_errors() {
         (1..20).map(|n| (problem(&format!("matmul f32 {n}x4:4x5")), Options::default())).collect();
     requests.push((problem("matmul f32 3x4:4x9"), forced));
     let told = Mutex::new(vec![]);
-    let errors = runtime.warm(&requests, |p| told.lock().unwrap().push((p.done, p.of, p.error.is_some())));
+    let errors = runtime.warm(&requests, |p| told.lock().unwrap().push((p.done, p.total, p.error.is_some())));
     let told = told.into_inner().unwrap();
     assert_eq!(told.iter().map(|t| t.0).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
     assert!(told.iter().all(|t| t.1 == 20) && told.iter().filter(|t| t.2).count() == 1);

@@ -122,7 +122,7 @@ fn nothing_breaks_under_constant_eviction() {
             });
         }
     });
-    family.settle();
+    family.wait_for_compilation();
     let stats = runtime.stats();
     println!("{} steps, {} refused, {stats:?}", steps.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
     assert!(steps.load(Ordering::Relaxed) > 20, "the machine is too slow to tell anything");

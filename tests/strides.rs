@@ -136,7 +136,7 @@ fn gaps_are_neither_read_nor_written() {
                 // SAFETY: each row is on an accessible page of this test's own, aligned, and as long as the operand's; rows are a pitch
                 // apart, which is the operand's stride. No two matrices share memory.
                 let args = unsafe { Args::from_raw(raw(&mut lhs, 0), weights, raw(&mut dst, 2)) };
-                kernel.run(args.operand(data.inputs[2].input())).unwrap();
+                kernel.run(args.post_op(data.inputs[2].input())).unwrap();
                 let mut found = data.before.bytes();
                 let pitch = dst.rows.pitch();
                 dst.give(&mut found, pitch);
@@ -218,7 +218,7 @@ fn families_have_strides() {
                 let mut dst = data.before.clone();
                 family.run(n, data.args(&mut dst)).unwrap();
                 assert_eq!(data.wrong(&dst), None, "{pattern} at {n}, call {call}");
-                family.settle();
+                family.wait_for_compilation();
             }
         }
     }

@@ -335,7 +335,7 @@ fn each_stream_has_threads_of_its_own() {
             std::thread::yield_now();
         }
     };
-    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| runtime.each(2, &meet).unwrap()))));
+    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| runtime.parallel_for(2, &meet).unwrap()))));
     assert_eq!(inside.into_inner(), 4);
 }
 
@@ -351,7 +351,7 @@ fn work_is_done_on_no_more_threads_than_are_asked_for() {
                 sum.fetch_add((begin..end).sum::<u64>() as usize, Ordering::Relaxed);
                 at_once.fetch_sub(1, Ordering::SeqCst);
             };
-            runtime.each_on(threads, 32, &work).unwrap();
+            runtime.parallel_for_on(threads, 32, &work).unwrap();
             assert_eq!(sum.into_inner(), 32 * 31 / 2);
             assert!(most.into_inner() <= threads.max(1), "{threads}");
         }

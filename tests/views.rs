@@ -15,7 +15,7 @@ fn views_are_arguments() {
     let bias = Array1::from_iter((0..7).map(|i| i as f32));
     let mut dst = Array2::<f32>::zeros((5, 7));
     let args = Args::of_views(&problem, lhs.view(), rhs.view(), dst.view_mut()).unwrap();
-    let args = args.operand_view(&problem, bias.view()).unwrap().operand_view(&problem, add.view()).unwrap();
+    let args = args.post_op_view(&problem, bias.view()).unwrap().post_op_view(&problem, add.view()).unwrap();
     runtime.kernel(&problem).unwrap().run(args).unwrap();
     assert_eq!(dst, lhs.dot(&rhs) + &bias + &add);
 }
@@ -63,7 +63,7 @@ fn parts_of_arrays_are_arguments() {
     let bias = Array1::from_iter((0..11).map(|i| i as f32));
     let kernel = runtime.kernel(&problem).unwrap();
     let args = Args::of_views(&problem, lhs, rhs, dst.view_mut()).unwrap();
-    let args = args.operand_view(&problem, bias.view()).unwrap().operand_view(&problem, add.view()).unwrap();
+    let args = args.post_op_view(&problem, bias.view()).unwrap().post_op_view(&problem, add.view()).unwrap();
     kernel.run(args).unwrap();
     assert_eq!(dst, lhs.dot(&rhs) + &bias + &add);
     let inside = |i, j| (4..12).contains(&i) && (10..21).contains(&j);
@@ -85,7 +85,7 @@ fn parts_of_arrays_are_arguments() {
     let narrow = numbers(8, 40);
     let part = narrow.slice(s![.., ..11]);
     let args = Args::of_views(&problem, lhs, rhs, c.slice_mut(s![..8, ..11])).unwrap();
-    let e = args.operand_view(&problem, bias.view()).unwrap().operand_view(&problem, part).map(drop).unwrap_err();
+    let e = args.post_op_view(&problem, bias.view()).unwrap().post_op_view(&problem, part).map(drop).unwrap_err();
     assert!(e.to_string().contains("argument `add`"), "{e}");
 }
 
@@ -183,7 +183,7 @@ fn a_problem_takes_the_strides_of_views() {
     assert_eq!(problem.to_string(), text);
     let bias = Array1::from_iter([1.0, 0.0, -1.0, 2.0]);
     let args = Args::of_views(&problem, lhs, weights.view(), dst.view_mut()).unwrap();
-    runtime.kernel(&problem).unwrap().run(args.operand_view(&problem, bias.view()).unwrap()).unwrap();
+    runtime.kernel(&problem).unwrap().run(args.post_op_view(&problem, bias.view()).unwrap()).unwrap();
     for (i, o, y, x) in [(0, 0, 0, 0), (1, 3, 4, 4), (1, 2, 2, 0), (0, 1, 3, 4)] {
         let mut sum = bias[o];
         for (c, ky, kx) in (0..27).map(|t| (t / 9, t / 3 % 3, t % 3)) {
@@ -231,6 +231,6 @@ fn one_tensor_too_many_is_an_error_of_the_call() {
     let problem: Problem = "matmul f32 2x3:3x4 +relu".parse().unwrap();
     let (lhs, rhs, mut dst) = (numbers(2, 3), numbers(3, 4), Array2::<f32>::zeros((2, 4)));
     let args = Args::of_views(&problem, lhs.view(), rhs.view(), dst.view_mut()).unwrap();
-    let args = args.operand_view(&problem, rhs.view()).unwrap();
-    assert!(runtime.kernel(&problem).unwrap().run(args).unwrap_err().to_string().contains("`operand`"));
+    let args = args.post_op_view(&problem, rhs.view()).unwrap();
+    assert!(runtime.kernel(&problem).unwrap().run(args).unwrap_err().to_string().contains("`post_op`"));
 }

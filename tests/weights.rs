@@ -42,7 +42,7 @@ fn one_packing_serves_every_number_of_rows_of_its_layout() {
     let (large, small) = (kernel(&runtime, "ip f32 mb64ic48oc64"), kernel(&runtime, "ip f32 mb60ic48oc64"));
     let like = Options {
         constant_weights: true,
-        packed_like: large.weights_layout().cloned().map(Into::into),
+        weights_layout: large.weights_layout().cloned().map(Into::into),
         ..Options::default()
     };
     let weights = vec![1.0; 48 * 64];
@@ -58,7 +58,7 @@ fn one_packing_serves_every_number_of_rows_of_its_layout() {
     }
     drop(small);
     let foreign = kernel(&runtime, "ip f32 mb64ic40oc64").weights_layout().cloned().map(Into::into);
-    let options = Options { packed_like: foreign, ..like };
+    let options = Options { weights_layout: foreign, ..like };
     let e = runtime.kernel_with(&"ip f32 mb64ic48oc64".parse().unwrap(), &options).unwrap_err();
     assert!(e.to_string().contains("layout"), "{e}");
 }
@@ -79,8 +79,8 @@ fn content_tells_weights_apart() {
 fn a_matrix_and_its_transpose_are_packed_apart() {
     let runtime = runtime();
     let linear = kernel(&runtime, "ip f32 mb64ic48oc48");
-    let packed_like = linear.weights_layout().cloned().map(Into::into);
-    let options = Options { constant_weights: true, packed_like, ..Options::default() };
+    let weights_layout = linear.weights_layout().cloned().map(Into::into);
+    let options = Options { constant_weights: true, weights_layout, ..Options::default() };
     let matmul = runtime.kernel_with(&"matmul f32 64x48:48x48".parse().unwrap(), &options).unwrap();
     assert_eq!(linear.weights_layout(), matmul.weights_layout());
     let weights: Vec<f32> = (0..48 * 48).map(|i| (i % 97) as f32).collect();

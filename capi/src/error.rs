@@ -61,7 +61,7 @@ impl Error {
 
 /// The names that messages of the runtime have for what to do, and those that C has for the same.
 const NAMES: [(&str, &str); 5] = [
-    ("`Args::operand` passes", "an `is_bias` of 0 is for"),
+    ("`Args::post_op` passes", "an `is_bias` of 0 is for"),
     ("`Kernel::pack_weights`", "`kiln_kernel_pack_weights`"),
     ("`Options::constant_weights`", "`KILN_CONSTANT_WEIGHTS`"),
     ("`RuntimeBuilder::packed_limit`", "`kiln_options_set_packed_limit`"),

@@ -299,7 +299,7 @@ pub(crate) unsafe fn with_args(
         // SAFETY: as long as the caller says; tensors of post-ops have no gaps, and nobody writes this one, since it does not overlap
         // `dst`.
         let tensor = unsafe { input(&post.tensor, format_args!("post[{n}]"))?.input() };
-        all = if post.is_bias != 0 { all.bias(tensor) } else { all.operand(tensor) };
+        all = if post.is_bias != 0 { all.bias(tensor) } else { all.post_op(tensor) };
     }
     Ok(call(all)?)
 }

@@ -251,7 +251,7 @@ pub unsafe extern "C" fn kiln_runtime_stats(runtime: *const kiln_runtime, stats:
             evictions: now.kernels.evictions,
             cached_kernels: now.kernels.entries as u64,
             cached_bytes: now.kernels.bytes as u64,
-            unpacked: now.unpacked,
+            unpacked: now.from_files,
             code_reserved_bytes: now.code.reserved as u64,
             code_live_bytes: now.code.live as u64,
             code_peak_bytes: now.code.peak as u64,

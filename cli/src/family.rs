@@ -75,7 +75,7 @@ pub fn family(args: &FamilyArgs, out: &mut impl Write) -> Result<Verdict, Error>
         tensors.fill_reals(42);
         let first = Calls { family: &general, n }.once(&mut tensors)?;
         Calls { family: &hot, n }.once(&mut tensors)?;
-        hot.settle();
+        hot.wait_for_compilation();
         let exact = exact(&runtime, &problem, args.packed)?;
         let padded = exact_padded(&runtime, &general, n, args.packed)?;
         // In turns, so that all run in the same state of the machine; the least time of each counts.

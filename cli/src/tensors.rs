@@ -229,7 +229,7 @@ fn args<'a>(inputs: &'a [Tensor], weights: Input<'a>, dst: &'a mut Tensor) -> Ar
         Values::F32(v) => Args::new(lhs, weights, &mut **v),
         Values::Bf16(v) => Args::new(lhs, weights, &mut **v),
     };
-    inputs[2..].iter().fold(args, |args, t| args.operand(t.values.input()))
+    inputs[2..].iter().fold(args, |args, t| args.post_op(t.values.input()))
 }
 
 /// The bytes that the machine can give without swapping; `None` if it does not say. The allocator is not asked: it promises memory

@@ -98,7 +98,7 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let errors = runtime.warm(&requests, |p| {
         if args.progress {
             // Standard error may be closed.
-            let _ = writeln!(std::io::stderr(), "{}/{} {}", p.done, p.of, p.problem);
+            let _ = writeln!(std::io::stderr(), "{}/{} {}", p.done, p.total, p.problem);
         }
     });
     let warmed = Instant::now();
@@ -116,7 +116,7 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
         target: runtime.target().to_string(),
         problems: requests.len(),
         threads: args.threads,
-        unpacked: runtime.stats().unpacked,
+        unpacked: runtime.stats().from_files,
         build_ns: (built - start).as_nanos() as f64,
         warm_ns: (warmed - built).as_nanos() as f64,
         code_bytes: kernels.iter().map(|k| k.code_bytes()).sum(),

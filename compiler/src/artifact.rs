@@ -302,7 +302,7 @@ impl Artifact {
     /// The predicted cycles with weights that are packed before calls and without. Empty for a schedule that was asked for, since a
     /// comparison would be of two schedules.
     fn with_packed_weights(&self) -> String {
-        if self.options.schedule.is_some() || self.options.packed_like.is_some() {
+        if self.options.schedule.is_some() || self.options.weights_layout.is_some() {
             return String::new();
         }
         let own = self.choice.prediction.cycles;

@@ -10,16 +10,28 @@ use crate::schedule::bf16::Bf16Products;
 use crate::schedule::{Choice, RhsAccess, Schedule, cost, rows, search};
 use crate::target::Target;
 
-/// The choices of a caller. They are part of the identity of what is compiled.
+/// How a kernel is compiled, beyond what its problem says. Kernels with other options are other kernels.
+///
+/// ```
+/// use kiln_compiler::{Options, Target, compile};
+///
+/// let linear = "ip f32 mb128ic768oc3072".parse()?;
+/// let target: Target = "neoverse-v1".parse()?;
+/// // The weights are the same in many calls, so the kernel may have them packed before.
+/// let constant = Options { constant_weights: true, ..Options::default() };
+/// assert!(compile(&linear, &target, &constant)?.packed_layout().is_some());
+/// assert!(compile(&linear, &target, &Options::default())?.packed_layout().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Options {
     /// Instead of the cost model's choice.
     pub schedule: Option<Schedule>,
     /// The right operand is the same in many calls and may be packed before them:
-    /// [`Artifact::packed_layout`](crate::Artifact::packed_layout) tells whether the kernel wants that.
+    /// [`Artifact::packed_layout`](crate::Artifact::packed_layout), or the kernel's `weights_layout`, tells whether it has to be.
     pub constant_weights: bool,
     /// The layout that constant weights are packed in already: the kernel reads them in it.
-    pub packed_like: Option<Arc<PackedLayout>>,
+    pub weights_layout: Option<Arc<PackedLayout>>,
 }
 
 /// The largest distance between rows of an operand that micro-kernels address with constants, in bytes.
@@ -56,7 +68,7 @@ pub(crate) fn choose_way(
 
 /// The schedule: the caller's, checked, or the cost model's.
 fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice, CompileError> {
-    let like = options.packed_like.as_deref();
+    let like = options.weights_layout.as_deref();
     let unsupported = || CompileError::Unsupported {
         what: "reading weights in the layout that they are packed in".into(),
         target: Box::new(target.clone()),

@@ -46,6 +46,18 @@ pub use package::Package;
 pub use pipeline::compile;
 pub use target::Target;
 
-/// The version of this compiler, which changes with everything that code depends on: the crate's version and a hash of its
-/// sources. Code of another version is not to be relied on.
-pub const VERSION: &str = env!("KILN_COMPILER_VERSION");
+/// The version of this compiler, which changes with everything that code depends on: the crate's version and hashes of its sources and
+/// of those of [`kiln_ir`]. Code of another version is not to be relied on.
+pub const VERSION: &str = match str::from_utf8(&VERSION_BYTES) {
+    Ok(version) => version,
+    Err(_) => panic!("versions are text"),
+};
+
+const PARTS: [&str; 2] = [env!("KILN_COMPILER_VERSION"), kiln_ir::SOURCES];
+const VERSION_BYTES: [u8; PARTS[0].len() + 1 + PARTS[1].len()] = {
+    let mut all = [b'.'; PARTS[0].len() + 1 + PARTS[1].len()];
+    let (first, second) = all.split_at_mut(PARTS[0].len());
+    first.copy_from_slice(PARTS[0].as_bytes());
+    second.split_at_mut(1).1.copy_from_slice(PARTS[1].as_bytes());
+    all
+};

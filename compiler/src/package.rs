@@ -104,7 +104,7 @@ impl Package {
         if layout.is_some() && !facts.options.constant_weights {
             return Err(PackageError::Number("weights are packed that are not constant"));
         }
-        if facts.options.packed_like.is_some() && facts.options.packed_like.as_deref() != layout.as_ref() {
+        if facts.options.weights_layout.is_some() && facts.options.weights_layout.as_deref() != layout.as_ref() {
             return Err(PackageError::Number("weights are read in another layout than they were to be"));
         }
         Ok(Self { facts, contraction, layout, image })

@@ -47,6 +47,9 @@ pub mod strides;
 pub mod text;
 pub mod window;
 
+/// A hash of this crate's sources: part of the version of the compiler that is made of them.
+pub const SOURCES: &str = env!("KILN_IR_SOURCES");
+
 pub use contraction::Contraction;
 pub use dtype::DType;
 pub use epilogue::{Epilogue, PostOp};

@@ -1,35 +1,4 @@
-//! Problems: one kernel's worth of work, with everything concrete.
-//!
-//! A [`Problem`] has one canonical string that names it everywhere, and [`FromStr`] and [`Display`](fmt::Display)
-//! round-trip it:
-//!
-//! ```text
-//! OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [strides=S:S:S] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
-//!
-//! matmul f32 128x768:768x3072 +bias+relu
-//! matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
-//! matmul f32 128x768:768x3072 strides=1024x1::4096x1 +bias
-//! ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
-//! conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
-//! ```
-//!
-//! DTYPES is one type for source, weights and destination, or `src:weights:dst`. Tags give the order of dimensions in memory
-//! ([`layout`](crate::layout)). Defaults are left out of the canonical form: plain tags and `beta=0`. With
-//! `beta=1` the result is added to what `dst` holds; with `beta=0`, `dst` is not read. A convolution's source and destination
-//! are `axb`, channels innermost, unless a tag says otherwise; a source may have any order, a destination one in which the pixels of
-//! an image follow one another, and weights are plain.
-//! Nothing may be said twice.
-//!
-//! Strides are elements from one neighbour to the next along each dimension of source, weights and destination, as benchdnn
-//! has them: a tensor whose strides are left empty is dense, in the order of its tag. Where a tensor has gaps, they are neither
-//! read nor written. Strides of a dense tensor are its tag in the canonical form. Elements of a source may overlap.
-//!
-//! A problem without `fpmath` leaves the arithmetic to the default of the runtime that compiles it, and is compiled as strict
-//! where there is none. One that says `fpmath=strict` is another problem, with a text and a hash of its own: no default
-//! changes it.
-//!
-//! Operands of post-ops are dense tensors of the dimensions their mask names, in the order that `dtag` has them in memory.
-//! Biases are f32, the operands of `add` and `mul` have the type of `dst`.
+//! Problems: one kernel's worth of work, with everything concrete. [`Problem`] has the grammar of their texts.
 
 mod builder;
 mod error;
@@ -178,8 +147,66 @@ impl FromStr for DTypes {
     }
 }
 
-/// An operation on concrete shapes with its epilogue. See the [module](self). A clone shares the definition. Debug prints the
-/// text too.
+/// What one kernel computes: an operation on concrete shapes, types and layouts, and the post-ops that follow it. A clone shares the
+/// definition.
+///
+/// A problem is written as a text, or [built](Builder), and one canonical text names it everywhere: in caches, logs and on the command
+/// line. Parsing what is printed gives the same problem. Debug prints the text too.
+///
+/// ```
+/// use kiln_ir::{DType, MathMode, Problem};
+///
+/// let problem: Problem = "matmul bf16 2x3:3x4 +bias+relu".parse()?;
+/// let built = Problem::matmul(2, 3, 4).dtypes(DType::Bf16).bias().relu().build()?;
+/// assert_eq!(problem, built);
+/// let names: Vec<String> = problem.operands().into_iter().map(|o| format!("{} {:?}", o.name, o.shape)).collect();
+/// assert_eq!(names, ["lhs [2, 3]", "rhs [3, 4]", "bias [4]", "dst [2, 4]"]);
+///
+/// let e = "matmul f32 2x3:4x4".parse::<Problem>().unwrap_err();
+/// assert!(e.to_string().contains("K=3"), "{e}");
+/// # Ok::<(), kiln_ir::ProblemError>(())
+/// ```
+///
+/// # Grammar
+///
+/// ```text
+/// OP DTYPES DESCRIPTOR [stag=T] [wtag=T] [dtag=T] [strides=S:S:S] [beta=0|1] [fpmath=strict|bf16|any] [+POSTOP...]
+///
+/// matmul f32 128x768:768x3072 +bias+relu
+/// matmul bf16:bf16:f32 12x128x64:12x64x128 wtag=acb +scale:0.125
+/// matmul f32 128x768:768x3072 strides=1024x1::4096x1 +bias
+/// ip f32 mb128ic768oc3072 fpmath=bf16 +bias+gelu_erf
+/// conv f32 mb1ic64ih56oc64kh3ph1 +bias+relu
+/// ```
+///
+/// | word | meaning |
+/// |---|---|
+/// | OP | `matmul`, a product of matrices; `ip`, an inner product, whose weights are as PyTorch's `Linear` stores them; `conv`, a convolution, whose weights are as PyTorch stores them |
+/// | DTYPES | `f32` or `bf16`, one for all, or those of source, weights and result: `bf16:bf16:f32`, `f32:bf16:f32` |
+/// | DESCRIPTOR of `matmul` | `MxK:KxN`, with batch dimensions in front: `12x128x64:1x64x128`. A batch of 1 is the same for all of the other side |
+/// | of `ip` | batch `mb` (2 unless given), input and output channels `ic` and `oc`, and `id`, `ih`, `iw` where the source has spatial dimensions |
+/// | of `conv` | the same, groups `g`, and along depth, height and width (`d`, `h`, `w`) the input `i`, kernel `k`, stride `s`, padding `p`, output `o` and dilation `d`, which is 0 of a dense kernel: `ih56kh3sh2ph1`. Of the three, the first that is given says how many there are, and one of which nothing is given is like the one before it, so `ih56kh3` is 56x56 by 3x3 |
+/// | `stag`, `wtag`, `dtag` | the [order of dimensions](Tag) in memory of source, weights and result: `ba` is a transposed matrix. Source and result of a convolution are channels last (`axb`) unless a tag says otherwise; `abx` is channels first |
+/// | `strides` | elements from one neighbour to the next along each dimension of source, weights and result; a part left empty is dense |
+/// | `beta` | 1: the result is added to what its memory holds; 0, the default: that is not read |
+/// | `fpmath` | the arithmetic allowed: `bf16` lets f32 factors be rounded to bf16, `any` is the same for now, `strict` does not |
+/// | POSTOP | what is done with the result, in order: the [list](PostOp), such as `+bias`, `+relu`, `+gelu_erf`, `+scale:0.5`, `+add:ab` with a tensor of dimensions `a` and `b` of the result |
+///
+/// Defaults are left out of the canonical text. Nothing may be said twice.
+///
+/// Strides are as benchdnn has them. Where a tensor has gaps, they are neither read nor written. Strides of a dense tensor are its tag in
+/// the canonical text. Elements of a source may overlap. The source of a convolution may have any order, its result one in which the
+/// pixels of an image follow one another, and its weights are plain.
+///
+/// A problem without `fpmath` leaves the arithmetic to the default of the runtime that compiles it, and is compiled as strict
+/// where there is none. One that says `fpmath=strict` is another problem, with a text and a hash of its own: no default
+/// changes it.
+///
+/// Tensors of post-ops are dense and have the dimensions that their mask names, in the order that `dtag` has them in memory.
+/// Biases are f32, the tensors of `add` and `mul` have the type of the result.
+///
+/// # Errors
+/// [`ProblemError`] names the word of the text that is wrong and what is accepted there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Problem {
     shared: Arc<Definition>,
@@ -263,7 +290,7 @@ impl Problem {
 
     /// Whether the two are the same but for the arithmetic they name.
     #[inline]
-    pub fn is_but_for_fpmath(&self, other: &Problem) -> bool {
+    pub fn eq_ignoring_fpmath(&self, other: &Problem) -> bool {
         self.shared == other.shared
     }
 

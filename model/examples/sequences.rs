@@ -69,7 +69,7 @@ fn run(words: Vec<String>) -> Result<bool, Box<dyn Error>> {
     let (mut waited, mut results) = (0, vec![]);
     for (length, inputs) in lengths.iter().zip(&inputs) {
         // Kernels for lengths before this one are done, so what is compiled in this call is for this call.
-        network.settle();
+        network.wait_for_compilation();
         let before = runtime.stats().kernels.compilations;
         let begin = Instant::now();
         results.push(network.run(inputs)?);
@@ -80,7 +80,7 @@ fn run(words: Vec<String>) -> Result<bool, Box<dyn Error>> {
         let second = milliseconds(begin);
         // The third call asks for kernels of this length alone.
         network.run(inputs)?;
-        network.settle();
+        network.wait_for_compilation();
         let exact = fastest(|| network.run(inputs))?;
         println!("{length:6} {first:10.2} {second:10.2} {exact:10.2}");
     }

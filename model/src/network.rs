@@ -29,6 +29,26 @@ pub struct Bound {
 }
 
 /// A compiled network. Shared by threads, each call has memory of its own.
+///
+/// ```
+/// use kiln_model::arch::{ArchOptions, Architecture};
+/// use kiln_model::{Bound, Runtime};
+///
+/// let options = ArchOptions { batch: 1, seq: Some(16) };
+/// let runtime = Runtime::builder().build()?;
+/// let network = Bound::from_architecture(Architecture::BertTiny, &options)?.compile(&runtime)?;
+///
+/// let inputs = Architecture::BertTiny.sample_inputs(&options)?;
+/// let results = network.run(&inputs)?;
+/// assert_eq!(network.outputs().map(|(_, ty)| ty).collect::<Vec<_>>(), results.iter().map(|r| r.ty()).collect::<Vec<_>>());
+///
+/// // The same into memory of the caller's.
+/// let inputs: Vec<&[u8]> = inputs.iter().map(|tensor| &tensor.data()[..]).collect();
+/// let mut outputs: Vec<Vec<u8>> = network.outputs().map(|(_, ty)| vec![0; ty.bytes() as usize]).collect();
+/// network.run_into(&inputs, &mut outputs.iter_mut().map(|bytes| &mut bytes[..]).collect::<Vec<_>>())?;
+/// assert_eq!(outputs[0], results[0].data()[..]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Network {
     runtime: Runtime,
     plan: Plan,
@@ -97,6 +117,9 @@ pub struct StepInfo<'a> {
 
 impl Model {
     /// Reads an ONNX file, and those with weights beside it, into memory. They must be regular files.
+    ///
+    /// # Errors
+    /// [`ModelError::Onnx`], which names the file and what is wrong with it.
     pub fn from_onnx(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         Ok(Model(Arc::new(kiln_onnx::Model::open(path)?)))
     }
@@ -122,6 +145,10 @@ impl Model {
     }
 
     /// The network for concrete shapes. Everything that shapes decide is computed now.
+    ///
+    /// # Errors
+    /// [`ModelError::Import`] if a dimension has no size, a name in `bindings` is not one of the model's, or the model has an operator that
+    /// is not supported.
     pub fn bind(self, bindings: &Bindings) -> Result<Bound, ModelError> {
         Ok(self.0.import(bindings)?.into())
     }
@@ -142,11 +169,17 @@ impl Bound {
     }
 
     /// A built-in architecture.
+    ///
+    /// # Errors
+    /// [`ModelError::Arch`] if it cannot be built with these options.
     pub fn from_architecture(architecture: Architecture, options: &ArchOptions) -> Result<Self, ModelError> {
         Ok(Self::from_func(architecture.build(options)?))
     }
 
     /// A network with its weights from a [folder](Pretrained).
+    ///
+    /// # Errors
+    /// [`ModelError::Pretrained`] if the folder's files are not those of a network that can be built, or do not allow these options.
     pub fn from_pretrained(pretrained: &Pretrained, options: &ArchOptions) -> Result<Self, ModelError> {
         Ok(Self::from_func(pretrained.build(options)?))
     }
@@ -171,11 +204,19 @@ impl Bound {
     }
 
     /// Compiles on the threads of a runtime.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if a kernel of the network cannot be compiled or its weights cannot be packed, and
+    /// [`ModelError::OutOfMemory`] if there is no memory for its constants. [`ModelError::Pass`], [`ModelError::Operation`] and
+    /// [`ModelError::Plan`] are faults of Kiln's.
     pub fn compile(self, runtime: &Runtime) -> Result<Network, ModelError> {
         self.compile_with(runtime, &CompileOptions::default())
     }
 
     /// [`compile`](Self::compile) with options.
+    ///
+    /// # Errors
+    /// Those of [`compile`](Self::compile).
     pub fn compile_with(self, runtime: &Runtime, options: &CompileOptions<'_>) -> Result<Network, ModelError> {
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         let start = Instant::now();
@@ -238,16 +279,23 @@ impl Network {
     }
 
     /// Computes the outputs.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] if the inputs are not those that [`inputs`](Self::inputs) lists; [`ModelError::Index`] and
+    /// [`ModelError::Endless`] if their elements select what is not there, or make a loop run on; [`ModelError::OutOfMemory`] if there is no
+    /// memory for the call; and [`ModelError::Kernel`] or [`ModelError::Runtime`] if the runtime cannot do its part.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
-        self.run_told(inputs, |_, _| {})
+        self.run_traced(inputs, |_, _| {})
     }
 
     /// Computes the outputs where the caller wants them, from inputs where they lie: each is the bytes of its type, dense and
     /// row-major. Neither is copied, if its address is a multiple of the size of its elements, but for results that are an input, a
     /// constant, or a part of something else.
     ///
-    /// Fails before anything is written if a number or a length is another than [`inputs`](Self::inputs) and
-    /// [`outputs`](Self::outputs) say. After any other failure outputs may be written in part.
+    /// # Errors
+    /// [`ModelError::Input`] and [`ModelError::Output`], before anything is written, if a number or a length is another than
+    /// [`inputs`](Self::inputs) and [`outputs`](Self::outputs) say; else those of [`run`](Self::run), after which outputs may be written in
+    /// part.
     pub fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), ModelError> {
         check_bytes(self.inputs(), inputs.iter().map(|bytes| bytes.len()), |name, expected, found| {
             ModelError::Input { name, expected, found }
@@ -258,10 +306,13 @@ impl Network {
         self.plan.call_into(&self.runtime, inputs, outputs, &self.arenas, |_, _| {})
     }
 
-    /// [`run`](Self::run), telling before (`false`) and after (`true`) each [step](Self::steps).
-    pub fn run_told(&self, inputs: &[Tensor], told: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
+    /// [`run`](Self::run), calling `trace` with the number of each [step](Self::steps) before it (`false`) and after it (`true`).
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_traced(&self, inputs: &[Tensor], trace: impl FnMut(usize, bool)) -> Result<Vec<Tensor>, ModelError> {
         check(self.inputs(), inputs)?;
-        self.plan.call(&self.runtime, inputs, &self.arenas, told)
+        self.plan.call(&self.runtime, inputs, &self.arenas, trace)
     }
 }
 

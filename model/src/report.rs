@@ -74,7 +74,7 @@ pub fn step_times(network: &Network, inputs: &[Tensor], runs: usize) -> Result<V
     let mut times = vec![Vec::with_capacity(runs); network.steps().len()];
     for _ in 0..runs {
         let mut start = Instant::now();
-        network.run_told(inputs, |step, is_after| match is_after {
+        network.run_traced(inputs, |step, is_after| match is_after {
             true => times[step].push(start.elapsed().as_nanos() as f64),
             false => start = Instant::now(),
         })?;

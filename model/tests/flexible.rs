@@ -187,7 +187,7 @@ fn memory_is_bounded_and_lengths_that_come_often_get_kernels_of_their_own() {
     assert_eq!(stats.exact_kernels, 0);
     let general = run(20);
     (0..4).for_each(|_| drop(run(20)));
-    network.settle();
+    network.wait_for_compilation();
     assert!(network.stats().exact_kernels > 0);
     agree(&run(20), &general, 1e-4, "exact");
     drop(network);

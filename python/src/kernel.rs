@@ -156,7 +156,7 @@ impl Kernel {
         // SAFETY: it was checked to be dense and aligned and to share no memory with an operand, and its owner lends it to be written.
         let out = unsafe { output(&out, result.dtype) };
         let args = Args::new(all[0], all[1], out);
-        let args = all[2..].iter().fold(args, |args, input| args.operand(*input));
+        let args = all[2..].iter().fold(args, |args, input| args.post_op(*input));
         runtimes::after_fork()?;
         py.detach(|| self.kernel.run(args))?;
         Ok(())

@@ -1,6 +1,7 @@
 //! The arguments of a call.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use half::bf16;
@@ -11,7 +12,7 @@ use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
 /// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and
-/// vectors of `f32` and [`bf16`], and from [`PackedWeights`]. The slice of a dense operand has as many elements as the operand;
+/// vectors of `f32` and [`bf16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many elements as the operand;
 /// that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -24,7 +25,8 @@ pub enum Input<'a> {
     Packed(&'a PackedWeights),
 }
 
-/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32` and [`bf16`].
+/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32` and [`bf16`], and from slices and arrays of
+/// [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a> {
@@ -32,10 +34,14 @@ pub enum Output<'a> {
     F32(&'a mut [f32]),
     /// bf16.
     Bf16(&'a mut [bf16]),
+    /// f32 in memory that need not be initialised.
+    UninitF32(&'a mut [MaybeUninit<f32>]),
+    /// bf16 in memory that need not be initialised.
+    UninitBf16(&'a mut [MaybeUninit<bf16>]),
 }
 
 macro_rules! tensors {
-    ($($element:ty => $variant:ident),*) => { $(
+    ($($element:ty => $variant:ident, $uninit:ident);*) => { $(
         impl<'a> From<&'a [$element]> for Input<'a> {
             fn from(values: &'a [$element]) -> Self {
                 Input::$variant(values)
@@ -66,9 +72,19 @@ macro_rules! tensors {
                 Output::$variant(values)
             }
         }
+        impl<'a> From<&'a mut [MaybeUninit<$element>]> for Output<'a> {
+            fn from(values: &'a mut [MaybeUninit<$element>]) -> Self {
+                Output::$uninit(values)
+            }
+        }
+        impl<'a, const N: usize> From<&'a mut [MaybeUninit<$element>; N]> for Output<'a> {
+            fn from(values: &'a mut [MaybeUninit<$element>; N]) -> Self {
+                Output::$uninit(values)
+            }
+        }
     )* };
 }
-tensors!(f32 => F32, bf16 => Bf16);
+tensors!(f32 => F32, UninitF32; bf16 => Bf16, UninitBf16);
 
 impl<'a> From<&'a PackedWeights> for Input<'a> {
     fn from(weights: &'a PackedWeights) -> Self {
@@ -107,7 +123,40 @@ pub enum RawWeights<'a> {
     Packed(&'a PackedWeights),
 }
 
-/// The tensors of one call. Borrowing rules out aliasing of `dst`; element types, lengths and number are checked by the call.
+/// The tensors of one call: the two factors and the result, then the tensors that post-ops read, in their order. Borrowing rules out
+/// aliasing of the result; element types, lengths and number are checked by the call.
+///
+/// ```
+/// use kiln_jit::{Args, Problem, Runtime};
+///
+/// let runtime = Runtime::builder().build()?;
+/// let problem: Problem = "matmul f32 1x2:2x2 +bias+add:ab+relu".parse()?;
+/// let (lhs, rhs, bias, residual) = ([1.0, 2.0], [1.0, 0.0, 0.0, 1.0], [10.0, -10.0], [0.5, 0.25]);
+/// let mut dst = [0.0; 2];
+/// runtime.kernel(&problem)?.run(Args::new(&lhs, &rhs, &mut dst).bias(&bias).post_op(&residual))?;
+/// assert_eq!(dst, [11.5, 0.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The result may be written to memory that is not initialised. When the call returns `Ok`, every element is:
+///
+/// ```
+/// # use kiln_jit::{Args, Problem, Runtime};
+/// # let runtime = Runtime::builder().build()?;
+/// # let kernel = runtime.kernel(&"matmul f32 1x2:2x2".parse()?)?;
+/// let mut dst: Vec<f32> = Vec::with_capacity(2);
+/// kernel.run(Args::new(&[1.0, 2.0], &[1.0, 0.0, 0.0, 1.0], &mut dst.spare_capacity_mut()[..2]))?;
+/// // SAFETY: the call succeeded, so it wrote both elements.
+/// unsafe { dst.set_len(2) };
+/// assert_eq!(dst, [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// A call gives [`RuntimeError::Argument`] for a tensor of another type or length than the problem says, for one that is missing and
+/// for one too many; [`RuntimeError::Weights`] for weights that are not packed as the kernel reads them; and
+/// [`RuntimeError::Uninitialised`] for memory of the result that has to be initialised: where the problem has `beta=1`, which reads it,
+/// and where the result has strides with gaps, which are not written.
 #[derive(Debug)]
 pub struct Args<'a> {
     lhs: Tensor<Input<'a>>,
@@ -139,8 +188,10 @@ struct Post<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// The operands every problem has. Weights may be [packed](PackedWeights), where the kernel
-    /// [wants that](crate::Kernel::weights_layout). `dst` is overwritten, or added to where the problem has `beta=1`.
+    /// The tensors that every problem has: `dst` becomes the product of `lhs` and `rhs`, which are source and weights of an inner product
+    /// or a convolution. It is overwritten, or added to where the problem has `beta=1`. `rhs` may be what
+    /// [`Kernel::prepare_weights`](crate::Kernel::prepare_weights) gives, or [packed](PackedWeights), where the kernel
+    /// [reads such weights](crate::Kernel::weights_layout).
     pub fn new(lhs: impl Into<Input<'a>>, rhs: impl Into<Input<'a>>, dst: impl Into<Output<'a>>) -> Self {
         Self::of(Tensor::Whole(lhs.into()), Tensor::Whole(rhs.into()), Tensor::Whole(dst.into()))
     }
@@ -177,22 +228,23 @@ impl<'a> Args<'a> {
         self
     }
 
-    /// The tensor of the next post-op that reads one.
-    pub fn operand(mut self, tensor: impl Into<Input<'a>>) -> Self {
+    /// The tensor of the next post-op that reads one, such as the residual of `+add:ab`. For a bias, [`bias`](Self::bias) also checks that
+    /// the post-op is one.
+    pub fn post_op(mut self, tensor: impl Into<Input<'a>>) -> Self {
         self.post.push(Post { tensor: tensor.into(), is_bias: false });
         self
     }
 
     /// Tensors of post-ops so far.
     #[cfg(feature = "ndarray")]
-    pub(crate) fn operands_given(&self) -> usize {
+    pub(crate) fn post_ops_given(&self) -> usize {
         self.post.as_slice().len()
     }
 
     /// Pointers in the order of the kernel's entry, if every tensor is what the kernel expects and none is missing or too many.
     #[inline]
     pub(crate) fn pointers(mut self, expected: &Signature) -> Result<Pointers<'a>, RuntimeError> {
-        if let Some(viewed) = self.viewed.as_ref().filter(|viewed| !viewed.is_but_for_fpmath(&expected.problem)) {
+        if let Some(viewed) = self.viewed.as_ref().filter(|viewed| !viewed.eq_ignoring_fpmath(&expected.problem)) {
             return Err(expected.other_problem(viewed));
         }
         let mut pointers = Inline::new(std::ptr::null_mut());
@@ -218,18 +270,23 @@ impl<'a> Args<'a> {
                 },
                 Role::Post(_) => match post.next() {
                     Some(Post { is_bias: true, .. }) if !slot.is_bias => {
-                        return Err(slot.mismatch("a bias; `Args::operand` passes other tensors".into()));
+                        return Err(slot.mismatch("a bias; `Args::post_op` passes other tensors".into()));
                     }
                     Some(p) => Tensor::Whole(p.tensor),
                     None => return Err(slot.mismatch("none".into())),
                 },
                 Role::Dst => {
-                    let (pointer, dtype, len) = match &mut self.dst {
-                        Tensor::Whole(Output::F32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len()),
-                        Tensor::Whole(Output::Bf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len()),
-                        Tensor::Raw(raw) => (raw.first, raw.dtype, raw.span),
+                    let (pointer, dtype, len, is_initialised) = match &mut self.dst {
+                        Tensor::Whole(Output::F32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), true),
+                        Tensor::Whole(Output::Bf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), true),
+                        Tensor::Whole(Output::UninitF32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), false),
+                        Tensor::Whole(Output::UninitBf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), false),
+                        Tensor::Raw(raw) => (raw.first, raw.dtype, raw.span, true),
                     };
                     slot.check(dtype, len)?;
+                    if !is_initialised && let Some(why) = expected.needs_initialised() {
+                        return Err(RuntimeError::Uninitialised { problem: Box::new(expected.problem.clone()), why });
+                    }
                     pointers.push(pointer);
                     continue;
                 }
@@ -311,6 +368,16 @@ impl Signature {
         RuntimeError::Argument { name: "lhs".into(), expected, got: format!("views that are those of `{viewed}`") }
     }
 
+    /// Why the result's memory has to be initialised before the call; `None` if a call reads none of it and writes all of it.
+    fn needs_initialised(&self) -> Option<&'static str> {
+        let has_gaps = self.slots.iter().any(|slot| slot.role == Role::Dst && !slot.is_dense);
+        match (self.problem.accumulates(), has_gaps) {
+            (true, _) => Some("adds to what it holds"),
+            (_, true) => Some("leaves gaps between its elements as they are"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn layout(&self) -> Option<&Arc<PackedLayout>> {
         self.packed.as_ref().map(|p| &p.layout)
     }
@@ -377,7 +444,7 @@ pub(crate) fn describe(layout: &PackedLayout) -> String {
 #[cold]
 fn surplus(is_bias: bool, expected: &Signature) -> RuntimeError {
     let posts = expected.slots.iter().filter(|s| matches!(s.role, Role::Post(_))).count();
-    let name = if is_bias { "bias" } else { "operand" };
+    let name = if is_bias { "bias" } else { "post_op" };
     let expected = match posts {
         0 => "none: no post-op of the problem reads a tensor".to_owned(),
         1 => "one: a single post-op of the problem reads a tensor".to_owned(),
@@ -491,18 +558,18 @@ mod tests {
         let mut args = |n: usize| {
             let args = Args::new(&lhs, &rhs, &mut dst);
             let args = if n > 0 { args.bias(&bias) } else { args };
-            let args = if n > 1 { args.operand(&add) } else { args };
-            let args = if n > 2 { args.operand(&mul) } else { args };
-            let args = if n > 3 { args.operand(&mul) } else { args };
+            let args = if n > 1 { args.post_op(&add) } else { args };
+            let args = if n > 2 { args.post_op(&mul) } else { args };
+            let args = if n > 3 { args.post_op(&mul) } else { args };
             name_of(PROBLEM, args)
         };
-        assert_eq!([0, 1, 2, 3, 4].map(&mut args), ["bias", "add", "mul", "6 pointers", "operand"]);
+        assert_eq!([0, 1, 2, 3, 4].map(&mut args), ["bias", "add", "mul", "6 pointers", "post_op"]);
         let swapped = Args::new(&lhs, &rhs, &mut dst).bias(&bias).bias(&add);
         assert_eq!(name_of(PROBLEM, swapped), "add");
-        let wrong = Args::new(&add[..6], &rhs, &mut dst).bias(&bias).operand(&add).operand(&mul);
+        let wrong = Args::new(&add[..6], &rhs, &mut dst).bias(&bias).post_op(&add).post_op(&mul);
         assert_eq!(name_of(PROBLEM, wrong), "lhs");
         let mut short = [bf16::ONE; 8];
-        let wrong = Args::new(&lhs, &rhs, &mut short).bias(&bias).operand(&add).operand(&mul);
+        let wrong = Args::new(&lhs, &rhs, &mut short).bias(&bias).post_op(&add).post_op(&mul);
         assert_eq!(name_of(PROBLEM, wrong), "dst");
     }
 
@@ -511,7 +578,7 @@ mod tests {
         let problem = format!("matmul f32 1x1:1x1 {}", "+add:ab".repeat(32));
         let one = [1.0];
         let mut dst = [0.0];
-        let args = (0..32).fold(Args::new(&one, &one, &mut dst), |args, _| args.operand(&one));
+        let args = (0..32).fold(Args::new(&one, &one, &mut dst), |args, _| args.post_op(&one));
         assert_eq!(name_of(&problem, args), "35 pointers");
     }
 }

@@ -62,6 +62,14 @@ pub enum RuntimeError {
         /// What was given.
         got: String,
     },
+    /// The result was to be written to memory that may not be initialised, and has to be.
+    #[error("argument `dst`: expected initialised memory, got `MaybeUninit` elements: `{problem}` {why}")]
+    Uninitialised {
+        /// The kernel's problem.
+        problem: Box<Problem>,
+        /// What the kernel does with the memory.
+        why: &'static str,
+    },
     /// The kernel reads its weights in place, and was asked to pack some.
     #[error(
         "`{problem}` reads its weights in place: pass them as they are, or compile with `Options::constant_weights`"

@@ -31,7 +31,7 @@ use crate::error::RuntimeError;
 use crate::kernel::Kernel;
 use crate::lock::lock;
 use crate::runtime::{Inner, Runtime};
-use crate::weights::{PackedWeights, WeightsId};
+use crate::weights::{PackedWeights, PreparedWeights, WeightsId};
 use pattern::Pattern;
 
 /// Values that a family remembers at most.
@@ -70,7 +70,25 @@ pub struct FamilyStats {
     pub pending: usize,
 }
 
-/// Problems with one free number. See the [module](self).
+/// Problems that differ in one number, such as a batch or the length of a sequence: a call with a number that comes for the first time
+/// waits for no compilation. See the [module](self).
+///
+/// ```
+/// use kiln_jit::{Args, FamilyOptions, Runtime};
+///
+/// let runtime = Runtime::builder().build()?;
+/// let options = FamilyOptions { constant_weights: true, ..FamilyOptions::default() };
+/// let linear = runtime.family("ip f32 mb?ic3oc4 +bias", &options)?; // `?` is the free number
+///
+/// let weights = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+/// let (weights, bias) = (linear.prepare_weights(&weights)?, [0.0, 0.0, 0.0, 100.0]);
+/// for rows in [1, 5, 2] {
+///     let (src, mut dst) = (vec![1.0; rows * 3], vec![0.0; rows * 4]);
+///     linear.run(rows as u64, Args::new(&src, &weights, &mut dst).bias(&bias))?;
+///     assert_eq!(dst, [1.0, 1.0, 1.0, 103.0].repeat(rows));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Family {
     runtime: Runtime,
     pattern: String,
@@ -125,6 +143,10 @@ impl Runtime {
     /// The family of the problems that `pattern` is the text of, with `?` for the free number, once or more:
     /// `ip f32 mb?ic768oc3072 +bias`, `matmul f32 12x?x64:12x64x?`. The number is a size: of a convolution images, pixels or
     /// channels, these without groups. Compiles its general code now.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Family`] if the text has no free number, or is a problem for none of its values;
+    /// [`RuntimeError::Compile`] and others of [`Runtime::kernel`] if the general code cannot be made.
     pub fn family(&self, pattern: &str, options: &FamilyOptions) -> Result<Family, RuntimeError> {
         Family::new(self, pattern, options)
     }
@@ -145,7 +167,7 @@ impl Family {
         let layout = general.kernels().next().and_then(|k| k.weights_layout()).cloned();
         let options = Options {
             constant_weights: layout.is_some(),
-            packed_like: layout.clone().map(Arc::new),
+            weights_layout: layout.clone().map(Arc::new),
             ..Options::default()
         };
         Ok(Family {
@@ -167,6 +189,9 @@ impl Family {
     }
 
     /// The member of the family for a value.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Family`] if there is no problem with this value.
     pub fn problem(&self, n: u64) -> Result<Problem, RuntimeError> {
         Pattern(&self.pattern).problem(n)
     }
@@ -185,12 +210,26 @@ impl Family {
         self.layout.as_ref()
     }
 
+    /// Constant weights as all members read them. See [`Kernel::prepare_weights`].
+    ///
+    /// # Errors
+    /// Those of [`Kernel::prepare_weights`].
+    pub fn prepare_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PreparedWeights<'a>, RuntimeError> {
+        self.any_kernel().prepare_weights(weights)
+    }
+
     /// Packs weights for all members.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::pack_weights`].
     pub fn pack_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PackedWeights, RuntimeError> {
         self.any_kernel().pack_weights(weights)
     }
 
     /// Weights for all members, shared with others that use the same. See [`Runtime::packed_weights`].
+    ///
+    /// # Errors
+    /// Those of [`Runtime::packed_weights`].
     pub fn packed_weights<'a>(
         &self,
         id: WeightsId,
@@ -206,6 +245,9 @@ impl Family {
     /// Computes `dst` of the member for `n`: on its exact kernel if there is one, else on general code. Checks arguments as
     /// [`Kernel::run`] does. Waits for no compilation, unless `n` is beyond [`FamilyOptions::max`] and the family's general code
     /// is of the padded kind.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Family`] if there is no problem with this value, and those of [`Kernel::run`].
     pub fn run(&self, n: u64, args: Args<'_>) -> Result<(), RuntimeError> {
         let seen = self.member(n)?;
         let member = &seen.member;
@@ -280,7 +322,7 @@ impl Family {
     }
 
     /// Waits until no exact kernel is waiting to be compiled.
-    pub fn settle(&self) {
+    pub fn wait_for_compilation(&self) {
         let pending = lock(&self.counts.pending);
         drop(self.counts.none_pending.wait_while(pending, |n| *n > 0).unwrap_or_else(PoisonError::into_inner));
     }

@@ -26,7 +26,7 @@ use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
 use crate::threads::Threads;
 use crate::verbose::Verbose;
-use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
+use crate::weights::{PackedBudget, PackedWeights, Packing, PreparedWeights, Registration};
 
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
 /// of tasks to execute, at least one.
@@ -73,7 +73,24 @@ impl Shared {
     }
 }
 
-/// A compiled problem in executable memory. Its code lives as long as a handle to it.
+/// A compiled problem in executable memory, which [`Runtime::kernel`](crate::Runtime::kernel) gives. Its code lives as long as a handle to
+/// it.
+///
+/// ```
+/// use kiln_jit::{Args, Problem, Runtime};
+///
+/// let runtime = Runtime::builder().build()?;
+/// // A convolution of one image with 8 channels of 4x4 pixels by 16 filters of 3x3, with one pixel of padding, then relu.
+/// let problem: Problem = "conv f32 mb1ic8ih4oc16kh3ph1 +relu".parse()?;
+/// let kernel = runtime.kernel(&problem)?;
+///
+/// let (image, filters) = (vec![1.0; 4 * 4 * 8], vec![0.5; 16 * 8 * 3 * 3]);
+/// let mut dst = vec![0.0; 4 * 4 * 16];
+/// kernel.run(Args::new(&image, &filters, &mut dst))?;
+/// // Pixels are outermost and channels innermost: a corner sees four pixels, the middle nine.
+/// assert_eq!((dst[0], dst[5 * 16]), (0.5 * 4.0 * 8.0, 0.5 * 9.0 * 8.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// This is a handle: two that are [equal](PartialEq) are of one kernel. A runtime gives its threads handles of their own, since
 /// counting the users of one would make them wait for each other.
@@ -193,8 +210,41 @@ impl Kernel {
         self.0.signature.layout().map(|layout| &**layout)
     }
 
+    /// Constant weights, given as the problem's right operand, as this kernel reads them: packed now, if it was compiled with
+    /// [`Options::constant_weights`] and gains from that, else borrowed as they are.
+    ///
+    /// ```
+    /// use kiln_jit::{Args, Options, Problem, Runtime};
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let linear: Problem = "ip f32 mb2ic3oc4".parse()?; // weights are oc x ic
+    /// let kernel = runtime.kernel_with(&linear, &Options { constant_weights: true, ..Options::default() })?;
+    /// let weights = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+    /// let weights = kernel.prepare_weights(&weights)?; // once
+    /// for scale in [1.0, 2.0] {
+    ///     let (src, mut dst) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|x| scale * x), [0.0; 8]);
+    ///     kernel.run(Args::new(&src, &weights, &mut dst))?;
+    ///     assert_eq!(dst, [1.0, 2.0, 3.0, 6.0, 4.0, 5.0, 6.0, 15.0].map(|x| scale * x));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`RuntimeError::Argument`] for weights of another type or length than the problem's, and for packed ones;
+    /// [`RuntimeError::PackedLimit`] and [`RuntimeError::Scratch`] if there is no memory for the packed ones.
+    pub fn prepare_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PreparedWeights<'a>, RuntimeError> {
+        let weights = weights.into();
+        match self.weights_layout() {
+            Some(_) => Ok(PreparedWeights::of_packed(self.pack_weights(weights)?)),
+            None => self.0.signature.weights(weights).map(|_| PreparedWeights::in_place(weights)),
+        }
+    }
+
     /// Packs weights, given as the problem's right operand, for this kernel and all of equal
     /// [layout](Self::weights_layout).
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotPacked`] if the kernel reads its weights in place, and those of [`prepare_weights`](Self::prepare_weights).
     pub fn pack_weights<'a>(&self, weights: impl Into<Input<'a>>) -> Result<PackedWeights, RuntimeError> {
         self.pack_registered(weights.into(), None)
     }
@@ -272,6 +322,11 @@ impl Kernel {
     /// Computes `dst`. Arguments are checked once, here; large problems are divided among the runtime's threads, with the
     /// same result bit for bit. No call allocates once there is scratch memory, but for what a pool or an executor that
     /// a divided call is handed to may allocate. After an error `dst` may be partly written.
+    ///
+    /// # Errors
+    /// Those of [`Args`], before anything is written; [`RuntimeError::Scratch`] if there is no temporary memory;
+    /// [`RuntimeError::CannotRun`] on a thread whose vector length is another than the target's, where that can be; and
+    /// [`RuntimeError::Threads`] if threads of a pool or an executor did not do their work.
     pub fn run(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| {
             if self.0.phases.iter().all(|phase| phase.division.threads == 1) {
@@ -283,6 +338,9 @@ impl Kernel {
     }
 
     /// [`run`](Self::run) on the calling thread alone.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), but for those of threads.
     pub fn run_serial(&self, args: Args<'_>) -> Result<(), RuntimeError> {
         self.told(args, |pointers| self.tasks_on_this_thread(pointers))
     }
@@ -299,13 +357,18 @@ impl Kernel {
         self.0.shared.told_of(self.problem(), self.schedule(), || run(&pointers))
     }
 
-    /// Checks the arguments and gives the pointers that [`run_unchecked`](Self::run_unchecked) takes. Fails where
-    /// [`run`](Self::run) would.
+    /// Checks the arguments and gives the pointers that [`run_unchecked`](Self::run_unchecked) takes.
+    ///
+    /// # Errors
+    /// Those of [`Args`].
     pub fn pointers<'a>(&self, args: Args<'a>) -> Result<Pointers<'a>, RuntimeError> {
         args.pointers(&self.0.signature)
     }
 
-    /// Computes `dst` on the calling thread, without checks. Fails only for want of scratch memory.
+    /// Computes `dst` on the calling thread, without checks.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Scratch`] if there is no temporary memory.
     ///
     /// # Safety
     /// `arguments` is what [`pointers`](Self::pointers) gives, while the tensors are there, or is like it: one pointer per

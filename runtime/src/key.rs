@@ -50,7 +50,7 @@ impl Equivalent<Key> for KeyRef<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
         self.fpmath == key.problem.fpmath()
-            && self.problem.is_but_for_fpmath(&key.problem)
+            && self.problem.eq_ignoring_fpmath(&key.problem)
             && *self.options == key.options
     }
 }

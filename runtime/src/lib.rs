@@ -19,7 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Weights that stay the same over many calls are packed once, in the order in which the kernel reads them:
+//! Weights that stay the same over many calls are prepared once. Most kernels then read them in an order of their own:
 //!
 //! ```
 //! use kiln_jit::{Args, Options, Problem, Runtime};
@@ -28,11 +28,9 @@
 //! let linear: Problem = "ip f32 mb2ic3oc4".parse()?; // weights are oc x ic
 //! let kernel = runtime.kernel_with(&linear, &Options { constant_weights: true, ..Options::default() })?;
 //! let weights = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+//! let weights = kernel.prepare_weights(&weights)?;
 //! let (src, mut dst) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0; 8]);
-//! match kernel.weights_layout() {
-//!     Some(_) => kernel.run(Args::new(&src, &kernel.pack_weights(&weights)?, &mut dst))?,
-//!     None => kernel.run(Args::new(&src, &weights, &mut dst))?, // the kernel gains nothing from packing
-//! }
+//! kernel.run(Args::new(&src, &weights, &mut dst))?;
 //! assert_eq!(dst, [1.0, 2.0, 3.0, 6.0, 4.0, 5.0, 6.0, 15.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -147,4 +145,4 @@ pub use pack::{CacheDirError, Pack, PackError, WeightsPack};
 pub use runtime::{PackStatus, Progress, Runtime, Stats};
 pub use scratch::{ScratchError, ScratchStats};
 pub use threads::{Executor, MAX_THREADS};
-pub use weights::{PackedWeights, WeightsId};
+pub use weights::{PackedWeights, PreparedWeights, WeightsId};

@@ -49,7 +49,7 @@ pub struct Stats {
     /// The kernel cache: hits, misses, evictions, bytes, compile time. Kernels from packs count as compiled.
     pub kernels: CacheStats,
     /// Kernels that came from packs or the cache directory.
-    pub unpacked: u64,
+    pub from_files: u64,
     /// Executable memory.
     pub code: CodeStats,
     /// Scratch memory kept for calls.
@@ -66,7 +66,7 @@ pub struct Progress<'a> {
     /// Problems done.
     pub done: usize,
     /// Of so many.
-    pub of: usize,
+    pub total: usize,
     /// The one just done.
     pub problem: &'a Problem,
     /// Its error, if it has no kernel.
@@ -115,12 +115,17 @@ impl Runtime {
 
     /// Calls `work` with ranges that partition `0..tasks`, on the threads that kernels are divided among, and returns when all
     /// calls have: for what is computed between kernels.
-    pub fn each(&self, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
-        self.each_on(self.threads(), tasks, work)
+    pub fn parallel_for(&self, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
+        self.parallel_for_on(self.threads(), tasks, work)
     }
 
-    /// Does as [`each`](Self::each), on no more than so many threads: for what is too little work for all of them.
-    pub fn each_on(&self, threads: usize, tasks: u64, work: &(dyn Fn(u64, u64) + Sync)) -> Result<(), RuntimeError> {
+    /// Does as [`parallel_for`](Self::parallel_for), on no more than so many threads: for what is too little work for all of them.
+    pub fn parallel_for_on(
+        &self,
+        threads: usize,
+        tasks: u64,
+        work: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(), RuntimeError> {
         self.0.shared.threads.each_on(threads, tasks, &|begin, end| {
             work(begin, end);
             Ok(())
@@ -142,13 +147,23 @@ impl Runtime {
     /// is not strict. A problem that names its arithmetic, strict too, keeps it.
     ///
     /// A problem that cannot be compiled is refused with the same error for a second, without trying again.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Compile`] if there is no code for the problem on this target; [`RuntimeError::CodeMemory`] if there is no
+    /// executable memory for it, or no more [than may be](RuntimeBuilder::code_limit); [`RuntimeError::BelowBound`] if the runtime
+    /// [refuses](RuntimeBuilder::strict) slow kernels and this is one; [`RuntimeError::Strict`] where settings are
+    /// [strict](RuntimeBuilder::strict_settings) and a file cannot be used.
     #[inline]
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
-        static DEFAULT: Options = Options { schedule: None, constant_weights: false, packed_like: None };
+        static DEFAULT: Options = Options { schedule: None, constant_weights: false, weights_layout: None };
         self.kernel_with(problem, &DEFAULT)
     }
 
     /// [`kernel`](Self::kernel) with compiler options, which are part of what it is cached under.
+    ///
+    /// # Errors
+    /// Those of [`kernel`](Self::kernel); with a schedule or a layout of weights, [`RuntimeError::Compile`] also where the problem cannot
+    /// be computed so.
     #[inline]
     pub fn kernel_with(&self, problem: &Problem, options: &Options) -> Result<Arc<Kernel>, RuntimeError> {
         let key = self.key(problem, options);
@@ -268,7 +283,7 @@ impl Runtime {
                 {
                     let mut done = lock(&done);
                     *done += 1;
-                    progress(Progress { done: *done, of: requests.len(), problem, error: error.as_ref() });
+                    progress(Progress { done: *done, total: requests.len(), problem, error: error.as_ref() });
                 }
                 lock(&errors).extend(error.map(|e| (at, e)));
             }
@@ -305,6 +320,9 @@ impl Runtime {
     ///
     /// `id` says which weights these are: the caller answers for the same number being the same values, or takes
     /// [their hash](WeightsId::of). The values are not looked at where the id is known.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::pack_weights`].
     pub fn packed_weights<'a>(
         &self,
         kernel: &Kernel,
@@ -331,7 +349,7 @@ impl Runtime {
     pub fn stats(&self) -> Stats {
         Stats {
             kernels: self.0.cache.stats(),
-            unpacked: self.0.shared.unpacked.load(Ordering::Relaxed),
+            from_files: self.0.shared.unpacked.load(Ordering::Relaxed),
             code: self.0.shared.code.stats(),
             scratch: self.0.shared.scratch.stats(),
             packed_bytes: self.0.shared.packed.bytes(),

@@ -189,12 +189,12 @@ impl<'a> Args<'a> {
     }
 
     /// The tensor of the next post-op that reads one, as a view like [those](Self::of_views) of the others. It is dense.
-    pub fn operand_view<T: Element>(
+    pub fn post_op_view<T: Element>(
         self,
         problem: &Problem,
         view: ArrayView<'a, T, impl Dimension>,
     ) -> Result<Self, RuntimeError> {
-        let next = self.operands_given();
+        let next = self.post_ops_given();
         let operand =
             problem.operands().into_iter().find(|o| matches!(o.role, Role::Post(n) if usize::from(n) == next));
         match operand {
@@ -202,10 +202,10 @@ impl<'a> Args<'a> {
                 check::<T>(&operand, view.shape(), view.strides())?;
                 let values = view.to_slice_memory_order();
                 let values = values.ok_or_else(|| mismatch(&operand, "gaps between elements".into()))?;
-                Ok(self.operand(T::input(values)))
+                Ok(self.post_op(T::input(values)))
             }
             // The call says that there is one too many.
-            None => Ok(self.operand(T::input(&[]))),
+            None => Ok(self.post_op(T::input(&[]))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Constant weights, packed once for the kernels that read them.
 
 mod cache;
+mod prepared;
 
 use std::alloc::Layout;
 use std::fmt;
@@ -15,6 +16,7 @@ use memmap2::MmapMut;
 
 pub use cache::WeightsId;
 pub(crate) use cache::{PackedCache, Registration};
+pub use prepared::PreparedWeights;
 
 use crate::args::{Input, Signature};
 use crate::error::RuntimeError;

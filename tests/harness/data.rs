@@ -146,7 +146,7 @@ impl Data {
             Values::F32(v) => Args::new(lhs, weights, v),
             Values::Bf16(v) => Args::new(lhs, weights, v),
         };
-        self.inputs[2..].iter().fold(args, |args, t| args.operand(t.input()))
+        self.inputs[2..].iter().fold(args, |args, t| args.post_op(t.input()))
     }
 
     /// As arguments of a call.

@@ -396,14 +396,14 @@ impl Request {
         let (problem, target): (Problem, Target) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
         let word = lines.next().unwrap_or_default();
         let mut schedule: Option<Schedule> = lines.next().and_then(|line| line.parse().ok());
-        let mut packed_like = None;
+        let mut weights_layout = None;
         if word == "like" {
             let (schedule, contraction) = (schedule.take()?, Contraction::of(&problem));
             schedule.verify(&contraction, &target).ok()?;
-            packed_like = PackedLayout::of(&contraction, &schedule, &target).map(Arc::new);
+            weights_layout = PackedLayout::of(&contraction, &schedule, &target).map(Arc::new);
         }
         let constant_weights = ["constant", "like"].contains(&word);
-        Some(Request { problem, target, options: Options { schedule, constant_weights, packed_like } })
+        Some(Request { problem, target, options: Options { schedule, constant_weights, weights_layout } })
     }
 }
 

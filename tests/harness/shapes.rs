@@ -187,7 +187,7 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
                 let options = Options {
                     schedule: Some(schedule),
                     constant_weights: words.ends_with("packed"),
-                    packed_like: None,
+                    weights_layout: None,
                 };
                 let posts = EPILOGUES.iter().skip(i % 2).step_by(if nr % lanes == 0 { 1 } else { 2 });
                 all.extend(posts.map(|post| (problem([m, k, n], post), options.clone())));

@@ -16,7 +16,8 @@ pub fn run() -> Result {
         process::run(&mut cargo("clippy --locked --quiet --release --workspace --all-targets -- -D warnings"))
     })?;
     stage("documentation", || {
-        let mut doc = cargo("doc --locked --quiet --release --workspace --no-deps");
+        let features = "kiln/models,kiln/onnx,kiln/ndarray";
+        let mut doc = cargo(&format!("doc --locked --quiet --release --workspace --no-deps --features {features}"));
         process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     stage("tests", || {

@@ -9,6 +9,7 @@ mod hashes;
 mod header;
 mod links;
 mod mca;
+mod package;
 mod process;
 mod replay;
 mod scaling;
@@ -47,6 +48,8 @@ enum Task {
     Tasks(tasks::Args),
     /// Makes capi/kiln.h from the crate's sources.
     Header(header::Args),
+    /// Makes the packages of the crates that are published, and builds each from what it contains.
+    Package(package::Args),
     /// Builds wheels of the Python package for x86-64 and AArch64.
     Wheel(wheel::Args),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Scaling(args) => scaling::run(&args),
         Task::Tasks(args) => tasks::run(&args),
         Task::Header(args) => header::run(&args),
+        Task::Package(args) => package::run_all(&args),
         Task::Wheel(args) => wheel::run_all(&args),
     };
     match result {

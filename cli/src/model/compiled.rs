@@ -98,7 +98,7 @@ impl CompileArgs {
             bound.compile_with(&runtime, &options)
         });
         let (network, time) = (network?, start.elapsed());
-        let unpacked = runtime.stats().unpacked;
+        let unpacked = runtime.stats().from_files;
         missing.map(|file| write(file, &network, &runtime)).transpose()?;
         Ok(Compiled { runtime, network, time, unpacked, written: missing.cloned() })
     }
@@ -122,7 +122,7 @@ pub fn with_progress<T>(quiet: bool, work: impl FnOnce(&(dyn Fn(Progress<'_>) + 
         if !quiet {
             // Standard error may be closed. A terminal shows one line that changes.
             let (before, after) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-            let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.of, p.problem);
+            let _ = write!(io::stderr(), "{before}{}/{} {}{after}", p.done, p.total, p.problem);
         }
     });
     if is_terminal && !quiet {

@@ -287,8 +287,8 @@ impl Flexible {
     }
 
     /// Waits until no kernel is waiting to be compiled in the background.
-    pub fn settle(&self) {
-        self.families.iter().for_each(|family| family.settle());
+    pub fn wait_for_compilation(&self) {
+        self.families.iter().for_each(|family| family.wait_for_compilation());
     }
 
     /// Counters.

@@ -30,7 +30,7 @@ pub struct Progress<'a> {
     /// Kernels made.
     pub done: usize,
     /// Of so many.
-    pub of: usize,
+    pub total: usize,
     /// The problem of the last one.
     pub problem: &'a Problem,
 }
@@ -100,13 +100,13 @@ impl Kernels {
         let requests = requests(func);
         let slots: Vec<Slot> = requests.iter().map(|_| Slot::default()).collect();
         let done = Mutex::new(0);
-        runtime.each(requests.len() as u64, &|begin, end| {
+        runtime.parallel_for(requests.len() as u64, &|begin, end| {
             for at in begin as usize..end as usize {
                 let (problem, options) = &requests[at].0;
                 *lock(&slots[at]) = Some(runtime.kernel_with(problem, options));
                 let mut done = lock(&done);
                 *done += 1;
-                progress(Progress { done: *done, of: requests.len(), problem });
+                progress(Progress { done: *done, total: requests.len(), problem });
             }
         })?;
         let mut kernels = Kernels { made: vec![], places: HashMap::new() };
@@ -141,7 +141,7 @@ impl Kernels {
         let packed: Vec<Mutex<Option<NetworkWeights>>> = values.iter().map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
         let values = &*values;
-        runtime.each(jobs.len() as u64, &|begin, end| {
+        runtime.parallel_for(jobs.len() as u64, &|begin, end| {
             for job in &jobs[begin as usize..end as usize] {
                 let Some((at, kernel, weights)) = lock(job).take() else { continue };
                 let layer = &values[at].label();
@@ -272,7 +272,7 @@ pub(super) fn arguments<'a>(
         DType::Bf16 => Output::Bf16(bytemuck::cast_slice_mut(dst)),
     };
     let args = Args::new(operand(0), packed.map_or_else(|| operand(1), Operand::Packed), dst);
-    (2..inputs.len()).fold(args, |args, at| args.operand(operand(at)))
+    (2..inputs.len()).fold(args, |args, at| args.post_op(operand(at)))
 }
 
 impl Action for KernelAction {

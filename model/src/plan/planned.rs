@@ -67,7 +67,7 @@ impl Compiled {
             let made = compile(&effective, target, options).map(|artifact| Package::of(&artifact, options));
             let mut done = lock(&done);
             *done += 1;
-            progress(Progress { done: *done, of: requests.len(), problem });
+            progress(Progress { done: *done, total: requests.len(), problem });
             made.map(|package| PlannedKernel(Arc::new(package)))
         });
         let mut compiled = Compiled { made: vec![], places: HashMap::new() };

@@ -37,7 +37,7 @@ impl Parallel for RuntimeThreads<'_> {
 
     fn each(&self, tasks: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let Some(runtime) = self.runtime else { return work(0..tasks) };
-        let outcome = runtime.each(tasks as u64, &|begin, end| work(begin as usize..end as usize));
+        let outcome = runtime.parallel_for(tasks as u64, &|begin, end| work(begin as usize..end as usize));
         if let Err(error) = outcome {
             *lock(&self.failure) = Some(error);
         }

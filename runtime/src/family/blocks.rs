@@ -32,7 +32,7 @@ impl Blocks {
         // All read the same weights, in the layout that the most steps want.
         let [most, ..] = SIZES;
         let layout = runtime.kernel_with(&pattern.problem(most)?, options)?.weights_layout().cloned().map(Arc::new);
-        let options = Options { constant_weights: layout.is_some(), packed_like: layout, ..Options::default() };
+        let options = Options { constant_weights: layout.is_some(), weights_layout: layout, ..Options::default() };
         for size in SIZES.into_iter().rev() {
             match runtime.kernel_with(&pattern.problem(size)?, &options) {
                 Ok(kernel) => {

@@ -2,6 +2,8 @@
 //!
 //! Zeros add nothing to a sum over the free number, and rows and columns beyond the problem's are not copied back.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kiln_compiler::Options;
@@ -71,7 +73,7 @@ impl Padded {
                 copy.fill(0);
                 // SAFETY: the pointer is to as many elements as the operand has, checked; nobody writes them meanwhile.
                 let from = unsafe { std::slice::from_raw_parts(*pointer, bytes(own)) };
-                copy_common(own, from, large, &mut copy, true);
+                common_runs(own, large, |small, large| copy[large].copy_from_slice(&from[small]));
             }
             moved.push(copy.as_mut_ptr());
             copies.push((own, large, *pointer, copy));
@@ -81,9 +83,11 @@ impl Padded {
         unsafe { kernel.run_slice(&moved) }?;
         for (own, large, pointer, copy) in &mut copies {
             if own.role == Role::Dst {
-                // SAFETY: the pointer is to as many elements as `dst` has, checked, and this call's alone.
-                let to = unsafe { std::slice::from_raw_parts_mut(*pointer, bytes(own)) };
-                copy_common(own, copy, large, to, false);
+                // SAFETY: the pointer is to as many elements as `dst` has, checked, and this call's alone. They need not be initialised.
+                let to = unsafe { std::slice::from_raw_parts_mut(pointer.cast::<MaybeUninit<u8>>(), bytes(own)) };
+                common_runs(own, large, |small, large| {
+                    to[small].write_copy_of_slice(&copy[large]);
+                });
             }
         }
         Ok(())
@@ -94,8 +98,8 @@ fn bytes(operand: &Operand) -> usize {
     operand.len() as usize * operand.dtype.bytes()
 }
 
-/// Copies the elements that both operands have: from the small one to the large one, or back.
-fn copy_common(small: &Operand, from: &[u8], large: &Operand, to: &mut [u8], is_to_large: bool) {
+/// Calls `copy` for each run of elements that both operands have, with its bytes in the small one and in the large one.
+fn common_runs(small: &Operand, large: &Operand, mut copy: impl FnMut(Range<usize>, Range<usize>)) {
     let element = small.dtype.bytes();
     let (shape, pitch) = (small.memory_shape(), large.memory_shape());
     let run = shape.last().map_or(1, |n| *n as usize) * element;
@@ -109,7 +113,6 @@ fn copy_common(small: &Operand, from: &[u8], large: &Operand, to: &mut [u8], is_
             stride *= large;
         }
         let (in_small, in_large) = (row as usize * run, at as usize * element);
-        let (a, b) = if is_to_large { (in_small, in_large) } else { (in_large, in_small) };
-        to[b..b + run].copy_from_slice(&from[a..a + run]);
+        copy(in_small..in_small + run, in_large..in_large + run);
     }
 }

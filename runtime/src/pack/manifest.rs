@@ -85,7 +85,7 @@ pub(super) struct Record {
 pub(super) fn options_text(options: &Options) -> String {
     let schedule = options.schedule.as_ref().map(Schedule::to_string).unwrap_or_default();
     // The layout's parts one after the other say it all.
-    let like = options.packed_like.as_ref().map(|layout| format!("{layout:?}")).unwrap_or_default();
+    let like = options.weights_layout.as_ref().map(|layout| format!("{layout:?}")).unwrap_or_default();
     format!("constant_weights={} {schedule} {like}", options.constant_weights)
 }
 
@@ -106,7 +106,7 @@ impl Manifest {
                 problem: facts.problem.clone(),
                 constant_weights: facts.options.constant_weights,
                 forced: facts.options.schedule.is_some(),
-                packed_like: facts.options.packed_like.is_some(),
+                packed_like: facts.options.weights_layout.is_some(),
                 schedule: facts.schedule.to_string(),
                 way: facts.way,
                 cycles: facts.cycles,
@@ -178,7 +178,7 @@ impl Kernel {
         let options = Options {
             schedule: self.forced.then(|| schedule.clone()),
             constant_weights: self.constant_weights,
-            packed_like,
+            weights_layout: packed_like,
         };
         let key = Key { problem: self.problem.clone(), options: options.clone() };
         let facts = Facts {

@@ -277,7 +277,7 @@ fn a_runtime_takes_kernels_from_packs() {
     let other: Target = "sve2048".parse().unwrap();
     write(path("other"), &other, &packages(&other, &[PROBLEM])).unwrap();
     let (expected, stats) = run(&Runtime::builder().threads(1).build().unwrap());
-    assert_eq!(stats.unpacked, 0);
+    assert_eq!(stats.from_files, 0);
 
     let runtime = with_packs(["none", "cut", "other", "contradicts", "good"].map(path)).build().unwrap();
     let reasons: Vec<String> = runtime
@@ -297,7 +297,7 @@ fn a_runtime_takes_kernels_from_packs() {
         assert!(reason.starts_with(expected), "{reason}");
     }
     let (dst, stats) = run(&runtime);
-    assert_eq!((dst, stats.unpacked), (expected.clone(), 1));
+    assert_eq!((dst, stats.from_files), (expected.clone(), 1));
     let notices = runtime.notices();
     let kinds =
         notices.iter().map(|notice| (notice.path().file_name().unwrap(), matches!(notice, Notice::Pack { .. })));
@@ -315,7 +315,7 @@ fn a_runtime_takes_kernels_from_packs() {
 
     let refused = with_packs([path("cut"), path("contradicts")]).build().unwrap();
     let (dst, stats) = run(&refused);
-    assert_eq!((dst, stats.unpacked), (expected, 0), "it is compiled instead");
+    assert_eq!((dst, stats.from_files), (expected, 0), "it is compiled instead");
 }
 
 #[test]
@@ -323,9 +323,9 @@ fn a_runtime_keeps_kernels_in_a_directory() {
     let folder = TempDir::new().unwrap();
     let runtime = || with_folder(folder.path()).build().unwrap();
     let (expected, stats) = run(&runtime());
-    assert_eq!(stats.unpacked, 0);
+    assert_eq!(stats.from_files, 0);
     let (dst, stats) = run(&runtime());
-    assert_eq!((dst, stats.unpacked), (expected.clone(), 1));
+    assert_eq!((dst, stats.from_files), (expected.clone(), 1));
 
     let kernel = |file: &&PathBuf| file.extension().is_some_and(|e| e == "kernel");
     let file = files(folder.path()).iter().find(kernel).unwrap().clone();
@@ -339,14 +339,14 @@ fn a_runtime_keeps_kernels_in_a_directory() {
     let listening = with_folder(folder.path()).on_notice(move |notice| sink.lock().unwrap().push(notice.to_string()));
     let listening = listening.build().unwrap();
     let (dst, stats) = run(&listening);
-    assert_eq!((dst, stats.unpacked), (expected.clone(), 0));
+    assert_eq!((dst, stats.from_files), (expected.clone(), 0));
     assert_eq!(fs::read(&file).unwrap(), good, "it is written again");
     assert!(matches!(&listening.notices()[..], [Notice::CachedKernel { path, .. }] if *path == file));
     assert!(told.lock().unwrap()[0].starts_with("the cached kernel is not used"), "{told:?}");
 
     let limited = with_folder(folder.path()).cache_dir_bytes(0).build().unwrap();
     let (dst, stats) = run(&limited);
-    assert_eq!((dst, stats.unpacked), (expected.clone(), 0));
+    assert_eq!((dst, stats.from_files), (expected.clone(), 0));
     let nowhere = with_folder(Path::new("/proc/kiln")).build().unwrap();
     assert_eq!(run(&nowhere).0, expected);
     assert!(matches!(&nowhere.notices()[..], [Notice::CacheDir { .. }]), "{:?}", nowhere.notices());
@@ -368,7 +368,7 @@ fn a_pack_in_a_cache_directory_is_not_executed() {
     write(&file, &target, [&foreign]).unwrap();
     let runtime = with_folder(folder.path()).build().unwrap();
     let (dst, stats) = run(&runtime);
-    assert_eq!((dst, stats.unpacked), (expected, 0));
+    assert_eq!((dst, stats.from_files), (expected, 0));
     let [Notice::CachedKernel { path, error: PackError::Seal }] = &runtime.notices()[..] else {
         panic!("{:?}", runtime.notices())
     };

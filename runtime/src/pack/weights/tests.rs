@@ -163,7 +163,7 @@ fn weights_of_another_packing_are_others() {
     // Of any number of rows, but not of other columns, nor of the transpose.
     let like = Options {
         constant_weights: true,
-        packed_like: f.kernel.weights_layout().cloned().map(Into::into),
+        weights_layout: f.kernel.weights_layout().cloned().map(Into::into),
         ..Options::default()
     };
     let found = |text: &str| {
