@@ -24,8 +24,8 @@
 // Undefined behaviour, since it cannot be noticed: a handle that was freed, or that is not one; memory that is shorter than said,
 // or that somebody writes during the call; a string without its end.
 //
-// Strings are UTF-8; paths are any bytes. KILN_OUT_OF_MEMORY is returned when there is no memory for code, packed weights or scratch memory; without
-// memory for anything smaller the process ends.
+// Strings are UTF-8; paths are any bytes. KILN_OUT_OF_MEMORY is returned when there is no memory for code, packed weights or scratch
+// memory; without memory for anything smaller the process ends.
 
 // The weights of a request stay the same over many calls and may be packed before them.
 #define KILN_CONSTANT_WEIGHTS 1
@@ -393,8 +393,8 @@ kiln_status kiln_options_set_target(kiln_options *options, const char *target);
 // Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
 // cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
 //
-// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made it.
-// Nobody whom the program does not trust may be able to change it until the runtime is created.
+// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made
+// it. Nobody whom the program does not trust may be able to change it until the runtime is created.
 kiln_status kiln_options_add_pack(kiln_options *options,
                                   const char *file);
 
@@ -605,8 +605,8 @@ kiln_status kiln_network_options_set_mapped(kiln_network_options *options,
 kiln_status kiln_network_options_set_weights(kiln_network_options *options,
                                              const char *file);
 
-// Compiles a network of an ONNX file; or of a folder with a `model.onnx`, or with a `config.json` and a `model.safetensors` as Hugging Face
-// lays them out. `options` may be NULL: none is set. Arithmetic, threads and limits are those of the runtime.
+// Compiles a network of an ONNX file; or of a folder with a `model.onnx`, or with a `config.json` and a `model.safetensors` as Hugging
+// Face lays them out. `options` may be NULL: none is set. Arithmetic, threads and limits are those of the runtime.
 //
 // Nothing in a file is trusted: one that is malformed is `KILN_INVALID_NETWORK`, one that needs what Kiln does not have
 // `KILN_UNSUPPORTED`, and one that leaves sizes open `KILN_INVALID_ARGUMENT` with a message that names them.

@@ -42,10 +42,16 @@ tools/install.sh --prefix "$prefix" --built "$libraries" ${target:+--target "$ta
 export PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig PKG_CONFIG_PATH=
 # The shared library offers the header's functions, and no others.
 functions=$(grep -o '\bkiln_[a-z0-9_]*(' capi/kiln.h | tr -d '(' | sort -u)
-exported=$(readelf --dyn-syms --wide "$prefix/lib/libkiln.so" | awk '$5 == "GLOBAL" && $7 != "UND" { sub(/@.*/, "", $8); print $8 }' | sort -u)
-[ "$functions" = "$exported" ] || { diff <(echo "$functions") <(echo "$exported") >&2; echo "libkiln.so does not offer what kiln.h says" >&2; exit 1; }
+exported=$(readelf --dyn-syms --wide "$prefix/lib/libkiln.so" | awk '$5 == "GLOBAL" && $7 != "UND" { sub(/@.*/, "", $8); print $8 }')
+if [ "$functions" != "$(sort -u <<<"$exported")" ]; then
+    diff <(echo "$functions") <(sort -u <<<"$exported") >&2 || echo "libkiln.so does not offer what kiln.h says" >&2
+    exit 1
+fi
 version=$(pkg-config --modversion kiln)
-readelf -d "$prefix/lib/libkiln.so" | grep -q "SONAME.*\[libkiln.so.${version%%.*}\]" || { echo "libkiln.so has another SONAME" >&2; exit 1; }
+if ! readelf -d "$prefix/lib/libkiln.so" | grep "SONAME.*\[libkiln.so.${version%%.*}\]" >/dev/null; then
+    echo "libkiln.so has another SONAME" >&2
+    exit 1
+fi
 
 run() { # [COMMAND...] PROGRAM [ARGUMENT...]: succeeds and ends with "ok"
     local output

@@ -52,7 +52,8 @@ def main():
         source = pathlib.Path(one["manifest_path"]).parent
         entries = sorted([*source.glob("*"), *source.glob("*/*")])
         files = [f for f in entries if f.is_file() and f.name.lower().startswith(FILES)]
-        lines.append(f"{name}: {one['license']}; {one['repository'] or 'no repository named'}" + ("" if files else "; no file with its text"))
+        text = "" if files else "; no file with its text"
+        lines.append(f"{name}: {one['license']}; {one['repository'] or 'no repository named'}{text}")
         for file in files:
             copy = folder / name / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

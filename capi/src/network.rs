@@ -419,8 +419,8 @@ unsafe fn create(
     })
 }
 
-/// Compiles a network of an ONNX file; or of a folder with a `model.onnx`, or with a `config.json` and a `model.safetensors` as Hugging Face
-/// lays them out. `options` may be NULL: none is set. Arithmetic, threads and limits are those of the runtime.
+/// Compiles a network of an ONNX file; or of a folder with a `model.onnx`, or with a `config.json` and a `model.safetensors` as Hugging
+/// Face lays them out. `options` may be NULL: none is set. Arithmetic, threads and limits are those of the runtime.
 ///
 /// Nothing in a file is trusted: one that is malformed is `KILN_INVALID_NETWORK`, one that needs what Kiln does not have
 /// `KILN_UNSUPPORTED`, and one that leaves sizes open `KILN_INVALID_ARGUMENT` with a message that names them.

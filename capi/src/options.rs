@@ -148,8 +148,8 @@ pub unsafe extern "C" fn kiln_options_set_target(options: *mut kiln_options, tar
 /// Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
 /// cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
 ///
-/// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made it.
-/// Nobody whom the program does not trust may be able to change it until the runtime is created.
+/// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made
+/// it. Nobody whom the program does not trust may be able to change it until the runtime is created.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_add_pack(options: *mut kiln_options, file: *const c_char) -> kiln_status {
     // SAFETY: the header's rules, and what is said there of the file.
