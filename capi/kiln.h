@@ -21,6 +21,8 @@
 // structs, which are in arrays or in other structs, stay as they are. Functions, and values of enumerations, are only added: a status that
 // a program does not know is a failure.
 //
+// Functions that the program passes return: no exception and no longjmp leaves them.
+//
 // Undefined behaviour, since it cannot be noticed: a handle that was freed, or that is not one; memory that is shorter than said,
 // or that somebody writes during the call; a string without its end.
 //
@@ -454,8 +456,8 @@ kiln_status kiln_runtime_create(const kiln_options *options, kiln_runtime **runt
 // Another handle to the same runtime.
 kiln_status kiln_runtime_clone(const kiln_runtime *runtime, kiln_runtime **clone);
 
-// Frees a handle. With the last one to a runtime, its kernels and its families, the runtime goes. The threads that calls were
-// divided among have ended then; the one that compiles for families ends soon.
+// Frees a handle. With the last one to a runtime, its kernels, its families and its networks, the runtime goes. The threads that calls
+// were divided among have ended then; the one that compiles for families ends soon.
 void kiln_runtime_free(kiln_runtime *runtime);
 
 // Threads that large problems are divided among; 0 of NULL.

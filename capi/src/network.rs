@@ -128,7 +128,7 @@ impl Source {
         model.map(Source::Onnx).map_err(|e| match e {
             // It names the file already.
             ModelError::Onnx(kiln_model::OnnxError::File { .. }) => e.into(),
-            e => Error::from(e).at(&file.display()),
+            e => Error::from(e).at(file.display()),
         })
     }
 

@@ -249,6 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn no_struct_is_shorter_than_its_first_version() {
+        fn sizes<T: Growing>() -> [usize; 2] {
+            [T::FIRST, size_of::<T>()]
+        }
+        let all = [
+            sizes::<crate::executor::kiln_executor>(),
+            sizes::<crate::kernel::kiln_args>(),
+            sizes::<crate::kernel::kiln_kernel_info>(),
+            sizes::<crate::kernel::kiln_operand_info>(),
+            sizes::<crate::listener::kiln_listener>(),
+            sizes::<crate::network::kiln_network_info>(),
+            sizes::<crate::network::kiln_value_info>(),
+            sizes::<crate::runtime::kiln_stats>(),
+        ];
+        assert!(all.iter().all(|[first, now]| first <= now && now % 8 == 0), "{all:?}");
+    }
+
+    #[test]
     fn structs_of_other_versions_are_read_and_written_as_far_as_both_know_them() {
         let newer = |size, three| Newer { known: Known { size, one: 1, two: 2 }, three };
         let read = |from: &Newer| {

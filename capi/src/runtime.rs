@@ -143,8 +143,8 @@ pub unsafe extern "C" fn kiln_runtime_clone(
     })
 }
 
-/// Frees a handle. With the last one to a runtime, its kernels and its families, the runtime goes. The threads that calls were
-/// divided among have ended then; the one that compiles for families ends soon.
+/// Frees a handle. With the last one to a runtime, its kernels, its families and its networks, the runtime goes. The threads that calls
+/// were divided among have ended then; the one that compiles for families ends soon.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_free(runtime: *mut kiln_runtime) {
     // SAFETY: the header's rules.

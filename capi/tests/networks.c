@@ -259,9 +259,17 @@ static void test_files(const kiln_runtime *runtime) {
     FAILS(KILN_INVALID_ARGUMENT, "no_such", kiln_network_open(runtime, path, options, &network));
     kiln_network_options_free(options);
 
+    /* Sizes that no tensor, or no memory, has. */
+    static const uint64_t HUGE_SIZES[] = {UINT64_MAX, (uint64_t)1 << 50};
     OK(kiln_network_options_create(&options));
-    OK(kiln_network_options_set_batch(options, 1));
     OK(kiln_network_options_set_sequence(options, 7));
+    for (size_t i = 0; i < sizeof HUGE_SIZES / sizeof *HUGE_SIZES; i++) {
+        OK(kiln_network_options_set_batch(options, HUGE_SIZES[i]));
+        kiln_status status = kiln_network_open(runtime, path, options, &network);
+        REQUIRE(status == KILN_INVALID_ARGUMENT || status == KILN_INVALID_NETWORK || status == KILN_OUT_OF_MEMORY);
+        REQUIRE(strstr(kiln_last_error_message(), "too large") != NULL);
+    }
+    OK(kiln_network_options_set_batch(options, 1));
     OK(kiln_network_open(runtime, path, options, &network));
     check_tokens(network);
     pthread_t threads[2];
@@ -290,6 +298,25 @@ static void test_files(const kiln_runtime *runtime) {
     kiln_network_options_free(options);
     free(path);
     free(nowhere);
+
+    /* The same by what the inputs will be, and a type that they have not. */
+    struct stored ids = stored("tokens/test_data_set_0", "input_0.pb"), mask = stored("tokens/test_data_set_0", "input_1.pb");
+    kiln_tensor value = {ids.data, KILN_I64, 7};
+    path = joined(fixtures, "tokens/model.onnx");
+    OK(kiln_network_options_create(&options));
+    OK(kiln_network_options_set_value(options, "ids", &value, SHAPE, 2));
+    value.data = mask.data;
+    OK(kiln_network_options_set_value(options, "mask", &value, SHAPE, 2));
+    OK(kiln_network_open(runtime, path, options, &network));
+    check_tokens(network);
+    kiln_network_free(network);
+    value.dtype = KILN_F64;
+    OK(kiln_network_options_set_value(options, "mask", &value, SHAPE, 2));
+    FAILS(KILN_INVALID_ARGUMENT, "input `mask` is bound as a value of f64[1x7]", kiln_network_open(runtime, path, options, &network));
+    kiln_network_options_free(options);
+    free(ids.data);
+    free(mask.data);
+    free(path);
 
     /* A folder as Hugging Face lays it out: its sizes have no names, and it says which it does not take. */
     path = joined(fixtures, "../pretrained/bert");
@@ -341,6 +368,44 @@ static void test_weights(const kiln_runtime *runtime) {
     free(path);
     free(nowhere);
     free(weights);
+}
+
+/* A network is called after its runtime was freed, on two threads of the runtime's. */
+static void test_freeing_order(void) {
+    kiln_options *runtime_options;
+    kiln_network_options *options;
+    kiln_runtime *runtime;
+    kiln_network *network;
+    char *path = joined(fixtures, "tokens/model.onnx");
+    OK(kiln_options_create(&runtime_options));
+    OK(kiln_options_set_threads(runtime_options, 2));
+    OK(kiln_runtime_create(runtime_options, &runtime));
+    kiln_options_free(runtime_options);
+    OK(kiln_network_options_create(&options));
+    OK(kiln_network_options_set_batch(options, 1));
+    OK(kiln_network_options_set_sequence(options, 7));
+    OK(kiln_network_open(runtime, path, options, &network));
+    kiln_network_options_free(options);
+    kiln_runtime_free(runtime);
+    check_tokens(network);
+    kiln_network_free(network);
+
+    /* Packed weights that are more than the runtime allows. */
+    OK(kiln_options_create(&runtime_options));
+    OK(kiln_options_set_packed_limit(runtime_options, 100));
+    OK(kiln_runtime_create(runtime_options, &runtime));
+    kiln_options_free(runtime_options);
+    free(path);
+    path = joined(fixtures, "pixels/model.onnx");
+    OK(kiln_network_options_create(&options));
+    OK(kiln_network_options_set_dim(options, "batch", 1));
+    OK(kiln_network_options_set_dim(options, "height", 8));
+    OK(kiln_network_options_set_dim(options, "width", 8));
+    FAILS(KILN_LIMIT_EXCEEDED, "kiln_options_set_packed_limit", kiln_network_open(runtime, path, options, &network));
+    REQUIRE(network == NULL);
+    kiln_network_options_free(options);
+    kiln_runtime_free(runtime);
+    free(path);
 }
 
 /* Whatever the bytes are, the call succeeds or says what is wrong with them. */
@@ -396,6 +461,7 @@ int main(int argc, char **argv) {
     test_weights(runtime);
     test_malformed(runtime);
     kiln_runtime_free(runtime);
+    test_freeing_order();
     puts("ok");
     return 0;
 }
