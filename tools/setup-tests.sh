@@ -9,6 +9,7 @@
 #   aarch64-*-as     assembles AArch64 listings
 #   python3          builds and tests the Python package, in environments of their own
 #   AArch64          tools/setup-aarch64.sh
+#   PyTorch          tools/setup-torch.sh, and for AArch64 tools/setup-torch-aarch64.sh
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 . "$here/apt.sh"
@@ -32,3 +33,5 @@ for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
 "$here/setup-aarch64.sh"
+"$here/setup-torch.sh"
+"$here/setup-torch-aarch64.sh"

@@ -22,7 +22,7 @@ rm -rf "$out"
 mkdir -p "$out/files"
 
 # With examples, which have the dependencies of tests: another selection could compile Cranelift again, with other features.
-cargo build --locked --quiet --release --workspace --exclude kiln-python ${target:+--exclude xtask --target "$target"} --lib --bins --examples
+cargo build --locked --quiet --release --workspace ${target:+--exclude xtask --exclude kiln-python --target "$target"} --lib --bins --examples
 
 flags=(-Wall -Wextra -pedantic -Werror -O1 -g)
 fixtures=$PWD/model/tests/fixtures
