@@ -1,4 +1,4 @@
-"""Kiln's backend beside eager, inductor, inductor with freezing, and OpenVINO where it is installed.
+"""Kiln's backend beside eager, inductor, inductor with freezing, and OpenVINO and ONNX Runtime where they are installed.
 
 ``python compare.py resnet50 bert --threads 1 2`` runs each in a process of its own, since memory and caches are the process's. The
 processes live at once, and their warm calls take turns, one after another, so that all see the same machine. For each: the time to the
@@ -18,7 +18,42 @@ import sys
 import tempfile
 import time
 
-SUBJECTS = ("kiln", "eager", "inductor", "inductor+freezing", "openvino")
+SUBJECTS = ("kiln", "eager", "inductor", "inductor+freezing", "openvino", "onnxruntime")
+
+
+def session(subject: str, path: str, threads: int):
+    """What runs the file on so many threads in f32: a function of arrays by name."""
+    if subject == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        names = [value.name for value in made.get_inputs()]
+        return lambda arrays: made.run(None, dict(zip(names, arrays)))
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda arrays: list(request.infer(dict(enumerate(arrays))).values())
+
+
+def exported(model, args: tuple, kwargs: dict, subject: str, threads: int):
+    """A function like the module, which exports it to a file now and, from the first call on, runs that. The export is not timed: a user
+    has the file."""
+    import torch
+
+    folder = tempfile.TemporaryDirectory()
+    path = os.path.join(folder.name, "model.onnx")
+    torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, verbose=False)
+    made = []
+
+    def run(*args, **kwargs):
+        if not made:
+            made.append((session(subject, path, threads), folder))
+        return [torch.from_numpy(x) for x in made[0][0]([value.numpy() for value in (*args, *kwargs.values())])]
+
+    return run
 
 
 def serve(name: str, subject: str, threads: int) -> None:
@@ -32,17 +67,15 @@ def serve(name: str, subject: str, threads: int) -> None:
     model, args, kwargs = networks.NETWORKS[name](False)
     with torch.no_grad():
         expected = networks.tensors_of(model(*args, **kwargs))
+        if subject in ("onnxruntime", "openvino"):
+            model = exported(model, args, kwargs, subject, threads)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.perf_counter()
         if subject == "kiln":
             from kiln.torch import backend
 
             model = torch.compile(model, backend=backend)
-        elif subject == "openvino":
-            import openvino.torch  # noqa: F401
-
-            model = torch.compile(model, backend="openvino")
-        elif subject != "eager":
+        elif subject.startswith("inductor"):
             import torch._inductor.config
 
             torch._inductor.config.freezing = subject.endswith("freezing")
