@@ -3,7 +3,7 @@
 ``python compare.py resnet50 bert --threads 1 2`` runs each in a process of its own, since memory and caches are the process's. The
 processes live at once, and their warm calls take turns, one after another, so that all see the same machine. For each: the time to the
 first result (from ``torch.compile`` on), the time of a warm call (the median of the rounds), the greatest memory, and the error
-against eager.
+against eager. ``--json FILE`` writes the same for ``chart.py``.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _ask(process, text: str | None = None) -> dict | None:
     return json.loads(line) if line else None
 
 
-def measure(name: str, threads: int, subjects: list[str], rounds: int, calls: int) -> None:
-    """Prints a table for one network."""
+def measure(name: str, threads: int, subjects: list[str], rounds: int, calls: int) -> list[dict]:
+    """Prints a table for one network, and gives its rows."""
     processes, started = {}, {}
     folder = tempfile.TemporaryDirectory()
     for subject in subjects:
@@ -135,6 +135,7 @@ def measure(name: str, threads: int, subjects: list[str], rounds: int, calls: in
             times[subject].append(statistics.median(last[subject]["calls"][1:]))
     print(f"{name}, {threads} thread(s), {rounds} rounds of {calls} calls, interleaved")
     print(f"  {'':18} {'warm call':>10} {'first result':>13} {'peak memory':>12} {'error':>8}")
+    rows = []
     for subject, process in processes.items():
         process.stdin.close()
         process.wait()
@@ -144,6 +145,11 @@ def measure(name: str, threads: int, subjects: list[str], rounds: int, calls: in
             f"  {subject:18} {1000 * warm:7.2f} ms {1000 * row['first']:10.0f} ms {last[subject]['peak'] / 1024:9.0f} MB {row['error']:8.1e}",
             flush=True,
         )
+        peak = last[subject]["peak"] * 1024
+        rows.append(
+            {"network": name, "threads": threads, "subject": subject, "warm_s": warm, "first_s": row["first"], "peak_bytes": peak}
+        )
+    return rows
 
 
 def main() -> None:
@@ -156,10 +162,15 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--calls", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
+    rows = []
     for name in arguments.names:
         for threads in arguments.threads:
-            measure(name, threads, arguments.subjects, arguments.rounds, arguments.calls)
+            rows += measure(name, threads, arguments.subjects, arguments.rounds, arguments.calls)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(rows, file, indent=1)
 
 
 if __name__ == "__main__":
