@@ -265,7 +265,6 @@ def test_gradients_are_eagers(caplog):
     from kiln.torch import backend as module  # noqa: F401
 
     import kiln.torch.backend  # noqa: F401
-    import sys
 
     sys.modules["kiln.torch.backend"]._told_of_grad = False
     a, b = nn.Linear(4, 3), nn.Linear(4, 3)
