@@ -21,6 +21,9 @@ use crate::process::{Result, output, root, run, target_dir};
 /// What wheels are built with.
 const TOOLS: &[&str] = &["maturin==1.16.0", "ziglang==0.17.1"];
 
+/// Folders of tests that need what only the environment of `tools/setup-torch.sh` has.
+const WITH_MORE: &[&str] = &["torch", "ray"];
+
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
@@ -37,7 +40,7 @@ pub struct Args {
     /// Also install the wheel for this machine in a new environment, and run the tests that need no torch there
     #[arg(long)]
     test: bool,
-    /// Also run the tests that need torch: for this machine all of them, in the environment of `tools/setup-torch.sh`; for AArch64 on x86-64
+    /// Also run the tests that need torch or Ray: for this machine all of them, in the environment of `tools/setup-torch.sh`; for AArch64 on x86-64
     /// those of `test_small.py`, in the emulator, with the Python of `tools/setup-torch-aarch64.sh`
     #[arg(long)]
     torch: bool,
@@ -192,7 +195,9 @@ fn test(wheel: &Path) -> Result {
     install.args(["install", "--quiet", "--disable-pip-version-check"]).arg(format!("{}[test]", wheel.display()));
     run(&mut install)?;
     let mut tests = pytest(&folder.join("bin/python"), &folder);
-    tests.arg("--ignore").arg(root().join("python/tests/torch"));
+    for folder in WITH_MORE {
+        tests.arg("--ignore").arg(root().join("python/tests").join(folder));
+    }
     none_skipped(tests.arg(root().join("python/tests")), &folder)
 }
 
@@ -217,7 +222,10 @@ fn test_with_torch(wheel: &Path) -> Result {
     let mut tests = pytest(&python, &folder);
     // Files are kept together: their processes compile what several tests use once.
     tests.args(["--numprocesses", "2", "--dist", "loadscope"]);
-    none_skipped(tests.arg(root().join("python/tests/torch")), &folder)
+    for folder in WITH_MORE {
+        tests.arg(root().join("python/tests").join(folder));
+    }
+    none_skipped(&mut tests, &folder)
 }
 
 /// Unpacks a wheel for AArch64, and runs small networks with it and torch in the emulator.

@@ -9,7 +9,8 @@ import ray
 
 import kiln
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
+EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
+sys.path.insert(0, EXAMPLES)
 
 import ray_predict  # noqa: E402
 
@@ -18,7 +19,9 @@ ROWS = 70
 
 @pytest.fixture
 def cluster():
-    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100 << 20)
+    # Its processes find the example where these tests do.
+    environment = {"env_vars": {"PYTHONPATH": EXAMPLES}}
+    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100 << 20, runtime_env=environment)
     yield
     ray.shutdown()
 

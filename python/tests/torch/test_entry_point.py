@@ -9,8 +9,8 @@ import torch
 
 assert "kiln" in torch.compiler.list_backends()
 model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()).eval()
-compiled, x = torch.compile(model, backend="kiln"), torch.randn(3, 8)
 assert "kiln" not in sys.modules
+compiled, x = torch.compile(model, backend="kiln"), torch.randn(3, 8)
 with torch.no_grad():
     torch.testing.assert_close(compiled(x), model(x))
 print(sys.modules["kiln"].counters()["calls"])
