@@ -13,6 +13,13 @@ missing() {
     done
 }
 
+# one_at_a_time FOLDER: waits until no other process sets up that folder, and keeps others waiting until this one ends
+one_at_a_time() {
+    mkdir -p "$(dirname "$1")"
+    exec 9>"$1.lock"
+    flock 9
+}
+
 # install_packages PACKAGE...: installs or upgrades them. apt waits for dpkg's lock but not for that of its package lists.
 install_packages() {
     local try log

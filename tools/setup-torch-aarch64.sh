@@ -12,7 +12,6 @@ here=$(dirname "$(realpath "$0")")
 . "$here/apt.sh"
 
 prefix=$(realpath -m "${1:-${KILN_TORCH_A64:-$HOME/.cache/kiln/torch-a64}}")
-a64=$(realpath -m "${KILN_A64:-$HOME/.cache/kiln/a64}")
 packages=(python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libstdc++6 libgcc-s1 zlib1g libexpat1 libffi8 libbz2-1.0
     liblzma5 libssl3 libsqlite3-0 libuuid1 libcrypt1)
 # NumPy is left out: importing it under emulation takes seconds, and these tests do without.
@@ -23,7 +22,8 @@ for_any=(typing_extensions==4.16.0 sympy==1.14.0 mpmath==1.3.0 networkx==3.6.1 J
 [ "$(uname -m)" = x86_64 ] || die "this set-up is for x86-64 hosts; on AArch64 install torch with pip"
 
 # The stamp names all that the result depends on.
-stamp() { echo "$a64" && cat "$here/setup-torch-aarch64.sh" "$here/apt.sh" | sha256sum; }
+stamp() { cat "$here/setup-torch-aarch64.sh" "$here/apt.sh" | sha256sum; }
+one_at_a_time "$prefix"
 if [ "$(cat "$prefix/stamp" 2>/dev/null)" = "$(stamp)" ]; then
     exit 0
 fi
@@ -43,14 +43,16 @@ done
 /usr/bin/python3.11 -m venv "$temporary/venv"
 pip=("$temporary/venv/bin/pip" --disable-pip-version-check install --quiet --no-deps --no-compile --only-binary :all: --target "$prefix/site")
 "${pip[@]}" "${for_any[@]}"
+rm -rf "$prefix/site/bin"
 "${pip[@]}" --python-version 3.11 --implementation cp --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 "${for_aarch64[@]}"
+# A few files of tests are no programs, on purpose.
 /usr/bin/python3.11 -m compileall -q -j 0 "$prefix/site" "$prefix/fs/usr/lib/python3.11" >/dev/null || true
 
 cat >"$prefix/python" <<RUN
 #!/bin/sh
 export QEMU_CPU="\${QEMU_CPU:-neoverse-v1}" PYTHONHOME='$prefix/fs/usr' PYTHONNOUSERSITE=1
 export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}$prefix/site"
-exec "\${KILN_QEMU:-$a64/bin/qemu-aarch64}" -L '$prefix/fs' '$prefix/fs/usr/bin/python3.11' "\$@"
+exec "\${KILN_QEMU:-\${KILN_A64:-\$HOME/.cache/kiln/a64}/bin/qemu-aarch64}" -L '$prefix/fs' '$prefix/fs/usr/bin/python3.11' "\$@"
 RUN
 chmod +x "$prefix/python"
 "$prefix/python" -c 'import platform, ssl, sqlite3, ctypes, sys; assert platform.machine() == "aarch64", platform.machine(); print(sys.version)'

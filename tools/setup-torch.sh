@@ -17,6 +17,7 @@ python=${PYTHON:-python3}
 
 # The stamp names all that the result depends on.
 stamp() { cat "$here/setup-torch.sh" "$here/torch/cuda_stubs.py" "$here/torch/requirements.txt" | sha256sum && "$python" -VV; }
+one_at_a_time "$prefix"
 if [ "$(cat "$prefix/stamp" 2>/dev/null)" = "$(stamp)" ]; then
     exit 0
 fi

@@ -59,7 +59,7 @@ done
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-memo --package kiln-team --test loom
 # As a user builds it: without the features that only tests use.
-stage "main job, build" cargo build --locked --quiet --release --package kiln-compiler-cli --package kiln-python
+stage "main job, build" cargo build --locked --quiet --release --package kiln-compiler-cli --package kiln-python --bins
 stage "main job" "$release/kiln" model bench resnet50 --quiet --check --max-rel 2e-5
 # The wheel for this machine, installed where nothing else is, for the package's tests that need no torch, and where PyTorch is, for all others.
 stage "Python package" "$xtask" wheel --target x86_64 --test
