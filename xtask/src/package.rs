@@ -33,8 +33,8 @@ pub fn run_all(args: &Args) -> Result {
         command.args(["--package", name(package)]);
     }
     command.args(args.no_verify.then_some("--no-verify")).args(args.allow_dirty.then_some("--allow-dirty"));
-    // One folder for all: each crate that is built alone would build its dependencies again.
-    run(command.env("CARGO_TARGET_DIR", target_dir()))?;
+    // One folder for all: each crate that is built alone would build its dependencies again. What is built is not run.
+    run(command.env("CARGO_TARGET_DIR", target_dir()).env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
     for package in &published {
         let file = format!("{}-{}.crate", name(package), package["version"].as_str().unwrap_or_default());
         let bytes = fs::metadata(target_dir().join("package").join(&file)).map_err(|e| format!("{file}: {e}"))?.len();
