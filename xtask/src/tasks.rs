@@ -69,20 +69,20 @@ pub fn run(args: &Args) -> Result {
         return Err(format!("the example failed: {err}").into());
     }
     let counted: BTreeMap<usize, f64> = err.lines().filter_map(counted).collect();
-    println!("| problem | phase's tasks | instructions | largest deviation | mean deviation |");
-    println!("|---|--:|--:|--:|--:|");
+    println!(
+        "| problem | phase's tasks | instructions | largest deviation | of a task with | and predicted | mean deviation |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|");
     let mut worst = 0.0f64;
     for (problem, phases) in phases(&out, &counted)? {
         for tasks in phases {
-            let [largest, mean] = deviations(&tasks);
-            worst = worst.max(largest);
-            let instructions: f64 = tasks.iter().map(|t| t[1]).sum();
-            println!(
-                "| `{problem}` | {} | {instructions} | {:.1} % | {:.1} % |",
-                tasks.len(),
-                100.0 * largest,
-                100.0 * mean
-            );
+            let far = deviations(&tasks);
+            worst = worst.max(far.largest);
+            let count: f64 = tasks.iter().map(|t| t[1]).sum();
+            let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+            let [largest, executed, predicted, mean] =
+                [far.largest, far.executed, far.predicted, far.mean].map(percent);
+            println!("| `{problem}` | {} | {count} | {largest} | {executed} | {predicted} | {mean} |", tasks.len());
         }
     }
     match args.at_most {
@@ -120,10 +120,24 @@ fn phases(out: &str, counted: &BTreeMap<usize, f64>) -> Result<Vec<(String, Vec<
     Ok(all)
 }
 
-/// How far the two costs of a task are apart, at most and in the mean, relative to the mean task.
-fn deviations(tasks: &[Task]) -> [f64; 2] {
+/// How far the two costs of tasks are apart, relative to the mean task.
+struct Deviations {
+    largest: f64,
+    /// Of the task with the largest one.
+    executed: f64,
+    predicted: f64,
+    mean: f64,
+}
+
+fn deviations(tasks: &[Task]) -> Deviations {
     let mean = |of: usize| tasks.iter().map(|t| t[of]).sum::<f64>() / tasks.len() as f64;
     let (cycles, instructions) = (mean(0), mean(1));
-    let apart = tasks.iter().map(|t| (t[0] / cycles - t[1] / instructions).abs());
-    [apart.clone().fold(0.0, f64::max), apart.sum::<f64>() / tasks.len() as f64]
+    let apart = |t: &Task| (t[0] / cycles - t[1] / instructions).abs();
+    let worst = tasks.iter().max_by(|a, b| apart(a).total_cmp(&apart(b))).copied().unwrap_or([cycles, instructions]);
+    Deviations {
+        largest: apart(&worst),
+        executed: worst[1] / instructions,
+        predicted: worst[0] / cycles,
+        mean: tasks.iter().map(apart).sum::<f64>() / tasks.len() as f64,
+    }
 }
