@@ -274,11 +274,16 @@ fn an_executor_that_does_not_do_its_work_is_an_error() {
         let kernel = runtime.kernel(&problem).unwrap();
         let mut dst = data.before.clone();
         let e = kernel.run(data.args(&mut dst)).unwrap_err();
-        assert!(e.to_string().contains("2 of as many calls"), "{e}");
+        assert!(e.to_string().contains("2 of 3 calls"), "{e}");
         // The runtime goes on.
         kernel.run_serial(data.args(&mut dst)).unwrap();
         assert!(data.wrong(&dst).is_none());
     }
+    let twice = |count: usize, work: &(dyn Fn(usize) + Sync)| (0..2 * count).for_each(|n| work(n % count));
+    let runtime = Runtime::builder().executor(Arc::new((3, twice))).build().unwrap();
+    let kernel = runtime.kernel(&problem).unwrap();
+    let e = kernel.run(data.args(&mut data.before.clone())).unwrap_err();
+    assert!(e.to_string().contains("6 calls where 3 were asked for"), "{e}");
     let none = |_: usize, _: &(dyn Fn(usize) + Sync)| {};
     assert!(Runtime::builder().executor(Arc::new((0, none))).build().is_err());
 }

@@ -31,11 +31,23 @@ done
 if [ -n "$prefix" ] && [ -n "$archive" ] || [ -z "$prefix$archive" ]; then
     die "either --prefix DIR or --archive FILE.tar.gz is needed"
 fi
-case $libdir in /* | *..*) die "--libdir $libdir: expected a folder below the prefix, such as lib64" ;; esac
+case /$libdir/ in *[!A-Za-z0-9._/+-]* | //* | *//* | */./* | */../*) die "--libdir $libdir: expected a folder below the prefix, such as lib64" ;; esac
+case $prefix in '' | /*) ;; *) prefix=$PWD/$prefix ;; esac
+# What cannot be written is said before anything is built.
+if [ -n "$prefix" ]; then
+    mkdir -p "${DESTDIR:-}$prefix" && [ -w "${DESTDIR:-}$prefix" ] || die "${DESTDIR:-}$prefix cannot be written to"
+else
+    [ -w "$(dirname "$archive")" ] || die "$(dirname "$archive") is no folder that can be written to"
+fi
 
 if [ -z "$built" ]; then
-    (cd "$here" && cargo build --locked --release --package kiln-capi ${target:+--target "$target"})
-    target_dir=${CARGO_TARGET_DIR:-$here/target}
+    # Said to cargo, so that no setting of the user's decides for which machine and where it builds.
+    target_dir=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")
+    (
+        cd "$here"
+        unset CARGO_BUILD_TARGET
+        cargo build --locked --release --package kiln-capi --target-dir "$target_dir" ${target:+--target "$target"}
+    )
     built=$target_dir/${target:+$target/}release
 fi
 version=$(cargo pkgid --manifest-path "$here/capi/Cargo.toml")
@@ -62,7 +74,6 @@ install_to() {
 }
 
 if [ -n "$prefix" ]; then
-    case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac
     install_to "${DESTDIR:-}$prefix"
     echo "installed: ${DESTDIR:-}$prefix/$libdir/pkgconfig/kiln.pc"
 else

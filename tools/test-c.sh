@@ -39,6 +39,12 @@ done
 # Where programs find what they need, and nothing else that is installed here.
 prefix=$out/prefix
 tools/install.sh --prefix "$prefix" --built "$libraries" ${target:+--target "$target"}
+# What would make a file that is wrong, or cannot be made, is refused before anything is built.
+for refused in "--prefix $out/refused --libdir ." "--prefix $out/refused --libdir a&b" "--prefix $out/refused --libdir ../x" \
+    "--archive $out/missing/kiln-c.tar.gz" "--prefix /proc/kiln"; do
+    read -ra arguments <<<"$refused"
+    ! tools/install.sh "${arguments[@]}" 2>/dev/null || { echo "tools/install.sh $refused: was not refused" >&2; exit 1; }
+done
 export PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig PKG_CONFIG_PATH=
 # The shared library offers the header's functions, and no others.
 functions=$(grep -o '\bkiln_[a-z0-9_]*(' capi/kiln.h | tr -d '(' | sort -u)

@@ -39,7 +39,7 @@ pub enum kiln_status {
     KILN_INTERNAL = 9,
     /// A defect of the library. What the call was to write may be written in part; handles remain valid.
     KILN_PANIC = 10,
-    /// The file is no network, or its graph is malformed.
+    /// The file is no network, its graph is malformed, or it does not go with the sizes that the caller asks for.
     KILN_INVALID_NETWORK = 11,
 }
 

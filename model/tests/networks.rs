@@ -341,6 +341,18 @@ fn an_index_outside_is_an_error() {
     assert_eq!(network.run(&[x.clone(), indices(-1, 0)]).unwrap()[0].to_f64(), [6.0, 7.0, 0.0, 1.0]);
     let error = network.run(&[x, indices(0, 4)]).unwrap_err();
     assert!(matches!(error, ModelError::Index { index: 4, extent: 4, .. }), "{error}");
+    // Of an operation that the interpreter computes, too.
+    let text = "func @f(%x: f32[1x1x2x2], %r: f32[1x4], %i: i64[1]) -> f32[1x1x1x1] {
+        %y = roi_align %x, %r, %i {rows=1 columns=1 samples=1 scale=1 max=false half_pixel=true}
+        return %y
+    }";
+    let network = Bound::from_func(text.parse().unwrap()).compile(&runtime()).unwrap();
+    let image = Tensor::from_elements([1, 1, 2, 2], vec![1.0f32; 4]).unwrap();
+    let region = Tensor::from_elements([1, 4], vec![0.0f32, 0.0, 2.0, 2.0]).unwrap();
+    let of_image = |i: i64| network.run(&[image.clone(), region.clone(), Tensor::from_elements([1], vec![i]).unwrap()]);
+    assert_eq!(of_image(0).unwrap()[0].to_f64(), [1.0]);
+    let error = of_image(7).unwrap_err();
+    assert!(matches!(error, ModelError::Index { index: 7, extent: 1, .. }), "{error}");
     // A constant one is not folded into something else.
     let text = "func @f(%x: f32[1]) -> f32[1] {
         %t = constant f32[2] {1, 2}

@@ -71,3 +71,33 @@ needs_unsafe! {
 /// use kiln_jit::code_memory::LoadedCode;
 /// ```
 struct LoadingCode;
+
+/// Elements of another type, which would be read and written as if they were f32. The same text is compiled with and without the
+/// implementation.
+///
+/// ```compile_fail,E0277
+/// use kiln_jit::{Input, Output, DType, views::Element};
+/// struct Byte(u8);
+/// impl Element for Byte {
+///     const DTYPE: DType = DType::F32;
+///     fn input(_: &[Self]) -> Input<'_> { unimplemented!() }
+///     fn output(_: &mut [Self]) -> Output<'_> { unimplemented!() }
+/// }
+/// ```
+///
+/// ```
+/// use kiln_jit::{Input, Output, DType, views::Element};
+/// struct Byte(u8);
+/// trait Like: Sized {
+///     const DTYPE: DType;
+///     fn input(_: &[Self]) -> Input<'_>;
+///     fn output(_: &mut [Self]) -> Output<'_>;
+/// }
+/// impl Like for Byte {
+///     const DTYPE: DType = <f32 as Element>::DTYPE;
+///     fn input(_: &[Self]) -> Input<'_> { unimplemented!() }
+///     fn output(_: &mut [Self]) -> Output<'_> { unimplemented!() }
+/// }
+/// ```
+#[cfg(feature = "ndarray")]
+struct ElementsOfOtherTypes;

@@ -232,13 +232,16 @@ impl Threads {
                     return Err(e);
                 }
                 // The tasks are all given out by the first call that returned, but one that panicked may have had some.
-                match done.into_inner() {
-                    all if all == threads as u64 => Ok(()),
-                    some => Err(RuntimeError::Threads {
-                        threads,
-                        why: format!("the executor finished {some} of as many calls; the result is not complete"),
-                    }),
-                }
+                let why = match done.into_inner() {
+                    all if all == threads as u64 => return Ok(()),
+                    some if some < threads as u64 => {
+                        format!("the executor finished {some} of {threads} calls; the result is not complete")
+                    }
+                    more => format!(
+                        "the executor finished {more} calls where {threads} were asked for, so some were made twice"
+                    ),
+                };
+                Err(RuntimeError::Threads { threads, why })
             }
         }
     }

@@ -28,8 +28,8 @@ use crate::args::{Args, Input, Output, Raw, RawWeights};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// What tensors consist of: f32 and [`bf16`].
-pub trait Element: Sized + 'static {
+/// What tensors consist of: f32 and [`bf16`], and no types of other crates, since views are read and written as the type that they say.
+pub trait Element: sealed::Sealed + Sized + 'static {
     /// Its type in problems.
     const DTYPE: DType;
 
@@ -39,8 +39,15 @@ pub trait Element: Sized + 'static {
     fn output(values: &mut [Self]) -> Output<'_>;
 }
 
+mod sealed {
+    /// What only this module implements.
+    pub trait Sealed {}
+}
+
 macro_rules! elements {
     ($($element:ty => $dtype:ident),*) => { $(
+        impl sealed::Sealed for $element {}
+
         impl Element for $element {
             const DTYPE: DType = DType::$dtype;
 

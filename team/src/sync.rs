@@ -46,7 +46,8 @@ impl<T> UnsafeCell<T> {
 #[cfg(not(loom))]
 const LOOKS: u32 = 64;
 
-/// Asks `ready` until it gives something, for about `time`: once if that is zero.
+/// Asks `ready` until it gives something, for about `time`: once if that is zero. After the first microseconds another thread that waits for
+/// this processor has its turn between looks: it may be the one that `ready` waits for, or another program's.
 #[cfg(not(loom))]
 #[inline]
 pub fn spin<T>(time: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
@@ -60,6 +61,9 @@ pub fn spin<T>(time: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T
             std::hint::spin_loop();
         }
         let now = std::time::Instant::now();
+        if start.is_some() {
+            std::thread::yield_now();
+        }
         if now.duration_since(*start.get_or_insert(now)) >= time {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Any operation on any elements, without haste: what the interpreter says.
 
 use bytes::Bytes;
-use kiln_ir::func::{Tensor, TensorOp, TensorType};
+use kiln_ir::func::{Mismatch, Tensor, TensorOp, TensorType};
 
 use super::{Action, Input, RuntimeThreads};
 use crate::error::ModelError;
@@ -39,8 +39,11 @@ impl Action for Interpreted {
             })
             .collect();
         let result = self.op.apply(&tensors.iter().collect::<Vec<_>>());
-        let result =
-            result.map_err(|source| ModelError::Operation { layer: self.layer.clone(), source: Box::new(source) })?;
+        let result = result.map_err(|source| match source.cause {
+            // What an operand contains is the caller's, or the file's.
+            Mismatch::Index { index, extent } => ModelError::Index { layer: self.layer.clone(), index, extent },
+            _ => ModelError::Operation { layer: self.layer.clone(), source: Box::new(source) },
+        })?;
         debug_assert_eq!(result.ty(), &self.result);
         dst.copy_from_slice(result.data());
         Ok(())
