@@ -1,8 +1,9 @@
 /* A linear layer with bias and gelu, its weights packed once: compiled for this machine, called, and compared with plain C.
  *
- *     cargo build --release --package kiln-capi
- *     cc -std=c99 -Icapi examples/linear.c -Ltarget/release -lkiln -lm -o linear
- *     LD_LIBRARY_PATH=target/release ./linear
+ *     tools/install.sh --prefix ~/.local
+ *     export PKG_CONFIG_PATH=~/.local/lib/pkgconfig
+ *     cc -std=c99 examples/linear.c $(pkg-config --cflags --libs kiln) -Wl,-rpath,$HOME/.local/lib -lm -o linear
+ *     ./linear
  */
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +44,7 @@ int main(void) {
     printf("refused: %s\n", kiln_last_error_message());
 
     check(kiln_kernel_create(runtime, LAYER, KILN_CONSTANT_WEIGHTS, &kernel));
-    kiln_kernel_info info;
+    kiln_kernel_info info = {.struct_size = sizeof info};
     check(kiln_kernel_describe(kernel, &info));
     printf("%s: %zu bytes of code, %zu of packed weights\n", info.problem, info.code_bytes, info.packed_bytes);
 
@@ -59,6 +60,7 @@ int main(void) {
     }
     kiln_post_tensor post[] = {{{bias, KILN_F32, OUT}, 1}};
     kiln_args args = {
+        .struct_size = sizeof args,
         .lhs = {src, KILN_F32, ROWS * IN},
         .post = post,
         .post_count = 1,

@@ -176,6 +176,25 @@ fn threads_that_the_system_refuses_are_an_error() {
     assert!(data.wrong(&run(&Runtime::builder().threads(1).build().unwrap(), &data, &problem)).is_none());
 }
 
+/// As many threads as processors that the program may use. The test's own thread is limited, whose mask is what counts.
+#[test]
+#[cfg(target_os = "linux")]
+fn there_are_no_more_threads_than_processors_in_the_mask() {
+    let limited = || {
+        // SAFETY: a set of processors is valid if it is all zeros, and these calls read and write it within its size.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set), 0);
+            let first = (0..libc::CPU_SETSIZE as usize).find(|i| libc::CPU_ISSET(*i, &set)).unwrap();
+            let mut one: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(first, &mut one);
+            assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one), 0);
+        }
+        Runtime::builder().build().unwrap().threads()
+    };
+    assert_eq!(std::thread::spawn(limited).join().unwrap(), 1);
+}
+
 /// Threads without work sleep soon. In another process, since the time of all threads of this one counts.
 #[test]
 #[cfg(not(target_arch = "aarch64"))]

@@ -19,39 +19,19 @@ here=$(dirname "$(realpath "$0")")
 
 [ "$(uname -m)" = x86_64 ] || die "this set-up is for x86-64 hosts; on AArch64 the native tests are the target's tests"
 
-# The stamp names all that the result depends on: this script and the compiler that the standard library must match.
-stamp() { sha256sum <"$here/setup-aarch64.sh" && dpkg-query -W -f '${Version}' rustc-web; }
+# The stamp names all that the result depends on: the scripts and the compiler that the standard library must match.
+stamp() { cat "$here/setup-aarch64.sh" "$here/apt.sh" | sha256sum && dpkg-query -W -f '${Version}' rustc-web; }
 if [ -z "$(missing "${packages[@]}")" ] && [ "$(cat "$prefix/stamp" 2>/dev/null)" = "$(stamp)" ]; then
     exit 0
 fi
 rm -f "$prefix/stamp"
 install_packages "${packages[@]}" # also brings an installed rustc-web up to the version that the mirror has for arm64
 
-# A private apt state that knows both architectures and backports. Mirrors and components are the machine's own.
 apt=$(mktemp -d)
 trap 'rm -rf "$apt"' EXIT
-mkdir -p "$apt"/{lists/partial,cache/archives/partial,download}
-touch "$apt/status"
-key=/usr/share/keyrings/debian-archive-keyring.gpg
-apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Component: main' |
-    sort -u | while read -r suite uri; do
-    echo "deb [arch=arm64 signed-by=$key] $uri $suite main"
-    [ "$suite" != bookworm ] || echo "deb [arch=amd64 signed-by=$key] $uri bookworm-backports main"
-done >"$apt/sources.list"
-grep -q bookworm-backports "$apt/sources.list" || die "no Debian 12 (bookworm) main archive among this machine's apt sources"
-cat >"$apt/apt.conf" <<CONF
-APT::Architecture "amd64"; APT::Architectures { "amd64"; "arm64"; }; APT::Sandbox::User "root";
-Acquire::Languages "none"; Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false"; Acquire::Retries "3";
-Dir::State "$apt"; Dir::State::status "$apt/status"; Dir::State::Lists "$apt/lists"; Dir::Cache "$apt/cache";
-Dir::Etc::sourcelist "$apt/sources.list"; Dir::Etc::sourceparts "/dev/null";
-CONF
 say "downloading the arm64 standard library and qemu"
-(
-    cd "$apt/download"
-    export APT_CONFIG=$apt/apt.conf
-    apt-get -qq update
-    apt-get -qq download libstd-rust-web-dev:arm64 qemu-user:amd64
-)
+foreign_apt "$apt"
+(cd "$apt/download" && APT_CONFIG=$apt/apt.conf apt-get -qq download libstd-rust-web-dev:arm64 qemu-user:amd64)
 
 rm -rf "$prefix/std" "$prefix/sysroot"
 mkdir -p "$prefix"/{bin,sysroot/lib/rustlib}

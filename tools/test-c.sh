@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C API, compiles C programs against its shared and its static library, and runs them.
+# Builds the C API, installs it, compiles C programs against its shared and its static library, as pkg-config says, and runs them.
 #
 #   tools/test-c.sh            for this machine; also under valgrind, and the header as C++
 #   tools/test-c.sh TARGET     for another target, after `. env.sh` of tools/setup-aarch64.sh, by the runner that it sets
@@ -22,18 +22,36 @@ rm -rf "$out"
 mkdir -p "$out/files"
 
 # With examples, which have the dependencies of tests: another selection could compile Cranelift again, with other features.
-cargo build --locked --quiet --release --workspace --exclude kiln-python ${target:+--exclude xtask --target "$target"} --lib --bins --examples
+cargo build --locked --quiet --release --workspace ${target:+--exclude xtask --exclude kiln-python --target "$target"} --lib --bins --examples
 
-flags=(-Wall -Wextra -pedantic -Werror -O1 -g -Icapi)
+flags=(-Wall -Wextra -pedantic -Werror -O1 -g)
+fixtures=$PWD/model/tests/fixtures
 echo '#include "kiln.h"' >"$out/header.c"
-"$cc" -std=c99 "${flags[@]}" -fsyntax-only "$out/header.c"
+"$cc" -std=c99 "${flags[@]}" -Icapi -fsyntax-only "$out/header.c"
 # A C++ compiler is needed for this machine only: the header is the same for every target.
 if [ -z "$target" ]; then
-    "$cxx" -std=c++11 -x c++ "${flags[@]}" -fsyntax-only "$out/header.c"
+    "$cxx" -std=c++11 -x c++ "${flags[@]}" -Icapi -fsyntax-only "$out/header.c"
 fi
 for function in $(grep -o '\bkiln_[a-z0-9_]*(' capi/kiln.h | tr -d '(' | sort -u); do
     grep -qw "$function" capi/tests/*.c || { echo "no test calls $function" >&2; exit 1; }
 done
+
+# Where programs find what they need, and nothing else that is installed here.
+prefix=$out/prefix
+tools/install.sh --prefix "$prefix" --built "$libraries" ${target:+--target "$target"}
+export PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig PKG_CONFIG_PATH=
+# The shared library offers the header's functions, and no others.
+functions=$(grep -o '\bkiln_[a-z0-9_]*(' capi/kiln.h | tr -d '(' | sort -u)
+exported=$(readelf --dyn-syms --wide "$prefix/lib/libkiln.so" | awk '$5 == "GLOBAL" && $7 != "UND" { sub(/@.*/, "", $8); print $8 }')
+if [ "$functions" != "$(sort -u <<<"$exported")" ]; then
+    diff <(echo "$functions") <(sort -u <<<"$exported") >&2 || echo "libkiln.so does not offer what kiln.h says" >&2
+    exit 1
+fi
+version=$(pkg-config --modversion kiln)
+if ! readelf -d "$prefix/lib/libkiln.so" | grep "SONAME.*\[libkiln.so.${version%%.*}\]" >/dev/null; then
+    echo "libkiln.so has another SONAME" >&2
+    exit 1
+fi
 
 run() { # [COMMAND...] PROGRAM [ARGUMENT...]: succeeds and ends with "ok"
     local output
@@ -41,13 +59,19 @@ run() { # [COMMAND...] PROGRAM [ARGUMENT...]: succeeds and ends with "ok"
     [ "$(tail -n 1 <<<"$output")" = ok ] || { printf '%s\n%s: did not end with "ok"\n' "$output" "$*" >&2; exit 1; }
 }
 
-for source in capi/tests/handles.c capi/tests/calls.c examples/linear.c; do
+read -ra shared <<<"$(pkg-config --cflags --libs kiln)"
+# The shared library would win.
+read -ra static <<<"$(pkg-config --static --cflags --libs kiln | sed 's/-lkiln\b/-l:libkiln.a/')"
+for source in capi/tests/*.c examples/*.c; do
     name=$(basename "$source" .c)
     arguments=()
-    [ "$name" != handles ] || arguments=("$out/files")
-    "$cc" -std=c99 "${flags[@]}" -pthread "$source" -o "$out/$name-shared" -L"$libraries" -Wl,-rpath,"$libraries" -lkiln -lm
-    # What the static library needs of the system, by `cargo rustc -- --print native-static-libs`.
-    "$cc" -std=c99 "${flags[@]}" -pthread "$source" -o "$out/$name-static" "$libraries/libkiln.a" -lgcc_s -lutil -lrt -lm -ldl
+    case $name in
+        handles) arguments=("$out/files") ;;
+        networks) arguments=("$out/files" "$fixtures") ;;
+        network) arguments=("$fixtures/pixels/model.onnx" batch=1 height=8 width=12) ;;
+    esac
+    "$cc" -std=c99 "${flags[@]}" -pthread "$source" -o "$out/$name-shared" "${shared[@]}" -Wl,-rpath,"$prefix/lib" -lm
+    "$cc" -std=c99 "${flags[@]}" -pthread "$source" -o "$out/$name-static" "${static[@]}" -lm
     for program in "$out/$name-shared" "$out/$name-static"; do
         run ${runner:+"$runner"} "$program" ${arguments:+"${arguments[@]}"}
         echo "$(basename "$program"): ok"
@@ -60,3 +84,15 @@ for source in capi/tests/handles.c capi/tests/calls.c examples/linear.c; do
         echo "$name-shared under valgrind: ok"
     fi
 done
+
+# The archive holds the same, wherever it is unpacked, with the licences of what is linked; and another folder for libraries is found.
+tools/install.sh --archive "$out/kiln-c.tar.gz" --libdir lib/here --built "$libraries" ${target:+--target "$target"}
+mkdir "$out/unpacked"
+tar -x -z -f "$out/kiln-c.tar.gz" -C "$out/unpacked" --strip-components=1
+export PKG_CONFIG_LIBDIR=$out/unpacked/lib/here/pkgconfig
+read -ra shared <<<"$(pkg-config --cflags --libs kiln)"
+"$cc" -std=c99 "${flags[@]}" examples/linear.c -o "$out/linear-unpacked" "${shared[@]}" -Wl,-rpath,"$out/unpacked/lib/here" -lm
+run ${runner:+"$runner"} "$out/linear-unpacked"
+grep -q '^cranelift-codegen-' "$out/unpacked/share/licenses/kiln/third-party/README" || { echo "licences are missing" >&2; exit 1; }
+[ -s "$out/unpacked/share/licenses/kiln/LICENSE-MIT" ] || { echo "LICENSE-MIT is missing" >&2; exit 1; }
+echo "linear-unpacked: ok"

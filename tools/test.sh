@@ -41,26 +41,29 @@ stage() {
 
 export KILN_A64=${KILN_A64:-$HOME/.cache/kiln/a64}
 stage set-up tools/setup-tests.sh
-KILN_EXPECT_TARGETS=${targets[native]} stage native cargo run --locked --quiet --release --package xtask -- check
+# Each selection of packages has features of its own, and what they change is compiled again. So the commands here have two of them for this
+# machine: the workspace with what its tests ask for, whose programs are called by their paths, and what users get.
+release=${CARGO_TARGET_DIR:-$PWD/target}/release
+xtask=$release/xtask
+stage "build" cargo build --locked --quiet --release --workspace --lib --bins --examples
+KILN_EXPECT_TARGETS=${targets[native]} stage native "$xtask" check
 stage "C programs" tools/test-c.sh
-# The wheel for this machine, installed where nothing else is, and the package's tests that need no torch.
-stage "Python package" cargo run --locked --quiet --release --package xtask -- wheel --target x86_64 --test
+for target in neoverse-v1 neoverse-v1-sve; do
+    stage "K loop on $target" "$xtask" mca "matmul f32 512x512:512x512" --target $target --at-least 98
+    stage "BFMMLA K loop on $target" "$xtask" mca "ip f32 mb128ic768oc3072 fpmath=bf16" --packed --target $target --at-least 98
+done
+for conv in "mb1ic64ih56oc64kh3ph1" "mb1ic64ih56oc256kh1" "mb1ic64ih56oc64kh3ph1 fpmath=bf16" "mb1ic64ih56oc256kh1 fpmath=bf16"; do
+    stage "K loops of $conv" "$xtask" mca "conv f32 $conv" --packed --target neoverse-v1 --at-least 97
+done
 # Interleavings of two and three threads. Another configuration, for which only the few dependencies of these crates are built.
 stage "interleavings" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/loom" \
     cargo test --locked --quiet --release --package kiln-memo --package kiln-team --test loom
-native_kiln=${CARGO_TARGET_DIR:-$PWD/target}/release/kiln
 # As a user builds it: without the features that only tests use.
-stage "main job" cargo run --locked --quiet --release -- model bench resnet50 --quiet --check --max-rel 2e-5
-for target in neoverse-v1 neoverse-v1-sve; do
-    stage "K loop on $target" cargo run --locked --quiet --release --package xtask -- \
-        mca "matmul f32 512x512:512x512" --target $target --at-least 98
-    stage "BFMMLA K loop on $target" cargo run --locked --quiet --release --package xtask -- \
-        mca "ip f32 mb128ic768oc3072 fpmath=bf16" --packed --target $target --at-least 98
-done
-for conv in "mb1ic64ih56oc64kh3ph1" "mb1ic64ih56oc256kh1" "mb1ic64ih56oc64kh3ph1 fpmath=bf16" "mb1ic64ih56oc256kh1 fpmath=bf16"; do
-    stage "K loops of $conv" cargo run --locked --quiet --release --package xtask -- \
-        mca "conv f32 $conv" --packed --target neoverse-v1 --at-least 97
-done
+stage "main job, build" cargo build --locked --quiet --release --package kiln-compiler-cli --package kiln-python --bins
+stage "main job" "$release/kiln" model bench resnet50 --quiet --check --max-rel 2e-5
+# The wheel for this machine, installed where nothing else is, for the package's tests that need no torch, and where PyTorch is, for all others.
+stage "Python package" "$xtask" wheel --target x86_64 --test
+stage "PyTorch backend" "$xtask" wheel --target x86_64 --torch
 
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
 . "$KILN_A64/env.sh"
@@ -72,9 +75,11 @@ stage "aarch64 libraries and examples" cargo build --locked --quiet --release --
     --target aarch64-unknown-linux-gnu --lib --bins --examples
 KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --lib "${machine[@]/#/--test=}"
 QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
-stage "packs of any machine" tools/test-packs.sh "$native_kiln" "$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/release/kiln"
+stage "packs of any machine" tools/test-packs.sh "$release/kiln" "$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/release/kiln"
 for core in "${more_cores[@]}"; do
     PROPTEST_CASES=$more_proptest_cases KILN_ONLY_TARGETS=${targets[$core]} KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core \
         stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
 done
+# The wheel for AArch64, and small networks with it and PyTorch.
+QEMU_CPU=neoverse-v1 stage "PyTorch backend on neoverse-v1" "$xtask" wheel --target aarch64 --torch
 echo "== all passed: $SECONDS s"

@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ::kiln_jit::{CodeMemoryError, RuntimeError};
 use kiln_compiler::CompileError;
 use kiln_ir::ProblemError;
+use kiln_model::pretrained::PretrainedError;
+use kiln_model::{ArchError, ImportError, ModelError, OnnxError};
 
 use crate::pointers::c_string;
 
@@ -29,7 +31,7 @@ pub enum kiln_status {
     KILN_LIMIT_EXCEEDED = 5,
     /// A kernel is predicted to be slower than `kiln_options_set_strict` allows.
     KILN_BELOW_BOUND = 6,
-    /// A file cannot be written, or a pack cannot be used; with strict settings, any notice.
+    /// A file cannot be read or written, or a pack cannot be used; with strict settings, any notice.
     KILN_FILE = 7,
     /// Threads could not be started, or did not do their work.
     KILN_THREADS = 8,
@@ -37,6 +39,8 @@ pub enum kiln_status {
     KILN_INTERNAL = 9,
     /// A defect of the library. What the call was to write may be written in part; handles remain valid.
     KILN_PANIC = 10,
+    /// The file is no network, or its graph is malformed.
+    KILN_INVALID_NETWORK = 11,
 }
 
 use kiln_status::*;
@@ -57,14 +61,27 @@ impl Error {
     pub(crate) fn argument(name: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
         Self::new(KILN_INVALID_ARGUMENT, format!("argument `{name}`: {why}"))
     }
+
+    /// The same, and what it is about.
+    pub(crate) fn at(self, place: impl std::fmt::Display) -> Self {
+        Self { status: self.status, message: format!("{place}: {}", self.message) }
+    }
 }
 
 /// The names that messages of the runtime have for what to do, and those that C has for the same.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 11] = [
     ("`Args::post_op` passes", "an `is_bias` of 0 is for"),
     ("`Kernel::pack_weights`", "`kiln_kernel_pack_weights`"),
     ("`Options::constant_weights`", "`KILN_CONSTANT_WEIGHTS`"),
     ("`RuntimeBuilder::packed_limit`", "`kiln_options_set_packed_limit`"),
+    ("`Bindings::batch(..)`", "`kiln_network_options_set_batch`"),
+    ("`Bindings::sequence(..)`", "`kiln_network_options_set_sequence`"),
+    // With the name of the dimension or the input, and the size.
+    ("`Bindings::dim(", "`kiln_network_options_set_dim(.., "),
+    ("`Bindings::shape(", "`kiln_network_options_set_shape(.., "),
+    ("`Bindings::value(", "`kiln_network_options_set_value(.., "),
+    // Of networks that C cannot make.
+    ("`OpenDim::step`", "a step"),
     // Of files that C cannot write.
     ("`WeightsId::of`", "a hash of their content"),
 ];
@@ -131,6 +148,61 @@ impl From<RuntimeError> for Error {
     }
 }
 
+impl From<ModelError> for Error {
+    fn from(e: ModelError) -> Self {
+        let message = e.to_string();
+        let status = match e {
+            ModelError::Onnx(e) => of_onnx(&e),
+            ModelError::Import(e) => of_import(&e),
+            ModelError::Arch(e) => of_arch(&e),
+            ModelError::Pretrained(e) => match e {
+                PretrainedError::File { .. } => KILN_FILE,
+                PretrainedError::Setting { .. } => KILN_UNSUPPORTED,
+                PretrainedError::Weight { source, .. } => of_arch(&source),
+                PretrainedError::Json { .. } | PretrainedError::Weights { .. } => KILN_INVALID_NETWORK,
+                // One that this file does not know yet.
+                _ => KILN_INTERNAL,
+            },
+            ModelError::Kernel { source, .. } | ModelError::Runtime(source) => Self::from(source).status,
+            ModelError::Input { .. } | ModelError::Output { .. } | ModelError::Index { .. } => KILN_INVALID_ARGUMENT,
+            ModelError::Endless { .. } => KILN_INVALID_NETWORK,
+            ModelError::OutOfMemory { .. } => KILN_OUT_OF_MEMORY,
+            ModelError::Pass(_) | ModelError::Operation { .. } | ModelError::Plan(_) => KILN_INTERNAL,
+            // Of what C cannot do, and those that this file does not know yet.
+            _ => KILN_INTERNAL,
+        };
+        Self::new(status, message)
+    }
+}
+
+fn of_onnx(e: &OnnxError) -> kiln_status {
+    match e {
+        OnnxError::File { .. } => KILN_FILE,
+        OnnxError::Opset { .. } => KILN_UNSUPPORTED,
+        _ => KILN_INVALID_NETWORK,
+    }
+}
+
+fn of_import(e: &ImportError) -> kiln_status {
+    match e {
+        ImportError::Dim { .. }
+        | ImportError::NoShape { .. }
+        | ImportError::Contradiction { .. }
+        | ImportError::Unbound { .. }
+        | ImportError::NeedsValue { .. } => KILN_INVALID_ARGUMENT,
+        ImportError::Op { .. } | ImportError::Attribute { .. } => KILN_UNSUPPORTED,
+        _ => KILN_INVALID_NETWORK,
+    }
+}
+
+fn of_arch(e: &ArchError) -> kiln_status {
+    match e {
+        ArchError::Memory { .. } => KILN_OUT_OF_MEMORY,
+        ArchError::Weight { .. } => KILN_INVALID_NETWORK,
+        _ => KILN_INVALID_ARGUMENT,
+    }
+}
+
 thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
@@ -153,7 +225,7 @@ pub extern "C" fn kiln_status_name(status: i32) -> *const c_char {
     name.as_ptr()
 }
 
-const STATUSES: [(kiln_status, &CStr); 11] = [
+const STATUSES: [(kiln_status, &CStr); 12] = [
     (KILN_OK, c"KILN_OK"),
     (KILN_INVALID_ARGUMENT, c"KILN_INVALID_ARGUMENT"),
     (KILN_INVALID_PROBLEM, c"KILN_INVALID_PROBLEM"),
@@ -165,6 +237,7 @@ const STATUSES: [(kiln_status, &CStr); 11] = [
     (KILN_THREADS, c"KILN_THREADS"),
     (KILN_INTERNAL, c"KILN_INTERNAL"),
     (KILN_PANIC, c"KILN_PANIC"),
+    (KILN_INVALID_NETWORK, c"KILN_INVALID_NETWORK"),
 ];
 
 /// Runs the body of an entry and keeps the message of its failure.
@@ -236,9 +309,11 @@ mod tests {
         let code = lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
         let is_name = |word: &&str| {
             let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            word.split_once("::").is_some_and(|(of, name)| {
-                is_word(of) && is_word(name) && of.starts_with(|c: char| c.is_ascii_uppercase())
-            })
+            word.split_once("::")
+                .map(|(of, name)| (of, name.split_once('(').map_or(name, |(name, _)| name)))
+                .is_some_and(|(of, name)| {
+                    is_word(of) && is_word(name) && of.starts_with(|c: char| c.is_ascii_uppercase())
+                })
         };
         code.split('`').filter(is_name).map(|name| format!("`{name}`")).collect()
     }
@@ -259,13 +334,16 @@ mod tests {
     #[test]
     fn messages_have_the_names_of_c() {
         let mut all = vec![];
-        for of in ["runtime", "compiler", "ir", "cache"] {
+        for of in ["runtime", "compiler", "ir", "cache", "onnx", "model", "files"] {
             sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("src"), &mut all);
         }
         let names: Vec<String> = all.iter().flat_map(|code| rust_names(code)).collect();
         assert!(names.len() >= NAMES.len(), "messages that are looked at have names: {names:?}");
         for name in names {
-            assert!(NAMES.iter().any(|(rust, _)| rust.starts_with(&name)), "{name} has no name in C");
+            assert!(
+                NAMES.iter().any(|(rust, _)| name.starts_with(rust) || rust.starts_with(&name)),
+                "{name} has no name in C"
+            );
         }
         let problem = Box::new("ip f32 mb1ic2oc3".parse().unwrap());
         for (error, text) in [

@@ -7,7 +7,7 @@ use ::kiln_jit::{Args, Kernel, RawWeights, RuntimeError};
 use kiln_ir::Role;
 
 use crate::error::{Error, free, guard, kiln_status};
-use crate::pointers::{Out, array, c_string, reference, write};
+use crate::pointers::{Given, Growing, Out, array, c_string, fill, given, reference};
 use crate::runtime::{kiln_request, kiln_runtime};
 use crate::tensor::{Memory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
 use crate::weights::kiln_packed_weights;
@@ -17,21 +17,34 @@ use crate::weights::kiln_packed_weights;
 pub struct kiln_kernel {
     pub(crate) kernel: Arc<Kernel>,
     /// Made when first asked for.
-    texts: OnceLock<Texts>,
+    told: OnceLock<Told>,
+}
+
+/// What C is told by pointers.
+#[derive(Clone)]
+struct Told {
+    problem: CString,
+    operands: Vec<Operand>,
 }
 
 #[derive(Clone)]
-struct Texts {
-    problem: CString,
-    operands: Vec<CString>,
+struct Operand {
+    name: CString,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
 }
 
 impl kiln_kernel {
-    fn texts(&self) -> &Texts {
-        self.texts.get_or_init(|| {
+    fn told(&self) -> &Told {
+        self.told.get_or_init(|| {
             let problem = self.kernel.problem();
-            let operands = problem.operands().iter().map(|o| c_string(&o.name)).collect();
-            Texts { problem: c_string(&problem.to_string()), operands }
+            let operand = |o: &kiln_ir::Operand| Operand {
+                name: c_string(&o.name),
+                shape: o.shape.to_vec(),
+                strides: o.strides().to_vec(),
+            };
+            let operands = problem.operands().iter().map(operand).collect();
+            Told { problem: c_string(&problem.to_string()), operands }
         })
     }
 }
@@ -40,6 +53,8 @@ impl kiln_kernel {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_kernel_info {
+    /// The size of this struct, which the caller sets.
+    pub struct_size: usize,
     /// The canonical text of the problem. It names the runtime's `fpmath` where the problem named none and the runtime's is not
     /// strict. Valid as long as the handle.
     pub problem: *const c_char,
@@ -55,6 +70,11 @@ pub struct kiln_kernel_info {
     pub operands: usize,
     /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
     pub predicted_fraction: f64,
+}
+
+// SAFETY: C's layout, its size first.
+unsafe impl Growing for kiln_kernel_info {
+    const FIRST: usize = 64;
 }
 
 /// What an operand is.
@@ -77,6 +97,8 @@ pub enum kiln_role {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_operand_info {
+    /// The size of this struct, which the caller sets.
+    pub struct_size: usize,
     /// Its name in messages, such as "lhs" or "bias". Valid as long as the kernel's handle.
     pub name: *const c_char,
     /// What it is.
@@ -85,16 +107,18 @@ pub struct kiln_operand_info {
     pub dtype: kiln_dtype,
     /// How many elements a tensor of it has. Where it has strides: from the first to one past the last, gaps included.
     pub elements: usize,
-    /// How many dimensions it has, at most `KILN_MAX_RANK`.
+    /// How many dimensions it has.
     pub rank: usize,
-    /// Its dimensions, in the problem's order.
-    pub shape: [u64; KILN_MAX_RANK],
-    /// Elements between neighbours along each dimension.
-    pub strides: [u64; KILN_MAX_RANK],
+    /// Its dimensions, in the problem's order. Valid as long as the kernel's handle.
+    pub shape: *const u64,
+    /// Elements between neighbours along each dimension. Valid as long as the kernel's handle.
+    pub strides: *const u64,
 }
 
-/// The most dimensions of an operand.
-pub const KILN_MAX_RANK: usize = 6;
+// SAFETY: C's layout, its size first.
+unsafe impl Growing for kiln_operand_info {
+    const FIRST: usize = 56;
+}
 
 /// The tensor of a post-op.
 #[repr(C)]
@@ -110,6 +134,8 @@ pub struct kiln_post_tensor {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_args {
+    /// The size of this struct, which the caller sets.
+    pub struct_size: usize,
     /// The source.
     pub lhs: kiln_tensor,
     /// The weights, if they are not packed; else all zero.
@@ -123,6 +149,14 @@ pub struct kiln_args {
     /// The result. Overwritten, or added to where the problem has `beta=1`. Overlaps nothing else of the call.
     pub dst: kiln_tensor_mut,
 }
+
+// SAFETY: C's layout, its size first.
+unsafe impl Growing for kiln_args {
+    const FIRST: usize = 104;
+}
+
+// SAFETY: numbers and pointers.
+unsafe impl Given for kiln_args {}
 
 /// The kernel of a problem: cached, from a pack, or compiled now. `flags` is 0 or `KILN_CONSTANT_WEIGHTS`. Threads that ask for
 /// the same at once share one compilation.
@@ -141,7 +175,7 @@ pub unsafe extern "C" fn kiln_kernel_create(
         // SAFETY: the header's rules.
         let (problem, options) = unsafe { kiln_request { problem, flags }.read()? };
         let kernel = runtime.runtime.kernel_with(&problem, &options)?;
-        out.give(kiln_kernel { kernel, texts: OnceLock::new() });
+        out.give(kiln_kernel { kernel, told: OnceLock::new() });
         Ok(())
     })
 }
@@ -170,18 +204,19 @@ pub unsafe extern "C" fn kiln_kernel_describe(kernel: *const kiln_kernel, info: 
     guard(|| {
         // SAFETY: the header's rules.
         let handle = unsafe { reference(kernel, "kernel")? };
-        let (kernel, texts) = (&*handle.kernel, handle.texts());
+        let (kernel, told) = (&*handle.kernel, handle.told());
         let facts = kiln_kernel_info {
-            problem: texts.problem.as_ptr(),
+            struct_size: 0,
+            problem: told.problem.as_ptr(),
             code_bytes: kernel.code_bytes(),
             tasks: kernel.tasks(),
             scratch_bytes: kernel.scratch_bytes(),
             packed_bytes: kernel.weights_layout().map_or(0, |layout| layout.bytes() as usize),
-            operands: texts.operands.len(),
+            operands: told.operands.len(),
             predicted_fraction: kernel.predicted_fraction(),
         };
         // SAFETY: the header's rules.
-        unsafe { write(info, "info", facts) }
+        unsafe { fill(info, "info", facts) }
     })
 }
 
@@ -195,9 +230,9 @@ pub unsafe extern "C" fn kiln_kernel_operand(
     guard(|| {
         // SAFETY: the header's rules.
         let handle = unsafe { reference(kernel, "kernel")? };
-        let (problem, names) = (handle.kernel.problem(), &handle.texts().operands);
-        let (Some(operand), Some(name)) = (problem.operands().into_iter().nth(index), names.get(index)) else {
-            let why = format!("{index}: the kernel has {} operands", names.len());
+        let (problem, all) = (handle.kernel.problem(), &handle.told().operands);
+        let (Some(operand), Some(told)) = (problem.operands().into_iter().nth(index), all.get(index)) else {
+            let why = format!("{index}: the kernel has {} operands", all.len());
             return Err(Error::argument("index", why));
         };
         let is_bias = |n: u8| problem.epilogue().operands().nth(n.into()).is_some_and(|post| post.is_bias());
@@ -208,23 +243,24 @@ pub unsafe extern "C" fn kiln_kernel_operand(
             Role::Post(_) => kiln_role::KILN_POST,
             Role::Dst => kiln_role::KILN_DST,
         };
-        let padded = |values: &[u64]| std::array::from_fn(|d| values.get(d).copied().unwrap_or_default());
         let facts = kiln_operand_info {
-            name: name.as_ptr(),
+            struct_size: 0,
+            name: told.name.as_ptr(),
             role,
             dtype: operand.dtype.into(),
             elements: operand.span() as usize,
-            rank: operand.shape.len(),
-            shape: padded(&operand.shape),
-            strides: padded(&operand.strides()),
+            rank: told.shape.len(),
+            shape: told.shape.as_ptr(),
+            strides: told.strides.as_ptr(),
         };
         // SAFETY: the header's rules.
-        unsafe { write(info, "info", facts) }
+        unsafe { fill(info, "info", facts) }
     })
 }
 
 /// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
-/// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in place: its `packed_bytes` is 0.
+/// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in
+/// place: its `packed_bytes` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_kernel_pack_weights(
     kernel: *const kiln_kernel,
@@ -278,7 +314,7 @@ pub(crate) unsafe fn with_args(
     call: impl FnOnce(Args<'_>) -> Result<(), RuntimeError>,
 ) -> Result<(), Error> {
     // SAFETY: the caller's.
-    let args = unsafe { reference(args, "args")? };
+    let args = unsafe { given(args, "args")? };
     let dst = Memory::of_output(&args.dst, "dst")?;
     let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
         let memory = Memory::of_input(tensor, name)?;

@@ -14,6 +14,10 @@ mod version;
 
 mod error;
 
+mod listener;
+
+mod executor;
+
 mod options;
 
 mod runtime;
@@ -25,6 +29,8 @@ mod kernel;
 mod weights;
 
 mod family;
+
+mod network;
 
 mod pack;
 

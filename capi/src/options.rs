@@ -1,12 +1,16 @@
 //! Options of a runtime.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::kiln_jit::{MAX_THREADS, Runtime, RuntimeBuilder};
 
 use crate::error::{Error, free, guard, kiln_status};
+use crate::executor::{Threads, kiln_executor};
+use crate::listener::{Listener, kiln_listener};
 use crate::pointers::{Out, exclusive, path, text};
+use crate::runtime::notice_text;
 
 /// Options of a runtime. What is not set comes from the environment, then from a default. Used by one thread at a time.
 #[derive(Clone, Default)]
@@ -144,8 +148,8 @@ pub unsafe extern "C" fn kiln_options_set_target(options: *mut kiln_options, tar
 /// Adds a pack, from which kernels are taken instead of compiling them. Packs are asked in the order they are added. One that
 /// cannot be used is no error of the runtime unless settings are strict: `kiln_runtime_pack_status` says why, and a notice.
 ///
-/// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made it.
-/// Nobody whom the program does not trust may be able to change it until the runtime is created.
+/// The code in the file is executed: it is undefined behaviour if anything but `kiln_pack_write`, `kiln pack build` or `kiln model` made
+/// it. Nobody whom the program does not trust may be able to change it until the runtime is created.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_add_pack(options: *mut kiln_options, file: *const c_char) -> kiln_status {
     // SAFETY: the header's rules, and what is said there of the file.
@@ -204,4 +208,67 @@ pub unsafe extern "C" fn kiln_options_set_strict(options: *mut kiln_options, lea
 pub unsafe extern "C" fn kiln_options_set_verbose(options: *mut kiln_options, words: *const c_char) -> kiln_status {
     // SAFETY: the header's rules.
     unsafe { set(options, |builder| Ok(builder.verbose(text(words, "words")?))) }
+}
+
+/// Where the lines of `kiln_options_set_verbose` or `KILN_VERBOSE` go instead of to standard output. The listener is copied. After a
+/// failure it is not released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_verbose_listener(
+    options: *mut kiln_options,
+    listener: *const kiln_listener,
+) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        // SAFETY: the header's rules.
+        let listener = unsafe { Listener::new(listener)? };
+        Ok(builder.verbose_sink(move |line| listener.tell(line)))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// Is told of each notice as it comes, with the text that `kiln_runtime_notice` has for it. The listener is copied. After a failure it is
+/// not released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_notice_listener(
+    options: *mut kiln_options,
+    listener: *const kiln_listener,
+) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        // SAFETY: the header's rules.
+        let listener = unsafe { Listener::new(listener)? };
+        Ok(builder.on_notice(move |notice| listener.tell(&notice_text(notice))))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// Threads of the program's own, which large problems are divided among instead of the runtime's: `kiln_options_set_threads` and this
+/// function replace what the other said, and streams and spin have no effect. The executor is copied. After a failure it is not
+/// released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_executor(
+    options: *mut kiln_options,
+    executor: *const kiln_executor,
+) -> kiln_status {
+    let change = |builder: RuntimeBuilder| {
+        // SAFETY: the header's rules.
+        Ok(builder.executor(Arc::new(unsafe { Threads::new(executor)? })))
+    };
+    // SAFETY: the header's rules.
+    unsafe { set(options, change) }
+}
+
+/// A directory to which each kernel's code and listing are written. Unless set, `KILN_JIT_DUMP`, else none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_jit_dump(options: *mut kiln_options, folder: *const c_char) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.jit_dump(path(folder, "folder")?))) }
+}
+
+/// Where perf is told of kernels: 2 for a perf map, 4 for a jitdump, 6 for both, 0 for neither. Unless set, `KILN_JIT_PROFILE`, else 0.
+/// Looked at when the runtime is made.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_options_set_jit_profile(options: *mut kiln_options, bits: u32) -> kiln_status {
+    // SAFETY: the header's rules.
+    unsafe { set(options, |builder| Ok(builder.jit_profile(bits))) }
 }

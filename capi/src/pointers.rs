@@ -1,6 +1,7 @@
 //! Pointers from C, checked as far as they can be.
 
 use std::ffi::{CStr, CString, OsStr, c_char};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -110,6 +111,79 @@ impl<'a, T> Out<'a, T> {
     }
 }
 
+/// A struct that later versions may add fields to the end of. Its first field is the size of the caller's struct. What is added takes
+/// a multiple of 8 bytes, so that no struct ends with bytes that belong to no field.
+///
+/// # Safety
+/// The type has C's layout, and its first field is a `usize`.
+pub(crate) unsafe trait Growing: Copy {
+    /// The size of the first version of the struct that was released: no caller's struct is smaller.
+    const FIRST: usize;
+}
+
+/// A struct that C fills.
+///
+/// # Safety
+/// Bytes that are all zero are a value of the type, and so are those that C may have put in place of some of them.
+pub(crate) unsafe trait Given: Growing {}
+
+/// No struct is as large: a larger size was never set.
+const MOST: usize = 4096;
+
+/// The size of a caller's struct.
+///
+/// # Safety
+/// Unless it is null, `pointer` is to a `T` of any version that nobody writes meanwhile.
+unsafe fn struct_size<T: Growing>(pointer: *const T, name: &str) -> Result<usize, Error> {
+    check(pointer, name)?;
+    // SAFETY: not null, aligned, and each version begins with its size; the caller answers for the rest.
+    match unsafe { pointer.cast::<usize>().read() } {
+        size if (T::FIRST..=MOST).contains(&size) => Ok(size),
+        size => {
+            let why = format!("struct_size is {size}, expected at least {}: set it to the struct's sizeof", T::FIRST);
+            Err(Error::argument(name, why))
+        }
+    }
+}
+
+/// A caller's struct of any version. Fields that it does not have are zero. Those that this library does not know must be.
+///
+/// # Safety
+/// Unless it is null, `pointer` is to a `T` of any version, as long as it says, that nobody writes meanwhile.
+pub(crate) unsafe fn given<T: Given>(pointer: *const T, name: &str) -> Result<T, Error> {
+    // SAFETY: as the caller says.
+    let size = unsafe { struct_size(pointer, name)? };
+    let known = size.min(size_of::<T>());
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the struct is as long as it says, and no more is copied than a `T` has.
+    unsafe { std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast::<u8>(), known) };
+    // SAFETY: the struct is as long as it says; its bytes beyond `T` belong to fields.
+    let unknown = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
+    if unknown.iter().any(|byte| *byte != 0) {
+        let why = "a field is set that this version of the library does not have: update it, or set the field to zero";
+        return Err(Error::argument(name, why));
+    }
+    // SAFETY: zeros are a value, and what was copied is the beginning of one, of the same layout.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Writes a result into a caller's struct of any version: as many fields as it has, zeros into those that this library does not know,
+/// and not its size.
+///
+/// # Safety
+/// Unless it is null, `pointer` is to a `T` of any version, as long as it says, that nobody else uses meanwhile.
+pub(crate) unsafe fn fill<T: Growing>(pointer: *mut T, name: &str, value: T) -> Result<(), Error> {
+    // SAFETY: as the caller says.
+    let size = unsafe { struct_size(pointer, name)? };
+    let (known, first) = (size.min(size_of::<T>()), size_of::<usize>());
+    let (to, from) = (pointer.cast::<u8>(), (&raw const value).cast::<u8>());
+    // SAFETY: both are as long, and are different objects.
+    unsafe { std::ptr::copy_nonoverlapping(from.add(first), to.add(first), known - first) };
+    // SAFETY: the struct is as long as it says.
+    unsafe { to.add(known).write_bytes(0, size - known) };
+    Ok(())
+}
+
 /// Writes a result.
 ///
 /// # Safety
@@ -148,5 +222,76 @@ mod tests {
         assert!(unsafe { array(misaligned, 0, "none") }.unwrap().is_empty());
         assert_eq!(fits::<u16>(usize::MAX - 7, 4), None);
         assert_eq!(c_string("a\0b").as_c_str(), c"a b");
+    }
+
+    /// A struct as this library knows it, and one of a version with another field.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Known {
+        size: usize,
+        one: u32,
+        two: u64,
+    }
+
+    // SAFETY: C's layout, its size first.
+    unsafe impl Growing for Known {
+        const FIRST: usize = 16;
+    }
+
+    // SAFETY: numbers.
+    unsafe impl Given for Known {}
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Newer {
+        known: Known,
+        three: u64,
+    }
+
+    #[test]
+    fn no_struct_is_shorter_than_its_first_version() {
+        fn sizes<T: Growing>() -> [usize; 2] {
+            [T::FIRST, size_of::<T>()]
+        }
+        let all = [
+            sizes::<crate::executor::kiln_executor>(),
+            sizes::<crate::kernel::kiln_args>(),
+            sizes::<crate::kernel::kiln_kernel_info>(),
+            sizes::<crate::kernel::kiln_operand_info>(),
+            sizes::<crate::listener::kiln_listener>(),
+            sizes::<crate::network::kiln_network_info>(),
+            sizes::<crate::network::kiln_value_info>(),
+            sizes::<crate::runtime::kiln_stats>(),
+        ];
+        assert!(all.iter().all(|[first, now]| first <= now && now % 8 == 0), "{all:?}");
+    }
+
+    #[test]
+    fn structs_of_other_versions_are_read_and_written_as_far_as_both_know_them() {
+        let newer = |size, three| Newer { known: Known { size, one: 1, two: 2 }, three };
+        let read = |from: &Newer| {
+            // SAFETY: it is at least as long as it says.
+            unsafe { given((&raw const *from).cast::<Known>(), "x") }.map_err(|e| e.message)
+        };
+        let write = |to: &mut Newer| {
+            // SAFETY: as above.
+            unsafe { fill((&raw mut *to).cast::<Known>(), "x", Known { size: 0, one: 8, two: 9 }) }.unwrap();
+        };
+        assert_eq!(read(&newer(24, 3)).unwrap(), Known { size: 24, one: 1, two: 2 });
+        assert_eq!(read(&newer(16, 3)).unwrap(), Known { size: 16, one: 1, two: 0 });
+        assert_eq!(read(&newer(32, 0)).unwrap(), Known { size: 32, one: 1, two: 2 });
+        assert!(read(&newer(32, 3)).unwrap_err().contains("`x`: a field is set"));
+        for size in [0, 15, MOST + 1, usize::MAX] {
+            assert!(
+                read(&newer(size, 0))
+                    .unwrap_err()
+                    .contains(&format!("`x`: struct_size is {size}, expected at least 16"))
+            );
+        }
+        for (size, two, three) in [(16, 2, 3), (24, 9, 3), (32, 9, 0)] {
+            let mut to = newer(size, 3);
+            write(&mut to);
+            assert_eq!(to, Newer { known: Known { size, one: 8, two }, three });
+        }
     }
 }

@@ -3,11 +3,11 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Mutex, PoisonError};
 
-use ::kiln_jit::{Options, Problem, Runtime};
+use ::kiln_jit::{Notice, Options, Problem, Runtime};
 
 use crate::error::{Error, free, guard, kiln_status, or_default};
 use crate::options::kiln_options;
-use crate::pointers::{Out, array, c_string, reference, text, write};
+use crate::pointers::{Growing, Out, array, c_string, fill, reference, text, write};
 
 /// Compiles problems once and keeps their kernels.
 pub struct kiln_runtime {
@@ -22,6 +22,11 @@ impl kiln_runtime {
         let target = c_string(&runtime.target().to_string());
         Self { runtime, target, notices: Mutex::default() }
     }
+}
+
+/// A notice, and what it is about.
+pub(crate) fn notice_text(notice: &Notice) -> String {
+    format!("{}: {notice}", notice.path().display())
 }
 
 /// The weights of a request stay the same over many calls and may be packed before them.
@@ -60,6 +65,8 @@ pub(crate) fn constant_weights(flags: u32) -> Result<bool, Error> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct kiln_stats {
+    /// The size of this struct, which the caller sets.
+    pub struct_size: usize,
     /// Look-ups that found a kernel.
     pub hits: u64,
     /// Look-ups that did not.
@@ -92,6 +99,13 @@ pub struct kiln_stats {
     pub scratch_allocations: u64,
     /// Packed weights alive, in bytes.
     pub packed_bytes: u64,
+    /// How often weights were packed so far. Those that were found, or came from a file, do not count.
+    pub packings: u64,
+}
+
+// SAFETY: C's layout, its size first.
+unsafe impl Growing for kiln_stats {
+    const FIRST: usize = 144;
 }
 
 /// Makes a runtime. `options` may be NULL: none is set.
@@ -129,8 +143,8 @@ pub unsafe extern "C" fn kiln_runtime_clone(
     })
 }
 
-/// Frees a handle. With the last one to a runtime, its kernels and its families, the runtime goes. The threads that calls were
-/// divided among have ended then; the one that compiles for families ends soon.
+/// Frees a handle. With the last one to a runtime, its kernels, its families and its networks, the runtime goes. The threads that calls
+/// were divided among have ended then; the one that compiles for families ends soon.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_free(runtime: *mut kiln_runtime) {
     // SAFETY: the header's rules.
@@ -184,7 +198,7 @@ pub unsafe extern "C" fn kiln_runtime_notice(runtime: *const kiln_runtime, index
         let mut texts = handle.notices.lock().unwrap_or_else(PoisonError::into_inner);
         // Notices are added, and never changed. The texts stay where they are when the list grows.
         for notice in handle.runtime.notices().iter().skip(texts.len()) {
-            texts.push(c_string(&format!("{}: {notice}", notice.path().display())));
+            texts.push(c_string(&notice_text(notice)));
         }
         Ok(texts.get(index).map_or(std::ptr::null(), |text| text.as_ptr()))
     })
@@ -242,6 +256,7 @@ pub unsafe extern "C" fn kiln_runtime_stats(runtime: *const kiln_runtime, stats:
         // SAFETY: the header's rules.
         let now = unsafe { reference(runtime, "runtime")? }.runtime.stats();
         let counters = kiln_stats {
+            struct_size: 0,
             hits: now.kernels.hits,
             misses: now.kernels.misses,
             waits: now.kernels.waits,
@@ -258,9 +273,20 @@ pub unsafe extern "C" fn kiln_runtime_stats(runtime: *const kiln_runtime, stats:
             scratch_bytes: now.scratch.bytes as u64,
             scratch_allocations: now.scratch.allocations,
             packed_bytes: now.packed_bytes as u64,
+            packings: now.packings,
         };
         // SAFETY: the header's rules.
-        unsafe { write(stats, "stats", counters) }
+        unsafe { fill(stats, "stats", counters) }
+    })
+}
+
+/// Starts the runtime's own threads again in a process that was forked off: there, only the thread that forked goes on, and calls would be
+/// done on the calling thread alone. Called before others use the runtime in the new process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kiln_runtime_renew_threads(runtime: *const kiln_runtime) -> kiln_status {
+    guard(|| {
+        // SAFETY: the header's rules.
+        Ok(unsafe { reference(runtime, "runtime")? }.runtime.renew_threads()?)
     })
 }
 

@@ -3,13 +3,14 @@
 use std::ffi::c_void;
 use std::fmt::Display;
 
-use ::kiln_jit::{Input, Raw, bf16};
+use ::kiln_jit::{Input, Raw};
 use kiln_ir::DType;
+use kiln_ir::func::ElementType;
 
 use crate::error::Error;
 use crate::pointers::fits;
 
-/// The type of a tensor's elements.
+/// The type of a tensor's elements. Kernels have `KILN_F32` and `KILN_BF16`; networks may take and give any.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum kiln_dtype {
@@ -17,18 +18,57 @@ pub enum kiln_dtype {
     KILN_F32 = 1,
     /// bfloat16, the upper half of a `float`, as `uint16_t`.
     KILN_BF16 = 2,
+    /// IEEE 754 binary16, as `uint16_t`.
+    KILN_F16 = 3,
+    /// `double`.
+    KILN_F64 = 4,
+    /// `int8_t`.
+    KILN_I8 = 5,
+    /// `uint8_t`.
+    KILN_U8 = 6,
+    /// `int16_t`.
+    KILN_I16 = 7,
+    /// `uint16_t`.
+    KILN_U16 = 8,
+    /// `int32_t`.
+    KILN_I32 = 9,
+    /// `uint32_t`.
+    KILN_U32 = 10,
+    /// `int64_t`.
+    KILN_I64 = 11,
+    /// `uint64_t`.
+    KILN_U64 = 12,
+    /// 0 or 1, as `uint8_t`.
+    KILN_BOOL = 13,
 }
 
-impl From<DType> for kiln_dtype {
-    fn from(dtype: DType) -> Self {
-        match dtype {
-            DType::F32 => kiln_dtype::KILN_F32,
-            DType::Bf16 => kiln_dtype::KILN_BF16,
+impl From<ElementType> for kiln_dtype {
+    fn from(element: ElementType) -> Self {
+        match element {
+            ElementType::F32 => kiln_dtype::KILN_F32,
+            ElementType::Bf16 => kiln_dtype::KILN_BF16,
+            ElementType::F16 => kiln_dtype::KILN_F16,
+            ElementType::F64 => kiln_dtype::KILN_F64,
+            ElementType::I8 => kiln_dtype::KILN_I8,
+            ElementType::U8 => kiln_dtype::KILN_U8,
+            ElementType::I16 => kiln_dtype::KILN_I16,
+            ElementType::U16 => kiln_dtype::KILN_U16,
+            ElementType::I32 => kiln_dtype::KILN_I32,
+            ElementType::U32 => kiln_dtype::KILN_U32,
+            ElementType::I64 => kiln_dtype::KILN_I64,
+            ElementType::U64 => kiln_dtype::KILN_U64,
+            ElementType::Bool => kiln_dtype::KILN_BOOL,
         }
     }
 }
 
-/// A tensor that a call reads, in the memory order that its operand has in the problem.
+impl From<DType> for kiln_dtype {
+    fn from(dtype: DType) -> Self {
+        ElementType::from(dtype).into()
+    }
+}
+
+/// A tensor that a call reads: of a kernel, in the memory order that its operand has in the problem; of a network, dense and row-major.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_tensor {
@@ -53,7 +93,25 @@ pub struct kiln_tensor_mut {
     pub elements: usize,
 }
 
-/// Memory that may be a tensor: not null, aligned, no longer than an object can be.
+/// The bytes of a tensor with elements of a type, if there may be one at an address: not null, aligned, no longer than an object can be.
+pub(crate) fn bytes_of(data: *const c_void, element: ElementType, elements: usize) -> Result<usize, String> {
+    if data.is_null() {
+        return Err("null".into());
+    }
+    // Where Kiln runs, each type is aligned to its size.
+    if !data.addr().is_multiple_of(element.bytes()) {
+        return Err(format!("not aligned for {element}"));
+    }
+    let bytes = elements.checked_mul(element.bytes()).and_then(|bytes| fits::<u8>(data.addr(), bytes));
+    bytes.ok_or_else(|| format!("{elements} elements: too many"))
+}
+
+/// Whether two ranges of bytes have one in common.
+pub(crate) fn overlap(one: (*const c_void, usize), other: (*const c_void, usize)) -> bool {
+    one.0.addr() < other.0.addr() + other.1 && other.0.addr() < one.0.addr() + one.1
+}
+
+/// Memory that may be a kernel's tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     data: *mut c_void,
@@ -76,25 +134,12 @@ impl Memory {
         let Some(&dtype) = known else {
             return Err(Error::argument(name, format!("dtype {dtype}: expected KILN_F32 or KILN_BF16")));
         };
-        if data.is_null() {
-            return Err(Error::argument(name, "null"));
-        }
-        let (aligned, bytes) = match dtype {
-            DType::F32 => (data.cast::<f32>().is_aligned(), fits::<f32>(data.addr(), elements)),
-            DType::Bf16 => (data.cast::<bf16>().is_aligned(), fits::<bf16>(data.addr(), elements)),
-        };
-        if !aligned {
-            return Err(Error::argument(name, format!("not aligned for {dtype}")));
-        }
-        match bytes {
-            Some(bytes) => Ok(Self { data, dtype, elements, bytes }),
-            None => Err(Error::argument(name, format!("{elements} elements: too many"))),
-        }
+        let bytes = bytes_of(data, dtype.into(), elements).map_err(|why| Error::argument(name, why))?;
+        Ok(Self { data, dtype, elements, bytes })
     }
 
     pub(crate) fn overlaps(&self, other: &Memory) -> bool {
-        let (mine, theirs) = (self.data.addr(), other.data.addr());
-        mine < theirs + other.bytes && theirs < mine + self.bytes
+        overlap((self.data, self.bytes), (other.data, other.bytes))
     }
 
     /// # Safety
@@ -131,6 +176,17 @@ mod tests {
         assert!(error(data.wrapping_byte_add(2), f32, 3).contains("not aligned"));
         assert!(error(data, bf16, usize::MAX / 2).contains("too many"));
         assert!(check(data.wrapping_byte_add(2), bf16, 3).is_ok());
+    }
+
+    #[test]
+    fn types_have_the_size_that_c_has() {
+        use kiln_dtype::*;
+        let sizes =
+            [(KILN_F32, 4), (KILN_BF16, 2), (KILN_F16, 2), (KILN_F64, 8), (KILN_I8, 1), (KILN_U8, 1), (KILN_I16, 2)];
+        let more = [(KILN_U16, 2), (KILN_I32, 4), (KILN_U32, 4), (KILN_I64, 8), (KILN_U64, 8), (KILN_BOOL, 1)];
+        let known: Vec<_> = ElementType::all().map(|element| (kiln_dtype::from(element), element.bytes())).collect();
+        assert_eq!(known, [&sizes[..], &more].concat());
+        assert!(known.iter().zip(1..).all(|((dtype, _), number)| *dtype as u32 == number));
     }
 
     #[test]

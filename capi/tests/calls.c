@@ -1,5 +1,8 @@
 /* Calls of kernels by kiln.h, with all failures, from several threads, and after what made them was freed; prints "ok". */
+#define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -27,6 +30,7 @@ static void check_layer(const float *dst) {
 static kiln_args layer_args(const kiln_packed_weights *packed, kiln_post_tensor *post, float *dst) {
     kiln_args args;
     memset(&args, 0, sizeof args);
+    args.struct_size = sizeof args;
     post->tensor = f32(bias, N);
     post->is_bias = 1;
     args.lhs = f32(src, M * K);
@@ -51,6 +55,7 @@ static void test_bf16(const kiln_runtime *runtime) {
     kiln_args args;
     kiln_kernel *kernel;
     memset(&args, 0, sizeof args);
+    args.struct_size = sizeof args;
     args.lhs.data = lhs;
     args.rhs.data = rhs;
     args.dst.data = dst;
@@ -126,8 +131,8 @@ static void test_calls(const kiln_runtime *runtime) {
 static void test_packed_weights(const kiln_runtime *runtime) {
     kiln_kernel *kernel, *other, *narrower, *in_place;
     kiln_packed_weights *packed = NULL, *clone, *again, *third;
-    kiln_kernel_info info;
-    kiln_stats stats;
+    kiln_kernel_info info = {.struct_size = sizeof info};
+    kiln_stats stats = {.struct_size = sizeof stats};
     float dst[M * N];
     kiln_post_tensor post;
     kiln_tensor rhs = f32(weights, N * K), shorter = f32(weights, N * K - 1);
@@ -267,6 +272,35 @@ static void test_family(const kiln_runtime *runtime) {
     kiln_family_free(NULL);
 }
 
+/* A process that was forked off has threads again when it says so. */
+static void test_fork(void) {
+    kiln_options *options;
+    kiln_runtime *runtime;
+    kiln_kernel *kernel;
+    float dst[M * N];
+    kiln_post_tensor post;
+    OK(kiln_options_create(&options));
+    OK(kiln_options_set_threads(options, 2));
+    OK(kiln_runtime_create(options, &runtime));
+    kiln_options_free(options);
+    OK(kiln_kernel_create(runtime, LAYER, 0, &kernel));
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        OK(kiln_runtime_renew_threads(runtime));
+        kiln_args args = layer_args(NULL, &post, dst);
+        OK(kiln_kernel_run(kernel, &args));
+        check_layer(dst);
+        /* The memory of threads that are gone is lost, which valgrind would tell of at an exit. */
+        execlp("true", "true", (char *)NULL);
+        REQUIRE(false);
+    }
+    int status;
+    REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    kiln_kernel_free(kernel);
+    kiln_runtime_free(runtime);
+}
+
 /* A problem large enough to be divided among threads, called after its runtime was freed. */
 static void test_freeing_order(void) {
     enum { SIZE = 160 };
@@ -293,6 +327,7 @@ static void test_freeing_order(void) {
     kiln_kernel_free(kernel);
 
     memset(&args, 0, sizeof args);
+    args.struct_size = sizeof args;
     args.lhs = f32(tensors, SIZE * SIZE);
     args.rhs = f32(tensors + SIZE * SIZE, SIZE * SIZE);
     args.dst.data = dst;
@@ -315,7 +350,7 @@ static void test_strides(const kiln_runtime *runtime) {
     enum { ROWS = 5, DEPTH = 7, WIDTH = 12, PITCH = 11, COLUMNS = 2 * WIDTH + 3 };
     float lhs[ROWS * PITCH], rhs[DEPTH * COLUMNS], dst[ROWS * COLUMNS];
     kiln_kernel *kernel;
-    kiln_operand_info info;
+    kiln_operand_info info = {.struct_size = sizeof info};
     kiln_args args, bad;
     fill(lhs, ROWS * PITCH, 7);
     fill(rhs, DEPTH * COLUMNS, 5);
@@ -328,6 +363,7 @@ static void test_strides(const kiln_runtime *runtime) {
     OK(kiln_kernel_operand(kernel, 0, &info));
     REQUIRE(info.elements == (ROWS - 1) * PITCH + DEPTH && info.strides[0] == PITCH && info.strides[1] == 1);
     memset(&args, 0, sizeof args);
+    args.struct_size = sizeof args;
     args.lhs = f32(lhs, info.elements);
     OK(kiln_kernel_operand(kernel, 2, &info));
     REQUIRE(info.elements == (ROWS - 1) * COLUMNS + WIDTH && info.rank == 2 && info.shape[1] == WIDTH);
@@ -362,7 +398,7 @@ static void test_fpmath(void) {
     kiln_options *options;
     kiln_runtime *runtime;
     kiln_kernel *kernel;
-    kiln_kernel_info info;
+    kiln_kernel_info info = {.struct_size = sizeof info};
     static const char *const PROBLEMS[][2] = {
         {"ip f32 mb8ic64oc96", "ip f32 mb8ic64oc96 fpmath=bf16"},
         {"ip f32 mb8ic64oc96 fpmath=strict", "ip f32 mb8ic64oc96 fpmath=strict"},
@@ -397,6 +433,7 @@ int main(void) {
     test_family(runtime);
     test_strides(runtime);
     kiln_runtime_free(runtime);
+    test_fork();
     test_freeing_order();
     test_fpmath();
     puts("ok");

@@ -45,12 +45,18 @@ static void test_options(const char *folder) {
     OK(kiln_options_set_strict_settings(options, 1));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_verbose(options, NULL));
     OK(kiln_options_set_verbose(options, "loud"));
+    FAILS(KILN_INVALID_ARGUMENT, "empty", kiln_options_set_jit_dump(options, ""));
+    OK(kiln_options_set_jit_dump(options, folder));
+    FAILS(KILN_INVALID_ARGUMENT, "null", kiln_options_set_jit_profile(NULL, 2));
+    OK(kiln_options_set_jit_profile(options, 8));
 
     kiln_runtime *runtime = (kiln_runtime *)options;
     FAILS(KILN_INVALID_ARGUMENT, "`runtime`: null", kiln_runtime_create(options, NULL));
     FAILS(KILN_INVALID_ARGUMENT, "`kiln_options_set_verbose`: got `loud`", kiln_runtime_create(options, &runtime));
     REQUIRE(runtime == NULL);
     OK(kiln_options_set_verbose(options, "none"));
+    FAILS(KILN_INVALID_ARGUMENT, "`kiln_options_set_jit_profile`: got `8`", kiln_runtime_create(options, &runtime));
+    OK(kiln_options_set_jit_profile(options, 0));
     OK(kiln_runtime_create(options, &runtime));
     /* The options are the caller's to change, or to free. */
     OK(kiln_options_set_threads(options, 1));
@@ -120,7 +126,7 @@ static void test_descriptions(const kiln_runtime *runtime) {
     REQUIRE(kernel == NULL);
 
     OK(kiln_kernel_create(runtime, " matmul  bf16:bf16:f32 8x16:16x24 +bias+add:ab ", 0, &kernel));
-    kiln_kernel_info info;
+    kiln_kernel_info info = {.struct_size = sizeof info};
     FAILS(KILN_INVALID_ARGUMENT, "`kernel`: null", kiln_kernel_describe(NULL, &info));
     FAILS(KILN_INVALID_ARGUMENT, "`info`: null", kiln_kernel_describe(kernel, NULL));
     OK(kiln_kernel_describe(kernel, &info));
@@ -128,19 +134,25 @@ static void test_descriptions(const kiln_runtime *runtime) {
     REQUIRE(info.code_bytes > 0 && info.tasks > 0 && info.packed_bytes == 0 && info.operands == 5);
     REQUIRE(info.predicted_fraction > 0 && info.predicted_fraction <= 1);
 
-    static const kiln_operand_info EXPECTED[] = {
+    static const struct {
+        const char *name;
+        kiln_role role;
+        kiln_dtype dtype;
+        size_t elements, rank;
+        uint64_t shape[2], strides[2];
+    } EXPECTED[] = {
         {"lhs", KILN_LHS, KILN_BF16, 8 * 16, 2, {8, 16}, {16, 1}}, {"rhs", KILN_RHS, KILN_BF16, 16 * 24, 2, {16, 24}, {24, 1}},
         {"bias", KILN_BIAS, KILN_F32, 24, 1, {24}, {1}},           {"add", KILN_POST, KILN_F32, 8 * 24, 2, {8, 24}, {24, 1}},
         {"dst", KILN_DST, KILN_F32, 8 * 24, 2, {8, 24}, {24, 1}},
     };
-    kiln_operand_info operand;
+    kiln_operand_info operand = {.struct_size = sizeof operand};
     for (size_t i = 0; i < info.operands; i++) {
         OK(kiln_kernel_operand(kernel, i, &operand));
         REQUIRE(strcmp(operand.name, EXPECTED[i].name) == 0 && operand.role == EXPECTED[i].role);
         REQUIRE(operand.dtype == EXPECTED[i].dtype && operand.elements == EXPECTED[i].elements);
-        REQUIRE(operand.rank == EXPECTED[i].rank && operand.rank <= KILN_MAX_RANK);
-        REQUIRE(memcmp(operand.shape, EXPECTED[i].shape, sizeof operand.shape) == 0);
-        REQUIRE(memcmp(operand.strides, EXPECTED[i].strides, sizeof operand.strides) == 0);
+        REQUIRE(operand.rank == EXPECTED[i].rank);
+        REQUIRE(memcmp(operand.shape, EXPECTED[i].shape, operand.rank * sizeof *operand.shape) == 0);
+        REQUIRE(memcmp(operand.strides, EXPECTED[i].strides, operand.rank * sizeof *operand.strides) == 0);
     }
     FAILS(KILN_INVALID_ARGUMENT, "5 operands", kiln_kernel_operand(kernel, 5, &operand));
     FAILS(KILN_INVALID_ARGUMENT, "null", kiln_kernel_operand(NULL, 0, &operand));
@@ -149,11 +161,52 @@ static void test_descriptions(const kiln_runtime *runtime) {
     kiln_kernel_free(NULL);
 }
 
+/* A program of an older version has shorter structs, one of a newer version longer ones. */
+static void test_struct_sizes(const kiln_runtime *runtime) {
+    struct {
+        kiln_stats known;
+        uint64_t newer;
+    } stats;
+    memset(&stats, 0xff, sizeof stats);
+    FAILS(KILN_INVALID_ARGUMENT, "`stats`: struct_size is ", kiln_runtime_stats(runtime, &stats.known));
+    stats.known.struct_size = 0;
+    FAILS(KILN_INVALID_ARGUMENT, "`stats`: struct_size is 0, expected at least", kiln_runtime_stats(runtime, &stats.known));
+    stats.known.struct_size = sizeof stats;
+    OK(kiln_runtime_stats(runtime, &stats.known));
+    REQUIRE(stats.known.struct_size == sizeof stats && stats.known.hits < 1000 && stats.newer == 0);
+    stats.known.struct_size = sizeof stats.known;
+    stats.newer = 7;
+    OK(kiln_runtime_stats(runtime, &stats.known));
+    REQUIRE(stats.newer == 7);
+
+    kiln_kernel *kernel;
+    float one = 3, two = 5, product = 0;
+    struct {
+        kiln_args known;
+        uint64_t newer;
+    } args;
+    memset(&args, 0, sizeof args);
+    args.known.lhs = f32(&one, 1);
+    args.known.rhs = f32(&two, 1);
+    args.known.dst.data = &product;
+    args.known.dst.dtype = KILN_F32;
+    args.known.dst.elements = 1;
+    OK(kiln_kernel_create(runtime, "matmul f32 1x1:1x1", 0, &kernel));
+    FAILS(KILN_INVALID_ARGUMENT, "`args`: struct_size is 0", kiln_kernel_run(kernel, &args.known));
+    args.known.struct_size = sizeof args;
+    OK(kiln_kernel_run(kernel, &args.known));
+    REQUIRE(product == 15);
+    args.newer = 1;
+    FAILS(KILN_INVALID_ARGUMENT, "`args`: a field is set", kiln_kernel_run(kernel, &args.known));
+    kiln_kernel_free(kernel);
+}
+
 static void test_cache(const kiln_runtime *runtime) {
-    kiln_stats before, after;
+    kiln_stats before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
     kiln_kernel *kernel;
     kiln_request requests[] = {{"matmul f32 3x4:4x5", 0}, {NULL, 0}, {"matmul f32 3x4:4x6", 8}, {"ip f32 nonsense", 0}};
     kiln_status statuses[4];
+    FAILS(KILN_INVALID_ARGUMENT, "`runtime`: null", kiln_runtime_renew_threads(NULL));
     FAILS(KILN_INVALID_ARGUMENT, "`runtime`: null", kiln_runtime_stats(NULL, &before));
     FAILS(KILN_INVALID_ARGUMENT, "`stats`: null", kiln_runtime_stats(runtime, NULL));
     FAILS(KILN_INVALID_ARGUMENT, "`runtime`: null", kiln_runtime_clear(NULL));
@@ -193,7 +246,7 @@ static void test_packs(const kiln_runtime *runtime, const char *folder) {
     kiln_options *options;
     kiln_runtime *other;
     kiln_kernel *kernel;
-    kiln_stats stats;
+    kiln_stats stats = {.struct_size = sizeof stats};
     OK(kiln_options_create(&options));
     OK(kiln_options_set_threads(options, 1));
     OK(kiln_options_add_pack(options, path));
@@ -235,6 +288,7 @@ int main(int argc, char **argv) {
     kiln_runtime *runtime;
     OK(kiln_runtime_create(NULL, &runtime));
     test_descriptions(runtime);
+    test_struct_sizes(runtime);
     test_cache(runtime);
     test_packs(runtime, argv[1]);
     kiln_runtime_free(runtime);

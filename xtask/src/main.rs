@@ -13,6 +13,7 @@ mod package;
 mod process;
 mod replay;
 mod scaling;
+mod tasks;
 mod wheel;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Task {
     Errors(errors::Args),
     /// Compares what is predicted for two threads with what networks take on this machine.
     Scaling(scaling::Args),
+    /// Compare what the model of scaling says of the tasks of AArch64 kernels with the instructions executed for them under qemu
+    Tasks(tasks::Args),
     /// Makes capi/kiln.h from the crate's sources.
     Header(header::Args),
     /// Makes the packages of the crates that are published, and builds each from what it contains.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Figures(args) => figures::run(&args),
         Task::Errors(args) => errors::run(&args),
         Task::Scaling(args) => scaling::run(&args),
+        Task::Tasks(args) => tasks::run(&args),
         Task::Header(args) => header::run(&args),
         Task::Package(args) => package::run_all(&args),
         Task::Wheel(args) => wheel::run_all(&args),

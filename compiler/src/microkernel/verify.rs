@@ -6,6 +6,7 @@
 mod region;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use kiln_ir::DType;
 
@@ -124,8 +125,9 @@ pub(super) fn is_identifier(name: &str) -> bool {
 }
 
 fn is_reason(why: &str) -> bool {
-    // Nearly all are of these.
-    let plain = why.bytes().all(|b| matches!(b, b' '..=b'~')) && !why.starts_with(' ') && !why.ends_with(' ');
+    // Nearly all are of these. All bytes are looked at, in vectors.
+    let printable = why.bytes().fold(true, |all, b| all & matches!(b, b' '..=b'~'));
+    let plain = printable && !why.starts_with(' ') && !why.ends_with(' ');
     plain || why == why.trim() && !why.contains(char::is_control)
 }
 
@@ -133,7 +135,7 @@ impl MicroKernel {
     /// Checks every rule of [`Fault`]. The time does not depend on trip counts.
     pub fn verify(&self) -> Result<(), VerifyError> {
         self.verify_header()?;
-        let mut verifier = Verifier { mk: self, written: [false; 256] };
+        let mut verifier = Verifier { mk: self, written: [false; 256], reason: None };
         for stmt in &self.body {
             match stmt {
                 Stmt::Inst(inst) => verifier.inst(inst, None)?,
@@ -185,13 +187,17 @@ struct Verifier<'a> {
     mk: &'a MicroKernel,
     /// By register: whether it was written on every path to here.
     written: [bool; 256],
+    /// The last reason, which is one: neighbouring instructions often share theirs.
+    reason: Option<&'a Arc<str>>,
 }
 
-impl Verifier<'_> {
+impl<'a> Verifier<'a> {
     /// `trips` is those of the enclosing loop.
-    fn inst(&mut self, inst: &Inst, trips: Option<u64>) -> Result<(), VerifyError> {
+    fn inst(&mut self, inst: &'a Inst, trips: Option<u64>) -> Result<(), VerifyError> {
+        let is_known = self.reason.is_some_and(|last| Arc::ptr_eq(last, &inst.why));
+        self.reason = Some(&inst.why);
         self.op(&inst.op, trips)
-            .and_then(|()| ensure(is_reason(&inst.why), || Fault::Reason))
+            .and_then(|()| ensure(is_known || is_reason(&inst.why), || Fault::Reason))
             .or_else(|fault| self.mk.fail(inst.op.display(&self.mk.params).to_string(), fault))
     }
 

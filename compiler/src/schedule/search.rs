@@ -32,6 +32,9 @@ const THREADS: u64 = 64;
 /// The part by which a schedule counts as slower for each time that [`THREADS`] threads take longer than with equal shares. It is small, so
 /// that it decides between schedules that one thread executes about equally fast.
 const IDLE: f64 = 0.001;
+/// The same where there is one row: all its tiles read each weight once, so that one thread waits for memory whatever they are, and many
+/// threads have memory's whole bandwidth only if they have equal shares.
+const ROW_IDLE: f64 = 0.01;
 /// The same for time that [`THREADS`] threads spend with copies that others make too. What it costs one thread to make them for all is
 /// predicted with more certainty than which of several tiles is faster.
 const COPYING: f64 = 0.02;
@@ -121,7 +124,9 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     if let Some(layout) = like {
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
-    let cost = |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + IDLE * idle(c, s) + COPYING * copied_again(c, s, p));
+    let unequal = if c.m == 1 { ROW_IDLE } else { IDLE };
+    let cost =
+        |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + unequal * idle(c, s) + COPYING * copied_again(c, s, p));
     weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     weighed.dedup_by(|a, b| a.0 == b.0);
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());

@@ -250,7 +250,7 @@ impl Sources {
 pub fn walk<'a>(path: &[String], module: &'a Module, all: &mut Vec<(Vec<String>, &'a Item)>) {
     all.extend(module.items.iter().map(|item| (path.to_vec(), item)));
     for (name, child) in &module.children {
-        walk(&[path, &[name.clone()]].concat(), child, all);
+        walk(&[path, std::slice::from_ref(name)].concat(), child, all);
     }
 }
 

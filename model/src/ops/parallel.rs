@@ -36,14 +36,21 @@ pub(crate) const EXP: usize = 8;
 const MOST_PIECES: usize = 128;
 const PIECES_PER_THREAD: usize = 4;
 
+/// Bytes that start a piece at a multiple of themselves, where pieces are large: vectors of it cross no line, and no two threads write to
+/// one line.
+const LINE: usize = 64;
+
 /// The units of each piece, but perhaps for the last, and how many pieces there are; `None` if one thread does all. One unit is as much work
-/// as `cost` cheap operations.
-pub(crate) fn pieces(units: usize, cost: usize, threads: usize) -> Option<(usize, usize)> {
+/// as `cost` cheap operations, and has so many bytes.
+pub(crate) fn pieces(units: usize, bytes: usize, cost: usize, threads: usize) -> Option<(usize, usize)> {
     let worth = (units.saturating_mul(cost) / WORTH).min(units);
     if threads < 2 || worth < 2 {
         return None;
     }
     let each = units.div_ceil(worth.min(threads.saturating_mul(PIECES_PER_THREAD)).min(MOST_PIECES));
+    // The units that fill whole lines: a line over the largest power of two in a unit.
+    let aligned = LINE >> bytes.trailing_zeros().min(LINE.trailing_zeros());
+    let each = if each >= 4 * aligned { each.next_multiple_of(aligned) } else { each };
     Some((each, units.div_ceil(each)))
 }
 
@@ -60,7 +67,8 @@ pub(super) fn split<T: Send>(
         return;
     }
     let units = dst.len().div_ceil(unit);
-    let Some((each, _)) = pieces(units, cost, parallel.threads()) else { return work(0..units, dst) };
+    let bytes = unit.saturating_mul(size_of::<T>());
+    let Some((each, _)) = pieces(units, bytes, cost, parallel.threads()) else { return work(0..units, dst) };
     // Parts are handed out by way of locks, which nobody waits for: so no promise of `parallel` keeps threads from each other's.
     let mut parts = [const { Mutex::new(None) }; MOST_PIECES];
     let mut count = 0;
@@ -107,6 +115,19 @@ pub(super) mod tests {
         }
 
         fn each(&self, _tasks: usize, _work: &(dyn Fn(Range<usize>) + Sync)) {}
+    }
+
+    #[test]
+    fn large_pieces_start_at_lines() {
+        for (units, bytes) in [(100_003, 4), (5_001, 96), (7_777, 2), (3_001, 64), (9_999, 12)] {
+            for threads in [2, 3, 7] {
+                let (each, count) = pieces(units, bytes, 1000, threads).unwrap();
+                assert_eq!(each * bytes % LINE, 0, "{units} units of {bytes} bytes on {threads} threads");
+                assert!(count >= threads.min(MOST_PIECES), "{count} pieces for {threads} threads");
+            }
+        }
+        // Few units are divided all the same.
+        assert_eq!(pieces(3, 4, 1 << 20, 3), Some((1, 3)));
     }
 
     #[test]

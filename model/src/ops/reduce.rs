@@ -10,8 +10,12 @@ use super::simd::vectorised;
 use super::vector_math as math;
 use super::{ShapeError, elements, row_major};
 
-/// Columns that are reduced at once where the innermost axis stays.
+/// Columns that are reduced at once where the innermost axis stays: as many as have sums in registers, else fewer, and the last few.
 const COLUMNS: usize = 64;
+const FEW: usize = 16;
+
+/// Sums of runs of rows that are kept for all threads: 64 KiB of the stack.
+const NARROW: usize = 16 << 10;
 
 /// Rows whose sum is taken by itself, so that errors do not grow with the number of all.
 const EXACT: usize = 256;
@@ -64,25 +68,57 @@ impl Reduce {
             self.kept.iter().map(|d| d.n).product::<usize>(),
             "the destination has the result's shape"
         );
+        let steps = Steps::of(self.kind);
+        let count = self.count() as f32;
+        if let Some((rows, n)) = self.narrow().filter(|_| parallel.threads() > 1) {
+            // Sums of runs of rows are the same whoever takes them, and are added up in the same order as by one thread.
+            let mut sums = [0.0; NARROW];
+            let sums = &mut sums[..rows.div_ceil(EXACT) * n];
+            split(parallel, sums, n, EXACT * n, &|runs, part| {
+                for (run, sums) in runs.zip(part.chunks_mut(n)) {
+                    let first = run * EXACT;
+                    (steps.run)(Dim { n: EXACT.min(rows - first), stride: n }, &src[first * n..], sums);
+                }
+            });
+            dst.fill(steps.none);
+            sums.chunks(n).for_each(|sums| dst.iter_mut().zip(sums).for_each(|(y, x)| *y = (steps.merge)(*y, *x)));
+            return dst.iter_mut().for_each(|y| *y = (steps.after)(*y, count));
+        }
         let each = self.count().max(1).saturating_mul(if self.kind == ReduceKind::LogSumExp { EXP } else { 1 });
-        split(parallel, dst, 1, each, &|range, part| match self.kind {
-            ReduceKind::Sum => self.part::<Sum>(range, src, part),
-            ReduceKind::Mean => {
-                self.part::<Sum>(range, src, part);
-                let n = self.count() as f32;
-                part.iter_mut().for_each(|y| *y /= n);
-            }
-            ReduceKind::Max => self.part::<Max>(range, src, part),
-            ReduceKind::Min => self.part::<Min>(range, src, part),
-            ReduceKind::Prod => self.part::<Product>(range, src, part),
-            ReduceKind::L1 => self.part::<Magnitudes>(range, src, part),
-            ReduceKind::L2 => {
-                self.part::<Squares>(range, src, part);
-                part.iter_mut().for_each(|y| *y = y.sqrt());
-            }
-            ReduceKind::SumSquare => self.part::<Squares>(range, src, part),
-            ReduceKind::LogSumExp => self.part::<LogSumExp>(range, src, part),
+        // A thread has whole groups of neighbouring columns.
+        let unit = if self.columns().is_some() { FEW } else { 1 };
+        split(parallel, dst, unit, each.saturating_mul(unit), &|units, part| {
+            let first = units.start * unit;
+            (steps.part)(self, first..first + part.len(), src, part);
+            part.iter_mut().for_each(|y| *y = (steps.after)(*y, count));
         });
+    }
+
+    /// The units that several threads divide among them, and the cheap operations in each.
+    pub(crate) fn units(&self) -> (usize, usize) {
+        match (self.narrow(), self.columns()) {
+            (Some((rows, n)), _) => (rows.div_ceil(EXACT), EXACT * n),
+            (None, Some(_)) => (self.results().div_ceil(FEW), self.count() * FEW),
+            (None, None) => (self.results(), self.count()),
+        }
+    }
+
+    /// Rows and columns, if there are so few columns that several threads divide the rows.
+    fn narrow(&self) -> Option<(usize, usize)> {
+        let ([columns], [rows]) = (&self.kept[..], &self.reduced[..]) else { return None };
+        let lies = columns.stride == 1 && rows.stride == columns.n;
+        let few = columns.n <= 4 * COLUMNS && rows.n >= 2 * EXACT && rows.n.div_ceil(EXACT) * columns.n <= NARROW;
+        (lies && few && self.kind != ReduceKind::LogSumExp).then_some((rows.n, columns.n))
+    }
+
+    /// Elements of the result.
+    fn results(&self) -> usize {
+        self.kept.iter().map(|d| d.n).product()
+    }
+
+    /// How many neighbouring elements of the result are made of neighbouring elements, if the innermost axis stays.
+    fn columns(&self) -> Option<usize> {
+        self.kept.last().filter(|d| d.stride == 1).map(|d| d.n)
     }
 
     /// Elements that one is made of.
@@ -95,15 +131,15 @@ impl Reduce {
         if self.count() == 0 {
             return dst.fill(F::finish(F::NONE, 0.0));
         }
-        let columns = self.kept.last().filter(|d| d.stride == 1).map(|d| d.n);
-        match columns {
+        match self.columns() {
             Some(n) => {
                 let (mut at, mut rest) = (range.start, dst);
                 while !rest.is_empty() {
-                    let width = (n - at % n).min(COLUMNS).min(rest.len());
-                    let (some, next) = rest.split_at_mut(width);
-                    reduce_columns::<F>(&self.reduced, &src[self.offset(at)..], some);
-                    (at, rest) = (at + width, next);
+                    let (row, next) = rest.split_at_mut((n - at % n).min(rest.len()));
+                    let src = &src[self.offset(at)..];
+                    at += row.len();
+                    all_columns(row, |at, some| reduce_columns::<F>(&self.reduced, &src[at..], some));
+                    rest = next;
                 }
             }
             None => {
@@ -122,6 +158,43 @@ impl Reduce {
             index /= dim.n;
         }
         offset
+    }
+}
+
+/// How one kind of reduction is computed.
+struct Steps {
+    none: f32,
+    merge: fn(f32, f32) -> f32,
+    /// The elements at a range of the result.
+    part: fn(&Reduce, Range<usize>, &[f32], &mut [f32]),
+    /// All columns of a run of rows.
+    run: fn(Dim, &[f32], &mut [f32]),
+    /// What becomes of a result, given how many elements it is made of.
+    after: fn(f32, f32) -> f32,
+}
+
+impl Steps {
+    fn of(kind: ReduceKind) -> Self {
+        match kind {
+            ReduceKind::Sum => Self::by::<Sum>(|y, _| y),
+            ReduceKind::Mean => Self::by::<Sum>(|y, n| y / n),
+            ReduceKind::Max => Self::by::<Max>(|y, _| y),
+            ReduceKind::Min => Self::by::<Min>(|y, _| y),
+            ReduceKind::Prod => Self::by::<Product>(|y, _| y),
+            ReduceKind::L1 => Self::by::<Magnitudes>(|y, _| y),
+            ReduceKind::L2 => Self::by::<Squares>(|y, _| y.sqrt()),
+            ReduceKind::SumSquare => Self::by::<Squares>(|y, _| y),
+            ReduceKind::LogSumExp => Self::by::<LogSumExp>(|y, _| y),
+        }
+    }
+
+    fn by<F: Fold>(after: fn(f32, f32) -> f32) -> Self {
+        let run = |rows: Dim, src: &[f32], dst: &mut [f32]| {
+            all_columns(dst, |at, some| {
+                reduce_columns::<F>(&[rows], &src[at..], some);
+            })
+        };
+        Self { none: F::NONE, merge: F::merge, part: Reduce::part::<F>, run, after }
     }
 }
 
@@ -199,16 +272,10 @@ fn shift_of(max: f32) -> f32 {
 vectorised! {
     /// Each of a few neighbouring columns.
     fn reduce_columns[F: Fold](reduced: &[Dim], src: &[f32], dst: &mut [f32]) {
-        let mut shift = [0.0; COLUMNS];
-        if F::SHIFTED {
-            let max = columns::<Max, FMA>(reduced, src, dst.len(), &shift);
-            for (shift, max) in shift.iter_mut().zip(max) {
-                *shift = shift_of(max);
-            }
-        }
-        let all = columns::<F, FMA>(reduced, src, dst.len(), &shift);
-        for (i, y) in dst.iter_mut().enumerate() {
-            *y = F::finish(all[i], shift[i]);
+        if dst.len() > FEW {
+            columns::<F, COLUMNS, FMA>(reduced, src, dst);
+        } else {
+            columns::<F, FEW, FMA>(reduced, src, dst);
         }
     }
 
@@ -219,21 +286,52 @@ vectorised! {
     }
 }
 
+/// Groups of columns that are reduced at once: the place of the first one, and the results.
+fn all_columns(dst: &mut [f32], mut work: impl FnMut(usize, &mut [f32])) {
+    let (mut at, mut rest) = (0, dst);
+    while !rest.is_empty() {
+        let width = match rest.len() {
+            COLUMNS.. => COLUMNS,
+            FEW.. => FEW,
+            last => last,
+        };
+        let (some, next) = rest.split_at_mut(width);
+        work(at, some);
+        (at, rest) = (at + width, next);
+    }
+}
+
+/// At most `N` columns.
 #[inline(always)]
-fn columns<F: Fold, const FMA: bool>(
+fn columns<F: Fold, const N: usize, const FMA: bool>(reduced: &[Dim], src: &[f32], dst: &mut [f32]) {
+    let mut shift = [0.0; N];
+    if F::SHIFTED {
+        let max = merged::<Max, N, FMA>(reduced, src, dst.len(), &shift);
+        for (shift, max) in shift.iter_mut().zip(max) {
+            *shift = shift_of(max);
+        }
+    }
+    let all = merged::<F, N, FMA>(reduced, src, dst.len(), &shift);
+    for (i, y) in dst.iter_mut().enumerate() {
+        *y = F::finish(all[i], shift[i]);
+    }
+}
+
+#[inline(always)]
+fn merged<F: Fold, const N: usize, const FMA: bool>(
     reduced: &[Dim],
     src: &[f32],
     width: usize,
-    shift: &[f32; COLUMNS],
-) -> [f32; COLUMNS] {
-    let mut all = [F::NONE; COLUMNS];
+    shift: &[f32; N],
+) -> [f32; N] {
+    let mut all = [F::NONE; N];
     each_inner(reduced, |at, inner| {
         for first in (0..inner.n).step_by(EXACT) {
-            let mut some = [F::NONE; COLUMNS];
+            let mut some = [F::NONE; N];
             for i in first..inner.n.min(first + EXACT) {
                 let row = &src[at + i * inner.stride..][..width];
-                if let Some(row) = row.first_chunk::<COLUMNS>() {
-                    for c in 0..COLUMNS {
+                if let Some(row) = row.first_chunk::<N>() {
+                    for c in 0..N {
                         some[c] = F::merge(some[c], F::map::<FMA>(row[c], shift[c]));
                     }
                 } else {
@@ -242,7 +340,7 @@ fn columns<F: Fold, const FMA: bool>(
                     }
                 }
             }
-            for c in 0..COLUMNS {
+            for c in 0..N {
                 all[c] = F::merge(all[c], some[c]);
             }
         }
@@ -349,6 +447,8 @@ mod tests {
             (vec![3, 4, 5, 6], vec![1, 3]),
             (vec![3, 4, 5, 6], vec![]),
             (vec![20_000, 3], vec![0]),
+            (vec![1, 112, 112, 24], vec![1, 2]),
+            (vec![520, 63], vec![0]),
             (vec![2, 0], vec![1]),
             (vec![0, 3], vec![1]),
             (vec![], vec![]),
@@ -366,11 +466,13 @@ mod tests {
                     _ => 0.0,
                 };
                 let relative = if kind == ReduceKind::Prod { 1e-4 } else { 1e-6 };
-                for parallel in [&Serial as &dyn Parallel, &Two] {
+                let [one, two] = [&Serial as &dyn Parallel, &Two].map(|parallel| {
                     let mut y = vec![7.0; expected.len()];
                     plan.run(parallel, &x, &mut y);
                     close(&y, &expected, relative, absolute);
-                }
+                    y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                });
+                assert_eq!(one, two, "{kind:?} of {shape:?} over {axes:?}: the same bits on any number of threads");
             }
         }
         assert!(Reduce::new(ReduceKind::Sum, &[2], &[1]).is_err());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kiln_ir::func::{Structured, TensorOp};
+use kiln_ir::func::{ReduceKind, Structured, TensorOp};
 use kiln_jit::Target;
 use kiln_jit::compiler::target::{Arch, VectorIsa};
 use kiln_jit::compiler::work::{KINDS, Part};
@@ -38,6 +38,8 @@ const INTERPRETED: PerElement = [50.0, 50.0];
 pub(super) struct Operation {
     /// Parts of the result that are not divided; 0 for what is not divided at all.
     units: usize,
+    /// What one has of the result.
+    bytes: usize,
     /// The work of one, in cheap operations, as the operation's code has it.
     worth: usize,
     cycles: f64,
@@ -52,7 +54,8 @@ impl Operation {
         let first = operands.first().map_or(elements, |bytes| bytes / 4);
         let of = |units: usize, worth: usize, elements: usize, each: PerElement| {
             let cycles = elements as f64 * per_element(each, target);
-            Self { units, worth, cycles }
+            let bytes = 4 * (step.ty.elements() as usize).checked_div(units).unwrap_or(0);
+            Self { units, bytes, worth, cycles }
         };
         if step.code == Code::Interpreter {
             return of(0, 0, elements, INTERPRETED);
@@ -72,7 +75,11 @@ impl Operation {
                     let unit = shape.last().copied().unwrap_or(1).max(1);
                     of(elements / unit, unit * taps, elements * taps, POOLED)
                 }
-                Structured::Reduce { .. } => of(elements, (first / elements.max(1)).max(1), first, REDUCED),
+                Structured::Reduce { kind, axes, keep } => {
+                    let (units, worth) =
+                        reduce(*kind, axes, *keep, &shape, first / elements.max(1)).unwrap_or((elements, 1));
+                    of(units, worth, first, REDUCED)
+                }
                 Structured::LstmCell { .. } | Structured::GruCell { .. } => {
                     let unit = shape.last().copied().unwrap_or(1).max(1);
                     of(elements / unit, unit * 5 * EXP, 5 * elements, DEAR)
@@ -96,21 +103,25 @@ impl Operation {
     /// An operation of equal units, for tests.
     #[cfg(test)]
     pub(super) fn equal(units: usize, worth: usize, cycles: f64) -> Self {
-        Self { units, worth, cycles }
+        Self { units, bytes: 64, worth, cycles }
     }
 
     pub(super) fn cycles(&self) -> f64 {
         self.cycles
     }
 
+    fn pieces(&self, threads: usize) -> Option<(usize, usize)> {
+        ops::pieces(self.units, self.bytes, self.worth, threads)
+    }
+
     /// The pieces that it is divided into for so many threads.
     pub(super) fn tasks(&self, threads: usize) -> u64 {
-        ops::pieces(self.units, self.worth, threads).map_or(1, |(_, count)| count as u64)
+        self.pieces(threads).map_or(1, |(_, count)| count as u64)
     }
 
     /// Some of these pieces, of which the last one may be smaller.
     pub(super) fn part(&self, threads: usize, tasks: Range<u64>) -> Part {
-        let Some((each, _)) = ops::pieces(self.units, self.worth, threads) else {
+        let Some((each, _)) = self.pieces(threads) else {
             return Part { cycles: self.cycles, ..Part::default() };
         };
         let unit = |task: u64| (task as usize * each).min(self.units);
@@ -135,6 +146,19 @@ pub(super) fn read_bytes(step: &StepInfo<'_>, operands: &[usize]) -> usize {
 fn elementwise(op: &Op, elements: usize, of: impl Fn(usize, usize, usize, PerElement) -> Operation) -> Operation {
     let worth = ops::elementwise_cost(op);
     of(elements, worth, elements, if worth == 1 { CHEAP } else { DEAR })
+}
+
+/// The units of a reduction with this result, of which each element is made of `count`, and the work of one. `None` without elements.
+fn reduce(kind: ReduceKind, axes: &[u64], keep: bool, result: &[usize], count: usize) -> Option<(usize, usize)> {
+    let mut axes: Vec<usize> = axes.iter().map(|a| *a as usize).collect();
+    axes.sort_unstable();
+    let mut shape = result.to_vec();
+    for axis in axes.iter().filter(|_| !keep) {
+        shape.insert(*axis, 1);
+    }
+    // Neighbouring axes count as one, and only all of them together are known.
+    *shape.get_mut(*axes.first()?)? = count;
+    ops::Reduce::new(kind, &shape, &axes).ok().map(|plan| plan.units())
 }
 
 /// Cycles per element on a target.

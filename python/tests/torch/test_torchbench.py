@@ -1,9 +1,7 @@
 """``python -m kiln.torchbench`` in a folder that is laid out as TorchBench is."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 BACKENDS = """
 BACKENDS = {}
@@ -38,9 +36,8 @@ print(arguments.name, arguments.backend, "calls", kiln.counters()["calls"])
 
 
 def run(folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "kiln.torchbench", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_it_runs_run_py(tmp_path):

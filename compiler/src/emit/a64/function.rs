@@ -242,7 +242,7 @@ impl<'a> Code<'a> {
     pub fn note(&mut self, text: impl Into<Arc<str>>) {
         let (offset, text) = (self.asm.offset(), text.into());
         self.notes.pop_if(|(last, _)| *last == offset);
-        if self.notes.last().is_none_or(|(_, last)| *last != text) {
+        if self.notes.last().is_none_or(|(_, last)| !Arc::ptr_eq(last, &text) && *last != text) {
             self.notes.push((offset, text));
         }
     }
