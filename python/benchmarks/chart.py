@@ -43,7 +43,7 @@ def main() -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"time of a call, Kiln = 1; batch 1, f32, {threads} threads; less is better")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, loc="lower right", frameon=False)
+    axes.legend(fontsize=7, loc="upper right", frameon=False)
     figure.tight_layout()
     figure.savefig(sys.argv[2], metadata={"Date": None})
 
