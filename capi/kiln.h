@@ -188,7 +188,7 @@ typedef struct {
   // Executable memory of the kernels in the cache, in bytes.
   uint64_t cached_bytes;
   // Kernels that came from packs or the cache directory.
-  uint64_t unpacked;
+  uint64_t from_files;
   // Executable memory mapped, in bytes.
   uint64_t code_reserved_bytes;
   // Executable memory in use, in bytes.

@@ -2,8 +2,15 @@
 
 use std::ffi::{c_char, c_void};
 
+use ::kiln_jit::Notice;
+
 use crate::error::Error;
 use crate::pointers::{Given, Growing, c_string, given};
+
+/// What listeners and callers are told of a notice: what it is about, and the notice.
+pub(crate) fn notice_text(notice: &Notice) -> String {
+    format!("{}: {notice}", notice.path().display())
+}
 
 /// A function of the program's own that is told of something.
 #[repr(C)]

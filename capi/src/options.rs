@@ -8,9 +8,8 @@ use ::kiln_jit::{MAX_THREADS, Runtime, RuntimeBuilder};
 
 use crate::error::{Error, free, guard, kiln_status};
 use crate::executor::{Threads, kiln_executor};
-use crate::listener::{Listener, kiln_listener};
+use crate::listener::{Listener, kiln_listener, notice_text};
 use crate::pointers::{Out, exclusive, path, text};
-use crate::runtime::notice_text;
 
 /// Options of a runtime. What is not set comes from the environment, then from a default. Used by one thread at a time.
 #[derive(Clone, Default)]

@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Mutex, PoisonError};
 
-use ::kiln_jit::{Notice, Options, Problem, Runtime};
+use ::kiln_jit::{Options, Problem, Runtime};
 
 use crate::error::{Error, free, guard, kiln_status, or_default};
+use crate::listener::notice_text;
 use crate::options::kiln_options;
 use crate::pointers::{Growing, Out, array, c_string, fill, reference, text, write};
 
@@ -22,11 +23,6 @@ impl kiln_runtime {
         let target = c_string(&runtime.target().to_string());
         Self { runtime, target, notices: Mutex::default() }
     }
-}
-
-/// A notice, and what it is about.
-pub(crate) fn notice_text(notice: &Notice) -> String {
-    format!("{}: {notice}", notice.path().display())
 }
 
 /// The weights of a request stay the same over many calls and may be packed before them.
@@ -86,7 +82,7 @@ pub struct kiln_stats {
     /// Executable memory of the kernels in the cache, in bytes.
     pub cached_bytes: u64,
     /// Kernels that came from packs or the cache directory.
-    pub unpacked: u64,
+    pub from_files: u64,
     /// Executable memory mapped, in bytes.
     pub code_reserved_bytes: u64,
     /// Executable memory in use, in bytes.
@@ -266,7 +262,7 @@ pub unsafe extern "C" fn kiln_runtime_stats(runtime: *const kiln_runtime, stats:
             evictions: now.kernels.evictions,
             cached_kernels: now.kernels.entries as u64,
             cached_bytes: now.kernels.bytes as u64,
-            unpacked: now.from_files,
+            from_files: now.from_files,
             code_reserved_bytes: now.code.reserved as u64,
             code_live_bytes: now.code.live as u64,
             code_peak_bytes: now.code.peak as u64,

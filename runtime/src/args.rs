@@ -11,9 +11,9 @@ use kiln_ir::{DType, Problem, Role};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and
-/// vectors of `f32` and [`bf16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many elements as the operand;
-/// that of an operand with strides begins with its first element and reaches to its last at least.
+/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`
+/// and [`bf16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
+/// elements as the operand; that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {

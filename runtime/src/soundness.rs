@@ -72,8 +72,8 @@ needs_unsafe! {
 /// ```
 struct LoadingCode;
 
-/// Elements of another type, which would be read and written as if they were f32. The same text is compiled with and without the
-/// implementation.
+/// Elements of another type, which would be read and written as if they were f32: the first text fails. The second has a trait of the
+/// same items that anybody may implement, and does not, so the first fails for no other reason.
 ///
 /// ```compile_fail,E0277
 /// use kiln_jit::{Input, Output, DType, views::Element};

@@ -1,7 +1,8 @@
 //! `cargo xtask tasks`: what the model of scaling says that each task of a kernel costs, beside the instructions that an emulated AArch64
 //! processor executes for it.
 //!
-//! Both are relative to all tasks of the kernel's phase. Instructions are no cycles, but the tasks of one kernel have the same mixture of them.
+//! Both are relative to all tasks of the kernel's phase. Instructions are no cycles: most tasks of a kernel take equally many cycles for each,
+//! and small tiles at edges take more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
