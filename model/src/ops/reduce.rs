@@ -84,10 +84,8 @@ impl Reduce {
             sums.chunks(n).for_each(|sums| dst.iter_mut().zip(sums).for_each(|(y, x)| *y = (steps.merge)(*y, *x)));
             return dst.iter_mut().for_each(|y| *y = (steps.after)(*y, count));
         }
-        let each = self.count().max(1).saturating_mul(if self.kind == ReduceKind::LogSumExp { EXP } else { 1 });
-        // A thread has whole groups of neighbouring columns.
-        let unit = if self.columns().is_some() { FEW } else { 1 };
-        split(parallel, dst, unit, each.saturating_mul(unit), &|units, part| {
+        let (unit, cost) = self.unit();
+        split(parallel, dst, unit, cost, &|units, part| {
             let first = units.start * unit;
             (steps.part)(self, first..first + part.len(), src, part);
             part.iter_mut().for_each(|y| *y = (steps.after)(*y, count));
@@ -96,11 +94,21 @@ impl Reduce {
 
     /// The units that several threads divide among them, and the cheap operations in each.
     pub(crate) fn units(&self) -> (usize, usize) {
-        match (self.narrow(), self.columns()) {
-            (Some((rows, n)), _) => (rows.div_ceil(EXACT), EXACT * n),
-            (None, Some(_)) => (self.results().div_ceil(FEW), self.count() * FEW),
-            (None, None) => (self.results(), self.count()),
+        match self.narrow() {
+            Some((rows, n)) => (rows.div_ceil(EXACT), EXACT * n),
+            None => {
+                let (unit, cost) = self.unit();
+                (self.results().div_ceil(unit), cost)
+            }
         }
+    }
+
+    /// Elements of the result that are not divided, a whole group of neighbouring columns where there are such, and the cheap operations for
+    /// them.
+    fn unit(&self) -> (usize, usize) {
+        let unit = if self.columns().is_some() { FEW } else { 1 };
+        let each = if self.kind == ReduceKind::LogSumExp { EXP } else { 1 };
+        (unit, self.count().max(1).saturating_mul(each).saturating_mul(unit))
     }
 
     /// Rows and columns, if there are so few columns that several threads divide the rows.
