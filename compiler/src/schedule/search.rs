@@ -32,8 +32,8 @@ const THREADS: u64 = 64;
 /// The part by which a schedule counts as slower for each time that [`THREADS`] threads take longer than with equal shares. It is small, so
 /// that it decides between schedules that one thread executes about equally fast.
 const IDLE: f64 = 0.001;
-/// The same where there is one row: all its tiles read each weight once, so that one thread waits for memory whatever they are, and many
-/// threads have memory's whole bandwidth only if they have equal shares.
+/// The same where there is one row, for tiles of the same kind of code: each reads every weight once, so that one thread waits for memory
+/// whatever they are, and many threads have memory's whole bandwidth only if they have equal shares.
 const ROW_IDLE: f64 = 0.01;
 /// The same for time that [`THREADS`] threads spend with copies that others make too. What it costs one thread to make them for all is
 /// predicted with more certainty than which of several tiles is faster.
@@ -124,11 +124,22 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     if let Some(layout) = like {
         weighed.retain(|(s, _)| PackedLayout::of(c, s, target).as_ref() == Some(layout));
     }
-    let unequal = if c.m == 1 { ROW_IDLE } else { IDLE };
-    let cost =
-        |(s, p): &(Schedule, Prediction)| p.cycles * (1.0 + unequal * idle(c, s) + COPYING * copied_again(c, s, p));
-    weighed.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+    let cost = |(s, p): &(Schedule, Prediction), unequal: f64| {
+        p.cycles * (1.0 + unequal * idle(c, s) + COPYING * copied_again(c, s, p))
+    };
+    weighed.sort_by(|a, b| cost(a, IDLE).total_cmp(&cost(b, IDLE)));
     weighed.dedup_by(|a, b| a.0 == b.0);
+    if c.m == 1 {
+        // The order is that of one thread. The tasks of the first may be cut otherwise, but by code of the same kind: what is predicted for
+        // kinds of code differs by more from what they take than what is at stake.
+        let kind = |s: &Schedule| (s.isa, s.form, s.regions.first().map(|r| r.rhs));
+        let first = kind(&weighed.first()?.0);
+        let alike = weighed.iter().enumerate().filter(|(_, (s, _))| kind(s) == first);
+        let even = alike.min_by(|(_, a), (_, b)| cost(a, ROW_IDLE).total_cmp(&cost(b, ROW_IDLE)));
+        if let Some((at, _)) = even {
+            weighed[..=at].rotate_right(1);
+        }
+    }
     let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
     weighed.truncate(CANDIDATES_KEPT);
     let (schedule, prediction) = weighed.first()?.clone();
