@@ -15,7 +15,7 @@ for file in tests/*.rs; do machine+=("$(basename "$file" .rs)"); done
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")
 executing=(verify epilogues a64_differential networks)
 # The targets that tests/verify.rs must find on each, all of them and no others.
-native=x86-64-v3,x86-64-v3-avx2,x86-64-v3-fma128
+native=x86-64-v3
 if grep -qw avx512bw /proc/cpuinfo && grep -qw avx512dq /proc/cpuinfo && grep -qw avx512vl /proc/cpuinfo; then
     native=x86-64-v4,$native
 fi

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// The target of a subcommand.
 #[derive(Debug, Default, clap::Args)]
 pub struct TargetArgs {
-    /// Compile for this target, for example neoverse-v1 or x86-64-v3-avx2; help lists them [default: this machine]
+    /// Compile for this target, for example neoverse-v1 or x86-64-v4-avx512; help lists them [default: this machine]
     #[arg(long)]
     target: Option<Target>,
 }
@@ -92,7 +92,7 @@ pub fn help() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{core:<12} {units}; caches of {l1d}k and {l2}k");
     }
-    text + "modifiers    +bf16 -bf16 -sve -neon (AArch64), -avx512 -avx2 -fma128 (x86-64), +l1d=BYTES +l2=BYTES; for example\n             \
+    text + "modifiers    +bf16 -bf16 -sve -neon (AArch64), -avx512 -avx2 (x86-64), +l1d=BYTES +l2=BYTES; for example\n             \
             neoverse-v1-sve or x86-64-v3+l2=1m\n"
 }
 

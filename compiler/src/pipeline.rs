@@ -143,7 +143,7 @@ impl Plan<'_> {
         let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else { return None };
         let (dst, ..) = described(self.nest, &p.dst);
         let src = described(self.nest, &p.src);
-        let by_kernel = dst.interleave > 1 || build::transpose::is_needed(self.nest, p, self.unit);
+        let by_kernel = dst.interleave > 1 || build::transpose::is_needed(self.nest, p);
         by_kernel.then_some(KernelKey::Pack { extents: [*k, *width, p.pitch, p.dst.row, p.dst.col], src, dst })
     }
 

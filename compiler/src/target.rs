@@ -1,10 +1,10 @@
 //! Targets: what code is compiled for, as plain data.
 //!
-//! A [`Target`] is a value parsed from a string (`neoverse-v1`, `sve512+bf16`, `x86-64-v3-avx2`). It carries all that
+//! A [`Target`] is a value parsed from a string (`neoverse-v1`, `sve512+bf16`, `x86-64-v4-avx512`). It carries all that
 //! scheduling and emission may ask for: instruction sets, vector length, registers, pipes and caches. Nothing here looks
 //! at the machine the compiler runs on, so any host compiles the same bytes for a target.
 //!
-//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx512`, `-avx2`, `-fma128`,
+//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx512`, `-avx2`,
 //! `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix), each once. `CORE` is one of [`Target::CORES`]. Letters may be
 //! of either case.
 //!
@@ -38,14 +38,11 @@ pub enum VectorIsa {
     Avx512,
     /// x86 AVX2 with FMA, 256-bit.
     Avx2,
-    /// x86 AVX with FMA, 128-bit registers only.
-    Fma128,
 }
 
 impl VectorIsa {
     /// Every vector instruction set.
-    pub const ALL: &'static [VectorIsa] =
-        &[VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx512, VectorIsa::Avx2, VectorIsa::Fma128];
+    pub const ALL: &'static [VectorIsa] = &[VectorIsa::Neon, VectorIsa::Sve, VectorIsa::Avx512, VectorIsa::Avx2];
 
     /// The word in schedules, micro-kernels and target modifiers.
     pub const fn name(self) -> &'static str {
@@ -54,7 +51,6 @@ impl VectorIsa {
             VectorIsa::Sve => "sve",
             VectorIsa::Avx512 => "avx512",
             VectorIsa::Avx2 => "avx2",
-            VectorIsa::Fma128 => "fma128",
         }
     }
 
@@ -208,15 +204,13 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
     }
 }
 
-/// `fma_pipes` are those that can be kept busy: Cranelift's 128-bit multiply-add overwrites a factor instead of the
-/// accumulator, so that nearly each comes with a copy, which takes a register and half of the issue slots.
-const fn x86(isa: VectorIsa, lanes: u32, registers: u8, fma_pipes: u32) -> VectorUnit {
+const fn x86(isa: VectorIsa, lanes: u32, registers: u8) -> VectorUnit {
     VectorUnit {
         isa,
         lanes,
         registers,
         multiplier: Multiplier::Broadcast,
-        fma_pipes,
+        fma_pipes: 2,
         fma_latency: 4,
         load_ports: 2,
         store_ports: 1,
@@ -269,17 +263,17 @@ impl Target {
             l2,
             dispatch: 6,
         };
-        let (avx2, fma128) = (x86(VectorIsa::Avx2, 8, 16, 2), x86(VectorIsa::Fma128, 4, 12, 1));
+        let avx2 = x86(VectorIsa::Avx2, 8, 16);
         Some(match core {
             "armv8" => a64(vec![neon(2, 4, 2)], false, kib(32, 4), kib(512, 8), 3),
             "neoverse-n1" => a64(vec![neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4),
             "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], true, kib(64, 4), kib(1024, 8), 8),
             // Six micro-operations per cycle, as LLVM's scheduling model has it.
             "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 6),
-            "x86-64-v3" => x64(vec![avx2, fma128], kib(32, 8), kib(512, 8)),
+            "x86-64-v3" => x64(vec![avx2], kib(32, 8), kib(512, 8)),
             "x86-64-v4" => {
-                let avx512 = VectorUnit { straight_code: Some(32 << 10), ..x86(VectorIsa::Avx512, 16, 32, 2) };
-                x64(vec![avx512, avx2, fma128], kib(48, 12), kib(2048, 16))
+                let avx512 = VectorUnit { straight_code: Some(32 << 10), ..x86(VectorIsa::Avx512, 16, 32) };
+                x64(vec![avx512, avx2], kib(48, 12), kib(2048, 16))
             }
             sve_bits => {
                 let bits = sve_bits.strip_prefix("sve")?.parse().ok()?;
@@ -327,7 +321,7 @@ impl Target {
     fn apply(&mut self, word: &str) -> Result<(), TargetError> {
         let expected = match self.arch {
             Arch::Aarch64 => "+bf16, -bf16, -sve, -neon, +l1d=BYTES or +l2=BYTES",
-            Arch::X86_64 => "-avx512, -avx2, -fma128, +l1d=BYTES or +l2=BYTES",
+            Arch::X86_64 => "-avx512, -avx2, +l1d=BYTES or +l2=BYTES",
         };
         let unknown = || TargetError::UnknownModifier { word: word.into(), core: self.core, expected };
         if let Some(isa) = word.strip_prefix('-').and_then(VectorIsa::from_name) {
@@ -456,14 +450,14 @@ mod tests {
         assert!(t.bf16 && t.sve_bits() == Some(512));
         assert_eq!(t.to_string(), "sve512+bf16");
         assert_eq!("neoverse-v1+bf16".parse::<Target>().unwrap().to_string(), "neoverse-v1");
-        assert_eq!("x86-64-v3+l2=512k-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v3-avx2");
-        assert_eq!("x86-64-v3+l2=1m-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v3+l2=1m-avx2");
+        assert_eq!("x86-64-v4+l2=2m-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v4-avx2");
+        assert_eq!("x86-64-v4+l2=1m-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v4+l2=1m-avx2");
         let neon = "neoverse-v1".parse::<Target>().unwrap().only(VectorIsa::Neon).unwrap();
         assert_eq!(neon.to_string(), "neoverse-v1-sve");
         assert_eq!(neon.to_string().parse::<Target>().unwrap(), neon);
         assert_eq!(format!("{:?}", Some(&neon)), "Some(neoverse-v1-sve)");
         let avx2 = "x86-64-v4".parse::<Target>().unwrap().only(VectorIsa::Avx2).unwrap();
-        assert_eq!(avx2.to_string(), "x86-64-v4-avx512-fma128");
+        assert_eq!(avx2.to_string(), "x86-64-v4-avx512");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kiln_compiler::{Artifact, Options, Target, compile};
 use kiln_ir::{LoopNest, PostOp, Problem};
 
 /// Every vector unit, several vector lengths, units that have a core to themselves, with and without BF16.
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 14] = [
     "armv8",
     "neoverse-n1",
     "neoverse-v1",
@@ -24,9 +24,8 @@ const TARGETS: [&str; 15] = [
     "sve1024+bf16",
     "sve2048-neon",
     "x86-64-v3",
-    "x86-64-v3-avx2",
     "x86-64-v4",
-    "x86-64-v4-avx512-fma128",
+    "x86-64-v4-avx512",
 ];
 const EPILOGUES: [&str; 4] = ["", " +bias", " +relu", " +bias+relu"];
 

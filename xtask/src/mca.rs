@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(model_of("neoverse-v1-sve"), Some("neoverse-v1"));
         assert_eq!(model_of("sve256+bf16"), Some("neoverse-v1"));
         assert_eq!(model_of("sve2048"), None);
-        assert_eq!(model_of("x86-64-v3-avx2"), Some("znver3"));
+        assert_eq!(model_of("x86-64-v3+l2=1m"), Some("znver3"));
     }
 
     /// Twelve independent NEON multiply-adds fill N1's two pipes for six cycles.

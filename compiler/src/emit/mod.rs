@@ -84,8 +84,6 @@ pub fn arguments(mk: &MicroKernel) -> Arguments {
     let most = match mk.isa {
         VectorIsa::Sve | VectorIsa::Neon => a64::REGISTER_PARAMS,
         VectorIsa::Avx512 | VectorIsa::Avx2 => x64::MAX_PARAMS,
-        // Cranelift passes the rest in memory.
-        VectorIsa::Fma128 => usize::MAX,
     };
     if mk.params.len() <= most { Arguments::Registers } else { Arguments::Block }
 }
@@ -96,6 +94,5 @@ pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> 
         VectorIsa::Sve => a64::sve::emit(mk, target, arguments),
         VectorIsa::Neon => a64::neon::emit(mk, target, arguments),
         VectorIsa::Avx512 | VectorIsa::Avx2 => x64::emit(mk, arguments),
-        VectorIsa::Fma128 => clif::micro::emit(mk, target, arguments),
     }
 }

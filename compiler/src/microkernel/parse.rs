@@ -191,7 +191,7 @@ impl<'a> Words<'a> {
     fn header(&mut self) -> Result<MicroKernel, ParseError> {
         self.word("microkernel", "`microkernel`")?;
         let name = self.identifier("the micro-kernel's name")?;
-        let isa = self.read("neon, sve, avx512, avx2 or fma128", VectorIsa::from_name)?;
+        let isa = self.read("neon, sve, avx512 or avx2", VectorIsa::from_name)?;
         self.word("lanes", "`lanes`")?;
         self.word("=", "`=`")?;
         let lanes = self.number("a number of lanes")?;

@@ -331,7 +331,7 @@ mod tests {
         assert!(why("0x16", "kc=64 unroll=1 order=nm lhs=inplace").contains("at least 1"));
         let max = u64::MAX;
         let beyond = format!(
-            "fma128 parallel=none; n 0..{max} tile 4x{max} mc=4 nc={max} kc=64 unroll=1 order=nm lhs=inplace rhs=panel"
+            "avx2 parallel=none; n 0..{max} tile 4x{max} mc=4 nc={max} kc=64 unroll=1 order=nm lhs=inplace rhs=panel"
         );
         assert!(refused(&beyond, shape, "x86-64-v3").contains("of 16"));
         let lanes = "neon parallel=none; n 0..16 tile 4x16 mc=4 nc=16 kc=64 unroll=2 order=nm lhs=inplace rhs=inplace";

@@ -146,7 +146,7 @@ impl FromStr for Schedule {
         let (isa, form) = word.split_once('/').unwrap_or((word, "outer"));
         let isa = VectorIsa::from_name(isa).ok_or(ScheduleParseError {
             word: word.into(),
-            expected: "neon, sve, avx512, avx2 or fma128, perhaps with a form, as sve/mmla",
+            expected: "neon, sve, avx512 or avx2, perhaps with a form, as sve/mmla",
         })?;
         let form = value(FORMS, form, "outer, dot, mmla or depthwise")?;
         let mut word = head.next("parallel")?;

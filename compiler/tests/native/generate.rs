@@ -252,10 +252,8 @@ impl Generator {
         let op = match self.random.below(9) {
             0 | 1 => {
                 let d = self.written(false)?;
-                let lane = self.random.below(4) as u8;
                 self.set(d, State::Number);
-                let by_element = self.isa == VectorIsa::Fma128 && self.random.once_in(2);
-                return one(if by_element { Op::FmaLane { d, a, b, lane } } else { Op::Fma { d, a, b } });
+                return one(Op::Fma { d, a, b });
             }
             2 => Op::PairAdd { d, a, b },
             3 => {
@@ -298,9 +296,6 @@ impl Generator {
             1 => {
                 let f = self.random.pick(&PERMUTATIONS);
                 let bits = self.random.pick(&[32, 64]);
-                // Cranelift would keep a mask for it behind the code.
-                let is_masked = bits == 32 && matches!(f, Permute::TrnEven | Permute::TrnOdd);
-                let bits = if is_masked && self.isa == VectorIsa::Fma128 { 64 } else { bits };
                 Op::Permute { f, bits, d, a, b }
             }
             2 if self.random.once_in(2) => Op::Unary { f: Unary::Abs, d, a },
@@ -342,14 +337,12 @@ impl Set {
 
     /// Panics unless every operation was there.
     pub fn assert_complete(&self, isa: VectorIsa) {
-        // By element or with every permutation.
-        let (by_element, masked) = if isa == VectorIsa::Fma128 { (1, 2) } else { (0, 0) };
         let lanes = usize::from(lanes(isa));
         // Loads and stores of every length, loads of lanes and a broadcast, for both types.
         let memory = 2 * (2 * lanes + 4 + 1);
         // Zero, Const, Fma, PairAdd.
-        let permutations = 2 * PERMUTATIONS.len() - masked;
-        let others = 4 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations + by_element;
+        let permutations = 2 * PERMUTATIONS.len();
+        let others = 4 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;
         assert_eq!(self.0.len(), memory + others, "{:?}", self.0);
     }
 }

@@ -11,7 +11,7 @@ use kiln_compiler::{Options, Target, compile};
 use kiln_ir::{DType, Problem, Role, Sums};
 
 /// Every vector unit, with and without BF16, several vector lengths.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 11] = [
     "armv8",
     "armv8+bf16",
     "neoverse-v1",
@@ -22,7 +22,6 @@ const TARGETS: [&str; 12] = [
     "sve1024+bf16-neon",
     "sve2048+bf16-neon",
     "x86-64-v3",
-    "x86-64-v3-avx2",
     "x86-64-v4",
 ];
 

@@ -24,7 +24,6 @@ impl Loop {
             Some(r) if r.starts_with("zmm") => VectorIsa::Avx512,
             Some(r) if r.starts_with('z') => VectorIsa::Sve,
             Some(r) if r.starts_with("ymm") => VectorIsa::Avx2,
-            Some(r) if r.starts_with("xmm") => VectorIsa::Fma128,
             _ => VectorIsa::Neon,
         }
     }

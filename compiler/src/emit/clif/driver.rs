@@ -17,7 +17,7 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use kiln_ir::nest::{Access, Affine, BufferKind, Division, Extent, Loop, LoopNest, Pack, Stmt, Tile, Var};
 
-use super::{Level, compile, empty_function, isa};
+use super::{compile, empty_function, isa};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::target::Target;
 
@@ -87,8 +87,8 @@ pub fn emit(
     };
     d.function();
     let (b, reasons) = (d.b, d.reasons);
-    b.finalize(isa(target.arch, Level::Driver).frontend_config());
-    compile(name, func, target.arch, Level::Driver, &reasons, symbols)
+    b.finalize(isa(target.arch).frontend_config());
+    compile(name, func, target.arch, &reasons, symbols)
 }
 
 /// The value of a loop variable while its body is emitted.

@@ -1,7 +1,6 @@
-//! Emission through Cranelift: the driver around the micro-kernels on every target, and the 128-bit micro-kernels of x86-64.
+//! Emission through Cranelift: the driver around the micro-kernels on every target.
 
 pub mod driver;
-pub mod micro;
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -15,26 +14,22 @@ use cranelift_codegen::{Context, Final, FinalizedRelocTarget, MachSrcLoc};
 use super::{EmitError, Function, Note, Reloc, RelocKind};
 use crate::target::{Arch, VectorIsa};
 
-/// The kind of a function, which decides how Cranelift compiles it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    /// Source order is kept: the mid-end would hoist all loads of an unrolled body before its multiply-adds and spill.
-    MicroKernel,
-    /// Addresses are hoisted and shared.
-    Driver,
-}
-
 /// The Cranelift back end for an architecture. Flags are fixed here, never read from the host.
-fn isa(arch: Arch, level: Level) -> Arc<dyn TargetIsa> {
-    static CACHE: [OnceLock<Arc<dyn TargetIsa>>; 4] = [const { OnceLock::new() }; 4];
-    let slot = usize::from(arch == Arch::X86_64) * 2 + usize::from(level == Level::Driver);
-    CACHE[slot].get_or_init(|| make_isa(arch, level)).clone()
+fn isa(arch: Arch) -> Arc<dyn TargetIsa> {
+    static AARCH64: OnceLock<Arc<dyn TargetIsa>> = OnceLock::new();
+    static X86_64: OnceLock<Arc<dyn TargetIsa>> = OnceLock::new();
+    let cached = match arch {
+        Arch::Aarch64 => &AARCH64,
+        Arch::X86_64 => &X86_64,
+    };
+    cached.get_or_init(|| make_isa(arch)).clone()
 }
 
-fn make_isa(arch: Arch, level: Level) -> OwnedTargetIsa {
+fn make_isa(arch: Arch) -> OwnedTargetIsa {
     let mut flags = settings::builder();
     let mut set = |name, value| flags.set(name, value).expect("a flag of this Cranelift version");
-    set("opt_level", if level == Level::Driver { "speed" } else { "none" });
+    // Addresses are hoisted and shared.
+    set("opt_level", "speed");
     set("is_pic", "true");
     set("enable_probestack", "false");
     set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" });
@@ -73,18 +68,17 @@ fn compile(
     name: &str,
     func: ClifFunction,
     arch: Arch,
-    level: Level,
     reasons: &[String],
     symbols: &[String],
 ) -> Result<Function, EmitError> {
     let isa_of_error = match arch {
         Arch::Aarch64 => VectorIsa::Neon,
-        Arch::X86_64 => VectorIsa::Fma128,
+        Arch::X86_64 => VectorIsa::Avx2,
     };
     let fail = |what: String| EmitError { name: name.into(), isa: isa_of_error, what };
     let mut ctx = CONTEXT.take().unwrap_or_else(Context::new);
     ctx.func = func;
-    let isa = isa(arch, level);
+    let isa = isa(arch);
     let code = ctx.compile(&*isa, &mut Default::default()).map_err(|e| fail(format!("{:?}", e.inner)))?;
     let mut relocs = vec![];
     for r in code.buffer.relocs() {

@@ -31,7 +31,7 @@ pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitErro
     match mk.isa {
         VectorIsa::Avx512 => emitter::Emitter::<avx512::Avx512>::emit(mk, arguments),
         VectorIsa::Avx2 => emitter::Emitter::<avx2::Avx2>::emit(mk, arguments),
-        VectorIsa::Fma128 | VectorIsa::Neon | VectorIsa::Sve => Err(error(mk, format!("it is written for {}", mk.isa))),
+        VectorIsa::Neon | VectorIsa::Sve => Err(error(mk, format!("it is written for {}", mk.isa))),
     }
 }
 

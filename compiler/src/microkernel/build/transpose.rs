@@ -24,18 +24,17 @@ const BLOCK: u64 = 4;
 pub const MAX_WIDTH: u64 = 128;
 
 /// True if the copy is a micro-kernel of this module. The driver makes the others: copies of one type into contiguous memory.
-pub fn is_needed(nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> bool {
+pub fn is_needed(nest: &LoopNest, pack: &Pack) -> bool {
     let dtype = |m: &Matrix| nest.buffers[m.at.buffer.0 as usize].dtype;
     let (Extent::Const(k), Extent::Const(width)) = (&pack.k, &pack.width) else { return false };
-    let transposes = transposes(pack, unit) && pack.src.col != 1 && *k > 1 && *width > 1;
+    let transposes = transposes(pack) && pack.src.col != 1 && *k > 1 && *width > 1;
     let scatters = pack.dst.col != 1 && *width > 1;
     (transposes && *width <= MAX_WIDTH) || scatters || dtype(&pack.src) != dtype(&pack.dst)
 }
 
-/// True if blocks can be transposed. They cannot in kernels of 128 bits for x86: Cranelift, which writes these, keeps the masks of
-/// shuffles behind code.
-fn transposes(pack: &Pack, unit: &VectorUnit) -> bool {
-    pack.src.row == 1 && pack.dst.col == 1 && unit.isa != VectorIsa::Fma128
+/// True if blocks are transposed.
+fn transposes(pack: &Pack) -> bool {
+    pack.src.row == 1 && pack.dst.col == 1
 }
 
 /// Rows and columns that are transposed at once where two registers are zipped by one instruction: as many as there are lanes,
@@ -56,7 +55,7 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
     };
     let params = vec![param(&pack.src, "src", Access::Read), param(&pack.dst, "dst", Access::Write)];
     let c = Copier { src: (params[0].dtype, &pack.src), dst: (params[1].dtype, &pack.dst), width: *width };
-    let transposes = transposes(pack, unit);
+    let transposes = transposes(pack);
     let along = !transposes && (pack.src.col == 1 || *width == 1) && (pack.dst.col == 1 || *width == 1);
     // Steps of K that an iteration copies.
     let chunk = match square(unit) {
