@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Binary, MicroKernel, Op, Stmt, Unary};
+use super::op::Kind;
+use super::{MicroKernel, Op, Stmt};
 
 /// Counts of what one call of a micro-kernel executes. Every count saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,39 +64,28 @@ impl MicroKernel {
             let param = self.params.get(usize::from(touched.addr.param.0));
             u64::from(touched.elements) * param.map_or(0, |p| p.dtype.bytes() as u64)
         });
-        let flops_per_lane = match op {
-            Op::Load { .. }
-            | Op::LoadLanes { .. }
-            | Op::Broadcast { .. }
-            | Op::LoadRaw { .. }
-            | Op::LoadRawQuad { .. } => {
+        let flops_per_lane = match op.kind() {
+            Kind::Load => {
                 add(&mut counts.loads, 1);
                 add(&mut counts.load_bytes, bytes);
                 0
             }
-            Op::Store { .. } | Op::StoreRaw { .. } => {
+            Kind::Store => {
                 add(&mut counts.stores, 1);
                 add(&mut counts.store_bytes, bytes);
                 0
             }
-            _ if op.macs_per_quad() > 0 => {
+            Kind::Product(macs) => {
                 add(&mut counts.fma, 1);
-                2 * op.macs_per_quad() / 4
+                2 * macs / 4
             }
-            Op::Binary { f: Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor, .. }
-            | Op::Zero { .. }
-            | Op::Const { .. }
-            | Op::Shift { .. }
-            | Op::Unary { f: Unary::Move | Unary::Abs, .. }
-            | Op::Narrow { .. }
-            | Op::NarrowPairs { .. }
-            | Op::Permute { .. } => {
-                add(&mut counts.others, 1);
-                0
-            }
-            _ => {
+            Kind::Arithmetic => {
                 add(&mut counts.others, 1);
                 1
+            }
+            Kind::Other => {
+                add(&mut counts.others, 1);
+                0
             }
         };
         add(&mut counts.flops, flops_per_lane * u64::from(self.lanes));

@@ -2,7 +2,8 @@
 
 use kiln_ir::DType;
 
-use super::{Addr, Binary, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V, bf16, verify};
+use super::op::{Domain, Registers};
+use super::{Binary, MicroKernel, Op, P, Shift, Stmt, Touched, Unary, V, bf16, verify};
 
 /// Why a micro-kernel could not be run. A micro-kernel that [verifies](MicroKernel::verify) can fail only with
 /// [`Arguments`](Fault::Arguments), and with [`OutOfBounds`](Fault::OutOfBounds) for slices smaller than their regions.
@@ -95,26 +96,70 @@ impl MicroKernel {
     }
 }
 
-/// The words of a register.
-type Words = [u32; verify::MAX_LANES as usize];
+/// Words of 32 bits.
+struct Bits;
+
+impl Domain for Bits {
+    type Word = u32;
+    type Half = u16;
+    type Error = Fault;
+
+    fn constant(&mut self, bits: u32) -> u32 {
+        bits
+    }
+
+    fn fma(&mut self, a: u32, b: u32, acc: u32) -> u32 {
+        fma(a, b, acc)
+    }
+
+    fn binary(&mut self, f: Binary, a: u32, b: u32) -> u32 {
+        binary(f, a, b)
+    }
+
+    fn unary(&mut self, f: Unary, a: u32) -> u32 {
+        unary(f, a)
+    }
+
+    fn shift(&mut self, f: Shift, a: u32, by: u8) -> u32 {
+        shift(f, a, by)
+    }
+
+    fn dot(&mut self, a: &[u32], b: &[u32], acc: u32) -> Result<u32, Fault> {
+        Ok(a.iter().zip(b).fold(acc, |acc, (a, b)| bf16::dot_add(acc, *a, *b)))
+    }
+
+    fn round(&mut self, word: u32) -> Result<u16, Fault> {
+        Ok(half::bf16::from_f32(f32::from_bits(word)).to_bits())
+    }
+
+    fn split(&self, word: u32) -> Result<[u16; 2], Fault> {
+        Ok([word as u16, (word >> 16) as u16])
+    }
+
+    fn join(&self, [low, high]: [u16; 2]) -> u32 {
+        u32::from(low) | u32::from(high) << 16
+    }
+}
 
 struct Machine<'a, 'b> {
     mk: &'a MicroKernel,
-    /// Words beyond the register's lanes are 0.
-    registers: Vec<Words>,
+    registers: Registers<u32>,
     written: Vec<bool>,
     lanes: usize,
+    /// What the last operation loaded.
+    loaded: Vec<u32>,
     args: &'a mut [&'b mut [u8]],
 }
 
 impl<'a, 'b> Machine<'a, 'b> {
     fn new(mk: &'a MicroKernel, args: &'a mut [&'b mut [u8]]) -> Self {
-        let registers = usize::from(mk.registers);
+        let lanes = mk.lanes as usize;
         Machine {
             mk,
-            registers: vec![[0; _]; registers],
-            written: vec![false; registers],
-            lanes: mk.lanes as usize,
+            registers: Registers::new(mk.registers, lanes, 0),
+            written: vec![false; usize::from(mk.registers)],
+            lanes,
+            loaded: vec![],
             args,
         }
     }
@@ -129,193 +174,73 @@ impl<'a, 'b> Machine<'a, 'b> {
         for (v, written) in op.defined().map(|v| (v, true)).into_iter().chain(op.clobbered().map(|v| (v, false))) {
             *self.written.get_mut(usize::from(v.0)).ok_or(Fault::NoRegister(v))? = written;
         }
-        match *op {
-            Op::Zero { d } => self.fill(d, |_| 0),
-            Op::Const { d, bits } => self.fill(d, |_| bits),
-            Op::Load { d, src, lanes } => {
-                let loaded = self.load(&src, trip, lanes.into(), self.lanes)?;
-                self.fill(d, |l| loaded[l]);
+        op.check().map_err(|_| Fault::Elements)?;
+        if let Some(touched) = op.touched() {
+            if u32::from(touched.elements) > op.most_elements(self.mk.lanes) {
+                return Err(Fault::Elements);
             }
-            Op::LoadLanes { d, src, count } => {
-                let loaded = self.load(&src, trip, count.into(), 4)?;
-                self.fill(d, |l| loaded[l % 4]);
+            if touched.store {
+                return op.used().try_for_each(|s| self.store(s, &touched, trip));
             }
-            Op::Broadcast { d, src } => {
-                let loaded = self.load(&src, trip, 1, 1)?;
-                self.fill(d, |_| loaded[0]);
+            self.load(&touched, trip)?;
+        }
+        self.registers.execute(&mut Bits, op, &self.loaded)
+    }
+
+    /// Sets `loaded` to the words of what an operation touches, and zeros behind them.
+    fn load(&mut self, touched: &Touched, trip: u64) -> Result<(), Fault> {
+        let (bytes, dtype) = self.locate(touched, trip)?;
+        let bytes = &self.args[usize::from(touched.addr.param.0)][bytes];
+        self.loaded.clear();
+        let halves = bytes.as_chunks().0.iter().map(|c| u16::from_le_bytes(*c));
+        match (dtype, touched.raw) {
+            (DType::F32, false) => {
+                self.loaded.extend(bytes.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c)));
             }
-            Op::Store { s, dst, lanes } => self.store(s, &dst, trip, lanes.into())?,
-            Op::LoadRaw { d, src, elements } => {
-                let loaded = self.load_raw(&src, trip, elements.into(), 2 * self.lanes)?;
-                self.fill(d, |l| loaded[l]);
+            (DType::Bf16, false) => self.loaded.extend(halves.map(|half| u32::from(half) << 16)),
+            (_, true) => {
+                self.loaded
+                    .extend(bytes.chunks(4).map(|c| c.iter().rev().fold(0, |word, b| word << 8 | u32::from(*b))));
             }
-            Op::LoadRawQuad { d, src, elements } => {
-                let loaded = self.load_raw(&src, trip, elements.into(), 8)?;
-                self.fill(d, |l| loaded[l % 4]);
-            }
-            Op::StoreRaw { s, dst, elements } => {
-                let elements = usize::from(elements);
-                if elements > 2 * self.lanes {
-                    return Err(Fault::Elements);
+        }
+        self.loaded.resize(self.lanes, 0);
+        Ok(())
+    }
+
+    /// Stores the first words of `s` where an operation touches memory.
+    fn store(&mut self, s: V, touched: &Touched, trip: u64) -> Result<(), Fault> {
+        let (bytes, dtype) = self.locate(touched, trip)?;
+        let words = self.registers.get(s).ok_or(Fault::NoRegister(s))?;
+        let slice = &mut self.args[usize::from(touched.addr.param.0)][bytes];
+        match (dtype, touched.raw) {
+            (DType::Bf16, false) => {
+                for (c, w) in slice.as_chunks_mut().0.iter_mut().zip(words) {
+                    *c = Bits.round(*w)?.to_le_bytes();
                 }
-                let words = self.get(s);
-                let at = self.locate(&dst, trip, elements, 2)?;
-                let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).take(2 * elements).collect();
-                self.args[usize::from(dst.param.0)][at..at + bytes.len()].copy_from_slice(&bytes);
             }
-            Op::Fma { d, a, b } => {
-                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
-                self.fill(d, |l| fma(a[l], b[l], c[l]));
-            }
-            Op::FmaLane { d, a, b, lane } => {
-                let (c, a, b, lane) = (self.get(d), self.get(a), self.get(b), element(lane)?);
-                self.fill(d, |l| fma(a[l], b[l / 4 * 4 + lane], c[l]));
-            }
-            Op::Binary { f, d, a, b } => {
-                let (a, b) = (self.get(a), self.get(b));
-                self.fill(d, |l| binary(f, a[l], b[l]));
-            }
-            Op::Unary { f, d, a } => {
-                let a = self.get(a);
-                self.fill(d, |l| unary(f, a[l]));
-            }
-            Op::Shift { f, d, a, by } => {
-                let a = self.get(a);
-                self.fill(d, |l| shift(f, a[l], by));
-            }
-            Op::PairAdd { d, a, b } => {
-                let (a, b, half) = (self.get(a), self.get(b), self.lanes / 2);
-                self.fill(d, |l| {
-                    let (from, l) = if l < half { (&a, l) } else { (&b, l - half) };
-                    binary(Binary::Add, from[2 * l], from[2 * l + 1])
-                });
-            }
-            Op::Mmla { d, a, b } => {
-                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
-                self.fill(d, |l| {
-                    let quad = l / 4 * 4;
-                    let (row, column) = (quad + l % 4 / 2 * 2, quad + l % 2 * 2);
-                    bf16::mmla_element(c[l], [a[row], a[row + 1]], [b[column], b[column + 1]])
-                });
-            }
-            Op::Dot2 { d, a, b } => {
-                let (c, a, b) = (self.get(d), self.get(a), self.get(b));
-                self.fill(d, |l| bf16::dot_add(c[l], a[l], b[l]));
-            }
-            Op::Dot2Lane { d, a, b, lane } => {
-                let (c, a, b, lane) = (self.get(d), self.get(a), self.get(b), element(lane)?);
-                self.fill(d, |l| bf16::dot_add(c[l], a[l], b[l / 4 * 4 + lane]));
-            }
-            Op::Narrow { d, a, b, .. } => {
-                let (a, b, lanes) = (self.get(a), self.get(b), self.lanes);
-                let half = |h: usize| narrow(if h < lanes { a[h] } else { b[h - lanes] });
-                self.fill(d, |l| half(2 * l) | half(2 * l + 1) << 16);
-            }
-            Op::NarrowPairs { d, a, b, .. } => {
-                let (a, b) = (self.get(a), self.get(b));
-                self.fill(d, |l| narrow(a[l]) | narrow(b[l]) << 16);
-            }
-            Op::Permute { f, bits, d, a, b } => {
-                let (a, b) = (self.get(a), self.get(b));
-                let permuted = permute(f, bits, &a[..self.lanes], &b[..self.lanes])?;
-                self.fill(d, |l| permuted[l]);
-            }
+            _ => slice.iter_mut().zip(words.iter().flat_map(|w| w.to_le_bytes())).for_each(|(to, b)| *to = b),
         }
         Ok(())
     }
 
-    /// The words of `v`, which is within the budget.
-    fn get(&self, v: V) -> Words {
-        self.registers[usize::from(v.0)]
-    }
-
-    fn fill(&mut self, d: V, value: impl Fn(usize) -> u32) {
-        let lanes = self.lanes;
-        self.registers[usize::from(d.0)][..lanes].iter_mut().enumerate().for_each(|(l, v)| *v = value(l));
-    }
-
-    fn dtype(&self, p: P) -> Result<DType, Fault> {
-        self.mk.params.get(usize::from(p.0)).map(|p| p.dtype).ok_or(Fault::NoParam(p))
-    }
-
-    /// `elements` elements at `addr` as f32, followed by zeros. An operation can load at most `max`.
-    fn load(&self, addr: &Addr, trip: u64, elements: usize, max: usize) -> Result<Words, Fault> {
-        if elements > max {
-            return Err(Fault::Elements);
-        }
-        let dtype = self.dtype(addr.param)?;
-        let at = self.locate(addr, trip, elements, dtype.bytes())?;
-        let bytes = &self.args[usize::from(addr.param.0)][at..at + elements * dtype.bytes()];
-        let mut loaded = [0; _];
-        match dtype {
-            DType::F32 => {
-                let words = bytes.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c));
-                loaded.iter_mut().zip(words).for_each(|(l, w)| *l = w);
-            }
-            DType::Bf16 => {
-                let halves = bytes.as_chunks().0.iter().map(|c| u32::from(u16::from_le_bytes(*c)) << 16);
-                loaded.iter_mut().zip(halves).for_each(|(l, w)| *l = w);
-            }
-        }
-        Ok(loaded)
-    }
-
-    /// `elements` bf16 at `addr` as they are, followed by zeros.
-    fn load_raw(&self, addr: &Addr, trip: u64, elements: usize, max: usize) -> Result<Words, Fault> {
-        if elements > max {
-            return Err(Fault::Elements);
-        }
-        let at = self.locate(addr, trip, elements, 2)?;
-        let bytes = &self.args[usize::from(addr.param.0)][at..at + 2 * elements];
-        let mut loaded = [0u32; verify::MAX_LANES as usize];
-        for (i, half) in bytes.as_chunks().0.iter().enumerate() {
-            loaded[i / 2] |= u32::from(u16::from_le_bytes(*half)) << (16 * (i % 2));
-        }
-        Ok(loaded)
-    }
-
-    fn store(&mut self, s: V, addr: &Addr, trip: u64, elements: usize) -> Result<(), Fault> {
-        if elements > self.lanes {
-            return Err(Fault::Elements);
-        }
-        let dtype = self.dtype(addr.param)?;
-        let at = self.locate(addr, trip, elements, dtype.bytes())?;
-        let words = self.get(s);
-        let slice = &mut self.args[usize::from(addr.param.0)][at..at + elements * dtype.bytes()];
-        match dtype {
-            DType::F32 => slice.as_chunks_mut().0.iter_mut().zip(words).for_each(|(c, w)| *c = w.to_le_bytes()),
-            DType::Bf16 => {
-                slice.as_chunks_mut().0.iter_mut().zip(words).for_each(|(c, w)| *c = (narrow(w) as u16).to_le_bytes());
-            }
-        }
-        Ok(())
-    }
-
-    /// The byte of the first of `elements` elements at `addr` in its argument, all of which exist.
-    fn locate(&self, addr: &Addr, trip: u64, elements: usize, element: usize) -> Result<usize, Fault> {
+    /// The bytes that an operation touches in its argument, all of which exist, and the type of what is there.
+    fn locate(&self, touched: &Touched, trip: u64) -> Result<(std::ops::Range<usize>, DType), Fault> {
+        let Touched { addr, elements, raw, .. } = touched;
+        let dtype = self.mk.params.get(usize::from(addr.param.0)).ok_or(Fault::NoParam(addr.param))?.dtype;
         let len = self.args.get(usize::from(addr.param.0)).ok_or(Fault::NoParam(addr.param))?.len();
+        let (element, elements) = (if *raw { 2 } else { dtype.bytes() }, usize::from(*elements));
         let byte = addr.byte(trip);
-        (byte % element as i128 == 0)
-            .then(|| usize::try_from(byte).ok())
-            .flatten()
-            .filter(|at| at.checked_add(elements * element).is_some_and(|end| end <= len))
-            .ok_or(Fault::OutOfBounds { trip, byte, elements, len: len / element })
+        let at = (byte % element as i128 == 0).then(|| usize::try_from(byte).ok()).flatten();
+        let bytes = at.and_then(|at| Some(at..at.checked_add(elements * element)?));
+        let bytes = bytes.filter(|bytes| bytes.end <= len);
+        bytes.map(|b| (b, dtype)).ok_or(Fault::OutOfBounds { trip, byte, elements, len: len / element })
     }
-}
-
-fn element(lane: u8) -> Result<usize, Fault> {
-    if lane < 4 { Ok(lane.into()) } else { Err(Fault::Elements) }
 }
 
 /// `c + a * b`, rounded once.
 #[inline]
 pub fn fma(a: u32, b: u32, c: u32) -> u32 {
     f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)).to_bits()
-}
-
-/// The nearest bf16, ties to even; NaN stays NaN.
-fn narrow(word: u32) -> u32 {
-    half::bf16::from_f32(f32::from_bits(word)).to_bits().into()
 }
 
 /// The result of an operation in one lane.
@@ -355,39 +280,6 @@ pub fn shift(f: Shift, a: u32, by: u8) -> u32 {
         Shift::Left => a << by,
         Shift::RightSigned => (a.cast_signed() >> by).cast_unsigned(),
     }
-}
-
-/// The words of a permutation, followed by zeros.
-fn permute(f: Permute, bits: u8, a: &[u32], b: &[u32]) -> Result<Words, Fault> {
-    // In units of 16 bits, of which an element has `width`.
-    let width = match bits {
-        16 => 1,
-        32 => 2,
-        64 => 4,
-        _ => return Err(Fault::Elements),
-    };
-    let halves = |w: &[u32]| w.iter().flat_map(|w| [*w as u16, (*w >> 16) as u16]).collect::<Vec<_>>();
-    let (a, b) = (halves(a), halves(b));
-    let count = a.len() / width;
-    let (first, second): (Vec<_>, Vec<_>) = (a.chunks(width).collect(), b.chunks(width).collect());
-    let elements: Vec<&[u16]> = match f {
-        Permute::ZipLow | Permute::ZipHigh => {
-            let from = if f == Permute::ZipHigh { count / 2 } else { 0 };
-            (from..from + count / 2).flat_map(|i| [first[i], second[i]]).collect()
-        }
-        Permute::TrnEven | Permute::TrnOdd => {
-            let skip = usize::from(f == Permute::TrnOdd);
-            (skip..count).step_by(2).flat_map(|i| [first[i], second[i]]).collect()
-        }
-        Permute::UzpEven | Permute::UzpOdd => {
-            let skip = usize::from(f == Permute::UzpOdd);
-            first.iter().skip(skip).step_by(2).chain(second.iter().skip(skip).step_by(2)).copied().collect()
-        }
-    };
-    let mut words = [0; _];
-    let halves = elements.concat();
-    words.iter_mut().zip(halves.chunks(2)).for_each(|(w, h)| *w = u32::from(h[0]) | u32::from(h[1]) << 16);
-    Ok(words)
 }
 
 /// IEEE 754 `maximum`: NaN if either is NaN, and +0 is greater than -0. ([`f32::max`] ignores a NaN.)

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V};
+use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
 
 /// A text that is no micro-kernel.
@@ -17,7 +17,40 @@ pub struct ParseError {
     /// The offending word, `end of line` or `end of text`.
     pub found: String,
     /// The words that would have been accepted.
-    pub expected: &'static str,
+    pub expected: String,
+}
+
+/// The errors of several attempts to read a line, of which the ones that came furthest count.
+#[derive(Default)]
+pub(super) struct Furthest {
+    /// Characters that were left, the word at fault among them.
+    left: Option<usize>,
+    found: String,
+    expected: Vec<String>,
+}
+
+impl Furthest {
+    /// Adds the error of an attempt that took all but `rest`, or the word at fault too.
+    pub fn add(&mut self, rest: &Words<'_>, error: ParseError) {
+        let left = rest.left;
+        if self.left.is_none_or(|least| left < least) {
+            (self.left, self.found) = (Some(left), error.found);
+            self.expected.clear();
+        } else if self.left != Some(left) {
+            return;
+        }
+        if !self.expected.contains(&error.expected) {
+            self.expected.push(error.expected);
+        }
+    }
+
+    /// The error of all attempts at the line that `words` are of.
+    pub fn error(self, words: &Words<'_>) -> ParseError {
+        if self.left == Some(words.rest.len()) {
+            return words.error(&self.found, "an operation or `}`");
+        }
+        ParseError { line: words.line, found: self.found, expected: self.expected.join(", ") }
+    }
 }
 
 const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::ReadWrite];
@@ -71,7 +104,8 @@ impl<'a> Lines<'a> {
             self.line += 1;
             let (code, why) = line.split_once(';').unwrap_or((line, ""));
             if !code.trim().is_empty() {
-                return Some((Words { rest: code.trim(), line: self.line }, why));
+                let rest = code.trim();
+                return Some((Words { rest, line: self.line, left: rest.len() }, why));
             }
         }
         None
@@ -80,11 +114,11 @@ impl<'a> Lines<'a> {
     /// Parses the whole next line with `parse`; `expected` is what the error says when no line is left.
     fn next<T>(
         &mut self,
-        expected: &'static str,
+        expected: &str,
         parse: impl FnOnce(&mut Words<'a>) -> Result<T, ParseError>,
     ) -> Result<(T, String), ParseError> {
         let Some((mut words, why)) = self.take() else {
-            return Err(ParseError { line: self.line.max(1), found: "end of text".into(), expected });
+            return Err(ParseError { line: self.line.max(1), found: "end of text".into(), expected: expected.into() });
         };
         let value = parse(&mut words)?;
         words.end()?;
@@ -118,14 +152,17 @@ impl<'a> Lines<'a> {
 }
 
 /// The words of a line that are left. A word is a run of letters, digits and `_`, or `+=`, or any other character.
-struct Words<'a> {
+#[derive(Clone)]
+pub(super) struct Words<'a> {
     rest: &'a str,
     line: usize,
+    /// Characters from the word that was looked at last on.
+    left: usize,
 }
 
 impl<'a> Words<'a> {
-    fn error(&self, found: &str, expected: &'static str) -> ParseError {
-        ParseError { line: self.line, found: found.into(), expected }
+    fn error(&self, found: &str, expected: &str) -> ParseError {
+        ParseError { line: self.line, found: found.into(), expected: expected.into() }
     }
 
     fn peek(&self) -> Option<&'a str> {
@@ -141,9 +178,14 @@ impl<'a> Words<'a> {
         Some(&self.rest[..len])
     }
 
-    fn next(&mut self, expected: &'static str) -> Result<&'a str, ParseError> {
-        let word = self.peek().ok_or_else(|| self.error("end of line", expected))?;
+    fn advance(&mut self, word: &str) {
         self.rest = self.rest[word.len()..].trim_start();
+    }
+
+    fn next(&mut self, expected: &str) -> Result<&'a str, ParseError> {
+        self.left = self.rest.len();
+        let word = self.peek().ok_or_else(|| self.error("end of line", expected))?;
+        self.advance(word);
         Ok(word)
     }
 
@@ -151,40 +193,41 @@ impl<'a> Words<'a> {
     fn accept(&mut self, word: &str) -> bool {
         let found = self.peek() == Some(word);
         if found {
-            self.rest = self.rest[word.len()..].trim_start();
+            self.advance(word);
         }
         found
     }
 
-    fn end(&mut self) -> Result<(), ParseError> {
+    pub(super) fn end(&mut self) -> Result<(), ParseError> {
+        self.left = self.rest.len();
         self.peek().map_or(Ok(()), |word| Err(self.error(word, "end of line")))
     }
 
     /// The next word, as whatever `read` makes of it.
-    fn read<T>(&mut self, expected: &'static str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, ParseError> {
+    fn read<T>(&mut self, expected: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, ParseError> {
         let word = self.next(expected)?;
         read(word).ok_or_else(|| self.error(word, expected))
     }
 
     /// `word` itself. `expected` is the word in backquotes.
-    fn word(&mut self, word: &str, expected: &'static str) -> Result<(), ParseError> {
+    fn word(&mut self, word: &str, expected: &str) -> Result<(), ParseError> {
         self.read(expected, |w| (w == word).then_some(()))
     }
 
-    fn number<T: FromStr>(&mut self, expected: &'static str) -> Result<T, ParseError> {
+    pub(super) fn number<T: FromStr>(&mut self, expected: &str) -> Result<T, ParseError> {
         self.read(expected, |w| w.parse().ok())
     }
 
-    fn identifier(&mut self, expected: &'static str) -> Result<String, ParseError> {
+    fn identifier(&mut self, expected: &str) -> Result<String, ParseError> {
         self.read(expected, |w| super::verify::is_identifier(w).then(|| w.to_owned()))
     }
 
-    fn register(&mut self) -> Result<V, ParseError> {
+    pub(super) fn register(&mut self) -> Result<V, ParseError> {
         self.read("a register `v0` to `v255`", |w| w.strip_prefix('v')?.parse().ok().map(V))
     }
 
     /// `x8`: a number of elements.
-    fn elements<T: FromStr>(&mut self) -> Result<T, ParseError> {
+    pub(super) fn elements<T: FromStr>(&mut self) -> Result<T, ParseError> {
         self.read("a number of elements, as `x8`", |w| w.strip_prefix('x')?.parse().ok())
     }
 
@@ -217,7 +260,7 @@ impl<'a> Words<'a> {
             }
             return self.param(params).map(Item::Param);
         }
-        self.op(params).map(Item::Op)
+        Op::parse(self, params).map(Item::Op)
     }
 
     fn param(&mut self, before: &[Param]) -> Result<Param, ParseError> {
@@ -241,94 +284,23 @@ impl<'a> Words<'a> {
         Ok(Param { name, dtype, access, region: Region { rows, row_bytes, row_stride } })
     }
 
-    fn op(&mut self, params: &[Param]) -> Result<Op, ParseError> {
-        const OP: &str = "an operation such as `zero`, `load`, `broadcast`, `add` or `mmla`";
-        for (word, raw) in [("store", false), ("storeraw", true)] {
-            if self.accept(word) {
-                let dst = self.addr(params)?;
-                self.word(",", "`,`")?;
-                let s = self.register()?;
-                let n = self.elements()?;
-                return Ok(if raw { Op::StoreRaw { s, dst, elements: n } } else { Op::Store { s, dst, lanes: n } });
-            }
+    /// The words of a text.
+    pub(super) fn literal(&mut self, text: &str) -> Result<(), ParseError> {
+        let mut words = Words { rest: text.trim(), ..*self };
+        while let Some(word) = words.peek() {
+            words.advance(word);
+            self.word(word, &format!("`{word}`"))?;
         }
-        let d = self.read("an operation or `}`", |w| w.strip_prefix('v')?.parse().ok().map(V))?;
-        if self.accept("+=") {
-            let a = self.register()?;
-            self.word("*", "`*`")?;
-            let b = self.register()?;
-            return Ok(match self.lane()? {
-                None => Op::Fma { d, a, b },
-                Some(lane) => Op::FmaLane { d, a, b, lane },
-            });
-        }
-        self.word("=", "`=` or `+=`")?;
-        let op = self.next(OP)?;
-        if let Some(f) = named(Binary::ALL, op) {
-            let (a, b) = self.two_registers()?;
-            return Ok(Op::Binary { f, d, a, b });
-        }
-        if let Some(f) = named(Unary::ALL, op) {
-            return Ok(Op::Unary { f, d, a: self.register()? });
-        }
-        if let Some(f) = named(Shift::ALL, op) {
-            let a = self.register()?;
-            self.word(",", "`,`")?;
-            return Ok(Op::Shift { f, d, a, by: self.number("a number of bits")? });
-        }
-        if let Some(f) = named(Permute::ALL, op) {
-            let (a, b) = self.two_registers()?;
-            self.word("by", "`by`")?;
-            return Ok(Op::Permute { f, bits: self.number("bits of an element")?, d, a, b });
-        }
-        Ok(match op {
-            "zero" => Op::Zero { d },
-            "const" => Op::Const { d, bits: self.number("a 32-bit word")? },
-            "load" => Op::Load { d, src: self.addr(params)?, lanes: self.elements()? },
-            "loadlanes" => Op::LoadLanes { d, src: self.addr(params)?, count: self.elements()? },
-            "broadcast" => Op::Broadcast { d, src: self.addr(params)? },
-            "loadraw" => Op::LoadRaw { d, src: self.addr(params)?, elements: self.elements()? },
-            "loadrawquad" => Op::LoadRawQuad { d, src: self.addr(params)?, elements: self.elements()? },
-            "pairadd" | "mmla" | "dot2" => {
-                let (a, b) = self.two_registers()?;
-                match op {
-                    "pairadd" => Op::PairAdd { d, a, b },
-                    "mmla" => Op::Mmla { d, a, b },
-                    _ => match self.lane()? {
-                        None => Op::Dot2 { d, a, b },
-                        Some(lane) => Op::Dot2Lane { d, a, b, lane },
-                    },
-                }
-            }
-            "narrow" | "narrowpairs" => {
-                let (a, b) = self.two_registers()?;
-                self.word(",", "`,`")?;
-                let t = self.register()?;
-                if op == "narrow" { Op::Narrow { d, a, b, t } } else { Op::NarrowPairs { d, a, b, t } }
-            }
-            _ => return Err(self.error(op, OP)),
-        })
+        Ok(())
     }
 
-    fn two_registers(&mut self) -> Result<(V, V), ParseError> {
-        let a = self.register()?;
-        self.word(",", "`,`")?;
-        Ok((a, self.register()?))
+    /// The operation that the next word names.
+    pub(super) fn named<T: Copy>(&mut self, all: &[(&str, T)]) -> Result<T, ParseError> {
+        let names: Vec<String> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
+        self.read(&names.join(", "), |word| all.iter().find(|(name, _)| *name == word).map(|(_, op)| *op))
     }
 
-    /// `.lane[2]`, if it is there.
-    fn lane(&mut self) -> Result<Option<u8>, ParseError> {
-        if !self.accept(".") {
-            return Ok(None);
-        }
-        self.word("lane", "`lane`")?;
-        self.word("[", "`[`")?;
-        let lane = self.number("a lane")?;
-        self.word("]", "`]`")?;
-        Ok(Some(lane))
-    }
-
-    fn addr(&mut self, params: &[Param]) -> Result<Addr, ParseError> {
+    pub(super) fn addr(&mut self, params: &[Param]) -> Result<Addr, ParseError> {
         let param = self.read("a parameter's name", |w| params.iter().position(|p| p.name == w))?;
         let param = P(u8::try_from(param).map_err(|_| self.error("param", "at most 256 parameters"))?);
         self.word("[", "`[`")?;
@@ -347,15 +319,10 @@ impl<'a> Words<'a> {
         Ok(Addr { param, offset, step })
     }
 
-    fn signed(&mut self, negative: bool, expected: &'static str) -> Result<i64, ParseError> {
+    fn signed(&mut self, negative: bool, expected: &str) -> Result<i64, ParseError> {
         self.read(expected, |w| {
             let magnitude: u64 = w.parse().ok()?;
             if negative { 0i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() }
         })
     }
-}
-
-/// The operation that `word` names.
-fn named<T: Copy>(all: &[(&str, T)], word: &str) -> Option<T> {
-    all.iter().find(|(name, _)| *name == word).map(|(_, op)| *op)
 }

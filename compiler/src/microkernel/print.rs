@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-use super::{Access, Addr, Binary, MicroKernel, Op, Param, Permute, Shift, Stmt, Unary, V};
+use super::{Access, Addr, MicroKernel, Op, Param, Stmt, V};
 
 /// Column at which reasons start, so that those of short statements line up.
 const REASON_COLUMN: usize = 37;
@@ -109,41 +109,30 @@ struct OpText<'a> {
 
 impl fmt::Display for OpText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |addr| AddrText { addr, params: self.params };
-        match self.op {
-            Op::Zero { d } => write!(f, "{d} = zero"),
-            Op::Load { d, src, lanes } => write!(f, "{d} = load {} x{lanes}", at(src)),
-            Op::LoadLanes { d, src, count } => write!(f, "{d} = loadlanes {} x{count}", at(src)),
-            Op::Broadcast { d, src } => write!(f, "{d} = broadcast {}", at(src)),
-            Op::Store { s, dst, lanes } => write!(f, "store {}, {s} x{lanes}", at(dst)),
-            Op::Fma { d, a, b } => write!(f, "{d} += {a} * {b}"),
-            Op::FmaLane { d, a, b, lane } => write!(f, "{d} += {a} * {b}.lane[{lane}]"),
-            Op::Const { d, bits } => write!(f, "{d} = const {bits}"),
-            Op::LoadRaw { d, src, elements } => write!(f, "{d} = loadraw {} x{elements}", at(src)),
-            Op::LoadRawQuad { d, src, elements } => write!(f, "{d} = loadrawquad {} x{elements}", at(src)),
-            Op::StoreRaw { s, dst, elements } => write!(f, "storeraw {}, {s} x{elements}", at(dst)),
-            Op::Binary { f: op, d, a, b } => write!(f, "{d} = {} {a}, {b}", name(Binary::ALL, op)),
-            Op::Unary { f: op, d, a } => write!(f, "{d} = {} {a}", name(Unary::ALL, op)),
-            Op::Shift { f: op, d, a, by } => write!(f, "{d} = {} {a}, {by}", name(Shift::ALL, op)),
-            Op::PairAdd { d, a, b } => write!(f, "{d} = pairadd {a}, {b}"),
-            Op::Mmla { d, a, b } => write!(f, "{d} = mmla {a}, {b}"),
-            Op::Dot2 { d, a, b } => write!(f, "{d} = dot2 {a}, {b}"),
-            Op::Dot2Lane { d, a, b, lane } => write!(f, "{d} = dot2 {a}, {b}.lane[{lane}]"),
-            Op::Narrow { d, a, b, t } => write!(f, "{d} = narrow {a}, {b}, {t}"),
-            Op::NarrowPairs { d, a, b, t } => write!(f, "{d} = narrowpairs {a}, {b}, {t}"),
-            Op::Permute { f: op, bits, d, a, b } => write!(f, "{d} = {} {a}, {b} by {bits}", name(Permute::ALL, op)),
-        }
+        self.op.print(self.params, f)
     }
 }
 
-/// The word of an operation.
-fn name<T: PartialEq>(all: &[(&'static str, T)], op: &T) -> &'static str {
-    all.iter().find(|(_, o)| o == op).map_or("?", |(name, _)| name)
+/// A part of the text of an operation in the table.
+pub(super) enum Piece {
+    /// Stands for itself.
+    Text(&'static str),
+    /// Stands for the field of this name.
+    Field(&'static str),
 }
 
-struct AddrText<'a> {
-    addr: &'a Addr,
-    params: &'a [Param],
+/// The parts of a text such as `{d} += {a} * {b}`.
+pub(super) fn pieces(text: &'static str) -> impl Iterator<Item = Piece> {
+    text.split('{').flat_map(|part| match part.split_once('}') {
+        Some((field, text)) => [Piece::Field(field), Piece::Text(text)],
+        None => [Piece::Text(""), Piece::Text(part)],
+    })
+}
+
+/// An address in a micro-kernel with these parameters.
+pub(super) struct AddrText<'a> {
+    pub addr: &'a Addr,
+    pub params: &'a [Param],
 }
 
 impl fmt::Display for AddrText<'_> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kiln_ir::DType;
 
+use super::op::Rule;
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 
 /// Most f32 lanes a register can have: those of SVE's longest vectors, 2048 bits.
@@ -71,18 +72,12 @@ pub enum Fault {
         /// Most that can be.
         max: u32,
     },
-    /// [`Op::FmaLane`] has 4 scalars to choose from.
-    #[error("lane {0}: expected 0 to 3")]
-    Lane(u8),
+    /// Numbers keep the rules of the table.
+    #[error("{0}")]
+    Number(Rule),
     /// Unconverted elements are bf16; those that are converted, too, or f32.
     #[error("`{0}` is not bf16, and elements that are not converted must be")]
     NotBf16(String),
-    /// Shifts are by 1 to 31 bits.
-    #[error("a shift by {0} bits: expected 1 to 31")]
-    ShiftBy(u8),
-    /// Permutations are by elements of 16, 32 or 64 bits.
-    #[error("elements of {0} bits: expected 16, 32 or 64")]
-    ElementBits(u8),
     /// The result, the operands and the overwritten register of a conversion differ.
     #[error("a conversion whose result or scratch register is one of its other registers")]
     Overlap,
@@ -216,26 +211,14 @@ impl<'a> Verifier<'a> {
             in_budget(register)?;
             self.written[usize::from(register.0)] = false;
         }
-        match *op {
-            Op::FmaLane { lane, .. } | Op::Dot2Lane { lane, .. } => ensure(lane < 4, || Fault::Lane(lane))?,
-            Op::Shift { by, .. } => ensure((1..=31).contains(&by), || Fault::ShiftBy(by))?,
-            Op::Permute { bits, .. } => ensure(matches!(bits, 16 | 32 | 64), || Fault::ElementBits(bits))?,
-            Op::Narrow { d, a, b, t } | Op::NarrowPairs { d, a, b, t } => {
-                ensure(![a, b, t].contains(&d) && ![a, b].contains(&t), || Fault::Overlap)?;
-            }
-            _ => {}
-        }
+        op.check().map_err(Fault::Number)?;
+        ensure(op.operands().are_apart(), || Fault::Overlap)?;
         if let Some(touched) = op.touched() {
-            let max = match op {
-                Op::LoadLanes { .. } => 4,
-                Op::LoadRawQuad { .. } => 8,
-                Op::LoadRaw { .. } | Op::StoreRaw { .. } => 2 * self.mk.lanes,
-                _ => self.mk.lanes,
-            };
+            let max = op.most_elements(self.mk.lanes);
             let found = touched.elements;
             ensure(found >= 1 && u32::from(found) <= max, || Fault::Elements { found, max })?;
             if let Some(param) = self.mk.params.get(usize::from(touched.addr.param.0)) {
-                ensure(!op.is_raw() || param.dtype == DType::Bf16, || Fault::NotBf16(param.name.clone()))?;
+                ensure(!touched.raw || param.dtype == DType::Bf16, || Fault::NotBf16(param.name.clone()))?;
             }
             self.addr(&touched.addr, touched.store, found, trips)?;
         }
@@ -301,7 +284,7 @@ mod tests {
         assert_eq!(fault("lhs[0] x8", "lhs[0] x0"), Fault::Elements { found: 0, max: 8 });
         assert_eq!(fault("lhs[0] x8", "lhs[0] x9"), Fault::Elements { found: 9, max: 8 });
         assert_eq!(fault("lhs[80] x4", "lhs[80] x5"), Fault::Elements { found: 5, max: 4 });
-        assert_eq!(fault("lane[3]", "lane[4]"), Fault::Lane(4));
+        assert_eq!(fault("lane[3]", "lane[4]"), Fault::Number(Rule::Lane(4)));
         assert_eq!(fault("store dst", "store lhs"), Fault::Forbidden { param: "lhs".into(), access: Access::Read });
         assert_eq!(fault("load lhs", "load dst"), Fault::Forbidden { param: "dst".into(), access: Access::Write });
         assert_eq!(fault("lhs[0] x8", "lhs[0 + 4*t] x8"), Fault::StepOutsideLoop);

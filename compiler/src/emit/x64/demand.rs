@@ -4,6 +4,7 @@
 //! lanewise operation of its operands what is needed of its result, and one that moves elements between lanes all of them.
 //! Registers of which nothing is needed are free; lanes that are not needed may hold anything.
 
+use crate::microkernel::op::Lanes;
 use crate::microkernel::{Inst, MicroKernel, Op, Stmt, V};
 
 /// The most registers that an instruction set has.
@@ -26,13 +27,11 @@ impl Demand {
 
     /// The lanes that are needed before `op`, if these are needed after it. Registers have `all` lanes.
     fn before(mut self, op: &Op, all: u16) -> Demand {
-        let lanes = match (op, op.defined()) {
-            (Op::Store { lanes, .. }, _) => *lanes,
-            (_, Some(d)) => std::mem::take(&mut self.0[usize::from(d.0)]),
-            (_, None) => 0,
+        let lanes = match op.defined() {
+            Some(d) => std::mem::take(&mut self.0[usize::from(d.0)]),
+            None => op.touched().map_or(0, |t| t.elements),
         };
-        let moves = matches!(op, Op::PairAdd { .. } | Op::Permute { .. });
-        let lanes = if moves && lanes > 0 { all } else { lanes };
+        let lanes = if op.lanes() == Lanes::Any && lanes > 0 { all } else { lanes };
         op.used().for_each(|v| self.need(v, lanes));
         self
     }
@@ -48,7 +47,7 @@ impl Demand {
 }
 
 /// For every operation of `mk`, in the order they are written down, what is needed after it. Registers are below [`MAX_REGISTERS`], and
-/// of the operations that move elements between lanes or store there are only stores, pairwise sums and permutations.
+/// nothing is stored unconverted.
 pub(super) fn demand_after(mk: &MicroKernel) -> Vec<Demand> {
     let all = mk.lanes as u16;
     let mut after = Vec::new();

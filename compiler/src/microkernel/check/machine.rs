@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use kiln_ir::DType;
 use rustc_hash::FxBuildHasher;
 
-use super::super::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, V};
+use super::super::op::{Domain, Registers};
+use super::super::{Addr, Binary, Inst, MicroKernel, Op, P, Param, Shift, Touched, Unary, V};
 use super::value::{Distance, Element, Factor, Half, Terms, Word, block_factors};
 use super::{Fault, SHOWN};
 
@@ -41,10 +42,9 @@ pub(super) struct Machine<'a> {
     mk: &'a MicroKernel,
     roles: Option<Roles>,
     lanes: usize,
-    /// Lane `l` of register `v` is at `v * lanes + l`.
-    registers: Vec<Word>,
-    /// Copies of operands that may be overwritten while they are read.
-    operands: [Vec<Word>; 2],
+    registers: Registers<Word>,
+    /// What the last operation loaded.
+    loaded: Vec<Word>,
     /// The stored values that a load may read, by parameter and byte.
     memory: HashMap<(P, u64), Stored, FxBuildHasher>,
     pub terms: Terms,
@@ -53,13 +53,12 @@ pub(super) struct Machine<'a> {
 impl<'a> Machine<'a> {
     pub fn new(mk: &'a MicroKernel, roles: Option<Roles>) -> Self {
         let lanes = mk.lanes as usize;
-        let registers = vec![Word::Unset; lanes * usize::from(mk.registers)];
         Machine {
             mk,
             roles,
             lanes,
-            registers,
-            operands: [vec![], vec![]],
+            registers: Registers::new(mk.registers, lanes, Word::Unset),
+            loaded: vec![],
             memory: HashMap::default(),
             terms: Terms::default(),
         }
@@ -69,171 +68,32 @@ impl<'a> Machine<'a> {
     pub fn execute(&mut self, op: &Op, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
         for v in op.used() {
             // Operations write all lanes.
-            if self.registers.get(self.at(v)).copied().ok_or(Fault::Malformed)? == Word::Unset {
+            if self.registers.get(v).ok_or(Fault::Malformed)?.first() == Some(&Word::Unset) {
                 return Err(Fault::Unset(v));
             }
         }
         for v in op.defined().into_iter().chain(op.clobbered()) {
             exists(v.0 < self.mk.registers)?;
         }
-        match *op {
-            Op::Zero { d } => self.fill(d, |_| Word::Bits(0)),
-            Op::Const { d, bits } => self.fill(d, |_| Word::Bits(bits)),
-            Op::Load { d, src, lanes } => {
-                exists(lanes >= 1 && usize::from(lanes) <= self.lanes)?;
-                for l in 0..self.lanes {
-                    let word = if l < usize::from(lanes) { self.load(&src, trip, l as u64)? } else { Word::Bits(0) };
-                    self.set(d, l, word);
-                }
+        op.check().map_err(|_| Fault::Malformed)?;
+        if let Some(touched) = op.touched() {
+            exists(touched.elements >= 1 && u32::from(touched.elements) <= op.most_elements(self.mk.lanes))?;
+            if touched.store {
+                return op.used().try_for_each(|s| self.store(s, &touched, trip, stores));
             }
-            Op::LoadLanes { d, src, count } => {
-                exists((1..=4).contains(&count))?;
-                for quad in 0..4 {
-                    let word = if quad < u64::from(count) { self.load(&src, trip, quad)? } else { Word::Bits(0) };
-                    (quad as usize..self.lanes).step_by(4).for_each(|l| self.set(d, l, word));
-                }
-            }
-            Op::Broadcast { d, src } => {
-                let word = self.load(&src, trip, 0)?;
-                self.fill(d, |_| word);
-            }
-            Op::LoadRaw { d, src, elements } => {
-                exists(elements >= 1 && usize::from(elements) <= 2 * self.lanes)?;
-                for l in 0..self.lanes {
-                    let word = self.load_pair(&src, trip, l as u64, elements.into())?;
-                    self.set(d, l, word);
-                }
-            }
-            Op::LoadRawQuad { d, src, elements } => {
-                exists((1..=8).contains(&elements))?;
-                for quad in 0..4 {
-                    let word = self.load_pair(&src, trip, quad, elements.into())?;
-                    (quad as usize..self.lanes).step_by(4).for_each(|l| self.set(d, l, word));
-                }
-            }
-            Op::Store { s, dst, lanes } => {
-                exists(lanes >= 1 && usize::from(lanes) <= self.lanes)?;
-                let dtype = self.dtype(dst.param)?;
-                for l in 0..usize::from(lanes) {
-                    let word = self.get(s, l);
-                    let value = match dtype {
-                        DType::F32 => Stored::Word(word),
-                        DType::Bf16 => Stored::Half(self.rounded(word)?),
-                    };
-                    self.store(&dst, trip, l as u64, value, stores)?;
-                }
-            }
-            Op::StoreRaw { s, dst, elements } => {
-                exists(elements >= 1 && usize::from(elements) <= 2 * self.lanes)?;
-                exists(self.dtype(dst.param)? == DType::Bf16)?;
-                for n in 0..usize::from(elements) {
-                    let [low, high] = halves(self.get(s, n / 2))?;
-                    let value = Stored::Half(if n % 2 == 0 { low } else { high });
-                    self.store(&dst, trip, n as u64, value, stores)?;
-                }
-            }
-            Op::Fma { d, a, b } => {
-                for l in 0..self.lanes {
-                    let word = self.fma(self.get(d, l), self.get(a, l), self.get(b, l));
-                    self.set(d, l, word);
-                }
-            }
-            Op::FmaLane { d, a, b, lane } => {
-                exists(lane < 4)?;
-                let scalars = self.copy(0, b);
-                for l in 0..self.lanes {
-                    let word = self.fma(self.get(d, l), self.get(a, l), scalars[l / 4 * 4 + usize::from(lane)]);
-                    self.set(d, l, word);
-                }
-                self.operands[0] = scalars;
-            }
-            Op::Binary { f, d, a, b } => {
-                for l in 0..self.lanes {
-                    let term = self.terms.binary(f, self.get(a, l), self.get(b, l));
-                    self.set(d, l, Word::Term(term));
-                }
-            }
-            Op::Unary { f, d, a } => {
-                for l in 0..self.lanes {
-                    let word = self.terms.unary(f, self.get(a, l));
-                    self.set(d, l, word);
-                }
-            }
-            Op::Shift { f, d, a, by } => {
-                exists((1..=31).contains(&by))?;
-                for l in 0..self.lanes {
-                    let term = self.terms.shift(f, self.get(a, l), by);
-                    self.set(d, l, Word::Term(term));
-                }
-            }
-            Op::PairAdd { d, a, b } => {
-                let (a, b) = (self.copy(0, a), self.copy(1, b));
-                let half = self.lanes / 2;
-                for l in 0..self.lanes {
-                    let (from, at) = if l < half { (&a, 2 * l) } else { (&b, 2 * (l - half)) };
-                    let term = self.terms.binary(Binary::Add, from[at], from[at + 1]);
-                    self.set(d, l, Word::Term(term));
-                }
-                self.operands = [a, b];
-            }
-            Op::Mmla { d, a, b } => {
-                let (a, b) = (self.copy(0, a), self.copy(1, b));
-                for l in 0..self.lanes {
-                    let quad = l / 4 * 4;
-                    let (row, column) = (quad + l % 4 / 2 * 2, quad + l % 2 * 2);
-                    let word = self.block(self.get(d, l), &a[row..row + 2], &b[column..column + 2])?;
-                    self.set(d, l, word);
-                }
-                self.operands = [a, b];
-            }
-            Op::Dot2 { d, a, b } => {
-                for l in 0..self.lanes {
-                    let word = self.block(self.get(d, l), &[self.get(a, l)], &[self.get(b, l)])?;
-                    self.set(d, l, word);
-                }
-            }
-            Op::Dot2Lane { d, a, b, lane } => {
-                exists(lane < 4)?;
-                let pairs = self.copy(0, b);
-                for l in 0..self.lanes {
-                    let pair = pairs[l / 4 * 4 + usize::from(lane)];
-                    let word = self.block(self.get(d, l), &[self.get(a, l)], &[pair])?;
-                    self.set(d, l, word);
-                }
-                self.operands[0] = pairs;
-            }
-            Op::Narrow { d, a, b, t } => {
-                let (a, b) = (self.copy(0, a), self.copy(1, b));
-                for l in 0..self.lanes {
-                    let word = |n: usize| if n < self.lanes { a[n] } else { b[n - self.lanes] };
-                    let (low, high) = (word(2 * l), word(2 * l + 1));
-                    let word = Word::halves(self.rounded(low)?, self.rounded(high)?);
-                    self.set(d, l, word);
-                }
-                self.operands = [a, b];
-                self.fill(t, |_| Word::Unset);
-            }
-            Op::NarrowPairs { d, a, b, t } => {
-                let (a, b) = (self.copy(0, a), self.copy(1, b));
-                for l in 0..self.lanes {
-                    let word = Word::halves(self.rounded(a[l])?, self.rounded(b[l])?);
-                    self.set(d, l, word);
-                }
-                self.operands = [a, b];
-                self.fill(t, |_| Word::Unset);
-            }
-            Op::Permute { f, bits, d, a, b } => {
-                let (a, b) = (self.copy(0, a), self.copy(1, b));
-                self.permute(f, bits, d, &a, &b)?;
-                self.operands = [a, b];
-            }
+            self.load(&touched, trip)?;
+        }
+        let mut domain = Symbols { terms: &mut self.terms, params: &self.mk.params, roles: self.roles.as_ref() };
+        self.registers.execute(&mut domain, op, &self.loaded)?;
+        if let Some(t) = op.clobbered() {
+            self.registers.fill(t, Word::Unset);
         }
         Ok(())
     }
 
     /// The words of all registers.
     pub fn registers(&self) -> &[Word] {
-        &self.registers
+        self.registers.all()
     }
 
     /// After `done` trips of a loop, goes on to the last of `trips`, if trips differ only in where they are in memory; tells
@@ -247,14 +107,16 @@ impl<'a> Machine<'a> {
     pub fn skip(&mut self, body: &[Inst], before: &[Vec<Word>; 2], done: u64, trips: u64) -> bool {
         let moved = |n: usize| {
             let distance = Distance::between(before[0][n], before[1][n])?;
-            (Distance::between(before[1][n], self.registers[n])? == distance).then_some(distance)
+            (Distance::between(before[1][n], self.registers.all()[n])? == distance).then_some(distance)
         };
         let touched = || body.iter().filter_map(|i| i.op.touched());
         let is_stored = |p: P| self.memory.keys().any(|(stored, _)| *stored == p);
         if touched().any(|t| t.store || is_stored(t.addr.param)) {
             return false;
         }
-        let Some(distances) = (0..self.registers.len()).map(moved).collect::<Option<Vec<_>>>() else { return false };
+        let Some(distances) = (0..self.registers.all().len()).map(moved).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
         for t in touched() {
             // The same steps of a group are filled up, at both ends of what is loaded.
             let ends = |trip: u64| {
@@ -266,6 +128,7 @@ impl<'a> Machine<'a> {
         }
         let further = trips - 1 - done;
         self.registers
+            .all_mut()
             .iter_mut()
             .zip(distances)
             .for_each(|(word, distance)| *word = distance.times(further).from(*word));
@@ -275,31 +138,6 @@ impl<'a> Machine<'a> {
     /// Two bf16 or a whole word, in words.
     pub fn show(&self, half: Half) -> String {
         self.terms.show_half(half, SHOWN, &self.mk.params)
-    }
-
-    fn at(&self, v: V) -> usize {
-        usize::from(v.0) * self.lanes
-    }
-
-    fn get(&self, v: V, lane: usize) -> Word {
-        self.registers[self.at(v) + lane]
-    }
-
-    fn set(&mut self, v: V, lane: usize, word: Word) {
-        let at = self.at(v) + lane;
-        self.registers[at] = word;
-    }
-
-    fn fill(&mut self, v: V, word: impl Fn(usize) -> Word) {
-        (0..self.lanes).for_each(|l| self.set(v, l, word(l)));
-    }
-
-    /// The words of `v`, in the memory of copy `n`.
-    fn copy(&mut self, n: usize, v: V) -> Vec<Word> {
-        let mut copy = std::mem::take(&mut self.operands[n]);
-        copy.clear();
-        copy.extend_from_slice(&self.registers[self.at(v)..self.at(v) + self.lanes]);
-        copy
     }
 
     fn dtype(&self, p: P) -> Result<DType, Fault> {
@@ -323,8 +161,29 @@ impl<'a> Machine<'a> {
         if is_spill && stored.is_none() { Err(Fault::NotStored) } else { Ok(stored) }
     }
 
-    /// The element as f32.
-    fn load(&self, addr: &Addr, trip: u64, n: u64) -> Result<Word, Fault> {
+    /// Sets `loaded` to the words of what an operation touches, and zeros behind them.
+    fn load(&mut self, touched: &Touched, trip: u64) -> Result<(), Fault> {
+        let Touched { addr, elements, raw, .. } = touched;
+        let mut loaded = std::mem::take(&mut self.loaded);
+        loaded.clear();
+        if *raw {
+            exists(self.dtype(addr.param)? == DType::Bf16)?;
+            for n in 0..u64::from(*elements).div_ceil(2) {
+                let half = |n| if n < u64::from(*elements) { self.half(addr, trip, n) } else { Ok(Half::Zero) };
+                loaded.push(Word::halves(half(2 * n)?, half(2 * n + 1)?));
+            }
+        } else {
+            for n in 0..u64::from(*elements) {
+                loaded.push(self.word(addr, trip, n)?);
+            }
+        }
+        loaded.resize(self.lanes, Word::Bits(0));
+        self.loaded = loaded;
+        Ok(())
+    }
+
+    /// An element as f32.
+    fn word(&self, addr: &Addr, trip: u64, n: u64) -> Result<Word, Fault> {
         let e = self.element(addr, trip, n)?;
         Ok(match self.held(e)? {
             None => Word::Element(e),
@@ -335,22 +194,15 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Elements `2 n` and `2 n + 1` of `count` as they are.
-    fn load_pair(&self, addr: &Addr, trip: u64, n: u64, count: u64) -> Result<Word, Fault> {
-        exists(self.dtype(addr.param)? == DType::Bf16)?;
-        let half = |n: u64| {
-            if n >= count {
-                return Ok(Half::Zero);
-            }
-            let e = self.element(addr, trip, n)?;
-            Ok(match self.held(e)? {
-                None if self.is_filled_up(e) => Half::Zero,
-                None => Half::Element(e),
-                Some(Stored::Half(half)) => half,
-                Some(Stored::Word(_)) => return Err(Fault::Halves),
-            })
-        };
-        Ok(Word::halves(half(2 * n)?, half(2 * n + 1)?))
+    /// An element of bf16 as it is.
+    fn half(&self, addr: &Addr, trip: u64, n: u64) -> Result<Half, Fault> {
+        let e = self.element(addr, trip, n)?;
+        Ok(match self.held(e)? {
+            None if self.is_filled_up(e) => Half::Zero,
+            None => Half::Element(e),
+            Some(Stored::Half(half)) => half,
+            Some(Stored::Word(_)) => return Err(Fault::Halves),
+        })
     }
 
     /// Tells whether an element of a right factor in groups belongs to no step.
@@ -367,30 +219,56 @@ impl<'a> Machine<'a> {
         if e.param() == *rhs { (0..*group).filter(|n| !is_step(n)).fold(0, |bits, n| bits | 1 << n) } else { 0 }
     }
 
-    fn store(&mut self, to: &Addr, trip: u64, n: u64, value: Stored, stores: &mut Vec<Store>) -> Result<(), Fault> {
-        let e = self.element(to, trip, n)?;
-        let (param, byte) = (e.param(), e.byte());
-        if self.roles.is_some() {
-            self.memory.insert((param, byte), value);
+    /// Stores the first words of `s` where an operation touches memory.
+    fn store(&mut self, s: V, touched: &Touched, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
+        let Touched { addr, elements, raw, .. } = touched;
+        let is_bf16 = self.dtype(addr.param)? == DType::Bf16;
+        exists(is_bf16 || !raw)?;
+        for n in 0..usize::from(*elements) {
+            let word = |l: usize| self.registers.get(s).and_then(|words| words.get(l)).copied().ok_or(Fault::Malformed);
+            let value = match (*raw, is_bf16) {
+                (true, _) => Stored::Half(halves(word(n / 2)?)?[n % 2]),
+                (false, true) => {
+                    let word = word(n)?;
+                    Stored::Half(self.rounded(word)?)
+                }
+                (false, false) => Stored::Word(word(n)?),
+            };
+            let e = self.element(addr, trip, n as u64)?;
+            let (param, byte) = (e.param(), e.byte());
+            if self.roles.is_some() {
+                self.memory.insert((param, byte), value);
+            }
+            stores.push(Store { param, byte, value });
         }
-        stores.push(Store { param, byte, value });
         Ok(())
     }
 
-    /// A word rounded to bf16. Rounding what was widened gives it back.
+    /// A word rounded to bf16.
     pub fn rounded(&mut self, word: Word) -> Result<Half, Fault> {
-        Ok(match word {
-            Word::Bits(0) => Half::Zero,
-            Word::Element(e) if self.dtype(e.param())? == DType::Bf16 => Half::Element(e),
-            Word::Element(e) => Half::Rounded(e),
-            Word::Halves(..) => return Err(Fault::Halves),
-            word => Half::Of(self.terms.of(word)),
-        })
+        Symbols { terms: &mut self.terms, params: &self.mk.params, roles: self.roles.as_ref() }.round(word)
+    }
+}
+
+/// Terms of what words were computed from.
+struct Symbols<'a> {
+    terms: &'a mut Terms,
+    params: &'a [Param],
+    roles: Option<&'a Roles>,
+}
+
+impl Domain for Symbols<'_> {
+    type Word = Word;
+    type Half = Half;
+    type Error = Fault;
+
+    fn constant(&mut self, bits: u32) -> Word {
+        Word::Bits(bits)
     }
 
-    /// `acc + a * b`: a product of the tile's factors, or an operation of a post-op.
-    fn fma(&mut self, acc: Word, a: Word, b: Word) -> Word {
-        if let (Word::Element(a), Word::Element(b), Some(roles)) = (a, b, &self.roles) {
+    /// A product of the tile's factors, or an operation of a post-op.
+    fn fma(&mut self, a: Word, b: Word, acc: Word) -> Word {
+        if let (Word::Element(a), Word::Element(b), Some(roles)) = (a, b, self.roles) {
             for (lhs, rhs) in [(a, b), (b, a)] {
                 if lhs.param() == roles.lhs && rhs.param() == roles.rhs {
                     return self.terms.add_product(acc, [Factor::scalar(lhs), Factor::scalar(rhs)]);
@@ -400,8 +278,19 @@ impl<'a> Machine<'a> {
         self.terms.fma(acc, a, b)
     }
 
-    /// `acc` plus the products of the halves of `a` and `b`, in order.
-    fn block(&mut self, acc: Word, a: &[Word], b: &[Word]) -> Result<Word, Fault> {
+    fn binary(&mut self, f: Binary, a: Word, b: Word) -> Word {
+        Word::Term(self.terms.binary(f, a, b))
+    }
+
+    fn unary(&mut self, f: Unary, a: Word) -> Word {
+        self.terms.unary(f, a)
+    }
+
+    fn shift(&mut self, f: Shift, a: Word, by: u8) -> Word {
+        Word::Term(self.terms.shift(f, a, by))
+    }
+
+    fn dot(&mut self, a: &[Word], b: &[Word], acc: Word) -> Result<Word, Fault> {
         let mut all = [[Half::Zero; 4]; 2];
         for (to, words) in all.iter_mut().zip([a, b]) {
             for (n, word) in words.iter().enumerate() {
@@ -413,23 +302,25 @@ impl<'a> Machine<'a> {
         Ok(factors.map_or(acc, |factors| self.terms.add_product(acc, factors)))
     }
 
-    fn permute(&mut self, f: Permute, bits: u8, d: V, a: &[Word], b: &[Word]) -> Result<(), Fault> {
-        if bits == 16 {
-            let halved = |words: &[Word]| words.iter().map(|w| halves(*w)).collect::<Result<Vec<_>, _>>();
-            let permuted = permuted(f, 1, halved(a)?.as_flattened(), halved(b)?.as_flattened());
-            for (l, pair) in permuted.as_chunks().0.iter().enumerate() {
-                let [low, high] = *pair;
-                self.set(d, l, Word::halves(low, high));
+    /// Rounding what was widened gives it back.
+    fn round(&mut self, word: Word) -> Result<Half, Fault> {
+        Ok(match word {
+            Word::Bits(0) => Half::Zero,
+            Word::Element(e) => {
+                let dtype = self.params.get(usize::from(e.param().0)).map(|p| p.dtype).ok_or(Fault::Malformed)?;
+                if dtype == DType::Bf16 { Half::Element(e) } else { Half::Rounded(e) }
             }
-            return Ok(());
-        }
-        let width = match bits {
-            32 => 1,
-            64 => 2,
-            _ => return Err(Fault::Malformed),
-        };
-        permuted(f, width, a, b).into_iter().enumerate().for_each(|(l, word)| self.set(d, l, word));
-        Ok(())
+            Word::Halves(..) => return Err(Fault::Halves),
+            word => Half::Of(self.terms.of(word)),
+        })
+    }
+
+    fn split(&self, word: Word) -> Result<[Half; 2], Fault> {
+        halves(word)
+    }
+
+    fn join(&self, [low, high]: [Half; 2]) -> Word {
+        Word::halves(low, high)
     }
 }
 
@@ -444,22 +335,4 @@ fn halves(word: Word) -> Result<[Half; 2], Fault> {
         Word::Halves(low, high) => Ok([low, high]),
         _ => Err(Fault::Halves),
     }
-}
-
-/// A permutation of elements of `width` units each.
-fn permuted<T: Copy>(f: Permute, width: usize, a: &[T], b: &[T]) -> Vec<T> {
-    let count = a.len() / width;
-    let of = |from: &[T], n: usize| from[n * width..(n + 1) * width].to_vec();
-    let elements: Vec<Vec<T>> = match f {
-        Permute::ZipLow => (0..count).map(|n| of(if n % 2 == 0 { a } else { b }, n / 2)).collect(),
-        Permute::ZipHigh => (0..count).map(|n| of(if n % 2 == 0 { a } else { b }, count / 2 + n / 2)).collect(),
-        Permute::TrnEven => (0..count).map(|n| of(if n % 2 == 0 { a } else { b }, n / 2 * 2)).collect(),
-        Permute::TrnOdd => (0..count).map(|n| of(if n % 2 == 0 { a } else { b }, n / 2 * 2 + 1)).collect(),
-        Permute::UzpEven | Permute::UzpOdd => {
-            let odd = usize::from(f == Permute::UzpOdd);
-            let half = count / 2;
-            (0..count).map(|n| if n < half { of(a, 2 * n + odd) } else { of(b, 2 * (n - half) + odd) }).collect()
-        }
-    };
-    elements.concat()
 }

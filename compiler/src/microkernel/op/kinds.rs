@@ -1,0 +1,123 @@
+//! The families of operations that differ only in what they do to a lane.
+
+/// A lanewise operation of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`, correctly rounded.
+    Div,
+    /// The greater; NaN if either is NaN. Of +0 and -0 either.
+    Max,
+    /// The smaller; NaN if either is NaN. Of +0 and -0 either.
+    Min,
+    /// `a + b` on the bits as 32-bit integers, wrapping.
+    IAdd,
+    /// `a - b` on the bits as 32-bit integers, wrapping.
+    ISub,
+    /// Bitwise and.
+    And,
+    /// Bitwise or.
+    Or,
+    /// Bitwise exclusive or.
+    Xor,
+}
+
+impl Binary {
+    /// Every operation with its word in texts.
+    pub const ALL: &'static [(&'static str, Binary)] = &[
+        ("add", Binary::Add),
+        ("sub", Binary::Sub),
+        ("mul", Binary::Mul),
+        ("div", Binary::Div),
+        ("max", Binary::Max),
+        ("min", Binary::Min),
+        ("iadd", Binary::IAdd),
+        ("isub", Binary::ISub),
+        ("and", Binary::And),
+        ("or", Binary::Or),
+        ("xor", Binary::Xor),
+    ];
+
+    /// True if the operands are numbers, not bits.
+    pub fn is_arithmetic(self) -> bool {
+        !matches!(self, Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor)
+    }
+}
+
+/// A lanewise operation of one operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// The operand.
+    Move,
+    /// The square root, correctly rounded; NaN below zero.
+    Sqrt,
+    /// Without the sign bit.
+    Abs,
+}
+
+impl Unary {
+    /// Every operation with its word in texts.
+    pub const ALL: &'static [(&'static str, Unary)] =
+        &[("move", Unary::Move), ("sqrt", Unary::Sqrt), ("abs", Unary::Abs)];
+}
+
+/// A lanewise shift of the bits as 32-bit integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shift {
+    /// To the left, zeros from the right.
+    Left,
+    /// To the right, copies of the sign bit from the left.
+    RightSigned,
+}
+
+impl Shift {
+    /// Every shift with its word in texts.
+    pub const ALL: &'static [(&'static str, Shift)] = &[("shl", Shift::Left), ("sra", Shift::RightSigned)];
+}
+
+/// A permutation of the elements of two registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permute {
+    /// The elements of the low halves of both, alternating: `a0 b0 a1 b1 ..`.
+    ZipLow,
+    /// The elements of the high halves of both, alternating.
+    ZipHigh,
+    /// The even elements of `a`, then those of `b`.
+    UzpEven,
+    /// The odd elements of `a`, then those of `b`.
+    UzpOdd,
+    /// The even elements of both, alternating: `a0 b0 a2 b2 ..`.
+    TrnEven,
+    /// The odd elements of both, alternating.
+    TrnOdd,
+}
+
+impl Permute {
+    /// Every permutation with its word in texts.
+    pub const ALL: &'static [(&'static str, Permute)] = &[
+        ("zip1", Permute::ZipLow),
+        ("zip2", Permute::ZipHigh),
+        ("uzp1", Permute::UzpEven),
+        ("uzp2", Permute::UzpOdd),
+        ("trn1", Permute::TrnEven),
+        ("trn2", Permute::TrnOdd),
+    ];
+
+    /// The operand, 0 for `a` and 1 for `b`, and the element of it that is element `i` of `count` of the result.
+    pub fn source(self, i: usize, count: usize) -> (usize, usize) {
+        let half = count / 2;
+        match self {
+            Permute::ZipLow => (i % 2, i / 2),
+            Permute::ZipHigh => (i % 2, half + i / 2),
+            Permute::UzpEven => (i / half, i % half * 2),
+            Permute::UzpOdd => (i / half, i % half * 2 + 1),
+            Permute::TrnEven => (i % 2, i / 2 * 2),
+            Permute::TrnOdd => (i % 2, i / 2 * 2 + 1),
+        }
+    }
+}

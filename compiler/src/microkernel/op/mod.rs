@@ -1,0 +1,78 @@
+//! The table of operations. [`operations!`](table) makes an enum of it and all that follows from a row: the registers that an
+//! operation reads and writes, the memory it reaches, its text, its meaning and what counts of it.
+
+mod domain;
+mod kinds;
+mod role;
+mod table;
+
+pub use domain::{Domain, Registers};
+pub use kinds::{Binary, Permute, Shift, Unary};
+pub use role::Rule;
+pub use table::Op;
+
+use super::{Addr, V};
+
+/// The memory an operation reads or writes in one trip: `elements` consecutive elements of `addr`'s parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// First element.
+    pub addr: Addr,
+    /// Number of consecutive elements.
+    pub elements: u16,
+    /// Written, not read.
+    pub store: bool,
+    /// Elements stay as they are in memory: two bf16 are a word.
+    pub raw: bool,
+}
+
+/// The part that an operation has in the [counts](super::counts) of a micro-kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reads memory.
+    Load,
+    /// Writes memory.
+    Store,
+    /// Multiplies and adds to accumulators. Holds the multiply-adds of the problem in each 128 bits of the register.
+    Product(u64),
+    /// Computes one floating-point result a lane.
+    Arithmetic,
+    /// Moves, converts, or works on bits.
+    Other,
+}
+
+/// The lanes of its operands on which a lane of an operation's result depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lanes {
+    /// The same lane of each.
+    Same,
+    /// Others too.
+    Any,
+}
+
+impl Op {
+    /// The register that holds the result, if any. Accumulators are written and [used](Op::used).
+    pub fn defined(&self) -> Option<V> {
+        self.operands().defined
+    }
+
+    /// The register that is overwritten without holding a result, if any.
+    pub fn clobbered(&self) -> Option<V> {
+        self.operands().clobbered
+    }
+
+    /// The registers read, in operand order.
+    pub fn used(&self) -> impl Iterator<Item = V> {
+        self.operands().used.into_iter().flatten()
+    }
+
+    /// True if memory is read or written as bf16 that are not converted.
+    pub fn is_raw(&self) -> bool {
+        self.touched().is_some_and(|t| t.raw)
+    }
+
+    /// Multiply-adds of a whole problem per 128 bits of the register that the operation makes: 0 for all but the products.
+    pub fn macs_per_quad(&self) -> u64 {
+        if let Kind::Product(macs) = self.kind() { macs } else { 0 }
+    }
+}

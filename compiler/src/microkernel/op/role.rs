@@ -1,0 +1,214 @@
+//! The roles of an operation's fields: registers that are read or written, places in memory, and numbers.
+
+use std::fmt;
+
+use super::{Binary, Permute, Shift, Unary};
+use crate::microkernel::parse::{ParseError, Words};
+use crate::microkernel::print::AddrText;
+use crate::microkernel::{Addr, Param, V};
+
+/// The registers of an operation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Operands {
+    /// Holds the result.
+    pub defined: Option<V>,
+    /// The result is written before all operands are read.
+    pub is_early: bool,
+    /// Overwritten while the operation is executed.
+    pub clobbered: Option<V>,
+    /// Read, in order.
+    pub used: [Option<V>; 3],
+}
+
+impl Operands {
+    fn uses(&mut self, v: V) {
+        if let Some(slot) = self.used.iter_mut().find(|u| u.is_none()) {
+            *slot = Some(v);
+        }
+    }
+
+    /// False if the result or the overwritten register is one that must be another.
+    pub fn are_apart(&self) -> bool {
+        let is_used = |v: V| self.used.contains(&Some(v));
+        let early = self.defined.filter(|_| self.is_early);
+        !early.is_some_and(is_used) && !self.clobbered.is_some_and(|t| is_used(t) || self.defined == Some(t))
+    }
+}
+
+/// A rule for a number in an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rule {
+    /// An operand by element has 4 elements to choose from in each 128 bits.
+    #[error("lane {0}: expected 0 to 3")]
+    Lane(u8),
+    /// Shifts are by 1 to 31 bits.
+    #[error("a shift by {0} bits: expected 1 to 31")]
+    ShiftBy(u8),
+    /// Permutations are by elements of 16, 32 or 64 bits.
+    #[error("elements of {0} bits: expected 16, 32 or 64")]
+    ElementBits(u8),
+}
+
+/// A role that a field can have.
+pub(in super::super) trait Role {
+    /// What the field holds.
+    type Value: Copy;
+
+    /// Prints a field, in an operation of a micro-kernel with these parameters.
+    fn print(value: Self::Value, params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// Reads a field of such an operation.
+    fn parse(words: &mut Words<'_>, params: &[Param]) -> Result<Self::Value, ParseError>;
+
+    /// Adds the field to the registers of its operation.
+    fn operand(_value: Self::Value, _all: &mut Operands) {}
+
+    /// The rule that the field breaks.
+    fn check(_value: Self::Value) -> Result<(), Rule> {
+        Ok(())
+    }
+
+    /// The field in the meaning of its operation: words of a register or of what was loaded, or a number.
+    type Meant<'a, W: 'a>;
+
+    /// What the field means, where `read` are the words of the operands that were not asked for yet and `loaded` those of memory.
+    fn mean<'a, W>(value: Self::Value, read: &mut std::slice::Iter<'a, Vec<W>>, loaded: &'a [W]) -> Self::Meant<'a, W>;
+}
+
+/// Defines roles that are printed and read alike.
+macro_rules! registers {
+    ($($(#[$doc:meta])* $role:ident $is_read:ident: $operand:expr;)*) => {$(
+        $(#[$doc])*
+        pub(in super::super) struct $role;
+
+        impl Role for $role {
+            type Value = V;
+
+            fn print(value: V, _params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{value}")
+            }
+
+            fn parse(words: &mut Words<'_>, _params: &[Param]) -> Result<V, ParseError> {
+                words.register()
+            }
+
+            fn operand(value: V, all: &mut Operands) {
+                let add: fn(V, &mut Operands) = $operand;
+                add(value, all);
+            }
+
+            type Meant<'a, W: 'a> = &'a [W];
+
+            fn mean<'a, W>(_value: V, read: &mut std::slice::Iter<'a, Vec<W>>, _loaded: &'a [W]) -> &'a [W] {
+                registers!(@$is_read read)
+            }
+        }
+    )*};
+    (@read $read:ident) => { $read.next().map_or(&[], Vec::as_slice) };
+    (@written $read:ident) => {{
+        let _ = $read;
+        &[]
+    }};
+}
+
+registers! {
+    /// The result. It may replace an operand.
+    Def written: |v, all| all.defined = Some(v);
+    /// The result, in a register that no operand is in.
+    Early written: |v, all| (all.defined, all.is_early) = (Some(v), true);
+    /// The result, which is added to what the register held.
+    Acc read: |v, all| {
+        all.defined = Some(v);
+        all.uses(v);
+    };
+    /// An operand.
+    Use read: |v, all| all.uses(v);
+    /// A register that is overwritten, and no other of the operation's.
+    Temp written: |v, all| all.clobbered = Some(v);
+}
+
+/// An address that is read from or stored to.
+pub(in super::super) struct Place;
+
+impl Role for Place {
+    type Value = Addr;
+
+    fn print(value: Addr, params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", AddrText { addr: &value, params })
+    }
+
+    fn parse(words: &mut Words<'_>, params: &[Param]) -> Result<Addr, ParseError> {
+        words.addr(params)
+    }
+
+    type Meant<'a, W: 'a> = &'a [W];
+
+    fn mean<'a, W>(_value: Addr, _read: &mut std::slice::Iter<'a, Vec<W>>, loaded: &'a [W]) -> &'a [W] {
+        loaded
+    }
+}
+
+/// Defines roles of numbers and words.
+macro_rules! plain {
+    ($($(#[$doc:meta])* $role:ident: $value:ty, $print:expr, $parse:expr $(, $check:expr)?;)*) => {$(
+        $(#[$doc])*
+        pub(in super::super) struct $role;
+
+        impl Role for $role {
+            type Value = $value;
+
+            fn print(value: $value, _params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let print: fn($value, &mut fmt::Formatter<'_>) -> fmt::Result = $print;
+                print(value, f)
+            }
+
+            fn parse(words: &mut Words<'_>, _params: &[Param]) -> Result<$value, ParseError> {
+                let parse: fn(&mut Words<'_>) -> Result<$value, ParseError> = $parse;
+                parse(words)
+            }
+
+            $(fn check(value: $value) -> Result<(), Rule> {
+                let check: fn($value) -> Result<(), Rule> = $check;
+                check(value)
+            })?
+
+            type Meant<'a, W: 'a> = $value;
+
+            fn mean<'a, W>(value: $value, _read: &mut std::slice::Iter<'a, Vec<W>>, _loaded: &'a [W]) -> $value {
+                value
+            }
+        }
+    )*};
+}
+
+plain! {
+    /// A number of elements, `x8`.
+    Elements: u16, |n, f| write!(f, "x{n}"), |words| words.elements();
+    /// A small number of elements, `x4`.
+    Few: u8, |n, f| write!(f, "x{n}"), |words| words.elements();
+    /// A word's bits.
+    Bits: u32, |n, f| write!(f, "{n}"), |words| words.number("a 32-bit word");
+    /// The index of an element in each 128 bits.
+    Lane: u8, |n, f| write!(f, "{n}"), |words| words.number("a lane"),
+        |lane| if lane < 4 { Ok(()) } else { Err(Rule::Lane(lane)) };
+    /// A distance in bits.
+    ShiftBy: u8, |n, f| write!(f, "{n}"), |words| words.number("a number of bits"),
+        |by| if (1..=31).contains(&by) { Ok(()) } else { Err(Rule::ShiftBy(by)) };
+    /// Bits of an element.
+    ElementBits: u8, |n, f| write!(f, "{n}"), |words| words.number("bits of an element"),
+        |bits| if matches!(bits, 16 | 32 | 64) { Ok(()) } else { Err(Rule::ElementBits(bits)) };
+    /// One of [`Binary`].
+    BinaryWord: Binary, |op, f| f.write_str(name(Binary::ALL, op)), |words| words.named(Binary::ALL);
+    /// One of [`Unary`].
+    UnaryWord: Unary, |op, f| f.write_str(name(Unary::ALL, op)), |words| words.named(Unary::ALL);
+    /// One of [`Shift`].
+    ShiftWord: Shift, |op, f| f.write_str(name(Shift::ALL, op)), |words| words.named(Shift::ALL);
+    /// One of [`Permute`].
+    PermuteWord: Permute, |op, f| f.write_str(name(Permute::ALL, op)), |words| words.named(Permute::ALL);
+}
+
+/// The word of an operation.
+fn name<T: PartialEq>(all: &[(&'static str, T)], op: T) -> &'static str {
+    all.iter().find(|(_, o)| *o == op).map_or("?", |(name, _)| name)
+}

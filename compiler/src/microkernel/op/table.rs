@@ -1,0 +1,502 @@
+//! The operations: one row each.
+//!
+//! A row names the operation's fields and their [roles](super::role), and then has
+//!
+//! - its text, in which `{d}` stands for the field `d`;
+//! - the memory it reaches, if it does: the address, the number of elements, the most of them in registers of `n` words, and whether they
+//!   are converted;
+//! - its [`Kind`] and the [`Lanes`] of its operands that a lane of the result depends on;
+//! - its meaning: word `l` of the result, in registers of `n` words, where `x` is the [`Domain`] of values. A field is there what its role
+//!   says: an operand the words of its register before the operation, an address the words that are loaded from there, a number itself.
+//!
+//! Everything that handles operations follows from the rows, but for the instructions that emitters choose for them.
+
+use std::fmt;
+
+use super::role::{self, Operands, Role, Rule};
+use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
+use crate::microkernel::parse::{Furthest, ParseError, Words};
+use crate::microkernel::print::{Piece, pieces};
+use crate::microkernel::{Addr, Param, V};
+
+/// Makes [`Op`] of the rows.
+macro_rules! operations {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty as $role:ident,)* }
+        text $text:literal;
+        $(touches $direction:ident $addr:ident, $elements:expr, most |$m:ident| $most:expr, $form:ident;)?
+        counts $kind:expr, $lanes:expr;
+        $(|$x:pat_param, $l:pat_param, $n:pat_param| $meaning:expr;)?
+    )*) => {
+        /// A vector operation. A register is `lanes` words of 32 bits. Words are f32 unless a variant says otherwise; loads from
+        /// a bf16 parameter widen and stores to one round (to nearest, ties to even; NaN stays NaN), so that arithmetic is f32
+        /// whatever memory holds. Where a variant says bf16, a word holds two: the first in the low half.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Op {$(
+            $(#[$doc])*
+            $name {$(
+                $(#[$field_doc])*
+                $field: $type,
+            )*},
+        )*}
+
+        #[allow(unused_variables)] // A row uses the fields that matter.
+        impl Op {
+            /// The name of each operation, in the order of the table.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// The operation's name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Op::$name { .. } => stringify!($name),)*
+                }
+            }
+
+            /// The registers, by what is done to them.
+            pub(in crate::microkernel) fn operands(&self) -> Operands {
+                let mut all = Operands::default();
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(<role::$role as Role>::operand($field, &mut all);)*
+                    })*
+                }
+                all
+            }
+
+            /// The rule that one of the numbers breaks.
+            pub fn check(&self) -> Result<(), Rule> {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(<role::$role as Role>::check($field)?;)*
+                    })*
+                }
+                Ok(())
+            }
+
+            /// The memory touched, if any.
+            pub fn touched(&self) -> Option<Touched> {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(return Some(Touched {
+                            addr: $addr,
+                            elements: $elements,
+                            store: operations!(@is_store $direction),
+                            raw: operations!(@is_raw $form),
+                        });)?
+                    })*
+                }
+                #[allow(unreachable_code)]
+                None
+            }
+
+            /// The most elements that the operation can touch with registers of `n` words; 0 if it touches no memory.
+            pub fn most_elements(&self, n: u32) -> u32 {
+                match *self {
+                    $(Op::$name { .. } => {
+                        $(let $m = n; return $most;)?
+                    })*
+                }
+                #[allow(unreachable_code)]
+                0
+            }
+
+            /// The part it has in counts.
+            pub fn kind(&self) -> Kind {
+                match *self {
+                    $(Op::$name { $($field),* } => $kind,)*
+                }
+            }
+
+            /// The lanes of its operands on which a lane of the result depends.
+            pub fn lanes(&self) -> Lanes {
+                match *self {
+                    $(Op::$name { $($field),* } => $lanes,)*
+                }
+            }
+
+            /// Computes the words of the result. `read` has the words of the registers that are [used](Op::used), in order, and
+            /// `loaded` those that are loaded.
+            pub(super) fn compute<D: Domain>(
+                &self,
+                domain: &mut D,
+                read: &[Vec<D::Word>],
+                loaded: &[D::Word],
+                result: &mut [D::Word],
+            ) -> Result<(), D::Error> {
+                let mut read = read.iter();
+                let words = result.len();
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(let $field = <role::$role as Role>::mean($field, &mut read, loaded);)*
+                        $(for (at, word) in result.iter_mut().enumerate() {
+                            let ($x, $l, $n) = (&mut *domain, at, words);
+                            *word = $meaning?;
+                        })?
+                    })*
+                }
+                Ok(())
+            }
+
+            /// Prints the operation, in a micro-kernel with these parameters.
+            pub(in crate::microkernel) fn print(&self, params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        for piece in pieces($text) {
+                            match piece {
+                                Piece::Text(text) => f.write_str(text)?,
+                                $(Piece::Field(stringify!($field)) => <role::$role as Role>::print($field, params, f)?,)*
+                                Piece::Field(name) => unreachable!("{name} is no field of {}", stringify!($name)),
+                            }
+                        }
+                    })*
+                }
+                Ok(())
+            }
+
+            /// Reads the operation that all the words are.
+            pub(in crate::microkernel) fn parse(words: &mut Words<'_>, params: &[Param]) -> Result<Op, ParseError> {
+                let mut furthest = Furthest::default();
+                $(
+                    let mut rest = words.clone();
+                    let mut read = || -> Result<Op, ParseError> {
+                        $(let mut $field = None;)*
+                        for piece in pieces($text) {
+                            match piece {
+                                Piece::Text(text) => rest.literal(text)?,
+                                $(Piece::Field(stringify!($field)) => {
+                                    $field = Some(<role::$role as Role>::parse(&mut rest, params)?);
+                                })*
+                                Piece::Field(name) => unreachable!("{name} is no field of {}", stringify!($name)),
+                            }
+                        }
+                        rest.end()?;
+                        Ok(Op::$name { $($field: $field.expect("a text has all fields")),* })
+                    };
+                    match read() {
+                        Ok(op) => {
+                            *words = rest;
+                            return Ok(op);
+                        }
+                        Err(error) => furthest.add(&rest, error),
+                    }
+                )*
+                Err(furthest.error(words))
+            }
+        }
+    };
+    (@is_store load) => { false };
+    (@is_store store) => { true };
+    (@is_raw converted) => { false };
+    (@is_raw raw) => { true };
+}
+
+operations! {
+    /// `d = 0` in all lanes.
+    Zero {
+        /// Written.
+        d: V as Def,
+    }
+    text "{d} = zero";
+    counts Kind::Other, Lanes::Same;
+    |x, _, _| Ok(x.constant(0));
+
+    /// `d = bits` in all lanes.
+    Const {
+        /// Written.
+        d: V as Def,
+        /// The word.
+        bits: u32 as Bits,
+    }
+    text "{d} = const {bits}";
+    counts Kind::Other, Lanes::Same;
+    |x, _, _| Ok(x.constant(bits));
+
+    /// `d[0..lanes] = src[..]`, the other lanes 0. `lanes` is between 1 and the vector length.
+    Load {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+        /// Elements.
+        lanes: u16 as Elements,
+    }
+    text "{d} = load {src} {lanes}";
+    touches load src, lanes, most |n| n, converted;
+    counts Kind::Load, Lanes::Same;
+    |_, l, _| Ok(src[l]);
+
+    /// `d[l] = src[l % 4]` for `l % 4 < count`, 0 elsewhere: up to 4 scalars, repeated in each 128 bits of the register.
+    LoadLanes {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+        /// Scalars read, 1..=4.
+        count: u8 as Few,
+    }
+    text "{d} = loadlanes {src} {count}";
+    touches load src, count.into(), most |_n| 4, converted;
+    counts Kind::Load, Lanes::Same;
+    |_, l, _| Ok(src[l % 4]);
+
+    /// `d[..] = src[0]`.
+    Broadcast {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+    }
+    text "{d} = broadcast {src}";
+    touches load src, 1, most |_n| 1, converted;
+    counts Kind::Load, Lanes::Same;
+    |_, _, _| Ok(src[0]);
+
+    /// `dst[..] = s[0..lanes]`. Exactly `lanes` elements are written.
+    Store {
+        /// Read.
+        s: V as Use,
+        /// Destination.
+        dst: Addr as Place,
+        /// Elements.
+        lanes: u16 as Elements,
+    }
+    text "store {dst}, {s} {lanes}";
+    touches store dst, lanes, most |n| n, converted;
+    counts Kind::Store, Lanes::Same;
+
+    /// `elements` bf16 (up to two a lane) as they are in memory, the rest of the register 0. Bf16 parameters only.
+    LoadRaw {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+        /// Elements.
+        elements: u16 as Elements,
+    }
+    text "{d} = loadraw {src} {elements}";
+    touches load src, elements, most |n| n.saturating_mul(2), raw;
+    counts Kind::Load, Lanes::Same;
+    |_, l, _| Ok(src[l]);
+
+    /// `elements` bf16 (up to 8) as they are in memory, zeros behind them, repeated in each 128 bits of the register. Bf16
+    /// parameters only.
+    LoadRawQuad {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+        /// Elements, 1..=8.
+        elements: u16 as Elements,
+    }
+    text "{d} = loadrawquad {src} {elements}";
+    touches load src, elements, most |_n| 8, raw;
+    counts Kind::Load, Lanes::Same;
+    |_, l, _| Ok(src[l % 4]);
+
+    /// The first `elements` bf16 (up to two a lane) of the register as they are. Bf16 parameters only.
+    StoreRaw {
+        /// Read.
+        s: V as Use,
+        /// Destination.
+        dst: Addr as Place,
+        /// Elements.
+        elements: u16 as Elements,
+    }
+    text "storeraw {dst}, {s} {elements}";
+    touches store dst, elements, most |n| n.saturating_mul(2), raw;
+    counts Kind::Store, Lanes::Same;
+
+    /// `d = d + a * b`, fused.
+    Fma {
+        /// Accumulator.
+        d: V as Acc,
+        /// Factor.
+        a: V as Use,
+        /// Factor.
+        b: V as Use,
+    }
+    text "{d} += {a} * {b}";
+    counts Kind::Product(4), Lanes::Same;
+    |x, l, _| Ok(x.fma(a[l], b[l], d[l]));
+
+    /// `d[l] = d[l] + a[l] * b[l / 4 * 4 + lane]`, fused: multiply-add by element.
+    FmaLane {
+        /// Accumulator.
+        d: V as Acc,
+        /// Vector factor.
+        a: V as Use,
+        /// Register of repeated scalars.
+        b: V as Use,
+        /// The index of the scalar, 0 to 3.
+        lane: u8 as Lane,
+    }
+    text "{d} += {a} * {b}.lane[{lane}]";
+    counts Kind::Product(4), Lanes::Any;
+    |x, l, _| Ok(x.fma(a[l], b[l / 4 * 4 + usize::from(lane)], d[l]));
+
+    /// `d = f(a, b)`, lane by lane.
+    Binary {
+        /// Operation.
+        f: Binary as BinaryWord,
+        /// Written.
+        d: V as Def,
+        /// First operand.
+        a: V as Use,
+        /// Second operand.
+        b: V as Use,
+    }
+    text "{d} = {f} {a}, {b}";
+    counts if f.is_arithmetic() { Kind::Arithmetic } else { Kind::Other }, Lanes::Same;
+    |x, l, _| Ok(x.binary(f, a[l], b[l]));
+
+    /// `d = f(a)`, lane by lane.
+    Unary {
+        /// Operation.
+        f: Unary as UnaryWord,
+        /// Written.
+        d: V as Def,
+        /// Operand.
+        a: V as Use,
+    }
+    text "{d} = {f} {a}";
+    counts if f == Unary::Sqrt { Kind::Arithmetic } else { Kind::Other }, Lanes::Same;
+    |x, l, _| Ok(x.unary(f, a[l]));
+
+    /// `d = a` shifted by `by` bits, lane by lane.
+    Shift {
+        /// Direction.
+        f: Shift as ShiftWord,
+        /// Written.
+        d: V as Def,
+        /// Operand.
+        a: V as Use,
+        /// Bits, 1..=31.
+        by: u8 as ShiftBy,
+    }
+    text "{d} = {f} {a}, {by}";
+    counts Kind::Other, Lanes::Same;
+    |x, l, _| Ok(x.shift(f, a[l], by));
+
+    /// `d = [a0 + a1, a2 + a3, .., b0 + b1, b2 + b3, ..]`. `d` may be `a` or `b`.
+    PairAdd {
+        /// Written.
+        d: V as Def,
+        /// First half.
+        a: V as Use,
+        /// Second half.
+        b: V as Use,
+    }
+    text "{d} = pairadd {a}, {b}";
+    counts Kind::Arithmetic, Lanes::Any;
+    |x, l, n| {
+        let (from, l) = if l < n / 2 { (a, l) } else { (b, l - n / 2) };
+        Ok(x.binary(Binary::Add, from[2 * l], from[2 * l + 1]))
+    };
+
+    /// BFMMLA: in each 128 bits, `a` holds a 2x4 matrix of bf16 by rows, `b` a 4x2 one by columns, and their product is added
+    /// to the 2x2 matrix of f32 by rows in `d`. Rounds as the architecture says without FEAT_EBF16.
+    Mmla {
+        /// Accumulator.
+        d: V as Acc,
+        /// 2x4.
+        a: V as Use,
+        /// 4x2.
+        b: V as Use,
+    }
+    text "{d} = mmla {a}, {b}";
+    counts Kind::Product(16), Lanes::Any;
+    |x, l, _| {
+        let quad = l / 4 * 4;
+        let (row, column) = (quad + l % 4 / 2 * 2, quad + l % 2 * 2);
+        x.dot(&a[row..row + 2], &b[column..column + 2], d[l])
+    };
+
+    /// BFDOT: `d[l] += a[2 l] * b[2 l] + a[2 l + 1] * b[2 l + 1]`, bf16 factors. Rounds as the architecture says without
+    /// FEAT_EBF16.
+    Dot2 {
+        /// Accumulator.
+        d: V as Acc,
+        /// Factors.
+        a: V as Use,
+        /// Factors.
+        b: V as Use,
+    }
+    text "{d} = dot2 {a}, {b}";
+    counts Kind::Product(8), Lanes::Same;
+    |x, l, _| x.dot(&a[l..l + 1], &b[l..l + 1], d[l]);
+
+    /// BFDOT by element: as [`Dot2`](Op::Dot2) with word `lane` of the same 128 bits of `b` in place of word `l`.
+    Dot2Lane {
+        /// Accumulator.
+        d: V as Acc,
+        /// Factors.
+        a: V as Use,
+        /// Register of repeated pairs.
+        b: V as Use,
+        /// The index of the pair, 0 to 3.
+        lane: u8 as Lane,
+    }
+    text "{d} = dot2 {a}, {b}.lane[{lane}]";
+    counts Kind::Product(8), Lanes::Any;
+    |x, l, _| {
+        let pair = l / 4 * 4 + usize::from(lane);
+        x.dot(&a[l..l + 1], &b[pair..pair + 1], d[l])
+    };
+
+    /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`;
+    /// `t` is overwritten and differs from all.
+    Narrow {
+        /// Written.
+        d: V as Early,
+        /// First half.
+        a: V as Use,
+        /// Second half.
+        b: V as Use,
+        /// Overwritten.
+        t: V as Temp,
+    }
+    text "{d} = narrow {a}, {b}, {t}";
+    counts Kind::Other, Lanes::Any;
+    |x, l, n| {
+        let word = |i: usize| if i < n { a[i] } else { b[i - n] };
+        let halves = [x.round(word(2 * l))?, x.round(word(2 * l + 1))?];
+        Ok(x.join(halves))
+    };
+
+    /// The f32 of `a` and `b`, alternating, rounded to bf16: word `l` of `d` is `(a[l], b[l])`. `d` is neither `a` nor `b`;
+    /// `t` is overwritten and differs from all.
+    NarrowPairs {
+        /// Written.
+        d: V as Early,
+        /// Low halves of words.
+        a: V as Use,
+        /// High halves of words.
+        b: V as Use,
+        /// Overwritten.
+        t: V as Temp,
+    }
+    text "{d} = narrowpairs {a}, {b}, {t}";
+    counts Kind::Other, Lanes::Same;
+    |x, l, _| {
+        let halves = [x.round(a[l])?, x.round(b[l])?];
+        Ok(x.join(halves))
+    };
+
+    /// A permutation by elements of 16, 32 or 64 bits. `d` may be `a` or `b`.
+    Permute {
+        /// Permutation.
+        f: Permute as PermuteWord,
+        /// Bits of an element.
+        bits: u8 as ElementBits,
+        /// Written.
+        d: V as Def,
+        /// First operand.
+        a: V as Use,
+        /// Second operand.
+        b: V as Use,
+    }
+    text "{d} = {f} {a}, {b} by {bits}";
+    counts Kind::Other, Lanes::Any;
+    |x, l, n| x.permuted((f, bits), [a, b], l, n);
+}
