@@ -212,7 +212,7 @@ impl<'a> Verifier<'a> {
             self.written[usize::from(register.0)] = false;
         }
         op.check().map_err(Fault::Number)?;
-        ensure(op.operands().are_apart(), || Fault::Overlap)?;
+        ensure(op.are_apart(), || Fault::Overlap)?;
         if let Some(touched) = op.touched() {
             let max = op.most_elements(self.mk.lanes);
             let found = touched.elements;

@@ -319,30 +319,14 @@ impl<'a> Code<'a> {
         for v in op.used().chain(op.defined()).chain(op.clobbered()) {
             self.register(v)?;
         }
-        match *op {
-            Op::Shift { by, .. } if !(1..=31).contains(&by) => {
-                return fail("a shift by 1 to 31 bits is expected".into());
-            }
-            Op::Permute { bits, .. } if !matches!(bits, 16 | 32 | 64) => {
-                return fail("elements of 16, 32 or 64 bits are expected".into());
-            }
-            Op::FmaLane { lane, b, .. } | Op::Dot2Lane { lane, b, .. } if lane > 3 => {
-                return fail(format!("a multiply-add by element {lane} of {b}: it can be one of 0-3"));
-            }
-            Op::Narrow { d, a, b, t } | Op::NarrowPairs { d, a, b, t }
-                if [a, b, t].contains(&d) || [a, b].contains(&t) =>
-            {
-                return fail("its registers overlap".into());
-            }
-            _ => {}
+        if let Err(rule) = op.check() {
+            return fail(rule.to_string());
+        }
+        if !op.are_apart() {
+            return fail("its registers overlap".into());
         }
         let Some(touched) = op.touched() else { return Ok(()) };
-        let most = match op {
-            Op::LoadLanes { .. } => 4,
-            Op::LoadRawQuad { .. } => 8,
-            Op::LoadRaw { .. } | Op::StoreRaw { .. } => 2 * mk.lanes,
-            _ => mk.lanes,
-        };
+        let most = op.most_elements(mk.lanes);
         if !(1..=most).contains(&touched.elements.into()) {
             return fail(format!("1 to {most} elements can be accessed"));
         }
@@ -350,7 +334,7 @@ impl<'a> Code<'a> {
         let Some(param) = mk.params.get(usize::from(addr.param.0)) else {
             return Err(self.error(format!("there is no parameter {}", addr.param.0)));
         };
-        if op.is_raw() && param.dtype != DType::Bf16 {
+        if touched.raw && param.dtype != DType::Bf16 {
             return fail("only bf16 can be accessed unconverted".into());
         }
         let element = param.dtype.bytes() as i64;

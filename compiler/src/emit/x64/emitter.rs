@@ -359,18 +359,18 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
             }
             let known = op.touched().is_none_or(|t| usize::from(t.addr.param.0) < mk.params.len());
             require(known, &|| format!("no such parameter: {op:?}"))?;
-            if let Op::Load { lanes, .. } | Op::Store { lanes, .. } = op {
-                require((1..=most_lanes).contains(lanes), &|| format!("{lanes} lanes of {most_lanes} in {op:?}"))?;
+            if let Some(touched) = op.touched() {
+                let most = op.most_elements(mk.lanes);
+                let exist = (1..=most).contains(&touched.elements.into());
+                require(exist, &|| {
+                    format!("{} elements, of which 1 to {most} can be touched, in {op}", touched.elements)
+                })?;
             }
-            match op {
-                Op::LoadLanes { count, .. } => {
-                    require((1..=4).contains(count), &|| format!("{count} lanes of 4 in {op:?}"))?;
-                }
-                Op::Shift { by, .. } => require((1..32).contains(by), &|| format!("{by} bits of 32 in {op:?}"))?,
-                Op::Permute { bits, .. } => {
-                    require(matches!(bits, 32 | 64), &|| format!("elements of {bits} bits in {op:?}"))?;
-                }
-                _ => {}
+            if let Err(rule) = op.check() {
+                return Err(error(mk, format!("{op}: {rule}")));
+            }
+            if let Op::Permute { bits: 16, .. } = op {
+                return Err(error(mk, format!("no permutation of elements of 16 bits: {op}")));
             }
             let by_element = matches!(op, Op::FmaLane { .. });
             require(!by_element, &|| format!("no multiply-add by element, broadcast instead: {op:?}"))?;

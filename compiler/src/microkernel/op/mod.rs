@@ -11,7 +11,7 @@ pub use kinds::{Binary, Permute, Shift, Unary};
 pub use role::Rule;
 pub use table::Op;
 
-use super::{Addr, V};
+use super::Addr;
 
 /// The memory an operation reads or writes in one trip: `elements` consecutive elements of `addr`'s parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +51,6 @@ pub enum Lanes {
 }
 
 impl Op {
-    /// The register that holds the result, if any. Accumulators are written and [used](Op::used).
-    pub fn defined(&self) -> Option<V> {
-        self.operands().defined
-    }
-
-    /// The register that is overwritten without holding a result, if any.
-    pub fn clobbered(&self) -> Option<V> {
-        self.operands().clobbered
-    }
-
-    /// The registers read, in operand order.
-    pub fn used(&self) -> impl Iterator<Item = V> {
-        self.operands().used.into_iter().flatten()
-    }
-
     /// True if memory is read or written as bf16 that are not converted.
     pub fn is_raw(&self) -> bool {
         self.touched().is_some_and(|t| t.raw)

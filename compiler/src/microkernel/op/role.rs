@@ -7,33 +7,20 @@ use crate::microkernel::parse::{ParseError, Words};
 use crate::microkernel::print::AddrText;
 use crate::microkernel::{Addr, Param, V};
 
-/// The registers of an operation.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in super::super) struct Operands {
-    /// Holds the result.
-    pub defined: Option<V>,
+/// What an operation does to a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Effect {
+    /// The register holds the result.
+    pub defined: bool,
     /// The result is written before all operands are read.
-    pub is_early: bool,
-    /// Overwritten while the operation is executed.
-    pub clobbered: Option<V>,
-    /// Read, in order.
-    pub used: [Option<V>; 3],
+    pub early: bool,
+    /// The register is overwritten and holds no result.
+    pub clobbered: bool,
+    /// The register is read.
+    pub used: bool,
 }
 
-impl Operands {
-    fn uses(&mut self, v: V) {
-        if let Some(slot) = self.used.iter_mut().find(|u| u.is_none()) {
-            *slot = Some(v);
-        }
-    }
-
-    /// False if the result or the overwritten register is one that must be another.
-    pub fn are_apart(&self) -> bool {
-        let is_used = |v: V| self.used.contains(&Some(v));
-        let early = self.defined.filter(|_| self.is_early);
-        !early.is_some_and(is_used) && !self.clobbered.is_some_and(|t| is_used(t) || self.defined == Some(t))
-    }
-}
+const NONE: Effect = Effect { defined: false, early: false, clobbered: false, used: false };
 
 /// A rule for a number in an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +48,13 @@ pub(in super::super) trait Role {
     /// Reads a field of such an operation.
     fn parse(words: &mut Words<'_>, params: &[Param]) -> Result<Self::Value, ParseError>;
 
-    /// Adds the field to the registers of its operation.
-    fn operand(_value: Self::Value, _all: &mut Operands) {}
+    /// What the operation does to the register that the field names, if it is one.
+    const EFFECT: Effect = NONE;
+
+    /// The register that the field names, if it is one.
+    fn register(_value: Self::Value) -> Option<V> {
+        None
+    }
 
     /// The rule that the field breaks.
     fn check(_value: Self::Value) -> Result<(), Rule> {
@@ -78,7 +70,7 @@ pub(in super::super) trait Role {
 
 /// Defines roles that are printed and read alike.
 macro_rules! registers {
-    ($($(#[$doc:meta])* $role:ident $is_read:ident: $operand:expr;)*) => {$(
+    ($($(#[$doc:meta])* $role:ident $is_read:ident: $effect:expr;)*) => {$(
         $(#[$doc])*
         pub(in super::super) struct $role;
 
@@ -93,9 +85,11 @@ macro_rules! registers {
                 words.register()
             }
 
-            fn operand(value: V, all: &mut Operands) {
-                let add: fn(V, &mut Operands) = $operand;
-                add(value, all);
+            const EFFECT: Effect = $effect;
+
+            #[inline]
+            fn register(value: V) -> Option<V> {
+                Some(value)
             }
 
             type Meant<'a, W: 'a> = &'a [W];
@@ -114,18 +108,15 @@ macro_rules! registers {
 
 registers! {
     /// The result. It may replace an operand.
-    Def written: |v, all| all.defined = Some(v);
+    Def written: Effect { defined: true, ..NONE };
     /// The result, in a register that no operand is in.
-    Early written: |v, all| (all.defined, all.is_early) = (Some(v), true);
+    Early written: Effect { defined: true, early: true, ..NONE };
     /// The result, which is added to what the register held.
-    Acc read: |v, all| {
-        all.defined = Some(v);
-        all.uses(v);
-    };
+    Acc read: Effect { defined: true, used: true, ..NONE };
     /// An operand.
-    Use read: |v, all| all.uses(v);
+    Use read: Effect { used: true, ..NONE };
     /// A register that is overwritten, and no other of the operation's.
-    Temp written: |v, all| all.clobbered = Some(v);
+    Temp written: Effect { clobbered: true, ..NONE };
 }
 
 /// An address that is read from or stored to.

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use super::role::{self, Operands, Role, Rule};
+use super::role::{self, Role, Rule};
 use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
 use crate::microkernel::parse::{Furthest, ParseError, Words};
 use crate::microkernel::print::{Piece, pieces};
@@ -53,15 +53,58 @@ macro_rules! operations {
                 }
             }
 
-            /// The registers, by what is done to them.
-            pub(in crate::microkernel) fn operands(&self) -> Operands {
-                let mut all = Operands::default();
+            /// The register that holds the result, if any. Accumulators are written and [used](Op::used).
+            #[inline]
+            pub fn defined(&self) -> Option<V> {
                 match *self {
                     $(Op::$name { $($field),* } => {
-                        $(<role::$role as Role>::operand($field, &mut all);)*
+                        $(if <role::$role as Role>::EFFECT.defined {
+                            return <role::$role as Role>::register($field);
+                        })*
+                        None
                     })*
                 }
-                all
+            }
+
+            /// The register that is overwritten without holding a result, if any.
+            #[inline]
+            pub fn clobbered(&self) -> Option<V> {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(if <role::$role as Role>::EFFECT.clobbered {
+                            return <role::$role as Role>::register($field);
+                        })*
+                        None
+                    })*
+                }
+            }
+
+            /// The registers read, in operand order.
+            #[inline]
+            pub fn used(&self) -> impl Iterator<Item = V> + use<> {
+                let mut used = [None; 3];
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        let mut slots = used.iter_mut();
+                        $(if <role::$role as Role>::EFFECT.used
+                            && let Some(slot) = slots.next()
+                        {
+                            *slot = <role::$role as Role>::register($field);
+                        })*
+                    })*
+                }
+                used.into_iter().flatten()
+            }
+
+            /// False if the result or the overwritten register is one that must be another.
+            pub fn are_apart(&self) -> bool {
+                let is_early = match *self {
+                    $(Op::$name { .. } => false $(|| <role::$role as Role>::EFFECT.early)*,)*
+                };
+                let is_used = |v: V| self.used().any(|u| u == v);
+                let clobbered = self.clobbered();
+                !(is_early && self.defined().is_some_and(is_used))
+                    && !clobbered.is_some_and(|t| is_used(t) || self.defined() == Some(t))
             }
 
             /// The rule that one of the numbers breaks.

@@ -392,9 +392,9 @@ fn what_the_instruction_set_lacks_is_refused() {
     assert!(refused(&|mk| mk.body = vec![repeat(0, &[])]).contains("no trips"));
     assert!(with(Op::Zero { d: V(16) }).contains("v16"));
     assert!(with(Op::Broadcast { d: V(0), src: at(1, 0, 0) }).contains("no such parameter"));
-    assert!(with(Op::Load { d: V(0), src: at(0, 0, 0), lanes: 9 }).contains("9 lanes"));
-    assert!(with(Op::Store { s: V(0), dst: at(0, 0, 0), lanes: 0 }).contains("0 lanes"));
-    assert!(with(Op::LoadLanes { d: V(0), src: at(0, 0, 0), count: 5 }).contains("5 lanes"));
+    assert!(with(Op::Load { d: V(0), src: at(0, 0, 0), lanes: 9 }).contains("9 elements"));
+    assert!(with(Op::Store { s: V(0), dst: at(0, 0, 0), lanes: 0 }).contains("0 elements"));
+    assert!(with(Op::LoadLanes { d: V(0), src: at(0, 0, 0), count: 5 }).contains("5 elements"));
     let (d, a, b) = (V(0), V(1), V(2));
     assert!(with(Op::Permute { f: Permute::ZipLow, bits: 16, d, a, b }).contains("16 bits"));
     assert!(with(Op::Shift { f: Shift::Left, d, a, by: 32 }).contains("32 bits"));
