@@ -359,7 +359,7 @@ kiln_status kiln_options_create(kiln_options **options);
 void kiln_options_free(kiln_options *options);
 
 // Threads that large problems are divided among, of the runtime's own: from 1 to 1024. Unless set, `KILN_NUM_THREADS`,
-// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use.
+// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use, divided by the number of streams.
 kiln_status kiln_options_set_threads(kiln_options *options, size_t threads);
 
 // Calls that are divided at once, each among `threads` threads of its own: no more than 1024 threads in all. Unless set,

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn kiln_options_free(options: *mut kiln_options) {
 }
 
 /// Threads that large problems are divided among, of the runtime's own: from 1 to 1024. Unless set, `KILN_NUM_THREADS`,
-/// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use.
+/// `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`, else as many as the process may use, divided by the number of streams.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_threads(options: *mut kiln_options, threads: usize) -> kiln_status {
     let change = |builder: RuntimeBuilder| match threads {

@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::counter::Cycles;
+use crate::counts;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
 use crate::tensors::Tensors;
+use crate::threads::{ThreadsArgs, at_once, threads};
 use crate::timing::{Cost, measure, median, show_ns};
 use crate::unchecked::Unchecked;
 use crate::worker;
@@ -28,7 +30,8 @@ const SHORT: Duration = Duration::from_millis(20);
 /// Measure compile time, cache-hit time, time per call and fraction of the machine's peak
 ///
 /// All figures are medians. Cycles are user cycles, which are counted where the operating system allows it. The peak is the speed of
-/// a loop of independent multiply-adds in the target's widest vector unit, measured before and after each problem.
+/// a loop of independent multiply-adds in the target's widest vector unit, measured before and after each problem. Several threads
+/// have as many times that of one, but no more than the processors that the process may use.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
     #[command(flatten)]
@@ -38,11 +41,10 @@ pub struct BenchArgs {
     /// Also write the figures to FILE, as a JSON array with an object for each problem
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Threads that large problems are divided among
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    #[command(flatten)]
+    threads: ThreadsArgs,
     /// Call each kernel for at least N milliseconds
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = counts::milliseconds)]
     min_ms: u64,
     /// The weights are constant: pack them before the timed calls if the kernel can read packed weights
     #[arg(long)]
@@ -79,7 +81,7 @@ struct Report {
     unchecked_cycles: Option<f64>,
     /// The speed of the checked call.
     gflops: f64,
-    /// The machine's peak for as many threads.
+    /// The machine's peak for as many threads, or as many as there are processors that the process may use if these are fewer.
     peak_gflops: f64,
     /// The fraction of the peak: by cycles if they are counted and there is one thread, else by time.
     fraction_of_peak: f64,
@@ -96,7 +98,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let problems = args.problems.load("kiln model bench")?;
     let json = args.json.as_deref().map(OutputFile::check).transpose()?;
     let mut cycles = Cycles::user();
-    let runtime = args.target.runtime(args.threads)?;
+    let runtime = args.target.runtime(args.threads.number()?)?;
     let mut probe = Probe::new(runtime.target())?;
     let mut reports = vec![];
     for problem in &problems {
@@ -135,7 +137,7 @@ fn one(
 
     let threads = runtime.threads();
     let flops = problem.flops() as f64;
-    let peak_gflops = probe.flops() as f64 / peak.ns * threads as f64;
+    let peak_gflops = probe.flops() as f64 / peak.ns * at_once(threads) as f64;
     let gflops = flops / call.ns;
     let by_cycles = call.cycles.zip(peak.cycles).filter(|_| threads == 1);
     let fraction_of_peak = match by_cycles {

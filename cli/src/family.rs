@@ -8,10 +8,12 @@ use kiln_jit::{Family, FamilyOptions, Kernel, Options, Runtime};
 
 use crate::Verdict;
 use crate::counter::Cycles;
+use crate::counts;
 use crate::error::Error;
 use crate::model::is_network;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
 use crate::tensors::Tensors;
+use crate::threads::ThreadsArgs;
 use crate::timing::{measure, show_ns};
 
 /// Measure a family of problems: `?` stands for the number that is free, as in "ip f32 mb?ic768oc3072 +bias"
@@ -28,16 +30,15 @@ pub struct FamilyArgs {
     target: TargetArgs,
     /// The values of the free number
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "7,64,128,200",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = counts::positive)]
     values: Vec<u64>,
     /// The weights are constant: pack them before the calls if the kernels can read packed weights
     #[arg(long)]
     packed: bool,
-    /// Threads that large problems are divided among
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    #[command(flatten)]
+    threads: ThreadsArgs,
     /// Measure each kind of call for at least N milliseconds
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = counts::milliseconds)]
     min_ms: u64,
 }
 
@@ -50,7 +51,7 @@ pub fn family(args: &FamilyArgs, out: &mut impl Write) -> Result<Verdict, Error>
     if is_network(&pattern) {
         return Err(Error::IsANetwork { network: pattern, command: "kiln model bench" });
     }
-    let runtime = args.target.runtime(args.threads)?;
+    let runtime = args.target.runtime(args.threads.number()?)?;
     let max = args.values.iter().copied().max().unwrap_or(1);
     let options = FamilyOptions { constant_weights: args.packed, hot_calls: 0, max };
     let start = Instant::now();

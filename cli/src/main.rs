@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod counter;
+mod counts;
 mod cut_off;
 mod data;
 mod dump;
@@ -24,6 +25,7 @@ mod run;
 mod scale;
 mod target;
 mod tensors;
+mod threads;
 mod timing;
 mod trust;
 mod unchecked;
@@ -34,7 +36,7 @@ mod worker;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use error::Error;
 
@@ -86,6 +88,11 @@ sve_128, sve_256, sve_512, avx2, avx512_core or default. KILN_FPMATH_MODE is the
 fpmath of f32 problems that name none, in commands that run kernels and in those for networks. `kiln dump` and `kiln pack build` do not
 read it.
 
+Threads: KILN_NUM_THREADS, else OMP_NUM_THREADS, else RAYON_NUM_THREADS is the default of --threads in commands that run kernels or
+compile networks. If none is set, problems and `kiln model test` have one thread, and other commands for networks as many as there are
+processors that the process may use. KILN_NUM_STREAMS is the default of --streams. KILN_SPIN is for how many microseconds an idle
+thread looks for work before it sleeps.
+
 Files with code: what is in the FILE of --pack and in the DIR of --cache-dir is executed, so name those alone that nobody whom you
 do not trust can write to. KILN_CACHE_DIR is used if it is a directory of your own: it and what is in it are yours, nobody else may
 write to it or to directories that it is in (sticky ones may be shared), and it is no symbolic link. Otherwise a note says what to
@@ -120,7 +127,7 @@ fn main() -> ExitCode {
         let _ = write!(io::stdout(), "{}", target::help());
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let cli = match arguments().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => {
             // Help goes to stdout and may meet a closed pipe: nobody is left to tell.
@@ -157,6 +164,21 @@ fn main() -> ExitCode {
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// The arguments that there are. Negative numbers are values of options, so that each option says what it expects instead.
+fn arguments() -> clap::Command {
+    fn negative_numbers(command: clap::Command) -> clap::Command {
+        let is_valued = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
+        let command = command.mut_args(|arg| if is_valued(&arg) { arg.allow_negative_numbers(true) } else { arg });
+        command.mut_subcommands(negative_numbers)
+    }
+    let arguments = negative_numbers(Cli::command());
+    arguments.mut_subcommand("model", |model| {
+        model.mut_subcommands(
+            |command| if command.get_name() == "scale" { model::takes_problems(command) } else { command },
+        )
+    })
 }
 
 /// Points from arguments that are wrong for problems to the same subcommand for networks, if they name a network, and the other

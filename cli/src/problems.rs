@@ -144,6 +144,11 @@ fn standard_input(bare: &BareArgs) -> Result<Vec<Problem>, Error> {
     list(STANDARD_INPUT, &text, Path::new(""), bare)
 }
 
+/// A problem string, or the path of a `.kiln` file.
+pub fn problem(text: &str) -> Result<Problem, Error> {
+    one(text, Path::new(""), &BareArgs::default(), None)
+}
+
 /// A problem string, or the path of a `.kiln` file relative to `folder`.
 fn one(text: &str, folder: &Path, bare: &BareArgs, strides: Option<&str>) -> Result<Problem, Error> {
     if !text.ends_with(".kiln") {

@@ -11,12 +11,14 @@ use kiln_jit::{Kernel, Options, Runtime};
 use crate::Verdict;
 use crate::check::compare;
 use crate::counter::Cycles;
+use crate::counts;
 use crate::error::Error;
 use crate::mark;
 use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
 use crate::tensors::Tensors;
+use crate::threads::ThreadsArgs;
 use crate::timing::{measure, show_ns};
 use crate::unchecked::Unchecked;
 
@@ -52,11 +54,10 @@ pub struct RunArgs {
     /// The seed of the reals in [-1, 1) that fill operands without a file
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
-    /// Threads that a large problem is divided among
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    #[command(flatten)]
+    threads: ThreadsArgs,
     /// Time N calls in a row [default: as many as fit in a tenth of a second, or 2 with --mark]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = counts::runs)]
     repeat: Option<u64>,
     /// Make system calls that an instruction counter recognizes, around one call of the kernel and around the repeated calls:
     /// getpgid(0x4d410000 + n), where n is 0x10 before and 0x11 after the one, 0x12 before and 0x13 after the others. Calls are
@@ -86,12 +87,21 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 pub fn run(args: &RunArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let problems = args.problems.load("kiln model run")?;
     args.check_files(&problems)?;
-    if args.mark && args.threads > 1 {
-        let why = "but marks are around calls on one thread".into();
-        return Err(Error::Contradiction { option: format!("--threads {}", args.threads), why });
+    let threads = args.threads.number()?;
+    if args.mark && threads > 1 {
+        let (option, why) = match args.threads.asked() {
+            Some(n) => (format!("--threads {n}"), "but marks are around calls on one thread".into()),
+            None => {
+                let why = format!(
+                    "marks are around calls on one thread, and the environment says {threads}: give --threads 1"
+                );
+                ("--mark".into(), why)
+            }
+        };
+        return Err(Error::Contradiction { option, why });
     }
     let mut dst = args.dst.as_deref().map(OutputFile::check).transpose()?;
-    let runtime = args.target.runtime(args.threads)?;
+    let runtime = args.target.runtime(threads)?;
     let mut verdict = Verdict::Passed;
     // If there is one, there is one problem.
     for (i, problem) in problems.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use kiln_compiler::Target;
-use kiln_jit::{MAX_THREADS, Notice, Runtime, RuntimeBuilder, RuntimeError};
+use kiln_jit::{Notice, Runtime, RuntimeBuilder, RuntimeError};
 
 use crate::error::Error;
 
@@ -94,12 +94,6 @@ pub fn help() -> String {
     }
     text + "modifiers    +bf16 -bf16 -sve -neon (AArch64), -avx512 -avx2 (x86-64), +l1d=BYTES +l2=BYTES; for example\n             \
             neoverse-v1-sve or x86-64-v3+l2=1m\n"
-}
-
-/// Parses the value of `--threads`.
-pub fn threads(text: &str) -> Result<usize, String> {
-    let threads = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
-    threads.ok_or(format!("expected a number of threads from 1 to {MAX_THREADS}"))
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
 
 use crate::Verdict;
 use crate::check::{compare, place};
+use crate::counts;
 use crate::data::Integers;
 use crate::error::Error;
 use crate::problems::{BareArgs, ProblemArgs};
 use crate::scale::{cut_batch, scale};
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
 use crate::tensors::Tensors;
+use crate::threads::ThreadsArgs;
 
 /// Check problems against an f64 reference: print one line for each, then the totals
 ///
@@ -34,15 +36,14 @@ pub struct VerifyArgs {
     /// The seed of the operands' data
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
-    /// Threads that large problems are divided among
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    #[command(flatten)]
+    threads: ThreadsArgs,
     /// Shrink problems of more than N multiply-adds, for emulators: their batches and largest dimensions are halved, and
     /// dimensions keep their remainder modulo 64
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = counts::positive)]
     max_macs: Option<u64>,
     /// Cut larger batches to N: images, rows of inner products, or the outermost dimension of batched products
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = counts::positive)]
     max_mb: Option<u64>,
     /// The weights are constant: pack them before the call if the kernel can read packed weights, and check that it refuses
     /// others
@@ -71,7 +72,8 @@ struct Totals {
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     args.bare.check(&args.problems)?;
     let problems = args.problems.load_with(&args.bare, "kiln model bench --check")?;
-    let runtime = args.target.runtime(args.threads)?;
+    let threads = args.threads.number()?;
+    let runtime = args.target.runtime(threads)?;
     let target = runtime.target();
     let mut totals = Totals::default();
     for original in &problems {
@@ -93,7 +95,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Verdict, Error>
             Outcome::Failed(why) => {
                 totals.failed += 1;
                 writeln!(out, "FAILED: {problem} @{target}{from}: {why}")?;
-                let threads = if args.threads > 1 { format!(" --threads {}", args.threads) } else { String::new() };
+                let threads = if threads > 1 { format!(" --threads {threads}") } else { String::new() };
                 let packed = if args.packed { " --packed" } else { "" };
                 writeln!(
                     out,

@@ -13,7 +13,8 @@ use crate::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::problems::ProblemArgs;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
+use crate::threads::{or_environment, threads};
 use crate::timing::{measure, median, show_ns};
 use crate::trust;
 
@@ -30,9 +31,9 @@ pub struct WarmArgs {
     problems: ProblemArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Threads that compile
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    /// Threads that compile [default: KILN_NUM_THREADS, OMP_NUM_THREADS or RAYON_NUM_THREADS, else 1]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
     /// Take kernels from FILE, whose code is executed, instead of compiling them; may be given several times
     #[arg(long, value_name = "FILE")]
     pack: Vec<PathBuf>,
@@ -84,8 +85,9 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let options = Options { constant_weights: args.packed, ..Options::default() };
     let requests: Vec<(Problem, Options)> =
         args.problems.load("kiln model bench")?.into_iter().map(|problem| (problem, options.clone())).collect();
+    let threads = or_environment(args.threads)?;
     let start = Instant::now();
-    let mut builder = args.target.builder().threads(args.threads);
+    let mut builder = args.target.builder().threads(threads);
     builder = trust::packs(builder, &args.pack);
     builder = args.cache_dir.iter().fold(builder, |builder, folder| trust::cache_dir(builder, folder));
     let runtime = builder.build()?;
@@ -115,7 +117,7 @@ pub fn warm(args: &WarmArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let report = Report {
         target: runtime.target().to_string(),
         problems: requests.len(),
-        threads: args.threads,
+        threads,
         unpacked: runtime.stats().from_files,
         build_ns: (built - start).as_nanos() as f64,
         warm_ns: (warmed - built).as_nanos() as f64,

@@ -27,5 +27,5 @@ pub use kiln_model::{
 };
 
 // Networks for other machines.
-pub use kiln_model::scaling::{Limit, Lost, Row, Scaling, ScalingError, Worst};
+pub use kiln_model::scaling::{Limit, Lost, Predictor, Row, Scaling, ScalingError, Worst};
 pub use kiln_model::{PackedNetwork, PlanOptions, PlannedNetwork, write_networks};

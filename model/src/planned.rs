@@ -10,7 +10,7 @@ use kiln_jit::{Package, PackedWeights, Target, WeightsId, pack};
 use crate::error::ModelError;
 use crate::network::{self, Bound, Memory, StepInfo};
 use crate::plan::{Compiled, Plan, Progress};
-use crate::scaling::{self, Scaling};
+use crate::scaling::{Predictor, Scaling};
 
 /// A network as it would be on a target: its kernels, its steps and its memory, the same as those of a compiled
 /// [`Network`](crate::Network) there. Nothing of it can be run: its code is not loaded, and its weights are not packed.
@@ -109,9 +109,14 @@ impl PlannedNetwork {
         self.compiled.kernels().iter().map(|kernel| kernel.problem())
     }
 
-    /// How far it is predicted to speed up on so many threads: a model, see [`scaling`].
+    /// How far it is predicted to speed up on so many threads: a model, see [`scaling`](crate::scaling).
     pub fn scaling(&self, threads: &[usize]) -> Result<Scaling, ModelError> {
-        Ok(scaling::of_plan(&self.plan, &self.target, threads)?)
+        Ok(self.predictor()?.scaling(threads)?)
+    }
+
+    /// What says how fast it is predicted to be on any number of threads: a model, see [`scaling`](crate::scaling).
+    pub fn predictor(&self) -> Result<Predictor, ModelError> {
+        Ok(Predictor::of_plan(&self.plan, &self.target)?)
     }
 
     /// What it takes.

@@ -107,7 +107,9 @@ impl RuntimeBuilder {
 
     /// Threads that large problems are divided among, from 1 to [`MAX_THREADS`]: the calling thread, and others of the runtime's own,
     /// which are started now and end with the runtime. From the environment:
-    /// `KILN_NUM_THREADS`, `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`; else as many as the process may use.
+    /// `KILN_NUM_THREADS`, `OMP_NUM_THREADS` or `RAYON_NUM_THREADS`; else as many as there are processors that the process may use, or,
+    /// with several [streams](Self::streams), each stream's part of them, and at least one. `OMP_NUM_THREADS` may be a list, of which the
+    /// first number counts.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(Source::Own(threads));
         self
@@ -268,13 +270,24 @@ impl RuntimeBuilder {
             Some(n) => n,
             None => env::count(env::BYTES, "a number of bytes")?.unwrap_or(usize::MAX),
         };
-        let threads = match self.threads {
-            Some(source) => source,
-            None => Source::Own(default_threads()?),
-        };
-        let own_threads = OwnThreads {
+        let mut own_threads = OwnThreads {
             spin: self.own_threads.spin.map_or_else(env::spin, |time| Ok(Some(time)))?,
-            streams: self.own_threads.streams.map_or_else(env::streams, |streams| Ok(Some(streams)))?,
+            ..self.own_threads
+        };
+        if own_threads.streams.is_none()
+            && let Some((name, streams)) = env::streams()?
+        {
+            own_threads.streams = Some(streams);
+            own_threads.variables.push(name);
+        }
+        let threads = match (self.threads, env::threads()) {
+            (Some(source), _) => source,
+            (None, Err(error)) => return Err(error),
+            (None, Ok(Some((name, threads)))) => {
+                own_threads.variables.push(name);
+                Source::Own(threads)
+            }
+            (None, Ok(None)) => Source::Own((processors() / own_threads.streams.unwrap_or(1).max(1)).max(1)),
         };
         let fpmath = self.fpmath.map_or_else(default_fpmath, Ok)?;
         if fpmath.allows_bf16() && !target.bf16 {
@@ -359,11 +372,20 @@ pub fn default_fpmath() -> Result<MathMode, RuntimeError> {
     Ok(env::math_mode()?.unwrap_or_default())
 }
 
-/// The threads of a runtime that is not told how many: from the environment, as [`RuntimeBuilder::threads`] says, else as many as the
-/// process may use.
+/// The threads of a runtime of one stream that is not told how many: from the environment, as [`RuntimeBuilder::threads`] says, else
+/// as many as there are processors that the process may use.
 pub fn default_threads() -> Result<usize, RuntimeError> {
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    Ok(env::threads()?.unwrap_or_else(processors))
+    Ok(environment_threads()?.unwrap_or_else(processors))
+}
+
+/// The threads that the environment asks for, as [`RuntimeBuilder::threads`] says: none if no variable does.
+pub fn environment_threads() -> Result<Option<usize>, RuntimeError> {
+    Ok(env::threads()?.map(|(_, threads)| threads))
+}
+
+/// Processors that the process may use, no more than there may be threads.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 fn open_pack(path: PathBuf, target: &Target, notices: &Notices) -> Result<(PathBuf, PackStatus), RuntimeError> {
@@ -396,7 +418,11 @@ mod tests {
         for (threads, streams) in [(2, 0), (2, 513), (1024, 2), (1, MAX_THREADS + 1), (2, usize::MAX)] {
             assert_eq!(
                 error(Runtime::builder().threads(threads).streams(streams)),
-                format!("{streams} streams of {threads} thread(s): expected from 1 to 1024 threads in all")
+                format!(
+                    "{streams} streams of {threads} thread{}: expected from 1 to 1024 threads in all{}",
+                    if threads == 1 { "" } else { "s" },
+                    if streams == 0 { "" } else { "; lower the number of streams or that of threads" }
+                )
             );
         }
     }

@@ -14,7 +14,8 @@ type Names<'a> = &'a [&'static str];
 pub(crate) const CAPACITY: Names<'static> =
     &["KILN_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"];
 pub(crate) const BYTES: Names<'static> = &["KILN_CACHE_BYTES"];
-pub(crate) const THREADS: Names<'static> = &["KILN_NUM_THREADS", "OMP_NUM_THREADS", RAYON_THREADS];
+pub(crate) const THREADS: Names<'static> = &["KILN_NUM_THREADS", OMP_THREADS, RAYON_THREADS];
+const OMP_THREADS: &str = "OMP_NUM_THREADS";
 const RAYON_THREADS: &str = "RAYON_NUM_THREADS";
 pub(crate) const SPIN: Names<'static> = &["KILN_SPIN"];
 pub(crate) const STREAMS: Names<'static> = &["KILN_NUM_STREAMS"];
@@ -57,13 +58,28 @@ pub(crate) fn count(names: Names<'_>, expected: &'static str) -> Result<Option<u
     parsed(names, expected, |value| value.trim().parse().ok())
 }
 
-/// A number of threads. A list, as OpenMP allows for nested regions, begins with the outermost. Rayon's 0 is not set.
-pub(crate) fn threads() -> Result<Option<usize>, RuntimeError> {
-    if variable(THREADS).is_some_and(|(name, value)| name == RAYON_THREADS && value.trim() == "0") {
-        return Ok(None);
+/// A number of threads, and the name of the variable that says it. `OMP_NUM_THREADS` may be a list, as OpenMP has it for nested
+/// regions: the first number, that of the outermost region, counts. Rayon's 0 is not set.
+pub(crate) fn threads() -> Result<Option<(&'static str, usize)>, RuntimeError> {
+    let Some((name, value)) = variable(THREADS) else { return Ok(None) };
+    match number_of_threads(name, &value) {
+        Ok(threads) => Ok(threads.map(|threads| (name, threads))),
+        Err(expected) => Err(RuntimeError::Environment { name, value, expected }),
     }
-    let first = |value: &str| value.split(',').next()?.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
-    parsed(THREADS, "a number of threads from 1 to 1024", first)
+}
+
+/// What a variable says of threads; the error is what it may say.
+fn number_of_threads(name: &str, value: &str) -> Result<Option<usize>, &'static str> {
+    let number = |text: &str| text.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    match name {
+        RAYON_THREADS if value.trim() == "0" => Ok(None),
+        OMP_THREADS => {
+            let all: Option<Vec<usize>> = value.split(',').map(number).collect();
+            let expected = "a number of threads from 1 to 1024, or several with commas between them";
+            all.and_then(|all| all.first().copied()).map(Some).ok_or(expected)
+        }
+        _ => number(value).map(Some).ok_or("a number of threads from 1 to 1024"),
+    }
 }
 
 /// How long idle threads look for work.
@@ -71,10 +87,11 @@ pub(crate) fn spin() -> Result<Option<Duration>, RuntimeError> {
     parsed(SPIN, "a number of microseconds", |value| value.trim().parse().ok().map(Duration::from_micros))
 }
 
-/// A number of streams.
-pub(crate) fn streams() -> Result<Option<usize>, RuntimeError> {
+/// A number of streams, and the name of the variable that says it.
+pub(crate) fn streams() -> Result<Option<(&'static str, usize)>, RuntimeError> {
     let number = |value: &str| value.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
-    parsed(STREAMS, "a number of streams from 1 to 1024", number)
+    let streams = parsed(STREAMS, "a number of streams from 1 to 1024", number)?;
+    Ok(streams.map(|streams| (STREAMS[0], streams)))
 }
 
 /// 0 or 1.
@@ -103,4 +120,31 @@ pub(crate) fn dump() -> Option<PathBuf> {
 /// Where jitdumps have their directory, as perf's other users have it.
 pub(crate) fn jitdump_folder() -> PathBuf {
     path(&["JITDUMPDIR", "HOME"]).unwrap_or_else(|| ".".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_list_is_checked_and_lists_are_openmps() {
+        for (name, value, threads) in [
+            ("KILN_NUM_THREADS", " 2 ", Some(2)),
+            ("OMP_NUM_THREADS", "4", Some(4)),
+            ("OMP_NUM_THREADS", "4, 2,1", Some(4)),
+            ("RAYON_NUM_THREADS", "1024", Some(1024)),
+            ("RAYON_NUM_THREADS", "0", None),
+        ] {
+            assert_eq!(number_of_threads(name, value), Ok(threads), "{name}={value}");
+        }
+        for name in THREADS {
+            for value in ["0x2", "-1", "1025", "2,abc", "1,-7,0", "1,", ",1", "none", "2,2000"] {
+                let expected = number_of_threads(name, value).unwrap_err();
+                assert!(expected.contains("from 1 to 1024"), "{name}={value}: {expected}");
+            }
+        }
+        for name in ["KILN_NUM_THREADS", "RAYON_NUM_THREADS"] {
+            assert!(number_of_threads(name, "2,1").is_err(), "{name}");
+        }
+    }
 }

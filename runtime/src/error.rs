@@ -149,12 +149,14 @@ pub enum RuntimeError {
         threads: usize,
     },
     /// A runtime cannot have so many threads in its [streams](crate::RuntimeBuilder::streams).
-    #[error("{streams} streams of {threads} thread(s): expected from 1 to {MAX_THREADS} threads in all")]
+    #[error("{}", stream_count(*streams, *threads, variables))]
     StreamCount {
         /// The threads of each stream.
         threads: usize,
         /// The streams that were asked for.
         streams: usize,
+        /// The environment variables that say either.
+        variables: Vec<&'static str>,
     },
     /// The threads could not be made or did not do their work.
     #[error("cannot use {threads} thread(s): {why}")]
@@ -164,6 +166,18 @@ pub enum RuntimeError {
         /// What went wrong.
         why: String,
     },
+}
+
+/// How many threads that would be, and what to lower.
+fn stream_count(streams: usize, threads: usize, variables: &[&str]) -> String {
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    let what = format!("{streams} stream{} of {threads} thread{}", plural(streams), plural(threads));
+    let lower = match variables {
+        _ if streams == 0 => String::new(),
+        [] => "; lower the number of streams or that of threads".into(),
+        _ => format!("; lower {}", variables.join(" or ")),
+    };
+    format!("{what}: expected from 1 to {MAX_THREADS} threads in all{lower}")
 }
 
 macro_rules! from {

@@ -68,8 +68,8 @@
 //! | `KILN_CACHE_CAPACITY`, else `ONEDNN_PRIMITIVE_CACHE_CAPACITY`, else `LRU_CACHE_CAPACITY` | kernels the cache keeps; 0 disables it |
 //! | `KILN_CACHE_BYTES` | bytes of executable memory that cached kernels may occupy |
 //! | `KILN_CACHE_DIR` | a directory in which compiled kernels are kept for other processes: one of the user's own, see [below](#trust) |
-//! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024 |
-//! | `KILN_NUM_STREAMS` | [calls that are divided at once](RuntimeBuilder::streams), on threads of their own |
+//! | `KILN_NUM_THREADS`, else `OMP_NUM_THREADS`, else `RAYON_NUM_THREADS` | threads that large problems are divided among, from 1 to 1024; of a list in `OMP_NUM_THREADS`, the first number |
+//! | `KILN_NUM_STREAMS` | [calls that are divided at once](RuntimeBuilder::streams), on threads of their own: no more than 1024 threads in all |
 //! | `KILN_SPIN` | microseconds for which an [idle thread looks for work](RuntimeBuilder::spin) before it sleeps; 0 for none |
 //! | `KILN_FPMATH_MODE`, else `ONEDNN_DEFAULT_FPMATH_MODE`, else `DNNL_DEFAULT_FPMATH_MODE` | `strict`, `bf16` or `any`: the arithmetic of problems with f32 source that name none |
 //! | `KILN_VERBOSE`, else `ONEDNN_VERBOSE`, else `DNNL_VERBOSE` | `none`, `error`, `warn`, `profile_create`, `profile_exec`, `profile`, `dispatch`, `all`, or several, separated by commas: what lines are written about |
@@ -120,7 +120,7 @@ pub mod views;
 mod weights;
 
 pub use args::{Args, Input, Output, Pointers, Raw, RawWeights};
-pub use builder::{RuntimeBuilder, default_fpmath, default_threads};
+pub use builder::{RuntimeBuilder, default_fpmath, default_threads, environment_threads};
 pub use code_memory::{CodeMemoryError, CodeStats};
 pub use division::Division;
 pub use error::RuntimeError;

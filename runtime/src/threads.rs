@@ -77,12 +77,14 @@ impl fmt::Debug for Source {
 }
 
 /// What is said of a runtime's own threads but their number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OwnThreads {
     /// How long an idle thread looks for work.
     pub(crate) spin: Option<Duration>,
     /// Calls at once that have threads of their own.
     pub(crate) streams: Option<usize>,
+    /// The environment variables that said how many threads or streams there are.
+    pub(crate) variables: Vec<&'static str>,
 }
 
 /// A fixed set of threads. Own ones have ended when it is dropped.
@@ -155,7 +157,7 @@ impl Threads {
         }
         let streams = own.streams.unwrap_or(1);
         if !(1..=MAX_THREADS).contains(&count.saturating_mul(streams)) {
-            return Err(RuntimeError::StreamCount { threads: count, streams });
+            return Err(RuntimeError::StreamCount { threads: count, streams, variables: own.variables });
         }
         let is_own = matches!(source, Source::Own(_));
         let kind = match source {

@@ -14,7 +14,9 @@ use super::reference::{CheckArgs, Checked};
 use super::streams::{Plan, show_streams};
 use super::{resident, throughput};
 use crate::Verdict;
+use crate::counts;
 use crate::error::Error;
+use crate::threads::streams;
 use crate::timing::{median, show_ns};
 
 /// Runs in which the time of each step is measured.
@@ -31,21 +33,22 @@ pub struct BenchArgs {
     compile: CompileArgs,
     #[command(flatten)]
     check: CheckArgs,
-    /// Run the network on N inputs at once, each on --threads threads of its own: all share one copy of the weights. The
-    /// throughput is that of all together [default: KILN_NUM_STREAMS, else 1]
-    #[arg(long, value_name = "N")]
+    /// Run the network on N inputs at once, each on --threads threads of its own, by default its part of the processors: all share
+    /// one copy of the weights. The throughput is that of all together [default: KILN_NUM_STREAMS, else 1]
+    #[arg(long, value_name = "N", value_parser = streams)]
     streams: Option<usize>,
-    /// Measure pairs of streams and threads that use all processors, and say which has the most throughput
+    /// Measure pairs of streams and threads that use all processors, or as many threads as KILN_NUM_THREADS says, and say which has
+    /// the most throughput
     #[arg(long, conflicts_with_all = ["streams", "threads", "check", "max_rel"])]
     best_throughput: bool,
     /// Runs of each stream before the measured ones
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = counts::runs_before)]
     warm: u64,
     /// Run for at least N milliseconds
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = counts::milliseconds)]
     min_ms: u64,
     /// Run exactly N times instead, on each stream
-    #[arg(long, value_name = "N", conflicts_with = "min_ms", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "min_ms", value_parser = counts::runs)]
     repeat: Option<u64>,
     /// Print one JSON object instead of text
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kiln_compiler::{Package, compile};
+use kiln_compiler::{Package, Target, compile};
 use kiln_ir::problem::MathMode;
 use kiln_jit::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 use kiln_model::{Bound, CompileOptions, Network, Progress};
@@ -12,7 +12,8 @@ use kiln_model::{Bound, CompileOptions, Network, Progress};
 use super::network::is_file;
 use crate::error::Error;
 use crate::output::OutputFile;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
+use crate::threads::threads;
 use crate::trust;
 
 /// Options for compiling a network.
@@ -57,11 +58,15 @@ impl Compiled {
 
     /// The arithmetic, with a remark if the target does not have it.
     pub fn fpmath(&self) -> String {
-        let mode = self.runtime.fpmath();
-        match mode.allows_bf16() && !self.runtime.target().bf16 {
-            true => format!("{mode} (without effect: the target has no BF16 instructions)"),
-            false => mode.to_string(),
-        }
+        fpmath(self.runtime.fpmath(), self.runtime.target())
+    }
+}
+
+/// An arithmetic, with a remark if the target does not have it.
+pub fn fpmath(mode: MathMode, target: &Target) -> String {
+    match mode.allows_bf16() && !target.bf16 {
+        true => format!("{mode} (without effect: the target has no BF16 instructions, and computes in f32)"),
+        false => mode.to_string(),
     }
 }
 

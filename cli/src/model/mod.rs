@@ -27,6 +27,7 @@ use crate::Verdict;
 use crate::error::Error;
 
 pub use network::is_network;
+pub use scale::takes_problems;
 
 /// Compile, run, measure and test whole networks: ONNX files and built-in architectures
 #[derive(Debug, clap::Args)]

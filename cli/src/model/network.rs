@@ -16,6 +16,7 @@ use super::sizes::SizeArgs;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::mapped;
+use crate::problems::problem;
 
 /// The file of a network in a folder.
 pub const MODEL: &str = "model.onnx";
@@ -115,11 +116,11 @@ impl NetworkArgs {
         other
     }
 
-    /// The problem that stands in place of a network; `None` if it is none.
+    /// The problem, or the `.kiln` file with one, that stands in place of a network; `None` if it is none.
     pub fn problem(&self) -> Option<Result<Problem, Error>> {
         let first = self.network.split_whitespace().next().unwrap_or_default();
-        let is_problem = kiln_ir::problem::NAMES.contains(&first) && !is_network(&self.network);
-        is_problem.then(|| Ok(self.network.parse()?))
+        let is_named = kiln_ir::problem::NAMES.contains(&first) || self.network.ends_with(".kiln");
+        (is_named && !is_network(&self.network)).then(|| problem(&self.network))
     }
 
     /// An option that is given and does not concern problems.

@@ -5,7 +5,7 @@ use kiln_model::PlanOptions;
 
 use super::compiled::with_progress;
 use crate::error::Error;
-use crate::target::threads;
+use crate::threads::threads;
 
 /// Options for planning a network.
 #[derive(Debug, clap::Args)]

@@ -19,8 +19,10 @@ use super::html::{Dump, Section, page};
 use super::network::NetworkArgs;
 use crate::Verdict;
 use crate::counter::Cycles;
+use crate::counts;
 use crate::error::Error;
 use crate::output::OutputFile;
+use crate::threads::at_once;
 use crate::timing::{measure, median, show_ns};
 
 /// The time for measuring the peak.
@@ -36,11 +38,11 @@ pub struct ProfileArgs {
     #[command(flatten)]
     compile: CompileArgs,
     /// Runs before the measured ones
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    warm: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = counts::runs_before)]
+    warm: u64,
     /// Measured runs; figures are medians
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = counts::runs)]
+    runs: u64,
     /// The order of the table
     #[arg(long, value_name = "ORDER", default_value = "step", conflicts_with = "json")]
     sort: Sort,
@@ -72,7 +74,7 @@ pub struct Profile {
     /// Threads it ran on.
     pub threads: usize,
     /// Measured runs.
-    pub runs: u32,
+    pub runs: u64,
     /// The machine's peak on as many threads.
     pub peak_gflops: f64,
     /// The steps in order.
@@ -124,7 +126,7 @@ pub fn profile(args: &ProfileArgs, out: &mut impl Write) -> Result<Verdict, Erro
         probe.call();
         Ok::<(), Error>(())
     })?;
-    let peak_gflops = probe.flops() as f64 / peak.ns * runtime.threads() as f64;
+    let peak_gflops = probe.flops() as f64 / peak.ns * at_once(runtime.threads()) as f64;
     for _ in 0..args.warm {
         network.run(&loaded.inputs)?;
     }

@@ -7,6 +7,7 @@ use kiln_onnx::{Dim, DimRole, Dimension, SizeOrigin, Value};
 
 use super::inputs::Given;
 use super::open::OpenDims;
+use crate::counts;
 use crate::error::Error;
 
 /// Tokens of a sequence if none are asked for, as of built-in networks.
@@ -16,10 +17,10 @@ const DEFAULT_SEQ: u64 = 128;
 #[derive(Clone, Debug, clap::Args)]
 pub struct SizeArgs {
     /// Images or sequences at once [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = counts::positive)]
     pub batch: Option<u64>,
     /// Tokens of each sequence [default: 128, or the most that the network takes if that is less]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = counts::positive)]
     pub seq: Option<u64>,
     /// The size of a dimension that the file leaves open, by the name it has there, also if an exporter made it up
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dim)]

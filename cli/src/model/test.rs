@@ -17,7 +17,8 @@ use crate::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::mapped;
-use crate::target::{TargetArgs, threads};
+use crate::target::TargetArgs;
+use crate::threads::{or_environment, threads};
 
 /// The depth to which folders are searched.
 const DEPTH: usize = 16;
@@ -34,9 +35,9 @@ pub struct TestArgs {
     folders: Vec<PathBuf>,
     #[command(flatten)]
     target: TargetArgs,
-    /// Threads that compile and run
-    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
-    threads: usize,
+    /// Threads that compile and run [default: KILN_NUM_THREADS, OMP_NUM_THREADS or RAYON_NUM_THREADS, else 1]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
     /// The difference that each element may have, as a part of its reference
     #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = tolerance)]
     rtol: f64,
@@ -103,6 +104,7 @@ impl From<OnnxError> for Outcome {
 
 /// Runs all tests.
 pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
+    let threads = or_environment(args.threads)?;
     let mut tests = BTreeSet::new();
     for folder in &args.folders {
         if let Some(kind) = FileKind::of(folder).filter(|kind| *kind != FileKind::Folder) {
@@ -118,7 +120,7 @@ pub fn test(args: &TestArgs, out: &mut impl Write) -> Result<Verdict, Error> {
             return Err(Error::File(std::io::Error::other(why)).at(folder.display().to_string()));
         }
     }
-    let runtime = args.target.runtime(args.threads)?;
+    let runtime = args.target.runtime(threads)?;
     let [mut passed, mut failed, mut unsupported, mut allowed] = [0; 4];
     for test in &tests {
         let (word, why, count) = match args.one(test, &runtime) {

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use kiln_jit::MAX_THREADS;
 use kiln_model::Tensor;
 use serde::Serialize;
 
@@ -17,8 +16,8 @@ use crate::timing::show_ns;
 struct Report {
     network: String,
     target: String,
-    /// Those that the process may use.
-    processors: usize,
+    /// The most of all streams together: as many as the environment says, else as there are processors that the process may use.
+    threads: usize,
     fpmath: String,
     inputs: Vec<String>,
     pairs: Vec<Pair>,
@@ -50,12 +49,12 @@ pub fn compare(
     json: bool,
     out: &mut impl Write,
 ) -> Result<Verdict, Error> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let most = kiln_jit::default_threads()?;
     let mut report: Option<Report> = None;
     let mut written = None;
     // Results depend on neither streams nor threads.
     let mut expected: Option<Vec<Tensor>> = None;
-    for (streams, threads) in pairs(processors) {
+    for (streams, threads) in pairs(most) {
         // Only one is in memory at a time.
         let compiled = args.compile_on(loaded.take()?, args.builder().threads(threads).streams(streams))?;
         let network = &compiled.network;
@@ -75,7 +74,7 @@ pub fn compare(
         let report = report.get_or_insert_with(|| Report {
             network: loaded.name.clone(),
             target: compiled.runtime.target().to_string(),
-            processors,
+            threads: most,
             fpmath: compiled.fpmath(),
             inputs: network.inputs().map(|(name, ty)| format!("{name}: {ty}")).collect(),
             pairs: vec![],
@@ -99,19 +98,16 @@ pub fn compare(
     Ok(Verdict::Passed)
 }
 
-/// Streams and threads for so many processors: 1, 2, 4 threads and so on, each with as many streams as have processors, and one
-/// stream on all of them.
-fn pairs(processors: usize) -> impl Iterator<Item = (usize, usize)> {
-    let powers = std::iter::successors(Some(1), |threads| Some(2 * threads)).take_while(move |n| *n < processors);
-    powers
-        .map(move |threads| (processors / threads, threads))
-        .filter(|(streams, _)| *streams > 1)
-        .chain([(1, processors)])
+/// Streams and threads of so many threads in all: 1, 2, 4 threads and so on, each with as many streams as there are threads for, and
+/// one stream of all of them.
+fn pairs(most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let powers = std::iter::successors(Some(1), |threads| Some(2 * threads)).take_while(move |n| *n < most);
+    powers.map(move |threads| (most / threads, threads)).filter(|(streams, _)| *streams > 1).chain([(1, most)])
 }
 
 fn print(r: &Report, out: &mut impl Write) -> Result<(), Error> {
-    let plural = if r.processors == 1 { "" } else { "s" };
-    writeln!(out, "{} @{}, {} processor{plural}, fpmath {}", r.network, r.target, r.processors, r.fpmath)?;
+    let plural = if r.threads == 1 { "" } else { "s" };
+    writeln!(out, "{} @{}, {} thread{plural} in all, fpmath {}", r.network, r.target, r.threads, r.fpmath)?;
     writeln!(out, "  inputs     {}", r.inputs.join(", "))?;
     writeln!(out, "  streams  threads       items/s      median         p99")?;
     for pair in &r.pairs {
@@ -134,8 +130,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_use_the_processors() {
-        let of = |processors| pairs(processors).collect::<Vec<_>>();
+    fn pairs_use_all_threads() {
+        let of = |most| pairs(most).collect::<Vec<_>>();
         assert_eq!(of(1), [(1, 1)]);
         assert_eq!(of(2), [(2, 1), (1, 2)]);
         assert_eq!(of(6), [(6, 1), (3, 2), (1, 6)]);

@@ -155,3 +155,21 @@ fn output_of(mut command: std::process::Command, lines: &str) -> String {
 fn the_end_of_the_input_ends_the_worker() {
     kiln(&["bench", "--worker", "1"]).exits(0).says("ready\n");
 }
+
+/// Threads beyond the processors compute nothing more.
+#[test]
+fn the_peak_is_that_of_the_processors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("figures.json");
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let peak = |threads: usize| {
+        let threads = threads.to_string();
+        let args = ["bench", SMALL, "--min-ms", "1", "--json", path.to_str().unwrap(), "--threads", &threads];
+        kiln(&args).exits(0);
+        let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        json[0]["peak_gflops"].as_f64().unwrap()
+    };
+    // Other programs may have slowed down one of them.
+    let (one, many) = (peak(1), peak(16 * processors));
+    assert!(many < 8.0 * processors as f64 * one, "{one} {many}");
+}

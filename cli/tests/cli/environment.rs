@@ -139,3 +139,57 @@ fn numbers_are_checked() {
     refuses("KILN_JIT_PROFILE", "64", "0 (off), 2 (perf map)");
     says(&[("KILN_CACHE_CAPACITY", "0"), ("KILN_CACHE_BYTES", "4096")], &["check      PASSED"]);
 }
+
+/// The variables for threads, given to a command.
+fn with_threads(args: &[&str], name: &str, value: &str) -> Output {
+    let none = ["KILN_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"];
+    none.iter()
+        .fold(&mut command(), |command, name| command.env_remove(name))
+        .args(args)
+        .env(name, value)
+        .output()
+        .unwrap()
+}
+
+/// Every command that runs kernels reads them, and a broken value is an error for each.
+#[test]
+fn threads_are_those_of_the_environment_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 7] = [
+        &["run", SMALL, "--repeat", "1"],
+        &["verify", SMALL],
+        &["bench", SMALL, "--min-ms", "1"],
+        &["warm", SMALL],
+        &["family", "ip f32 mb?ic16oc16", "--values", "3", "--min-ms", "1"],
+        &["model", "test", folder.path().to_str().unwrap()],
+        &["model", "bench", "bert-tiny", "--best-throughput", "--min-ms", "1"],
+    ];
+    for args in commands {
+        for (name, value) in [
+            ("KILN_NUM_THREADS", "2,abc"),
+            ("KILN_NUM_THREADS", "2,1"),
+            ("OMP_NUM_THREADS", "1,-7,0"),
+            ("RAYON_NUM_THREADS", "many"),
+        ] {
+            let output = with_threads(args, name, value);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?} {text}");
+            assert!(text.contains(&format!("{name}=`{value}`: expected a number of threads from 1 to 1024")), "{text}");
+        }
+    }
+    let bench = ["bench", SMALL, "--min-ms", "1"];
+    for (name, value, says) in [
+        ("KILN_NUM_THREADS", "2", ", 2 threads\n"),
+        ("OMP_NUM_THREADS", "3, 2", ", 3 threads\n"),
+        ("RAYON_NUM_THREADS", "0", ", 1 thread\n"),
+        ("KILN_NUM_THREADS", "", ", 1 thread\n"),
+    ] {
+        let output = with_threads(&bench, name, value);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(says), "{name}={value}: {output:?}");
+        let told = with_threads(&[&bench[..], &["--threads", "4"]].concat(), name, value);
+        assert!(String::from_utf8_lossy(&told.stdout).contains(", 4 threads\n"), "{told:?}");
+    }
+    let marked = with_threads(&["run", SMALL, "--mark"], "KILN_NUM_THREADS", "2");
+    let text = String::from_utf8_lossy(&marked.stderr);
+    assert!(marked.status.code() == Some(2) && text.contains("give --threads 1"), "{text}");
+}

@@ -116,6 +116,9 @@ fn help_names_every_subcommand_and_option() {
     for word in ["run", "dump", "verify", "bench", "pack", "warm", "family", "model", "Exit status"] {
         assert!(help.stdout.contains(word), "{word}");
     }
+    for variable in ["KILN_NUM_THREADS", "KILN_NUM_STREAMS", "KILN_SPIN", "KILN_FPMATH_MODE", "KILN_CACHE_DIR"] {
+        assert!(help.stdout.contains(variable), "{variable}");
+    }
     for (subcommand, options) in [
         (
             "run",

@@ -108,11 +108,38 @@ fn streams_are_measured_side_by_side() {
     let text = String::from_utf8_lossy(&variable.stdout).into_owned();
     assert!(text.contains(", 3 streams of 2 threads, "), "{text}");
 
-    bench(&["--streams", "0", "--threads", "1"])
-        .refuses(&["0 streams of 1 thread(s)", "from 1 to 1024 threads in all"]);
-    bench(&["--streams", "513", "--threads", "2"]).refuses(&["513 streams of 2 thread(s)", "from 1 to 1024"]);
-    for value in ["-1", "two", ""] {
-        assert!(bench(&[&format!("--streams={value}")]).exits(2).stderr.contains("--streams"), "{value}");
+    let with = |threads: &str, streams: &str| {
+        let args = ["model", "bench", "bert-tiny", "--quiet", "--seq", "9", "--repeat", "1"];
+        let output = command().args(args).envs([("KILN_NUM_THREADS", threads), ("KILN_NUM_STREAMS", streams)]).output();
+        let output = output.unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let expected =
+        "513 streams of 2 threads: expected from 1 to 1024 threads in all; lower KILN_NUM_STREAMS or KILN_NUM_THREADS";
+    assert!(with("2", "513").contains(expected), "{}", with("2", "513"));
+    // Each stream has its part of the processors.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    assert!(with("", &processors.to_string()).contains(" of 1 thread, ") || processors == 1);
+    bench(&["--streams", &processors.to_string(), "--repeat", "1"]).exits(0).says("1 thread, fpmath");
+
+    bench(&["--streams", "513", "--threads", "2"])
+        .refuses(&["513 streams of 2 threads: expected from 1 to 1024 threads in all; lower the number of streams"]);
+    for value in ["-1", "0", "1025", "two", "1,2", ""] {
+        let expected = "expected a number of streams from 1 to 1024";
+        bench(&[&format!("--streams={value}")]).refuses(&["--streams", expected]);
+        bench(&["--streams", value]).refuses(&["--streams", expected]);
+    }
+    for (option, value, expected) in [
+        ("--threads", "-1", "expected a number of threads from 1 to 1024"),
+        ("--repeat", "0", "expected a number of runs from 1 to 1000000000"),
+        ("--repeat", "18446744073709551615", "expected a number of runs from 1 to 1000000000"),
+        ("--warm", "-1", "expected a number of runs from 0 to 1000000000"),
+        ("--batch", "0", "expected a whole number that is at least 1"),
+        ("--batch", "-2", "expected a whole number that is at least 1"),
+        ("--batch", "1000000", "expected 1 to 4096"),
+        ("--min-ms", "18446744073709551615", "expected a number of milliseconds from 0 to 86400000, which is a day"),
+    ] {
+        bench(&[option, value]).refuses(&[expected]);
     }
 }
 
@@ -131,11 +158,19 @@ fn streams_with_the_most_throughput_are_found() {
     assert!(has(processors, 1) && has(1, processors), "{processors} processors: {text}");
     let json = bench(&["--json"]).exits(0).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["processors"], processors);
+    assert_eq!(json["threads"], processors);
     let pairs = json["pairs"].as_array().unwrap();
     let of = |pair: &serde_json::Value, name: &str| pair[name].as_f64().unwrap();
     assert!(pairs.iter().all(|p| of(p, "streams") * of(p, "threads") <= processors as f64), "{json}");
     assert!(pairs.contains(&json["best"]), "{json}");
+    let three = command()
+        .args(["model", "bench", "bert-tiny", "--quiet", "--seq", "9", "--min-ms", "1", "--best-throughput", "--json"])
+        .env("KILN_NUM_THREADS", "3")
+        .output()
+        .unwrap();
+    let three: serde_json::Value = serde_json::from_slice(&three.stdout).unwrap();
+    assert_eq!(three["threads"], 3);
+    assert_eq!(three["pairs"].as_array().unwrap().len(), 2, "{three}");
     let best = of(&json["best"], "items_per_second");
     assert!(pairs.iter().all(|p| (0.0..=best).contains(&of(p, "items_per_second")) && of(p, "p99_ns") > 0.0), "{json}");
     for option in [&["--streams", "2"][..], &["--threads", "1"], &["--check"], &["--max-rel", "1"]] {

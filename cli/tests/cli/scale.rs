@@ -28,7 +28,8 @@ fn networks_are_predicted_for_other_machines() {
         assert!((number(&row["mcycles"]) * number(&row["speedup"]) / one - 1.0).abs() < 1e-9);
         assert!((number(&row["efficiency"]) * threads / number(&row["speedup"]) - 1.0).abs() < 1e-9);
         assert!(number(&row["ms"]) > 0.0);
-        let limits = row["limits"].as_object().unwrap();
+        assert_eq!(row["more_than_cores"], false);
+        let limits = row["lost_mcycles"].as_object().unwrap();
         let names: Vec<&str> = limits.keys().map(String::as_str).collect();
         for name in ["imbalance", "barrier", "bandwidth", "serial", "copies"] {
             assert!(names.contains(&name), "{row}");
@@ -37,6 +38,8 @@ fn networks_are_predicted_for_other_machines() {
         assert!((number(&row["mcycles"]) - one / threads - lost).abs() < 1e-9 * one, "{row}");
         let worst = row["worst"].as_array().unwrap();
         assert_eq!(worst.len(), if threads > 1.0 { 5 } else { 0 });
+        // Both layers are one line.
+        assert_eq!(worst.iter().any(|step| step["steps"].as_u64() > Some(1)), threads > 1.0, "{row}");
         assert!(worst.windows(2).all(|pair| number(&pair[0]["lost_mcycles"]) >= number(&pair[1]["lost_mcycles"])));
         assert!(worst.iter().all(|step| names.contains(&step["limit"].as_str().unwrap())));
         assert!(worst.iter().all(|step| step["layer"].is_string() && step["operation"].is_string()));
@@ -45,8 +48,10 @@ fn networks_are_predicted_for_other_machines() {
     assert_eq!(bf16["fpmath"], "bf16");
     kiln(&["model", "scale", "bert-tiny", "--target", FOREIGN, "--quiet"])
         .exits(0)
-        .says("a model, not a measurement: ")
+        .says("a model, not a measurement: caches, 64 cores and clock (2.6 GHz) of Graviton3, which stands for neoverse-v1")
         .says("speed-up")
+        .says("  2 x ")
+        .says(" each  ")
         .says("steps that lose most on 64 threads");
 }
 
@@ -68,6 +73,55 @@ fn problems_are_predicted() {
     assert_eq!(own["fpmath"], "bf16");
 }
 
+/// The figures of a line of text for so many threads.
+fn line<'a>(text: &'a str, threads: &str) -> Vec<&'a str> {
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.into_iter().find(|words| words.first() == Some(&threads)).unwrap_or_default()
+}
+
+#[test]
+fn text_has_units_that_suit_and_names_a_problem_once() {
+    let scale = |args: &[&str]| kiln(&[&["model", "scale"], args, &["--target", "neoverse-n1"]].concat()).exits(0);
+    let small = scale(&["matmul f32 2x3:3x4", "--threads", "1, 2,2,1", "--fpmath", "bf16"]).stdout;
+    let one = line(&small, "1");
+    assert!(["cycles", "kcycles"].contains(&one[2]) && ["ns", "us"].contains(&one[4]), "{small}");
+    assert!(one[1] != "0" && small.lines().filter(|line| line.contains(" % ")).count() == 2, "{small}");
+    assert!(small.contains("fpmath bf16 (without effect: the target has no BF16 instructions"), "{small}");
+    let large = scale(&["ip f32 mb128ic768oc3072 +bias", "--threads", "1,64"]).stdout;
+    assert_eq!((line(&large, "1")[2], line(&large, "1")[4]), ("Mcycles", "ms"), "{large}");
+    let (_, worst) = large.split_once("steps that lose most on 64 threads").unwrap();
+    assert_eq!(worst.matches("ip f32 mb128ic768oc3072 +bias").count(), 1, "{large}");
+    kiln(&["model", "scale", "--help"]).exits(0).says("or a problem").says("a chip that stands for the target");
+}
+
+#[test]
+fn a_file_with_a_problem_is_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.kiln");
+    std::fs::write(&file, "func @f(%x: f32[2x3], %w: f32[3x4]) -> f32[2x4] {\n %0 = matmul %x, %w\n return %0\n}\n")
+        .unwrap();
+    assert_eq!(json(&[file.to_str().unwrap(), "--threads", "1"])["network"], "matmul f32 2x3:3x4");
+    std::fs::write(&file, "nothing").unwrap();
+    kiln(&["model", "scale", file.to_str().unwrap()]).refuses(&["a.kiln"]);
+    kiln(&["model", "scale", "none.kiln"]).refuses(&["none.kiln", "No such file"]);
+}
+
+#[test]
+fn threads_beyond_the_cores_are_no_faster() {
+    let args = ["bert-tiny", "--seq", "33", "--target", "neoverse-n1", "--threads", "64,65,128,1000,1001,1024"];
+    let report = json(&args);
+    assert_eq!(report["cores"], 64);
+    let rows = report["rows"].as_array().unwrap();
+    let cycles: Vec<f64> = rows.iter().map(|row| number(&row["mcycles"])).collect();
+    assert!(cycles.is_sorted() && cycles[5] < 2.0 * cycles[0], "{cycles:?}");
+    for row in rows {
+        assert_eq!(row["more_than_cores"], row["threads"].as_u64() > Some(64), "{row}");
+        assert!(number(&row["speedup"]) <= 64.0, "{row}");
+    }
+    let text = kiln(&[&["model", "scale", "--quiet"], &args[..]].concat()).exits(0).stdout;
+    assert_eq!(text.matches("  more threads than cores\n").count(), 5, "{text}");
+}
+
 /// What a version of the compiler or of the threads must not lose.
 #[test]
 fn large_networks_scale_to_sixteen_threads() {
@@ -82,9 +136,13 @@ fn large_networks_scale_to_sixteen_threads() {
 #[test]
 fn bad_questions_are_refused() {
     let scale = |args: &[&str]| kiln(&[&["model", "scale"], args].concat());
-    for threads in ["0", "1025", "1,0", "", "1,,2", "two", "-1"] {
-        let option = format!("--threads={threads}");
-        scale(&["bert-tiny", &option]).refuses(&["--threads", "expected a number of threads from 1 to 1024"]);
+    for threads in ["0", "1025", "1,0", "", "1,", "1,,2", "two", "-1"] {
+        let expected = ["--threads", "expected numbers from 1 to 1024 with commas between them"];
+        scale(&["bert-tiny", &format!("--threads={threads}")]).refuses(&expected);
+        scale(&["bert-tiny", "--threads", threads]).refuses(&expected);
+    }
+    for free in ["ip f32 mb?ic768oc3072", "matmul f32 ?x3:3x4", "conv f32 mb?ic3ih9oc4kh3"] {
+        scale(&[free]).refuses(&["`?` stands for a free number, which is for `kiln family`"]);
     }
     scale(&["bert-tiny", "--target", "neoverse-v9"]).refuses(&["neoverse-v9", "neoverse-v1"]);
     scale(&["resnet51"]).refuses(&["`resnet51`", "resnet50"]);

@@ -294,6 +294,9 @@ fn numbers(descriptor: &str) -> Result<Numbers, ProblemError> {
             )));
         }
         let is_number = number.bytes().any(|b| b.is_ascii_digit());
+        if !is_number && after.starts_with('?') {
+            return Err(fail(super::FREE.into()));
+        }
         if !is_number || (number.starts_with('-') && !name.starts_with('p')) {
             let kind = if name.starts_with('p') { "an integer" } else { "a positive integer" };
             return Err(fail(format!("`{name}{number}`: expected {kind} after `{name}`")));
@@ -437,6 +440,7 @@ mod tests {
             ("ic3ih5oc4", "`kh` is missing"),
             ("ic3ih5oc4kh3xh1", "`xh` names nothing"),
             ("ic3ih5oc4khx", "expected"),
+            ("mb?ic3ih5oc4kh3", "`?` stands for a free number"),
             ("ic3ic3ih5oc4kh3", "`ic` is given twice"),
             ("g2ic3ih5oc4kh3", "no multiple of g"),
             ("ic3ih5oc4kh9", "does not fit"),

@@ -138,6 +138,7 @@ mod tests {
             ("ic1ic2oc3", "`ic` is given twice"),
             ("icoc3", "`icoc` names no dimension"),
             ("ic_oc3", "`` is not a dimension"),
+            ("mb?ic3oc4", "`?` stands for a free number"),
             ("ic99999999999999999999oc3", "too large"),
             ("", "missing"),
         ] {

@@ -28,13 +28,18 @@ pub struct Axes {
     pub col: Vec<usize>,
 }
 
+/// Why a pattern of a family is no problem.
+pub(crate) const FREE: &str =
+    "`?` stands for a free number, which is for `kiln family` and `Runtime::family`: expected a positive integer";
+
 /// A dimension in a descriptor.
 pub(crate) fn dim(word: &str, descriptor: &str) -> Result<u64, crate::ProblemError> {
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(crate::ProblemError::Descriptor {
-            word: descriptor.into(),
-            why: format!("`{word}` is not a dimension: expected a positive integer"),
-        });
+        let why = match descriptor.contains('?') {
+            true => FREE.into(),
+            false => format!("`{word}` is not a dimension: expected a positive integer"),
+        };
+        return Err(crate::ProblemError::Descriptor { word: descriptor.into(), why });
     }
     word.parse().map_err(|_| crate::ProblemError::TooLarge { what: format!("dimension {word}") })
 }

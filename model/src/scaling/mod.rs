@@ -10,6 +10,9 @@
 //!   what the cost model counts for each thread by itself;
 //! - what happens between steps on one thread ([`STEP_US`]).
 //!
+//! Threads beyond the cores of the chip compute nothing more: they take turns with others, so a call takes as long as with a thread
+//! for each core, and the longer beginning and ending of steps besides.
+//!
 //! It knows nothing of other programs, of threads of one core, of clocks that fall when more cores work, or of several sockets.
 //!
 //! ```no_run
@@ -68,7 +71,7 @@ pub enum Limit {
     Barrier,
     /// The last-level cache or memory gives all threads together less than they ask for.
     Bandwidth,
-    /// What one thread does alone, and work that is worth fewer threads than there are.
+    /// What one thread does alone, and threads without work: a step is worth fewer of them than there are, or the chip has fewer cores.
     Serial,
     /// Copies into panels that several threads make, each for itself.
     Copies,
@@ -164,6 +167,8 @@ pub struct Scaling {
 pub struct Row {
     /// Threads.
     pub threads: usize,
+    /// There are more of them than the chip has cores.
+    pub more_than_cores: bool,
     /// Cycles of a call.
     pub cycles: f64,
     /// Milliseconds at the chip's clock.
@@ -178,14 +183,16 @@ pub struct Row {
     pub worst: Vec<Worst>,
 }
 
-/// A step that loses much.
+/// Steps that lose much: one, or several with the same operation whose names differ in numbers alone, such as those of equal layers.
 #[derive(Clone, Debug)]
 pub struct Worst {
-    /// Its name, as in [`StepInfo`](crate::StepInfo).
+    /// The name, as in [`StepInfo`](crate::StepInfo), with `*` for numbers in which those of several steps differ.
     pub layer: String,
-    /// The problem of its kernel, else its statement.
+    /// The problem of the kernel, else the statement of the first step.
     pub operation: String,
-    /// What it loses.
+    /// How many steps they are.
+    pub steps: usize,
+    /// What all of them lose together.
     pub lost: Lost,
 }
 
@@ -236,15 +243,18 @@ impl Tasks {
         }
     }
 
-    /// What so many threads spend on each phase, one after the other.
-    fn phases(&self, threads: usize) -> Vec<Phase> {
+    /// What so many threads on so many cores spend on each phase, one after the other. No more threads compute than there are cores.
+    fn phases(&self, threads: usize, cores: usize) -> Vec<Phase> {
+        let (members, threads) = (threads, threads.min(cores));
         match self {
             Tasks::Kernel(work, schedule) => {
                 let phase = |(at, tasks): (usize, u64)| {
                     let cycles = work.part(at, 0..tasks).cycles;
                     let division = Division::new(schedule, tasks, cycles, threads);
                     let part = &mut |parts: Range<u64>| work.part(at, division.tasks(parts));
-                    Phase { cycles, most: division.threads, spent: simulate(division.parts, division.threads, part) }
+                    let spent = simulate(division.parts, division.threads, part);
+                    let members = spent.threads.max(Division::new(schedule, tasks, cycles, members).threads);
+                    Phase { cycles, most: division.threads, members, spent }
                 };
                 work.phases().enumerate().map(phase).collect()
             }
@@ -252,7 +262,10 @@ impl Tasks {
                 let tasks = operation.tasks(threads);
                 let most = if tasks == 1 { 1 } else { threads };
                 let part = &mut |range: Range<u64>| operation.part(threads, range);
-                vec![Phase { cycles: operation.cycles(), most, spent: simulate(tasks, most, part) }]
+                let spent = simulate(tasks, most, part);
+                let pieces = usize::try_from(operation.tasks(members)).unwrap_or(members);
+                let members = spent.threads.max(pieces.min(members));
+                vec![Phase { cycles: operation.cycles(), most, members, spent }]
             }
         }
     }
@@ -262,8 +275,10 @@ impl Tasks {
 struct Phase {
     /// Cycles on one thread.
     cycles: f64,
-    /// Threads that it is worth.
+    /// Threads that it is worth, no more than cores.
     most: usize,
+    /// Threads that begin and end it, perhaps more than cores.
+    members: usize,
     spent: Spent,
 }
 
@@ -278,104 +293,206 @@ impl Step {
         if threads == 1 {
             return Predicted { cycles: all + of_step, lost: Lost::default() };
         }
-        let (n, phases) = (threads as f64, self.tasks.phases(threads));
+        let (n, phases) = (threads as f64, self.tasks.phases(threads, chip.cores as usize));
         let span: f64 = phases.iter().map(|phase| phase.spent.span).sum();
         let bandwidth = (traffic.cycles(&self.reads, bytes(&phases), chip) - span).max(0.0);
         let mut lost = Lost { bandwidth, serial: of_step - of_step / n, ..Lost::default() };
-        for Phase { cycles, most, spent } in phases {
+        for Phase { cycles, most, members, spent } in phases {
             let most = most as f64;
             // Rounding may leave less than nothing.
             lost.imbalance += (spent.span - spent.cycles / most).max(0.0);
             lost.serial += cycles / most - cycles / n;
             lost.copies += ((spent.cycles - cycles) / most).max(0.0);
-            if spent.threads > 1 {
-                lost.barrier += chip.cycles(FORK_JOIN_US + FORK_JOIN_MEMBER_US * (spent.threads - 2) as f64);
+            if members > 1 {
+                lost.barrier += chip.cycles(FORK_JOIN_US + FORK_JOIN_MEMBER_US * (members - 2) as f64);
             }
         }
         Predicted { cycles: of_step + span + lost.barrier + bandwidth, lost }
     }
 }
 
-/// Predicts steps, which share caches.
-fn predict(steps: &[Step], unknown: usize, target: &Target, threads: &[usize]) -> Result<Scaling, ScalingError> {
-    if threads.is_empty() {
-        return Err(ScalingError::NoThreads);
-    }
-    if let Some(wrong) = threads.iter().find(|n| !(1..=MAX_THREADS).contains(*n)) {
-        return Err(ScalingError::Threads { threads: *wrong });
-    }
-    let chip = Chip::of(target);
-    let one = predict_row(steps, 1, target, &chip, None);
-    let rows = threads.iter().map(|n| predict_row(steps, *n, target, &chip, Some(one.cycles))).collect();
-    Ok(Scaling { target: target.clone(), chip, rows, unknown })
+/// A network, or one kernel, on a target, of which any number of threads can be asked.
+pub struct Predictor {
+    target: Target,
+    chip: Chip,
+    steps: Vec<Step>,
+    unknown: usize,
+    /// Cycles of a call on one thread.
+    one: f64,
 }
 
-fn predict_row(steps: &[Step], threads: usize, target: &Target, chip: &Chip, one: Option<f64>) -> Row {
-    let traffic = Traffic::of(steps, threads, target, chip);
-    let predicted: Vec<Predicted> = steps.iter().map(|step| step.predict(threads, chip, &traffic)).collect();
-    let (mut cycles, mut lost) = (0.0, Lost::default());
-    for step in &predicted {
-        cycles += step.cycles;
-        lost += step.lost;
+impl Predictor {
+    /// Calls of one kernel, one after another.
+    pub fn of_kernel(package: &Package) -> Result<Self, ScalingError> {
+        let work = Arc::new(Work::of(package)?);
+        let facts = package.facts();
+        let reads = Reads::kernel(&work, facts.options.constant_weights);
+        let operation = facts.problem.to_string();
+        let tasks = Tasks::Kernel(work, facts.schedule.clone());
+        Ok(Self::new(vec![Step { layer: operation.clone(), operation, tasks, reads }], 0, &facts.target))
     }
-    let mut order: Vec<usize> = (0..steps.len()).filter(|at| predicted[*at].lost.total() > 0.0).collect();
-    order.sort_by(|a, b| predicted[*b].lost.total().total_cmp(&predicted[*a].lost.total()));
-    let worst = order.iter().take(WORST).map(|at| Worst {
-        layer: steps[*at].layer.clone(),
-        operation: steps[*at].operation.clone(),
-        lost: predicted[*at].lost,
-    });
-    let speedup = one.unwrap_or(cycles) / cycles;
-    Row {
-        threads,
-        cycles,
-        ms: chip.ms(cycles),
-        speedup,
-        efficiency: speedup / threads as f64,
-        lost,
-        worst: worst.collect(),
+
+    /// The steps of a plan.
+    pub(crate) fn of_plan(plan: &Plan, target: &Target) -> Result<Self, ScalingError> {
+        let mut made: HashMap<*const Package, Arc<Work>> = HashMap::new();
+        let (mut all, mut unknown) = (vec![], 0);
+        for (info, step) in steps(plan).zip(&plan.steps) {
+            let operands: Vec<usize> = step.input_bytes().collect();
+            let (tasks, reads, operation) = match step.action.package() {
+                Some(package) => {
+                    let work = match made.get(&Arc::as_ptr(package)) {
+                        Some(work) => work.clone(),
+                        None => Arc::new(Work::of(package)?),
+                    };
+                    made.insert(Arc::as_ptr(package), work.clone());
+                    let is_constant = package.packed_layout().is_some() || step.is_constant(1);
+                    let reads = Reads::kernel(&work, is_constant);
+                    (Tasks::Kernel(work, package.facts().schedule.clone()), reads, package.facts().problem.to_string())
+                }
+                None if info.code == Code::Control => {
+                    unknown += 1;
+                    continue;
+                }
+                None => {
+                    let operation = Operation::of(&info, &operands, target);
+                    let reads = Reads::operation(operation::read_bytes(&info, &operands), info.ty.bytes() as usize);
+                    let text = info.text.split_once(" = ").map_or(info.op.name(), |(_, statement)| statement);
+                    (Tasks::Operation(operation), reads, text.to_owned())
+                }
+            };
+            all.push(Step { layer: info.layer.to_owned(), operation, tasks, reads });
+        }
+        Ok(Self::new(all, unknown, target))
+    }
+
+    /// Steps that share caches.
+    fn new(steps: Vec<Step>, unknown: usize, target: &Target) -> Self {
+        let chip = Chip::of(target);
+        let mut predictor = Self { target: target.clone(), chip, steps, unknown, one: 0.0 };
+        predictor.one = predictor.steps(1).iter().map(|step| step.cycles).sum();
+        predictor
+    }
+
+    /// What it is for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The machine with the target's cores.
+    pub fn chip(&self) -> &Chip {
+        &self.chip
+    }
+
+    /// Steps of which nothing is known: branches and loops. They count no time.
+    pub fn unknown(&self) -> usize {
+        self.unknown
+    }
+
+    /// The prediction for so many threads.
+    pub fn row(&self, threads: usize) -> Result<Row, ScalingError> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(ScalingError::Threads { threads });
+        }
+        let predicted = self.steps(threads);
+        let (mut cycles, mut lost) = (0.0, Lost::default());
+        for step in &predicted {
+            cycles += step.cycles;
+            lost += step.lost;
+        }
+        let speedup = self.one / cycles;
+        Ok(Row {
+            threads,
+            more_than_cores: threads > self.chip.cores as usize,
+            cycles,
+            ms: self.chip.ms(cycles),
+            speedup,
+            efficiency: speedup / threads as f64,
+            lost,
+            worst: worst(self.steps.iter().zip(&predicted)),
+        })
+    }
+
+    /// The prediction for several numbers of threads.
+    pub fn scaling(&self, threads: &[usize]) -> Result<Scaling, ScalingError> {
+        if threads.is_empty() {
+            return Err(ScalingError::NoThreads);
+        }
+        let rows = threads.iter().map(|n| self.row(*n)).collect::<Result<_, _>>()?;
+        Ok(Scaling { target: self.target.clone(), chip: self.chip, rows, unknown: self.unknown })
+    }
+
+    fn steps(&self, threads: usize) -> Vec<Predicted> {
+        let traffic = Traffic::of(&self.steps, threads, &self.target, &self.chip);
+        self.steps.iter().map(|step| step.predict(threads, &self.chip, &traffic)).collect()
     }
 }
 
-/// Predicts the steps of a plan.
-pub(crate) fn of_plan(plan: &Plan, target: &Target, threads: &[usize]) -> Result<Scaling, ScalingError> {
-    let mut made: HashMap<*const Package, Arc<Work>> = HashMap::new();
-    let (mut all, mut unknown) = (vec![], 0);
-    for (info, step) in steps(plan).zip(&plan.steps) {
-        let operands: Vec<usize> = step.input_bytes().collect();
-        let (tasks, reads, operation) = match step.action.package() {
-            Some(package) => {
-                let work = match made.get(&Arc::as_ptr(package)) {
-                    Some(work) => work.clone(),
-                    None => Arc::new(Work::of(package)?),
-                };
-                made.insert(Arc::as_ptr(package), work.clone());
-                let is_constant = package.packed_layout().is_some() || step.is_constant(1);
-                let reads = Reads::kernel(&work, is_constant);
-                (Tasks::Kernel(work, package.facts().schedule.clone()), reads, package.facts().problem.to_string())
-            }
-            None if info.code == Code::Control => {
-                unknown += 1;
-                continue;
+impl fmt::Debug for Predictor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Predictor({} steps @{})", self.steps.len(), self.target)
+    }
+}
+
+/// Steps with the same operation whose names differ in numbers alone.
+struct Group<'a> {
+    /// The pieces of their name.
+    layer: Vec<&'a str>,
+    operation: &'a str,
+    steps: usize,
+    lost: Lost,
+}
+
+/// The steps that lose most, equal ones together.
+fn worst<'a>(steps: impl Iterator<Item = (&'a Step, &'a Predicted)>) -> Vec<Worst> {
+    let mut groups: Vec<Group<'_>> = vec![];
+    let mut places: HashMap<[String; 2], usize> = HashMap::new();
+    for (step, Predicted { lost, .. }) in steps.filter(|(_, predicted)| predicted.lost.total() > 0.0) {
+        let place =
+            *places.entry([without_numbers(&step.layer), without_values(&step.operation)]).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => {
+                let both = group.layer.iter_mut().zip(pieces(&step.layer));
+                both.filter(|(piece, other)| *piece != other).for_each(|(piece, _)| *piece = "*");
+                group.steps += 1;
+                group.lost += *lost;
             }
             None => {
-                let operation = Operation::of(&info, &operands, target);
-                let reads = Reads::operation(operation::read_bytes(&info, &operands), info.ty.bytes() as usize);
-                let text = info.text.split_once(" = ").map_or(info.op.name(), |(_, statement)| statement);
-                (Tasks::Operation(operation), reads, text.to_owned())
+                let (layer, operation) = (pieces(&step.layer).collect(), step.operation.as_str());
+                groups.push(Group { layer, operation, steps: 1, lost: *lost });
             }
-        };
-        all.push(Step { layer: info.layer.to_owned(), operation, tasks, reads });
+        }
     }
-    predict(&all, unknown, target, threads)
+    groups.sort_by(|a, b| b.lost.total().total_cmp(&a.lost.total()));
+    let worst = |Group { layer, operation, steps, lost }: Group<'_>| Worst {
+        layer: layer.concat(),
+        operation: operation.to_owned(),
+        steps,
+        lost,
+    };
+    groups.into_iter().take(WORST).map(worst).collect()
 }
 
-/// Predicts calls of one kernel, one after another.
-pub fn of_kernel(package: &Package, threads: &[usize]) -> Result<Scaling, ScalingError> {
-    let work = Arc::new(Work::of(package)?);
-    let facts = package.facts();
-    let reads = Reads::kernel(&work, facts.options.constant_weights);
-    let operation = facts.problem.to_string();
-    let step = Step { layer: operation.clone(), operation, tasks: Tasks::Kernel(work, facts.schedule.clone()), reads };
-    predict(&[step], 0, &facts.target, threads)
+/// The numbers of a text, and what is between them.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    // A digit is a whole character, so that pieces end where characters do.
+    text.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()).scan(0, move |at, piece| {
+        let begin = *at;
+        *at += piece.len();
+        Some(&text[begin..*at])
+    })
+}
+
+fn without_numbers(text: &str) -> String {
+    pieces(text).map(|piece| if piece.starts_with(|c: char| c.is_ascii_digit()) { "*" } else { piece }).collect()
+}
+
+/// An operation without the numbers of its values, which are those of places in a network: `%` for `%12`.
+fn without_values(text: &str) -> String {
+    let mut is_after_percent = false;
+    let kept = pieces(text).filter(|piece| {
+        let is_value = is_after_percent && piece.starts_with(|c: char| c.is_ascii_digit());
+        is_after_percent = piece.ends_with('%');
+        !is_value
+    });
+    kept.collect()
 }

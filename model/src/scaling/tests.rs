@@ -2,6 +2,10 @@ use kiln_jit::compiler::work::{KINDS, Part};
 
 use super::*;
 
+fn of_kernel(package: &Package, threads: &[usize]) -> Result<Scaling, ScalingError> {
+    Predictor::of_kernel(package)?.scaling(threads)
+}
+
 fn equal(range: Range<u64>) -> Part {
     Part { cycles: 100.0 * (range.end - range.start) as f64, copies: 0.0, bytes: [0.0; KINDS] }
 }
@@ -164,7 +168,7 @@ fn operations_are_divided_as_their_code_divides_them() {
         tasks: Tasks::Operation(Operation::equal(units, worth, cycles)),
         reads: Reads::default(),
     };
-    let lost = |step: Step, threads| predict(&[step], 0, &target, &[threads]).unwrap().rows[0].clone();
+    let lost = |step: Step, threads| Predictor::new(vec![step], 0, &target).row(threads).unwrap();
     // Too little for two threads.
     let small = lost(step(10, 100, 1000.0), 8);
     assert_eq!((small.lost.barrier, small.lost.imbalance), (0.0, 0.0));
@@ -185,4 +189,51 @@ fn bad_numbers_of_threads_are_refused() {
         assert!(matches!(error, ScalingError::Threads { threads } if threads == wrong));
         assert!(error.to_string().contains("from 1 to 1024"), "{error}");
     }
+}
+
+/// Threads beyond the cores compute nothing more, and there are no jumps from one number to the next.
+#[test]
+fn threads_beyond_the_cores_are_no_faster() {
+    for target in TARGETS {
+        for problem in PROBLEMS {
+            let predictor = Predictor::of_kernel(&kernel(problem, target)).unwrap();
+            let cores = predictor.chip().cores as usize;
+            let row = |threads| predictor.row(threads).unwrap();
+            let mut before = row(cores);
+            assert!(!before.more_than_cores && before.speedup <= cores as f64, "{problem} @{target}: {before:?}");
+            for threads in [cores + 1, 2 * cores, 1000, 1001, 1002, 1024] {
+                let next = row(threads);
+                assert!(
+                    next.more_than_cores && next.cycles >= before.cycles,
+                    "{problem} @{target}: {before:?} {next:?}"
+                );
+                before = next;
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_steps_are_one_line() {
+    let step = |layer: &str, operation: &str, cycles| Step {
+        layer: layer.into(),
+        operation: operation.into(),
+        tasks: Tasks::Operation(Operation::equal(0, 0, cycles)),
+        reads: Reads::default(),
+    };
+    let mut steps: Vec<Step> = (0..12).map(|n| step(&format!("encoder.layer.{n}.dense1"), "ip f32 mb8", 1e6)).collect();
+    steps.extend((3..5).map(|n| step(&format!("ä{n}"), &format!("softmax %{n}, axis=1"), 2e6)));
+    steps.push(step("encoder.layer.12.dense1", "ip f32 mb9", 1e6));
+    let row = Predictor::new(steps, 0, &"neoverse-v1".parse().unwrap()).row(64).unwrap();
+    let worst: Vec<_> = row.worst.iter().map(|w| (w.steps, w.layer.as_str(), w.operation.as_str())).collect();
+    assert_eq!(
+        worst,
+        [
+            (12, "encoder.layer.*.dense1", "ip f32 mb8"),
+            (2, "ä*", "softmax %3, axis=1"),
+            (1, "encoder.layer.12.dense1", "ip f32 mb9")
+        ]
+    );
+    let sum: f64 = row.worst.iter().map(|w| w.lost.total()).sum();
+    assert!((sum / row.lost.total() - 1.0).abs() < 1e-9, "{row:?}");
 }

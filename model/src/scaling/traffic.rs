@@ -53,6 +53,8 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn of(steps: &[Step], threads: usize, target: &Target, chip: &Chip) -> Self {
+        // Others wait for a core, whose caches they share.
+        let threads = threads.min(chip.cores as usize);
         let (l2, last) = (target.l2.bytes as f64, chip.last_level as f64);
         let all: f64 = steps.iter().map(|step| step.reads.weights).sum();
         let activations = steps.iter().map(|step| step.reads.activations + step.reads.result).fold(0.0, f64::max);
@@ -60,7 +62,7 @@ impl Traffic {
             1 => all,
             _ => {
                 let of = |step: &Step| {
-                    let phases = step.tasks.phases(threads);
+                    let phases = step.tasks.phases(threads, threads);
                     let used = phases.iter().map(|phase| phase.spent.threads).max().unwrap_or(1);
                     bytes(&phases)[Kind::Weights as usize] / used as f64
                 };
