@@ -244,7 +244,7 @@ impl Graph {
                 Lie::Dense(order) => (Some(order), None),
                 Lie::Scattered => {
                     counters::COPIES.add();
-                    // SAFETY: the tensor is borrowed, and Python's lock keeps others from changing it.
+                    // SAFETY: the tensor is borrowed. Nobody may write to it meanwhile, as callers are told.
                     (None, Some(unsafe { view.gather() }))
                 }
             };
@@ -356,7 +356,7 @@ fn forget_dead(instances: &Arc<Instances>) -> Box<dyn Fn() + Send + Sync> {
     let instances: Weak<Instances> = Arc::downgrade(instances);
     Box::new(move || {
         let Some(instances) = instances.upgrade() else { return };
-        // Whoever has the lock is this very thread, in the middle of a look-up: the next one forgets them.
+        // Whoever has the lock is in the middle of a look-up, perhaps this very thread: a later call forgets them.
         let Ok(mut all) = instances.try_lock() else { return };
         let (gone, alive) = std::mem::take(&mut *all).into_iter().partition::<Vec<_>, _>(|i| i.is_over());
         *all = alive;

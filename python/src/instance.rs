@@ -83,7 +83,7 @@ impl Weight {
             Lie::Dense(order) => (Some(order), borrowed(view.bytes())),
             Lie::Scattered => {
                 counters::COPIES.add();
-                // SAFETY: the tensor is borrowed, and Python's lock keeps others from changing it.
+                // SAFETY: the tensor is borrowed. Nobody may write to it meanwhile, as callers are told.
                 (None, Bytes::from(unsafe { view.gather() }))
             }
         };

@@ -166,7 +166,7 @@ impl Network {
                     Some(object) => Some(input(&object, name, ty)?),
                     None => None,
                 };
-                // SAFETY: the array is dense and held while its elements are copied, and Python's lock keeps others from changing it.
+                // SAFETY: the array is dense and held while its elements are copied. Nobody may write to it meanwhile, as callers are told.
                 let bytes =
                     array.map_or_else(|| vec![0; ty.bytes() as usize], |array| unsafe { array.bytes() }.to_vec());
                 inputs.push(Tensor::new(ty.clone(), Bytes::from(bytes)).map_err(|e| Error::Internal(e.to_string()))?);
@@ -359,7 +359,7 @@ fn input(object: &Bound<'_, PyAny>, name: &str, ty: &TensorType) -> Result<Lent>
     match array.check_row_major(name) {
         Ok(()) => Ok(Lent::Dense(array)),
         Err(_) => {
-            // SAFETY: it is held, and Python's lock keeps others from changing it.
+            // SAFETY: it is held. Nobody may write to it meanwhile, as callers are told.
             let copy = unsafe { array.view().gather() };
             Ok(Lent::Copied(array, copy))
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
@@ -45,16 +45,21 @@ static SOURCES: Mutex<Option<HashMap<usize, Arc<Source>>>> = Mutex::new(None);
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Source {
-    /// That of an object.
+    /// That of an object. Threads that ask for one object at the same time get the same source.
     pub fn of(object: &Bound<'_, PyAny>, key: Key) -> Result<Arc<Source>> {
         let address = object.as_ptr().addr();
-        let known = lock(&SOURCES).get_or_insert_default().get(&address).cloned();
-        if let Some(source) = known.filter(|source| !source.is_dead()) {
+        let living = |all: &HashMap<usize, Arc<Source>>| all.get(&address).filter(|s| !s.is_dead()).cloned();
+        if let Some(source) = living(lock(&SOURCES).get_or_insert_default()) {
             return Ok(source);
         }
+        // Python is called without the lock: what it runs may ask for sources, or tell that one died.
         let py = object.py();
+        let told = Arc::new(OnceLock::<Weak<Source>>::new());
+        let of = told.clone();
         let died = PyCFunction::new_closure(py, Some(c"weights_died"), None, move |_: &Bound<'_, PyTuple>, _| {
-            Source::died(address);
+            if let Some(source) = of.get().and_then(Weak::upgrade) {
+                source.died();
+            }
         })?;
         let weak = py.import("weakref")?.getattr("ref")?.call1((object, died))?;
         let source = Arc::new(Source {
@@ -64,16 +69,28 @@ impl Source {
             current: Mutex::new((key, next_number())),
             users: Mutex::default(),
         });
-        lock(&SOURCES).get_or_insert_default().insert(address, source.clone());
-        Ok(source)
+        let _ = told.set(Arc::downgrade(&source));
+        let mut guard = lock(&SOURCES);
+        let all = guard.get_or_insert_default();
+        // Another thread may have been faster. Whichever source is not kept is dropped without the lock, as it has an object of Python's.
+        let (kept, dropped) = match living(all) {
+            Some(faster) => (faster, Some(source)),
+            None => (source.clone(), all.insert(address, source)),
+        };
+        drop(guard);
+        drop(dropped);
+        Ok(kept)
     }
 
-    /// The object at an address is gone.
-    fn died(address: usize) {
-        let gone = lock(&SOURCES).as_mut().and_then(|all| all.remove(&address));
-        let Some(source) = gone else { return };
-        source.is_dead.store(true, Ordering::Release);
-        let users = std::mem::take(&mut *lock(&source.users));
+    /// The object is gone.
+    fn died(self: &Arc<Self>) {
+        self.is_dead.store(true, Ordering::Release);
+        let gone = lock(&SOURCES).as_mut().and_then(|all| {
+            let is_this = all.get(&self.object).is_some_and(|known| Arc::ptr_eq(known, self));
+            if is_this { all.remove(&self.object) } else { None }
+        });
+        drop(gone);
+        let users = std::mem::take(&mut *lock(&self.users));
         users.iter().filter_map(Weak::upgrade).for_each(|user| user.weights_died());
     }
 

@@ -194,6 +194,31 @@ def test_eight_threads_and_a_fork():
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_threads_that_see_a_module_first_share_what_is_known_of_it():
+    """Whichever thread is first, all graphs learn that the weights are gone."""
+    graphs = [graph() for _ in range(8)]
+    gc.collect()
+    before = _kiln.counters()["sources"]
+    for _ in range(20):
+        module, x, wrong = linear(), integers(32, 96), []
+        expected, start = torch.relu(x @ module.weight.t() + module.bias), threading.Barrier(len(graphs))
+
+        def work(g):
+            start.wait()
+            with torch.no_grad():
+                (y,) = g([x, module.weight, module.bias])
+            if not torch.equal(y, expected):
+                wrong.append(g)
+
+        threads = [threading.Thread(target=work, args=(g,)) for g in graphs]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert wrong == [] and _kiln.counters()["sources"] == before + 2
+        del module, threads
+        gc.collect()
+        assert _kiln.counters()["sources"] == before and [g.instances for g in graphs] == [0] * len(graphs)
+
+
 def test_steps_and_memory_are_told():
     g, module = graph(), linear()
     assert g.steps() == [] and g.memory() is None
