@@ -27,6 +27,7 @@ pub mod chip;
 mod choose;
 pub mod emit;
 mod error;
+pub mod form;
 mod link;
 mod listing;
 pub mod lower;

@@ -10,7 +10,7 @@ use kiln_ir::rewrite::{
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
 use crate::microkernel::build::epilogue::add_spills;
-use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, TASK_MACS, forms};
+use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, TASK_MACS};
 use crate::target::VectorUnit;
 
 /// Lowers `problem`, computed as `c`, by `schedule`; `seen` is called with each rewrite's name and result.
@@ -85,7 +85,7 @@ fn tile_loops(c: &Contraction, schedule: &Schedule, r: &Region) -> Vec<TileLoop>
     let (n0, n1) = (TileLoop::new("n", r.nc), TileLoop::new("n", r.nr));
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
     // Blocks begin where groups of neighbours do.
-    let k0 = TileLoop::new("k", r.kc.next_multiple_of(forms::interleave(schedule.form)));
+    let k0 = TileLoop::new("k", r.kc.next_multiple_of(schedule.form.k_group()));
     let rows_outside = schedule.parallel.has_rows_outside();
     let mut loops = match (rows_outside, r.rhs, r.order) {
         (true, _, Order::NM) => vec![m0, n0, k0, n1, m1],

@@ -9,6 +9,7 @@ use crate::artifact::{Artifact, Parts};
 use crate::choose::{Options, choose_way};
 use crate::emit::{self, Arguments, Function, clif::driver};
 use crate::error::CompileError;
+use crate::form;
 use crate::link::link;
 use crate::lower::lower;
 use crate::microkernel::MicroKernel;
@@ -118,11 +119,7 @@ impl Plan<'_> {
             Some(_) => self.schedule.regions.first(),
             None => self.schedule.regions.iter().find(|r| column < r.end),
         };
-        How {
-            form: self.schedule.form,
-            unroll: region.map_or(1, |r| r.unroll),
-            padded: region.is_some_and(|r| r.rhs != RhsAccess::InPlace),
-        }
+        How { unroll: region.map_or(1, |r| r.unroll), padded: region.is_some_and(|r| r.rhs != RhsAccess::InPlace) }
     }
 
     fn tile_key(&self, t: &Tile) -> KernelKey {
@@ -155,7 +152,7 @@ impl Plan<'_> {
                     let (key, how) = (self.tile_key(t), self.how(t));
                     let kernel = self.kernel(key, |plan, number| {
                         let name = format!("uk{number}_{}x{}x{}", t.m, t.n, t.k);
-                        build::build(name, plan.nest, t, plan.unit, how)
+                        form::build(name, plan.nest, t, plan.unit, plan.schedule.form, how)
                     })?;
                     self.call(place(&**t), Some(kernel));
                 }

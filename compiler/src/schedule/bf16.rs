@@ -4,7 +4,7 @@ use std::fmt;
 
 use kiln_ir::{Contraction, DType};
 
-use super::{Form, Schedule, cost::Prediction, forms};
+use super::{Form, Schedule, cost::Prediction};
 use crate::target::Target;
 
 /// Whether products of bf16 are used, and what decided that.
@@ -31,11 +31,7 @@ pub enum Bf16Products {
 
 /// Tells whether a schedule multiplies bf16.
 pub fn uses_bf16(c: &Contraction, schedule: &Schedule, target: &Target) -> bool {
-    match schedule.form {
-        Form::Mmla => true,
-        Form::Dot => target.unit(schedule.isa).is_some_and(|u| forms::dot_pairs(c, u)),
-        Form::Outer | Form::Depthwise => false,
-    }
+    target.unit(schedule.isa).is_some_and(|u| schedule.form.rules().multiplies_bf16(c, u))
 }
 
 impl Bf16Products {
@@ -106,7 +102,7 @@ fn why_impossible(c: &Contraction, target: &Target) -> String {
     if c.window.as_ref().is_some_and(|w| w.depthwise) {
         return "each channel is a group of its own, and its few products are not worth rearranging".into();
     }
-    let mut errors = target.units.iter().rev().filter_map(|u| forms::check(Form::Mmla, c, u).err());
+    let mut errors = target.units.iter().rev().filter_map(|u| Form::Mmla.rules().check(c, u).err());
     errors.next().unwrap_or_else(|| "no schedule with products of bf16 fits the caches".into())
 }
 

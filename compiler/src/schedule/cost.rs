@@ -11,9 +11,11 @@ use std::fmt;
 use kiln_ir::nest::{Extent, Init, Pack, Tile};
 use kiln_ir::{Contraction, DType, Window};
 
-use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, forms, rows};
+use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, rows};
+use crate::form::StepWork;
+use crate::form::operands::{gathers_columns, gathers_rows, is_transposed, transposes_result};
 use crate::microkernel::build::epilogue;
-use crate::target::{Cache, Multiplier, Target, VectorUnit};
+use crate::target::{Cache, Target, VectorUnit};
 
 /// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
 const CALL: f64 = 12.0;
@@ -133,61 +135,13 @@ fn step(
     [rows, columns]: [u64; 2],
     lhs: LhsAccess,
 ) -> (f64, Bound) {
-    let lanes = f64::from(unit.lanes);
-    let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
-    let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
-    // Products of whole registers, loads, and operations that widen what is loaded.
-    let (products, loads, others) = match form {
-        Form::Outer => {
-            let row_loads = match unit.multiplier {
-                Multiplier::Lane { .. } => r / 4.0,
-                Multiplier::Broadcast => r,
-            };
-            let widen = row_loads * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype);
-            (r * v, v + row_loads, widen)
-        }
-        Form::Dot => {
-            let pairs = forms::dot_pairs(c, unit);
-            let per = lanes * if pairs { 2.0 } else { 1.0 };
-            let widen = if pairs { 0.0 } else { r * is_bf16(c.lhs.dtype) + columns as f64 * is_bf16(c.rhs.dtype) };
-            (r * columns as f64 / per, (r + columns as f64) / per, widen / per)
-        }
-        // Taps along a line share what they read.
-        Form::Depthwise => {
-            let last = c.window.as_ref().and_then(|w| w.axes.last());
-            let inputs = last.map_or(r, |a| {
-                let (kernel, apart) = (a.kernel as f64, (a.stride.min(a.kernel * a.dilation)) as f64);
-                ((r - 1.0) * apart + kernel).min(r * kernel) / kernel
-            });
-            (r * v, v + inputs * v, inputs * v * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype))
-        }
-        Form::Mmla => {
-            let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
-            // Rows in place are put together from two loads by operations that share the products' pipes.
-            let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
-                (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
-                (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
-                (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
-            };
-            (pairs * halves / 4.0 + arranged, row_loads + halves / 4.0, 0.0)
-        }
-    };
-    // An accumulator is added to once a step, or once in as many steps as an instruction takes.
-    let per_product = match form {
-        Form::Outer | Form::Depthwise => 1.0,
-        Form::Dot => lanes * if forms::dot_pairs(c, unit) { 2.0 } else { 1.0 },
-        Form::Mmla => 4.0,
-    };
-    // The loop's own instructions, by steps of its body.
-    let of_loop = if form == Form::Dot { 0.5 / per_product } else { 0.5 };
+    let StepWork { products, loads, others, of_loop, per_product, is_straight } =
+        form.rules().step(c, unit, rows, columns, lhs);
     [
         (products / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
-        // Straight-line code of one tile overlaps with that of the next.
-        (
-            if form == Form::Depthwise { 0.0 } else { LATENCY_SLACK * f64::from(unit.fma_latency) / per_product },
-            Bound::Latency,
-        ),
+        // An accumulator is added to once a step, or once in as many steps as an instruction takes.
+        (if is_straight { 0.0 } else { LATENCY_SLACK * f64::from(unit.fma_latency) / per_product }, Bound::Latency),
         ((products + loads + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
@@ -230,7 +184,7 @@ impl<'a> Model<'a> {
     /// Steps of K of a row: of a window, those whose taps are on the input, on average.
     fn steps(&self, form: Form) -> f64 {
         match &self.c.window {
-            Some(w) => self.taps * w.channels.next_multiple_of(forms::interleave(form)) as f64,
+            Some(w) => self.taps * w.channels.next_multiple_of(form.k_group()) as f64,
             None => self.c.k as f64,
         }
     }
@@ -356,7 +310,7 @@ fn tile(
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
     let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
-    let per_step = per_step.max(fetch_code_per_step(c, form, unit, r, rows));
+    let per_step = per_step.max(fetch_code_per_step(c, unit, r, rows));
     let compute = per_step * k;
     let fetch = match &c.window {
         _ if !with_memory => Fetch::default(),
@@ -377,12 +331,7 @@ fn tile(
     let accumulators = rows * vectors;
     let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
     let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
-    // What turns accumulators into vectors of columns.
-    let arrange = match form {
-        Form::Outer | Form::Depthwise => 0.0,
-        Form::Dot => 3.0 * (rows * r.nr) as f64,
-        Form::Mmla => accumulators as f64 / f64::from(unit.fma_pipes.min(2)),
-    };
+    let arrange = form.rules().arrange(unit, rows, r.nr);
     let per_block = CALL + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
     // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
     let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
@@ -391,11 +340,11 @@ fn tile(
 
 /// Cycles per step of K to fetch the code of a tile: 0 if it stays in the instruction cache. Steps of a window that do not follow
 /// each other in memory are no loop.
-fn fetch_code_per_step(c: &Contraction, form: Form, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
+fn fetch_code_per_step(c: &Contraction, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
     let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return 0.0 };
     let vectors = r.nr.div_ceil(u64::from(unit.lanes)) as f64;
     let bytes = rows as f64 * vectors * PRODUCT_BYTES + (rows as f64 + vectors) * LOAD_BYTES;
-    let neighbours = form != Form::Depthwise && (c.lhs.col == 1 || r.lhs.is_packed());
+    let neighbours = !w.depthwise && (c.lhs.col == 1 || r.lhs.is_packed());
     let taps = w.axes.last().filter(|a| neighbours && a.dilation == 1).map_or(1, |a| a.kernel);
     let run = (w.channels * taps).min(r.kc).max(1);
     let of_run = if run >= 2 * r.unroll { r.unroll + run % r.unroll } else { run };
@@ -442,7 +391,7 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         Order::MN => (r.mr, r.nc),
     };
     // Bytes of an element where the micro-kernel reads it.
-    let bytes = |dtype: DType, panel: bool| if panel && form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
+    let bytes = |dtype: DType, panel: bool| if panel { form.panel_bytes(dtype) } else { dtype.bytes() as u64 };
     let (lhs_packed, rhs_packed) = (r.lhs.is_packed(), r.rhs != RhsAccess::InPlace);
     let (lhs_bytes, rhs_bytes) = (bytes(c.lhs.dtype, lhs_packed), bytes(c.rhs.dtype, rhs_packed));
     let mut fetch = Fetch::default();
@@ -512,8 +461,7 @@ fn block_inputs(w: &Window, outputs: u64) -> u64 {
 fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
     let Model { c, target, memory, .. } = *model;
     let width = r.nr.next_multiple_of(lanes);
-    let panel_bytes = |dtype: DType| if form == Form::Mmla { 2 } else { dtype.bytes() as u64 };
-    let (lhs_bytes, rhs_bytes) = (panel_bytes(c.lhs.dtype), panel_bytes(c.rhs.dtype));
+    let (lhs_bytes, rhs_bytes) = (form.panel_bytes(c.lhs.dtype), form.panel_bytes(c.rhs.dtype));
     let mut fetch = Fetch::default();
     let outputs = r.mc / rows::block_pixels(w).max(1);
     let inputs = block_inputs(w, outputs);
@@ -607,16 +555,16 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
     if r.lhs == LhsAccess::Block || (r.lhs == LhsAccess::Shared && is_first) {
         let inputs = block_inputs(w, outputs) as f64 * blocks;
         let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
-        let cost = match schedule.form {
-            Form::Mmla if forms::gathers_rows(c) => COPY_GATHERED,
-            Form::Mmla => COPY_REARRANGED / 8.0,
-            _ => COPY_ELEMENT,
+        let cost = match schedule.form.rearranges() {
+            true if gathers_rows(c) => COPY_GATHERED,
+            true => COPY_REARRANGED / 8.0,
+            false => COPY_ELEMENT,
         };
         total += copied(elements * again, c.lhs.dtype, cost);
     }
-    if forms::transposes_result(c) {
+    if transposes_result(c) {
         let elements = (c.m * width) as f64;
-        let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| forms::is_transposed(v)).count() as f64;
+        let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| is_transposed(v)).count() as f64;
         total += elements * COPY_ELEMENT * (1.0 + operands + if c.accumulate { 1.0 } else { 0.0 });
     }
     total
@@ -699,14 +647,14 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
         let bytes = dtype.bytes() as u64;
         let mut fetch = Fetch::default();
         fetch.add(bytes * len, memory.rate(len, bytes), 1.0);
-        let work = match (schedule.form, contiguous) {
-            (Form::Mmla, _) if gathered => len as f64 * COPY_GATHERED,
-            (Form::Mmla, _) => (4 * len) as f64 / 16.0 * COPY_REARRANGED,
-            (_, true) => (bytes * len) as f64 / 16.0 * COPY_VECTOR,
-            (_, false) => len as f64 * COPY_ELEMENT,
+        let work = match (schedule.form.rearranges(), contiguous) {
+            (true, _) if gathered => len as f64 * COPY_GATHERED,
+            (true, _) => (4 * len) as f64 / 16.0 * COPY_REARRANGED,
+            (false, true) => (bytes * len) as f64 / 16.0 * COPY_VECTOR,
+            (false, false) => len as f64 * COPY_ELEMENT,
         };
         let start = if memory == Memory::Beyond { COPY_RUN_FAR } else { COPY_RUN };
-        let start = if schedule.form == Form::Mmla { start / 4.0 } else { start };
+        let start = start / schedule.form.k_group() as f64;
         runs as f64 * (start + work.max(fetch.near + fetch.far))
     };
     // Columns are packed again for each block of rows where those are tasks, and in a window also where blocks of K take turns in
@@ -719,7 +667,7 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
     let rhs = match r.rhs {
         RhsAccess::InPlace | RhsAccess::Packed => 0.0,
         RhsAccess::Panel | RhsAccess::Block | RhsAccess::Shared => {
-            let gathered = forms::gathers_columns(c, r.nr);
+            let gathered = gathers_columns(c, r.nr);
             let again = if r.rhs == RhsAccess::Shared { 1 } else { again };
             copy(c.k * (width / r.nr), r.nr, c.rhs.dtype, c.rhs.col == 1, gathered) * again as f64
         }
@@ -728,7 +676,7 @@ fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> 
         LhsAccess::InPlace => 0.0,
         _ if c.window.is_some() => 0.0,
         LhsAccess::Block | LhsAccess::Shared => {
-            let gathered = forms::gathers_rows(c);
+            let gathered = gathers_rows(c);
             let runs = copy(c.k * c.m.div_ceil(r.mr), r.mr, c.lhs.dtype, c.lhs.row == 1, gathered);
             // All columns of a block of rows share its copy if they are inside of it.
             if r.lhs == LhsAccess::Shared || schedule.parallel.has_rows_outside() {

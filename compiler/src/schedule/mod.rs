@@ -10,7 +10,6 @@
 
 pub mod bf16;
 pub mod cost;
-pub mod forms;
 pub mod rows;
 mod search;
 mod text;
@@ -21,20 +20,9 @@ pub use text::ScheduleParseError;
 use kiln_ir::rewrite::PanelShape;
 use kiln_ir::{Contraction, DType};
 
-use crate::target::{Multiplier, Target, VectorIsa, VectorUnit};
-
-/// The form of a micro-kernel: what the lanes of its vectors are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
-    /// Columns in lanes, times scalars of the rows: by element or broadcast.
-    Outer,
-    /// K in lanes, lanes added up at the end: few rows, and columns that lie along K. BFDOT where both factors are bf16.
-    Dot,
-    /// BFMMLA: 2x4 by 4x2 in each 128 bits.
-    Mmla,
-    /// Columns in lanes of both factors: each column has a channel of its own.
-    Depthwise,
-}
+use crate::form::operands::transposes_result;
+pub use crate::form::{Form, LhsAccess, RhsAccess};
+use crate::target::{Target, VectorIsa, VectorUnit};
 
 /// The order in which the pixels of a window become the rows of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,40 +31,6 @@ pub enum Rows {
     Line,
     /// All pixels follow one another, and each tile is on its own. Without a window, rows always do.
     Flat,
-}
-
-/// The memory that a micro-kernel reads the row operand from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LhsAccess {
-    /// From the caller's matrix.
-    InPlace,
-    /// From a block of MC x KC copied tile by tile, as panels of MR rows.
-    Block,
-    /// From a copy of all rows that is made before the first tile, by all threads for all of them: panels of MR rows over all of K, or
-    /// strips of a window's source.
-    Shared,
-}
-
-impl LhsAccess {
-    /// Whether rows come in panels.
-    pub fn is_packed(self) -> bool {
-        self != LhsAccess::InPlace
-    }
-}
-
-/// The memory that a micro-kernel reads the column operand from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RhsAccess {
-    /// From the caller's matrix.
-    InPlace,
-    /// From one KC x NR panel, copied just before it is used for all rows.
-    Panel,
-    /// From a block of KC x NC, copied panel by panel before any is used.
-    Block,
-    /// From panels of NR columns over all of K, copied before the first tile, by all threads for all of them.
-    Shared,
-    /// From panels that were packed before the call: constant weights.
-    Packed,
 }
 
 /// The order of the loops over tiles inside a cache block.
@@ -182,7 +136,8 @@ impl Schedule {
     /// Why it is illegal.
     fn check(&self, c: &Contraction, target: &Target) -> Result<(), String> {
         let Some(unit) = target.unit(self.isa) else { return Err(format!("{target} has no {}", self.isa)) };
-        forms::check(self.form, c, unit)?;
+        let form = self.form.rules();
+        form.check(c, unit)?;
         let mut at = 0;
         for r in &self.regions {
             if r.start != at || r.end <= r.start {
@@ -196,7 +151,7 @@ impl Schedule {
             if [r.mr, r.nr, r.mc, r.nc, r.kc, r.unroll].contains(&0) {
                 return Err("every size must be at least 1".into());
             }
-            let group = forms::unroll_group(self.form, unit);
+            let group = form.unroll_group(unit);
             if r.unroll > MAX_UNROLL.max(group) {
                 return Err(format!("unroll={} is more than {MAX_UNROLL}", r.unroll));
             }
@@ -219,14 +174,14 @@ impl Schedule {
                 return Err(format!("kc={} is more than K={}", r.kc, c.k));
             }
             if r.kc < c.k {
-                if c.dst.dtype != DType::F32 && !(c.window.is_some() && forms::transposes_result(c)) {
+                if c.dst.dtype != DType::F32 && !(c.window.is_some() && transposes_result(c)) {
                     return Err("blocks of K add to an f32 result, and it is bf16".into());
                 }
-                if r.kc % forms::interleave(self.form) != 0 {
-                    return Err(format!("kc={} cuts a group of {} steps", r.kc, forms::interleave(self.form)));
+                if r.kc % form.k_group() != 0 {
+                    return Err(format!("kc={} cuts a group of {} steps", r.kc, form.k_group()));
                 }
             }
-            let needed = forms::registers_needed(self.form, unit, r.mr, r.nr, r.lhs);
+            let needed = form.registers_needed(unit, r.mr, r.nr, r.lhs);
             if needed > u64::from(unit.registers) {
                 return Err(format!(
                     "a {}x{} tile needs {needed} registers, {} has {}",
@@ -236,11 +191,8 @@ impl Schedule {
             if self.rows == Rows::Line && c.window.is_none() {
                 return Err("rows=line is of convolutions".into());
             }
-            if let Multiplier::Lane { max_reg } = unit.multiplier
-                && self.form == Form::Outer
-                && r.mr > u64::from(max_reg)
-            {
-                return Err(format!("mr={} is more than the {max_reg} registers a lane can be taken from", r.mr));
+            if let Some(most) = form.most_rows(unit).filter(|most| r.mr > *most) {
+                return Err(format!("mr={} is more than the {most} registers a lane can be taken from", r.mr));
             }
             if r.rhs == RhsAccess::Panel && (r.order != Order::NM || self.parallel.has_rows_outside()) {
                 return Err("a panel is packed for all rows: order=nm, and not parallel=m or mn".into());
@@ -256,7 +208,10 @@ impl Schedule {
             if (r.lhs == LhsAccess::Shared || r.rhs == RhsAccess::Shared) && self.parallel == Parallel::None {
                 return Err("what is shared needs tasks: not parallel=none".into());
             }
-            forms::check_access(self.form, c, unit, r)?;
+            match &c.window {
+                Some(_) => form.check_window(c, r.lhs)?,
+                None => form.check_access(c, unit, r.lhs, r.rhs, r.nr)?,
+            }
         }
         if at != c.n {
             return Err(format!("regions cover {at} of {} columns", c.n));
@@ -277,20 +232,20 @@ impl Schedule {
 
     /// The shape of the panels that a region's columns are packed in.
     pub fn rhs_panel(&self, c: &Contraction, r: &Region, unit: &VectorUnit) -> PanelShape {
-        forms::panel(self.form, c.rhs.dtype, r.nr, u64::from(unit.lanes))
+        self.form.panel(c.rhs.dtype, r.nr, u64::from(unit.lanes))
     }
 
     /// The shape of the panels that a region's rows are packed in.
     pub fn lhs_panel(&self, c: &Contraction, r: &Region) -> PanelShape {
-        // Rows are taken one or two at a time, whatever the vector length.
-        forms::panel(self.form, c.lhs.dtype, r.mr, if self.form == Form::Mmla { 4 } else { 1 })
+        self.form.row_panel(c.lhs.dtype, r.mr)
     }
 
     /// Multiply-adds that vector lanes make beyond the problem's own: lanes past the last column of each region, and the row
     /// that an odd number of rows lacks where instructions take two.
     pub fn wasted_macs(&self, c: &Contraction, target: &Target) -> u64 {
         let Some(unit) = target.unit(self.isa) else { return 0 };
-        let (rows, k, columns) = forms::granularity(self.form, unit, c);
+        let form = self.form.rules();
+        let (rows, (k, columns)) = (form.rows_at_once(), form.granularity(c, unit));
         let batch: u64 = c.batch.iter().product();
         if let Some(w) = &c.window {
             let row_taps = rows::row_taps(w, self.form, self.regions.iter().map(|r| (r.mr, r.end - r.start, r.nr)));

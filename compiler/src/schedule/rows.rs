@@ -6,7 +6,8 @@ use kiln_ir::nest::MAX_WINDOW_ROWS;
 use kiln_ir::window::Axis;
 use kiln_ir::{Contraction, Window};
 
-use super::{Form, LhsAccess, Region, RhsAccess, Rows, Schedule, forms};
+use super::{Form, LhsAccess, Region, RhsAccess, Rows, Schedule};
+use crate::form::operands::{is_transposed, transposes_result};
 
 /// The most tiles that are statements of their own: more only makes code larger.
 const MAX_FLAT_TILES: u64 = 64;
@@ -36,11 +37,6 @@ fn even_sizes(extent: u64, most: u64, unit: u64) -> [(u64, u64); 3] {
     let (small, larger) = (units / tiles * unit, units % tiles);
     let cut = units * unit - extent;
     [(small + unit, larger), (small, tiles - larger - u64::from(cut > 0)), (small - cut, u64::from(cut > 0))]
-}
-
-/// The multiple of rows that a form's tiles have, but for the last.
-pub fn granularity(form: Form) -> u64 {
-    if form == Form::Mmla { 2 } else { 1 }
 }
 
 /// The axis whose blocks are row blocks: the outermost that has more than one output.
@@ -80,7 +76,7 @@ pub fn heights(w: &Window, form: Form, rows: Rows, mr: u64) -> [(u64, u64); 3] {
             (line, w.pixels() / line)
         }
     };
-    even_sizes(extent, mr, granularity(form)).map(|(height, count)| (height, count * times))
+    even_sizes(extent, mr, form.rules().rows_at_once()).map(|(height, count)| (height, count * times))
 }
 
 /// Pairs of rows and taps that tiles compute, per region of `(mr, width, nr)`: each tap of a pair of rows counts for both where
@@ -91,7 +87,7 @@ pub fn row_taps(
     regions: impl Iterator<Item = (u64, u64, u64)>,
 ) -> impl Iterator<Item = (u64, u64, u64)> {
     let last = *w.axes.last().expect("a window has an axis");
-    let unit = granularity(form);
+    let unit = form.rules().rows_at_once();
     let outer: u64 = w.axes[..w.axes.len() - 1]
         .iter()
         .map(|a| (0..a.output).map(|o| a.taps(o)).map(|t| t.end - t.start).sum::<u64>())
@@ -136,7 +132,7 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
         if r.mr > c.m || r.mc != c.m || c.m.div_ceil(r.mr) > MAX_FLAT_TILES {
             return Err(format!("rows=flat is of all {} rows in at most {MAX_FLAT_TILES} tiles", c.m));
         }
-        if granularity(s.form) > 1 {
+        if s.form.rules().rows_at_once() > 1 {
             return Err("rows in pairs end with the line: rows=line".into());
         }
     } else if r.mr > line {
@@ -148,19 +144,7 @@ pub fn check(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> Result<()
     if matches!(r.rhs, RhsAccess::InPlace | RhsAccess::Panel | RhsAccess::Shared) {
         return Err("the weights of a convolution are read packed: rhs=packed or rhs=block".into());
     }
-    let is_unit = c.lhs.col == 1 || w.channels == 1;
-    match (s.form, r.lhs) {
-        (Form::Dot, _) => Err("sums in lanes are of matrices".into()),
-        (Form::Outer, LhsAccess::Block | LhsAccess::Shared) if is_unit => {
-            Err("channels that are neighbours are read in place".into())
-        }
-        (Form::Depthwise, LhsAccess::InPlace) if c.lhs.col != 1 => Err("columns must be neighbours".into()),
-        (Form::Depthwise, LhsAccess::Shared) => Err("each block of columns reads channels of its own".into()),
-        (Form::Depthwise, LhsAccess::Block) if c.lhs.col == 1 => {
-            Err("columns that are neighbours are read in place".into())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Bytes of scratch memory that a region takes: strips of the source and the result, and blocks of weights.
@@ -171,21 +155,16 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
     // Strips that threads share are not in scratch memory.
     if r.lhs == LhsAccess::Block {
         let inputs: u64 = (0..w.axes.len()).map(|i| strip_extent(w, i, lines)).product();
-        let element = if s.form == Form::Mmla { 2 } else { bytes(c.lhs.dtype) };
+        let element = s.form.panel_bytes(c.lhs.dtype);
         total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
     }
-    if forms::transposes_result(c) {
-        let post: u64 = c
-            .post
-            .iter()
-            .filter_map(|(_, v)| v.as_ref())
-            .filter(|v| forms::is_transposed(v))
-            .map(|v| bytes(v.dtype))
-            .sum();
+    if transposes_result(c) {
+        let post: u64 =
+            c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| is_transposed(v)).map(|v| bytes(v.dtype)).sum();
         total += r.mc * r.nc * (4 + post);
     }
     if r.rhs == RhsAccess::Block {
-        total += r.kc.min(c.k) * r.nc * if s.form == Form::Mmla { 2 } else { bytes(c.rhs.dtype) };
+        total += r.kc.min(c.k) * r.nc * s.form.panel_bytes(c.rhs.dtype);
     }
     total
 }

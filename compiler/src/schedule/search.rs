@@ -11,9 +11,10 @@ use kiln_ir::{Contraction, DType, Window};
 
 use super::bf16::Bf16Products;
 use super::cost::{self, Model, Prediction};
-use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, TASK_MACS, forms, rows};
+use super::{Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, TASK_MACS, rows};
+use crate::form::operands::transposes_result;
 use crate::packed::PackedLayout;
-use crate::target::{Multiplier, Target, VectorUnit};
+use crate::target::{Target, VectorUnit};
 
 /// Register tiles that cache blocks are tried for.
 const TILES_KEPT: usize = 4;
@@ -42,8 +43,6 @@ const COPYING: f64 = 0.02;
 const REPACKING: f64 = 0.02;
 /// Cycles in which [`THREADS`] threads wait until the last of them has made its part of the copies that they share: about a microsecond.
 const PHASE: f64 = 3_000.0;
-/// Rows up to which sums in lanes are tried.
-const DOT_ROWS: u64 = 4;
 
 /// The chosen schedule and what it was weighed against.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,8 +71,8 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     let model = &Model::of(c, target);
     let mut tiles: Vec<(f64, Schedule)> = vec![];
     for unit in &target.units {
-        for form in [Form::Outer, Form::Dot, Form::Mmla, Form::Depthwise] {
-            if forms::check(form, c, unit).is_err() || (form == Form::Dot && c.m > DOT_ROWS) {
+        for &(_, form) in Form::ALL {
+            if form.rules().check(c, unit).is_err() || !form.rules().is_worth_trying(c) {
                 continue;
             }
             let modes: &[Rows] = if c.window.is_some() { &[Rows::Line, Rows::Flat] } else { &[Rows::Flat] };
@@ -174,7 +173,7 @@ fn tasks(c: &Contraction, s: &Schedule) -> u64 {
     let of_region = |r: &Region| {
         let width = r.end - r.start;
         let blocks = c.m.div_ceil(r.mc) * width.div_ceil(r.nc);
-        if forms::transposes_result(c) {
+        if transposes_result(c) {
             return blocks;
         }
         let tiles = c.m.div_ceil(r.mr) * (width / r.nr);
@@ -206,12 +205,7 @@ fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction, mode: Rows) ->
     let lanes = u64::from(unit.lanes);
     let mut tiles = vec![];
     let rows = if c.window.is_some() { max_line_rows(c, mode) } else { c.m };
-    // Sums in lanes have a register per element; others a vector.
-    let (column_step, row_step) = match form {
-        Form::Outer | Form::Depthwise => (lanes, 1),
-        Form::Dot => (2, 1),
-        Form::Mmla => (lanes, 2),
-    };
+    let (column_step, row_step) = (form.rules().column_step(lanes), form.rules().rows_at_once());
     for steps in 1.. {
         let columns = (steps * column_step).min(c.n);
         if !fits(form, unit, 1, columns) {
@@ -227,11 +221,9 @@ fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction, mode: Rows) ->
 }
 
 fn fits(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> bool {
-    let reachable = match unit.multiplier {
-        Multiplier::Lane { max_reg } if form == Form::Outer => rows <= u64::from(max_reg),
-        _ => true,
-    };
-    reachable && forms::registers_needed(form, unit, rows, columns, LhsAccess::Block) <= u64::from(unit.registers)
+    let form = form.rules();
+    let reachable = form.most_rows(unit).is_none_or(|most| rows <= most);
+    reachable && form.registers_needed(unit, rows, columns, LhsAccess::Block) <= u64::from(unit.registers)
 }
 
 fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
@@ -266,10 +258,10 @@ fn plain_region(
         mc: if parallel == Parallel::Mn { blocks(c.m, mr) } else { c.m },
         nc: if parallel == Parallel::Nm && !is_batch(c) { blocks(end - start, nr) } else { end - start },
         kc: c.k,
-        unroll: unroll(form, unit, mr, nr),
+        unroll: form.rules().unroll(unit, mr * nr.div_ceil(unit.lanes.into())),
         order: Order::NM,
-        // Putting blocks for BFMMLA together in place would rank tiles by that; whether to pack is decided later.
-        lhs: if form == Form::Mmla { LhsAccess::Block } else { LhsAccess::InPlace },
+        // Rearranging rows in place would rank tiles by that; whether to pack is decided later.
+        lhs: if form.rearranges() { LhsAccess::Block } else { LhsAccess::InPlace },
         rhs: RhsAccess::InPlace,
     }
 }
@@ -298,18 +290,6 @@ fn max_line_rows(c: &Contraction, mode: Rows) -> u64 {
     line.min(MAX_WINDOW_ROWS)
 }
 
-/// Steps of K in a loop body: enough that the loop's own instructions do not count.
-fn unroll(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> u64 {
-    let steps: u64 = match (form, rows * columns.div_ceil(u64::from(unit.lanes))) {
-        (Form::Dot, _) => return forms::unroll_group(form, unit),
-        (Form::Mmla, _) => 8,
-        (_, 0..4) => 8,
-        (_, 4..8) => 4,
-        _ => 2,
-    };
-    steps.next_multiple_of(forms::unroll_group(form, unit))
-}
-
 /// True if the products of a batch are blocks enough.
 fn is_batch(c: &Contraction) -> bool {
     c.batch.iter().product::<u64>() >= BLOCKS
@@ -323,7 +303,7 @@ fn parallel(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
     }
     match (c.n / columns, c.m.div_ceil(rows)) {
         _ if is_batch(c) => Parallel::Nm,
-        (_, tiles) if form == Form::Mmla && tiles > 1 => Parallel::Mn,
+        (_, tiles) if form.rearranges() && tiles > 1 => Parallel::Mn,
         (strips, tiles) if strips < BLOCKS && tiles > strips => Parallel::Mn,
         // Columns that are not cut for the sake of tasks would be a single one.
         (_, tiles) if c.n < 2 * BLOCK_COLUMNS && tiles >= BLOCKS => Parallel::Mn,
@@ -367,7 +347,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             (RhsAccess::Block, Order::MN, block),
         ] {
             // Rows are packed for BFMMLA alone: other forms read them where they are.
-            if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && tile.form != Form::Mmla) {
+            if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && !tile.form.rearranges()) {
                 continue;
             }
             let is_shared = rhs == RhsAccess::Shared || lhs == shared;
@@ -384,7 +364,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                 }
                 if order == Order::MN {
                     // Columns whose block of rhs takes half of the second-level cache.
-                    let bytes = if tile.form == Form::Mmla { 2 } else { c.rhs.dtype.bytes() as u64 };
+                    let bytes = tile.form.panel_bytes(c.rhs.dtype);
                     let most = (target.l2.bytes / 2 / (bytes * kc)).max(r.nr) / r.nr * r.nr;
                     let most = if s.parallel == Parallel::Nm { most.min(r.nc.max(BLOCK_COLUMNS)) } else { most };
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
@@ -421,7 +401,7 @@ fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
 fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Target, constant: bool) -> Vec<Schedule> {
     let mut out = vec![];
     let mut k_blocks = vec![c.k];
-    if c.dst.dtype == DType::F32 || forms::transposes_result(c) {
+    if c.dst.dtype == DType::F32 || transposes_result(c) {
         k_blocks.extend(window_k_blocks(w, c.k));
     }
     k_blocks.dedup();
@@ -430,19 +410,13 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
     let pixels = rows::block_pixels(w);
     let tasks = c.macs() >= PARALLEL_MACS;
     let batch = c.batch.iter().product::<u64>();
-    let is_unit = c.lhs.col == 1 || w.channels == 1;
-    let sources: &[LhsAccess] = match tile.form {
-        Form::Mmla => &[LhsAccess::Block, LhsAccess::Shared],
-        Form::Depthwise if c.lhs.col != 1 => &[LhsAccess::Block],
-        Form::Outer if !is_unit => &[LhsAccess::Block, LhsAccess::Shared, LhsAccess::InPlace],
-        _ => &[LhsAccess::InPlace],
-    };
-    let copies = |lhs: LhsAccess| lhs.is_packed() || forms::transposes_result(c);
+    let sources = tile.form.rules().window_sources(c);
+    let copies = |lhs: LhsAccess| lhs.is_packed() || transposes_result(c);
     for &kc in &k_blocks {
         for &lhs in sources {
             // The order of blocks, and whether columns are cut into blocks.
             // Blocks are tasks where tiles cannot be.
-            let blocks_only = forms::transposes_result(c);
+            let blocks_only = transposes_result(c);
             for (parallel, cut) in [
                 (Parallel::Mn, false),
                 (Parallel::Mn, true),
@@ -467,7 +441,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                     if parallel != Parallel::Mn {
                         sizes.insert(0, lines);
                         sizes.insert(1, lines.div_ceil(2));
-                    } else if !constant && tile.form == Form::Mmla {
+                    } else if !constant && tile.form.rearranges() {
                         // Fewer tasks that each rearrange the weights.
                         sizes.splice(0..0, [lines.div_ceil(2), lines.div_ceil(4)]);
                     }
@@ -494,9 +468,10 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                             r.mc = if size >= lines { c.m } else { size * pixels };
                             let strips = (width / r.nr).div_ceil(tasks).max(1);
                             r.nc = if cut { strips * r.nr } else { width };
-                            if !constant || forms::transposes_result(c) {
+                            if !constant || transposes_result(c) {
                                 // What is packed, or copied afterwards, stays in the second-level cache.
-                                let element = if tile.form == Form::Mmla { 2 } else { 4 };
+                                let element =
+                                    if tile.form.rearranges() { tile.form.panel_bytes(c.rhs.dtype) } else { 4 };
                                 let per = if constant { 4 * r.mc } else { element * r.kc };
                                 let most = (target.l2.bytes / 4 / per.max(1)).max(r.nr) / r.nr * r.nr;
                                 r.nc = r.nc.min(most);
@@ -546,7 +521,7 @@ fn fewer_tasks(c: &Contraction, mut s: Schedule, model: &Model<'_>) -> Schedule 
         false => r.lhs == LhsAccess::Block,
     };
     let is_one = s.parallel == Parallel::None || is_batch(c);
-    if is_one || s.form != Form::Mmla || !s.regions.iter().any(repacks) {
+    if is_one || !s.form.rearranges() || !s.regions.iter().any(repacks) {
         return s;
     }
     let whole =

@@ -21,8 +21,7 @@ type Words<T> = &'static [(&'static str, T)];
 const ORDERS: Words<Order> = &[("nm", Order::NM), ("mn", Order::MN)];
 const PARALLEL: Words<Parallel> =
     &[("none", Parallel::None), ("m", Parallel::M), ("n", Parallel::N), ("mn", Parallel::Mn), ("nm", Parallel::Nm)];
-const FORMS: Words<Form> =
-    &[("outer", Form::Outer), ("dot", Form::Dot), ("mmla", Form::Mmla), ("depthwise", Form::Depthwise)];
+const FORMS: Words<Form> = Form::ALL;
 const ROWS: Words<Rows> = &[("line", Rows::Line), ("flat", Rows::Flat)];
 const LHS: Words<LhsAccess> =
     &[("inplace", LhsAccess::InPlace), ("block", LhsAccess::Block), ("shared", LhsAccess::Shared)];

@@ -126,7 +126,7 @@ fn what_cannot_be_emitted_is_an_error() {
     let zero = with(Op::Zero { d: V(0) });
     let cases = [
         (with(Op::FmaLane { d: V(8), a: V(9), b: V(10), lane: 0 }), "v10"),
-        (with(Op::FmaLane { d: V(8), a: V(9), b: V(7), lane: 4 }), "element 4"),
+        (with(Op::FmaLane { d: V(8), a: V(9), b: V(7), lane: 4 }), "lane 4"),
         (with(Op::Zero { d: V(32) }), "v32"),
         (with(Op::Load { d: V(0), src: at(P(0), 0, 0), lanes: 9 }), "1 to 8"),
         (with(Op::Load { d: V(0), src: at(P(0), 0, 0), lanes: 0 }), "1 to 8"),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kiln_compiler::packed::PackedLayout;
-use kiln_compiler::schedule::{Choice, Form, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, search};
+use kiln_compiler::schedule::{Choice, LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, search};
 use kiln_compiler::{Options, Target};
 use kiln_ir::Contraction;
 
@@ -167,7 +167,7 @@ fn choose_packed(c: &Contraction, sample: &[Contraction], target: &Target) -> Op
 
 /// The schedule with blocks of columns for tasks and one tile of rows; `None` if its tiles cannot be called one by one.
 fn tile_schedule(chosen: Schedule, c: &Contraction, target: &Target) -> Option<Schedule> {
-    if !matches!(chosen.form, Form::Outer | Form::Mmla) || chosen.rows != Rows::Flat {
+    if !chosen.form.has_free_tiles() || chosen.rows != Rows::Flat {
         return None;
     }
     let region = |r: Region| {

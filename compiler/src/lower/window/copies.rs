@@ -8,7 +8,8 @@ use kiln_ir::nest::{Access, Affine, BufferId, BufferKind, Dim, Extent, Loop, Mat
 use kiln_ir::rewrite::PanelShape;
 
 use super::{Blocks, Lowering, Scope, Source, over, plus, sum};
-use crate::schedule::{LhsAccess, Region, forms, rows};
+use crate::form::operands::{is_transposed, transposes_result};
+use crate::schedule::{LhsAccess, Region, rows};
 
 /// Pixels of a line that one copy into a panel for BFMMLA takes: it is unrolled over them.
 const COPY_PIXELS: u64 = 64;
@@ -151,14 +152,14 @@ impl Lowering<'_> {
 
     /// Scratch memory for a result whose columns are not neighbours, and for operands laid out like it.
     pub(super) fn transposed(&mut self, number: usize, r: &Region, blocks: &[Blocks]) -> Option<Transposed> {
-        if !forms::transposes_result(self.c) {
+        if !transposes_result(self.c) {
             return None;
         }
         let pixels = blocks.iter().map(|b| b.len).max().unwrap_or(1) * rows::block_pixels(self.w);
         let dims = || vec![Dim { extent: pixels, stride: r.nc }, Dim { extent: r.nc, stride: 1 }];
         let dst = self.buffer(format!("dst_strip{number}"), DType::F32, BufferKind::Scratch, dims(), 1);
         let post: Vec<Option<DType>> =
-            self.c.post.iter().map(|(_, v)| v.as_ref().filter(|v| forms::is_transposed(v)).map(|v| v.dtype)).collect();
+            self.c.post.iter().map(|(_, v)| v.as_ref().filter(|v| is_transposed(v)).map(|v| v.dtype)).collect();
         let post = post
             .into_iter()
             .enumerate()

@@ -17,7 +17,7 @@ use kiln_ir::rewrite::PanelShape;
 use kiln_ir::window::Axis;
 use kiln_ir::{Contraction, DType, Window};
 
-use crate::schedule::{LhsAccess, Parallel, Region, RhsAccess, Schedule, TASK_MACS, forms, rows};
+use crate::schedule::{LhsAccess, Parallel, Region, RhsAccess, Schedule, TASK_MACS, rows};
 use crate::target::VectorUnit;
 use copies::{LinePanel, Transposed};
 
@@ -26,7 +26,7 @@ pub fn lower(problem: &str, c: &Contraction, w: &Window, schedule: &Schedule, un
     let mut nest = contraction::build(problem, c);
     nest.body.clear();
     let batch = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
-    let interleave = forms::interleave(schedule.form);
+    let interleave = schedule.form.k_group();
     let (taps, channels) = c.taps(interleave);
     let (shared, copies) = (vec![], vec![]);
     let mut l =

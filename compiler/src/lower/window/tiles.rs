@@ -96,7 +96,7 @@ impl Lowering<'_> {
         var: Var,
     ) -> Vec<(Stmt, Option<(u64, u64)>)> {
         let a = self.w.axes.last().expect("a window has an axis");
-        let tiles = rows::even(a.output, s.region.mr, rows::granularity(self.schedule.form));
+        let tiles = rows::even(a.output, s.region.mr, self.schedule.form.rules().rows_at_once());
         let taps_of = |tile: &Range<u64>| tile.clone().map(|o| a.taps(o)).collect::<Vec<_>>();
         let mut groups: Vec<(Range<u64>, u64)> = vec![];
         for tile in tiles {
@@ -124,7 +124,7 @@ impl Lowering<'_> {
 
     /// Tiles over all pixels, whatever line they are in.
     fn flat(&self, s: &Scope<'_>, n1: &Affine) -> Vec<Stmt> {
-        let tiles = rows::even(self.w.pixels(), s.region.mr, rows::granularity(self.schedule.form));
+        let tiles = rows::even(self.w.pixels(), s.region.mr, self.schedule.form.rules().rows_at_once());
         let tile = |pixels: Range<u64>| {
             let first = self.w.position(pixels.start);
             let at = |m: u64| self.w.position(m);

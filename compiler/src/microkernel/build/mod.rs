@@ -1,16 +1,12 @@
 //! The builder: from a register tile to its vector program, the same for every instruction set.
 //!
-//! A tile is computed in one of four [forms](Form), a file each: `outer`, `dot`, `mmla` and `depthwise`. Each leaves the sums as
-//! vectors of a row's columns; [`epilogue`] applies the post-ops and stores them. [`pack`] copies factors into panels.
+//! A tile is computed in one of several [forms](crate::form). Each leaves the sums as vectors of a row's columns; [`epilogue`] applies the
+//! post-ops and stores them. [`pack`] copies factors into panels.
 //!
 //! Register plan, from `v0` up: the operands of the products, then the accumulators. By-element instructions may reach only
 //! low registers, so the row operand comes first.
 
-mod depthwise;
-mod dot;
 pub mod epilogue;
-mod mmla;
-mod outer;
 pub mod pack;
 pub mod transpose;
 
@@ -21,7 +17,6 @@ use kiln_ir::DType;
 use kiln_ir::nest::{Init, LoopNest, Matrix, Run, Tile, TileWindow};
 
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
-use crate::schedule::{Form, LhsAccess, forms};
 use crate::target::{Multiplier, VectorUnit};
 
 /// A tile that does not fit in the registers: the schedule's mistake.
@@ -51,89 +46,35 @@ pub enum BuildError {
 /// The choices for computing a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct How {
-    /// The form.
-    pub form: Form,
-    /// Steps of K in the loop body, a multiple of [`forms::unroll_group`].
+    /// Steps of K in the loop body, a multiple of what the form takes at once.
     pub unroll: u64,
     /// Whole vectors may be loaded from `rhs` even where the tile's columns end: it is a panel.
     pub padded: bool,
 }
 
-const LHS: P = P(0);
-const RHS: P = P(1);
+pub(crate) const LHS: P = P(0);
+pub(crate) const RHS: P = P(1);
 
-struct Builder<'a> {
-    unit: &'a VectorUnit,
-    nest: &'a LoopNest,
-    tile: &'a Tile,
-    how: How,
+pub(crate) struct Builder<'a> {
+    pub(crate) unit: &'a VectorUnit,
+    pub(crate) nest: &'a LoopNest,
+    pub(crate) tile: &'a Tile,
+    pub(crate) how: How,
     /// Rows, vectors of a row, lanes.
-    rows: u64,
-    vectors: u64,
-    lanes: u64,
-    params: Vec<Param>,
-    body: Vec<Stmt>,
+    pub(crate) rows: u64,
+    pub(crate) vectors: u64,
+    pub(crate) lanes: u64,
+    pub(crate) params: Vec<Param>,
+    pub(crate) body: Vec<Stmt>,
     /// The columns of each vector, in words.
-    columns: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// The names of the sums: vector `j` of row `i` at `i * vectors + j`.
-    sums: Vec<Arc<str>>,
+    pub(crate) sums: Vec<Arc<str>>,
     /// The names of what is read, which runs share: those of loops, and those of steps that are left.
     names: RefCell<[Names; 2]>,
     /// Once the sums are done: the register of vector `j` of row `i` at `i * vectors + j`, and the registers that are free.
-    results: Vec<V>,
-    free: Vec<V>,
-}
-
-/// Builds the micro-kernel of `tile` in `nest` for `unit`.
-pub fn build(
-    name: String,
-    nest: &LoopNest,
-    tile: &Tile,
-    unit: &VectorUnit,
-    how: How,
-) -> Result<MicroKernel, BuildError> {
-    let lanes = u64::from(unit.lanes);
-    let lhs_buffer = &nest.buffers[tile.lhs.at.buffer.0 as usize];
-    let lhs = if lhs_buffer.interleave > 1 { LhsAccess::Block } else { LhsAccess::InPlace };
-    let needed = forms::registers_needed(how.form, unit, tile.m, tile.n, lhs);
-    if needed > u64::from(unit.registers) {
-        return Err(BuildError::Registers { m: tile.m, n: tile.n, needed, unit: *unit });
-    }
-    let vectors = tile.n.div_ceil(lanes);
-    let mut b = Builder {
-        unit,
-        nest,
-        tile,
-        how,
-        rows: tile.m,
-        vectors,
-        lanes,
-        params: vec![],
-        body: vec![],
-        columns: vec![],
-        sums: vec![],
-        names: RefCell::default(),
-        results: vec![],
-        free: vec![],
-    };
-    b.params = b.params();
-    b.columns = (0..vectors).map(|j| b.columns_of(j)).collect();
-    b.sums = (0..b.rows).flat_map(|i| (0..vectors).map(move |j| (i, j))).map(|(i, j)| b.sum_name(i, j)).collect();
-    match how.form {
-        Form::Outer => b.outer()?,
-        Form::Dot => b.dot(),
-        Form::Mmla => b.mmla(),
-        Form::Depthwise => b.depthwise()?,
-    }
-    b.epilogue()?;
-    Ok(MicroKernel {
-        name,
-        isa: unit.isa,
-        lanes: unit.lanes,
-        registers: unit.registers,
-        params: b.params,
-        body: b.body,
-    })
+    pub(crate) results: Vec<V>,
+    pub(crate) free: Vec<V>,
 }
 
 /// A region that is read or written: `rows` runs of `cols` elements, `stride` elements apart.
@@ -151,13 +92,54 @@ pub(super) fn matrix_region(rows: u64, cols: u64, m: &Matrix, bytes: u64) -> Reg
     }
 }
 
+impl<'a> Builder<'a> {
+    /// A builder of `tile` in `nest`, which has nothing but its parameters.
+    pub(crate) fn new(nest: &'a LoopNest, tile: &'a Tile, unit: &'a VectorUnit, how: How) -> Self {
+        let lanes = u64::from(unit.lanes);
+        let vectors = tile.n.div_ceil(lanes);
+        let mut b = Builder {
+            unit,
+            nest,
+            tile,
+            how,
+            rows: tile.m,
+            vectors,
+            lanes,
+            params: vec![],
+            body: vec![],
+            columns: vec![],
+            sums: vec![],
+            names: RefCell::default(),
+            results: vec![],
+            free: vec![],
+        };
+        b.params = b.params();
+        b.columns = (0..vectors).map(|j| b.columns_of(j)).collect();
+        b.sums = (0..b.rows).flat_map(|i| (0..vectors).map(move |j| (i, j))).map(|(i, j)| b.sum_name(i, j)).collect();
+        b
+    }
+
+    /// Applies the post-ops to the sums, and stores them.
+    pub(crate) fn finish(mut self, name: String) -> Result<MicroKernel, BuildError> {
+        self.epilogue()?;
+        Ok(MicroKernel {
+            name,
+            isa: self.unit.isa,
+            lanes: self.unit.lanes,
+            registers: self.unit.registers,
+            params: self.params,
+            body: self.body,
+        })
+    }
+}
+
 impl Builder<'_> {
     fn dtype(&self, m: &Matrix) -> DType {
         self.nest.buffers[m.at.buffer.0 as usize].dtype
     }
 
     /// True if a factor is a panel for BFMMLA.
-    fn is_interleaved(&self, m: &Matrix) -> bool {
+    pub(crate) fn is_interleaved(&self, m: &Matrix) -> bool {
         self.nest.buffers[m.at.buffer.0 as usize].interleave > 1
     }
 
@@ -217,7 +199,7 @@ impl Builder<'_> {
     }
 
     /// The steps of K in runs: one of all rows, or those of a window.
-    fn runs(&self) -> Vec<Run> {
+    pub(crate) fn runs(&self) -> Vec<Run> {
         match &self.tile.window {
             Some(w) => w.runs.clone(),
             None => vec![Run { lhs: 0, rhs: 0, len: self.tile.k, rows: u64::MAX }],
@@ -225,12 +207,12 @@ impl Builder<'_> {
     }
 
     /// The rows of a run: registers hold sums of fewer than 64.
-    fn rows_of(&self, run: Run) -> impl Iterator<Item = u64> {
+    pub(crate) fn rows_of(&self, run: Run) -> impl Iterator<Item = u64> {
         (0..self.rows).filter(move |i| has(run.rows, *i))
     }
 
     /// Elements from the first of lhs to a run's first step of a row.
-    fn row_start(&self, run: Run, row: u64) -> i64 {
+    pub(crate) fn row_start(&self, run: Run, row: u64) -> i64 {
         match &self.tile.window {
             Some(w) => w.rows[row as usize] + run.lhs,
             None => (row * self.tile.lhs.row) as i64,
@@ -238,20 +220,20 @@ impl Builder<'_> {
     }
 
     /// True if whole vectors of the right factor may be loaded.
-    fn padded(&self) -> bool {
+    pub(crate) fn padded(&self) -> bool {
         self.how.padded && self.tile.rhs.row >= self.vectors * self.lanes
     }
 
     /// Lanes of vector `j` that are columns of the tile.
-    fn valid(&self, j: u64) -> u16 {
+    pub(crate) fn valid(&self, j: u64) -> u16 {
         (self.tile.n - j * self.lanes).min(self.lanes) as u16
     }
 
-    fn columns(&self, j: u64) -> &str {
+    pub(crate) fn columns(&self, j: u64) -> &str {
         &self.columns[j as usize]
     }
 
-    fn columns_of(&self, j: u64) -> String {
+    pub(crate) fn columns_of(&self, j: u64) -> String {
         let from = j * self.lanes;
         match self.valid(j) {
             1 => format!("{from}"),
@@ -264,7 +246,7 @@ impl Builder<'_> {
     }
 
     /// The name of what is read in step `p` of those that begin with `from`.
-    fn name(&self, in_loop: bool, from: u64, p: u64, factor: Factor) -> Arc<str> {
+    pub(crate) fn name(&self, in_loop: bool, from: u64, p: u64, factor: Factor) -> Arc<str> {
         let names = &mut self.names.borrow_mut()[usize::from(in_loop)];
         if names.from != from {
             *names = Names { from, texts: vec![] };
@@ -285,11 +267,11 @@ impl Builder<'_> {
     }
 
     /// The sum in vector `j` of row `i`, in words.
-    fn sum(&self, i: u64, j: u64) -> Arc<str> {
+    pub(crate) fn sum(&self, i: u64, j: u64) -> Arc<str> {
         self.sums[(i * self.vectors + j) as usize].clone()
     }
 
-    fn push(&mut self, op: Op, why: impl Into<Arc<str>>) {
+    pub(crate) fn push(&mut self, op: Op, why: impl Into<Arc<str>>) {
         self.body.push(Stmt::Inst(Inst { op, why: why.into() }));
     }
 
@@ -297,14 +279,14 @@ impl Builder<'_> {
         P(self.params.len() as u8 - 1)
     }
 
-    fn dst_addr(&self, i: u64, j: u64) -> Addr {
+    pub(crate) fn dst_addr(&self, i: u64, j: u64) -> Addr {
         let bytes = self.params[usize::from(self.dst().0)].dtype.bytes() as u64;
         Addr { param: self.dst(), offset: (bytes * (i * self.tile.dst.row + j * self.lanes)) as i64, step: 0 }
     }
 
     /// The K loop of each run, of `unroll` steps an iteration, and the steps that are left, as `steps` makes them from a first
     /// step, a count, and the steps an iteration advances if in a loop.
-    fn contract(&mut self, unroll: u64, steps: impl Fn(&Self, Run, u64, u64, Option<u64>) -> Vec<Inst>) {
+    pub(crate) fn contract(&mut self, unroll: u64, steps: impl Fn(&Self, Run, u64, u64, Option<u64>) -> Vec<Inst>) {
         for run in self.runs() {
             let k = run.len;
             let trips = k / unroll;
@@ -321,14 +303,14 @@ impl Builder<'_> {
     }
 
     /// Registers that neither operands nor results are in.
-    fn free_besides(&self, results: &[V]) -> Vec<V> {
+    pub(crate) fn free_besides(&self, results: &[V]) -> Vec<V> {
         (0..self.unit.registers).map(V).filter(|v| !results.contains(v)).collect()
     }
 }
 
 /// An operand that an operation reads in a step of K.
 #[derive(Clone, Copy)]
-enum Factor {
+pub(crate) enum Factor {
     /// The scalar of row `i`.
     Lhs(u64),
     /// Vector `j`.
@@ -343,12 +325,12 @@ struct Names {
 }
 
 /// True if a set of rows has one.
-fn has(rows: u64, row: u64) -> bool {
+pub(crate) fn has(rows: u64, row: u64) -> bool {
     rows >> row & 1 == 1
 }
 
 /// A step of K in words: relative in a loop.
-fn step_name(in_loop: bool, p: u64) -> String {
+pub(crate) fn step_name(in_loop: bool, p: u64) -> String {
     match (in_loop, p) {
         (true, 0) => "k".to_owned(),
         (true, p) => format!("k+{p}"),
@@ -358,7 +340,7 @@ fn step_name(in_loop: bool, p: u64) -> String {
 
 /// The way in which the rows' scalars reach the products.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum RowOperand {
+pub(crate) enum RowOperand {
     /// A register per row holds four steps of K.
     LanesAlongK,
     /// A register per four rows holds a step of K.
@@ -368,7 +350,7 @@ enum RowOperand {
 }
 
 impl RowOperand {
-    fn of(unit: &VectorUnit, tile: &Tile) -> Self {
+    pub(crate) fn of(unit: &VectorUnit, tile: &Tile) -> Self {
         let (lhs, rows, k) = (&tile.lhs, tile.m, tile.k);
         match unit.multiplier {
             Multiplier::Broadcast => RowOperand::Broadcast,

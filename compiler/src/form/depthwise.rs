@@ -6,12 +6,92 @@
 use std::collections::BTreeMap;
 
 use kiln_ir::nest::{Init, Run};
+use kiln_ir::{Contraction, DType};
 
-use super::{BuildError, Builder, LHS, RHS};
+use super::{LhsAccess, RhsAccess, Rules, StepWork};
+use crate::microkernel::build::{BuildError, Builder, LHS, RHS};
 use crate::microkernel::{Addr, Inst, Op, V};
+use crate::target::VectorUnit;
 
 /// The most taps whose weights are held.
 const HELD: u64 = 5;
+
+/// The form.
+pub(super) struct Depthwise;
+
+/// Fails if a contraction with a channel per group is computed in another form, or another contraction in this one.
+pub(super) fn check_window_kind(c: &Contraction, is_depthwise: bool) -> Result<(), String> {
+    match is_depthwise == c.window.as_ref().is_some_and(|w| w.depthwise) {
+        true => Ok(()),
+        false => Err("depthwise is the form of convolutions with a channel per group, and their only one".into()),
+    }
+}
+
+impl Rules for Depthwise {
+    fn check(&self, c: &Contraction, _unit: &VectorUnit) -> Result<(), String> {
+        check_window_kind(c, true)
+    }
+
+    fn check_access(
+        &self,
+        _c: &Contraction,
+        _unit: &VectorUnit,
+        _lhs: LhsAccess,
+        _rhs: RhsAccess,
+        _nr: u64,
+    ) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_window(&self, c: &Contraction, lhs: LhsAccess) -> Result<(), String> {
+        match lhs {
+            LhsAccess::InPlace if c.lhs.col != 1 => Err("columns must be neighbours".into()),
+            LhsAccess::Shared => Err("each block of columns reads channels of its own".into()),
+            LhsAccess::Block if c.lhs.col == 1 => Err("columns that are neighbours are read in place".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn window_sources(&self, c: &Contraction) -> &'static [LhsAccess] {
+        if c.lhs.col == 1 { &[LhsAccess::InPlace] } else { &[LhsAccess::Block] }
+    }
+
+    fn unroll_group(&self, _unit: &VectorUnit) -> u64 {
+        1
+    }
+
+    /// The weights of a few taps and two vectors of the source.
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+        rows * columns.div_ceil(unit.lanes.into()) + 5
+    }
+
+    fn granularity(&self, _c: &Contraction, unit: &VectorUnit) -> (u64, u64) {
+        (1, unit.lanes.into())
+    }
+
+    /// Taps along a line share what they read.
+    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+        let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
+        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let last = c.window.as_ref().and_then(|w| w.axes.last());
+        let inputs = last.map_or(r, |a| {
+            let (kernel, apart) = (a.kernel as f64, (a.stride.min(a.kernel * a.dilation)) as f64);
+            ((r - 1.0) * apart + kernel).min(r * kernel) / kernel
+        });
+        StepWork {
+            products: r * v,
+            loads: v + inputs * v,
+            others: inputs * v * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype),
+            of_loop: 0.5,
+            per_product: 1.0,
+            is_straight: true,
+        }
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<(), BuildError> {
+        b.depthwise()
+    }
+}
 
 /// Runs in groups of at most so many that are evenly apart, as the taps of a line of the kernel are.
 fn lines(runs: &[Run], most: usize) -> Vec<&[Run]> {
@@ -29,7 +109,7 @@ fn lines(runs: &[Run], most: usize) -> Vec<&[Run]> {
 }
 
 impl Builder<'_> {
-    pub(super) fn depthwise(&mut self) -> Result<(), BuildError> {
+    fn depthwise(&mut self) -> Result<(), BuildError> {
         if self.tile.lhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of lhs are not contiguous"));
         }

@@ -3,14 +3,117 @@
 //! For few rows, and columns that lie along K in memory: nothing is packed, and each element is read once. Two bf16 factors
 //! are multiplied by BFDOT where there is one.
 
-use kiln_ir::DType;
 use kiln_ir::nest::Init;
+use kiln_ir::{Contraction, DType};
 
-use super::{Builder, LHS, RHS, step_name};
+use super::operands::is_unit;
+use super::{LhsAccess, RhsAccess, Rules, StepWork};
+use crate::microkernel::build::{BuildError, Builder, LHS, RHS, step_name};
 use crate::microkernel::{Addr, Binary, Inst, Op, V};
+use crate::target::VectorUnit;
+
+/// Rows up to which it is tried.
+const ROWS: u64 = 4;
+
+/// The form.
+pub(super) struct Dot;
+
+/// True if products are made by BFDOT, two of them a lane.
+fn has_pairs(c: &Contraction, unit: &VectorUnit) -> bool {
+    unit.bf16 && c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16
+}
+
+impl Rules for Dot {
+    fn check(&self, c: &Contraction, _unit: &VectorUnit) -> Result<(), String> {
+        super::depthwise::check_window_kind(c, false)?;
+        if c.window.is_some() {
+            return Err("sums in lanes are of matrices".into());
+        }
+        match is_unit(c.lhs.col, c.k) && is_unit(c.rhs.row, c.k) {
+            true => Ok(()),
+            false => Err("sums in lanes need both factors contiguous along K".into()),
+        }
+    }
+
+    fn check_access(
+        &self,
+        _c: &Contraction,
+        _unit: &VectorUnit,
+        lhs: LhsAccess,
+        rhs: RhsAccess,
+        _nr: u64,
+    ) -> Result<(), String> {
+        match (lhs, rhs) {
+            (LhsAccess::InPlace, RhsAccess::InPlace) => Ok(()),
+            _ => Err("sums in lanes read both factors in place".into()),
+        }
+    }
+
+    fn check_window(&self, _c: &Contraction, _lhs: LhsAccess) -> Result<(), String> {
+        Err("sums in lanes are of matrices".into())
+    }
+
+    fn window_sources(&self, _c: &Contraction) -> &'static [LhsAccess] {
+        &[]
+    }
+
+    fn is_worth_trying(&self, c: &Contraction) -> bool {
+        c.m <= ROWS
+    }
+
+    fn multiplies_bf16(&self, c: &Contraction, unit: &VectorUnit) -> bool {
+        has_pairs(c, unit)
+    }
+
+    fn unroll_group(&self, unit: &VectorUnit) -> u64 {
+        2 * u64::from(unit.lanes)
+    }
+
+    fn unroll(&self, unit: &VectorUnit, _accumulators: u64) -> u64 {
+        self.unroll_group(unit)
+    }
+
+    fn registers_needed(&self, _unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+        rows * columns + rows + 1
+    }
+
+    /// A sum is a register.
+    fn column_step(&self, _lanes: u64) -> u64 {
+        2
+    }
+
+    fn granularity(&self, c: &Contraction, unit: &VectorUnit) -> (u64, u64) {
+        (u64::from(unit.lanes) * if has_pairs(c, unit) { 2 } else { 1 }, 1)
+    }
+
+    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+        let (r, pairs) = (rows as f64, has_pairs(c, unit));
+        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let per = f64::from(unit.lanes) * if pairs { 2.0 } else { 1.0 };
+        let widen = if pairs { 0.0 } else { r * is_bf16(c.lhs.dtype) + columns as f64 * is_bf16(c.rhs.dtype) };
+        StepWork {
+            products: r * columns as f64 / per,
+            loads: (r + columns as f64) / per,
+            others: widen / per,
+            of_loop: 0.5 / per,
+            per_product: per,
+            is_straight: false,
+        }
+    }
+
+    /// The lanes of each sum are added up.
+    fn arrange(&self, _unit: &VectorUnit, rows: u64, columns: u64) -> f64 {
+        3.0 * (rows * columns) as f64
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<(), BuildError> {
+        b.dot();
+        Ok(())
+    }
+}
 
 impl Builder<'_> {
-    pub(super) fn dot(&mut self) {
+    fn dot(&mut self) {
         let (rows, columns) = (self.rows, self.tile.n);
         let acc = move |i: u64, j: u64| V((rows + i * columns + j) as u8);
         for i in 0..rows {

@@ -1,12 +1,110 @@
 //! Outer products: columns in lanes, times scalars of the rows.
 
 use kiln_ir::nest::{Init, Run};
+use kiln_ir::{Contraction, DType};
 
-use super::{BuildError, Builder, Factor, LHS, RHS, RowOperand, step_name};
+use super::operands::{has_unit_channels, is_unit};
+use super::{LhsAccess, RhsAccess, Rules, StepWork};
+use crate::microkernel::build::{BuildError, Builder, Factor, LHS, RHS, RowOperand, step_name};
 use crate::microkernel::{Addr, Inst, Op, V};
+use crate::target::{Multiplier, VectorUnit};
 
 /// Scalars that one register of repeated lanes holds.
 const LANES: u64 = 4;
+
+/// The form.
+pub(super) struct Outer;
+
+impl Rules for Outer {
+    fn check(&self, c: &Contraction, _unit: &VectorUnit) -> Result<(), String> {
+        super::depthwise::check_window_kind(c, false)
+    }
+
+    fn check_access(
+        &self,
+        c: &Contraction,
+        _unit: &VectorUnit,
+        _lhs: LhsAccess,
+        rhs: RhsAccess,
+        nr: u64,
+    ) -> Result<(), String> {
+        match rhs {
+            RhsAccess::InPlace if !is_unit(c.rhs.col, nr) => {
+                Err("columns that are not contiguous must be packed".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_window(&self, c: &Contraction, lhs: LhsAccess) -> Result<(), String> {
+        match lhs {
+            LhsAccess::Block | LhsAccess::Shared if has_unit_channels(c) => {
+                Err("channels that are neighbours are read in place".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn window_sources(&self, c: &Contraction) -> &'static [LhsAccess] {
+        match has_unit_channels(c) {
+            true => &[LhsAccess::InPlace],
+            false => &[LhsAccess::Block, LhsAccess::Shared, LhsAccess::InPlace],
+        }
+    }
+
+    fn unroll_group(&self, unit: &VectorUnit) -> u64 {
+        match unit.multiplier {
+            Multiplier::Lane { .. } => LANES,
+            Multiplier::Broadcast => 1,
+        }
+    }
+
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+        let vectors = columns.div_ceil(u64::from(unit.lanes));
+        match unit.multiplier {
+            Multiplier::Lane { .. } => rows * vectors + rows + 1,
+            Multiplier::Broadcast => rows * vectors + vectors + 1,
+        }
+    }
+
+    /// By-element instructions reach the scalars of so many registers.
+    fn most_rows(&self, unit: &VectorUnit) -> Option<u64> {
+        match unit.multiplier {
+            Multiplier::Lane { max_reg } => Some(max_reg.into()),
+            Multiplier::Broadcast => None,
+        }
+    }
+
+    fn granularity(&self, _c: &Contraction, unit: &VectorUnit) -> (u64, u64) {
+        (1, unit.lanes.into())
+    }
+
+    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+        let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
+        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let row_loads = match unit.multiplier {
+            Multiplier::Lane { .. } => r / LANES as f64,
+            Multiplier::Broadcast => r,
+        };
+        let widen = row_loads * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype);
+        StepWork {
+            products: r * v,
+            loads: v + row_loads,
+            others: widen,
+            of_loop: 0.5,
+            per_product: 1.0,
+            is_straight: false,
+        }
+    }
+
+    fn has_free_tiles(&self) -> bool {
+        true
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<(), BuildError> {
+        b.outer()
+    }
+}
 
 /// Registers of the operands; column registers rotate, so that a load need not wait for the multiply-adds that read its
 /// register before.
@@ -33,7 +131,7 @@ impl Plan {
 }
 
 impl Builder<'_> {
-    pub(super) fn outer(&mut self) -> Result<(), BuildError> {
+    fn outer(&mut self) -> Result<(), BuildError> {
         let (rows, vectors) = (self.rows, self.vectors);
         if self.tile.rhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of rhs are not contiguous"));

@@ -4,11 +4,143 @@
 //! from a panel, the rows from a panel or, eight steps at a time, from where they lie. At the end the rows of each pair
 //! are separated into vectors of columns.
 
-use kiln_ir::DType;
+use kiln_ir::contraction::View;
 use kiln_ir::nest::{Init, Run};
+use kiln_ir::{Contraction, DType};
 
-use super::{Builder, LHS, RHS, has, step_name};
+use super::operands::{bf16_factors, is_unit};
+use super::{LhsAccess, RhsAccess, Rules, StepWork};
+use crate::microkernel::build::{BuildError, Builder, LHS, RHS, has, step_name};
 use crate::microkernel::{Addr, Inst, Op, Permute, V};
+use crate::target::VectorUnit;
+
+/// The most f32 lanes of registers: packing transposes as many rows as a vector has groups of four bf16, in registers.
+const MOST_LANES: u32 = 32;
+
+/// The form.
+pub(super) struct Mmla;
+
+/// True if blocks can be made of rows as they lie in memory.
+fn has_blocks_in_place(lhs: &View, k: u64, unit: &VectorUnit) -> bool {
+    // f32 rows are narrowed to blocks of 128 bits, which is a vector only of NEON.
+    is_unit(lhs.col, k) && (lhs.dtype == DType::Bf16 || unit.lanes == 4)
+}
+
+impl Rules for Mmla {
+    fn check(&self, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
+        super::depthwise::check_window_kind(c, false)?;
+        if !unit.bf16 {
+            return Err(format!("{} has no BFMMLA here", unit.isa));
+        }
+        if unit.lanes > MOST_LANES {
+            return Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes));
+        }
+        if !bf16_factors(c) {
+            return Err("f32 factors may not be rounded to bf16".into());
+        }
+        Ok(())
+    }
+
+    fn check_access(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        lhs: LhsAccess,
+        rhs: RhsAccess,
+        _nr: u64,
+    ) -> Result<(), String> {
+        if rhs == RhsAccess::InPlace {
+            return Err("BFMMLA reads packed columns".into());
+        }
+        if lhs == LhsAccess::InPlace && !has_blocks_in_place(&c.lhs, c.k, unit) {
+            return Err("BFMMLA reads these rows packed".into());
+        }
+        Ok(())
+    }
+
+    fn check_window(&self, _c: &Contraction, lhs: LhsAccess) -> Result<(), String> {
+        if lhs == LhsAccess::InPlace { Err("BFMMLA reads these rows packed".into()) } else { Ok(()) }
+    }
+
+    fn window_sources(&self, _c: &Contraction) -> &'static [LhsAccess] {
+        &[LhsAccess::Block, LhsAccess::Shared]
+    }
+
+    fn multiplies_bf16(&self, _c: &Contraction, _unit: &VectorUnit) -> bool {
+        true
+    }
+
+    fn k_group(&self) -> u64 {
+        4
+    }
+
+    fn panel_dtype(&self, _dtype: DType) -> DType {
+        DType::Bf16
+    }
+
+    fn panel_multiple(&self, lanes: u64) -> u64 {
+        lanes / 2
+    }
+
+    /// Eight steps of a row are one load.
+    fn unroll_group(&self, _unit: &VectorUnit) -> u64 {
+        8
+    }
+
+    fn unroll(&self, unit: &VectorUnit, _accumulators: u64) -> u64 {
+        self.unroll_group(unit)
+    }
+
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> u64 {
+        let lanes = u64::from(unit.lanes);
+        let (pairs, vectors) = (rows.div_ceil(2), columns.div_ceil(lanes));
+        // In place, a block is put together from two rows, eight steps at a time.
+        let operands = if lhs == LhsAccess::InPlace { 2 * pairs + 3 } else { pairs + 1 };
+        // Results come two registers a row vector, and one more is free to separate rows.
+        (pairs * columns.div_ceil(lanes / 2) + operands).max(pairs * 2 * vectors + 1)
+    }
+
+    fn rows_at_once(&self) -> u64 {
+        2
+    }
+
+    fn granularity(&self, _c: &Contraction, unit: &VectorUnit) -> (u64, u64) {
+        (4, u64::from(unit.lanes) / 2)
+    }
+
+    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> StepWork {
+        let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
+        // Rows in place are put together from two loads by operations that share the products' pipes.
+        let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
+            (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
+            (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
+            (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
+        };
+        StepWork {
+            products: pairs * halves / 4.0 + arranged,
+            loads: row_loads + halves / 4.0,
+            others: 0.0,
+            of_loop: 0.5,
+            per_product: 4.0,
+            is_straight: false,
+        }
+    }
+
+    /// The two rows of each pair are separated.
+    fn arrange(&self, unit: &VectorUnit, rows: u64, columns: u64) -> f64 {
+        let accumulators = rows * columns.div_ceil(unit.lanes.into());
+        accumulators as f64 / f64::from(unit.fma_pipes.min(2))
+    }
+
+    fn has_free_tiles(&self) -> bool {
+        true
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<(), BuildError> {
+        b.mmla();
+        Ok(())
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -42,7 +174,7 @@ impl Plan {
 }
 
 impl Builder<'_> {
-    pub(super) fn mmla(&mut self) {
+    fn mmla(&mut self) {
         let pairs = self.rows.div_ceil(2);
         let halves = self.tile.n.div_ceil(self.lanes / 2);
         let in_place = !self.is_interleaved(&self.tile.lhs);
