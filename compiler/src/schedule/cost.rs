@@ -15,48 +15,7 @@ use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, rows};
 use crate::form::StepWork;
 use crate::form::operands::{gathers_columns, gathers_rows, is_transposed, transposes_result};
 use crate::microkernel::build::epilogue;
-use crate::target::{Cache, Target, VectorUnit};
-
-/// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
-const CALL: f64 = 12.0;
-/// Accumulators that just cover the latency leave no slack for anything that delays one of them.
-const LATENCY_SLACK: f64 = 1.1;
-/// Bytes per cycle that the second-level cache sustains into the first while the core computes.
-const L2_BANDWIDTH: f64 = 16.0;
-/// Bytes per cycle that memory behind the second-level cache sustains, if it is read in order.
-const L3_BANDWIDTH: f64 = 10.0;
-/// Cycles that the first line of each run takes beyond that, because no prefetcher follows runs across pages.
-const L3_RUN: f64 = 2.0;
-/// Bytes of a product and of a load in code that is not a loop, with the displacements that it needs.
-const PRODUCT_BYTES: f64 = 6.0;
-const LOAD_BYTES: f64 = 10.0;
-/// Micro-kernels that take turns along a line of pixels: its first tile, the inner ones, its last.
-const LINE_KERNELS: f64 = 3.0;
-/// Cycles per run that is read from another page than the run before, where a panel spans more pages than the first-level
-/// translation buffer holds.
-const TRANSLATION: f64 = 0.25;
-/// Bytes that the first-level translation buffers of the cores described here reach: 64 entries at the least.
-const TRANSLATED: u64 = 64 * 4096;
-/// Cycles per run of a packing copy beyond its vectors.
-const COPY_RUN: f64 = 2.0;
-/// Cycles per run of a packing copy beyond its vectors, if the run comes from behind the second-level cache: a copy has no
-/// arithmetic that the wait could overlap with.
-const COPY_RUN_FAR: f64 = 12.0;
-/// Cycles per 16 bytes copied while packing.
-const COPY_VECTOR: f64 = 1.0;
-/// Cycles per element of runs across the panel's, which are transposed by blocks.
-const COPY_ELEMENT: f64 = 0.6;
-/// Cycles per 16 bytes of a panel that is rearranged for BFMMLA.
-const COPY_REARRANGED: f64 = 2.0;
-/// Cycles per element of such a panel that is taken by itself, as its neighbours in the panel are not its neighbours in memory:
-/// a load, a permutation, and its share of rounding and storing.
-const COPY_GATHERED: f64 = 0.9;
-/// Share of the time to fetch from the second-level cache that computing does not hide if fetching takes as long. If it takes less,
-/// the share is smaller in proportion.
-const EXPOSED_NEAR: f64 = 0.08;
-/// Share of the time to fetch from behind the second-level cache that computing does not hide, times the share that computing has
-/// of the sum of both times.
-const EXPOSED_FAR: f64 = 0.25;
+use crate::target::{Cache, Costs, Target, VectorUnit};
 
 /// The resource that limits a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +72,7 @@ impl fmt::Display for Prediction {
 /// Cycles that no schedule can do without: the products on the pipes of the target's widest arithmetic, or every operand moved
 /// once from behind the second-level cache, whichever takes longer (the roofline).
 pub fn bound(c: &Contraction, target: &Target) -> f64 {
+    let costs = target.costs();
     let has_bf16 = c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16);
     let rate = |u: &VectorUnit| {
         // BFMMLA makes 16 products in 128 bits, where FMLA makes 4.
@@ -122,7 +82,8 @@ pub fn bound(c: &Contraction, target: &Target) -> f64 {
     let products = target.units.iter().map(rate).max().unwrap_or(1);
     let bytes = c.operand_bytes();
     // What fits in the second-level cache may be there already.
-    let moved = if bytes > target.l2.bytes { bytes as f64 / L3_BANDWIDTH } else { bytes as f64 / L2_BANDWIDTH };
+    let moved =
+        if bytes > target.l2.bytes { bytes as f64 / costs.l3_bandwidth } else { bytes as f64 / costs.l2_bandwidth };
     (c.macs() as f64 / products as f64).max(moved)
 }
 
@@ -135,13 +96,17 @@ fn step(
     [rows, columns]: [u64; 2],
     lhs: LhsAccess,
 ) -> (f64, Bound) {
+    let costs = target.costs();
     let StepWork { products, loads, others, of_loop, per_product, is_straight } =
         form.rules().step(c, unit, rows, columns, lhs);
     [
         (products / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
         // An accumulator is added to once a step, or once in as many steps as an instruction takes.
-        (if is_straight { 0.0 } else { LATENCY_SLACK * f64::from(unit.fma_latency) / per_product }, Bound::Latency),
+        (
+            if is_straight { 0.0 } else { costs.latency_slack * f64::from(unit.fma_latency) / per_product },
+            Bound::Latency,
+        ),
         ((products + loads + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
@@ -210,18 +175,19 @@ impl<'a> Model<'a> {
 
     /// Cycles of one copy of a nest into a panel, apart from waiting for memory. They are for comparing copies of a nest with each other.
     pub fn copy(&self, p: &Pack, is_interleaved: bool) -> f64 {
+        let costs = self.target.costs();
         let extent = |e: &Extent| match e {
             Extent::Const(n) => *n,
             Extent::Min { tile, .. } => *tile,
         };
         let (k, width) = (extent(&p.k) as f64, extent(&p.width) as f64);
         let per_element = match (is_interleaved, p.src.col == 1 || p.src.row == 1) {
-            (true, true) => COPY_REARRANGED / 8.0,
-            (true, false) => COPY_GATHERED,
-            (false, _) if p.src.col == 1 => COPY_VECTOR / 4.0,
-            (false, _) => COPY_ELEMENT,
+            (true, true) => costs.copy_rearranged / 8.0,
+            (true, false) => costs.copy_gathered,
+            (false, _) if p.src.col == 1 => costs.copy_vector / 4.0,
+            (false, _) => costs.copy_element,
         };
-        k * (COPY_RUN + width * per_element)
+        k * (costs.copy_run + width * per_element)
     }
 
     fn weigh(&self, schedule: &Schedule, with_memory: bool) -> Option<Prediction> {
@@ -232,9 +198,9 @@ impl<'a> Model<'a> {
         let batch = c.batch.iter().product::<u64>() as f64;
         for r in &schedule.regions {
             let mut p = region(self, schedule, r, unit, with_memory);
-            p.pack = packing(c, schedule, r, memory);
+            p.pack = packing(target.costs(), c, schedule, r, memory);
             if let Some(w) = &c.window {
-                p.pack += strips(c, w, schedule, r, memory);
+                p.pack += strips(target.costs(), c, w, schedule, r, memory);
             }
             total.kernel += batch * p.kernel;
             total.overhead += batch * p.overhead;
@@ -306,11 +272,12 @@ fn tile(
     with_memory: bool,
 ) -> TileCost {
     let Model { c, target, post, .. } = *model;
+    let costs = target.costs();
     let form = schedule.form;
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
     let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
-    let per_step = per_step.max(fetch_code_per_step(c, unit, r, rows));
+    let per_step = per_step.max(fetch_code_per_step(costs, c, unit, r, rows));
     let compute = per_step * k;
     let fetch = match &c.window {
         _ if !with_memory => Fetch::default(),
@@ -319,7 +286,7 @@ fn tile(
     };
     let memory = (fetch.near + fetch.far) * k;
     let overlap = per_step / (per_step + fetch.near + fetch.far);
-    let exposed = fetch.near * fetch.near / per_step * EXPOSED_NEAR + fetch.far * EXPOSED_FAR * overlap;
+    let exposed = fetch.near * fetch.near / per_step * costs.exposed_near + fetch.far * costs.exposed_far * overlap;
     if memory > compute {
         bound = Bound::Memory;
     }
@@ -332,24 +299,24 @@ fn tile(
     let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
     let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
     let arrange = form.rules().arrange(unit, rows, r.nr);
-    let per_block = CALL + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
+    let per_block = costs.call + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
     // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
-    let reload = (2 * rows * r.nr * 4) as f64 / L3_BANDWIDTH;
+    let reload = (2 * rows * r.nr * 4) as f64 / costs.l3_bandwidth;
     TileCost { kernel, per_block, reload, post, bound }
 }
 
 /// Cycles per step of K to fetch the code of a tile: 0 if it stays in the instruction cache. Steps of a window that do not follow
 /// each other in memory are no loop.
-fn fetch_code_per_step(c: &Contraction, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
+fn fetch_code_per_step(costs: &Costs, c: &Contraction, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
     let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return 0.0 };
     let vectors = r.nr.div_ceil(u64::from(unit.lanes)) as f64;
-    let bytes = rows as f64 * vectors * PRODUCT_BYTES + (rows as f64 + vectors) * LOAD_BYTES;
+    let bytes = rows as f64 * vectors * costs.product_bytes + (rows as f64 + vectors) * costs.load_bytes;
     let neighbours = !w.depthwise && (c.lhs.col == 1 || r.lhs.is_packed());
     let taps = w.axes.last().filter(|a| neighbours && a.dilation == 1).map_or(1, |a| a.kernel);
     let run = (w.channels * taps).min(r.kc).max(1);
     let of_run = if run >= 2 * r.unroll { r.unroll + run % r.unroll } else { run };
     let code = bytes * (r.kc.div_ceil(run) * of_run) as f64;
-    if LINE_KERNELS * code > most as f64 { bytes / L2_BANDWIDTH } else { 0.0 }
+    if costs.line_kernels * code > most as f64 { bytes / costs.l2_bandwidth } else { 0.0 }
 }
 
 /// Cycles to fetch operands: from the second-level cache, and from behind it.
@@ -384,6 +351,7 @@ enum Rate {
 /// that is used over and over in the inner loop stays.
 fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u64, rows_outside: bool) -> Fetch {
     let Model { c, target, memory, .. } = *model;
+    let costs = target.costs();
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
     let (lhs_rows, rhs_cols) = match r.order {
@@ -402,7 +370,7 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         fetch.add(bytes, stays, 1.0 - 1.0 / again);
     };
     let lhs_first = match r.lhs {
-        LhsAccess::InPlace => Some(memory.rate(r.kc, lhs_bytes)),
+        LhsAccess::InPlace => Some(memory.rate(costs, r.kc, lhs_bytes)),
         LhsAccess::Block => None,
         // All rows were copied before the first tile.
         LhsAccess::Shared => Some(stays(target, c.k, c.m, c.m, lhs_bytes)),
@@ -417,19 +385,19 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
     match r.rhs {
         RhsAccess::InPlace if c.rhs.col != 1 => {
             // Columns along K.
-            let first = Some(memory.rate(r.kc, rhs_bytes));
+            let first = Some(memory.rate(costs, r.kc, rhs_bytes));
             operand(rhs_bytes * r.nr, first, stays(target, rhs_cols, r.kc, c.rhs.col, rhs_bytes), cols_again);
         }
         RhsAccess::InPlace => {
-            let first = Some(memory.rate(r.nr, rhs_bytes));
+            let first = Some(memory.rate(costs, r.nr, rhs_bytes));
             operand(rhs_bytes * r.nr, first, stays(target, r.kc, rhs_cols, c.rhs.row, rhs_bytes), cols_again);
-            if r.kc * c.rhs.row * rhs_bytes > TRANSLATED {
-                fetch.far += TRANSLATION / EXPOSED_FAR;
+            if r.kc * c.rhs.row * rhs_bytes > costs.translated {
+                fetch.far += costs.translation / costs.exposed_far;
             }
         }
         RhsAccess::Panel | RhsAccess::Block | RhsAccess::Shared | RhsAccess::Packed => {
             let first = match r.rhs {
-                RhsAccess::Packed => Some(memory.rate(r.kc * r.nr, rhs_bytes)),
+                RhsAccess::Packed => Some(memory.rate(costs, r.kc * r.nr, rhs_bytes)),
                 // All columns were copied before the first tile.
                 RhsAccess::Shared => Some(stays(target, c.k, c.n, c.n, rhs_bytes)),
                 _ => None,
@@ -460,6 +428,7 @@ fn block_inputs(w: &Window, outputs: u64) -> u64 {
 /// its share of what there is.
 fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
     let Model { c, target, memory, .. } = *model;
+    let costs = target.costs();
     let width = r.nr.next_multiple_of(lanes);
     let (lhs_bytes, rhs_bytes) = (form.panel_bytes(c.lhs.dtype), form.panel_bytes(c.rhs.dtype));
     let mut fetch = Fetch::default();
@@ -476,9 +445,9 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
         if bytes <= target.l1d.bytes as f64 / 2.0 {
             Rate::L1
         } else if bytes <= target.l2.bytes as f64 / 2.0 {
-            Rate::Near(1.0 / L2_BANDWIDTH)
+            Rate::Near(1.0 / costs.l2_bandwidth)
         } else {
-            Memory::Beyond.rate(1 << 20, 1)
+            Memory::Beyond.rate(costs, 1 << 20, 1)
         }
     };
     let mut add = |bytes: f64, rate: Rate, times: f64| match rate {
@@ -487,7 +456,7 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
         Rate::Far(cost) => fetch.far += bytes * cost * times,
     };
     let first = match r.lhs {
-        LhsAccess::InPlace => memory.rate(1 << 20, 1),
+        LhsAccess::InPlace => memory.rate(costs, 1 << 20, 1),
         LhsAccess::Block => fits(of_block),
         // The source of all products was copied before the first tile.
         LhsAccess::Shared => {
@@ -507,7 +476,7 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
         let lines = (run * lhs_bytes).div_ceil(u64::from(target.line)) + 1;
         let channels = w.channels.min(r.kc);
         if !strided_fits(target.l1d, target.line, channels, run, c.lhs.col, lhs_bytes) {
-            add((lines * u64::from(target.line)) as f64, Rate::Near(1.0 / L2_BANDWIDTH), 1.0);
+            add((lines * u64::from(target.line)) as f64, Rate::Near(1.0 / costs.l2_bandwidth), 1.0);
         }
     }
     if w.depthwise && r.lhs == LhsAccess::InPlace {
@@ -518,14 +487,14 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
         if run < line && !strided_fits(target.l1d, target.line, pixels, r.nr, pixel, lhs_bytes) {
             add(
                 (rows * (line - run)) as f64 / w.axes.last().map_or(1, |a| a.kernel) as f64,
-                Rate::Near(1.0 / L2_BANDWIDTH),
+                Rate::Near(1.0 / costs.l2_bandwidth),
                 1.0,
             );
         }
     }
     let tiles = (r.mc / rows.max(1)).max(1) as f64;
     let weights = (width * rhs_bytes) as f64;
-    let packed = if r.rhs == RhsAccess::Packed { memory.rate(1 << 20, 1) } else { Rate::L1 };
+    let packed = if r.rhs == RhsAccess::Packed { memory.rate(costs, 1 << 20, 1) } else { Rate::L1 };
     add(weights, packed, 1.0 / tiles);
     add(weights, weights_again, 1.0 - 1.0 / tiles);
     fetch
@@ -533,10 +502,10 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
 
 /// Cycles of a window's copies for one product of a batch: those of the source into strips, and those of a result that is computed
 /// in scratch memory.
-fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
+fn strips(costs: &Costs, c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
     let copied = |elements: f64, dtype: DType, per_element: f64| {
         let bytes = dtype.bytes() as f64;
-        let fetch = match memory.rate(1 << 20, 1) {
+        let fetch = match memory.rate(costs, 1 << 20, 1) {
             Rate::L1 => 0.0,
             Rate::Near(cost) | Rate::Far(cost) => bytes * cost,
         };
@@ -556,16 +525,16 @@ fn strips(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region, memory: 
         let inputs = block_inputs(w, outputs) as f64 * blocks;
         let elements = inputs * if w.depthwise { r.nc } else { w.channels } as f64;
         let cost = match schedule.form.rearranges() {
-            true if gathers_rows(c) => COPY_GATHERED,
-            true => COPY_REARRANGED / 8.0,
-            false => COPY_ELEMENT,
+            true if gathers_rows(c) => costs.copy_gathered,
+            true => costs.copy_rearranged / 8.0,
+            false => costs.copy_element,
         };
         total += copied(elements * again, c.lhs.dtype, cost);
     }
     if transposes_result(c) {
         let elements = (c.m * width) as f64;
         let operands = c.post.iter().filter_map(|(_, v)| v.as_ref()).filter(|v| is_transposed(v)).count() as f64;
-        total += elements * COPY_ELEMENT * (1.0 + operands + if c.accumulate { 1.0 } else { 0.0 });
+        total += elements * costs.copy_element * (1.0 + operands + if c.accumulate { 1.0 } else { 0.0 });
     }
     total
 }
@@ -597,23 +566,24 @@ impl Memory {
     }
 
     /// The rate of runs of `elements` of so many bytes.
-    fn rate(self, elements: u64, bytes: u64) -> Rate {
+    fn rate(self, costs: &Costs, elements: u64, bytes: u64) -> Rate {
         match self {
             Memory::L1 => Rate::L1,
-            Memory::L2 => Rate::Near(1.0 / L2_BANDWIDTH),
-            Memory::Beyond => Rate::Far(1.0 / L3_BANDWIDTH + L3_RUN / (bytes * elements).max(64) as f64),
+            Memory::L2 => Rate::Near(1.0 / costs.l2_bandwidth),
+            Memory::Beyond => Rate::Far(1.0 / costs.l3_bandwidth + costs.l3_run / (bytes * elements).max(64) as f64),
         }
     }
 }
 
 /// The rate at which `rows` runs of `width` elements, `stride` apart, are read again: from the cache where they stay.
 fn stays(target: &Target, rows: u64, width: u64, stride: u64, bytes: u64) -> Rate {
+    let costs = target.costs();
     if strided_fits(target.l1d, target.line, rows, width, stride, bytes) {
         Rate::L1
     } else if strided_fits(target.l2, target.line, rows, width, stride, bytes) {
-        Rate::Near(1.0 / L2_BANDWIDTH)
+        Rate::Near(1.0 / costs.l2_bandwidth)
     } else {
-        Memory::Beyond.rate(if width == stride { rows * width } else { width }, bytes)
+        Memory::Beyond.rate(costs, if width == stride { rows * width } else { width }, bytes)
     }
 }
 
@@ -640,20 +610,20 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 /// Cycles of copying into panels, for one product of a batch.
-fn packing(c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
+fn packing(costs: &Costs, c: &Contraction, schedule: &Schedule, r: &Region, memory: Memory) -> f64 {
     let width = r.end - r.start;
     // `runs` runs of `len` elements along the width of a panel, contiguous in memory or gathered.
     let copy = |runs: u64, len: u64, dtype: DType, contiguous: bool, gathered: bool| {
         let bytes = dtype.bytes() as u64;
         let mut fetch = Fetch::default();
-        fetch.add(bytes * len, memory.rate(len, bytes), 1.0);
+        fetch.add(bytes * len, memory.rate(costs, len, bytes), 1.0);
         let work = match (schedule.form.rearranges(), contiguous) {
-            (true, _) if gathered => len as f64 * COPY_GATHERED,
-            (true, _) => (4 * len) as f64 / 16.0 * COPY_REARRANGED,
-            (false, true) => (bytes * len) as f64 / 16.0 * COPY_VECTOR,
-            (false, false) => len as f64 * COPY_ELEMENT,
+            (true, _) if gathered => len as f64 * costs.copy_gathered,
+            (true, _) => (4 * len) as f64 / 16.0 * costs.copy_rearranged,
+            (false, true) => (bytes * len) as f64 / 16.0 * costs.copy_vector,
+            (false, false) => len as f64 * costs.copy_element,
         };
-        let start = if memory == Memory::Beyond { COPY_RUN_FAR } else { COPY_RUN };
+        let start = if memory == Memory::Beyond { costs.copy_run_far } else { costs.copy_run };
         let start = start / schedule.form.k_group() as f64;
         runs as f64 * (start + work.max(fetch.near + fetch.far))
     };

@@ -12,8 +12,12 @@
 //! pipes and latencies; the AWS Graviton technical guide for caches; AMD's Zen 3 optimisation guide for `x86-64-v3`; Intel's
 //! optimisation manual on Sapphire Rapids (Golden Cove) for `x86-64-v4`.
 
+mod costs;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use costs::Costs;
 
 use serde::{Deserialize, Serialize};
 use target_lexicon::Triple;
