@@ -7,7 +7,7 @@ use kiln_ir::{Contraction, Problem};
 use crate::error::CompileError;
 use crate::packed::PackedLayout;
 use crate::schedule::bf16::Bf16Products;
-use crate::schedule::{Choice, RhsAccess, Schedule, cost, rows, search};
+use crate::schedule::{Choice, RhsAccess, Schedule, cost, rows, search, weigh};
 use crate::target::Target;
 
 /// How a kernel is compiled, beyond what its problem says. Kernels with other options are other kernels.
@@ -92,6 +92,21 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
     })?;
     let bf16 = Bf16Products::of_given(c, target, schedule);
     Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], bf16))
+}
+
+/// All schedules that are weighed against each other for the way in which a problem is computed, the chosen one first.
+///
+/// # Errors
+///
+/// The problem cannot be compiled for the target.
+pub fn candidates(
+    problem: &Problem,
+    target: &Target,
+    constant_weights: bool,
+) -> Result<Vec<(Schedule, cost::Prediction)>, CompileError> {
+    let options = Options { constant_weights, ..Options::default() };
+    let (_, c, _) = choose_way(problem, target, &options)?;
+    Ok(weigh(&c, target, constant_weights, None))
 }
 
 /// Predicted cycles of the problem with the cost model's schedule, and whether its weights are packed before calls; `None` if

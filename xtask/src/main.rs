@@ -11,6 +11,7 @@ mod links;
 mod mca;
 mod package;
 mod process;
+mod regret;
 mod replay;
 mod scaling;
 mod tasks;
@@ -42,6 +43,8 @@ enum Task {
     Figures(figures::Args),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
     Errors(errors::Args),
+    /// Measures how much faster than chosen schedules the best of those are that they were weighed against.
+    Regret(regret::Args),
     /// Compares what is predicted for two threads with what networks take on this machine.
     Scaling(scaling::Args),
     /// Compare what the model of scaling says of the tasks of AArch64 kernels with the instructions executed for them under qemu
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Mca(args) => mca::run(&args),
         Task::Figures(args) => figures::run(&args),
         Task::Errors(args) => errors::run(&args),
+        Task::Regret(args) => regret::run(&args),
         Task::Scaling(args) => scaling::run(&args),
         Task::Tasks(args) => tasks::run(&args),
         Task::Header(args) => header::run(&args),

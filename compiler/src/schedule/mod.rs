@@ -14,7 +14,7 @@ pub mod rows;
 mod search;
 mod text;
 
-pub use search::{Choice, search};
+pub use search::{Choice, search, weigh};
 pub use text::ScheduleParseError;
 
 use kiln_ir::rewrite::PanelShape;

@@ -68,6 +68,21 @@ pub struct Choice {
 /// Chooses a schedule for a contraction on a target. With `constant` weights the right operand may be packed before calls; it is
 /// packed in the layout `like`, where there is one. `None` if no schedule reads that.
 pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&PackedLayout>) -> Option<Choice> {
+    let mut weighed = weigh(c, target, constant, like);
+    let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
+    weighed.truncate(CANDIDATES_KEPT);
+    let (schedule, prediction) = weighed.first()?.clone();
+    Some(Choice::new(c, target, schedule, prediction, weighed, bf16))
+}
+
+/// All schedules that are weighed against each other for a contraction, as in [`search`]: the one to choose first, and the others about by
+/// what they are predicted to take.
+pub fn weigh(
+    c: &Contraction,
+    target: &Target,
+    constant: bool,
+    like: Option<&PackedLayout>,
+) -> Vec<(Schedule, Prediction)> {
     let model = &Model::of(c, target);
     let mut tiles: Vec<(f64, Schedule)> = vec![];
     for unit in &target.units {
@@ -132,17 +147,14 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
         // The order is that of one thread. The tasks of the first may be cut otherwise, but by code of the same kind: what is predicted for
         // kinds of code differs by more from what they take than what is at stake.
         let kind = |s: &Schedule| (s.isa, s.form, s.regions.first().map(|r| r.rhs));
-        let first = kind(&weighed.first()?.0);
-        let alike = weighed.iter().enumerate().filter(|(_, (s, _))| kind(s) == first);
+        let first = weighed.first().map(|(s, _)| kind(s));
+        let alike = weighed.iter().enumerate().filter(|(_, (s, _))| Some(kind(s)) == first);
         let even = alike.min_by(|(_, a), (_, b)| cost(a, ROW_IDLE).total_cmp(&cost(b, ROW_IDLE)));
         if let Some((at, _)) = even {
             weighed[..=at].rotate_right(1);
         }
     }
-    let bf16 = Bf16Products::of(c, target, weighed.first()?, &weighed, like.is_some());
-    weighed.truncate(CANDIDATES_KEPT);
-    let (schedule, prediction) = weighed.first()?.clone();
-    Some(Choice::new(c, target, schedule, prediction, weighed, bf16))
+    weighed
 }
 
 /// The time that [`THREADS`] threads spend idle, as a multiple of the time that they work, if tasks take equally long.
