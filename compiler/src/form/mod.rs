@@ -1,6 +1,6 @@
 //! Forms of micro-kernels: what the lanes of their vectors are, and everything that follows from it.
 //!
-//! A form is a file that implements [`Rules`]: which contractions it computes, how it wants operands to lie, the registers it
+//! A form is a file that implements `Rules`: which contractions it computes, how it wants operands to lie, the registers it
 //! takes, what a step of K costs, and how its micro-kernels are built. The search, the cost model, lowering and the builder ask a form and
 //! know none. A new form is a file and a line in the list below; the [checker](crate::microkernel::check), which is independent, says for
 //! itself what a form adds up.

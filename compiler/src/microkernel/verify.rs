@@ -12,6 +12,7 @@ use kiln_ir::DType;
 
 use super::op::Rule;
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use crate::target::VectorIsa;
 
 /// Most f32 lanes a register can have: those of SVE's longest vectors, 2048 bits.
 pub const MAX_LANES: u32 = 64;
@@ -78,6 +79,9 @@ pub enum Fault {
     /// Unconverted elements are bf16; those that are converted, too, or f32.
     #[error("`{0}` is not bf16, and elements that are not converted must be")]
     NotBf16(String),
+    /// The instruction set has the operation.
+    #[error("there is no such operation on {0}")]
+    Isa(VectorIsa),
     /// The result, the operands and the overwritten register of a conversion differ.
     #[error("a conversion whose result or scratch register is one of its other registers")]
     Overlap,
@@ -211,6 +215,7 @@ impl<'a> Verifier<'a> {
             in_budget(register)?;
             self.written[usize::from(register.0)] = false;
         }
+        ensure(op.exists_on(self.mk.isa), || Fault::Isa(self.mk.isa))?;
         op.check().map_err(Fault::Number)?;
         ensure(op.are_apart(), || Fault::Overlap)?;
         if let Some(touched) = op.touched() {
@@ -246,7 +251,7 @@ impl<'a> Verifier<'a> {
 mod tests {
     use super::*;
 
-    const VALID: &str = "microkernel uk avx2 lanes=8 registers=4 {
+    const VALID: &str = "microkernel uk sve lanes=8 registers=4 {
         param lhs: f32 read 2x32 stride 64
         param dst: f32 write 2x32 stride 64
         v0 = load lhs[0] x8

@@ -58,6 +58,11 @@ impl VectorIsa {
         }
     }
 
+    /// True for those of AArch64.
+    pub const fn is_a64(self) -> bool {
+        matches!(self, VectorIsa::Neon | VectorIsa::Sve)
+    }
+
     /// The instruction set called `name`.
     pub fn from_name(name: &str) -> Option<VectorIsa> {
         Self::ALL.iter().copied().find(|isa| isa.name() == name)

@@ -319,6 +319,9 @@ impl<'a> Code<'a> {
         for v in op.used().chain(op.defined()).chain(op.clobbered()) {
             self.register(v)?;
         }
+        if !op.exists_on(mk.isa) {
+            return fail(format!("there is no such operation on {}", mk.isa));
+        }
         if let Err(rule) = op.check() {
             return fail(rule.to_string());
         }

@@ -241,7 +241,17 @@ where
             }
             Op::PairAdd { d, a, b } => self.pair_add(d, a, b, demand)?,
             Op::Permute { f, bits, d, a, b } => self.permute(f, bits, d, a, b, demand)?,
-            _ => return Err(error(self.mk, format!("no such operation: {:?}", inst.op))),
+            Op::FmaLane { .. }
+            | Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. }
+            | Op::StoreRaw { .. }
+            | Op::Mmla { .. }
+            | Op::Dot2 { .. }
+            | Op::Dot2Lane { .. }
+            | Op::Narrow { .. }
+            | Op::NarrowPairs { .. } => {
+                return Err(error(self.mk, format!("no such operation on {}: {}", self.mk.isa, inst.op)));
+            }
         }
         if let Some(d) = inst.op.defined() {
             self.ordered[usize::from(d.0)] = writes_ordered(&inst.op);
@@ -369,23 +379,7 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
             if let Err(rule) = op.check() {
                 return Err(error(mk, format!("{op}: {rule}")));
             }
-            if let Op::Permute { bits: 16, .. } = op {
-                return Err(error(mk, format!("no permutation of elements of 16 bits: {op}")));
-            }
-            let by_element = matches!(op, Op::FmaLane { .. });
-            require(!by_element, &|| format!("no multiply-add by element, broadcast instead: {op:?}"))?;
-            let raw = matches!(
-                op,
-                Op::LoadRaw { .. }
-                    | Op::LoadRawQuad { .. }
-                    | Op::StoreRaw { .. }
-                    | Op::Mmla { .. }
-                    | Op::Dot2 { .. }
-                    | Op::Dot2Lane { .. }
-                    | Op::Narrow { .. }
-                    | Op::NarrowPairs { .. }
-            );
-            require(!raw, &|| format!("no arithmetic of bf16, convert instead: {op:?}"))?;
+            require(op.exists_on(mk.isa), &|| format!("no such operation on {}: {op}", mk.isa))?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The table of operations. [`operations!`](table) makes an enum of it and all that follows from a row: the registers that an
+//! The table of operations. `operations!` in `table.rs` makes an enum of it and all that follows from a row: the registers that an
 //! operation reads and writes, the memory it reaches, its text, its meaning and what counts of it.
 
 mod domain;

@@ -5,6 +5,7 @@
 //! - its text, in which `{d}` stands for the field `d`;
 //! - the memory it reaches, if it does: the address, the number of elements, the most of them in registers of `n` words, and whether they
 //!   are converted;
+//! - the instruction sets that have it, if not all do;
 //! - its [`Kind`] and the [`Lanes`] of its operands that a lane of the result depends on;
 //! - its meaning: word `l` of the result, in registers of `n` words, where `x` is the [`Domain`] of values. A field is there what its role
 //!   says: an operand the words of its register before the operation, an address the words that are loaded from there, a number itself.
@@ -18,6 +19,7 @@ use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
 use crate::microkernel::parse::{Furthest, ParseError, Words};
 use crate::microkernel::print::{Piece, pieces};
 use crate::microkernel::{Addr, Param, V};
+use crate::target::VectorIsa;
 
 /// Makes [`Op`] of the rows.
 macro_rules! operations {
@@ -26,6 +28,7 @@ macro_rules! operations {
         $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty as $role:ident,)* }
         text $text:literal;
         $(touches $direction:ident $addr:ident, $elements:expr, most |$m:ident| $most:expr, $form:ident;)?
+        $(exists on |$isa:ident| $exists:expr;)?
         counts $kind:expr, $lanes:expr;
         $(|$x:pat_param, $l:pat_param, $n:pat_param| $meaning:expr;)?
     )*) => {
@@ -142,6 +145,17 @@ macro_rules! operations {
                 }
                 #[allow(unreachable_code)]
                 0
+            }
+
+            /// True if an instruction set has it, in one instruction or several.
+            pub fn exists_on(&self, isa: VectorIsa) -> bool {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(let $isa = isa; return $exists;)?
+                    })*
+                }
+                #[allow(unreachable_code)]
+                true
             }
 
             /// The part it has in counts.
@@ -319,6 +333,7 @@ operations! {
     }
     text "{d} = loadraw {src} {elements}";
     touches load src, elements, most |n| n.saturating_mul(2), raw;
+    exists on |isa| isa.is_a64();
     counts Kind::Load, Lanes::Same;
     |_, l, _| Ok(src[l]);
 
@@ -334,6 +349,7 @@ operations! {
     }
     text "{d} = loadrawquad {src} {elements}";
     touches load src, elements, most |_n| 8, raw;
+    exists on |isa| isa.is_a64();
     counts Kind::Load, Lanes::Same;
     |_, l, _| Ok(src[l % 4]);
 
@@ -348,6 +364,7 @@ operations! {
     }
     text "storeraw {dst}, {s} {elements}";
     touches store dst, elements, most |n| n.saturating_mul(2), raw;
+    exists on |isa| isa.is_a64();
     counts Kind::Store, Lanes::Same;
 
     /// `d = d + a * b`, fused.
@@ -375,6 +392,7 @@ operations! {
         lane: u8 as Lane,
     }
     text "{d} += {a} * {b}.lane[{lane}]";
+    exists on |isa| isa.is_a64();
     counts Kind::Product(4), Lanes::Any;
     |x, l, _| Ok(x.fma(a[l], b[l / 4 * 4 + usize::from(lane)], d[l]));
 
@@ -448,6 +466,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = mmla {a}, {b}";
+    exists on |isa| isa.is_a64();
     counts Kind::Product(16), Lanes::Any;
     |x, l, _| {
         let quad = l / 4 * 4;
@@ -466,6 +485,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = dot2 {a}, {b}";
+    exists on |isa| isa.is_a64();
     counts Kind::Product(8), Lanes::Same;
     |x, l, _| x.dot(&a[l..l + 1], &b[l..l + 1], d[l]);
 
@@ -481,6 +501,7 @@ operations! {
         lane: u8 as Lane,
     }
     text "{d} = dot2 {a}, {b}.lane[{lane}]";
+    exists on |isa| isa.is_a64();
     counts Kind::Product(8), Lanes::Any;
     |x, l, _| {
         let pair = l / 4 * 4 + usize::from(lane);
@@ -500,6 +521,7 @@ operations! {
         t: V as Temp,
     }
     text "{d} = narrow {a}, {b}, {t}";
+    exists on |isa| isa.is_a64();
     counts Kind::Other, Lanes::Any;
     |x, l, n| {
         let word = |i: usize| if i < n { a[i] } else { b[i - n] };
@@ -520,6 +542,7 @@ operations! {
         t: V as Temp,
     }
     text "{d} = narrowpairs {a}, {b}, {t}";
+    exists on |isa| isa.is_a64();
     counts Kind::Other, Lanes::Same;
     |x, l, _| {
         let halves = [x.round(a[l])?, x.round(b[l])?];
@@ -540,6 +563,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = {f} {a}, {b} by {bits}";
+    exists on |isa| bits != 16 || isa.is_a64();
     counts Kind::Other, Lanes::Any;
     |x, l, n| x.permuted((f, bits), [a, b], l, n);
 }
