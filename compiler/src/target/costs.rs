@@ -76,7 +76,7 @@ const COMMON: Costs = Costs {
 
 impl Target {
     /// The parameters of the cost model.
-    pub fn costs(&self) -> &'static Costs {
+    pub(crate) fn costs(&self) -> &'static Costs {
         &COMMON
     }
 }

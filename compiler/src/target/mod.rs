@@ -17,7 +17,7 @@ mod costs;
 use std::fmt;
 use std::str::FromStr;
 
-pub use costs::Costs;
+pub(crate) use costs::Costs;
 
 use serde::{Deserialize, Serialize};
 use target_lexicon::Triple;
