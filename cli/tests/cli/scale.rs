@@ -142,7 +142,7 @@ fn bad_questions_are_refused() {
         scale(&["bert-tiny", "--threads", threads]).refuses(&expected);
     }
     for free in ["ip f32 mb?ic768oc3072", "matmul f32 ?x3:3x4", "conv f32 mb?ic3ih9oc4kh3"] {
-        scale(&[free]).refuses(&["`?` stands for a free number, which is for `kiln family`"]);
+        scale(&[free]).refuses(&["`?` stands for a free number, which is for families of kernels (`kiln family`)"]);
     }
     scale(&["bert-tiny", "--target", "neoverse-v9"]).refuses(&["neoverse-v9", "neoverse-v1"]);
     scale(&["resnet51"]).refuses(&["`resnet51`", "resnet50"]);

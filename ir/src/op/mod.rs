@@ -30,7 +30,7 @@ pub struct Axes {
 
 /// Why a pattern of a family is no problem.
 pub(crate) const FREE: &str =
-    "`?` stands for a free number, which is for `kiln family` and `Runtime::family`: expected a positive integer";
+    "`?` stands for a free number, which is for families of kernels (`kiln family`): expected a positive integer";
 
 /// A dimension in a descriptor.
 pub(crate) fn dim(word: &str, descriptor: &str) -> Result<u64, crate::ProblemError> {
