@@ -111,7 +111,8 @@ fn option_values() {
     kiln(&["run", SMALL, "--repeat", "0"]).refuses(&["--repeat", "expected a number of runs from 1 to 1000000000"]);
     kiln(&["bench", SMALL, "--min-ms", "18446744073709551615"])
         .refuses(&["--min-ms", "expected a number of milliseconds from 0 to 86400000"]);
-    kiln(&["run", "ip f32 mb?ic3oc4"]).refuses(&["`?` stands for a free number, which is for families of kernels (`kiln family`)"]);
+    kiln(&["run", "ip f32 mb?ic3oc4"])
+        .refuses(&["`?` stands for a free number, which is for families of kernels (`kiln family`)"]);
     kiln(&["run", SMALL, "--seed", "x"]).refuses(&["--seed"]);
     kiln(&["verify", SMALL, "--max-macs", "0"]).refuses(&["--max-macs"]);
     kiln(&["run", SMALL, "--operand", "bias"]).refuses(&["--operand", "mul=scales.npy"]);
