@@ -21,7 +21,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 const TURN: Duration = Duration::from_millis(6);
 /// Turns of each.
 const TURNS: usize = 7;
-/// How many that came close have turns.
+/// The number of schedules that have turns besides the chosen one.
 const FINALISTS: usize = 6;
 /// Multiply-adds of the largest problem.
 const MOST_MACS: u64 = 200_000_000;
@@ -43,7 +43,7 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// What was measured of a problem.
+/// The measurement of a problem.
 #[derive(Serialize)]
 struct Measured {
     problem: String,
@@ -55,7 +55,7 @@ struct Measured {
     regret: f64,
 }
 
-/// A schedule and what it takes.
+/// A schedule and its times.
 #[derive(Clone, Serialize)]
 struct Timed {
     schedule: String,

@@ -1,4 +1,4 @@
-//! Forms of micro-kernels: what the lanes of their vectors are, and everything that follows from it.
+//! Forms of micro-kernels. A form says what the lanes of vectors are, and everything else follows from it.
 //!
 //! A form is a file that implements `Rules`: which contractions it computes, how it wants operands to lie, the registers it
 //! takes, what a step of K costs, and how its micro-kernels are built. The search, the cost model, lowering and the builder ask a form and
@@ -53,7 +53,7 @@ pub enum RhsAccess {
     Packed,
 }
 
-/// What one step of K of a tile executes, with operands in the first-level cache.
+/// The work of one step of K of a tile, with operands in the first-level cache.
 #[derive(Clone, Copy, Debug)]
 pub struct StepWork {
     /// Products of whole registers.
@@ -150,7 +150,7 @@ pub(crate) trait Rules: Sync {
     /// Steps of K and columns of which a form computes whole multiples.
     fn granularity(&self, c: &Contraction, unit: &VectorUnit) -> (u64, u64);
 
-    /// What a step of K executes.
+    /// The work of a step of K.
     fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> StepWork;
 
     /// Cycles of a tile to turn accumulators into vectors of columns.

@@ -1,7 +1,6 @@
-//! The parameters of the cost model: what executing costs on a core, as far as its vector units and caches do not say.
+//! The parameters of the cost model: the costs of executing code on a core that its vector units and caches do not say.
 //!
-//! [`cost`](crate::schedule::cost) multiplies them with features of a schedule. They were fitted to measurements on x86-64 (AMD Zen 3 and 4,
-//! Intel Golden Cove) and to what llvm-mca says of Neoverse cores, and are the same for all targets so far.
+//! [`cost`](crate::schedule::cost) applies them to a schedule. They are the same for all targets so far.
 
 use super::Target;
 

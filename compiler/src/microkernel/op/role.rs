@@ -7,7 +7,7 @@ use crate::microkernel::parse::{ParseError, Words};
 use crate::microkernel::print::AddrText;
 use crate::microkernel::{Addr, Param, V};
 
-/// What an operation does to a register.
+/// The effect of an operation on a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Effect {
     /// The register holds the result.
@@ -39,7 +39,7 @@ pub enum Rule {
 
 /// A role that a field can have.
 pub(in super::super) trait Role {
-    /// What the field holds.
+    /// The type of the field.
     type Value: Copy;
 
     /// Prints a field, in an operation of a micro-kernel with these parameters.
@@ -48,7 +48,7 @@ pub(in super::super) trait Role {
     /// Reads a field of such an operation.
     fn parse(words: &mut Words<'_>, params: &[Param]) -> Result<Self::Value, ParseError>;
 
-    /// What the operation does to the register that the field names, if it is one.
+    /// The effect of the operation on the register that the field names, if it names one.
     const EFFECT: Effect = NONE;
 
     /// The register that the field names, if it is one.
@@ -64,7 +64,7 @@ pub(in super::super) trait Role {
     /// The field in the meaning of its operation: words of a register or of what was loaded, or a number.
     type Meant<'a, W: 'a>;
 
-    /// What the field means, where `read` are the words of the operands that were not asked for yet and `loaded` those of memory.
+    /// The meaning of the field, where `read` are the words of the operands that were not asked for yet and `loaded` those of memory.
     fn mean<'a, W>(value: Self::Value, read: &mut std::slice::Iter<'a, Vec<W>>, loaded: &'a [W]) -> Self::Meant<'a, W>;
 }
 
