@@ -9,7 +9,6 @@ use kiln_ir::rewrite::{
 };
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
-use crate::microkernel::build::epilogue::add_spills;
 use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, TASK_MACS};
 use crate::target::VectorUnit;
 
@@ -26,9 +25,6 @@ pub fn lower(
     if let Some(w) = &c.window {
         nest = window::lower(&problem.to_string(), c, w, schedule, unit);
         seen("window", &nest);
-        if add_spills(&mut nest, unit) {
-            seen("spill", &nest);
-        }
         return Ok(nest);
     }
     nest = fuse_loops(nest)?;
@@ -74,9 +70,6 @@ pub fn lower(
     seen("split_tails", &nest);
     nest = tensorize(nest)?;
     seen("tensorize", &nest);
-    if add_spills(&mut nest, unit) {
-        seen("spill", &nest);
-    }
     Ok(nest)
 }
 

@@ -69,7 +69,6 @@ enum KernelKey {
         factors: [(BufferShape, u64, u64); 3],
         post: Vec<(PostOp, Option<Tensor>)>,
         init: Init,
-        spill: Option<u64>,
         window: Option<Box<TileWindow>>,
         how: How,
     },
@@ -129,7 +128,6 @@ impl Plan<'_> {
             // By buffer, as parameters are named after operands.
             post: t.post.iter().map(|(op, m)| (*op, m.as_ref().map(|m| (m.at.buffer, m.row, m.col)))).collect(),
             init: t.init,
-            spill: t.spill.as_ref().map(|(_, len)| *len),
             window: t.window.clone(),
             how: self.how(t),
         }
@@ -178,7 +176,7 @@ impl Plan<'_> {
         if let Some(known) = self.keys.get(&key) {
             return Ok(*known);
         }
-        let made = make(self, number)?;
+        let made = emit::assigned(&make(self, number)?, self.unit)?;
         self.kernels.push(made);
         self.keys.insert(key, number);
         Ok(number)
@@ -225,8 +223,7 @@ fn is_single_tile(nest: &LoopNest) -> bool {
                 let all = [&t.lhs, &t.rhs].into_iter().chain(operands).chain([&t.dst]);
                 // The variables that are left belong to loops of one iteration: they are 0.
                 let at_start = |a: &Access| a.index.iter().all(|i| i.constant == 0);
-                return t.spill.is_none()
-                    && all.enumerate().all(|(at, m)| usize::from(m.at.buffer.0) == at && at_start(&m.at));
+                return all.enumerate().all(|(at, m)| usize::from(m.at.buffer.0) == at && at_start(&m.at));
             }
             _ => return false,
         }

@@ -67,7 +67,6 @@ fn executed(kernel: &MicroKernel) -> u64 {
 /// Form, and what of it needs another proof.
 fn kind(spec: &Spec) -> &'static str {
     match spec {
-        Spec::Tile(t) if t.spill.is_some() => "spilling",
         Spec::Tile(t) if t.lhs.column != 0 => "depthwise",
         Spec::Tile(t) => match (t.products, t.lhs.runs.len()) {
             (Products::Steps, 1) => "outer",
@@ -83,8 +82,7 @@ fn kind(spec: &Spec) -> &'static str {
     }
 }
 
-const KINDS: [&str; 11] = [
-    "spilling",
+const KINDS: [&str; 10] = [
     "outer",
     "outer of a window",
     "dot",
@@ -186,20 +184,19 @@ fn fields(op: &mut Op) -> Vec<Field<'_>> {
         Op::Binary { f, d, a, b } => vec![Field::Binary(f), Register(d), Register(a), Register(b)],
         Op::Unary { f, d, a } => vec![Field::Unary(f), Register(d), Register(a)],
         Op::Shift { f, d, a, by } => vec![Field::Shift(f), Register(d), Register(a), Lane(by)],
-        Op::Narrow { d, a, b, t } | Op::NarrowPairs { d, a, b, t } => {
-            vec![Register(d), Register(a), Register(b), Register(t)]
-        }
+        Op::Narrow { d, a, b } | Op::NarrowPairs { d, a, b } => vec![Register(d), Register(a), Register(b)],
+        Op::Spill { s: v, slot } | Op::Reload { d: v, slot } => vec![Register(v), Elements(slot)],
         Op::Permute { f, bits, d, a, b } => {
             vec![Field::Permute(f), Lane(bits), Register(d), Register(a), Register(b)]
         }
     }
 }
 
-fn change(inst: &mut Inst, registers: u8, random: &mut Random) {
+fn change(inst: &mut Inst, registers: u32, random: &mut Random) {
     let mut fields = fields(&mut inst.op);
     let field = random.below(fields.len() as u64) as usize;
     match &mut fields[field] {
-        Field::Register(v) => v.0 = random.below(registers.into()) as u8,
+        Field::Register(v) => v.0 = random.below(registers.into()) as u32,
         Field::Addr(addr) => match random.below(8) {
             0 => addr.param = P(random.below(4) as u8),
             1 if addr.step != 0 => addr.step += random.pick(&[-4, -2, 2, 4, 8, 16]),

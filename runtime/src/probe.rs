@@ -54,18 +54,18 @@ impl Probe {
 }
 
 fn program(unit: &VectorUnit) -> MicroKernel {
-    let why = || "peak".into();
+    let why = || "peak";
     let (a, b) = (V(0), V(1));
-    let accumulators = (unit.fma_latency * unit.fma_pipes).clamp(8, u32::from(unit.registers) - 4) as u8;
-    let acc = |i: u8| V(2 + i);
+    let accumulators = (unit.fma_latency * unit.fma_pipes).clamp(8, u32::from(unit.registers) - 4);
+    let acc = |i: u32| V(2 + i);
     let all = 0..accumulators;
-    let once = |op| Stmt::Inst(Inst { op, why: why() });
+    let once = |op| Stmt::Inst(Inst::new(op, why()));
     let mut body: Vec<Stmt> = [a, b].into_iter().chain(all.clone().map(acc)).map(|d| once(Op::Zero { d })).collect();
     let multiply = |d| match unit.multiplier {
         Multiplier::Lane { .. } => Op::FmaLane { d, a: b, b: a, lane: 0 },
         Multiplier::Broadcast => Op::Fma { d, a, b },
     };
-    let repeated = (0..REPEAT).flat_map(|_| all.clone()).map(|i| Inst { op: multiply(acc(i)), why: why() }).collect();
+    let repeated = (0..REPEAT).flat_map(|_| all.clone()).map(|i| Inst::new(multiply(acc(i)), why())).collect();
     body.push(Stmt::Loop { trips: TRIPS, why: "peak".into(), body: repeated });
     for i in all {
         let dst = Addr { param: P(0), offset: 0, step: 0 };
@@ -82,7 +82,7 @@ fn program(unit: &VectorUnit) -> MicroKernel {
         name: "probe".into(),
         isa: unit.isa,
         lanes: unit.lanes,
-        registers: unit.registers,
+        registers: unit.registers.into(),
         params: vec![sink],
         body,
     }

@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         "all 2^32 f32 arguments, subnormal ones and results included."
     };
     let mut text = format!("{HEADER} over {extent}\n\n");
-    text += "| post-op | promised | ulp | at | error / \\|argument\\| | at | bf16 ulp | NaN | -inf | -0 | +inf | ops | constants | registers |\n";
+    text += "| post-op | promised | ulp | at | error / \\|argument\\| | at | bf16 ulp | NaN | -inf | -0 | +inf | ops | constants | temporaries |\n";
     text += "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     let mut broken = vec![];
     for (op, bound) in BOUNDS {
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             special.join(" | "),
             program.ops(),
             program.constants().len(),
-            program.min_registers(),
+            program.temporaries(),
         );
         if !errors.within(bound) {
             broken.push(op.name());
@@ -69,8 +69,8 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     text += "\nA unit in the last place (ulp) is that of the exact result. Where the promise is relative to the argument, the \
              result\nis a product with the argument, and tiny results may have no correct digit: their error in ulp is large. \
-             bf16: results\nare computed in f32 and rounded once. The column of registers counts those that a post-op needs \
-             beside the one that\nholds the argument and then the result, if none of its constants is kept in a register.\n";
+             bf16: results\nare computed in f32 and rounded once. The column of temporaries counts the registers that a post-op \
+             needs besides those\nof its constants, the one of the argument among them.\n";
     print!("{text}");
     if broken.is_empty() { Ok(()) } else { Err(format!("worse than promised: {}", broken.join(", ")).into()) }
 }

@@ -9,8 +9,10 @@ pub mod x64;
 
 use std::sync::Arc;
 
-use crate::microkernel::MicroKernel;
-use crate::target::{Target, VectorIsa};
+use crate::microkernel::assign::Need;
+use crate::microkernel::build::BuildError;
+use crate::microkernel::{MicroKernel, assign, check_assignment};
+use crate::target::{Target, VectorIsa, VectorUnit};
 
 /// A function's machine code before linking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +88,26 @@ pub fn arguments(mk: &MicroKernel) -> Arguments {
         VectorIsa::Avx512 | VectorIsa::Avx2 => x64::MAX_PARAMS,
     };
     if mk.params.len() <= most { Arguments::Registers } else { Arguments::Block }
+}
+
+/// The registers that the operations of `program` need besides their own on `unit`, in order.
+pub fn needs(program: &MicroKernel, unit: &VectorUnit) -> Vec<Need> {
+    match unit.isa {
+        VectorIsa::Sve => a64::sve::needs(program, unit.bf16),
+        VectorIsa::Neon => a64::neon::needs(program, unit.bf16),
+        isa @ (VectorIsa::Avx512 | VectorIsa::Avx2) => x64::needs(program, isa),
+    }
+}
+
+/// The program of values `program` with registers of `unit`. With `debug_assertions` or the feature `checked`, the assignment is
+/// [proved](check_assignment).
+pub fn assigned(program: &MicroKernel, unit: &VectorUnit) -> Result<MicroKernel, BuildError> {
+    let needs = needs(program, unit);
+    let assigned = assign(program, unit, &needs)?;
+    if cfg!(any(debug_assertions, feature = "checked")) {
+        check_assignment(program, &assigned.kernel, &assigned.origins, &needs)?;
+    }
+    Ok(assigned.kernel)
 }
 
 /// Emits `mk` for its instruction set as a position-independent C function.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_ir::nest::{Init, Run};
+use kiln_ir::nest::Run;
 use kiln_ir::{Contraction, DType};
 
 use super::{LhsAccess, RhsAccess, Rules, StepWork};
@@ -113,69 +113,46 @@ impl Builder<'_> {
         if self.tile.lhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of lhs are not contiguous"));
         }
-        let (rows, vectors) = (self.rows, self.vectors);
-        let acc = |i: u64, j: u64| V((i * vectors + j) as u8);
-        let spare = u64::from(self.unit.registers) - rows * vectors;
+        // Two registers are for vectors of the source.
+        let spare = u64::from(self.unit.registers) - self.rows * self.vectors;
         let held = (spare - 2).min(HELD);
-        let weight = |t: u64| V((rows * vectors + t) as u8);
-        let inputs = (spare - held).min(4);
-        let input = |nth: u64| V((rows * vectors + held + nth % inputs) as u8);
-        for i in 0..rows {
-            for j in 0..vectors {
-                let d = acc(i, j);
-                let op = match self.tile.init {
-                    Init::Zero => Op::Zero { d },
-                    Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
-                };
-                self.push(op, self.sum(i, j));
-            }
-        }
+        let sums = self.start_sums();
         let runs = self.runs();
-        let mut loads = 0;
-        for j in 0..vectors {
+        for j in 0..self.vectors {
             for taps in lines(&runs, held as usize) {
-                let insts = self.taps(taps, j, &acc, &weight, &input, &mut loads);
+                let insts = self.taps(taps, j, &sums);
                 self.body.extend(insts.into_iter().map(crate::microkernel::Stmt::Inst));
             }
         }
-        self.results = (0..rows).flat_map(|i| (0..vectors).map(move |j| acc(i, j))).collect();
-        self.free = self.free_besides(&self.results);
+        self.results = sums;
         Ok(())
     }
 
     /// The products of some taps in vector `j` of all rows.
-    fn taps(
-        &self,
-        taps: &[Run],
-        j: u64,
-        acc: &dyn Fn(u64, u64) -> V,
-        weight: &dyn Fn(u64) -> V,
-        input: &dyn Fn(u64) -> V,
-        loads: &mut u64,
-    ) -> Vec<Inst> {
+    fn taps(&self, taps: &[Run], j: u64, sums: &[V]) -> Vec<Inst> {
         let bytes = |param: usize| self.params[param].dtype.bytes() as i64;
         let mut out = vec![];
-        // The rows and taps that read an element, by element; ascending, so are the taps of each row.
-        let mut readers: BTreeMap<i64, Vec<(u64, u64)>> = BTreeMap::new();
-        for (t, run) in (0..).zip(taps) {
+        // The rows and weights that read an element, by element; ascending, so are the taps of each row.
+        let mut readers: BTreeMap<i64, Vec<(u64, V)>> = BTreeMap::new();
+        for run in taps {
             let offset = bytes(1) * ((run.rhs * self.tile.rhs.row + j * self.lanes) as i64);
             let lanes = if self.padded() { self.lanes as u16 } else { self.valid(j) };
-            let op = Op::Load { d: weight(t), src: Addr { param: RHS, offset, step: 0 }, lanes };
-            out.push(Inst { op, why: format!("rhs[{}, {}]", run.rhs, self.columns(j)).into() });
+            let weight = self.value();
+            let op = Op::Load { d: weight, src: Addr { param: RHS, offset, step: 0 }, lanes };
+            out.push(Inst::new(op, format!("rhs[{}, {}]", run.rhs, self.columns(j))));
             for i in self.rows_of(*run) {
-                readers.entry(self.row_start(*run, i)).or_default().push((i, t));
+                readers.entry(self.row_start(*run, i)).or_default().push((i, weight));
             }
         }
         for (element, readers) in readers {
-            let b = input(*loads);
-            *loads += 1;
+            let b = self.value();
             let offset = bytes(0) * (element + (j * self.lanes) as i64);
             let src = Addr { param: LHS, offset, step: 0 };
             let op = Op::Load { d: b, src, lanes: self.valid(j) };
-            out.push(Inst { op, why: format!("lhs[{element}, {}]", self.columns(j)).into() });
-            for (i, t) in readers {
-                let op = Op::Fma { d: acc(i, j), a: weight(t), b };
-                out.push(Inst { op, why: self.sum(i, j) });
+            out.push(Inst::new(op, format!("lhs[{element}, {}]", self.columns(j))));
+            for (i, a) in readers {
+                let d = sums[(i * self.vectors + j) as usize];
+                out.push(Inst::new(Op::Fma { d, a, b }, self.sum(i, j)));
             }
         }
         out

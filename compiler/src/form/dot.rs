@@ -115,37 +115,29 @@ impl Rules for Dot {
 impl Builder<'_> {
     fn dot(&mut self) {
         let (rows, columns) = (self.rows, self.tile.n);
-        let acc = move |i: u64, j: u64| V((rows + i * columns + j) as u8);
+        let mut sums = vec![];
         for i in 0..rows {
-            (0..columns).for_each(|j| self.push(Op::Zero { d: acc(i, j) }, format!("c[{i}, {j}]")));
+            for j in 0..columns {
+                let d = self.value();
+                self.push(Op::Zero { d }, format!("c[{i}, {j}]"));
+                sums.push(d);
+            }
         }
-        // What neither accumulators nor row vectors take holds vectors of columns.
-        let others = rows + rows * columns;
-        let spare = (u64::from(self.unit.registers) - others).min(columns.max(2));
-        let col = move |nth: u64| V((others + nth % spare) as u8);
-        self.contract(self.how.unroll, |b, _, from, count, advance| b.dot_steps(&acc, &col, from, count, advance));
-        self.results = (0..rows).flat_map(|i| self.reduce(i, &acc)).collect();
-        self.free = self.free_besides(&self.results);
+        self.contract(self.how.unroll, |b, _, from, count, advance| b.dot_steps(&sums, from, count, advance));
+        self.results = (0..rows).flat_map(|i| self.reduce(i, &sums)).collect();
         if self.tile.init == Init::Load {
-            let old = self.free[0];
             for i in 0..rows {
                 for j in 0..self.vectors {
-                    let d = self.results[(i * self.vectors + j) as usize];
+                    let (old, d) = (self.value(), self.value());
+                    let a = std::mem::replace(&mut self.results[(i * self.vectors + j) as usize], d);
                     self.push(Op::Load { d: old, src: self.dst_addr(i, j), lanes: self.valid(j) }, "the old result");
-                    self.push(Op::Binary { f: Binary::Add, d, a: d, b: old }, format!("c[{i}, {}]", self.columns(j)));
+                    self.push(Op::Binary { f: Binary::Add, d, a, b: old }, format!("c[{i}, {}]", self.columns(j)));
                 }
             }
         }
     }
 
-    fn dot_steps(
-        &self,
-        acc: &dyn Fn(u64, u64) -> V,
-        col: &dyn Fn(u64) -> V,
-        from: u64,
-        count: u64,
-        advance: Option<u64>,
-    ) -> Vec<Inst> {
+    fn dot_steps(&self, sums: &[V], from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let dtypes = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype);
         let pairs = self.unit.bf16 && dtypes == [DType::Bf16; 2];
@@ -158,24 +150,24 @@ impl Builder<'_> {
             let bytes = dtype.bytes() as u64;
             Addr { param, offset: (bytes * (distance + p)) as i64, step: (bytes * step) as i64 }
         };
-        let (mut out, mut loads) = (vec![], 0);
+        let mut out = vec![];
         let mut p = from;
         while p < from + count {
             let elements = (from + count - p).min(whole);
             let k = step_name(advance.is_some(), p);
-            for i in 0..self.rows {
-                let op = load(V(i as u8), addr(LHS, dtypes[0], i * self.tile.lhs.row, p), elements);
-                out.push(Inst { op, why: format!("lhs[{i}, {k}..+{elements}]").into() });
+            let rows: Vec<V> = (0..self.rows).map(|_| self.value()).collect();
+            for (i, d) in (0..).zip(&rows) {
+                let op = load(*d, addr(LHS, dtypes[0], i * self.tile.lhs.row, p), elements);
+                out.push(Inst::new(op, format!("lhs[{i}, {k}..+{elements}]")));
             }
             for j in 0..self.tile.n {
-                let b = col(loads);
-                loads += 1;
+                let b = self.value();
                 let op = load(b, addr(RHS, dtypes[1], j * self.tile.rhs.col, p), elements);
-                out.push(Inst { op, why: format!("rhs[{k}..+{elements}, {j}]").into() });
-                for i in 0..self.rows {
-                    let (d, a) = (acc(i, j), V(i as u8));
+                out.push(Inst::new(op, format!("rhs[{k}..+{elements}, {j}]")));
+                for (i, a) in (0..).zip(&rows) {
+                    let (d, a) = (sums[(i * self.tile.n + j) as usize], *a);
                     let op = if pairs { Op::Dot2 { d, a, b } } else { Op::Fma { d, a, b } };
-                    out.push(Inst { op, why: format!("c[{i}, {j}]").into() });
+                    out.push(Inst::new(op, format!("c[{i}, {j}]")));
                 }
             }
             p += elements;
@@ -183,18 +175,21 @@ impl Builder<'_> {
         out
     }
 
-    /// Adds up the lanes of a row's sums, as many sums at once as a register has lanes; gives the registers that hold them.
-    fn reduce(&mut self, i: u64, acc: &dyn Fn(u64, u64) -> V) -> Vec<V> {
+    /// Adds up the lanes of a row's sums, as many sums at once as a register has lanes; gives the vectors of them.
+    fn reduce(&mut self, i: u64, sums: &[V]) -> Vec<V> {
+        let row = (i * self.tile.n) as usize;
         let mut results = vec![];
         for first in (0..self.tile.n).step_by(self.lanes as usize) {
-            let mut level: Vec<V> = (first..(first + self.lanes).min(self.tile.n)).map(|j| acc(i, j)).collect();
+            let last = (first + self.lanes).min(self.tile.n);
+            let mut level = sums[row + first as usize..row + last as usize].to_vec();
             for _ in 0..self.lanes.ilog2() {
                 level = level
                     .chunks(2)
                     .map(|pair| {
                         let (a, b) = (pair[0], *pair.last().unwrap_or(&pair[0]));
-                        self.push(Op::PairAdd { d: a, a, b }, format!("lanes of c[{i}, {first}..]"));
-                        a
+                        let d = self.value();
+                        self.push(Op::PairAdd { d, a, b }, format!("lanes of c[{i}, {first}..]"));
+                        d
                     })
                     .collect();
             }

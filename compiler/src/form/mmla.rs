@@ -142,34 +142,19 @@ impl Rules for Mmla {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Plan {
+/// The accumulators of a tile.
+struct Sums {
+    /// Accumulator `h` of pair `i` at `i * halves + h`.
+    values: Vec<V>,
     /// Pairs of rows.
     pairs: u64,
     /// Accumulators of a pair.
     halves: u64,
-    /// Rows are read from where they lie.
-    in_place: bool,
-    col_regs: u64,
 }
 
-impl Plan {
-    /// Registers of rows: their blocks of the next four steps; in place, of eight, and two rows.
-    fn row_regs(&self) -> u64 {
-        if self.in_place { 2 * self.pairs + 1 } else { self.pairs }
-    }
-
-    fn acc(&self, i: u64, h: u64) -> V {
-        V((self.row_regs() + self.col_regs + i * self.halves + h) as u8)
-    }
-
-    fn col(&self, nth: u64) -> V {
-        V((self.row_regs() + nth % self.col_regs) as u8)
-    }
-
-    /// The block of pair `i` in the lower or upper four of eight steps.
-    fn row(&self, i: u64, upper: bool) -> V {
-        V((if upper && self.in_place { self.pairs + i } else { i }) as u8)
+impl Sums {
+    fn of(&self, i: u64, h: u64) -> V {
+        self.values[(i * self.halves + h) as usize]
     }
 }
 
@@ -177,43 +162,44 @@ impl Builder<'_> {
     fn mmla(&mut self) {
         let pairs = self.rows.div_ceil(2);
         let halves = self.tile.n.div_ceil(self.lanes / 2);
-        let in_place = !self.is_interleaved(&self.tile.lhs);
-        let mut plan = Plan { pairs, halves, in_place, col_regs: 0 };
-        plan.col_regs = (u64::from(self.unit.registers) - plan.row_regs() - pairs * halves).min(halves.max(2)).min(4);
-        self.mmla_init(plan);
-        self.contract(self.how.unroll, |b, run, from, count, advance| b.mmla_steps(plan, run, from, count, advance));
-        self.separate(plan);
+        let mut sums = Sums { values: vec![], pairs, halves };
+        for i in 0..pairs {
+            self.start_pair(i, &mut sums);
+        }
+        self.contract(self.how.unroll, |b, run, from, count, advance| b.mmla_steps(&sums, run, from, count, advance));
+        self.separate(&sums);
     }
 
-    fn mmla_init(&mut self, plan: Plan) {
-        for i in 0..plan.pairs {
-            for h in 0..plan.halves {
-                let d = plan.acc(i, h);
-                let why = format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2);
-                if self.tile.init == Init::Zero {
-                    self.push(Op::Zero { d }, why);
-                    continue;
-                }
-                // Two rows of the same columns, alternating by pairs of columns. Both registers are the operands' own.
-                let (j, high) = (h / 2, h % 2 == 1);
-                let rows = [V(0), V(1)];
-                if !high {
-                    for (r, row) in (2 * i..).zip(rows) {
-                        let op = if r < self.rows {
-                            Op::Load { d: row, src: self.dst_addr(r, j), lanes: self.valid(j) }
-                        } else {
-                            Op::Zero { d: row }
-                        };
-                        self.push(op, format!("c[{r}, {}]", self.columns(j)));
-                    }
-                }
-                let f = if high { Permute::ZipHigh } else { Permute::ZipLow };
-                self.push(Op::Permute { f, bits: 64, d, a: rows[0], b: rows[1] }, why);
+    /// Appends the accumulators of a pair of rows as they start.
+    fn start_pair(&mut self, i: u64, sums: &mut Sums) {
+        let mut rows = [V(0); 2];
+        for h in 0..sums.halves {
+            let d = self.value();
+            sums.values.push(d);
+            let why = format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2);
+            if self.tile.init == Init::Zero {
+                self.push(Op::Zero { d }, why);
+                continue;
             }
+            // Two rows of the same columns, alternating by pairs of columns.
+            let (j, high) = (h / 2, h % 2 == 1);
+            if !high {
+                rows = [self.value(), self.value()];
+                for (r, row) in (2 * i..).zip(rows) {
+                    let op = if r < self.rows {
+                        Op::Load { d: row, src: self.dst_addr(r, j), lanes: self.valid(j) }
+                    } else {
+                        Op::Zero { d: row }
+                    };
+                    self.push(op, format!("c[{r}, {}]", self.columns(j)));
+                }
+            }
+            let f = if high { Permute::ZipHigh } else { Permute::ZipLow };
+            self.push(Op::Permute { f, bits: 64, d, a: rows[0], b: rows[1] }, why);
         }
     }
 
-    fn mmla_steps(&self, plan: Plan, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+    fn mmla_steps(&self, sums: &Sums, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let (l, r) = (&self.tile.lhs, &self.tile.rhs);
         // Panels: K first.
@@ -229,49 +215,54 @@ impl Builder<'_> {
             offset: 2 * ((p * l.row) as i64 + if is_window { self.row_start(run, row) } else { 8 * i as i64 }),
             step: (2 * step * l.row) as i64,
         };
-        let (mut out, mut loads) = (vec![], 0);
+        let in_place = !self.is_interleaved(&self.tile.lhs);
+        let mut out = vec![];
+        // The blocks of each pair of rows: of four steps, or in place of eight.
+        let mut blocks: Vec<[V; 2]> = vec![];
         for p in (from..from + count).step_by(4) {
             let k = step_name(advance.is_some(), p);
-            let upper = (p - from) % 8 == 4;
-            if !plan.in_place {
-                for i in 0..plan.pairs {
-                    let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+4]", 2 * i).into() });
-                    let d = plan.row(i, false);
+            let upper = in_place && (p - from) % 8 == 4;
+            if !in_place {
+                blocks.clear();
+                for i in 0..sums.pairs {
+                    let mut push = |op| out.push(Inst::new(op, format!("lhs[{}..+2, {k}..+4]", 2 * i)));
                     let [first, second] = [2 * i, 2 * i + 1];
                     let has = |row: u64| row < self.rows && has(run.rows, row);
-                    let quad = |row: u64, elements: u16| Op::LoadRawQuad { d, src: lhs_panel(p, i, row), elements };
+                    let quad = |d, row: u64, elements: u16| Op::LoadRawQuad { d, src: lhs_panel(p, i, row), elements };
+                    let mut d = self.value();
                     match (!is_window || has(first), !is_window || has(second)) {
-                        (true, true) => push(quad(first, 8)),
-                        (true, false) => push(quad(first, 4)),
+                        (true, true) => push(quad(d, first, 8)),
+                        (true, false) => push(quad(d, first, 4)),
                         (false, true) => {
                             // Zeros in the place of the first row.
-                            let zero = plan.col(loads);
+                            let (zero, row) = (self.value(), d);
                             push(Op::Zero { d: zero });
-                            push(quad(second, 4));
-                            push(Op::Permute { f: Permute::TrnEven, bits: 64, d, a: zero, b: d });
+                            push(quad(row, second, 4));
+                            d = self.value();
+                            push(Op::Permute { f: Permute::TrnEven, bits: 64, d, a: zero, b: row });
                         }
                         (false, false) => {}
                     }
+                    blocks.push([d; 2]);
                 }
             } else if !upper {
-                self.rows_in_place(plan, p, (from + count - p).min(8), step, &k, &mut out);
+                blocks = self.rows_in_place(sums.pairs, p, (from + count - p).min(8), step, &k, &mut out);
             }
-            for h in 0..plan.halves {
-                let b = plan.col(loads);
-                loads += 1;
+            for h in 0..sums.halves {
+                let b = self.value();
                 let op = Op::LoadRaw { d: b, src: rhs(p, h), elements: 2 * self.lanes as u16 };
-                out.push(Inst { op, why: format!("rhs[{k}..+4, {}..]", h * self.lanes / 2).into() });
-                for i in (0..plan.pairs).filter(|i| !is_window || run.rows >> (2 * i) & 3 != 0) {
-                    let op = Op::Mmla { d: plan.acc(i, h), a: plan.row(i, upper), b };
-                    out.push(Inst { op, why: format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2).into() });
+                out.push(Inst::new(op, format!("rhs[{k}..+4, {}..]", h * self.lanes / 2)));
+                for i in (0..sums.pairs).filter(|i| !is_window || run.rows >> (2 * i) & 3 != 0) {
+                    let op = Op::Mmla { d: sums.of(i, h), a: blocks[i as usize][usize::from(upper)], b };
+                    out.push(Inst::new(op, format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2)));
                 }
             }
         }
         out
     }
 
-    /// The blocks of `steps` steps from `p`, at most eight, of every pair of rows.
-    fn rows_in_place(&self, plan: Plan, p: u64, steps: u64, step: u64, k: &str, out: &mut Vec<Inst>) {
+    /// The blocks of `steps` steps from `p`, at most eight, of every pair of rows: of the first four and the last four.
+    fn rows_in_place(&self, pairs: u64, p: u64, steps: u64, step: u64, k: &str, out: &mut Vec<Inst>) -> Vec<[V; 2]> {
         let dtype = self.params[0].dtype;
         let bytes = dtype.bytes() as u64;
         let src = |i: u64, p: u64| Addr {
@@ -279,68 +270,63 @@ impl Builder<'_> {
             offset: (bytes * (i * self.tile.lhs.row + p)) as i64,
             step: (bytes * step) as i64,
         };
-        let spare = V(2 * plan.pairs as u8);
-        for i in 0..plan.pairs {
-            let (low, high) = (plan.row(i, false), plan.row(i, true));
+        let mut pair = |i: u64| {
             // A row that an odd number lacks repeats the one before it; its results go nowhere.
             let rows = [2 * i, (2 * i + 1).min(self.rows - 1)];
-            let mut push = |op| out.push(Inst { op, why: format!("lhs[{}..+2, {k}..+{steps}]", 2 * i).into() });
+            let mut push = |op| out.push(Inst::new(op, format!("lhs[{}..+2, {k}..+{steps}]", 2 * i)));
             match dtype {
                 DType::Bf16 => {
-                    push(Op::LoadRawQuad { d: high, src: src(rows[0], p), elements: steps as u16 });
-                    push(Op::LoadRawQuad { d: spare, src: src(rows[1], p), elements: steps as u16 });
-                    push(Op::Permute { f: Permute::TrnEven, bits: 64, d: low, a: high, b: spare });
-                    push(Op::Permute { f: Permute::TrnOdd, bits: 64, d: high, a: high, b: spare });
+                    let [a, b] = rows.map(|row| {
+                        let d = self.value();
+                        push(Op::LoadRawQuad { d, src: src(row, p), elements: steps as u16 });
+                        d
+                    });
+                    let mut half = |f| {
+                        let d = self.value();
+                        push(Op::Permute { f, bits: 64, d, a, b });
+                        d
+                    };
+                    let low = half(Permute::TrnEven);
+                    [low, if steps > 4 { half(Permute::TrnOdd) } else { low }]
                 }
                 // Registers of four lanes: a row's four steps are a vector.
                 DType::F32 => {
-                    let scratch = plan.col(0);
-                    let mut block = |d: V, p: u64, steps: u64, [a, b]: [V; 2], t: V| {
-                        push(Op::Load { d: a, src: src(rows[0], p), lanes: steps as u16 });
-                        push(Op::Load { d: b, src: src(rows[1], p), lanes: steps as u16 });
-                        push(Op::Narrow { d, a, b, t });
+                    let mut block = |p: u64, steps: u64| {
+                        let [a, b] = rows.map(|row| {
+                            let d = self.value();
+                            push(Op::Load { d, src: src(row, p), lanes: steps as u16 });
+                            d
+                        });
+                        let d = self.value();
+                        push(Op::Narrow { d, a, b });
+                        d
                     };
-                    // The upper block is made last, in a register that served the lower one.
-                    let second = plan.col(1);
-                    block(low, p, steps.min(4), [spare, scratch], second);
-                    if steps > 4 {
-                        block(high, p + 4, steps - 4, [spare, scratch], second);
+                    let low = block(p, steps.min(4));
+                    [low, if steps > 4 { block(p + 4, steps - 4) } else { low }]
+                }
+            }
+        };
+        (0..pairs).map(&mut pair).collect()
+    }
+
+    /// Separates the two rows of each pair.
+    fn separate(&mut self, sums: &Sums) {
+        let mut results = vec![V(0); (2 * sums.pairs * self.vectors) as usize];
+        for i in 0..sums.pairs {
+            for j in 0..self.vectors {
+                let low = sums.of(i, 2 * j);
+                let other = if 2 * j + 1 < sums.halves { sums.of(i, 2 * j + 1) } else { low };
+                for (row, f) in [(2 * i, Permute::UzpEven), (2 * i + 1, Permute::UzpOdd)] {
+                    if row < self.rows {
+                        let d = self.value();
+                        results[(row * self.vectors + j) as usize] = d;
+                        let why = format!("c[{row}, {}]", self.columns_of(j));
+                        self.push(Op::Permute { f, bits: 64, d, a: low, b: other }, why);
                     }
                 }
             }
         }
-    }
-
-    /// Separates the two rows of each pair.
-    fn separate(&mut self, plan: Plan) {
-        let accumulators: Vec<V> =
-            (0..plan.pairs).flat_map(|i| (0..plan.halves).map(move |h| plan.acc(i, h))).collect();
-        let mut pool = self.free_besides(&accumulators);
-        let mut results = vec![V(0); (2 * plan.pairs * self.vectors) as usize];
-        for i in 0..plan.pairs {
-            for j in 0..self.vectors {
-                let low = plan.acc(i, 2 * j);
-                let high = (2 * j + 1 < plan.halves).then(|| plan.acc(i, 2 * j + 1));
-                let other = high.unwrap_or(low);
-                let (vectors, columns) = (self.vectors, self.columns_of(j));
-                let at = |r: u64| (r * vectors + j) as usize;
-                let why = |r: u64| format!("c[{r}, {columns}]");
-                let even = |d| Op::Permute { f: Permute::UzpEven, bits: 64, d, a: low, b: other };
-                if 2 * i + 1 < self.rows {
-                    let first = pool.pop().expect("the operands' registers are free");
-                    self.push(even(first), why(2 * i));
-                    let odd = Op::Permute { f: Permute::UzpOdd, bits: 64, d: low, a: low, b: other };
-                    self.push(odd, why(2 * i + 1));
-                    (results[at(2 * i)], results[at(2 * i + 1)]) = (first, low);
-                } else {
-                    self.push(even(low), why(2 * i));
-                    results[at(2 * i)] = low;
-                }
-                pool.extend(high);
-            }
-        }
         results.truncate((self.rows * self.vectors) as usize);
         self.results = results;
-        self.free = pool;
     }
 }

@@ -1,6 +1,6 @@
 //! Outer products: columns in lanes, times scalars of the rows.
 
-use kiln_ir::nest::{Init, Run};
+use kiln_ir::nest::Run;
 use kiln_ir::{Contraction, DType};
 
 use super::operands::{has_unit_channels, is_unit};
@@ -106,68 +106,29 @@ impl Rules for Outer {
     }
 }
 
-/// Registers of the operands; column registers rotate, so that a load need not wait for the multiply-adds that read its
-/// register before.
-#[derive(Clone, Copy)]
-struct Plan {
-    operand: RowOperand,
-    row_regs: u8,
-    col_regs: u8,
-    vectors: u64,
-}
-
-impl Plan {
-    fn acc(&self, i: u64, j: u64) -> V {
-        V(self.row_regs + self.col_regs + (i * self.vectors + j) as u8)
-    }
-
-    fn row(&self, nth: u64) -> V {
-        V((nth % u64::from(self.row_regs)) as u8)
-    }
-
-    fn col(&self, nth: u64) -> V {
-        V(self.row_regs + (nth % u64::from(self.col_regs)) as u8)
-    }
-}
-
 impl Builder<'_> {
     fn outer(&mut self) -> Result<(), BuildError> {
-        let (rows, vectors) = (self.rows, self.vectors);
         if self.tile.rhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of rhs are not contiguous"));
         }
         let operand = RowOperand::of(self.unit, self.tile);
-        let spare = u64::from(self.unit.registers) - rows * vectors;
-        let (row_regs, col_regs) = match operand {
-            RowOperand::LanesAlongK => (rows, (spare - rows).min(vectors.max(2))),
-            RowOperand::LanesAlongM => {
-                let row_regs = rows.div_ceil(LANES);
-                (row_regs, (spare - row_regs).min(vectors.max(2)))
-            }
-            // All vectors of columns are held, unless registers are by element and there are too few.
-            RowOperand::Broadcast => {
-                let row_regs = if spare > vectors + 2 { 2 } else { 1 };
-                (row_regs, vectors.min(spare - row_regs))
-            }
-        };
-        let plan = Plan { operand, row_regs: row_regs as u8, col_regs: col_regs as u8, vectors };
-        for i in 0..rows {
-            for j in 0..vectors {
-                let d = plan.acc(i, j);
-                let op = match self.tile.init {
-                    Init::Zero => Op::Zero { d },
-                    Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
-                };
-                self.push(op, self.sum(i, j));
-            }
-        }
-        self.contract(self.how.unroll, |b, run, from, count, advance| b.outer_steps(plan, run, from, count, advance));
-        self.results = (0..rows).flat_map(|i| (0..vectors).map(move |j| plan.acc(i, j))).collect();
-        self.free = self.free_besides(&self.results);
+        let sums = self.start_sums();
+        self.contract(self.how.unroll, |b, run, from, count, advance| {
+            b.outer_steps(operand, &sums, run, from, count, advance)
+        });
+        self.results = sums;
         Ok(())
     }
 
-    fn outer_steps(&self, plan: Plan, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+    fn outer_steps(
+        &self,
+        operand: RowOperand,
+        sums: &[V],
+        run: Run,
+        from: u64,
+        count: u64,
+        advance: Option<u64>,
+    ) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let mut out = vec![];
         let (lhs_bytes, rhs_bytes) = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype.bytes() as u64).into();
@@ -184,69 +145,81 @@ impl Builder<'_> {
         };
         let in_loop = advance.is_some();
         let k = |p: u64| step_name(in_loop, p);
-        let load = |p: u64, j: u64, nth: u64| {
+        // The vector of columns and the operation that loads it.
+        let column = |p: u64, j: u64| {
+            let d = self.value();
             let lanes = if self.padded() { self.lanes as u16 } else { self.valid(j) };
-            let op = Op::Load { d: plan.col(nth), src: rhs(p, j), lanes };
-            Inst { op, why: self.name(in_loop, from, p, Factor::Rhs(j)) }
+            (d, Inst::new(Op::Load { d, src: rhs(p, j), lanes }, self.name(in_loop, from, p, Factor::Rhs(j))))
         };
-        let mut loads = 0;
+        let scalar = |i: u64, p: u64| {
+            let d = self.value();
+            (d, Inst::new(Op::Broadcast { d, src: lhs(i, p) }, self.name(in_loop, from, p, Factor::Lhs(i))))
+        };
+        let sum = |i: u64, j: u64| sums[(i * self.vectors + j) as usize];
+        let rows: Vec<u64> = self.rows_of(run).collect();
+        // All vectors of columns are held, unless registers are by element and there are too few.
+        let holds_columns = u64::from(self.unit.registers) > self.rows * self.vectors + self.vectors;
         let mut p = from;
         while p < from + count {
-            let group = match plan.operand {
+            let group = match operand {
                 RowOperand::LanesAlongK => (from + count - p).min(LANES),
                 RowOperand::LanesAlongM | RowOperand::Broadcast => 1,
             };
-            if plan.operand == RowOperand::LanesAlongK {
-                for i in self.rows_of(run) {
-                    let op = Op::LoadLanes { d: plan.row(i), src: lhs(i, p), count: group as u8 };
-                    out.push(Inst { op, why: format!("lhs[{i}, {}..+{group}]", k(p)).into() });
+            // By row, or by four rows.
+            let mut scalars = vec![V(0); self.rows as usize];
+            if operand == RowOperand::LanesAlongK {
+                for &i in &rows {
+                    let d = self.value();
+                    scalars[i as usize] = d;
+                    let op = Op::LoadLanes { d, src: lhs(i, p), count: group as u8 };
+                    out.push(Inst::new(op, format!("lhs[{i}, {}..+{group}]", k(p))));
                 }
             }
             for q in p..p + group {
-                if plan.operand == RowOperand::LanesAlongM {
+                if operand == RowOperand::LanesAlongM {
                     for i in (0..self.rows).step_by(LANES as usize) {
                         let many = (self.rows - i).min(LANES);
-                        let op = Op::LoadLanes { d: plan.row(i / LANES), src: lhs(i, q), count: many as u8 };
-                        out.push(Inst { op, why: format!("lhs[{i}..+{many}, {}]", k(q)).into() });
+                        let d = self.value();
+                        scalars[(i / LANES) as usize] = d;
+                        let op = Op::LoadLanes { d, src: lhs(i, q), count: many as u8 };
+                        out.push(Inst::new(op, format!("lhs[{i}..+{many}, {}]", k(q))));
                     }
                 }
-                match plan.operand {
+                match operand {
                     RowOperand::LanesAlongK | RowOperand::LanesAlongM => {
                         for j in 0..self.vectors {
-                            out.push(load(q, j, loads));
-                            let a = plan.col(loads);
-                            loads += 1;
-                            for i in self.rows_of(run) {
-                                let (b, lane) = match plan.operand {
-                                    RowOperand::LanesAlongK => (plan.row(i), q - p),
-                                    _ => (plan.row(i / LANES), i % LANES),
+                            let (a, load) = column(q, j);
+                            out.push(load);
+                            for &i in &rows {
+                                let (nth, lane) = match operand {
+                                    RowOperand::LanesAlongK => (i, q - p),
+                                    _ => (i / LANES, i % LANES),
                                 };
-                                let op = Op::FmaLane { d: plan.acc(i, j), a, b, lane: lane as u8 };
-                                out.push(Inst { op, why: self.sum(i, j) });
+                                let b = scalars[nth as usize];
+                                let op = Op::FmaLane { d: sum(i, j), a, b, lane: lane as u8 };
+                                out.push(Inst::new(op, self.sum(i, j)));
                             }
                         }
                     }
-                    RowOperand::Broadcast if u64::from(plan.col_regs) >= self.vectors => {
-                        out.extend((0..self.vectors).map(|j| load(q, j, j)));
-                        for i in self.rows_of(run) {
-                            let b = plan.row(i);
-                            let why = self.name(in_loop, from, q, Factor::Lhs(i));
-                            out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });
-                            for j in 0..self.vectors {
-                                let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
-                                out.push(Inst { op, why: self.sum(i, j) });
+                    RowOperand::Broadcast if holds_columns => {
+                        let (columns, loads): (Vec<V>, Vec<Inst>) = (0..self.vectors).map(|j| column(q, j)).unzip();
+                        out.extend(loads);
+                        for &i in &rows {
+                            let (b, load) = scalar(i, q);
+                            out.push(load);
+                            for (j, a) in (0..).zip(&columns) {
+                                out.push(Inst::new(Op::Fma { d: sum(i, j), a: *a, b }, self.sum(i, j)));
                             }
                         }
                     }
                     RowOperand::Broadcast => {
                         for j in 0..self.vectors {
-                            out.push(load(q, j, j));
-                            for i in self.rows_of(run) {
-                                let b = plan.row(i);
-                                let why = self.name(in_loop, from, q, Factor::Lhs(i));
-                                out.push(Inst { op: Op::Broadcast { d: b, src: lhs(i, q) }, why });
-                                let op = Op::Fma { d: plan.acc(i, j), a: plan.col(j), b };
-                                out.push(Inst { op, why: self.sum(i, j) });
+                            let (a, load) = column(q, j);
+                            out.push(load);
+                            for &i in &rows {
+                                let (b, load) = scalar(i, q);
+                                out.push(load);
+                                out.push(Inst::new(Op::Fma { d: sum(i, j), a, b }, self.sum(i, j)));
                             }
                         }
                     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::op::Kind;
+use super::verify::MAX_REGISTERS;
 use super::{MicroKernel, Op, Stmt};
 
 /// Counts of what one call of a micro-kernel executes. Every count saturates.
@@ -46,11 +47,13 @@ impl MicroKernel {
     /// Counts what a call executes.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        let mut used = [false; 256];
+        let mut used = vec![false; self.registers.min(MAX_REGISTERS) as usize];
         for stmt in &self.body {
             let (times, insts) = parts(stmt);
             for inst in insts {
-                inst.op.used().chain(inst.op.defined()).for_each(|v| used[usize::from(v.0)] = true);
+                for v in inst.op.used().chain(inst.op.defined()) {
+                    used.get_mut(v.0 as usize).into_iter().for_each(|u| *u = true);
+                }
                 self.count(&mut counts, &inst.op, times);
             }
         }

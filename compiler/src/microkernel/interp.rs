@@ -1,9 +1,11 @@
 //! The meaning of micro-kernels: an interpreter that computes bit for bit what emitted code must compute.
 
+use std::collections::HashMap;
+
 use kiln_ir::DType;
 
 use super::op::{Domain, Registers};
-use super::{Binary, MicroKernel, Op, P, Shift, Stmt, Touched, Unary, V, bf16, verify};
+use super::{Binary, Inst, MicroKernel, P, Shift, Stmt, Touched, Unary, V, bf16, verify};
 
 /// Why a micro-kernel could not be run. A micro-kernel that [verifies](MicroKernel::verify) can fail only with
 /// [`Arguments`](Fault::Arguments), and with [`OutOfBounds`](Fault::OutOfBounds) for slices smaller than their regions.
@@ -39,6 +41,12 @@ pub enum Fault {
     /// A register is read before it is written.
     #[error("{0} is read before it is written")]
     Unwritten(V),
+    /// Too many registers.
+    #[error("{0} registers: expected at most {max}", max = verify::MAX_REGISTERS)]
+    TooManyRegisters(u32),
+    /// A slot is read before it is written.
+    #[error("slot {0} is read before it is written")]
+    UnwrittenSlot(u16),
     /// An address whose parameter does not exist.
     #[error("there is no parameter {}", .0.0)]
     NoParam(P),
@@ -72,16 +80,19 @@ impl MicroKernel {
         if !self.lanes.is_multiple_of(4) || !(4..=verify::MAX_LANES).contains(&self.lanes) {
             return Err(fail("call".into(), Fault::RegisterLanes(self.lanes)));
         }
+        if self.registers > verify::MAX_REGISTERS {
+            return Err(fail("call".into(), Fault::TooManyRegisters(self.registers)));
+        }
         let mut machine = Machine::new(self, args);
-        let mut run = |op: &Op, trip| {
-            machine.execute(op, trip).map_err(|fault| fail(op.display(&self.params).to_string(), fault))
+        let mut run = |inst: &Inst, trip| {
+            machine.execute(inst, trip).map_err(|fault| fail(inst.display(&self.params).to_string(), fault))
         };
         for stmt in &self.body {
             match stmt {
-                Stmt::Inst(inst) => run(&inst.op, 0)?,
+                Stmt::Inst(inst) => run(inst, 0)?,
                 Stmt::Loop { trips, body, .. } => {
                     for trip in 0..*trips {
-                        body.iter().try_for_each(|inst| run(&inst.op, trip))?;
+                        body.iter().try_for_each(|inst| run(inst, trip))?;
                     }
                 }
             }
@@ -145,6 +156,8 @@ struct Machine<'a, 'b> {
     mk: &'a MicroKernel,
     registers: Registers<u32>,
     written: Vec<bool>,
+    /// The words that were kept in slots.
+    slots: HashMap<u16, Vec<u32>>,
     lanes: usize,
     /// What the last operation loaded.
     loaded: Vec<u32>,
@@ -157,22 +170,25 @@ impl<'a, 'b> Machine<'a, 'b> {
         Machine {
             mk,
             registers: Registers::new(mk.registers, lanes, 0),
-            written: vec![false; usize::from(mk.registers)],
+            written: vec![false; mk.registers as usize],
+            slots: HashMap::new(),
             lanes,
             loaded: vec![],
             args,
         }
     }
 
-    fn execute(&mut self, op: &Op, trip: u64) -> Result<(), Fault> {
+    fn execute(&mut self, inst: &Inst, trip: u64) -> Result<(), Fault> {
+        let op = &inst.op;
         for v in op.used() {
-            let written = self.written.get(usize::from(v.0)).ok_or(Fault::NoRegister(v))?;
+            let written = self.written.get(v.0 as usize).ok_or(Fault::NoRegister(v))?;
             if !written {
                 return Err(Fault::Unwritten(v));
             }
         }
-        for (v, written) in op.defined().map(|v| (v, true)).into_iter().chain(op.clobbered().map(|v| (v, false))) {
-            *self.written.get_mut(usize::from(v.0)).ok_or(Fault::NoRegister(v))? = written;
+        let overwritten = inst.temps.as_slice().iter().map(|v| (*v, false));
+        for (v, written) in overwritten.chain(op.defined().map(|v| (v, true))) {
+            *self.written.get_mut(v.0 as usize).ok_or(Fault::NoRegister(v))? = written;
         }
         op.check().map_err(|_| Fault::Elements)?;
         if let Some(touched) = op.touched() {
@@ -183,6 +199,14 @@ impl<'a, 'b> Machine<'a, 'b> {
                 return op.used().try_for_each(|s| self.store(s, &touched, trip));
             }
             self.load(&touched, trip)?;
+        }
+        match (op.slot(), op.defined()) {
+            (Some(slot), Some(_)) => self.loaded.clone_from(self.slots.get(&slot).ok_or(Fault::UnwrittenSlot(slot))?),
+            (Some(slot), None) => {
+                let words = op.used().find_map(|s| self.registers.get(s)).unwrap_or_default();
+                self.slots.insert(slot, words.to_vec());
+            }
+            (None, _) => {}
         }
         self.registers.execute(&mut Bits, op, &self.loaded)
     }

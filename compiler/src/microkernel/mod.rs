@@ -1,9 +1,12 @@
 //! The micro-kernel: a small vector program as data.
 //!
 //! A [`MicroKernel`] computes one register tile: it zeroes or loads accumulators, runs over K, applies the epilogue and
-//! stores. It is straight-line code with loops of constant trip counts. The builder assigns its registers within the unit's
-//! budget: by a plan of each form, and for post-ops by [`program::assign`]. Emitters translate one operation at a time, and
-//! allocate only what an operation does not name: addresses and scratch registers.
+//! stores. It is straight-line code with loops of constant trip counts.
+//!
+//! [Builders](build) write it with as many registers as there are values: each register is written by one operation, its definition,
+//! and after that only added to. [`assign`] then replaces the values by the registers of a vector unit, and [`check_assignment`]
+//! proves that the result does the same. Emitters translate one operation at a time; of vector registers, they use those that the
+//! operation names and its [`Temps`].
 //!
 //! Memory is reached only through [`Param`]s, the pointers the micro-kernel is called with. Every address is
 //! `param + offset + trip * step` with constants, and every parameter says which [`Region`] behind its pointer may be
@@ -11,6 +14,7 @@
 
 pub mod accuracy;
 pub mod approx;
+pub mod assign;
 pub mod bf16;
 pub mod build;
 pub mod check;
@@ -20,19 +24,22 @@ pub mod op;
 pub mod parse;
 pub mod print;
 pub mod program;
+mod temps;
 pub mod verify;
 
 use std::sync::Arc;
 
 use kiln_ir::DType;
 
+pub use assign::{assign, check_assignment};
 pub use op::{Binary, Op, Permute, Shift, Touched, Unary};
+pub use temps::Temps;
 
 use crate::target::VectorIsa;
 
 /// A vector register, `v0..`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct V(pub u8);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct V(pub u32);
 
 /// Index into [`MicroKernel::params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,8 +96,22 @@ pub struct Addr {
 pub struct Inst {
     /// The operation.
     pub op: Op,
+    /// The registers that it overwrites besides its result.
+    pub temps: Temps,
     /// Why, in the problem's terms: `c[2, 8..16]`, `lhs[3, k..k+4]`, `relu`. Shared, as many operations have the same.
     pub why: Arc<str>,
+}
+
+impl Inst {
+    /// An operation without temporary registers, and its reason.
+    pub fn new(op: Op, why: impl Into<Arc<str>>) -> Self {
+        Self { op, temps: Temps::NONE, why: why.into() }
+    }
+
+    /// Its text, with parameters named as in `params`.
+    pub fn display<'a>(&'a self, params: &'a [Param]) -> impl std::fmt::Display + 'a {
+        print::InstText { inst: self, params }
+    }
 }
 
 /// A piece of a micro-kernel's body.
@@ -119,6 +140,13 @@ impl Stmt {
     }
 }
 
+impl MicroKernel {
+    /// The type of what is behind an address, if its parameter exists.
+    pub fn dtype(&self, addr: Addr) -> Option<DType> {
+        Some(self.params.get(usize::from(addr.param.0))?.dtype)
+    }
+}
+
 /// A vector program. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MicroKernel {
@@ -129,7 +157,7 @@ pub struct MicroKernel {
     /// Lanes of a register: words of 32 bits.
     pub lanes: u32,
     /// Registers `v0..v(registers - 1)` may be used.
-    pub registers: u8,
+    pub registers: u32,
     /// Pointer arguments.
     pub params: Vec<Param>,
     /// The program.

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, Temps, V};
 use crate::target::VectorIsa;
 
 /// A text that is no micro-kernel.
@@ -67,7 +67,7 @@ impl FromStr for MicroKernel {
             let (item, why) = lines.next(expected, |l| l.item(&mk.params, before_body))?;
             match item {
                 Item::Param(p) => mk.params.push(p),
-                Item::Op(op) => mk.body.push(Stmt::Inst(Inst { op, why: why.into() })),
+                Item::Op(op, temps) => mk.body.push(Stmt::Inst(Inst { op, temps, why: why.into() })),
                 Item::Loop(trips) => {
                     let body = lines.loop_body(&mk.params)?;
                     mk.body.push(Stmt::Loop { trips, why, body });
@@ -84,7 +84,7 @@ impl FromStr for MicroKernel {
 /// The kinds of lines in a micro-kernel's text.
 enum Item {
     Param(Param),
-    Op(Op),
+    Op(Op, Temps),
     Loop(u64),
     End,
 }
@@ -131,13 +131,13 @@ impl<'a> Lines<'a> {
         let mut body = Vec::new();
         loop {
             let (op, why) = self.next(EXPECTED, |l| match l.item(params, false)? {
-                Item::Op(op) => Ok(Some(op)),
+                Item::Op(op, temps) => Ok(Some((op, temps))),
                 Item::End => Ok(None),
                 Item::Loop(_) => Err(l.error("loop", EXPECTED)),
                 Item::Param(_) => Err(l.error("param", EXPECTED)),
             })?;
             match op {
-                Some(op) => body.push(Inst { op, why: why.into() }),
+                Some((op, temps)) => body.push(Inst { op, temps, why: why.into() }),
                 None => return Ok(body),
             }
         }
@@ -223,7 +223,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn register(&mut self) -> Result<V, ParseError> {
-        self.read("a register `v0` to `v255`", |w| w.strip_prefix('v')?.parse().ok().map(V))
+        self.read("a register, as `v0`", |w| w.strip_prefix('v')?.parse().ok().map(V))
     }
 
     /// `x8`: a number of elements.
@@ -240,7 +240,7 @@ impl<'a> Words<'a> {
         let lanes = self.number("a number of lanes")?;
         self.word("registers", "`registers`")?;
         self.word("=", "`=`")?;
-        let registers = self.number("a number of registers up to 255")?;
+        let registers = self.number("a number of registers")?;
         self.word("{", "`{`")?;
         Ok(MicroKernel { name, isa, lanes, registers, params: vec![], body: vec![] })
     }
@@ -260,7 +260,20 @@ impl<'a> Words<'a> {
             }
             return self.param(params).map(Item::Param);
         }
-        Op::parse(self, params).map(Item::Op)
+        let op = Op::parse(self, params)?;
+        Ok(Item::Op(op, self.temps()?))
+    }
+
+    /// `with v7, v8`, or nothing.
+    fn temps(&mut self) -> Result<Temps, ParseError> {
+        let mut registers = vec![];
+        if self.accept("with") {
+            registers.push(self.register()?);
+            while self.accept(",") {
+                registers.push(self.register()?);
+            }
+        }
+        Temps::new(&registers).ok_or_else(|| self.error("with", &format!("at most {} registers", Temps::MOST)))
     }
 
     fn param(&mut self, before: &[Param]) -> Result<Param, ParseError> {
@@ -282,6 +295,11 @@ impl<'a> Words<'a> {
         self.word("stride", "`stride`")?;
         let row_stride = self.number("bytes between rows")?;
         Ok(Param { name, dtype, access, region: Region { rows, row_bytes, row_stride } })
+    }
+
+    /// Fails unless an operation may end here: with the line, or with the registers that it overwrites.
+    pub(super) fn end_of_operation(&mut self) -> Result<(), ParseError> {
+        if self.peek() == Some("with") { Ok(()) } else { self.end() }
     }
 
     /// The words of a text.

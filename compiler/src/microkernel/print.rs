@@ -15,12 +15,12 @@
 //! }
 //! ```
 //!
-//! A region is `ROWSxROW_BYTES stride ROW_STRIDE`, `t` counts trips of the enclosing loop, and what follows `;` is the
-//! reason. For every micro-kernel that [verifies](MicroKernel::verify), parsing the text gives the micro-kernel back.
+//! A region is `ROWSxROW_BYTES stride ROW_STRIDE`, `t` counts trips of the enclosing loop, `with v7` names a register that the operation
+//! overwrites besides its result, and what follows `;` is the reason. For every micro-kernel that [verifies](MicroKernel::verify), parsing the text gives the micro-kernel back.
 
 use std::fmt;
 
-use super::{Access, Addr, MicroKernel, Op, Param, Stmt, V};
+use super::{Access, Addr, Inst, MicroKernel, Op, Param, Stmt, V};
 
 /// Column at which reasons start, so that those of short statements line up.
 const REASON_COLUMN: usize = 37;
@@ -34,11 +34,11 @@ impl fmt::Display for MicroKernel {
         }
         for stmt in body {
             match stmt {
-                Stmt::Inst(inst) => line(f, format!("  {}", inst.op.display(params)), &inst.why)?,
+                Stmt::Inst(inst) => line(f, format!("  {}", inst.display(params)), &inst.why)?,
                 Stmt::Loop { trips, why, body } => {
                     line(f, format!("  loop {trips} {{"), why)?;
                     for inst in body {
-                        line(f, format!("    {}", inst.op.display(params)), &inst.why)?;
+                        line(f, format!("    {}", inst.display(params)), &inst.why)?;
                     }
                     writeln!(f, "  }}")?;
                 }
@@ -110,6 +110,22 @@ struct OpText<'a> {
 impl fmt::Display for OpText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.op.print(self.params, f)
+    }
+}
+
+/// The text of an operation and its temporary registers.
+pub(super) struct InstText<'a> {
+    pub inst: &'a Inst,
+    pub params: &'a [Param],
+}
+
+impl fmt::Display for InstText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inst.op.print(self.params, f)?;
+        for (n, v) in self.inst.temps.as_slice().iter().enumerate() {
+            write!(f, "{}{v}", if n == 0 { " with " } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

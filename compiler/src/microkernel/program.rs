@@ -3,13 +3,9 @@
 //! A [`Program`] is the only definition of a post-op below the problem: every instruction set and element type runs the same
 //! steps, each of which is an operation of [micro-kernels](super), so that every target computes the same bits.
 
-mod assign;
-
 use kiln_ir::PostOp;
 
-pub use assign::assign;
-
-use super::{Binary, Shift, Unary, V, approx, interp};
+use super::{Binary, Shift, Unary, approx, interp};
 
 /// A value: the index of the step that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -278,18 +274,6 @@ impl Program {
         most
     }
 
-    /// The fewest free registers for which [`assign`] succeeds when no constant is resident.
-    pub fn min_registers(&self) -> usize {
-        let zero = &mut |_, d| super::Op::Zero { d };
-        // The input's register is not among them.
-        (self.temporaries().saturating_sub(1)..usize::from(u8::MAX))
-            .find(|n| {
-                let free: Vec<V> = (1..=*n as u8).map(V).collect();
-                assign(self, V(0), V(0), &free, &|_| None, zero).is_some()
-            })
-            .unwrap_or(usize::MAX)
-    }
-
     /// Indices of the steps that read a value, ascending; the result is read behind the last.
     pub(super) fn uses(&self, v: Val) -> &[usize] {
         &self.uses[usize::from(v.0)]
@@ -344,6 +328,6 @@ mod tests {
         let y = b.binary(Binary::Mul, x, x);
         let p = b.finish(y);
         assert_eq!(p.steps(), [Step::Input, Step::Binary(Binary::Mul, Val(0), Val(0))]);
-        assert_eq!((p.temporaries(), p.min_registers()), (1, 0));
+        assert_eq!(p.temporaries(), 1);
     }
 }

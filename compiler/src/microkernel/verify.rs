@@ -11,8 +11,11 @@ use std::sync::Arc;
 use kiln_ir::DType;
 
 use super::op::Rule;
-use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
+use super::{Access, Addr, Inst, MicroKernel, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
+
+/// Most registers, and so most values of a program whose registers are not assigned.
+pub const MAX_REGISTERS: u32 = 1 << 20;
 
 /// Most f32 lanes a register can have: those of SVE's longest vectors, 2048 bits.
 pub const MAX_LANES: u32 = 64;
@@ -60,8 +63,17 @@ pub enum Fault {
         /// The register.
         register: V,
         /// [`MicroKernel::registers`].
-        budget: u8,
+        budget: u32,
     },
+    /// There are at most [`MAX_REGISTERS`].
+    #[error("{0} registers: expected at most {MAX_REGISTERS}")]
+    TooManyRegisters(u32),
+    /// Slots are written before they are read, in a loop's first trip too.
+    #[error("slot {0} is read before it is written")]
+    UnwrittenSlot(u16),
+    /// Temporary registers differ from each other and from those that the operation names.
+    #[error("a temporary register that the operation also names, or twice the same one")]
+    Temps,
     /// Registers are written before they are read, in a loop's first trip too.
     #[error("{0} is read before it is written")]
     Unwritten(V),
@@ -82,8 +94,8 @@ pub enum Fault {
     /// The instruction set has the operation.
     #[error("there is no such operation on {0}")]
     Isa(VectorIsa),
-    /// The result, the operands and the overwritten register of a conversion differ.
-    #[error("a conversion whose result or scratch register is one of its other registers")]
+    /// The result of a conversion is in another register than its operands.
+    #[error("a conversion whose result is in the register of an operand")]
     Overlap,
     /// Addresses start at a parameter.
     #[error("there is no parameter {}", .0.0)]
@@ -134,7 +146,8 @@ impl MicroKernel {
     /// Checks every rule of [`Fault`]. The time does not depend on trip counts.
     pub fn verify(&self) -> Result<(), VerifyError> {
         self.verify_header()?;
-        let mut verifier = Verifier { mk: self, written: [false; 256], reason: None };
+        let written = vec![false; self.registers as usize];
+        let mut verifier = Verifier { mk: self, written, slots: HashSet::new(), reason: None };
         for stmt in &self.body {
             match stmt {
                 Stmt::Inst(inst) => verifier.inst(inst, None)?,
@@ -159,6 +172,7 @@ impl MicroKernel {
         ensure(is_identifier(&self.name), || Fault::Name).or_else(fail)?;
         let whole = self.lanes.is_multiple_of(4) && (4..=MAX_LANES).contains(&self.lanes);
         ensure(whole, || Fault::RegisterLanes(self.lanes)).or_else(fail)?;
+        ensure(self.registers <= MAX_REGISTERS, || Fault::TooManyRegisters(self.registers)).or_else(fail)?;
         ensure(self.params.len() <= 256, || Fault::TooManyParams).or_else(fail)?;
         let mut names = HashSet::new();
         for param in &self.params {
@@ -185,7 +199,9 @@ fn ensure(holds: bool, fault: impl FnOnce() -> Fault) -> Result<(), Fault> {
 struct Verifier<'a> {
     mk: &'a MicroKernel,
     /// By register: whether it was written on every path to here.
-    written: [bool; 256],
+    written: Vec<bool>,
+    /// The slots that were written on every path to here.
+    slots: HashSet<u16>,
     /// The last reason, which is one: neighbouring instructions often share theirs.
     reason: Option<&'a Arc<str>>,
 }
@@ -195,25 +211,36 @@ impl<'a> Verifier<'a> {
     fn inst(&mut self, inst: &'a Inst, trips: Option<u64>) -> Result<(), VerifyError> {
         let is_known = self.reason.is_some_and(|last| Arc::ptr_eq(last, &inst.why));
         self.reason = Some(&inst.why);
-        self.op(&inst.op, trips)
+        self.op(inst, trips)
             .and_then(|()| ensure(is_known || is_reason(&inst.why), || Fault::Reason))
-            .or_else(|fault| self.mk.fail(inst.op.display(&self.mk.params).to_string(), fault))
+            .or_else(|fault| self.mk.fail(inst.display(&self.mk.params).to_string(), fault))
     }
 
-    fn op(&mut self, op: &Op, trips: Option<u64>) -> Result<(), Fault> {
+    fn op(&mut self, inst: &Inst, trips: Option<u64>) -> Result<(), Fault> {
+        let op = &inst.op;
         let budget = self.mk.registers;
         let in_budget = |register: V| ensure(register.0 < budget, || Fault::NoRegister { register, budget });
         for register in op.used() {
             in_budget(register)?;
-            ensure(self.written[usize::from(register.0)], || Fault::Unwritten(register))?;
+            ensure(self.written[register.0 as usize], || Fault::Unwritten(register))?;
         }
         if let Some(register) = op.defined() {
             in_budget(register)?;
-            self.written[usize::from(register.0)] = true;
+            self.written[register.0 as usize] = true;
         }
-        if let Some(register) = op.clobbered() {
-            in_budget(register)?;
-            self.written[usize::from(register.0)] = false;
+        let temps = inst.temps.as_slice();
+        for (n, register) in temps.iter().enumerate() {
+            in_budget(*register)?;
+            let is_named = op.used().chain(op.defined()).chain(temps[..n].iter().copied()).any(|v| v == *register);
+            ensure(!is_named, || Fault::Temps)?;
+            self.written[register.0 as usize] = false;
+        }
+        match (op.slot(), op.defined()) {
+            (Some(slot), Some(_)) => ensure(self.slots.contains(&slot), || Fault::UnwrittenSlot(slot))?,
+            (Some(slot), None) => {
+                self.slots.insert(slot);
+            }
+            (None, _) => {}
         }
         ensure(op.exists_on(self.mk.isa), || Fault::Isa(self.mk.isa))?;
         op.check().map_err(Fault::Number)?;
@@ -320,11 +347,11 @@ mod tests {
         assert_eq!(edited(|mk| mk.params[1].name = "a[0]".into()), Fault::Name);
         assert_eq!(edited(|mk| mk.params[1].name = "lhs".into()), Fault::DuplicateName);
         assert_eq!(edited(|mk| mk.params.truncate(1)), Fault::NoParam(P(1)));
-        let op = Op::Zero { d: V(0) };
+        let op = crate::microkernel::Op::Zero { d: V(0) };
         assert_eq!(VALID.parse::<MicroKernel>().unwrap().body.len(), 6);
         let why = "two\nlines".into();
         let mut mk: MicroKernel = VALID.parse().unwrap();
-        mk.body.push(Stmt::Inst(Inst { op, why }));
+        mk.body.push(Stmt::Inst(Inst { op, temps: crate::microkernel::Temps::NONE, why }));
         assert_eq!(mk.verify().unwrap_err().fault, Fault::Reason);
     }
 }

@@ -11,10 +11,10 @@ use std::fmt;
 use kiln_ir::nest::{Extent, Init, Pack, Tile};
 use kiln_ir::{Contraction, DType, Window};
 
+use super::post::PostCost;
 use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, rows};
 use crate::form::StepWork;
 use crate::form::operands::{gathers_columns, gathers_rows, is_transposed, transposes_result};
-use crate::microkernel::build::epilogue;
 use crate::target::{Cache, Costs, Target, VectorUnit};
 
 /// The resource that limits a schedule.
@@ -118,7 +118,7 @@ fn step(
 pub struct Model<'a> {
     c: &'a Contraction,
     target: &'a Target,
-    post: Option<epilogue::Cost>,
+    post: Option<PostCost>,
     /// Of a window, the taps of a pixel that are on the input, on average.
     taps: f64,
     memory: Memory,
@@ -128,7 +128,7 @@ impl<'a> Model<'a> {
     /// Makes the model and computes what does not depend on the schedule.
     pub fn of(c: &'a Contraction, target: &'a Target) -> Self {
         let taps = c.window.as_ref().map_or(1.0, |w| w.taps_inside() as f64 / w.pixels() as f64);
-        Self { c, target, post: epilogue::Cost::of(c), taps, memory: Memory::of(c, target) }
+        Self { c, target, post: PostCost::of(c), taps, memory: Memory::of(c, target) }
     }
 
     /// The model of the same contraction without post-ops.

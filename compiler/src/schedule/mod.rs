@@ -10,6 +10,7 @@
 
 pub mod bf16;
 pub mod cost;
+mod post;
 pub mod rows;
 mod search;
 mod text;

@@ -58,6 +58,11 @@ impl VectorIsa {
         }
     }
 
+    /// The vector registers that a function must leave as it finds them: of AArch64, the low halves of 8 to 15.
+    pub(crate) fn preserved_registers(self) -> std::ops::Range<u8> {
+        if self.is_a64() { 8..16 } else { 0..0 }
+    }
+
     /// True for those of AArch64.
     pub const fn is_a64(self) -> bool {
         matches!(self, VectorIsa::Neon | VectorIsa::Sve)

@@ -4,7 +4,7 @@
 //! operation makes them visible as anything but a NaN; all else must agree bit for bit.
 
 use kiln_compiler::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V,
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
@@ -67,7 +67,7 @@ impl Kinds {
 
     /// The kind of `v`, if it is written.
     pub fn of(&self, v: V) -> Option<Kind> {
-        self.0[usize::from(v.0)]
+        self.0[v.0 as usize]
     }
 
     /// Accounts for `op`, unless it reads what is not written or shows bits that are not specified.
@@ -123,14 +123,13 @@ impl Kinds {
                 words(b)?;
                 Halves
             }
+            // The generator follows what is in slots.
+            Op::Spill { .. } | Op::Reload { .. } => return None,
             Op::Permute { bits: 16, a, b, .. } => join(halves(a)?, halves(b)?)?,
             Op::Permute { a, b, .. } => join(self.of(a)?, self.of(b)?)?,
         };
         if let Some(d) = op.defined() {
-            self.0[usize::from(d.0)] = Some(result);
-        }
-        if let Some(t) = op.clobbered() {
-            self.0[usize::from(t.0)] = None;
+            self.0[d.0 as usize] = Some(result);
         }
         Some(())
     }
@@ -152,12 +151,19 @@ pub fn kernel(seed: u64, machine: Machine) -> MicroKernel {
     Generator::new(seed, machine).run()
 }
 
+/// An operation that may overwrite the last two registers.
+fn inst(op: Op) -> Inst {
+    Inst { op, temps: Temps::new(&[V(30), V(31)]).unwrap(), why: "".into() }
+}
+
 struct Generator {
     rng: Rng,
     machine: Machine,
     params: Vec<Param>,
     /// Registers that are used: `0..registers`.
-    registers: u8,
+    registers: u32,
+    /// What is specified of the slots that were written, outside of loops.
+    slots: Vec<Option<Kind>>,
     kinds: Kinds,
 }
 
@@ -170,13 +176,13 @@ impl Generator {
                 // Both types can be read and written in any kernel.
                 let dtype = if p % 4 < 2 { DType::F32 } else { DType::Bf16 };
                 let access = if p % 2 == 0 { Access::Read } else { Access::Write };
-                let row_bytes = if rng.one_in(8) { 150_000 } else { 2048 + 4 * rng.below(1000) };
+                let row_bytes = if rng.one_in(8) { 150_000 } else { 16384 + 4 * rng.below(1000) };
                 let region = Region { rows: 1, row_bytes, row_stride: row_bytes };
                 Param { name: format!("p{p}"), dtype, access, region }
             })
             .collect();
-        let registers = rng.pick(&[8, 12, 24, 30, 31, 32, 32]);
-        Generator { rng, machine, params, registers, kinds: Kinds::new() }
+        let registers = rng.pick(&[8, 12, 24, 29, 30, 30, 30]);
+        Generator { rng, machine, params, registers, slots: vec![], kinds: Kinds::new() }
     }
 
     fn run(mut self) -> MicroKernel {
@@ -196,6 +202,9 @@ impl Generator {
                 for _ in 0..self.rng.below(60) {
                     let op = self.op(1, &[0]);
                     self.push(&mut body, op, false);
+                    if self.rng.one_in(12) {
+                        self.frame(&mut body);
+                    }
                 }
             }
         }
@@ -209,8 +218,24 @@ impl Generator {
 
     fn push(&mut self, body: &mut Vec<Stmt>, op: Op, must: bool) {
         match self.kinds.step(&op) {
-            Some(()) => body.push(Stmt::Inst(Inst { op, why: "".into() })),
+            Some(()) => body.push(Stmt::Inst(inst(op))),
             None => assert!(!must),
+        }
+    }
+
+    /// Keeps a register in a slot, or takes up one that was kept.
+    fn frame(&mut self, body: &mut Vec<Stmt>) {
+        let v = self.register();
+        if self.rng.one_in(2) {
+            let slot = self.rng.pick(&[0, 1, 7, 8, self.slots.len(), 60]);
+            self.slots.resize(self.slots.len().max(slot + 1), None);
+            self.slots[slot] = self.kinds.of(v);
+            if self.slots[slot].is_some() {
+                body.push(Stmt::Inst(inst(Op::Spill { s: v, slot: slot as u16 })));
+            }
+        } else if let Some(slot) = self.slots.iter().position(Option::is_some) {
+            self.kinds.0[v.0 as usize] = self.slots[slot];
+            body.push(Stmt::Inst(inst(Op::Reload { d: v, slot: slot as u16 })));
         }
     }
 
@@ -231,12 +256,12 @@ impl Generator {
                 }
             }
         }
-        let body = body.into_iter().map(|op| Inst { op, why: "".into() }).collect();
+        let body = body.into_iter().map(|op| inst(op)).collect();
         Stmt::Loop { trips, why: "k".into(), body }
     }
 
     fn register(&mut self) -> V {
-        V(self.rng.below(self.registers.into()) as u8)
+        V(self.rng.below(self.registers.into()) as u32)
     }
 
     fn constant(&mut self) -> u32 {
@@ -353,19 +378,13 @@ impl Generator {
                 }
             },
             15 => {
-                let t = loop {
-                    let t = self.register();
-                    if ![a, b].contains(&t) {
-                        break t;
-                    }
-                };
                 let d = loop {
                     let d = self.register();
-                    if ![a, b, t].contains(&d) {
+                    if ![a, b].contains(&d) {
                         break d;
                     }
                 };
-                if self.rng.one_in(2) { Op::Narrow { d, a, b, t } } else { Op::NarrowPairs { d, a, b, t } }
+                if self.rng.one_in(2) { Op::Narrow { d, a, b } } else { Op::NarrowPairs { d, a, b } }
             }
             _ => {
                 let f = self.rng.pick(&Permute::ALL.iter().map(|(_, f)| *f).collect::<Vec<_>>());

@@ -104,7 +104,7 @@ fn every_row_of_the_table_is_emitted() {
         emitted_shapes.extend(disassembled(&f).iter().map(|t| shape(t)));
     }
     for machine in machines(&[4, 8, 16]) {
-        for seed in 0..60 {
+        for seed in 0..120 {
             let f = emitted(&kernel(seed, machine), machine, seed);
             emitted_shapes.extend(disassembled(&f).iter().map(|t| shape(t)));
         }

@@ -20,7 +20,7 @@ pub fn at(param: P, offset: i64, step: i64) -> Addr {
 
 /// An operation for the reason `why`.
 pub fn inst(op: Op, why: impl Into<std::sync::Arc<str>>) -> Inst {
-    Inst { op, why: why.into() }
+    Inst::new(op, why)
 }
 
 /// `rows` rows of `elements` f32, `stride` bytes apart.
@@ -59,7 +59,7 @@ pub struct Gemm {
 pub fn gemm(name: &str, g: Gemm) -> MicroKernel {
     let vector = 4 * i64::from(g.lanes);
     let lanes = |j: u8| if j + 1 == g.nr { g.tail } else { g.lanes as u16 };
-    let acc = |i: u8, j: u8| V(8 + i * g.nr + j);
+    let acc = |i: u8, j: u8| V((8 + i * g.nr + j).into());
     let columns = (u64::from(g.nr) - 1) * u64::from(g.lanes) + u64::from(g.tail);
 
     // `count` steps of K from `k` on, for trips that advance by `count`.
@@ -68,16 +68,16 @@ pub fn gemm(name: &str, g: Gemm) -> MicroKernel {
         let mut body: Vec<Inst> = (0..g.mr)
             .map(|i| {
                 let src = at(LHS, i64::from(i) * g.lhs_stride + 4 * k as i64, step);
-                inst(Op::LoadLanes { d: V(i), src, count }, format!("lhs[{i}, {count} of k]"))
+                inst(Op::LoadLanes { d: V(i.into()), src, count }, format!("lhs[{i}, {count} of k]"))
             })
             .collect();
         for (lane, j) in (0..count).flat_map(|lane| (0..g.nr).map(move |j| (lane, j))) {
-            let a = V(6 + (lane * g.nr + j) % 2);
+            let a = V((6 + (lane * g.nr + j) % 2).into());
             let row = k as i64 + i64::from(lane);
             let src = at(RHS, row * g.rhs_stride + i64::from(j) * vector, i64::from(count) * g.rhs_stride);
             body.push(inst(Op::Load { d: a, src, lanes: lanes(j) }, format!("rhs[k + {lane}, vector {j}]")));
             for i in 0..g.mr {
-                body.push(inst(Op::FmaLane { d: acc(i, j), a, b: V(i), lane }, format!("c[{i}, vector {j}]")));
+                body.push(inst(Op::FmaLane { d: acc(i, j), a, b: V(i.into()), lane }, format!("c[{i}, vector {j}]")));
             }
         }
         body

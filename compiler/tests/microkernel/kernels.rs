@@ -42,7 +42,6 @@ fn spec([columns, k]: [u64; 2], [row, step]: [u64; 2], rhs: u64, dst: u64) -> Ti
         products: Products::Steps,
         old: Old::Never,
         post: vec![],
-        spill: None,
         dst: Tensor { param: P(2), dtype: F32, row: dst, column: 4 },
     }
 }

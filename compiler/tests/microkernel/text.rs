@@ -1,7 +1,7 @@
 //! The text form is a faithful one.
 
 use kiln_compiler::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, V, parse::ParseError,
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Stmt, Temps, V, parse::ParseError,
 };
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
@@ -38,12 +38,12 @@ fn errors_name_line_word_and_expectation() {
     };
     expect(error("microkernel", "kernel"), 1, "kernel", "`microkernel`");
     expect(error("avx2", "avx3"), 1, "avx3", "avx2");
-    expect(error("registers=16", "registers=256"), 1, "256", "registers");
+    expect(error("registers=16", "registers=4294967296"), 1, "4294967296", "registers");
     expect(error("param rhs", "param lhs"), 3, "lhs", "no other parameter");
     expect(error("f32 read 6", "f16 read 6"), 3, "f16", "element type");
     expect(error("f32 read 6", "f32 rw 6"), 3, "rw", "readwrite");
     expect(error("6x32", "6y32"), 3, "6y32", "6x2048");
-    expect(error("v0 = zero", "v256 = zero"), 6, "v256", "operation");
+    expect(error("v0 = zero", "v4294967296 = zero"), 6, "v4294967296", "operation");
     expect(error("v0 = zero", "v0 = one"), 6, "one", "`zero`");
     expect(error("v0 = zero", "v0 = zero zero"), 6, "zero", "end of line");
     expect(error("v0 = zero", "param d: f32 read 1x4 stride 4\nv0 = zero\nparam e"), 8, "param", "come first");
@@ -66,7 +66,7 @@ fn addr() -> impl Strategy<Value = Addr> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let v = || any::<u8>().prop_map(V);
+    let v = || any::<u32>().prop_map(V);
     prop_oneof![
         v().prop_map(|d| Op::Zero { d }),
         (v(), addr(), any::<u16>()).prop_map(|(d, src, lanes)| Op::Load { d, src, lanes }),
@@ -77,13 +77,16 @@ fn op() -> impl Strategy<Value = Op> {
         (v(), v(), v(), any::<u8>()).prop_map(|(d, a, b, lane)| Op::FmaLane { d, a, b, lane }),
         (v(), v(), v()).prop_map(|(d, a, b)| Op::Binary { f: Binary::Add, d, a, b }),
         (v(), v(), v()).prop_map(|(d, a, b)| Op::Binary { f: Binary::Max, d, a, b }),
+        (v(), any::<u16>()).prop_map(|(s, slot)| Op::Spill { s, slot }),
+        (v(), any::<u16>()).prop_map(|(d, slot)| Op::Reload { d, slot }),
     ]
 }
 
 fn inst() -> impl Strategy<Value = Inst> {
     // Any line that does not start or end with space; among them some that look like code.
     let why = prop_oneof![Just(String::new()), "[^\\pC\\pZ]([^\\pC]{0,60}[^\\pC\\pZ])?", Just("; } loop 2 {".into())];
-    (op(), why).prop_map(|(op, why)| Inst { op, why: why.into() })
+    let temps = prop::collection::vec(any::<u32>().prop_map(V), 0..=Temps::MOST);
+    (op(), temps, why).prop_map(|(op, temps, why)| Inst { op, temps: Temps::new(&temps).unwrap(), why: why.into() })
 }
 
 /// Well-formed, but hardly ever meaningful micro-kernels.
@@ -104,7 +107,7 @@ fn kernel() -> impl Strategy<Value = MicroKernel> {
         1 => (any::<u64>(), inst(), prop::collection::vec(inst(), 0..4))
             .prop_map(|(trips, Inst { why, .. }, body)| Stmt::Loop { trips, why: why.to_string(), body }),
     ];
-    let header = ("[A-Za-z_][A-Za-z0-9_]{0,12}", isa, any::<u32>(), any::<u8>());
+    let header = ("[A-Za-z_][A-Za-z0-9_]{0,12}", isa, any::<u32>(), any::<u32>());
     (header, (param("v0"), param("loop")), prop::collection::vec(stmt, 0..8)).prop_map(
         |((name, isa, lanes, registers), (first, second), body)| MicroKernel {
             name,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use kiln_compiler::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Unary, V,
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
@@ -34,6 +34,9 @@ pub struct Generator {
     lanes: u16,
     params: Vec<Param>,
     states: Vec<State>,
+    temps: Temps,
+    /// What is known of the slots that were written, outside of loops.
+    slots: Vec<State>,
     /// Trips of the enclosing loop, and its parameters and steps.
     trips: Option<u64>,
     streams: BTreeSet<(u8, i64)>,
@@ -48,6 +51,9 @@ pub fn lanes(isa: VectorIsa) -> u16 {
     }
 }
 
+/// The temporary registers, counted from the first.
+const TEMPS: [u32; Temps::MOST] = [0, 1];
+
 /// Streams of a loop for which there are registers.
 const STREAMS: usize = 8;
 
@@ -59,6 +65,8 @@ impl Generator {
             lanes: 8,
             params: vec![],
             states: vec![],
+            temps: Temps::NONE,
+            slots: vec![],
             trips: None,
             streams: BTreeSet::new(),
         }
@@ -66,16 +74,19 @@ impl Generator {
 
     pub fn kernel(&mut self, isa: VectorIsa) -> MicroKernel {
         self.isa = isa;
-        let registers: u8 = if isa == VectorIsa::Avx512 { 32 } else { 16 };
+        let registers: u32 = if isa == VectorIsa::Avx512 { 32 } else { 16 };
         self.lanes = lanes(isa);
         let count = if self.random.once_in(4) { 7 + self.random.below(6) } else { 2 + self.random.below(4) };
         self.params = (0..count).map(|i| self.param(i)).collect();
         // All registers, often: the harder for temporaries.
-        let others = u64::from(registers) - 3;
-        let used = if self.random.once_in(2) { registers.into() } else { 3 + self.random.below(others) as usize };
-        self.states = vec![State::Unwritten; used];
+        // The last two are those that operations may overwrite besides their result.
+        let most = registers - TEMPS.len() as u32;
+        self.temps = Temps::new(&TEMPS.map(|n| V(most + n))).unwrap();
+        let used = if self.random.once_in(2) { most } else { 3 + self.random.below(u64::from(most) - 3) as u32 };
+        self.states = vec![State::Unwritten; used as usize];
+        self.slots.clear();
         let mut body = vec![];
-        for d in 0..used as u8 {
+        for d in 0..used {
             if !self.random.once_in(6) {
                 let op = self.write(V(d));
                 self.push(&mut body, op);
@@ -91,12 +102,12 @@ impl Generator {
                 }
             }
         }
-        let mut last: Vec<u8> = (0..used as u8).collect();
+        let mut last: Vec<u32> = (0..used).collect();
         if self.random.once_in(3) {
             last.retain(|_| self.random.once_in(2));
         }
         for s in last {
-            if self.states[usize::from(s)] != State::Unwritten {
+            if self.states[s as usize] != State::Unwritten {
                 let op = self.store(V(s));
                 self.push(&mut body, op);
             }
@@ -114,8 +125,12 @@ impl Generator {
         Param { name: format!("p{i}"), dtype, access, region: Region { rows: 1, row_bytes, row_stride: row_bytes } }
     }
 
+    fn inst(&self, op: Op) -> Inst {
+        Inst { op, temps: self.temps, why: "".into() }
+    }
+
     fn push(&mut self, body: &mut Vec<Stmt>, op: Op) {
-        body.push(Stmt::Inst(Inst { op, why: "".into() }));
+        body.push(Stmt::Inst(self.inst(op)));
     }
 
     fn repeat(&mut self) -> Stmt {
@@ -128,7 +143,8 @@ impl Generator {
         }
         let mut body = vec![];
         for _ in 0..1 + self.random.below(16) {
-            body.extend(self.operation().into_iter().map(|op| Inst { op, why: "".into() }));
+            let ops = self.operation();
+            body.extend(ops.into_iter().map(|op| self.inst(op)));
         }
         self.trips = None;
         Stmt::Loop { trips, why: String::new(), body }
@@ -175,18 +191,18 @@ impl Generator {
     }
 
     fn set(&mut self, d: V, state: State) {
-        self.states[usize::from(d.0)] = state;
+        self.states[d.0 as usize] = state;
     }
 
     /// A register to write.
     fn any(&mut self) -> V {
-        V(self.random.below(self.states.len() as u64) as u8)
+        V(self.random.below(self.states.len() as u64) as u32)
     }
 
     /// A register that holds a value; its bits, if `bits`.
     fn written(&mut self, bits: bool) -> Option<V> {
         let holds = |s: State| if bits { s == State::Bits } else { s != State::Unwritten };
-        let all: Vec<u8> = (0..self.states.len() as u8).filter(|v| holds(self.states[usize::from(*v)])).collect();
+        let all: Vec<u32> = (0..self.states.len() as u32).filter(|v| holds(self.states[*v as usize])).collect();
         (!all.is_empty()).then(|| V(self.random.pick(&all)))
     }
 
@@ -239,7 +255,20 @@ impl Generator {
     fn attempt(&mut self) -> Option<Vec<Op>> {
         let d = self.any();
         let one = |op| Some(vec![op]);
-        match self.random.below(16) {
+        match self.random.below(18) {
+            16 if self.trips.is_none() => {
+                let s = self.written(false)?;
+                // The first slot, the next one, or one far from both.
+                let slot = self.random.pick(&[0, self.slots.len(), 40]);
+                self.slots.resize(self.slots.len().max(slot + 1), State::Unwritten);
+                self.slots[slot] = self.states[s.0 as usize];
+                return one(Op::Spill { s, slot: slot as u16 });
+            }
+            17 if self.trips.is_none() => {
+                let slot = self.slots.iter().position(|s| *s != State::Unwritten)?;
+                self.set(d, self.slots[slot]);
+                return one(Op::Reload { d, slot: slot as u16 });
+            }
             0 | 1 => return one(self.write(d)),
             2 | 3 => {
                 let s = self.written(false)?;
@@ -257,7 +286,7 @@ impl Generator {
             }
             2 => Op::PairAdd { d, a, b },
             3 => {
-                self.set(d, self.states[usize::from(a.0)]);
+                self.set(d, self.states[a.0 as usize]);
                 return one(Op::Unary { f: Unary::Move, d, a });
             }
             4 => Op::Unary { f: Unary::Sqrt, d, a },
@@ -340,9 +369,9 @@ impl Set {
         let lanes = usize::from(lanes(isa));
         // Loads and stores of every length, loads of lanes and a broadcast, for both types.
         let memory = 2 * (2 * lanes + 4 + 1);
-        // Zero, Const, Fma, PairAdd.
+        // Zero, Const, Fma, PairAdd, Spill, Reload.
         let permutations = 2 * PERMUTATIONS.len();
-        let others = 4 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;
+        let others = 6 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;
         assert_eq!(self.0.len(), memory + others, "{:?}", self.0);
     }
 }

@@ -166,7 +166,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
                 param dst: bf16 write 1x{half} stride {half}
                 loop {trips} {{
                     v0 = load src[0 + {step}*t] x{lanes}
-                    store dst[0 + {half_step}*t], v0 x{lanes}
+                    store dst[0 + {half_step}*t], v0 x{lanes} with v1, v2
                 }}
             }}",
             half = bytes / 2,

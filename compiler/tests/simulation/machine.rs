@@ -80,9 +80,8 @@ impl Machine<'_> {
             }
             Stmt::Tile(t) => {
                 let post = t.post.iter().filter_map(|(_, m)| m.as_ref()).map(|m| &m.at);
-                let spill = t.spill.iter().map(|(a, _)| a);
                 let accesses: Vec<&Access> =
-                    [&t.lhs.at, &t.rhs.at].into_iter().chain(post).chain(spill).chain([&t.dst.at]).collect();
+                    [&t.lhs.at, &t.rhs.at].into_iter().chain(post).chain([&t.dst.at]).collect();
                 self.call(s, &accesses)
             }
             Stmt::Pack(p) if self.calls[&std::ptr::from_ref(s)].is_some() => self.call(s, &[&p.src.at, &p.dst.at]),

@@ -191,8 +191,6 @@ pub struct Tile {
     pub init: Init,
     /// Post-ops, each with the tensor it reads: strides are 0 along axes that the tensor lacks.
     pub post: Vec<(PostOp, Option<Matrix>)>,
-    /// Memory of the tile's own for its sums, so many f32, where post-ops need all registers.
-    pub spill: Option<(Access, u64)>,
     /// How rows find the elements of lhs, if not by a stride.
     pub window: Option<Box<TileWindow>>,
 }
@@ -364,7 +362,6 @@ impl Stmt {
             Stmt::Tile(t) => {
                 [&mut t.dst.at, &mut t.lhs.at, &mut t.rhs.at].into_iter().for_each(|a| access(a, f));
                 t.post.iter_mut().flat_map(|(_, m)| m).for_each(|m| access(&mut m.at, f));
-                t.spill.iter_mut().for_each(|(a, _)| access(a, f));
             }
         }
     }

@@ -198,14 +198,7 @@ impl<'a> Parser<'a> {
             let op = self.post_op()?;
             post.push((op, if op.has_operand() { Some(self.matrix()?) } else { None }));
         }
-        let spill = if self.text.eat_keyword("spill") {
-            let a = self.access()?;
-            self.text.expect("x")?;
-            Some((a, self.text.number("a number of elements")?))
-        } else {
-            None
-        };
-        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, spill, window })
+        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, window })
     }
 
     fn window(&mut self) -> Result<TileWindow> {

@@ -99,9 +99,6 @@ impl LoopNest {
                         write!(f, " {}", self.matrix(m))?;
                     }
                 }
-                if let Some((a, len)) = &t.spill {
-                    write!(f, " spill {} x {len}", self.access(a))?;
-                }
                 writeln!(f)
             }
         }

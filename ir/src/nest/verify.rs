@@ -176,10 +176,6 @@ impl Verifier<'_> {
             self.matrix(&t.lhs, t.m, t.k)?;
         }
         self.matrix(&t.rhs, t.k.max(1), t.n)?;
-        if let Some((a, len)) = &t.spill {
-            self.write(a)?;
-            self.matrix(&Matrix { at: a.clone(), row: 0, col: 1 }, 1, *len)?;
-        }
         t.post.iter().try_for_each(|(op, operand)| {
             self.has_operand(*op, operand.is_some())?;
             operand.iter().try_for_each(|m| self.matrix(m, t.m, t.n))

@@ -45,7 +45,6 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         rhs: matrix(rhs, k.var, n.var)?,
         init: Init::Load,
         post: vec![],
-        spill: None,
         window: None,
     };
     for s in &n.body {

@@ -1,4 +1,4 @@
-//! The stack frame: what the caller expects unchanged, and room for vector registers that are lent.
+//! The stack frame: what the caller expects unchanged, and room for vector registers that are kept.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,12 @@ use super::address::LoopPlan;
 use super::asm::Assembler;
 use super::inst::Inst;
 use super::operand::{D, Disp, Imm, X, XSp};
+
+/// So many bytes, a multiple of 16, in parts that an immediate can hold.
+fn steps(bytes: i64) -> impl Iterator<Item = Imm<1, 4095, 1>> {
+    const MOST: i64 = 4080;
+    (0..bytes).step_by(MOST as usize).filter_map(move |from| Imm::new((bytes - from).min(MOST)))
+}
 
 /// The frame of a function. From the stack pointer up: pairs of registers of the caller's, then slots.
 pub struct Frame {
@@ -44,9 +50,7 @@ impl Frame {
 
     /// Makes the frame and saves what it holds.
     pub fn enter(&self, asm: &mut Assembler) {
-        if let Some(i) = Imm::new(self.bytes()) {
-            asm.push(Inst::SubImm { d: XSp::SP, n: XSp::SP, i });
-        }
+        steps(self.bytes()).for_each(|i| asm.push(Inst::SubImm { d: XSp::SP, n: XSp::SP, i }));
         let stores =
             self.pairs(|[t, u], i| Inst::StpD { t, u, n: XSp::SP, i }, |[t, u], i| Inst::Stp { t, u, n: XSp::SP, i });
         stores.into_iter().for_each(|inst| asm.push(inst));
@@ -57,9 +61,7 @@ impl Frame {
         let loads =
             self.pairs(|[t, u], i| Inst::LdpD { t, u, n: XSp::SP, i }, |[t, u], i| Inst::Ldp { t, u, n: XSp::SP, i });
         loads.into_iter().for_each(|inst| asm.push(inst));
-        if let Some(i) = Imm::new(self.bytes()) {
-            asm.push(Inst::AddImm { d: XSp::SP, n: XSp::SP, i });
-        }
+        steps(self.bytes()).for_each(|i| asm.push(Inst::AddImm { d: XSp::SP, n: XSp::SP, i }));
     }
 
     /// An instruction for each pair of each kind with its place in the frame.

@@ -19,9 +19,9 @@ use super::inst::{Feature, Inst};
 use super::operand::{Disp, Imm, Lsl, X, XSp};
 use super::pool::Pool;
 use super::roles::{NUMBER, REGISTER_PARAMS, Roles, SCRATCH};
-use super::scratch::{self, Scratch};
 use crate::emit::{Arguments, EmitError, Function, Note};
-use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, V};
+use crate::microkernel::assign::Need;
+use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, Temps, V};
 use crate::target::{Target, VectorIsa};
 
 /// Offsets and steps lie between plus and minus this: more than any address space has.
@@ -40,8 +40,9 @@ pub trait VectorEmitter {
     /// The form of the address of the instruction for `op`, for operations that touch memory.
     fn form(code: &Code, op: &Op) -> Option<Form>;
 
-    /// Vector registers that `op` needs besides its own.
-    fn scratch(code: &Code, op: &Op) -> usize;
+    /// The registers that the instructions for `op`, of `mk`, need besides its own.
+    /// `bf16` tells whether there are instructions for it.
+    fn need(mk: &MicroKernel, bf16: bool, op: &Op) -> Need;
 
     /// True if the constant is kept in memory.
     fn is_pooled(bits: u32) -> bool;
@@ -49,11 +50,11 @@ pub trait VectorEmitter {
     /// Appends what the function needs before its first operation.
     fn prologue(&mut self, code: &mut Code);
 
-    /// Appends `op`. `place` is where it goes in memory; `scratch` are the registers it asked for.
-    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, scratch: &[u8]) -> Result<(), EmitError>;
+    /// Appends `op`. `place` is where it goes in memory; `temps` are the registers that it may overwrite.
+    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, temps: &[u8]) -> Result<(), EmitError>;
 
-    /// Appends what stores register `v` at `at` bytes from the stack pointer, or loads it; `slot` vectors from `at` on.
-    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: usize, reload: bool);
+    /// Appends what stores register `v` in a slot of the frame, or loads it; slots begin `at` bytes from the stack pointer.
+    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: u16, reload: bool);
 }
 
 /// A place whose registers are set.
@@ -85,10 +86,11 @@ pub fn emit<E: VectorEmitter>(
     let mut code = Code::new::<E>(mk, target)?;
     code.check::<E>(arguments)?;
     let plans = code.plan_loops::<E>()?;
-    let scratch = scratch::plan(mk, |op| E::scratch(&code, op));
-    let written = operations(mk).flat_map(|op| op.defined().into_iter().chain(op.clobbered())).map(|v| v.0);
-    let written: BTreeSet<u8> = written.chain(scratch.iter().flat_map(|s| s.registers.iter().copied())).collect();
-    let slots = scratch.iter().map(|s| s.borrowed.len()).max().unwrap_or(0);
+    let written: BTreeSet<u8> = insts(mk)
+        .flat_map(|i| i.op.defined().into_iter().chain(i.temps.as_slice().iter().copied()))
+        .map(|v| v.0 as u8)
+        .collect();
+    let slots = operations(mk).filter_map(Op::slot).max().map_or(0, |last| usize::from(last) + 1);
     let frame = Frame::new(&written, &plans, slots, code.vector_bytes());
     if arguments == Arguments::Block {
         code.load_arguments();
@@ -103,7 +105,7 @@ pub fn emit<E: VectorEmitter>(
         code.asm.adr(pool, label);
     }
     emitter.prologue(&mut code);
-    let mut body = Body { emitter, scratch: scratch.into_iter(), slots_at: frame.slots_at() };
+    let mut body = Body { emitter, slots_at: frame.slots_at() };
     let mut plans = plans.iter();
     for stmt in &mk.body {
         match stmt {
@@ -126,31 +128,33 @@ pub fn emit<E: VectorEmitter>(
     code.finish()
 }
 
+/// What the operations of a program need besides their own registers, in order.
+pub fn needs<E: VectorEmitter>(program: &MicroKernel, bf16: bool) -> Vec<Need> {
+    operations(program).map(|op| E::need(program, bf16, op)).collect()
+}
+
 /// The operations' translation, in order.
 struct Body<E> {
     emitter: E,
-    scratch: std::vec::IntoIter<Scratch>,
     slots_at: i64,
 }
 
 impl<E: VectorEmitter> Body<E> {
     /// One operation, in the loop of `plan` or outside loops.
     fn inst(&mut self, code: &mut Code, inst: &microkernel::Inst, plan: Option<&LoopPlan>) -> Result<(), EmitError> {
-        let scratch = self.scratch.next().expect("registers were planned for every operation");
-        if !scratch.borrowed.is_empty() {
-            code.note("lend registers");
-        }
-        for (slot, v) in scratch.borrowed.iter().enumerate() {
-            self.emitter.spill(code, *v, self.slots_at, slot, false);
-        }
         let place = code.access::<E>(&inst.op).map(|a| code.place(a, plan));
         code.note(inst.why.clone());
-        self.emitter.op(code, &inst.op, place, &scratch.registers)?;
-        if !scratch.borrowed.is_empty() {
-            code.note("return registers");
-        }
-        for (slot, v) in scratch.borrowed.iter().enumerate() {
-            self.emitter.spill(code, *v, self.slots_at, slot, true);
+        match inst.op {
+            Op::Spill { s, slot } => self.emitter.spill(code, code.register(s)?, self.slots_at, slot, false),
+            Op::Reload { d, slot } => self.emitter.spill(code, code.register(d)?, self.slots_at, slot, true),
+            op => {
+                let mut temps = [0; Temps::MOST];
+                let all = inst.temps.as_slice();
+                for (temp, v) in temps.iter_mut().zip(all) {
+                    *temp = code.register(*v)?;
+                }
+                self.emitter.op(code, &op, place, &temps[..all.len()])?;
+            }
         }
         Ok(())
     }
@@ -265,7 +269,7 @@ impl<'a> Code<'a> {
     /// The number of `v`, which is among the micro-kernel's registers and the machine's.
     pub fn register(&self, v: V) -> Result<u8, EmitError> {
         if v.0 < self.mk.registers.min(32) {
-            Ok(v.0)
+            Ok(v.0 as u8)
         } else {
             Err(self.error(format!("{v} is not one of its registers")))
         }
@@ -274,6 +278,11 @@ impl<'a> Code<'a> {
     /// Bytes of a register.
     pub fn vector_bytes(&self) -> i64 {
         4 * i64::from(self.mk.lanes)
+    }
+
+    /// The error of an operation without the temporary registers that it needs.
+    pub fn no_temps(&self) -> EmitError {
+        self.error("an operation without the temporary registers that it needs")
     }
 
     /// The type of what `addr` points to.
@@ -310,13 +319,22 @@ impl<'a> Code<'a> {
         if mk.body.iter().any(|s| matches!(s, Stmt::Loop { trips: 0, .. })) {
             return Err(self.error("a loop of no iterations"));
         }
-        operations(mk).try_for_each(|op| self.check_op(op))
+        for inst in insts(mk) {
+            self.check_op(&inst.op)?;
+            let temps = inst.temps.as_slice();
+            temps.iter().try_for_each(|t| self.register(*t).map(|_| ()))?;
+            let is_named = |t| inst.op.used().chain(inst.op.defined()).any(|v| v == t);
+            if temps.len() < usize::from(E::need(mk, self.bf16, &inst.op).temps) || temps.iter().any(|t| is_named(*t)) {
+                return Err(self.no_temps());
+            }
+        }
+        Ok(())
     }
 
     fn check_op(&self, op: &Op) -> Result<(), EmitError> {
         let mk = self.mk;
         let fail = |what: String| Err(self.error(format!("{}: {what}", op.display(&mk.params))));
-        for v in op.used().chain(op.defined()).chain(op.clobbered()) {
+        for v in op.used().chain(op.defined()) {
             self.register(v)?;
         }
         if !op.exists_on(mk.isa) {
@@ -464,18 +482,17 @@ impl<'a> Code<'a> {
 
 /// All operations in order.
 pub fn operations(mk: &MicroKernel) -> impl Iterator<Item = &Op> {
-    mk.body
-        .iter()
-        .flat_map(|stmt| match stmt {
-            Stmt::Inst(inst) => std::slice::from_ref(inst),
-            Stmt::Loop { body, .. } => body.as_slice(),
-        })
-        .map(|inst| &inst.op)
+    insts(mk).map(|inst| &inst.op)
 }
 
-/// The stack pointer plus `at` bytes, where the frame's slots start, in a register for a few instructions.
+fn insts(mk: &MicroKernel) -> impl Iterator<Item = &microkernel::Inst> {
+    mk.body.iter().flat_map(Stmt::insts)
+}
+
+/// The stack pointer plus `at` bytes, in a register for a few instructions.
 pub fn slots_address(asm: &mut Assembler, at: i64) -> X {
-    let i = Imm::new(at).expect("slots lie above the stack pointer, behind less than 4 KiB");
-    asm.push(Inst::AddImm { d: NUMBER.into(), n: XSp::SP, i });
+    let first = at.min(4080);
+    asm.push(Inst::AddImm { d: NUMBER.into(), n: XSp::SP, i: Imm::new(first).expect("slots lie above what is saved") });
+    asm.increase(NUMBER, at - first, SCRATCH);
     NUMBER
 }

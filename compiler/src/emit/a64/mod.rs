@@ -16,7 +16,6 @@ mod neon_bf16;
 pub mod operand;
 mod pool;
 mod roles;
-mod scratch;
 pub mod sve;
 mod sve_bf16;
 mod sve_predicates;

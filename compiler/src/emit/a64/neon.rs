@@ -12,12 +12,18 @@ use super::neon_bf16;
 use super::operand::{Arrangement, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, Right, S, UpperLane, V, X, XSp};
 use super::roles::SCRATCH;
 use crate::emit::{Arguments, EmitError, Function};
+use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
 use crate::target::{Target, VectorIsa};
 
 /// Emits `mk` as a C function of its parameters' pointers.
 pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     function::emit(Neon, mk, target, arguments)
+}
+
+/// What the operations of a program need besides their own registers, in order.
+pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
+    function::needs::<Neon>(program, bf16)
 }
 
 /// Register number `n`, below 32.
@@ -40,8 +46,8 @@ impl VectorEmitter for Neon {
         Some(Form::neon(piece(bytes), bytes.is_power_of_two()))
     }
 
-    fn scratch(code: &Code, op: &Op) -> usize {
-        neon_bf16::scratch(code, op)
+    fn need(mk: &MicroKernel, bf16: bool, op: &Op) -> Need {
+        Need { temps: neon_bf16::temps(mk, bf16, op), is_apart: false }
     }
 
     fn is_pooled(bits: u32) -> bool {
@@ -50,13 +56,13 @@ impl VectorEmitter for Neon {
 
     fn prologue(&mut self, _: &mut Code) {}
 
-    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, scratch: &[u8]) -> Result<(), EmitError> {
+    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, temps: &[u8]) -> Result<(), EmitError> {
         if let (Some(touched), Some(place)) = (op.touched(), place) {
-            return memory(code, op, code.dtype(touched.addr), place, scratch);
+            return memory(code, op, code.dtype(touched.addr), place, temps);
         }
         let inst = match *op {
-            Op::Zero { d } => Inst::MoviZero { d: v(d.0) },
-            Op::Const { d, bits } => match immediate(v(d.0), bits) {
+            Op::Zero { d } => Inst::MoviZero { d: v(d.0 as u8) },
+            Op::Const { d, bits } => match immediate(v(d.0 as u8), bits) {
                 Some(inst) => inst,
                 None => {
                     let (pool, at) = code.pooled(bits);
@@ -64,22 +70,22 @@ impl VectorEmitter for Neon {
                     if n == SCRATCH {
                         code.asm.add_const(n, pool, at);
                     }
-                    load_piece(d.0, 16, Resolved::Displaced { n, by })
+                    load_piece(d.0 as u8, 16, Resolved::Displaced { n, by })
                 }
             },
-            Op::Fma { d, a, b } => Inst::Fmla4s { d: v(d.0), n: v(a.0), m: v(b.0) },
+            Op::Fma { d, a, b } => Inst::Fmla4s { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
             Op::FmaLane { d, a, b, lane } => {
-                let (d, n, m) = (v(d.0), v(a.0), v(b.0));
+                let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
                 match (Imm::new(lane.into()), UpperLane::new(lane)) {
                     (Some(i), _) => Inst::FmlaLow4s { d, n, m, i },
                     (_, Some(i)) => Inst::FmlaHigh4s { d, n, m, i },
                     _ => unreachable!("lanes are checked"),
                 }
             }
-            Op::Binary { f, d, a, b } => binary(f, v(d.0), v(a.0), v(b.0)),
+            Op::Binary { f, d, a, b } => binary(f, v(d.0 as u8), v(a.0 as u8), v(b.0 as u8)),
             Op::Unary { f: Unary::Move, d, a } if d == a => return Ok(()),
             Op::Unary { f, d, a } => {
-                let (d, n) = (v(d.0), v(a.0));
+                let (d, n) = (v(d.0 as u8), v(a.0 as u8));
                 match f {
                     Unary::Move => Inst::Mov16b { d, n },
                     Unary::Sqrt => Inst::Fsqrt4s { d, n },
@@ -87,15 +93,15 @@ impl VectorEmitter for Neon {
                 }
             }
             Op::Shift { f, d, a, by } => {
-                let (d, n) = (v(d.0), v(a.0));
+                let (d, n) = (v(d.0 as u8), v(a.0 as u8));
                 match f {
                     Shift::Left => Inst::Shl4s { d, n, i: Imm::new(by.into()).expect("shifts are checked") },
                     Shift::RightSigned => Inst::Sshr4s { d, n, i: Right::new(by).expect("shifts are checked") },
                 }
             }
-            Op::PairAdd { d, a, b } => Inst::Faddp4s { d: v(d.0), n: v(a.0), m: v(b.0) },
+            Op::PairAdd { d, a, b } => Inst::Faddp4s { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
             Op::Permute { f, bits, d, a, b } => {
-                let (d, n, m) = (v(d.0), v(a.0), v(b.0));
+                let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
                 let s = Arrangement::new(bits).expect("element sizes are checked");
                 match f {
                     Permute::ZipLow => Inst::Zip1V { d, n, m, s },
@@ -109,23 +115,25 @@ impl VectorEmitter for Neon {
             Op::Mmla { .. } | Op::Dot2 { .. } | Op::Dot2Lane { .. } => {
                 return code.push_bf16(neon_bf16::product(op).expect("one of the products"));
             }
-            Op::Narrow { d, a, b, t } => return neon_bf16::narrow(code, d.0, a.0, b.0, t.0, scratch),
-            Op::NarrowPairs { d, a, b, t } => return neon_bf16::narrow_pairs(code, d.0, a.0, b.0, t.0, scratch),
+            Op::Narrow { d, a, b } => return neon_bf16::narrow(code, [d, a, b].map(|v| v.0 as u8), temps),
+            Op::NarrowPairs { d, a, b } => return neon_bf16::narrow_pairs(code, [d, a, b].map(|v| v.0 as u8), temps),
             Op::Load { .. }
             | Op::LoadLanes { .. }
             | Op::Broadcast { .. }
             | Op::Store { .. }
             | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
-            | Op::StoreRaw { .. } => unreachable!("a memory operation has a place"),
+            | Op::StoreRaw { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. } => unreachable!("a memory operation has a place"),
         };
         code.asm.push(inst);
         Ok(())
     }
 
-    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: usize, reload: bool) {
+    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: u16, reload: bool) {
         let (t, n) = (Q::new(v).expect("below 32"), XSp::SP);
-        let i = Disp::new(at + 16 * slot as i64).expect("frames are small, and multiples of 16");
+        let i = Disp::new(at + 16 * i64::from(slot)).expect("frames are small, and multiples of 16");
         code.asm.push(if reload { Inst::LdrQ { t, n, i } } else { Inst::StrQ { t, n, i } });
     }
 }
@@ -168,22 +176,22 @@ fn piece(bytes: usize) -> usize {
     1 << bytes.ilog2()
 }
 
-fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, scratch: &[u8]) -> Result<(), EmitError> {
+fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8]) -> Result<(), EmitError> {
     let bytes = bytes(code, op).expect("a memory operation");
     match *op {
-        Op::LoadRaw { d, .. } | Op::LoadRawQuad { d, .. } => load(code, d.0, bytes, place),
-        Op::StoreRaw { s, .. } => store(code, s.0, bytes, place),
+        Op::LoadRaw { d, .. } | Op::LoadRawQuad { d, .. } => load(code, d.0 as u8, bytes, place),
+        Op::StoreRaw { s, .. } => store(code, s.0 as u8, bytes, place),
         Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
-            load(code, d.0, bytes, place);
+            load(code, d.0 as u8, bytes, place);
             if dtype == DType::Bf16 {
-                code.asm.push(Inst::Shll { d: v(d.0), n: v(d.0) });
+                code.asm.push(Inst::Shll { d: v(d.0 as u8), n: v(d.0 as u8) });
             }
         }
-        Op::Broadcast { d, .. } => broadcast(code, d.0, dtype, place),
+        Op::Broadcast { d, .. } => broadcast(code, d.0 as u8, dtype, place),
         Op::Store { s, .. } => {
             let narrowed = match dtype {
-                DType::F32 => s.0,
-                DType::Bf16 => neon_bf16::narrow_low(code, s.0, scratch)?,
+                DType::F32 => s.0 as u8,
+                DType::Bf16 => neon_bf16::narrow_low(code, s.0 as u8, temps)?,
             };
             store(code, narrowed, bytes, place);
         }

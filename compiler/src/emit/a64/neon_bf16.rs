@@ -5,24 +5,19 @@ use super::inst::Inst;
 use super::neon::v;
 use super::operand::{Arrangement, Imm, Right, UpperLane};
 use crate::emit::EmitError;
-use crate::microkernel::Op;
+use crate::microkernel::{MicroKernel, Op};
 use kiln_ir::DType;
 
-/// Registers that `op` needs besides its own.
-pub fn scratch(code: &Code, op: &Op) -> usize {
+/// Registers that `op` needs besides its own, with or without instructions for bf16.
+pub fn temps(mk: &MicroKernel, bf16: bool, op: &Op) -> u8 {
     let rounds = match *op {
-        Op::Store { dst, .. } => code.dtype(dst) == DType::Bf16,
+        Op::Store { dst, .. } => mk.dtype(dst) == Some(DType::Bf16),
         _ => false,
     };
-    match (op, code.has_bf16()) {
-        _ if rounds => {
-            if code.has_bf16() {
-                1
-            } else {
-                2
-            }
-        }
-        (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 1,
+    match (op, bf16) {
+        _ if rounds => 2 - u8::from(bf16),
+        (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
+        (Op::NarrowPairs { .. }, true) => 1,
         _ => 0,
     }
 }
@@ -30,10 +25,10 @@ pub fn scratch(code: &Code, op: &Op) -> usize {
 /// BFMMLA and BFDOT; `None` for what is neither.
 pub fn product(op: &Op) -> Option<Inst> {
     Some(match *op {
-        Op::Mmla { d, a, b } => Inst::Bfmmla { d: v(d.0), n: v(a.0), m: v(b.0) },
-        Op::Dot2 { d, a, b } => Inst::Bfdot { d: v(d.0), n: v(a.0), m: v(b.0) },
+        Op::Mmla { d, a, b } => Inst::Bfmmla { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
+        Op::Dot2 { d, a, b } => Inst::Bfdot { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
         Op::Dot2Lane { d, a, b, lane } => {
-            let (d, n, m) = (v(d.0), v(a.0), v(b.0));
+            let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
             match Imm::new(lane.into()) {
                 Some(i) => Inst::BfdotLow { d, n, m, i },
                 None => Inst::BfdotHigh { d, n, m, i: UpperLane::new(lane)? },
@@ -43,46 +38,53 @@ pub fn product(op: &Op) -> Option<Inst> {
     })
 }
 
-/// Rounds the 4 f32 of `s` to the low half of a register of `scratch`, which it returns.
-pub fn narrow_low(code: &mut Code, s: u8, scratch: &[u8]) -> Result<u8, EmitError> {
-    let d = scratch[0];
+/// Rounds the 4 f32 of `s` to the low half of a register of `temps`, which it returns.
+pub fn narrow_low(code: &mut Code, s: u8, temps: &[u8]) -> Result<u8, EmitError> {
+    let [d, ..] = *temps else { return Err(code.no_temps()) };
     if code.has_bf16() {
         code.push_bf16(Inst::Bfcvtn { d: v(d), n: v(s) })?;
     } else {
-        let [n, m] = addends(code, s, [scratch[0], scratch[1]]);
+        let [n, m] = addends(code, s, pair(code, temps)?);
         code.asm.push(Inst::Addhn4h { d: v(d), n: v(n), m: v(m) });
     }
     Ok(d)
 }
 
 /// [`Op::Narrow`].
-pub fn narrow(code: &mut Code, d: u8, a: u8, b: u8, t: u8, scratch: &[u8]) -> Result<(), EmitError> {
+pub fn narrow(code: &mut Code, [d, a, b]: [u8; 3], temps: &[u8]) -> Result<(), EmitError> {
     let d_ = v(d);
     if code.has_bf16() {
         code.push_bf16(Inst::Bfcvtn { d: d_, n: v(a) })?;
         return code.push_bf16(Inst::Bfcvtn2 { d: d_, n: v(b) });
     }
-    let [n, m] = addends(code, a, [t, scratch[0]]);
+    let temps = pair(code, temps)?;
+    let [n, m] = addends(code, a, temps);
     code.asm.push(Inst::Addhn4h { d: d_, n: v(n), m: v(m) });
-    let [n, m] = addends(code, b, [t, scratch[0]]);
+    let [n, m] = addends(code, b, temps);
     code.asm.push(Inst::Addhn8h { d: d_, n: v(n), m: v(m) });
     Ok(())
 }
 
 /// [`Op::NarrowPairs`].
-pub fn narrow_pairs(code: &mut Code, d: u8, a: u8, b: u8, t: u8, scratch: &[u8]) -> Result<(), EmitError> {
-    let (d, t_) = (v(d), v(t));
+pub fn narrow_pairs(code: &mut Code, [d, a, b]: [u8; 3], temps: &[u8]) -> Result<(), EmitError> {
+    let [t, ..] = *temps else { return Err(code.no_temps()) };
+    let (d, t) = (v(d), v(t));
     if code.has_bf16() {
         code.push_bf16(Inst::Bfcvtn { d, n: v(a) })?;
-        code.push_bf16(Inst::Bfcvtn { d: t_, n: v(b) })?;
+        code.push_bf16(Inst::Bfcvtn { d: t, n: v(b) })?;
     } else {
-        let [n, m] = addends(code, a, [t, scratch[0]]);
+        let temps = pair(code, temps)?;
+        let [n, m] = addends(code, a, temps);
         code.asm.push(Inst::Addhn4h { d, n: v(n), m: v(m) });
-        let [n, m] = addends(code, b, [t, scratch[0]]);
-        code.asm.push(Inst::Addhn4h { d: t_, n: v(n), m: v(m) });
+        let [n, m] = addends(code, b, temps);
+        code.asm.push(Inst::Addhn4h { d: t, n: v(n), m: v(m) });
     }
-    code.asm.push(Inst::Zip1V { d, n: d, m: t_, s: Arrangement::new(16).expect("a size") });
+    code.asm.push(Inst::Zip1V { d, n: d, m: t, s: Arrangement::new(16).expect("a size") });
     Ok(())
+}
+
+fn pair(code: &Code, temps: &[u8]) -> Result<[u8; 2], EmitError> {
+    temps.try_into().map_err(|_| code.no_temps())
 }
 
 /// Appends what sets the registers of `to` to numbers whose sums' high halves are the f32 of `x` rounded to bf16: `x`

@@ -11,6 +11,7 @@ use super::roles::SCRATCH;
 use super::sve_bf16;
 use super::sve_predicates::{Element, Predicates};
 use crate::emit::{Arguments, EmitError, Function};
+use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
 use crate::target::{Target, VectorIsa};
 
@@ -18,6 +19,11 @@ use crate::target::{Target, VectorIsa};
 /// lanes.
 pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     function::emit(Sve { predicates: Predicates::new(mk) }, mk, target, arguments)
+}
+
+/// What the operations of a program need besides their own registers, in order.
+pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
+    function::needs::<Sve>(program, bf16)
 }
 
 /// Register number `n`, below 32.
@@ -50,12 +56,14 @@ impl VectorEmitter for Sve {
         })
     }
 
-    fn scratch(code: &Code, op: &Op) -> usize {
-        match *op {
-            Op::PairAdd { .. } => 1,
-            Op::Store { dst, .. } => usize::from(code.dtype(dst) == DType::Bf16),
+    fn need(mk: &MicroKernel, bf16: bool, op: &Op) -> Need {
+        let temps = match *op {
+            Op::PairAdd { .. } | Op::Narrow { .. } => 1,
+            Op::NarrowPairs { .. } => u8::from(!bf16),
+            Op::Store { dst, .. } => u8::from(mk.dtype(dst) == Some(DType::Bf16)),
             _ => 0,
-        }
+        };
+        Need { temps, is_apart: false }
     }
 
     fn is_pooled(bits: u32) -> bool {
@@ -66,14 +74,14 @@ impl VectorEmitter for Sve {
         self.predicates.prologue(code);
     }
 
-    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, scratch: &[u8]) -> Result<(), EmitError> {
+    fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, temps: &[u8]) -> Result<(), EmitError> {
         if let Some(place) = place {
-            return self.memory(code, op, place, scratch);
+            return self.memory(code, op, place, temps);
         }
         let g = Predicates::ALL;
         let inst = match *op {
-            Op::Zero { d } => Inst::DupS { d: z(d.0), i: Imm::new(0).expect("in range") },
-            Op::Const { d, bits } => match immediate(z(d.0), bits) {
+            Op::Zero { d } => Inst::DupS { d: z(d.0 as u8), i: Imm::new(0).expect("in range") },
+            Op::Const { d, bits } => match immediate(z(d.0 as u8), bits) {
                 Some(inst) => inst,
                 None => {
                     let (mut n, mut at) = code.pooled(bits);
@@ -81,21 +89,21 @@ impl VectorEmitter for Sve {
                         code.asm.add_const(SCRATCH, n, at);
                         (n, at) = (SCRATCH, 0);
                     }
-                    Inst::Ld1rwS { t: z(d.0), g, n, i: ScalarDisp::new(at).expect("in reach") }
+                    Inst::Ld1rwS { t: z(d.0 as u8), g, n, i: ScalarDisp::new(at).expect("in reach") }
                 }
             },
-            Op::Fma { d, a, b } => Inst::FmlaS { d: z(d.0), g, n: z(a.0), m: z(b.0) },
+            Op::Fma { d, a, b } => Inst::FmlaS { d: z(d.0 as u8), g, n: z(a.0 as u8), m: z(b.0 as u8) },
             Op::FmaLane { d, a, b, lane } => {
-                let (m, i) = scalars(code, b.0, lane)?;
-                Inst::FmlaIndexedS { d: z(d.0), n: z(a.0), m, i }
+                let (m, i) = scalars(code, b.0 as u8, lane)?;
+                Inst::FmlaIndexedS { d: z(d.0 as u8), n: z(a.0 as u8), m, i }
             }
             Op::Binary { f, d, a, b } => {
-                binary(code, f, z(d.0), z(a.0), z(b.0));
+                binary(code, f, z(d.0 as u8), z(a.0 as u8), z(b.0 as u8));
                 return Ok(());
             }
             Op::Unary { f: Unary::Move, d, a } if d == a => return Ok(()),
             Op::Unary { f, d, a } => {
-                let (d, n) = (z(d.0), z(a.0));
+                let (d, n) = (z(d.0 as u8), z(a.0 as u8));
                 match f {
                     Unary::Move => Inst::MovZ { d, n },
                     Unary::Sqrt => Inst::FsqrtS { d, g, n },
@@ -103,20 +111,21 @@ impl VectorEmitter for Sve {
                 }
             }
             Op::Shift { f, d, a, by } => {
-                let (d, n) = (z(d.0), z(a.0));
+                let (d, n) = (z(d.0 as u8), z(a.0 as u8));
                 match f {
                     Shift::Left => Inst::LslS { d, n, i: Imm::new(by.into()).expect("shifts are checked") },
                     Shift::RightSigned => Inst::AsrS { d, n, i: Right::new(by).expect("shifts are checked") },
                 }
             }
             Op::PairAdd { d, a, b } => {
-                let (d, a, b, t, s) = (z(d.0), z(a.0), z(b.0), z(scratch[0]), ZSize::new(32).expect("a size"));
+                let (d, a, b, t, s) =
+                    (z(d.0 as u8), z(a.0 as u8), z(b.0 as u8), z(temp(code, temps)?), ZSize::new(32).expect("a size"));
                 code.asm.push(Inst::Uzp2Z { d: t, n: a, m: b, s });
                 code.asm.push(Inst::Uzp1Z { d, n: a, m: b, s });
                 Inst::FaddS { d, n: d, m: t }
             }
             Op::Permute { f, bits, d, a, b } => {
-                let (d, n, m) = (z(d.0), z(a.0), z(b.0));
+                let (d, n, m) = (z(d.0 as u8), z(a.0 as u8), z(b.0 as u8));
                 let s = ZSize::new(bits).expect("element sizes are checked");
                 match f {
                     Permute::ZipLow => Inst::Zip1Z { d, n, m, s },
@@ -127,51 +136,60 @@ impl VectorEmitter for Sve {
                     Permute::TrnOdd => Inst::Trn2Z { d, n, m, s },
                 }
             }
-            Op::Mmla { d, a, b } => return code.push_bf16(Inst::BfmmlaS { d: z(d.0), n: z(a.0), m: z(b.0) }),
-            Op::Dot2 { d, a, b } => return code.push_bf16(Inst::BfdotS { d: z(d.0), n: z(a.0), m: z(b.0) }),
-            Op::Dot2Lane { d, a, b, lane } => {
-                let (m, i) = scalars(code, b.0, lane)?;
-                return code.push_bf16(Inst::BfdotIndexedS { d: z(d.0), n: z(a.0), m, i });
+            Op::Mmla { d, a, b } => {
+                return code.push_bf16(Inst::BfmmlaS { d: z(d.0 as u8), n: z(a.0 as u8), m: z(b.0 as u8) });
             }
-            Op::Narrow { d, a, b, t } => return sve_bf16::narrow(code, d.0, a.0, b.0, t.0),
-            Op::NarrowPairs { d, a, b, t } => return sve_bf16::narrow_pairs(code, d.0, a.0, b.0, t.0),
+            Op::Dot2 { d, a, b } => {
+                return code.push_bf16(Inst::BfdotS { d: z(d.0 as u8), n: z(a.0 as u8), m: z(b.0 as u8) });
+            }
+            Op::Dot2Lane { d, a, b, lane } => {
+                let (m, i) = scalars(code, b.0 as u8, lane)?;
+                return code.push_bf16(Inst::BfdotIndexedS { d: z(d.0 as u8), n: z(a.0 as u8), m, i });
+            }
+            Op::Narrow { d, a, b } => {
+                return sve_bf16::narrow(code, d.0 as u8, a.0 as u8, b.0 as u8, temp(code, temps)?);
+            }
+            Op::NarrowPairs { d, a, b } => return sve_bf16::narrow_pairs(code, d.0 as u8, a.0 as u8, b.0 as u8, temps),
             Op::Load { .. }
             | Op::LoadLanes { .. }
             | Op::Broadcast { .. }
             | Op::Store { .. }
             | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
-            | Op::StoreRaw { .. } => unreachable!("a memory operation has a place"),
+            | Op::StoreRaw { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. } => unreachable!("a memory operation has a place"),
         };
         code.asm.push(inst);
         Ok(())
     }
 
-    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: usize, reload: bool) {
-        let n = slots_address(&mut code.asm, at);
-        let (t, g, i) = (z(v), Predicates::ALL, MulVl::new(slot as i64).expect("a few slots"));
+    fn spill(&self, code: &mut Code, v: u8, at: i64, slot: u16, reload: bool) {
+        let (bytes, slot) = (code.vector_bytes(), i64::from(slot));
+        let n = slots_address(&mut code.asm, at + slot / 8 * 8 * bytes);
+        let (t, g, i) = (z(v), Predicates::ALL, MulVl::new(slot % 8).expect("below 8"));
         code.asm.push(if reload { Inst::Ld1wS { t, g, n, i } } else { Inst::St1wS { t, g, n, i } });
     }
 }
 
 impl Sve {
-    fn memory(&self, code: &mut Code, op: &Op, place: Resolved, scratch: &[u8]) -> Result<(), EmitError> {
+    fn memory(&self, code: &mut Code, op: &Op, place: Resolved, temps: &[u8]) -> Result<(), EmitError> {
         let dtype = code.dtype(op.touched().expect("a memory operation").addr);
         // What a whole register takes in memory.
         let whole = i64::from(code.mk.lanes) * dtype.bytes() as i64;
         match (*op, dtype) {
             (Op::Load { d, lanes, .. }, DType::F32) => {
-                let (t, g) = (z(d.0), self.predicates.of(code, Element::S, lanes));
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, lanes));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::Ld1wS { t, g, n, i: mul_vl(by, whole) },
                     Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
                 });
             }
-            (Op::Load { d, lanes, .. }, DType::Bf16) => self.widen(code, d.0, lanes, place, whole),
+            (Op::Load { d, lanes, .. }, DType::Bf16) => self.widen(code, d.0 as u8, lanes, place, whole),
             (Op::LoadLanes { d, count, .. }, DType::F32) => {
                 // LD1RQW takes the predicate of the first 128 bits for all.
                 let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
-                let (t, g) = (z(d.0), self.predicates.of(code, Element::S, all));
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, all));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::Ld1rqwS { t, g, n, i: quad(by) },
                     Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
@@ -179,44 +197,45 @@ impl Sve {
             }
             (Op::LoadLanes { d, count: 4, .. }, DType::Bf16) => {
                 let (n, by) = displaced(place);
-                let d = z(d.0);
+                let d = z(d.0 as u8);
                 let i = Disp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rdD { t: d, g: Predicates::ALL, n, i });
                 code.asm.push(Inst::UunpkloS { d, n: d });
                 code.asm.push(left_16(d));
             }
             (Op::LoadLanes { d, count, .. }, DType::Bf16) => {
-                self.widen(code, d.0, count.into(), place, whole);
-                code.asm.push(Inst::DupQ { d: z(d.0), n: Q::new(d.0).expect("below 32") });
+                self.widen(code, d.0 as u8, count.into(), place, whole);
+                code.asm.push(Inst::DupQ { d: z(d.0 as u8), n: Q::new(d.0 as u8).expect("below 32") });
             }
             (Op::Broadcast { d, .. }, DType::F32) => {
                 let (n, by) = displaced(place);
                 let i = ScalarDisp::new(by).expect("the place is in reach");
-                code.asm.push(Inst::Ld1rwS { t: z(d.0), g: Predicates::ALL, n, i });
+                code.asm.push(Inst::Ld1rwS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
             }
             (Op::Broadcast { d, .. }, DType::Bf16) => {
                 let (n, by) = displaced(place);
                 let i = Disp::new(by).expect("the place is in reach");
-                code.asm.push(Inst::Ld1rhS { t: z(d.0), g: Predicates::ALL, n, i });
-                code.asm.push(left_16(z(d.0)));
+                code.asm.push(Inst::Ld1rhS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
+                code.asm.push(left_16(z(d.0 as u8)));
             }
             (Op::Store { s, lanes, .. }, DType::F32) => {
-                let (t, g) = (z(s.0), self.predicates.of(code, Element::S, lanes));
+                let (t, g) = (z(s.0 as u8), self.predicates.of(code, Element::S, lanes));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
                     Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
                 });
             }
             (Op::Store { s, lanes, .. }, DType::Bf16) => {
-                sve_bf16::round(code, s.0, scratch[0])?;
-                let (t, g) = (z(scratch[0]), self.predicates.of(code, Element::S, lanes));
+                let rounded = temp(code, temps)?;
+                sve_bf16::round(code, s.0 as u8, rounded)?;
+                let (t, g) = (z(rounded), self.predicates.of(code, Element::S, lanes));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
                     Resolved::Indexed { n, m } => Inst::St1hIndexedS { t, g, n, m },
                 });
             }
             (Op::LoadRaw { d, elements, .. }, _) => {
-                let (t, g) = (z(d.0), self.predicates.of(code, Element::H, elements));
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::H, elements));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::Ld1hH { t, g, n, i: mul_vl(by, 2 * whole) },
                     Resolved::Indexed { n, m } => Inst::Ld1hIndexedH { t, g, n, m },
@@ -224,14 +243,14 @@ impl Sve {
             }
             (Op::LoadRawQuad { d, elements, .. }, _) => {
                 let all = if elements == 8 { 2 * code.mk.lanes as u16 } else { elements };
-                let (t, g) = (z(d.0), self.predicates.of(code, Element::H, all));
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::H, all));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::Ld1rqhH { t, g, n, i: quad(by) },
                     Resolved::Indexed { n, m } => Inst::Ld1rqhIndexedH { t, g, n, m },
                 });
             }
             (Op::StoreRaw { s, elements, .. }, _) => {
-                let (t, g) = (z(s.0), self.predicates.of(code, Element::H, elements));
+                let (t, g) = (z(s.0 as u8), self.predicates.of(code, Element::H, elements));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::St1hH { t, g, n, i: mul_vl(by, 2 * whole) },
                     Resolved::Indexed { n, m } => Inst::St1hIndexedH { t, g, n, m },
@@ -251,6 +270,11 @@ impl Sve {
         });
         code.asm.push(left_16(t));
     }
+}
+
+/// The first temporary register.
+fn temp(code: &Code, temps: &[u8]) -> Result<u8, EmitError> {
+    temps.first().copied().ok_or_else(|| code.no_temps())
 }
 
 /// The arithmetic that is destructive works on the first operand, which is copied unless the result replaces one.

@@ -40,11 +40,12 @@ pub fn narrow(code: &mut Code, d: u8, a: u8, b: u8, t: u8) -> Result<(), EmitErr
 }
 
 /// [`Op::NarrowPairs`](crate::microkernel::Op::NarrowPairs).
-pub fn narrow_pairs(code: &mut Code, d: u8, a: u8, b: u8, t: u8) -> Result<(), EmitError> {
+pub fn narrow_pairs(code: &mut Code, d: u8, a: u8, b: u8, temps: &[u8]) -> Result<(), EmitError> {
     round(code, a, d)?;
     if code.has_bf16() {
         return code.push_bf16(Inst::BfcvtntH { d: z(d), g: Predicates::ALL, n: z(b) });
     }
+    let [t, ..] = *temps else { return Err(code.no_temps()) };
     round(code, b, t)?;
     code.asm.push(Inst::LslS { d: z(t), n: z(t), i: Imm::new(16).expect("below 32") });
     code.asm.push(Inst::OrrZ { d: z(d), n: z(d), m: z(t) });

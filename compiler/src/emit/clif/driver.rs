@@ -405,9 +405,7 @@ impl Driver<'_> {
         let (kernel, arguments) = self.callees_of.tile(t);
         self.because(format!("tile {}x{}x{}", t.m, t.n, t.k));
         let operands = t.post.iter().filter_map(|(_, m)| m.as_ref()).map(|m| &m.at);
-        let spill = t.spill.iter().map(|(a, _)| a);
-        let accesses: Vec<&Access> =
-            [&t.lhs.at, &t.rhs.at].into_iter().chain(operands).chain(spill).chain([&t.dst.at]).collect();
+        let accesses: Vec<&Access> = [&t.lhs.at, &t.rhs.at].into_iter().chain(operands).chain([&t.dst.at]).collect();
         let args: Vec<Value> = accesses.into_iter().map(|a| self.pointer(a)).collect();
         match arguments {
             Arguments::Registers => self.call(kernel, &args),

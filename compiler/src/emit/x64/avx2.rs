@@ -22,10 +22,10 @@ mod memory;
 
 use iced_x86::{Code, Instruction, Register};
 
-use super::demand::Demand;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
-use crate::microkernel::{MicroKernel, Permute, V};
+use crate::microkernel::assign::Need;
+use crate::microkernel::{Binary, MicroKernel, Op, Permute, V};
 
 /// `vblendps`: the odd words from the second operand.
 const ODD_WORDS: u32 = 0b1010_1010;
@@ -68,11 +68,22 @@ impl Isa for Avx2 {
         shift_right_signed: Code::VEX_Vpsrad_ymm_ymm_imm8,
         broadcast_words: Code::VEX_Vpbroadcastw_ymm_xmmm16,
     };
+    const ROUNDING_TEMPS: u8 = 2;
     // As AVX-512's, which reads twice as much in the same time.
     const AHEAD: i64 = 8 << 10;
 
     fn new(_mk: &MicroKernel) -> Self {
         Avx2
+    }
+
+    fn need(op: &Op) -> Need {
+        let temps = match *op {
+            Op::Binary { f: Binary::Max | Binary::Min, .. } => 1,
+            Op::Permute { f: Permute::ZipLow | Permute::ZipHigh, .. } => 2,
+            Op::Permute { f: Permute::TrnEven | Permute::TrnOdd, bits: 32, .. } => 1,
+            _ => 0,
+        };
+        Need { temps, is_apart: false }
     }
 
     fn register(v: V) -> Register {
@@ -81,11 +92,11 @@ impl Isa for Avx2 {
 }
 
 fn xmm(v: V) -> Register {
-    Register::XMM0 + u32::from(v.0)
+    Register::XMM0 + v.0
 }
 
 fn ymm(v: V) -> Register {
-    Register::YMM0 + u32::from(v.0)
+    Register::YMM0 + v.0
 }
 
 impl Emitter<'_, Avx2> {
@@ -113,21 +124,20 @@ impl Arithmetic for Emitter<'_, Avx2> {
         self.put_constant(&[bits; Avx2::LANES as usize], |b| Instruction::with3(code, ymm(d), ymm(a), b))
     }
 
-    fn extremum(&mut self, code: Code, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
-        self.with_temporaries(&[d, a, b], demand, |e, [nan]| {
-            let compare = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
-            e.put(Instruction::with4(compare, ymm(nan), ymm(a), ymm(b), UNORDERED))?;
-            e.lanewise(code, d, a, b)?;
-            e.lanewise(Code::VEX_Vorps_ymm_ymm_ymmm256, d, d, nan)
-        })
+    fn extremum(&mut self, code: Code, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
+        let [nan] = self.temps(temps)?;
+        let compare = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
+        self.put(Instruction::with4(compare, ymm(nan), ymm(a), ymm(b), UNORDERED))?;
+        self.lanewise(code, d, a, b)?;
+        self.lanewise(Code::VEX_Vorps_ymm_ymm_ymmm256, d, d, nan)
     }
 
-    fn pair_add(&mut self, d: V, a: V, b: V, _demand: Demand) -> Result<(), EmitError> {
+    fn pair_add(&mut self, d: V, a: V, b: V, _temps: &[V]) -> Result<(), EmitError> {
         self.lanewise(Code::VEX_Vhaddps_ymm_ymm_ymmm256, d, a, b)?;
         self.interleave_halves(d)
     }
 
-    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
         let (low, high) = match bits {
             32 => (Code::VEX_Vunpcklps_ymm_ymm_ymmm256, Code::VEX_Vunpckhps_ymm_ymm_ymmm256),
             _ => (Code::VEX_Vunpcklpd_ymm_ymm_ymmm256, Code::VEX_Vunpckhpd_ymm_ymm_ymmm256),
@@ -141,15 +151,14 @@ impl Arithmetic for Emitter<'_, Avx2> {
             }
             Permute::TrnEven | Permute::TrnOdd => {
                 // Words are moved inside their pair, then blended.
-                return self.with_temporaries(&[d, a, b], demand, |e, [t]| {
-                    let blend = Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8;
-                    if f == Permute::TrnEven {
-                        e.put(Instruction::with2(Code::VEX_Vmovsldup_ymm_ymmm256, ymm(t), ymm(b)))?;
-                        return e.put(Instruction::with4(blend, ymm(d), ymm(a), ymm(t), ODD_WORDS));
-                    }
-                    e.put(Instruction::with2(Code::VEX_Vmovshdup_ymm_ymmm256, ymm(t), ymm(a)))?;
-                    e.put(Instruction::with4(blend, ymm(d), ymm(t), ymm(b), ODD_WORDS))
-                });
+                let [t] = self.temps(temps)?;
+                let blend = Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8;
+                if f == Permute::TrnEven {
+                    self.put(Instruction::with2(Code::VEX_Vmovsldup_ymm_ymmm256, ymm(t), ymm(b)))?;
+                    return self.put(Instruction::with4(blend, ymm(d), ymm(a), ymm(t), ODD_WORDS));
+                }
+                self.put(Instruction::with2(Code::VEX_Vmovshdup_ymm_ymmm256, ymm(t), ymm(a)))?;
+                return self.put(Instruction::with4(blend, ymm(d), ymm(t), ymm(b), ODD_WORDS));
             }
             Permute::UzpEven | Permute::UzpOdd => {
                 let odd = f == Permute::UzpOdd;
@@ -162,12 +171,11 @@ impl Arithmetic for Emitter<'_, Avx2> {
                 return self.interleave_halves(d);
             }
         };
-        self.with_temporaries(&[d, a, b], demand, |e, [t, u]| {
-            e.lanewise(low, t, a, b)?;
-            e.lanewise(high, u, a, b)?;
-            let merge = Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
-            e.put(Instruction::with4(merge, ymm(d), ymm(t), ymm(u), halves))
-        })
+        let [t, u] = self.temps(temps)?;
+        self.lanewise(low, t, a, b)?;
+        self.lanewise(high, u, a, b)?;
+        let merge = Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
+        self.put(Instruction::with4(merge, ymm(d), ymm(t), ymm(u), halves))
     }
 }
 

@@ -17,18 +17,19 @@ pub(super) struct Demand([u16; MAX_REGISTERS as usize]);
 impl Demand {
     /// The lanes needed of `v`, which is below [`MAX_REGISTERS`].
     pub(super) fn of(&self, v: V) -> u16 {
-        self.0[usize::from(v.0)]
+        self.0[v.0 as usize]
     }
 
     fn need(&mut self, v: V, lanes: u16) {
-        let needed = &mut self.0[usize::from(v.0)];
+        let needed = &mut self.0[v.0 as usize];
         *needed = lanes.max(*needed);
     }
 
     /// The lanes that are needed before `op`, if these are needed after it. Registers have `all` lanes.
     fn before(mut self, op: &Op, all: u16) -> Demand {
         let lanes = match op.defined() {
-            Some(d) => std::mem::take(&mut self.0[usize::from(d.0)]),
+            Some(d) => std::mem::take(&mut self.0[d.0 as usize]),
+            None if op.slot().is_some() => all,
             None => op.touched().map_or(0, |t| t.elements),
         };
         let lanes = if op.lanes() == Lanes::Any && lanes > 0 { all } else { lanes };
@@ -41,7 +42,7 @@ impl Demand {
     }
 
     fn union(mut self, other: Demand) -> Demand {
-        (0..MAX_REGISTERS).map(V).for_each(|v| self.need(v, other.of(v)));
+        (0..MAX_REGISTERS.into()).map(V).for_each(|v| self.need(v, other.of(v)));
         self
     }
 }

@@ -4,11 +4,13 @@
 //! An [`Isa`] says how wide registers are and which instructions are those of lanewise operations. What takes another
 //! sequence on each, is chosen by [`Memory`], [`Bf16`] and [`Arithmetic`].
 //!
-//! A sequence that needs more registers than its operation names takes dead ones. Where none is dead, a live one is kept in the red
-//! zone below the stack pointer meanwhile.
+//! A sequence that needs more registers than its operation names takes the [temporary](crate::microkernel::Temps) ones. [`needs`] says how
+//! many they are. Slots lie at the stack pointer.
 //!
 //! The function ends with `vzeroupper` and uses caller-saved registers, and only in loops over many streams others, which
 //! it saves. Loop heads are aligned to 32 bytes, given that the function is placed at a multiple of 64.
+
+use std::collections::BTreeSet;
 
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 use kiln_ir::DType;
@@ -19,6 +21,7 @@ use super::error;
 use super::pointers::{Pointers, memory};
 use super::stream;
 use crate::emit::{Arguments, EmitError, Function};
+use crate::microkernel::assign::Need;
 use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
 
 /// Loop heads start at a multiple of this many bytes.
@@ -36,11 +39,16 @@ pub(super) trait Isa: Sized {
     const REGISTERS: u8;
     /// Its lanewise instructions.
     const CODES: Codes;
+    /// Registers that a store of bf16 overwrites.
+    const ROUNDING_TEMPS: u8;
     /// The distance at which [streams](super::stream) are prefetched, in bytes.
     const AHEAD: i64;
 
     /// State that is prepared for a micro-kernel.
     fn new(mk: &MicroKernel) -> Self;
+
+    /// The registers that a maximum or minimum of operands that both may be NaN needs, a sum of pairs, and a permutation.
+    fn need(op: &Op) -> Need;
 
     /// The whole register.
     fn register(v: V) -> Register;
@@ -97,7 +105,7 @@ pub(super) trait Bf16 {
     fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError>;
 
     /// Rounds the first `lanes` lanes of `s` and stores them.
-    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError>;
+    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError>;
 }
 
 /// Operations that take different sequences on each instruction set.
@@ -115,13 +123,13 @@ pub(super) trait Arithmetic {
     fn with_constant(&mut self, code: Code, d: V, a: V, bits: u32) -> Result<(), EmitError>;
 
     /// `vmaxps` or `vminps` with NaN of either operand.
-    fn extremum(&mut self, code: Code, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError>;
+    fn extremum(&mut self, code: Code, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError>;
 
     /// Sums of pairs.
-    fn pair_add(&mut self, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError>;
+    fn pair_add(&mut self, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError>;
 
     /// A permutation by 32 or 64 bits.
-    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError>;
+    fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError>;
 }
 
 /// A micro-kernel on its way.
@@ -133,6 +141,10 @@ pub(super) struct Emitter<'a, I> {
     demand: std::vec::IntoIter<Demand>,
     /// Registers whose last write, on every path, [was no NaN](writes_ordered).
     ordered: [bool; MAX_REGISTERS as usize],
+    /// The slots in which such a register was kept.
+    ordered_slots: BTreeSet<u16>,
+    /// Bytes of the slots.
+    frame: i64,
     /// The streams that the loop that is being emitted reads.
     streams: Vec<P>,
     pub(super) isa: I,
@@ -145,16 +157,21 @@ where
     /// Emits `mk`, see [`super::emit`].
     pub(super) fn emit(mk: &'a MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
         check::<I>(mk)?;
+        let insts = || mk.body.iter().flat_map(Stmt::insts);
+        let slots = insts().filter_map(|i| i.op.slot()).max().map_or(0, |last| i64::from(last) + 1);
         let mut emitter = Self {
             mk,
             asm: Assembler::new(mk),
             pointers: Pointers::new(mk, arguments)?,
             demand: demand_after(mk).into_iter(),
             ordered: [false; MAX_REGISTERS as usize],
+            ordered_slots: BTreeSet::new(),
+            frame: slots * 4 * i64::from(I::LANES),
             streams: vec![],
             isa: I::new(mk),
         };
         emitter.pointers.enter(&mut emitter.asm)?;
+        emitter.move_stack([Code::Sub_rm64_imm8, Code::Sub_rm64_imm32])?;
         emitter.prepare()?;
         for stmt in &mk.body {
             match stmt {
@@ -164,17 +181,28 @@ where
             }
         }
         emitter.note("return");
+        emitter.move_stack([Code::Add_rm64_imm8, Code::Add_rm64_imm32])?;
         emitter.pointers.leave(&mut emitter.asm)?;
         emitter.put(Ok(Instruction::with(Code::VEX_Vzeroupper)))?;
         emitter.put(Ok(Instruction::with(Code::Retnq)))?;
         Ok(emitter.asm.finish())
     }
 
+    /// Makes room for slots, or takes it away, by an instruction that is short or not.
+    fn move_stack(&mut self, [short, long]: [Code; 2]) -> Result<(), EmitError> {
+        if self.frame == 0 {
+            return Ok(());
+        }
+        self.note("slots");
+        let code = if self.frame < 128 { short } else { long };
+        self.put(Instruction::with2(code, Register::RSP, self.frame as i32))
+    }
+
     /// A loop of several iterations.
     fn repeat(&mut self, trips: u64, why: &str, body: &[Inst]) -> Result<(), EmitError> {
         // What the body writes otherwise may be NaN in the second iteration; after the loop it may be known again.
         for d in body.iter().filter(|i| !writes_ordered(&i.op)).filter_map(|i| i.op.defined()) {
-            self.ordered[usize::from(d.0)] = false;
+            self.ordered[d.0 as usize] = false;
         }
         self.asm.note(why);
         self.pointers.enter_loop(&mut self.asm, trips, body)?;
@@ -189,6 +217,7 @@ where
 
     fn inst(&mut self, inst: &Inst) -> Result<(), EmitError> {
         let demand = self.demand.next().unwrap_or_default();
+        let temps = inst.temps.as_slice();
         self.asm.note(inst.why.clone());
         match inst.op {
             Op::Zero { d } | Op::Const { d, bits: 0 } => self.zero(d)?,
@@ -223,10 +252,10 @@ where
                     self.put(Instruction::with2(I::CODES.store, dst, I::register(s)))?;
                 }
                 (DType::F32, dst) => self.store(s, dst, lanes, demand.of(s) == 0)?,
-                (DType::Bf16, dst) => self.store_bf16(s, dst, lanes, demand)?,
+                (DType::Bf16, dst) => self.store_bf16(s, dst, lanes, temps)?,
             },
             Op::Fma { d, a, b } => self.lanewise(I::CODES.fma, d, a, b)?,
-            Op::Binary { f, d, a, b } => self.binary(f, d, a, b, demand)?,
+            Op::Binary { f, d, a, b } => self.binary(f, d, a, b, temps)?,
             Op::Unary { f: Unary::Move, d, a } if d == a => {}
             Op::Unary { f: Unary::Move, d, a } => {
                 self.put(Instruction::with2(I::CODES.copy, I::register(d), I::register(a)))?;
@@ -239,8 +268,20 @@ where
             Op::Shift { f: Shift::RightSigned, d, a, by } => {
                 self.shift(I::CODES.shift_right_signed, d, a, by.into())?;
             }
-            Op::PairAdd { d, a, b } => self.pair_add(d, a, b, demand)?,
-            Op::Permute { f, bits, d, a, b } => self.permute(f, bits, d, a, b, demand)?,
+            Op::PairAdd { d, a, b } => self.pair_add(d, a, b, temps)?,
+            Op::Permute { f, bits, d, a, b } => self.permute(f, bits, d, a, b, temps)?,
+            Op::Spill { s, slot } => {
+                let kept = self.ordered[s.0 as usize];
+                if kept {
+                    self.ordered_slots.insert(slot)
+                } else {
+                    self.ordered_slots.remove(&slot)
+                };
+                self.put(Instruction::with2(I::CODES.store, self.slot(slot), I::register(s)))?;
+            }
+            Op::Reload { d, slot } => {
+                self.put(Instruction::with2(I::CODES.load, I::register(d), self.slot(slot)))?;
+            }
             Op::FmaLane { .. }
             | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
@@ -253,13 +294,17 @@ where
                 return Err(error(self.mk, format!("no such operation on {}: {}", self.mk.isa, inst.op)));
             }
         }
+        for t in temps {
+            self.ordered[t.0 as usize] = false;
+        }
         if let Some(d) = inst.op.defined() {
-            self.ordered[usize::from(d.0)] = writes_ordered(&inst.op);
+            let reloads = inst.op.slot().is_some_and(|slot| self.ordered_slots.contains(&slot));
+            self.ordered[d.0 as usize] = reloads || writes_ordered(&inst.op);
         }
         Ok(())
     }
 
-    fn binary(&mut self, f: Binary, d: V, a: V, b: V, demand: Demand) -> Result<(), EmitError> {
+    fn binary(&mut self, f: Binary, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
         let code = match f {
             Binary::Add => I::CODES.add,
             Binary::Sub => I::CODES.sub,
@@ -268,10 +313,10 @@ where
             Binary::Max | Binary::Min => {
                 let code = if f == Binary::Max { I::CODES.max } else { I::CODES.min };
                 // The second source is the result if either is NaN.
-                return match [a, b].map(|v| self.ordered[usize::from(v.0)]) {
+                return match [a, b].map(|v| self.ordered[v.0 as usize]) {
                     [true, _] => self.lanewise(code, d, a, b),
                     [false, true] => self.lanewise(code, d, b, a),
-                    [false, false] => self.extremum(code, d, a, b, demand),
+                    [false, false] => self.extremum(code, d, a, b, temps),
                 };
             }
             Binary::IAdd => I::CODES.integer_add,
@@ -320,33 +365,37 @@ impl<I: Isa> Emitter<'_, I> {
         self.put(Instruction::with3(code, I::register(d), I::register(a), by))
     }
 
-    /// Calls `emit` with registers that it may overwrite, none of which is in `operands`: dead ones, or live ones that
-    /// are put back afterwards.
-    pub(super) fn with_temporaries<const N: usize>(
-        &mut self,
-        operands: &[V],
-        demand: Demand,
-        emit: impl FnOnce(&mut Self, [V; N]) -> Result<(), EmitError>,
-    ) -> Result<(), EmitError> {
-        let others = |live: bool| {
-            let all = (0..I::REGISTERS).map(V);
-            all.filter(move |v| (demand.of(*v) > 0) == live && !operands.contains(v))
-        };
-        let mut temporaries = others(false).chain(others(true));
-        // Three operands and two temporaries at most.
-        let temporaries = [(); N].map(|()| temporaries.next().expect("there are more registers"));
-        let saved = || temporaries.iter().enumerate().filter(|(_, v)| demand.of(**v) > 0);
-        // The red zone has 128 bytes.
-        let slot = |i: usize| MemoryOperand::with_base_displ(Register::RSP, -4 * i64::from(I::LANES) * (i as i64 + 1));
-        for (i, v) in saved() {
-            self.put(Instruction::with2(I::CODES.store, slot(i), I::register(*v)))?;
-        }
-        emit(self, temporaries)?;
-        for (i, v) in saved() {
-            self.put(Instruction::with2(I::CODES.load, I::register(*v), slot(i)))?;
-        }
-        Ok(())
+    /// The memory of a slot.
+    fn slot(&self, slot: u16) -> MemoryOperand {
+        memory(Register::RSP, 4 * i64::from(I::LANES) * i64::from(slot))
     }
+
+    /// The first `N` temporary registers of an operation.
+    pub(super) fn temps<const N: usize>(&self, temps: &[V]) -> Result<[V; N], EmitError> {
+        let first = temps.first_chunk().copied();
+        first.ok_or_else(|| error(self.mk, format!("an operation needs {N} temporary registers")))
+    }
+}
+
+/// What the operations of a program need, in order: a maximum needs a register unless one operand is known to be no NaN.
+pub(super) fn needs<I: Isa>(program: &MicroKernel) -> Vec<Need> {
+    let insts = || program.body.iter().flat_map(Stmt::insts);
+    let mut may_be_nan = vec![false; program.registers as usize];
+    for inst in insts().filter(|i| !writes_ordered(&i.op)) {
+        if let Some(nan) = inst.op.defined().and_then(|d| may_be_nan.get_mut(d.0 as usize)) {
+            *nan = true;
+        }
+    }
+    let is_nan = |v: V| may_be_nan.get(v.0 as usize).copied().unwrap_or(true);
+    insts()
+        .map(|inst| match inst.op {
+            Op::Binary { f: Binary::Max | Binary::Min, a, b, .. } if !(is_nan(a) && is_nan(b)) => Need::default(),
+            Op::Store { dst, .. } if program.dtype(dst) == Some(DType::Bf16) => {
+                Need { temps: I::ROUNDING_TEMPS, is_apart: false }
+            }
+            op => I::need(&op),
+        })
+        .collect()
 }
 
 /// Refuses what no sequence of instructions could express, so that the rest may index by register and parameter.
@@ -354,7 +403,9 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
     let (most_lanes, most_registers) = (I::LANES, I::REGISTERS);
     let require = |holds: bool, what: &dyn Fn() -> String| if holds { Ok(()) } else { Err(error(mk, what())) };
     require(mk.lanes == I::LANES.into(), &|| format!("registers have {most_lanes} lanes, not {}", mk.lanes))?;
-    require(mk.registers <= most_registers, &|| format!("there are {most_registers} registers, not {}", mk.registers))?;
+    require(mk.registers <= most_registers.into(), &|| {
+        format!("there are {most_registers} registers, not {}", mk.registers)
+    })?;
     for stmt in &mk.body {
         let insts = match stmt {
             Stmt::Inst(i) => std::slice::from_ref(i),
@@ -363,8 +414,12 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
                 body
             }
         };
-        for Inst { op, .. } in insts {
-            for v in op.used().chain(op.defined()) {
+        for inst in insts {
+            let op = &inst.op;
+            let temps = inst.temps.as_slice();
+            let is_named = |t: &V| op.used().chain(op.defined()).any(|v| v == *t);
+            require(!temps.iter().any(is_named), &|| format!("{op} names its temporary register"))?;
+            for v in op.used().chain(op.defined()).chain(temps.iter().copied()) {
                 require(v.0 < mk.registers, &|| format!("v{} of {} registers in {op:?}", v.0, mk.registers))?;
             }
             let known = op.touched().is_none_or(|t| usize::from(t.addr.param.0) < mk.params.len());

@@ -1,8 +1,8 @@
 //! x86-64 micro-kernels, encoded with `iced-x86`: vector register `vN` is `ymmN` or `zmmN`.
 //!
 //! `emitter` goes through a micro-kernel and knows what all instruction sets have; `avx2` and `avx512` choose the
-//! instructions of the rest. `pointers` turns addresses into base registers and displacements, `demand` finds the vector
-//! registers, and lanes of them, that need not be kept, and `assembler` holds the bytes.
+//! instructions of the rest. `pointers` turns addresses into base registers and displacements, `demand` finds the lanes of
+//! vector registers that are needed, and `assembler` holds the bytes.
 
 mod assembler;
 mod avx2;
@@ -16,6 +16,7 @@ pub use pointers::MAX_PARAMS;
 
 use super::{Arguments, EmitError, Function};
 use crate::microkernel::MicroKernel;
+use crate::microkernel::assign::Need;
 use crate::target::VectorIsa;
 
 /// Emits `mk` as a function of up to [`MAX_PARAMS`] pointers, in order, or of a pointer to any number of them, in the System V
@@ -32,6 +33,14 @@ pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitErro
         VectorIsa::Avx512 => emitter::Emitter::<avx512::Avx512>::emit(mk, arguments),
         VectorIsa::Avx2 => emitter::Emitter::<avx2::Avx2>::emit(mk, arguments),
         VectorIsa::Neon | VectorIsa::Sve => Err(error(mk, format!("it is written for {}", mk.isa))),
+    }
+}
+
+/// The registers that the operations of a program of `isa`, which is one of x86, need besides their own.
+pub(super) fn needs(program: &MicroKernel, isa: VectorIsa) -> Vec<Need> {
+    match isa {
+        VectorIsa::Avx512 => emitter::needs::<avx512::Avx512>(program),
+        VectorIsa::Avx2 | VectorIsa::Neon | VectorIsa::Sve => emitter::needs::<avx2::Avx2>(program),
     }
 }
 

@@ -334,7 +334,6 @@ impl Lowering<'_> {
             rhs: Matrix { at: Access { buffer, index: rhs_index }, row: shape.pitch, col: shape.interleave },
             init: if s.is_first && !self.c.accumulate { Init::Zero } else { Init::Load },
             post,
-            spill: None,
             window: Some(Box::new(TileWindow { rows, runs, columns: w.depthwise })),
         }))
     }

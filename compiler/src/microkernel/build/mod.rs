@@ -1,21 +1,20 @@
 //! The builder: from a register tile to its vector program, the same for every instruction set.
 //!
 //! A tile is computed in one of several [forms](crate::form). Each leaves the sums as vectors of a row's columns; [`epilogue`] applies the
-//! post-ops and stores them. [`pack`] copies factors into panels.
-//!
-//! Register plan, from `v0` up: the operands of the products, then the accumulators. By-element instructions may reach only
-//! low registers, so the row operand comes first.
+//! post-ops and stores them. [`pack`] copies factors into panels. The programs that they make have a register for each value;
+//! [`assign`](super::assign) gives them those of a unit.
 
 pub mod epilogue;
 pub mod pack;
 pub mod transpose;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use kiln_ir::DType;
 use kiln_ir::nest::{Init, LoopNest, Matrix, Run, Tile, TileWindow};
 
+use super::assign::{AssignError, AssignmentError};
 use super::{Access, Addr, Inst, MicroKernel, Op, P, Param, Region, Stmt, V};
 use crate::target::{Multiplier, VectorUnit};
 
@@ -35,9 +34,12 @@ pub enum BuildError {
         /// The vector unit.
         unit: VectorUnit,
     },
-    /// Post-ops that no assignment of registers computes.
-    #[error("the post-ops need more than {0} registers")]
-    Epilogue(u8),
+    /// No registers can be assigned.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    /// The registers that were assigned do not do what the program does.
+    #[error("the assignment of registers is wrong: {0}")]
+    Assignment(#[from] AssignmentError),
     /// Operands that lie in memory as the form cannot take them.
     #[error("{0}")]
     Layout(&'static str),
@@ -72,9 +74,25 @@ pub(crate) struct Builder<'a> {
     pub(crate) sums: Vec<Arc<str>>,
     /// The names of what is read, which runs share: those of loops, and those of steps that are left.
     names: RefCell<[Names; 2]>,
-    /// Once the sums are done: the register of vector `j` of row `i` at `i * vectors + j`, and the registers that are free.
+    /// Once the sums are done: vector `j` of row `i` at `i * vectors + j`.
     pub(crate) results: Vec<V>,
-    pub(crate) free: Vec<V>,
+    values: Values,
+}
+
+/// Numbers for new values.
+#[derive(Default)]
+pub(crate) struct Values(Cell<u32>);
+
+impl Values {
+    /// A value that no operation defines yet.
+    pub fn next(&self) -> V {
+        V(self.0.replace(self.0.get() + 1))
+    }
+
+    /// The number of values.
+    pub fn count(&self) -> u32 {
+        self.0.get()
+    }
 }
 
 /// A region that is read or written: `rows` runs of `cols` elements, `stride` elements apart.
@@ -111,7 +129,7 @@ impl<'a> Builder<'a> {
             sums: vec![],
             names: RefCell::default(),
             results: vec![],
-            free: vec![],
+            values: Values::default(),
         };
         b.params = b.params();
         b.columns = (0..vectors).map(|j| b.columns_of(j)).collect();
@@ -121,12 +139,12 @@ impl<'a> Builder<'a> {
 
     /// Applies the post-ops to the sums, and stores them.
     pub(crate) fn finish(mut self, name: String) -> Result<MicroKernel, BuildError> {
-        self.epilogue()?;
+        self.epilogue();
         Ok(MicroKernel {
             name,
             isa: self.unit.isa,
             lanes: self.unit.lanes,
-            registers: self.unit.registers,
+            registers: self.values.count(),
             params: self.params,
             body: self.body,
         })
@@ -170,10 +188,6 @@ impl Builder<'_> {
             let cols = if m.col == 0 { 1 } else { t.n };
             let name = &self.nest.buffers[m.at.buffer.0 as usize].name;
             all.push(param(m, name, Access::Read, region(rows, cols, m.row, bytes(m))));
-        }
-        if let Some((a, len)) = &t.spill {
-            let m = Matrix { at: a.clone(), row: 0, col: 1 };
-            all.push(param(&m, "spill", Access::ReadWrite, region(1, *len, 0, 4)));
         }
         let access = match t.init {
             Init::Zero => Access::Write,
@@ -272,7 +286,7 @@ impl Builder<'_> {
     }
 
     pub(crate) fn push(&mut self, op: Op, why: impl Into<Arc<str>>) {
-        self.body.push(Stmt::Inst(Inst { op, why: why.into() }));
+        self.body.push(Stmt::Inst(Inst::new(op, why)));
     }
 
     fn dst(&self) -> P {
@@ -302,9 +316,26 @@ impl Builder<'_> {
         }
     }
 
-    /// Registers that neither operands nor results are in.
-    pub(crate) fn free_besides(&self, results: &[V]) -> Vec<V> {
-        (0..self.unit.registers).map(V).filter(|v| !results.contains(v)).collect()
+    /// A value that no operation defines yet.
+    pub(crate) fn value(&self) -> V {
+        self.values.next()
+    }
+
+    /// The sums of all rows as vectors of their columns, as they start: row by row.
+    pub(crate) fn start_sums(&mut self) -> Vec<V> {
+        let mut sums = vec![];
+        for i in 0..self.rows {
+            for j in 0..self.vectors {
+                let d = self.value();
+                let op = match self.tile.init {
+                    Init::Zero => Op::Zero { d },
+                    Init::Load => Op::Load { d, src: self.dst_addr(i, j), lanes: self.valid(j) },
+                };
+                self.push(op, self.sum(i, j));
+                sums.push(d);
+            }
+        }
+        sums
     }
 }
 

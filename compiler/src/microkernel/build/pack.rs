@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Pack};
 
-use super::{BuildError, matrix_region, region, step_name, transpose};
+use super::{BuildError, Values, matrix_region, region, step_name, transpose};
 use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Permute, Stmt, V};
 use crate::target::VectorUnit;
 
@@ -54,6 +54,7 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         src,
         k_stride: pack.src.row,
         width_stride: pack.src.col,
+        values: Values::default(),
     };
     let along_k = pack.src.row == 1 || *k == 1;
     // Steps of K that one iteration copies.
@@ -73,7 +74,7 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         body.extend(steps(done, None).into_iter().map(Stmt::Inst));
         done += chunk;
     }
-    Ok(MicroKernel { name, isa: unit.isa, lanes: unit.lanes, registers: unit.registers, params, body })
+    Ok(MicroKernel { name, isa: unit.isa, lanes: unit.lanes, registers: b.values.count(), params, body })
 }
 
 struct Packer {
@@ -87,23 +88,7 @@ struct Packer {
     src: DType,
     k_stride: u64,
     width_stride: u64,
-}
-
-/// Registers taken and given back.
-struct Pool(Vec<V>);
-
-impl Pool {
-    fn new(registers: u8) -> Self {
-        Pool((0..registers).rev().map(V).collect())
-    }
-
-    fn take(&mut self) -> V {
-        self.0.pop().expect("a copy takes at most 16 vectors and what makes one of them")
-    }
-
-    fn give(&mut self, v: impl IntoIterator<Item = V>) {
-        self.0.extend(v);
-    }
+    values: Values,
 }
 
 impl Packer {
@@ -132,11 +117,10 @@ impl Packer {
         let groups = self.lanes / 2;
         let k = step_name(advance.is_some(), from);
         for w0 in (0..self.pitch).step_by(groups as usize) {
-            let mut pool = Pool::new(32);
             let mut vectors: Vec<V> = (w0..w0 + groups)
                 .map(|w| {
-                    let d = pool.take();
-                    let mut push = |op| out.push(Inst { op, why: format!("row {w}, {k}..+{count}").into() });
+                    let d = self.values.next();
+                    let mut push = |op| out.push(Inst::new(op, format!("row {w}, {k}..+{count}")));
                     if w >= self.width {
                         push(Op::Zero { d });
                         return d;
@@ -146,7 +130,7 @@ impl Packer {
                             push(Op::LoadRaw { d, src: self.src_addr(from, w, advance), elements: count as u16 });
                         }
                         DType::F32 => {
-                            let (a, b, t) = (pool.take(), pool.take(), pool.take());
+                            let (a, b) = (self.values.next(), self.values.next());
                             let low = count.min(self.lanes);
                             push(Op::Load { d: a, src: self.src_addr(from, w, advance), lanes: low as u16 });
                             if count > low {
@@ -155,8 +139,7 @@ impl Packer {
                             } else {
                                 push(Op::Zero { d: b });
                             }
-                            push(Op::Narrow { d, a, b, t });
-                            pool.give([a, b, t]);
+                            push(Op::Narrow { d, a, b });
                         }
                     }
                     d
@@ -167,13 +150,13 @@ impl Packer {
                 let half = vectors.len() / 2;
                 vectors = (0..half)
                     .flat_map(|i| {
-                        let (a, b, t) = (vectors[i], vectors[i + half], pool.take());
+                        let (a, b) = (vectors[i], vectors[i + half]);
                         let why: Arc<str> = format!("rows {w0}..+{groups}, {k}..+{count}").into();
-                        for (f, d) in [(Permute::ZipLow, t), (Permute::ZipHigh, b)] {
-                            out.push(Inst { op: Op::Permute { f, bits: 64, d, a, b }, why: why.clone() });
-                        }
-                        pool.give([a]);
-                        [t, b]
+                        [Permute::ZipLow, Permute::ZipHigh].map(|f| {
+                            let d = self.values.next();
+                            out.push(Inst::new(Op::Permute { f, bits: 64, d, a, b }, why.clone()));
+                            d
+                        })
                     })
                     .collect();
             }
@@ -181,7 +164,7 @@ impl Packer {
             for (q, s) in (0..count.div_ceil(GROUP)).zip(vectors) {
                 let dst = self.dst_addr(from + q * GROUP, w0, advance);
                 let why = format!("panel {w0}..+{columns}, {}..+4", step_name(advance.is_some(), from + q * GROUP));
-                out.push(Inst { op: Op::StoreRaw { s, dst, elements: (columns * GROUP) as u16 }, why: why.into() });
+                out.push(Inst::new(Op::StoreRaw { s, dst, elements: (columns * GROUP) as u16 }, why));
             }
         }
         out
@@ -194,38 +177,37 @@ impl Packer {
         // Columns that a register holds of one step.
         let wide = self.lanes * if self.src == DType::Bf16 { 2 } else { 1 };
         for w0 in (0..self.pitch).step_by(wide as usize) {
-            let mut pool = Pool::new(32);
             let valid = self.width.saturating_sub(w0).min(wide);
             let rows: Vec<V> = (0..GROUP)
                 .map(|p| {
                     let why: Arc<str> = format!("{k}+{p}, columns {w0}..+{valid}").into();
-                    let mut push = |op| out.push(Inst { op, why: why.clone() });
+                    let mut push = |op| out.push(Inst::new(op, why.clone()));
                     if p >= count || valid == 0 {
-                        let d = pool.take();
+                        let d = self.values.next();
                         push(Op::Zero { d });
                         return d;
                     }
                     if self.width_stride == 1 || valid == 1 {
-                        let d = pool.take();
+                        let d = self.values.next();
                         push(self.load(d, self.src_addr(from + p, w0, advance), valid));
                         return d;
                     }
                     let load = |n: u64, d: V| self.load(d, self.src_addr(from + p, w0 + n, advance), 1);
-                    self.gather(valid, [0, 1], &mut pool, &load, &mut push)
+                    self.gather(valid, [0, 1], &load, &mut push)
                 })
                 .collect();
-            let mut push = |op| out.push(Inst { op, why: format!("{k}..+4, columns {w0}..+{valid}").into() });
+            let mut push = |op| out.push(Inst::new(op, format!("{k}..+4, columns {w0}..+{valid}")));
             // Pairs of steps by words of the register: for f32 one register each, for bf16 two.
             let pairs: Vec<[V; 2]> = match self.src {
                 DType::F32 => {
-                    let [x, y, t] = [pool.take(), pool.take(), pool.take()];
-                    push(Op::NarrowPairs { d: x, a: rows[0], b: rows[1], t });
-                    push(Op::NarrowPairs { d: y, a: rows[2], b: rows[3], t });
+                    let [x, y] = [self.values.next(), self.values.next()];
+                    push(Op::NarrowPairs { d: x, a: rows[0], b: rows[1] });
+                    push(Op::NarrowPairs { d: y, a: rows[2], b: rows[3] });
                     vec![[x, y]]
                 }
                 DType::Bf16 => [Permute::ZipLow, Permute::ZipHigh]
                     .map(|f| {
-                        let [x, y] = [pool.take(), pool.take()];
+                        let [x, y] = [self.values.next(), self.values.next()];
                         push(Op::Permute { f, bits: 16, d: x, a: rows[0], b: rows[1] });
                         push(Op::Permute { f, bits: 16, d: y, a: rows[2], b: rows[3] });
                         [x, y]
@@ -238,7 +220,7 @@ impl Packer {
                     if w >= self.pitch {
                         continue;
                     }
-                    let s = pool.take();
+                    let s = self.values.next();
                     push(Op::Permute { f, bits: 32, d: s, a, b });
                     let columns = (self.lanes / 2).min(self.pitch - w);
                     let dst = self.dst_addr(from, w, advance);
@@ -259,24 +241,16 @@ impl Packer {
 
     /// A register that begins with the elements `first`, `first + apart`, `first + 2 * apart` and so on below `count`, and has
     /// zeros behind them: every other one and the ones between, each put together so, zipped. `load` makes the load of one.
-    fn gather(
-        &self,
-        count: u64,
-        [first, apart]: [u64; 2],
-        pool: &mut Pool,
-        load: &dyn Fn(u64, V) -> Op,
-        push: &mut dyn FnMut(Op),
-    ) -> V {
+    fn gather(&self, count: u64, [first, apart]: [u64; 2], load: &dyn Fn(u64, V) -> Op, push: &mut dyn FnMut(Op)) -> V {
         if first + apart >= count {
-            let d = pool.take();
+            let d = self.values.next();
             push(load(first, d));
             return d;
         }
-        let a = self.gather(count, [first, 2 * apart], pool, load, push);
-        let b = self.gather(count, [first + apart, 2 * apart], pool, load, push);
-        let bits = 8 * self.src.bytes() as u8;
-        push(Op::Permute { f: Permute::ZipLow, bits, d: a, a, b });
-        pool.give([b]);
-        a
+        let a = self.gather(count, [first, 2 * apart], load, push);
+        let b = self.gather(count, [first + apart, 2 * apart], load, push);
+        let (bits, d) = (8 * self.src.bytes() as u8, self.values.next());
+        push(Op::Permute { f: Permute::ZipLow, bits, d, a, b });
+        d
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kiln_ir::DType;
 use kiln_ir::nest::{Extent, LoopNest, Matrix, Pack};
 
-use super::{BuildError, matrix_region, step_name};
+use super::{BuildError, Values, matrix_region, step_name};
 use crate::microkernel::{Access, Addr, Inst, MicroKernel, Op, P, Param, Permute, Stmt, V};
 use crate::target::{VectorIsa, VectorUnit};
 
@@ -54,7 +54,12 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         Param { name: name.into(), dtype, access, region }
     };
     let params = vec![param(&pack.src, "src", Access::Read), param(&pack.dst, "dst", Access::Write)];
-    let c = Copier { src: (params[0].dtype, &pack.src), dst: (params[1].dtype, &pack.dst), width: *width };
+    let c = Copier {
+        src: (params[0].dtype, &pack.src),
+        dst: (params[1].dtype, &pack.dst),
+        width: *width,
+        values: Values::default(),
+    };
     let transposes = transposes(pack);
     let along = !transposes && (pack.src.col == 1 || *width == 1) && (pack.dst.col == 1 || *width == 1);
     // Steps of K that an iteration copies.
@@ -81,13 +86,14 @@ pub fn build(name: String, nest: &LoopNest, pack: &Pack, unit: &VectorUnit) -> R
         body.extend(steps(done, count, None).into_iter().map(Stmt::Inst));
         done += count;
     }
-    Ok(MicroKernel { name, isa: unit.isa, lanes: unit.lanes, registers: unit.registers, params, body })
+    Ok(MicroKernel { name, isa: unit.isa, lanes: unit.lanes, registers: c.values.count(), params, body })
 }
 
 struct Copier<'a> {
     src: (DType, &'a Matrix),
     dst: (DType, &'a Matrix),
     width: u64,
+    values: Values,
 }
 
 impl Copier<'_> {
@@ -109,23 +115,27 @@ impl Copier<'_> {
         for w in (0..self.width).step_by(side as usize) {
             let columns = (self.width - w).min(side);
             let why: Arc<str> = format!("{k}..+{count}, {w}..+{columns}").into();
-            let mut push = |op| out.push(Inst { op, why: why.clone() });
-            for i in 0..columns {
-                push(Op::Load { d: V(i as u8), src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
-            }
-            // Lanes beyond the columns are not stored: any register will do.
-            let mut vectors: Vec<V> = (0..side).map(|i| V(i.min(columns - 1) as u8)).collect();
-            // A perfect shuffle per power of two: register `p` then holds step `p` of every column. Results alternate between
-            // the lower and the upper registers.
-            for level in 0..side.ilog2() {
+            let mut push = |op| out.push(Inst::new(op, why.clone()));
+            let loaded: Vec<V> = (0..columns)
+                .map(|i| {
+                    let d = self.values.next();
+                    push(Op::Load { d, src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
+                    d
+                })
+                .collect();
+            // Lanes beyond the columns are not stored: any column will do.
+            let mut vectors: Vec<V> = (0..side).map(|i| loaded[i.min(columns - 1) as usize]).collect();
+            // A perfect shuffle per power of two: vector `p` then holds step `p` of every column.
+            for _ in 0..side.ilog2() {
                 let half = vectors.len() / 2;
-                let first = if level % 2 == 0 { side } else { 0 };
-                let zip = |i: usize, f: Permute| {
-                    let d = V((first + 2 * i as u64 + u64::from(f == Permute::ZipHigh)) as u8);
-                    (d, Op::Permute { f, bits: 32, d, a: vectors[i], b: vectors[i + half] })
-                };
-                let zips: Vec<(V, Op)> =
-                    (0..half).flat_map(|i| [zip(i, Permute::ZipLow), zip(i, Permute::ZipHigh)]).collect();
+                let zips: Vec<(V, Op)> = (0..half)
+                    .flat_map(|i| [(i, Permute::ZipLow), (i, Permute::ZipHigh)])
+                    .map(|(i, f)| {
+                        let d = self.values.next();
+                        (d, Op::Permute { f, bits: 32, d, a: vectors[i], b: vectors[i + half] })
+                    })
+                    .collect();
+                // The last results are not stored if there are fewer steps.
                 zips.iter().for_each(|(_, op)| push(*op));
                 vectors = zips.into_iter().map(|(d, _)| d).collect();
             }
@@ -146,31 +156,33 @@ impl Copier<'_> {
     fn blocks(&self, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let mut out = vec![];
         let k = step_name(advance.is_some(), from);
-        for (n, w) in (0..self.width).step_by(BLOCK as usize).enumerate() {
-            // Two sets of registers, so that a block need not wait for the one before.
-            let first = (n % 2) as u8 * 7;
+        for w in (0..self.width).step_by(BLOCK as usize) {
             let columns = (self.width - w).min(BLOCK);
             let why: Arc<str> = format!("{k}..+{count}, {w}..+{columns}").into();
-            let mut push = |op| out.push(Inst { op, why: why.clone() });
-            let row = |i: u64| V(first + i.min(columns - 1) as u8);
-            for i in 0..columns {
-                push(Op::Load { d: row(i), src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
-            }
+            let mut push = |op| out.push(Inst::new(op, why.clone()));
+            let loaded: Vec<V> = (0..columns)
+                .map(|i| {
+                    let d = self.values.next();
+                    push(Op::Load { d, src: self.addr(SRC, from, w + i, advance), lanes: count as u16 });
+                    d
+                })
+                .collect();
+            let row = |i: u64| loaded[i.min(columns - 1) as usize];
+            let mut permute = |f, bits, a, b| {
+                let d = self.values.next();
+                push(Op::Permute { f, bits, d, a, b });
+                d
+            };
             // Pairs of columns by steps: even and odd steps of the first two, of the last two.
-            let [e0, e1, e2] = [4, 5, 6].map(|v| V(first + v));
-            let mut permute = |f, bits, d, a, b| push(Op::Permute { f, bits, d, a, b });
-            permute(Permute::TrnEven, 32, e0, row(0), row(1));
-            permute(Permute::TrnEven, 32, e1, row(2), row(3));
-            // The odd steps take the place of the columns that are done.
-            permute(Permute::TrnOdd, 32, e2, row(0), row(1));
-            let o1 = V(first + 3);
-            permute(Permute::TrnOdd, 32, o1, row(2), row(3));
-            let (o0, results) = (e2, [0, 1, 2].map(|v| V(first + v)));
-            permute(Permute::TrnEven, 64, results[0], e0, e1);
-            permute(Permute::TrnOdd, 64, results[2], e0, e1);
-            permute(Permute::TrnEven, 64, results[1], o0, o1);
-            permute(Permute::TrnOdd, 64, o1, o0, o1);
-            for (p, s) in (0..count).zip([results[0], results[1], results[2], o1]) {
+            let e0 = permute(Permute::TrnEven, 32, row(0), row(1));
+            let e1 = permute(Permute::TrnEven, 32, row(2), row(3));
+            let o0 = permute(Permute::TrnOdd, 32, row(0), row(1));
+            let o1 = permute(Permute::TrnOdd, 32, row(2), row(3));
+            let first = permute(Permute::TrnEven, 64, e0, e1);
+            let third = permute(Permute::TrnOdd, 64, e0, e1);
+            let second = permute(Permute::TrnEven, 64, o0, o1);
+            let fourth = permute(Permute::TrnOdd, 64, o0, o1);
+            for (p, s) in (0..count).zip([first, second, third, fourth]) {
                 push(Op::Store { s, dst: self.addr(DST, from + p, w, advance), lanes: columns as u16 });
             }
         }
@@ -180,12 +192,12 @@ impl Copier<'_> {
     /// One step of K, vectors along the width.
     fn vectors(&self, p: u64, lanes: u64, advance: Option<u64>) -> Vec<Inst> {
         let mut out = vec![];
-        for (n, w) in (0..self.width).step_by(lanes as usize).enumerate() {
-            let (d, count) = (V((n % 8) as u8), (self.width - w).min(lanes) as u16);
+        for w in (0..self.width).step_by(lanes as usize) {
+            let (d, count) = (self.values.next(), (self.width - w).min(lanes) as u16);
             let why: Arc<str> = format!("{}, {w}..+{count}", step_name(advance.is_some(), p)).into();
             let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: count };
             let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: count };
-            out.extend([load, store].map(|op| Inst { op, why: why.clone() }));
+            out.extend([load, store].map(|op| Inst::new(op, why.clone())));
         }
         out
     }
@@ -194,11 +206,11 @@ impl Copier<'_> {
     fn elements(&self, p: u64, advance: Option<u64>) -> Vec<Inst> {
         let mut out = vec![];
         for w in 0..self.width {
-            let d = V((w % 8) as u8);
+            let d = self.values.next();
             let why: Arc<str> = format!("{}, {w}", step_name(advance.is_some(), p)).into();
             let load = Op::Load { d, src: self.addr(SRC, p, w, advance), lanes: 1 };
             let store = Op::Store { s: d, dst: self.addr(DST, p, w, advance), lanes: 1 };
-            out.extend([load, store].map(|op| Inst { op, why: why.clone() }));
+            out.extend([load, store].map(|op| Inst::new(op, why.clone())));
         }
         out
     }

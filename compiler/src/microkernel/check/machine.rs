@@ -6,7 +6,7 @@ use kiln_ir::DType;
 use rustc_hash::FxBuildHasher;
 
 use super::super::op::{Domain, Registers};
-use super::super::{Addr, Binary, Inst, MicroKernel, Op, P, Param, Shift, Touched, Unary, V};
+use super::super::{Addr, Binary, Inst, MicroKernel, P, Param, Shift, Touched, Unary, V};
 use super::value::{Distance, Element, Factor, Half, Terms, Word, block_factors};
 use super::{Fault, SHOWN};
 
@@ -33,8 +33,6 @@ pub(super) struct Roles {
     pub rhs: P,
     /// Of a right factor in groups of steps: bytes from a group to the next, steps of a group, and which steps are no zeros.
     pub groups: Option<(u64, u64, Vec<bool>)>,
-    /// Memory that holds nothing before it is stored to.
-    pub spill: Option<P>,
 }
 
 /// Registers, and memory as far as it is read back.
@@ -47,6 +45,8 @@ pub(super) struct Machine<'a> {
     loaded: Vec<Word>,
     /// The stored values that a load may read, by parameter and byte.
     memory: HashMap<(P, u64), Stored, FxBuildHasher>,
+    /// The words that were kept in slots.
+    slots: HashMap<u16, Vec<Word>, FxBuildHasher>,
     pub terms: Terms,
 }
 
@@ -60,19 +60,21 @@ impl<'a> Machine<'a> {
             registers: Registers::new(mk.registers, lanes, Word::Unset),
             loaded: vec![],
             memory: HashMap::default(),
+            slots: HashMap::default(),
             terms: Terms::default(),
         }
     }
 
-    /// Executes `op` in `trip`; what it stores is appended to `stores`.
-    pub fn execute(&mut self, op: &Op, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
+    /// Executes `inst` in `trip`; what it stores is appended to `stores`.
+    pub fn execute(&mut self, inst: &Inst, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
+        let op = &inst.op;
         for v in op.used() {
             // Operations write all lanes.
             if self.registers.get(v).ok_or(Fault::Malformed)?.first() == Some(&Word::Unset) {
                 return Err(Fault::Unset(v));
             }
         }
-        for v in op.defined().into_iter().chain(op.clobbered()) {
+        for v in op.defined().iter().chain(inst.temps.as_slice()) {
             exists(v.0 < self.mk.registers)?;
         }
         op.check().map_err(|_| Fault::Malformed)?;
@@ -83,11 +85,17 @@ impl<'a> Machine<'a> {
             }
             self.load(&touched, trip)?;
         }
+        match (op.slot(), op.defined()) {
+            (Some(slot), Some(_)) => self.loaded.clone_from(self.slots.get(&slot).ok_or(Fault::NotStored)?),
+            (Some(slot), None) => {
+                let words = op.used().find_map(|s| self.registers.get(s)).ok_or(Fault::Malformed)?;
+                self.slots.insert(slot, words.to_vec());
+            }
+            (None, _) => {}
+        }
         let mut domain = Symbols { terms: &mut self.terms, params: &self.mk.params, roles: self.roles.as_ref() };
         self.registers.execute(&mut domain, op, &self.loaded)?;
-        if let Some(t) = op.clobbered() {
-            self.registers.fill(t, Word::Unset);
-        }
+        inst.temps.as_slice().iter().for_each(|t| self.registers.fill(*t, Word::Unset));
         Ok(())
     }
 
@@ -111,7 +119,7 @@ impl<'a> Machine<'a> {
         };
         let touched = || body.iter().filter_map(|i| i.op.touched());
         let is_stored = |p: P| self.memory.keys().any(|(stored, _)| *stored == p);
-        if touched().any(|t| t.store || is_stored(t.addr.param)) {
+        if touched().any(|t| t.store || is_stored(t.addr.param)) || body.iter().any(|i| i.op.slot().is_some()) {
             return false;
         }
         let Some(distances) = (0..self.registers.all().len()).map(moved).collect::<Option<Vec<_>>>() else {
@@ -153,12 +161,7 @@ impl<'a> Machine<'a> {
 
     /// The value that was stored in an element, if there is one.
     fn held(&self, e: Element) -> Result<Option<Stored>, Fault> {
-        if self.memory.is_empty() && self.roles.as_ref().is_none_or(|r| r.spill.is_none()) {
-            return Ok(None);
-        }
-        let stored = self.memory.get(&(e.param(), e.byte())).copied();
-        let is_spill = self.roles.as_ref().is_some_and(|r| r.spill == Some(e.param()));
-        if is_spill && stored.is_none() { Err(Fault::NotStored) } else { Ok(stored) }
+        Ok(self.memory.get(&(e.param(), e.byte())).copied())
     }
 
     /// Sets `loaded` to the words of what an operation touches, and zeros behind them.

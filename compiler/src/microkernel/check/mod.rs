@@ -74,8 +74,8 @@ pub enum Fault {
     /// A register is read that holds nothing.
     #[error("{0} holds nothing")]
     Unset(V),
-    /// Memory for sums is read before it is written.
-    #[error("nothing was stored where this loads")]
+    /// A slot is read before it is written.
+    #[error("nothing was kept in the slot that this reads")]
     NotStored,
     /// A word that is f32 is used as two bf16, or the reverse.
     #[error("a word that is no pair of bf16 is used as one, or the reverse")]
@@ -123,7 +123,7 @@ const SHOWN: u32 = 6;
 /// complete: other orders of operations are refused even if they compute the same.
 pub fn check_tile(mk: &MicroKernel, spec: &TileSpec) -> Result<(), CheckError> {
     spec.check(mk).map_err(CheckError::Spec)?;
-    let roles = Roles { lhs: spec.lhs.param, rhs: spec.rhs.param, groups: groups(spec), spill: spec.spill };
+    let roles = Roles { lhs: spec.lhs.param, rhs: spec.rhs.param, groups: groups(spec) };
     let mut tile = TileCheck {
         spec,
         lanes: u64::from(mk.lanes),
@@ -180,6 +180,9 @@ fn run<'a>(
     roles: Option<Roles>,
     mut store: impl FnMut(&mut Machine<'a>, Store) -> Result<(), Fault>,
 ) -> Result<(), CheckError> {
+    if mk.registers > super::verify::MAX_REGISTERS {
+        return Err(CheckError::Spec("there are too many registers"));
+    }
     if mk.lanes == 0 || !mk.lanes.is_multiple_of(4) || mk.lanes > super::verify::MAX_LANES {
         return Err(CheckError::Lanes(mk.lanes));
     }
@@ -195,9 +198,9 @@ fn run<'a>(
     let mut execute = |machine: &mut Machine<'a>, body: &[Inst], trip: u64| {
         body.iter().try_for_each(|inst| {
             stores.clear();
-            let outcome = machine.execute(&inst.op, trip, &mut stores);
+            let outcome = machine.execute(inst, trip, &mut stores);
             let outcome = outcome.and_then(|()| stores.iter().try_for_each(|s| store(machine, *s)));
-            let op = || inst.op.display(&mk.params).to_string();
+            let op = || inst.display(&mk.params).to_string();
             outcome.map_err(|fault| CheckError::Op { op: op(), trip, fault })
         })
     };
@@ -268,10 +271,6 @@ struct TileCheck<'a> {
 impl TileCheck<'_> {
     fn store(&mut self, machine: &mut Machine<'_>, Store { param, byte, value }: Store) -> Result<(), Fault> {
         let dst = &self.spec.dst;
-        if self.spec.spill == Some(param) {
-            // Words lie where words are read.
-            return if byte.is_multiple_of(4) { Ok(()) } else { Err(Fault::NotTheResult { param: param.0, byte }) };
-        }
         let row = if self.spec.rows == 1 { 0 } else { byte / dst.row };
         let in_row = byte - row * dst.row;
         let col = in_row / dst.column;

@@ -76,7 +76,7 @@ impl Tally {
             ("bfdot", ops().any(|op| matches!(op, Op::Dot2 { .. } | Op::Dot2Lane { .. }))),
             ("bfmmla", ops().any(|op| matches!(op, Op::Mmla { .. }))),
             ("old values", spec.old != Old::Never),
-            ("spill", spec.spill.is_some()),
+            ("spill", ops().any(|op| op.slot().is_some())),
             ("part of a vector", !spec.columns.is_multiple_of(mk.lanes.into())),
             ("part of a group", spec.lhs.runs.iter().any(|r| !r.len.is_multiple_of(4))),
         ];

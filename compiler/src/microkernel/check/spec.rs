@@ -131,8 +131,6 @@ pub struct TileSpec {
     pub old: Old,
     /// Post-ops in order, each with the tensor that it reads.
     pub post: Vec<(PostOp, Option<Tensor>)>,
-    /// f32 memory of the tile's own: its pointer.
-    pub spill: Option<P>,
     /// The result.
     pub dst: Tensor,
 }
@@ -216,7 +214,6 @@ impl TileSpec {
             P(next - 1)
         };
         let post = tile.post.iter().map(|(op, m)| (*op, m.as_ref().map(|m| tensor(nest, m, param())))).collect();
-        let spill = tile.spill.as_ref().map(|_| param());
         let products = match form {
             Form::Outer | Form::Depthwise => Products::Steps,
             Form::Dot if bf16_unit && [lhs.dtype, rhs.dtype] == [DType::Bf16; 2] => Products::PairsInLanes,
@@ -241,7 +238,6 @@ impl TileSpec {
             products,
             old,
             post,
-            spill,
             dst: tensor(nest, &tile.dst, param()),
         }
     }
@@ -258,7 +254,6 @@ impl TileSpec {
         let tensors = self.post.iter().filter_map(|(_, t)| t.as_ref()).map(|t| (t.param, t.dtype));
         let mut params: Vec<(P, DType)> = tensors.collect();
         params.extend([(lhs.param, lhs.dtype), (rhs.param, rhs.dtype), (dst.param, dst.dtype)]);
-        params.extend(self.spill.map(|p| (p, DType::F32)));
         check_params(mk, &params)?;
         ensure(*rows >= 1 && *columns >= 1, "without rows or columns")?;
         ensure(lhs.rows.len() as u64 == *rows, "each row has a start")?;

@@ -77,8 +77,8 @@ pub struct Registers<W> {
 
 impl<W: Copy> Registers<W> {
     /// `count` registers of `lanes` words, all of them `word`.
-    pub fn new(count: u8, lanes: usize, word: W) -> Self {
-        Self { words: vec![word; usize::from(count) * lanes], lanes, copies: Default::default() }
+    pub fn new(count: u32, lanes: usize, word: W) -> Self {
+        Self { words: vec![word; count as usize * lanes], lanes, copies: Default::default() }
     }
 
     /// The words of all registers, one after the other.
@@ -93,13 +93,13 @@ impl<W: Copy> Registers<W> {
 
     /// The words of `v`, if there is such a register.
     pub fn get(&self, v: V) -> Option<&[W]> {
-        let at = usize::from(v.0) * self.lanes;
+        let at = v.0 as usize * self.lanes;
         self.words.get(at..at + self.lanes)
     }
 
     /// Sets all words of `v`, which exists, to `word`.
     pub fn fill(&mut self, v: V, word: W) {
-        let at = usize::from(v.0) * self.lanes;
+        let at = v.0 as usize * self.lanes;
         self.words[at..at + self.lanes].fill(word);
     }
 
@@ -109,11 +109,11 @@ impl<W: Copy> Registers<W> {
         let Some(d) = op.defined() else { return Ok(()) };
         let mut copies = std::mem::take(&mut self.copies);
         for (copy, v) in copies.iter_mut().zip(op.used()) {
-            let at = usize::from(v.0) * self.lanes;
+            let at = v.0 as usize * self.lanes;
             copy.clear();
             copy.extend_from_slice(&self.words[at..at + self.lanes]);
         }
-        let at = usize::from(d.0) * self.lanes;
+        let at = d.0 as usize * self.lanes;
         let result = op.compute(domain, &copies, loaded, &mut self.words[at..at + self.lanes]);
         self.copies = copies;
         result

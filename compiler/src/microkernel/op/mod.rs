@@ -3,12 +3,14 @@
 
 mod domain;
 mod kinds;
+mod operands;
 mod role;
 mod table;
 
 pub use domain::{Domain, Registers};
 pub use kinds::{Binary, Permute, Shift, Unary};
-pub use role::Rule;
+pub(in crate::microkernel) use operands::Operands;
+pub use role::{MAX_SLOTS, Rule};
 pub use table::Op;
 
 use super::Addr;

@@ -14,13 +14,13 @@ pub(in super::super) struct Effect {
     pub defined: bool,
     /// The result is written before all operands are read.
     pub early: bool,
-    /// The register is overwritten and holds no result.
-    pub clobbered: bool,
+    /// Elements of the register are taken one by one.
+    pub scalars: bool,
     /// The register is read.
     pub used: bool,
 }
 
-const NONE: Effect = Effect { defined: false, early: false, clobbered: false, used: false };
+const NONE: Effect = Effect { defined: false, early: false, scalars: false, used: false };
 
 /// A rule for a number in an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum Rule {
     /// Shifts are by 1 to 31 bits.
     #[error("a shift by {0} bits: expected 1 to 31")]
     ShiftBy(u8),
+    /// A frame has [`MAX_SLOTS`] slots.
+    #[error("slot {0}: expected less than {MAX_SLOTS}")]
+    Slot(u16),
     /// Permutations are by elements of 16, 32 or 64 bits.
     #[error("elements of {0} bits: expected 16, 32 or 64")]
     ElementBits(u8),
@@ -54,6 +57,16 @@ pub(in super::super) trait Role {
     /// The register that the field names, if it is one.
     fn register(_value: Self::Value) -> Option<V> {
         None
+    }
+
+    /// The slot of the frame that the field names, if it is one.
+    fn slot(_value: Self::Value) -> Option<u16> {
+        None
+    }
+
+    /// The field with another register in the place of its own, if it names one.
+    fn rename(value: Self::Value, _f: &mut dyn FnMut(V) -> V) -> Self::Value {
+        value
     }
 
     /// The rule that the field breaks.
@@ -92,6 +105,11 @@ macro_rules! registers {
                 Some(value)
             }
 
+            #[inline]
+            fn rename(value: V, f: &mut dyn FnMut(V) -> V) -> V {
+                f(value)
+            }
+
             type Meant<'a, W: 'a> = &'a [W];
 
             fn mean<'a, W>(_value: V, read: &mut std::slice::Iter<'a, Vec<W>>, _loaded: &'a [W]) -> &'a [W] {
@@ -115,8 +133,8 @@ registers! {
     Acc read: Effect { defined: true, used: true, ..NONE };
     /// An operand.
     Use read: Effect { used: true, ..NONE };
-    /// A register that is overwritten, and no other of the operation's.
-    Temp written: Effect { clobbered: true, ..NONE };
+    /// An operand whose elements are taken one by one.
+    Scalars read: Effect { used: true, scalars: true, ..NONE };
 }
 
 /// An address that is read from or stored to.
@@ -139,6 +157,41 @@ impl Role for Place {
         loaded
     }
 }
+
+/// A slot of the frame, `[3]`.
+pub(in super::super) struct Slot;
+
+impl Role for Slot {
+    type Value = u16;
+
+    fn print(value: u16, _params: &[Param], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{value}]")
+    }
+
+    fn parse(words: &mut Words<'_>, _params: &[Param]) -> Result<u16, ParseError> {
+        words.literal("[")?;
+        let slot = words.number("the number of a slot")?;
+        words.literal("]")?;
+        Ok(slot)
+    }
+
+    fn slot(value: u16) -> Option<u16> {
+        Some(value)
+    }
+
+    fn check(value: u16) -> Result<(), Rule> {
+        if value < MAX_SLOTS { Ok(()) } else { Err(Rule::Slot(value)) }
+    }
+
+    type Meant<'a, W: 'a> = &'a [W];
+
+    fn mean<'a, W>(_value: u16, _read: &mut std::slice::Iter<'a, Vec<W>>, loaded: &'a [W]) -> &'a [W] {
+        loaded
+    }
+}
+
+/// Slots that a frame can have.
+pub const MAX_SLOTS: u16 = 256;
 
 /// Defines roles of numbers and words.
 macro_rules! plain {

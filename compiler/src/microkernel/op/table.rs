@@ -14,6 +14,7 @@
 
 use std::fmt;
 
+use super::operands::Operands;
 use super::role::{self, Role, Rule};
 use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
 use crate::microkernel::parse::{Furthest, ParseError, Words};
@@ -69,15 +70,66 @@ macro_rules! operations {
                 }
             }
 
-            /// The register that is overwritten without holding a result, if any.
+            /// The register whose elements are taken one by one, if there is one: not all registers can be that.
             #[inline]
-            pub fn clobbered(&self) -> Option<V> {
+            pub fn scalars(&self) -> Option<V> {
                 match *self {
                     $(Op::$name { $($field),* } => {
-                        $(if <role::$role as Role>::EFFECT.clobbered {
+                        $(if <role::$role as Role>::EFFECT.scalars {
                             return <role::$role as Role>::register($field);
                         })*
                         None
+                    })*
+                }
+            }
+
+            /// All that the operation does to registers.
+            pub(in crate::microkernel) fn operands(&self) -> Operands {
+                let mut operands = Operands::default();
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(operands.add(<role::$role as Role>::EFFECT, <role::$role as Role>::register($field));)*
+                    })*
+                }
+                operands
+            }
+
+            /// The slot of the frame that is written or, by an operation with a result, read.
+            #[inline]
+            pub fn slot(&self) -> Option<u16> {
+                match *self {
+                    $(Op::$name { $($field),* } => {
+                        $(if let Some(slot) = <role::$role as Role>::slot($field) {
+                            return Some(slot);
+                        })*
+                        None
+                    })*
+                }
+            }
+
+            /// True if the result is written before all operands are read.
+            #[inline]
+            pub fn is_early(&self) -> bool {
+                match *self {
+                    $(Op::$name { .. } => false $(|| <role::$role as Role>::EFFECT.early)*,)*
+                }
+            }
+
+            /// True if the result is added to what its register held.
+            #[inline]
+            pub fn accumulates(&self) -> bool {
+                match *self {
+                    $(Op::$name { .. } => {
+                        false $(|| <role::$role as Role>::EFFECT.defined && <role::$role as Role>::EFFECT.used)*
+                    })*
+                }
+            }
+
+            /// The same operation on the registers that `f` gives for its own.
+            pub fn renamed(self, mut f: impl FnMut(V) -> V) -> Op {
+                match self {
+                    $(Op::$name { $($field),* } => {
+                        Op::$name { $($field: <role::$role as Role>::rename($field, &mut f)),* }
                     })*
                 }
             }
@@ -99,15 +151,9 @@ macro_rules! operations {
                 used.into_iter().flatten()
             }
 
-            /// False if the result or the overwritten register is one that must be another.
+            /// False if the result is in a register that must be another.
             pub fn are_apart(&self) -> bool {
-                let is_early = match *self {
-                    $(Op::$name { .. } => false $(|| <role::$role as Role>::EFFECT.early)*,)*
-                };
-                let is_used = |v: V| self.used().any(|u| u == v);
-                let clobbered = self.clobbered();
-                !(is_early && self.defined().is_some_and(is_used))
-                    && !clobbered.is_some_and(|t| is_used(t) || self.defined() == Some(t))
+                !(self.is_early() && self.defined().is_some_and(|d| self.used().any(|u| u == d)))
             }
 
             /// The rule that one of the numbers breaks.
@@ -173,7 +219,7 @@ macro_rules! operations {
             }
 
             /// Computes the words of the result. `read` has the words of the registers that are [used](Op::used), in order, and
-            /// `loaded` those that are loaded.
+            /// `loaded` those that are loaded, from memory or a slot.
             pub(super) fn compute<D: Domain>(
                 &self,
                 domain: &mut D,
@@ -227,7 +273,7 @@ macro_rules! operations {
                                 Piece::Field(name) => unreachable!("{name} is no field of {}", stringify!($name)),
                             }
                         }
-                        rest.end()?;
+                        rest.end_of_operation()?;
                         Ok(Op::$name { $($field: $field.expect("a text has all fields")),* })
                     };
                     match read() {
@@ -387,7 +433,7 @@ operations! {
         /// Vector factor.
         a: V as Use,
         /// Register of repeated scalars.
-        b: V as Use,
+        b: V as Scalars,
         /// The index of the scalar, 0 to 3.
         lane: u8 as Lane,
     }
@@ -496,7 +542,7 @@ operations! {
         /// Factors.
         a: V as Use,
         /// Register of repeated pairs.
-        b: V as Use,
+        b: V as Scalars,
         /// The index of the pair, 0 to 3.
         lane: u8 as Lane,
     }
@@ -508,8 +554,7 @@ operations! {
         x.dot(&a[l..l + 1], &b[pair..pair + 1], d[l])
     };
 
-    /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`;
-    /// `t` is overwritten and differs from all.
+    /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`.
     Narrow {
         /// Written.
         d: V as Early,
@@ -517,10 +562,8 @@ operations! {
         a: V as Use,
         /// Second half.
         b: V as Use,
-        /// Overwritten.
-        t: V as Temp,
     }
-    text "{d} = narrow {a}, {b}, {t}";
+    text "{d} = narrow {a}, {b}";
     exists on |isa| isa.is_a64();
     counts Kind::Other, Lanes::Any;
     |x, l, n| {
@@ -529,8 +572,7 @@ operations! {
         Ok(x.join(halves))
     };
 
-    /// The f32 of `a` and `b`, alternating, rounded to bf16: word `l` of `d` is `(a[l], b[l])`. `d` is neither `a` nor `b`;
-    /// `t` is overwritten and differs from all.
+    /// The f32 of `a` and `b`, alternating, rounded to bf16: word `l` of `d` is `(a[l], b[l])`. `d` is neither `a` nor `b`.
     NarrowPairs {
         /// Written.
         d: V as Early,
@@ -538,16 +580,35 @@ operations! {
         a: V as Use,
         /// High halves of words.
         b: V as Use,
-        /// Overwritten.
-        t: V as Temp,
     }
-    text "{d} = narrowpairs {a}, {b}, {t}";
+    text "{d} = narrowpairs {a}, {b}";
     exists on |isa| isa.is_a64();
     counts Kind::Other, Lanes::Same;
     |x, l, _| {
         let halves = [x.round(a[l])?, x.round(b[l])?];
         Ok(x.join(halves))
     };
+
+    /// The register, kept in a slot of the function's frame.
+    Spill {
+        /// Read.
+        s: V as Use,
+        /// The slot's number.
+        slot: u16 as Slot,
+    }
+    text "spill {slot}, {s}";
+    counts Kind::Store, Lanes::Same;
+
+    /// The register that was last kept in the slot.
+    Reload {
+        /// Written.
+        d: V as Def,
+        /// The slot's number.
+        slot: u16 as Slot,
+    }
+    text "{d} = reload {slot}";
+    counts Kind::Load, Lanes::Same;
+    |_, l, _| Ok(slot[l]);
 
     /// A permutation by elements of 16, 32 or 64 bits. `d` may be `a` or `b`.
     Permute {

@@ -8,7 +8,6 @@ use iced_x86::{Code, Instruction, MemoryOperand};
 
 use super::{Avx2, xmm, ymm};
 use crate::emit::EmitError;
-use crate::emit::x64::demand::Demand;
 use crate::emit::x64::emitter::{Arithmetic, Bf16, Emitter, QUIET, ROUND, UNORDERED, beyond};
 use crate::microkernel::V;
 
@@ -44,24 +43,23 @@ impl Bf16 for Emitter<'_, Avx2> {
         self.repeat_low(d)
     }
 
-    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError> {
-        self.with_temporaries(&[s], demand, |e, [t, u]| {
-            let unordered = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
-            e.put(Instruction::with4(unordered, ymm(u), ymm(s), ymm(s), UNORDERED))?;
-            e.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(t), ymm(s), 15))?;
-            e.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 31))?;
-            e.with_constant(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, ROUND)?;
-            e.lanewise(Code::VEX_Vpandn_ymm_ymm_ymmm256, t, u, t)?;
-            e.with_constant(Code::VEX_Vpand_ymm_ymm_ymmm256, u, u, QUIET)?;
-            e.lanewise(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, s)?;
-            e.lanewise(Code::VEX_Vpor_ymm_ymm_ymmm256, t, t, u)?;
-            e.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 16))?;
-            e.lanewise(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, t, t, t)?;
-            if lanes > 4 {
-                e.put(Instruction::with3(Code::VEX_Vpermq_ymm_ymmm256_imm8, ymm(t), ymm(t), PACKED))?;
-            }
-            e.store_words(t, dst, lanes)
-        })
+    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
+        let [t, u] = self.temps(temps)?;
+        let unordered = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
+        self.put(Instruction::with4(unordered, ymm(u), ymm(s), ymm(s), UNORDERED))?;
+        self.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(t), ymm(s), 15))?;
+        self.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 31))?;
+        self.with_constant(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, ROUND)?;
+        self.lanewise(Code::VEX_Vpandn_ymm_ymm_ymmm256, t, u, t)?;
+        self.with_constant(Code::VEX_Vpand_ymm_ymm_ymmm256, u, u, QUIET)?;
+        self.lanewise(Code::VEX_Vpaddd_ymm_ymm_ymmm256, t, t, s)?;
+        self.lanewise(Code::VEX_Vpor_ymm_ymm_ymmm256, t, t, u)?;
+        self.put(Instruction::with3(Code::VEX_Vpsrld_ymm_ymm_imm8, ymm(t), ymm(t), 16))?;
+        self.lanewise(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, t, t, t)?;
+        if lanes > 4 {
+            self.put(Instruction::with3(Code::VEX_Vpermq_ymm_ymmm256_imm8, ymm(t), ymm(t), PACKED))?;
+        }
+        self.store_words(t, dst, lanes)
     }
 }
 

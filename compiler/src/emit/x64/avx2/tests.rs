@@ -3,7 +3,9 @@ use kiln_ir::DType;
 
 use crate::emit::x64::{self, error};
 use crate::emit::{Arguments, EmitError, Function};
-use crate::microkernel::{Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, V};
+use crate::microkernel::{
+    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, V,
+};
 use crate::target::VectorIsa;
 
 fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
@@ -31,7 +33,14 @@ fn at(param: u8, offset: i64, step: i64) -> Addr {
 }
 
 fn insts(ops: &[Op]) -> Vec<Inst> {
-    ops.iter().map(|op| Inst { op: *op, why: format!("{op:?}").into() }).collect()
+    ops.iter().map(|op| Inst { op: *op, temps: temps(op), why: format!("{op:?}").into() }).collect()
+}
+
+/// The first registers from `v2` on that an operation does not name, for those that may need some.
+fn temps(op: &Op) -> Temps {
+    let needs = matches!(op, Op::Binary { f: Binary::Max | Binary::Min, .. } | Op::Permute { .. } | Op::Store { .. });
+    let free: Vec<V> = (2..).map(V).filter(|v| !op.used().chain(op.defined()).any(|u| u == *v)).take(2).collect();
+    if needs { Temps::new(&free).unwrap() } else { Temps::NONE }
 }
 
 fn straight(ops: &[Op]) -> Vec<Stmt> {
@@ -66,9 +75,9 @@ fn listing_of(mk: &MicroKernel) -> Vec<String> {
 
 /// A 6x16 tile over `k`, one step an iteration, `last_lanes` lanes in the second vector of a row.
 fn tile_6x16(k: u64, last_lanes: u16) -> Vec<Stmt> {
-    let acc = |m: u8, v: u8| V(m * 2 + v);
-    let tile = || (0..6u8).flat_map(|m| [(m, 0), (m, 1)]);
-    let lanes = |v: u8| if v == 0 { 8 } else { last_lanes };
+    let acc = |m: u32, v: u32| V(m * 2 + v);
+    let tile = || (0..6u32).flat_map(|m| [(m, 0), (m, 1)]);
+    let lanes = |v: u32| if v == 0 { 8 } else { last_lanes };
     let mut body = straight(&tile().map(|(m, v)| Op::Zero { d: acc(m, v) }).collect::<Vec<_>>());
     let mut step: Vec<_> =
         (0..2).map(|v| Op::Load { d: V(12 + v), src: at(1, i64::from(v) * 32, 256), lanes: lanes(v) }).collect();
@@ -323,17 +332,27 @@ fn widening_is_lean() {
 }
 
 #[test]
-fn a_live_register_is_kept_where_none_is_free() {
-    let mut ops = vec![Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) }];
-    ops.extend((0..16).map(|v| Op::Store { s: V(v), dst: at(0, 0, 0), lanes: 8 }));
-    let kept = [
-        "vmovups [rsp-20h],ymm2",
-        "vcmpunordps ymm2,ymm0,ymm1",
-        "vmaxps ymm0,ymm0,ymm1",
-        "vorps ymm0,ymm0,ymm2",
-        "vmovups ymm2,[rsp-20h]",
+fn slots_lie_at_the_stack_pointer() {
+    let ops = [Op::Zero { d: V(3) }, Op::Spill { s: V(3), slot: 1 }, Op::Reload { d: V(0), slot: 1 }];
+    let max = Op::Binary { f: Binary::Max, d: V(1), a: V(1), b: V(0) };
+    let text = listing(straight(&[&ops[..], &[max]].concat()));
+    let expected = [
+        "sub rsp,40h",
+        "vxorps xmm3,xmm3,xmm3",
+        "vmovups [rsp+20h],ymm3",
+        "vmovups ymm0,[rsp+20h]",
+        // What was kept is known to be no NaN.
+        "vmaxps ymm1,ymm0,ymm1",
+        "add rsp,40h",
     ];
-    assert_eq!(listing(straight(&ops))[..5], kept);
+    assert_eq!(text[..6], expected);
+}
+
+#[test]
+fn an_operation_without_its_temporary_registers_is_refused() {
+    let max = Op::Binary { f: Binary::Max, d: V(0), a: V(0), b: V(1) };
+    let error = emit(&kernel(1, vec![Stmt::Inst(Inst::new(max, ""))])).unwrap_err();
+    assert!(error.what.contains("1 temporary"), "{error}");
 }
 
 #[test]

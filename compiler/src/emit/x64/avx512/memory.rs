@@ -10,7 +10,6 @@ use kiln_ir::DType;
 use super::mask::{SCRATCH, is_masked, merging, zeroing};
 use super::{Avx512, xmm, ymm, zmm};
 use crate::emit::EmitError;
-use crate::emit::x64::demand::Demand;
 use crate::emit::x64::emitter::{Arithmetic, Bf16, Emitter, Isa, Memory, QUIET, ROUND};
 use crate::microkernel::V;
 
@@ -66,26 +65,25 @@ impl Bf16 for Emitter<'_, Avx512> {
         self.repeat_first(d)
     }
 
-    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, demand: Demand) -> Result<(), EmitError> {
+    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
         let shift_right = Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
-        self.with_temporaries(&[s], demand, |e, [t]| {
-            e.shift(Avx512::CODES.shift_left, t, s, 15)?;
-            e.shift(shift_right, t, t, 31)?;
-            e.with_constant(Avx512::CODES.integer_add, t, t, ROUND)?;
-            e.lanewise(Avx512::CODES.integer_add, t, t, s)?;
-            e.compare_unordered(s, s)?;
-            e.put_constant(&[QUIET], |mut quiet| {
-                quiet.is_broadcast = true;
-                merging(Instruction::with3(Avx512::CODES.or, zmm(t), zmm(s), quiet), SCRATCH)
-            })?;
-            e.shift(shift_right, t, t, 16)?;
-            let store = Instruction::with2(Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, dst, zmm(t));
-            if !is_masked(DType::Bf16, lanes) {
-                return e.put(store);
-            }
-            let mask = e.mask(lanes)?;
-            e.put(merging(store, mask))
-        })
+        let [t] = self.temps(temps)?;
+        self.shift(Avx512::CODES.shift_left, t, s, 15)?;
+        self.shift(shift_right, t, t, 31)?;
+        self.with_constant(Avx512::CODES.integer_add, t, t, ROUND)?;
+        self.lanewise(Avx512::CODES.integer_add, t, t, s)?;
+        self.compare_unordered(s, s)?;
+        self.put_constant(&[QUIET], |mut quiet| {
+            quiet.is_broadcast = true;
+            merging(Instruction::with3(Avx512::CODES.or, zmm(t), zmm(s), quiet), SCRATCH)
+        })?;
+        self.shift(shift_right, t, t, 16)?;
+        let store = Instruction::with2(Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, dst, zmm(t));
+        if !is_masked(DType::Bf16, lanes) {
+            return self.put(store);
+        }
+        let mask = self.mask(lanes)?;
+        self.put(merging(store, mask))
     }
 }
 
