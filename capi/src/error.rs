@@ -11,7 +11,7 @@ use kiln_ir::ProblemError;
 use kiln_model::pretrained::PretrainedError;
 use kiln_model::{ArchError, ImportError, ModelError, OnnxError};
 
-use crate::pointers::c_string;
+use crate::strings::c_string;
 
 /// What a function returns.
 #[repr(C)]

@@ -36,3 +36,4 @@ mod pack;
 
 // Nothing that C sees.
 mod pointers;
+mod strings;

@@ -5,7 +5,8 @@ use std::ffi::{c_char, c_void};
 use ::kiln_jit::Notice;
 
 use crate::error::Error;
-use crate::pointers::{Given, Growing, c_string, given};
+use crate::pointers::{Given, Growing, given};
+use crate::strings::c_string;
 
 /// What listeners and callers are told of a notice: what it is about, and the notice.
 pub(crate) fn notice_text(notice: &Notice) -> String {

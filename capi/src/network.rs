@@ -13,7 +13,8 @@ use kiln_model::pretrained::Pretrained;
 use kiln_model::{Bindings, Bound, CompileOptions, Model, ModelError, Network};
 
 use crate::error::{Error, free, guard, kiln_status};
-use crate::pointers::{Growing, Out, array, c_string, exclusive, fill, path, reference, text};
+use crate::pointers::{Growing, Out, array, exclusive, fill, path, reference, text};
+use crate::strings::c_string;
 use crate::runtime::kiln_runtime;
 use crate::tensor::{bytes_of, kiln_dtype, kiln_tensor, kiln_tensor_mut, overlap};
 

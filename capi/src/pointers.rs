@@ -1,6 +1,6 @@
 //! Pointers from C, checked as far as they can be.
 
-use std::ffi::{CStr, CString, OsStr, c_char};
+use std::ffi::{CStr, OsStr, c_char};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -84,11 +84,6 @@ unsafe fn bytes<'a>(pointer: *const c_char, name: &str) -> Result<&'a [u8], Erro
     check(pointer, name)?;
     // SAFETY: not null, and the caller answers for the end.
     Ok(unsafe { CStr::from_ptr(pointer) }.to_bytes())
-}
-
-/// A string for C. What follows a NUL would be lost: there is none in what the library says, but for texts that it quotes.
-pub(crate) fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', " ")).unwrap_or_default()
 }
 
 /// Where a handle goes: null until there is one.

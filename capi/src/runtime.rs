@@ -8,7 +8,8 @@ use ::kiln_jit::{Options, Problem, Runtime};
 use crate::error::{Error, free, guard, kiln_status, or_default};
 use crate::listener::notice_text;
 use crate::options::kiln_options;
-use crate::pointers::{Growing, Out, array, c_string, fill, reference, text, write};
+use crate::pointers::{Growing, Out, array, fill, reference, text, write};
+use crate::strings::c_string;
 
 /// Compiles problems once and keeps their kernels.
 pub struct kiln_runtime {

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
 use crate::error::or_default;
-use crate::pointers::c_string;
+use crate::strings::c_string;
 
 /// The library's version and a hash of its compiler's sources, which packs and cache directories depend on. Never NULL, and
 /// valid for ever.

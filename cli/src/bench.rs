@@ -9,7 +9,7 @@ use kiln_jit::probe::Probe;
 use kiln_jit::{Options, Runtime, RuntimeError};
 use serde::Serialize;
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;

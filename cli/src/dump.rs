@@ -5,7 +5,7 @@ use std::io::Write;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{Artifact, Options, Stage, compile};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::problems::ProblemArgs;
 use crate::target::TargetArgs;

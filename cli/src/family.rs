@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kiln_ir::Problem;
 use kiln_jit::{Family, FamilyOptions, Kernel, Options, Runtime};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;

@@ -31,6 +31,7 @@ mod trust;
 mod unchecked;
 mod verify;
 mod warm;
+mod verdict;
 mod worker;
 
 use std::io::{self, Write};
@@ -39,15 +40,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use error::Error;
-
-/// The outcome of what a subcommand checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// All checks passed, or there were none.
-    Passed,
-    /// A check failed.
-    Failed,
-}
+use verdict::Verdict;
 
 const AFTER_HELP: &str = "\
 A problem is one string with every size in it:

@@ -8,7 +8,7 @@ use kiln_ir::Problem;
 use kiln_jit::Options;
 use kiln_jit::pack::{self, Contents};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::output::OutputFile;

@@ -8,7 +8,7 @@ use kiln_compiler::schedule::Schedule;
 use kiln_ir::{Operand, Problem, Role, Sums};
 use kiln_jit::{Kernel, Options, Runtime};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::check::compare;
 use crate::counter::Cycles;
 use crate::counts;

@@ -6,7 +6,7 @@ use kiln_compiler::CompileError;
 use kiln_ir::{Problem, Sums};
 use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::check::{compare, place};
 use crate::counts;
 use crate::data::Integers;

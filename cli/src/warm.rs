@@ -9,7 +9,7 @@ use kiln_ir::Problem;
 use kiln_jit::{Options, Runtime};
 use serde::Serialize;
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::problems::ProblemArgs;

@@ -8,7 +8,8 @@ use kiln_ir::{Contraction, LoopNest, Operand, Problem};
 
 use crate::choose::{Options, predict};
 use crate::emit::clif::driver;
-use crate::emit::{Function, Note};
+use crate::emit::Function;
+use crate::link::Symbol;
 use crate::listing;
 use crate::lower::lower;
 use crate::microkernel::MicroKernel;
@@ -16,19 +17,6 @@ use crate::microkernel::check::Tally;
 use crate::packed::PackedLayout;
 use crate::schedule::Choice;
 use crate::target::Target;
-
-/// A function in an artifact's image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbol {
-    /// Name: `driver` or a micro-kernel's.
-    pub name: String,
-    /// Bytes in the image.
-    pub range: Range<usize>,
-    /// Bytes of them that are instructions; constants follow.
-    pub code_len: usize,
-    /// Why the code is there.
-    pub notes: Vec<Note>,
-}
 
 /// Machine code for one problem and target, independent of its position, with every stage that led to it.
 ///
@@ -260,7 +248,10 @@ impl Artifact {
 
     /// Assembler source: valid for GNU as and llvm-mc, and assembles to the image. With `bytes`, each line shows them.
     pub fn listing(&self, bytes: bool) -> String {
-        listing::listing(self, bytes)
+        let schedule = self.choice.schedule.to_string().replace("; ", "\n");
+        let (problem, target) = (self.problem.to_string(), self.target.to_string());
+        let header = [("problem", &problem), ("target", &target), ("schedule", &schedule)];
+        listing::listing(&header.map(|(name, text)| (name, text.as_str())), &self.target, &self.image, &self.symbols, bytes)
     }
 
     /// A stage as text.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::emit::{Function, RelocKind};
+use crate::emit::{Function, Note, RelocKind};
 use crate::target::Arch;
 
 /// Functions start at multiples of this: a cache line, so that loop heads aligned in a function stay aligned.
@@ -14,6 +14,19 @@ pub fn filler(arch: Arch) -> u8 {
         Arch::Aarch64 => 0x00,
         Arch::X86_64 => 0xcc,
     }
+}
+
+/// A function in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Name: `driver` or a micro-kernel's.
+    pub name: String,
+    /// Bytes in the image.
+    pub range: Range<usize>,
+    /// Bytes of them that are instructions; constants follow.
+    pub code_len: usize,
+    /// Why the code is there.
+    pub notes: Vec<Note>,
 }
 
 /// A call that cannot be linked: always a defect of an emitter.

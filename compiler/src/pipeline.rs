@@ -102,11 +102,8 @@ struct Plan<'a> {
     unit: &'a VectorUnit,
     kernels: Vec<MicroKernel>,
     keys: HashMap<KernelKey, usize>,
-    /// For each tile and copy, in order, which micro-kernel it calls; `None` for a copy that the driver makes.
+    /// The micro-kernel that each tile and copy calls, by its number; `None` for a copy that the driver makes.
     calls: Vec<Option<usize>>,
-    /// The micro-kernel that each tile and copy calls, by the address of the statement in the nest: statements of an unrolled loop are
-    /// emitted several times.
-    called: HashMap<*const (), Option<usize>>,
 }
 
 impl Plan<'_> {
@@ -152,13 +149,13 @@ impl Plan<'_> {
                         let name = format!("uk{number}_{}x{}x{}", t.m, t.n, t.k);
                         form::build(name, plan.nest, t, plan.unit, plan.schedule.form, how)
                     })?;
-                    self.call(place(&**t), Some(kernel));
+                    self.calls.push(Some(kernel));
                 }
                 Stmt::Pack(p) => {
                     let make =
                         |plan: &Self, number| build::pack::build(format!("pack{number}"), plan.nest, p, plan.unit);
                     let kernel = self.pack_key(p).map(|key| self.kernel(key, make)).transpose()?;
-                    self.call(place(&**p), kernel);
+                    self.calls.push(kernel);
                 }
                 _ => {}
             }
@@ -181,33 +178,23 @@ impl Plan<'_> {
         self.keys.insert(key, number);
         Ok(number)
     }
-
-    fn call(&mut self, place: *const (), kernel: Option<usize>) {
-        self.calls.push(kernel);
-        self.called.insert(place, kernel);
-    }
-}
-
-/// The address of a statement, which tells it from others that are equal.
-fn place<T>(stmt: &T) -> *const () {
-    std::ptr::from_ref(stmt).cast()
 }
 
 impl driver::Callees for Plan<'_> {
     fn tile(&self, t: &Tile) -> (usize, Arguments) {
-        let kernel = self.called[&place(t)].expect("a tile calls a micro-kernel");
+        let kernel = self.calls[t.number as usize].expect("a tile calls a micro-kernel");
         (kernel, emit::arguments(&self.kernels[kernel]))
     }
 
     fn pack(&self, p: &Pack) -> Option<usize> {
-        self.called[&place(p)]
+        self.calls[p.number as usize]
     }
 }
 
 /// The distinct micro-kernels of a nest.
 fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &'a VectorUnit) -> Result<Plan<'a>, BuildError> {
     let mut plan =
-        Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new(), calls: vec![], called: HashMap::new() };
+        Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new(), calls: vec![] };
     plan.collect(&nest.body)?;
     Ok(plan)
 }

@@ -3,7 +3,7 @@
 use kiln_compiler::microkernel::accuracy::{BLOCK, Meter, sample};
 use kiln_compiler::microkernel::approx::BOUNDS;
 use kiln_compiler::microkernel::assign::Need;
-use kiln_compiler::microkernel::program::{Builder, Program, Step, Val};
+use kiln_compiler::microkernel::program::{Builder, Program};
 use kiln_compiler::microkernel::{
     Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Region, Shift, Stmt, Unary, V, assign, check_assignment,
 };
@@ -83,37 +83,15 @@ fn values(program: &Program, rows: u64) -> MicroKernel {
     let region = |rows: u64| Region { rows, row_bytes: 32, row_stride: 32 };
     let param = |name: &str, rows, access| Param { name: name.into(), dtype: DType::F32, access, region: region(rows) };
     let addr = |p, offset| Addr { param: P(p), offset, step: 0 };
-    let mut body: Vec<Op> = vec![];
-    let mut next = 0;
-    let mut value = || {
-        next += 1;
-        V(next - 1)
-    };
-    let mut values: Vec<V> = vec![];
-    for step in program.steps() {
-        let get = |v: Val| values[usize::from(v.0)];
-        let d = value();
-        let op = match *step {
-            Step::Input => Op::Load { d, src: addr(0, 0), lanes: LANES as u16 },
-            Step::Operand(n) => Op::Load { d, src: addr(0, 32 * (1 + i64::from(n))), lanes: LANES as u16 },
-            Step::Const(bits) => Op::Const { d, bits },
-            Step::Binary(f, a, b) => Op::Binary { f, d, a: get(a), b: get(b) },
-            Step::Unary(f, a) => Op::Unary { f, d, a: get(a) },
-            Step::Shift(f, a, by) => Op::Shift { f, d, a: get(a), by },
-            Step::Fma { acc, a, b } => {
-                body.push(Op::Unary { f: Unary::Move, d, a: get(acc) });
-                Op::Fma { d, a: get(a), b: get(b) }
-            }
-        };
-        body.push(op);
-        values.push(d);
-    }
-    body.push(Op::Store { s: values[usize::from(program.result().0)], dst: addr(1, 0), lanes: LANES as u16 });
+    let load = |v: u32| Op::Load { d: V(v), src: addr(0, 32 * i64::from(v)), lanes: LANES as u16 };
+    let mut body: Vec<Op> = (0..program.values()).filter(|v| *v == 0 || program.operand(V(*v)).is_some()).map(load).collect();
+    body.extend(program.ops());
+    body.push(Op::Store { s: program.result(), dst: addr(1, 0), lanes: LANES as u16 });
     MicroKernel {
         name: "uk".into(),
         isa: VectorIsa::Avx2,
         lanes: LANES,
-        registers: next,
+        registers: program.values(),
         params: vec![param("src", rows, Access::Read), param("dst", 1, Access::Write)],
         body: body.into_iter().map(|op| Stmt::Inst(Inst::new(op, ""))).collect(),
     }
@@ -160,7 +138,7 @@ fn post_ops_with_registers_assigned() {
         let program = Program::of(chain);
         kept += check(&program);
         if let [op] = chain {
-            let (ops, constants) = (program.ops(), program.constants().len());
+            let (ops, constants) = (program.executed(), program.constants().len());
             println!("{op}: {ops} ops, {constants} constants, {} temporaries", program.temporaries());
         }
     }
@@ -171,21 +149,20 @@ fn post_ops_with_registers_assigned() {
 fn programs() -> impl Strategy<Value = Program> {
     prop::collection::vec((0u8..16, any::<[u16; 3]>()), 1..40).prop_map(|seeds| {
         let mut b = Builder::default();
-        let mut values = vec![b.step(Step::Input)];
+        let mut values = vec![b.input()];
         for (kind, picks) in seeds {
-            let pick = |i: usize| -> Val {
+            let pick = |i: usize| -> V {
                 let back = if picks[i] & 1 == 0 { values.len().min(3) } else { values.len() };
                 values[values.len() - 1 - usize::from(picks[i] >> 1) % back]
             };
-            let step = match kind {
-                0 => Step::Operand((picks[0] % 4) as u8),
-                1..4 => Step::Const(f32::from(picks[0] % 5).to_bits()),
-                4..8 => Step::Binary(Binary::ALL[usize::from(picks[2]) % Binary::ALL.len()].1, pick(0), pick(1)),
-                8 => Step::Unary(Unary::ALL[usize::from(picks[2]) % Unary::ALL.len()].1, pick(0)),
-                9 => Step::Shift(Shift::ALL[usize::from(picks[2]) % 2].1, pick(0), 1 + (picks[1] % 31) as u8),
-                _ => Step::Fma { acc: pick(0), a: pick(1), b: pick(2) },
-            };
-            values.push(b.step(step));
+            values.push(match kind {
+                0 => b.operand((picks[0] % 4) as u8),
+                1..4 => b.constant(f32::from(picks[0] % 5)),
+                4..8 => b.binary(Binary::ALL[usize::from(picks[2]) % Binary::ALL.len()].1, pick(0), pick(1)),
+                8 => b.unary(Unary::ALL[usize::from(picks[2]) % Unary::ALL.len()].1, pick(0)),
+                9 => b.shift(Shift::ALL[usize::from(picks[2]) % 2].1, pick(0), 1 + (picks[1] % 31) as u8),
+                _ => b.fma(pick(0), pick(1), pick(2)),
+            });
         }
         let result = values[values.len() - 1];
         b.finish(result)

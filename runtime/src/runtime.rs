@@ -330,7 +330,7 @@ impl Runtime {
         weights: impl Into<Input<'a>>,
     ) -> Result<PackedWeights, RuntimeError> {
         let weights = weights.into();
-        self.0.weights.get(kernel, id, |registration| kernel.pack_registered(weights, Some(registration)))
+        self.0.weights.get(kernel.packing()?, id, |registration| kernel.pack_registered(weights, Some(registration)))
     }
 
     /// The same from a pack, if it has them; they count towards the limit as others do. A pack has no weights of numbers that
@@ -342,7 +342,7 @@ impl Runtime {
         id: WeightsId,
     ) -> Result<Option<PackedWeights>, RuntimeError> {
         let Some(found) = pack.find(id, &kernel.packing()?) else { return Ok(None) };
-        self.0.weights.get(kernel, id, |registration| kernel.packed_before(&found, registration)).map(Some)
+        self.0.weights.get(kernel.packing()?, id, |registration| kernel.packed_before(&found, registration)).map(Some)
     }
 
     /// Counters, each part read at one moment.

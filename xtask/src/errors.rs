@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             "| `{op}` | {promised} | {ulps} | {:e} | {of_argument} | {half} | {} | {} | {} | {} |",
             errors.ulps_at,
             special.join(" | "),
-            program.ops(),
+            program.executed(),
             program.constants().len(),
             program.temporaries(),
         );

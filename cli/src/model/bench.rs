@@ -13,7 +13,7 @@ use super::network::NetworkArgs;
 use super::reference::{CheckArgs, Checked};
 use super::streams::{Plan, show_streams};
 use super::{resident, throughput};
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::counts;
 use crate::error::Error;
 use crate::threads::streams;

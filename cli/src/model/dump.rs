@@ -9,7 +9,7 @@ use kiln_model::{Bound, PlannedNetwork};
 use super::bench::code_word;
 use super::network::NetworkArgs;
 use super::planned::PlanArgs;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::target::TargetArgs;
 

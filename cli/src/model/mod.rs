@@ -23,7 +23,7 @@ mod throughput;
 
 use std::io::Write;
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 
 pub use network::is_network;

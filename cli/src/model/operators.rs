@@ -4,7 +4,7 @@ use std::io::Write;
 
 use kiln_onnx::{OPSETS, operators, refusals, unsupported};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 
 /// List the operators that are supported, each with the operator sets from its first to its last, and those that are not, by reason

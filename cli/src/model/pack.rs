@@ -8,7 +8,7 @@ use kiln_model::{PackedNetwork, write_networks};
 
 use super::network::NetworkArgs;
 use super::planned::PlanArgs;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::target::TargetsArgs;

@@ -17,7 +17,7 @@ use super::bench::{code_word, op_word};
 use super::compiled::CompileArgs;
 use super::html::{Dump, Section, page};
 use super::network::NetworkArgs;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;

@@ -9,7 +9,7 @@ use kiln_model::Tensor;
 use super::compiled::CompileArgs;
 use super::network::NetworkArgs;
 use super::reference::CheckArgs;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::output::OutputFolder;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::compiled::{self, with_progress};
 use super::network::NetworkArgs;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::target::TargetArgs;
 use crate::threads::{Counts, counts};

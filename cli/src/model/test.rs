@@ -13,7 +13,7 @@ use kiln_onnx::TestSet;
 use super::materialize;
 use super::network::MODEL;
 use super::reference::tolerance;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::mapped;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::compiled::CompileArgs;
 use super::network::Loaded;
 use super::streams::Plan;
-use crate::Verdict;
+use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::timing::show_ns;
 

@@ -8,9 +8,8 @@ mod x86;
 
 use std::collections::BTreeSet;
 
-use crate::artifact::{Artifact, Symbol};
 use crate::emit::Function;
-use crate::link::{ALIGN, filler};
+use crate::link::{ALIGN, Symbol, filler};
 use crate::target::{Arch, Target};
 
 /// The code of a listing.
@@ -39,14 +38,23 @@ struct Line {
 /// Width of the instructions' column; comments follow it.
 const COMMENT: usize = 44;
 
-pub(crate) fn listing(artifact: &Artifact, bytes: bool) -> String {
-    let target = artifact.target();
+/// The functions of an image for `target` as assembler source, behind comments that say what it is: names and texts, whose lines are
+/// comments of their own. With `bytes`, each line shows them.
+pub(crate) fn listing(
+    header: &[(&str, &str)],
+    target: &Target,
+    image: &[u8],
+    symbols: &[Symbol],
+    bytes: bool,
+) -> String {
     let (comment, syntax) = syntax(target);
-    let schedule = artifact.choice().schedule.to_string().replace("; ", &format!("\n{comment}           "));
-    let mut out = format!("{comment} problem   {}\n{comment} target    {target}\n", artifact.problem());
-    out += &format!("{comment} schedule  {schedule}\n        {syntax}\n        .text\n");
-    let code = Code { arch: target.arch, image: artifact.image(), symbols: artifact.symbols() };
-    for s in artifact.symbols() {
+    let mut out = String::new();
+    for (name, text) in header {
+        out += &format!("{comment} {name:<9} {}\n", text.replace('\n', &format!("\n{comment}           ")));
+    }
+    out += &format!("        {syntax}\n        .text\n");
+    let code = Code { arch: target.arch, image, symbols };
+    for s in symbols {
         // The word form for AArch64: LLVM 14 takes a fill of one zero byte to mean NOPs.
         let align = if target.arch == Arch::Aarch64 { ".balignl" } else { ".balign" };
         out += &format!("\n        {align} {ALIGN}, {:#04x}\n", filler(target.arch));

@@ -1,4 +1,4 @@
-//! The post-ops as steps of a [`Program`](super::program::Program): lanewise, without tables, gathers or comparisons.
+//! The post-ops as operations of a [`Program`](super::program::Program): lanewise, without tables, gathers or comparisons.
 //!
 //! Exponentials are reduced as Cody and Waite do (Software Manual for the Elementary Functions): `exp(x) = 2^n exp(r)`, where
 //! `n` is the integer nearest to `x / ln 2`. Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum
@@ -10,8 +10,8 @@
 
 use kiln_ir::PostOp;
 
-use super::program::{Builder, Step, Val};
-use super::{Binary, Shift, Unary};
+use super::program::Builder;
+use super::{Binary, Shift, Unary, V};
 
 /// A bound on the distance between results and the real function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,7 +83,7 @@ const GELU_TANH_MIN: f32 = -10.03;
 const GELU_TANH_MAX: f32 = 126.0;
 
 /// The steps of a post-op that reads no tensor; `c` itself for the others.
-pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
+pub(super) fn apply(b: &mut Builder, op: PostOp, c: V) -> V {
     use Binary::{Add, Div, Max, Min, Mul};
     match op {
         PostOp::Bias | PostOp::BiasRow | PostOp::BiasMask(_) | PostOp::Add(_) | PostOp::Mul(_) => c,
@@ -101,8 +101,8 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
             b.with(Min, high.get(), c)
         }
         PostOp::Square => b.binary(Mul, c, c),
-        PostOp::Sqrt => b.step(Step::Unary(Unary::Sqrt, c)),
-        PostOp::Abs => b.step(Step::Unary(Unary::Abs, c)),
+        PostOp::Sqrt => b.unary(Unary::Sqrt, c),
+        PostOp::Abs => b.unary(Unary::Abs, c),
         PostOp::HardSigmoid => {
             let c = b.with(Max, -3.0, c);
             hard_sigmoid(b, c)
@@ -145,7 +145,7 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
             let n = b.binary(Binary::Sub, t, round);
             let part = b.constant(-HALF_LN_2);
             let r = b.fma(x, part, n);
-            let s = b.step(Step::Shift(Shift::Left, t, 23));
+            let s = b.shift(Shift::Left, t, 23);
             let r2 = b.binary(Mul, r, r);
             let p = polynomial(b, &TANH, r, r2);
             let p = b.fma(r, p, r2);
@@ -157,7 +157,7 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
         }
         PostOp::GeluErf => {
             // max(c, 0) - |c| Phi(-|c|): Phi is 1/2 at most, and with it the absolute error is small.
-            let sign = b.step(Step::Const(SIGN));
+            let sign = b.bits(SIGN);
             let x = b.binary(Binary::Or, sign, c);
             let x = b.with(Max, PHI_MIN, x);
             let x2 = b.binary(Mul, x, x);
@@ -183,14 +183,14 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: Val) -> Val {
 }
 
 /// `min(c + 3, 6) / 6`: exact where it is near 0, and 1 exactly from 3 on.
-fn hard_sigmoid(b: &mut Builder, c: Val) -> Val {
+fn hard_sigmoid(b: &mut Builder, c: V) -> V {
     let s = b.with(Binary::Add, 3.0, c);
     let s = b.with(Binary::Min, 6.0, s);
     b.with(Binary::Mul, 1.0 / 6.0, s)
 }
 
 /// `exp(x)` for `x` between [`EXP_MIN`] and [`EXP_MAX`].
-fn exp(b: &mut Builder, x: Val) -> Val {
+fn exp(b: &mut Builder, x: V) -> V {
     let (r, s) = reduce(b, x, &[-TWO_LN_2_HIGH, -TWO_LN_2_LOW]);
     let p = one_plus(b, &EXP[1..], r);
     // 2^n by halves: it may be infinite or subnormal where the result is neither, and rounds once where that is subnormal.
@@ -199,14 +199,14 @@ fn exp(b: &mut Builder, x: Val) -> Val {
 }
 
 /// `exp(x / 2)` for `x` between [`SILU_MIN`] and [`SIGMOID_MAX`]. The relative error grows with `x`, up to 2^-22.
-fn exp_half(b: &mut Builder, x: Val) -> Val {
+fn exp_half(b: &mut Builder, x: V) -> V {
     let (r, s) = reduce(b, x, &[-TWO_LN_2]);
     let p = one_plus(b, &EXP_HALF[1..], r);
     b.binary(Binary::Mul, p, s)
 }
 
 /// `r` and `2^n`, where `x = 2 n ln 2 + r` and `r` is nearly between `-ln 2` and `ln 2`. The sum of `parts` is `-2 ln 2`.
-fn reduce(b: &mut Builder, x: Val, parts: &[f32]) -> (Val, Val) {
+fn reduce(b: &mut Builder, x: V, parts: &[f32]) -> (V, V) {
     let (round, factor) = (b.constant(ROUND + BIAS), b.constant(HALF_LOG2_E));
     let t = b.fma(round, factor, x);
     let n = b.binary(Binary::Sub, t, round);
@@ -214,11 +214,11 @@ fn reduce(b: &mut Builder, x: Val, parts: &[f32]) -> (Val, Val) {
         let part = b.constant(*part);
         b.fma(r, part, n)
     });
-    (r, b.step(Step::Shift(Shift::Left, t, 23)))
+    (r, b.shift(Shift::Left, t, 23))
 }
 
 /// The polynomial with a constant term of 1, which is added last: one rounding in the last place and not two.
-fn one_plus(b: &mut Builder, coefficients: &[f32], x: Val) -> Val {
+fn one_plus(b: &mut Builder, coefficients: &[f32], x: V) -> V {
     let x2 = b.binary(Binary::Mul, x, x);
     let p = polynomial(b, coefficients, x, x2);
     let one = b.constant(1.0);
@@ -226,11 +226,11 @@ fn one_plus(b: &mut Builder, coefficients: &[f32], x: Val) -> Val {
 }
 
 /// `2^v` for `v > -zero - 1/2` that is not too large; 0 where `v` rounds to `-zero`. `scale` is `2^(127 - zero)`.
-fn exp2(b: &mut Builder, v: Val, zero: f32, scale: f32) -> Val {
+fn exp2(b: &mut Builder, v: V, zero: f32, scale: f32) -> V {
     let round = b.constant(ROUND + zero);
     let t = b.binary(Binary::Add, round, v);
     let n = b.binary(Binary::Sub, t, round);
-    let s = b.step(Step::Shift(Shift::Left, t, 23));
+    let s = b.shift(Shift::Left, t, 23);
     let r = b.binary(Binary::Sub, v, n);
     let r2 = b.binary(Binary::Mul, r, r);
     let p = polynomial(b, &EXP2.map(|c| c * scale), r, r2);
@@ -238,7 +238,7 @@ fn exp2(b: &mut Builder, v: Val, zero: f32, scale: f32) -> Val {
 }
 
 /// The polynomial with these coefficients, from the constant term up, of `x`, whose square is `x2`.
-fn polynomial(b: &mut Builder, coefficients: &[f32], x: Val, x2: Val) -> Val {
+fn polynomial(b: &mut Builder, coefficients: &[f32], x: V, x2: V) -> V {
     let mut sum = None;
     for pair in coefficients.chunks(2).rev() {
         let mut term = b.constant(pair[0]);

@@ -108,7 +108,7 @@ impl MicroKernel {
 }
 
 /// Words of 32 bits.
-struct Bits;
+pub(super) struct Bits;
 
 impl Domain for Bits {
     type Word = u32;

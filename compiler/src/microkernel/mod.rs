@@ -22,10 +22,12 @@ pub mod counts;
 pub mod interp;
 pub mod op;
 pub mod parse;
+mod pieces;
 pub mod print;
 pub mod program;
 mod temps;
 pub mod verify;
+mod words;
 
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-use super::{Access, Addr, Inst, MicroKernel, Op, Param, Stmt, V};
+use super::{Access, Inst, MicroKernel, Op, Param, Stmt};
 
 /// Column at which reasons start, so that those of short statements line up.
 const REASON_COLUMN: usize = 37;
@@ -57,12 +57,6 @@ fn line(f: &mut fmt::Formatter<'_>, text: String, why: &str) -> fmt::Result {
     writeln!(f, "{text:<width$}; {why}", width = REASON_COLUMN.max(text.chars().count() + 1))
 }
 
-impl fmt::Display for V {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.0)
-    }
-}
-
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,13 +89,6 @@ impl fmt::Display for Op {
     }
 }
 
-/// The parameter is called `p0`, `p1`, ...: an address alone does not know its name.
-impl fmt::Display for Addr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        AddrText { addr: self, params: &[] }.fmt(f)
-    }
-}
-
 struct OpText<'a> {
     op: &'a Op,
     params: &'a [Param],
@@ -129,46 +116,9 @@ impl fmt::Display for InstText<'_> {
     }
 }
 
-/// A part of the text of an operation in the table.
-pub(super) enum Piece {
-    /// Stands for itself.
-    Text(&'static str),
-    /// Stands for the field of this name.
-    Field(&'static str),
-}
-
-/// The parts of a text such as `{d} += {a} * {b}`.
-pub(super) fn pieces(text: &'static str) -> impl Iterator<Item = Piece> {
-    text.split('{').flat_map(|part| match part.split_once('}') {
-        Some((field, text)) => [Piece::Field(field), Piece::Text(text)],
-        None => [Piece::Text(""), Piece::Text(part)],
-    })
-}
-
-/// An address in a micro-kernel with these parameters.
-pub(super) struct AddrText<'a> {
-    pub addr: &'a Addr,
-    pub params: &'a [Param],
-}
-
-impl fmt::Display for AddrText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Addr { param, offset, step } = self.addr;
-        match self.params.get(usize::from(param.0)) {
-            Some(p) => f.write_str(&p.name)?,
-            None => write!(f, "p{}", param.0)?,
-        }
-        match step {
-            0 => write!(f, "[{offset}]"),
-            1.. => write!(f, "[{offset} + {step}*t]"),
-            _ => write!(f, "[{offset} - {}*t]", step.unsigned_abs()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::P;
+    use super::super::{Addr, P, V};
     use super::*;
 
     #[test]

@@ -1,138 +1,163 @@
-//! Programs: what a chain of post-ops computes on one vector of results, in static single assignment.
+//! Programs: what a chain of post-ops computes on one vector of results.
 //!
-//! A [`Program`] is the only definition of a post-op below the problem: every instruction set and element type runs the same
-//! steps, each of which is an operation of [micro-kernels](super), so that every target computes the same bits.
+//! A [`Program`] is the only definition of a post-op below the problem. It is a straight-line piece of a [micro-kernel](super): operations
+//! on values, each defined once and after that only added to, so that every instruction set and element type runs the same operations and
+//! computes the same bits. Micro-kernels have its operations in them, with values of their own in the place of its input and operands.
 
 use kiln_ir::PostOp;
 
-use super::{Binary, Shift, Unary, approx, interp};
+use super::interp::{self, Bits};
+use super::op::{Domain, Registers};
+use super::{Binary, Op, Shift, Unary, V, approx};
 
-/// A value: the index of the step that makes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Val(pub u16);
+/// The value that a chain is applied to. That of its tensor operand `n` is `V(1 + n)`.
+const INPUT: V = V(0);
 
-/// A step: one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// The result that the chain is applied to.
-    Input,
-    /// A vector of the chain's tensor operand of this number.
-    Operand(u8),
-    /// These bits in all lanes.
-    Const(u32),
-    /// See [`Op::Binary`](super::Op::Binary).
-    Binary(Binary, Val, Val),
-    /// See [`Op::Unary`](super::Op::Unary).
-    Unary(Unary, Val),
-    /// See [`Op::Shift`](super::Op::Shift).
-    Shift(Shift, Val, u8),
-    /// `acc + a * b`, fused.
-    Fma {
-        /// Addend.
-        acc: Val,
-        /// Factor.
-        a: Val,
-        /// Factor.
-        b: Val,
-    },
-}
-
-impl Step {
-    /// The values it reads, in operand order.
-    pub fn uses(self) -> impl Iterator<Item = Val> {
-        let uses = match self {
-            Step::Input | Step::Operand(_) | Step::Const(_) => [None; 3],
-            Step::Binary(_, a, b) => [Some(a), Some(b), None],
-            Step::Unary(_, a) | Step::Shift(_, a, _) => [Some(a), None, None],
-            Step::Fma { acc, a, b } => [Some(acc), Some(a), Some(b)],
-        };
-        uses.into_iter().flatten()
-    }
-
-    fn map(self, f: impl Fn(Val) -> Val) -> Self {
-        match self {
-            Step::Input | Step::Operand(_) | Step::Const(_) => self,
-            Step::Binary(op, a, b) => Step::Binary(op, f(a), f(b)),
-            Step::Unary(op, a) => Step::Unary(op, f(a)),
-            Step::Shift(op, a, by) => Step::Shift(op, f(a), by),
-            Step::Fma { acc, a, b } => Step::Fma { acc: f(acc), a: f(a), b: f(b) },
-        }
-    }
-}
-
-/// Collects the steps of a [`Program`]. Equal steps are made once.
+/// Collects the operations of a [`Program`]. Equal ones are made once.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    steps: Vec<Step>,
+    operands: u32,
+    values: Vec<Value>,
 }
 
+/// A value: its operation, with a number that no value has in the place of its own, and the value that it is added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value {
+    op: Op,
+    addend: Option<V>,
+}
+
+/// Stands for the value that an operation defines.
+const DEFINED: V = V(u32::MAX);
+
+/// While a program is built, values that operations define follow those of this many operands.
+const MOST_OPERANDS: u32 = 256;
+
 impl Builder {
-    /// The value of `step`, whose operands this builder made.
-    pub fn step(&mut self, step: Step) -> Val {
-        let at = self.steps.iter().position(|s| *s == step).unwrap_or_else(|| {
-            self.steps.push(step);
-            self.steps.len() - 1
+    /// The value that the program is applied to.
+    pub fn input(&self) -> V {
+        INPUT
+    }
+
+    /// The value of the tensor operand of this number, below 255.
+    pub fn operand(&mut self, n: u8) -> V {
+        self.operands = self.operands.max(1 + u32::from(n));
+        V(1 + u32::from(n))
+    }
+
+    fn value(&mut self, value: Value) -> V {
+        let at = self.values.iter().position(|v| *v == value).unwrap_or_else(|| {
+            self.values.push(value);
+            self.values.len() - 1
         });
-        Val(at as u16)
+        V(1 + MOST_OPERANDS + at as u32)
+    }
+
+    fn op(&mut self, op: Op) -> V {
+        self.value(Value { op, addend: None })
+    }
+
+    /// These bits in all lanes.
+    pub fn bits(&mut self, bits: u32) -> V {
+        self.op(Op::Const { d: DEFINED, bits })
     }
 
     /// A constant.
-    pub fn constant(&mut self, value: f32) -> Val {
-        self.step(Step::Const(value.to_bits()))
+    pub fn constant(&mut self, value: f32) -> V {
+        self.bits(value.to_bits())
+    }
+
+    /// `f(a)`.
+    pub fn unary(&mut self, f: Unary, a: V) -> V {
+        self.op(Op::Unary { f, d: DEFINED, a })
+    }
+
+    /// `a` shifted by `by` bits.
+    pub fn shift(&mut self, f: Shift, a: V, by: u8) -> V {
+        self.op(Op::Shift { f, d: DEFINED, a, by })
     }
 
     /// `f(a, b)`.
-    pub fn binary(&mut self, f: Binary, a: Val, b: Val) -> Val {
-        self.step(Step::Binary(f, a, b))
+    pub fn binary(&mut self, f: Binary, a: V, b: V) -> V {
+        self.op(Op::Binary { f, d: DEFINED, a, b })
     }
 
     /// `f(a, b)` with a constant as first operand, where x86 needs no copy to propagate a NaN of `b`.
-    pub fn with(&mut self, f: Binary, a: f32, b: Val) -> Val {
+    pub fn with(&mut self, f: Binary, a: f32, b: V) -> V {
         let a = self.constant(a);
         self.binary(f, a, b)
     }
 
-    /// `acc + a * b`.
-    pub fn fma(&mut self, acc: Val, a: Val, b: Val) -> Val {
-        self.step(Step::Fma { acc, a, b })
+    /// `acc + a * b`, fused.
+    pub fn fma(&mut self, acc: V, a: V, b: V) -> V {
+        self.value(Value { op: Op::Fma { d: DEFINED, a, b }, addend: Some(acc) })
     }
 
-    /// The program of `result`: the steps it depends on, in the order they were made.
-    pub fn finish(self, result: Val) -> Program {
-        let mut needed = vec![false; self.steps.len()];
-        if let Some(n) = needed.get_mut(usize::from(result.0)) {
-            *n = true;
-        }
-        for (i, step) in self.steps.iter().enumerate().rev().filter(|(_, s)| s.uses().next().is_some()) {
-            if needed[i] {
-                step.uses().for_each(|v| needed[usize::from(v.0)] = true);
+    /// The value of an operation that a builder made.
+    fn made(&self, v: V) -> Option<usize> {
+        (v.0 as usize).checked_sub(1 + MOST_OPERANDS as usize).filter(|at| *at < self.values.len())
+    }
+
+    /// The values that a value is computed from.
+    fn sources(value: &Value) -> impl Iterator<Item = V> + use<> {
+        value.op.used().filter(|v| *v != DEFINED).chain(value.addend)
+    }
+
+    /// The program of `result`: the operations it depends on, in the order they were made.
+    pub fn finish(self, result: V) -> Program {
+        let mut needed = vec![false; self.values.len()];
+        self.made(result).into_iter().for_each(|at| needed[at] = true);
+        for at in (0..self.values.len()).rev() {
+            if needed[at] {
+                Self::sources(&self.values[at]).filter_map(|v| self.made(v)).for_each(|at| needed[at] = true);
             }
         }
-        let mut renamed = vec![Val(0); self.steps.len()];
-        let mut steps = vec![];
-        for (i, step) in self.steps.into_iter().enumerate().filter(|(i, _)| needed[*i]) {
-            renamed[i] = Val(steps.len() as u16);
-            steps.push(step.map(|v| renamed[usize::from(v.0)]));
+        // The last use of each value; the result is used behind the last operation.
+        let mut last = vec![usize::MAX; 1 + MOST_OPERANDS as usize + self.values.len()];
+        for at in (0..self.values.len()).filter(|at| needed[*at]) {
+            Self::sources(&self.values[at]).for_each(|v| last[v.0 as usize] = at);
         }
-        let result = renamed.get(usize::from(result.0)).copied().unwrap_or(Val(0));
-        let mut uses = vec![vec![]; steps.len()];
-        for (i, step) in steps.iter().enumerate() {
-            step.uses().for_each(|v| uses[usize::from(v.0)].push(i));
+        last[result.0 as usize] = usize::MAX;
+        let mut program = Program { ops: vec![], operands: self.operands, values: 1 + self.operands, result };
+        // The value that holds each of this builder's in the program.
+        let mut holds: Vec<V> = (0..last.len() as u32).map(V).collect();
+        for (at, value) in self.values.iter().enumerate().filter(|(at, _)| needed[*at]) {
+            let defined = 1 + MOST_OPERANDS as usize + at;
+            // What nobody needs any more is added to in its place. Constants and tensors are shared with other vectors.
+            let in_place = value.addend.filter(|acc| {
+                let is_shared = match self.made(*acc) {
+                    Some(at) => matches!(self.values[at].op, Op::Const { .. }),
+                    None => *acc != INPUT,
+                };
+                !is_shared && last[acc.0 as usize] == at
+            });
+            let d = match (in_place, value.addend) {
+                (Some(acc), _) => holds[acc.0 as usize],
+                (None, acc) => {
+                    let d = V(program.values);
+                    program.values += 1;
+                    if let Some(acc) = acc {
+                        program.ops.push(Op::Unary { f: Unary::Move, d, a: holds[acc.0 as usize] });
+                    }
+                    d
+                }
+            };
+            holds[defined] = d;
+            program.ops.push(value.op.renamed(|v| if v == DEFINED { d } else { holds[v.0 as usize] }));
         }
-        if let Some(u) = uses.get_mut(usize::from(result.0)) {
-            u.push(steps.len());
-        }
-        Program { steps, result, uses }
+        program.result = holds[result.0 as usize];
+        program
     }
 }
 
-/// A straight-line program on one vector. Operands of a step come before it, and every step is needed.
+/// A straight-line program on one vector. Operands of an operation come before it, and every operation is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
-    steps: Vec<Step>,
-    result: Val,
-    /// Indices of the steps that read each value, ascending; the result is read behind the last.
-    uses: Vec<Vec<usize>>,
+    ops: Vec<Op>,
+    operands: u32,
+    /// The number of values: the input, the tensor operands, and those that operations define.
+    values: u32,
+    result: V,
 }
 
 impl Program {
@@ -140,14 +165,14 @@ impl Program {
     /// both.
     pub fn of(chain: &[PostOp]) -> Program {
         let mut b = Builder::default();
-        let mut value = b.step(Step::Input);
-        let mut operands = 0..=u8::MAX;
+        let mut value = b.input();
+        let mut operands = 0..u8::MAX - 1;
         let mut rest = chain;
         while let Some((op, tail)) = rest.split_first() {
             rest = tail;
             let mut term = |b: &mut Builder, op: PostOp| match op {
                 PostOp::Scale(n) | PostOp::Shift(n) => b.constant(n.get()),
-                _ => b.step(Step::Operand(operands.next().unwrap_or(u8::MAX))),
+                _ => b.operand(operands.next().unwrap_or(u8::MAX - 1)),
             };
             value = match (*op, tail.first()) {
                 (PostOp::Scale(_) | PostOp::Mul(_), Some(next)) if is_sum(*next) => {
@@ -170,113 +195,141 @@ impl Program {
         b.finish(value)
     }
 
-    /// The steps in order.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
+    /// The operations in order.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// The number of values, `v0` of which is the input and `v1` to `vN` the `N` tensor operands.
+    pub fn values(&self) -> u32 {
+        self.values
+    }
+
+    /// The number of the tensor operand that a value is, if it is one.
+    pub fn operand(&self, v: V) -> Option<u8> {
+        if v != INPUT && v.0 <= self.operands { u8::try_from(v.0 - 1).ok() } else { None }
     }
 
     /// The value of the whole program.
-    pub fn result(&self) -> Val {
+    pub fn result(&self) -> V {
         self.result
+    }
+
+    /// The result for an input and tensor operands. A missing operand is 0.
+    pub(super) fn run<D: Domain>(
+        &self,
+        domain: &mut D,
+        input: D::Word,
+        operands: &[D::Word],
+    ) -> Result<D::Word, D::Error> {
+        let zero = domain.constant(0);
+        let mut registers = Registers::new(self.values, 1, zero);
+        registers.fill(INPUT, input);
+        for (v, word) in (1..=self.operands).zip(operands) {
+            registers.fill(V(v), *word);
+        }
+        for op in &self.ops {
+            registers.execute(domain, op, &[])?;
+        }
+        Ok(registers.get(self.result).and_then(|words| words.first()).copied().unwrap_or(input))
     }
 
     /// One lane. A missing operand is 0.
     pub fn eval(&self, input: f32, operands: &[f32]) -> f32 {
-        let mut values: Vec<u32> = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            let get = |v: Val| values[usize::from(v.0)];
-            values.push(match *step {
-                Step::Input => input.to_bits(),
-                Step::Operand(i) => operands.get(usize::from(i)).copied().unwrap_or_default().to_bits(),
-                Step::Const(bits) => bits,
-                Step::Binary(f, a, b) => interp::binary(f, get(a), get(b)),
-                Step::Unary(f, a) => interp::unary(f, get(a)),
-                Step::Shift(f, a, by) => interp::shift(f, get(a), by),
-                Step::Fma { acc, a, b } => interp::fma(get(a), get(b), get(acc)),
-            });
-        }
-        values.get(usize::from(self.result.0)).copied().map_or(input, f32::from_bits)
+        let operands: Vec<u32> = operands.iter().map(|x| x.to_bits()).collect();
+        self.run(&mut Bits, input.to_bits(), &operands).map_or(f32::NAN, f32::from_bits)
     }
 
     /// Many lanes of a program without operands (they are 0), in loops that vectorize; the same bits as
     /// [`eval`](Self::eval). Inlined, so that a caller may enable instructions.
     #[inline(always)]
     pub fn eval_block<'a, const N: usize>(&self, input: &[u32; N], values: &'a mut Vec<[u32; N]>) -> &'a [u32; N] {
-        values.resize(self.steps.len().max(1), [0; N]);
-        for (i, step) in self.steps.iter().enumerate() {
-            let (before, at) = values.split_at_mut(i);
-            let (d, get) = (&mut at[0], |v: Val| &before[usize::from(v.0)]);
+        values.clear();
+        values.resize(self.values as usize, [0; N]);
+        values[INPUT.0 as usize] = *input;
+        for op in &self.ops {
+            let Some(d) = op.defined() else { continue };
+            let mut result = values[d.0 as usize];
+            let get = |v: V| &values[v.0 as usize];
             // One loop for each operation.
             macro_rules! each {
                 ($which:expr, [$($op:path),*], $lane:expr) => {
                     match $which {
-                        $($op => (0..N).for_each(|l| d[l] = $lane($op, l)),)*
+                        $($op => (0..N).for_each(|l| result[l] = $lane($op, l)),)*
                     }
                 };
             }
-            match *step {
-                Step::Input => *d = *input,
-                Step::Operand(_) => *d = [0; N],
-                Step::Const(bits) => *d = [bits; N],
-                Step::Binary(f, a, b) => {
+            match *op {
+                Op::Const { bits, .. } => result = [bits; N],
+                Op::Binary { f, a, b, .. } => {
                     use Binary::{Add, And, Div, IAdd, ISub, Max, Min, Mul, Or, Sub, Xor};
                     let (a, b) = (get(a), get(b));
                     let all = |f, l: usize| interp::binary(f, a[l], b[l]);
                     each!(f, [Add, Sub, Mul, Div, Max, Min, IAdd, ISub, And, Or, Xor], all);
                 }
-                Step::Unary(f, a) => {
+                Op::Unary { f, a, .. } => {
                     let a = get(a);
                     each!(f, [Unary::Move, Unary::Sqrt, Unary::Abs], |f, l: usize| interp::unary(f, a[l]));
                 }
-                Step::Shift(f, a, by) => {
+                Op::Shift { f, a, by, .. } => {
                     let a = get(a);
                     for l in 0..N {
-                        d[l] = interp::shift(f, a[l], by);
+                        result[l] = interp::shift(f, a[l], by);
                     }
                 }
-                Step::Fma { acc, a, b } => {
-                    let (acc, a, b) = (get(acc), get(a), get(b));
+                Op::Fma { a, b, .. } => {
+                    let (a, b) = (get(a), get(b));
                     for l in 0..N {
-                        d[l] = interp::fma(a[l], b[l], acc[l]);
+                        result[l] = interp::fma(a[l], b[l], result[l]);
                     }
                 }
+                _ => unreachable!("builders make no other operations"),
             }
+            values[d.0 as usize] = result;
         }
-        &values[usize::from(self.result.0)]
+        &values[self.result.0 as usize]
     }
 
     /// The constants, each once, in the order of first use.
     pub fn constants(&self) -> Vec<u32> {
-        let constant = |s: &Step| if let Step::Const(bits) = s { Some(*bits) } else { None };
-        self.steps.iter().filter_map(constant).collect()
+        let constant = |op: &Op| if let Op::Const { bits, .. } = op { Some(*bits) } else { None };
+        self.ops.iter().filter_map(constant).collect()
     }
 
-    /// Operations executed: steps besides the input, operands and constants.
-    pub fn ops(&self) -> usize {
-        self.steps.iter().filter(|s| s.uses().next().is_some()).count()
+    /// The number of operations that are executed for each vector: all but constants, and copies that go into sums.
+    pub fn executed(&self) -> usize {
+        let is_free = |op: &&Op| matches!(op, Op::Const { .. } | Op::Unary { f: Unary::Move, .. });
+        self.ops.iter().filter(|op| !is_free(op)).count()
     }
 
-    /// The most values besides constants that live at once, in the order of steps; operands are loaded where they are first
+    /// The most values besides constants that live at once, in the order of operations; operands are loaded where they are first
     /// used. A result takes the place of an operand that dies.
     pub fn temporaries(&self) -> usize {
-        let held = |i: usize| !matches!(self.steps[i], Step::Const(_));
-        let mut live = usize::from(self.steps.contains(&Step::Input));
-        let mut most = live;
-        for (i, step) in self.steps.iter().enumerate() {
-            let mut dying: Vec<Val> =
-                step.uses().filter(|v| held(usize::from(v.0)) && self.uses(*v).last() == Some(&i)).collect();
-            dying.sort();
-            dying.dedup();
-            live -= dying.len();
-            live += usize::from(held(i) && *step != Step::Input);
-            most = most.max(live);
+        let mut last = vec![None; self.values as usize];
+        for (at, op) in self.ops.iter().enumerate() {
+            op.used().chain(op.defined()).for_each(|v| last[v.0 as usize] = Some(at));
+        }
+        last[self.result.0 as usize] = Some(self.ops.len());
+        let mut is_constant = vec![false; self.values as usize];
+        let mut is_live = vec![false; self.values as usize];
+        is_live[INPUT.0 as usize] = last[INPUT.0 as usize].is_some();
+        let count = |is_live: &[bool]| is_live.iter().filter(|live| **live).count();
+        let mut most = count(&is_live);
+        for (at, op) in self.ops.iter().enumerate() {
+            if let Op::Const { d, .. } = op {
+                is_constant[d.0 as usize] = true;
+                continue;
+            }
+            let loaded: Vec<V> = op.used().filter(|v| !is_constant[v.0 as usize]).collect();
+            loaded.iter().for_each(|v| is_live[v.0 as usize] = true);
+            most = most.max(count(&is_live));
+            loaded.iter().filter(|v| last[v.0 as usize] == Some(at)).for_each(|v| is_live[v.0 as usize] = false);
+            if let Some(d) = op.defined() {
+                is_live[d.0 as usize] = last[d.0 as usize] > Some(at);
+            }
+            most = most.max(count(&is_live));
         }
         most
-    }
-
-    /// Indices of the steps that read a value, ascending; the result is read behind the last.
-    pub(super) fn uses(&self, v: Val) -> &[usize] {
-        &self.uses[usize::from(v.0)]
     }
 }
 
@@ -295,14 +348,14 @@ mod tests {
     #[test]
     fn chains_apply_in_order_and_share() {
         let p = program("bias+mul:ab+scale:2+shift:1+relu");
-        assert_eq!((p.ops(), p.constants().len()), (4, 3));
+        assert_eq!((p.executed(), p.constants().len()), (4, 3));
         assert_eq!(p.eval(1.0, &[2.0, 5.0]), 31.0);
         assert_eq!(p.eval(-3.0, &[2.0, 5.0]), 0.0);
         let p = program("mul:ab+add:ab");
-        assert_eq!((p.ops(), p.eval(3.0, &[2.0, 5.0])), (1, 11.0));
+        assert_eq!((p.executed(), p.eval(3.0, &[2.0, 5.0])), (1, 11.0));
         assert_eq!(program("clamp:0:1+relu").constants().len(), 2);
         let none = Program::of(&[]);
-        assert_eq!((none.ops(), none.temporaries(), none.eval(7.0, &[])), (0, 1, 7.0));
+        assert_eq!((none.executed(), none.temporaries(), none.eval(7.0, &[])), (0, 1, 7.0));
     }
 
     #[test]
@@ -322,12 +375,12 @@ mod tests {
     #[test]
     fn dead_steps_go() {
         let mut b = Builder::default();
-        let x = b.step(Step::Input);
+        let x = b.input();
         let dead = b.with(Binary::Add, 1.0, x);
         b.binary(Binary::Mul, dead, x);
         let y = b.binary(Binary::Mul, x, x);
         let p = b.finish(y);
-        assert_eq!(p.steps(), [Step::Input, Step::Binary(Binary::Mul, Val(0), Val(0))]);
+        assert_eq!(p.ops(), [Op::Binary { f: Binary::Mul, d: V(1), a: V(0), b: V(0) }]);
         assert_eq!(p.temporaries(), 1);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use kiln_ir::DType;
 
 use super::op::Rule;
+use super::words::is_identifier;
 use super::{Access, Addr, Inst, MicroKernel, P, Param, Region, Stmt, V};
 use crate::target::VectorIsa;
 
@@ -126,13 +127,6 @@ pub enum Fault {
         /// Bytes touched.
         bytes: u64,
     },
-}
-
-/// True if `name` can name a micro-kernel or a parameter.
-pub(super) fn is_identifier(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn is_reason(why: &str) -> bool {

@@ -25,7 +25,7 @@ impl PostCost {
         let program = Program::of(&chain);
         let operands = c.post.iter().filter(|(_, v)| v.is_some()).count();
         Some(Self {
-            operations: program.ops() + operands,
+            operations: program.executed() + operands,
             constants: program.constants().len(),
             temporaries: program.temporaries(),
         })

@@ -1,6 +1,5 @@
 //! A nest's loops, with its tiles and copies executed by the interpreters of their micro-kernels.
 
-use std::collections::HashMap;
 
 use kiln_compiler::Artifact;
 use kiln_ir::DType;
@@ -26,8 +25,6 @@ struct Machine<'a> {
     a: &'a Artifact,
     memory: Vec<Vec<u8>>,
     vars: Vec<i64>,
-    /// The call of each tile and copy, by the address of its statement.
-    calls: HashMap<*const Stmt, Option<usize>>,
 }
 
 /// Executes an artifact on one buffer per argument, packed regions last.
@@ -40,27 +37,11 @@ pub fn run(a: &Artifact, arguments: &mut [Vec<u8>]) -> Result<(), String> {
     if memory.len() != a.nest().buffers.len() {
         return Err(format!("{} arguments for\n{}", arguments.len(), a.nest()));
     }
-    let mut calls = a.calls().iter().copied();
-    let mut m = Machine { a, memory, vars: vec![0; a.nest().vars.len()], calls: HashMap::new() };
-    collect(&a.nest().body, &mut calls, &mut m.calls);
+    let mut m = Machine { a, memory, vars: vec![0; a.nest().vars.len()] };
     m.body(&a.nest().body)?;
     let count = arguments.len();
     arguments.iter_mut().zip(&m.memory[..count]).for_each(|(a, m)| a.clone_from(m));
     Ok(())
-}
-
-fn collect(
-    body: &[Stmt],
-    calls: &mut impl Iterator<Item = Option<usize>>,
-    out: &mut HashMap<*const Stmt, Option<usize>>,
-) {
-    for s in body {
-        match s {
-            Stmt::Loop(l) => collect(&l.body, calls, out),
-            Stmt::Tile(_) | Stmt::Pack(_) => drop(out.insert(s, calls.next().expect("a call per statement"))),
-            _ => {}
-        }
-    }
 }
 
 impl Machine<'_> {
@@ -82,9 +63,11 @@ impl Machine<'_> {
                 let post = t.post.iter().filter_map(|(_, m)| m.as_ref()).map(|m| &m.at);
                 let accesses: Vec<&Access> =
                     [&t.lhs.at, &t.rhs.at].into_iter().chain(post).chain([&t.dst.at]).collect();
-                self.call(s, &accesses)
+                self.call(t.number, &accesses)
             }
-            Stmt::Pack(p) if self.calls[&std::ptr::from_ref(s)].is_some() => self.call(s, &[&p.src.at, &p.dst.at]),
+            Stmt::Pack(p) if self.a.calls()[p.number as usize].is_some() => {
+                self.call(p.number, &[&p.src.at, &p.dst.at])
+            }
             Stmt::Pack(p) => {
                 let (Extent::Const(k), Extent::Const(width)) = (&p.k, &p.width) else {
                     return Err("an extent that varies".into());
@@ -115,8 +98,8 @@ impl Machine<'_> {
         at as usize * b.dtype.bytes()
     }
 
-    fn call(&mut self, s: &Stmt, accesses: &[&Access]) -> Result<(), String> {
-        let number = self.calls[&std::ptr::from_ref(s)].ok_or("a tile without a micro-kernel")?;
+    fn call(&mut self, call: u32, accesses: &[&Access]) -> Result<(), String> {
+        let number = self.a.calls()[call as usize].ok_or("a tile without a micro-kernel")?;
         let mk = &self.a.micro_kernels()[number];
         let places: Vec<(usize, usize)> = accesses.iter().map(|a| (usize::from(a.buffer.0), self.byte(a))).collect();
         let mut taken: Vec<Vec<u8>> = places.iter().map(|(b, _)| std::mem::take(&mut self.memory[*b])).collect();

@@ -175,6 +175,9 @@ pub struct Matrix {
 /// A register tile: `dst[i, j] = post(init + sum over p of lhs[i, p] * rhs[p, j])`, one micro-kernel call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
+    /// The number of the statement among the tiles and copies of the nest, in the order they are written down: see
+    /// [`LoopNest::number_calls`].
+    pub number: u32,
     /// Rows.
     pub m: u64,
     /// Columns.
@@ -230,6 +233,8 @@ pub const MAX_WINDOW_ROWS: u64 = 64;
 /// `pitch`, becomes 0 in an interleaved panel and stays as it is in another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pack {
+    /// The number of the statement, as a [`Tile`] has one.
+    pub number: u32,
     /// The first element of the panel, whose last two dimensions are K and the width, with the strides along them.
     pub dst: Matrix,
     /// The first element, with the strides along K and along the width.
@@ -322,6 +327,32 @@ impl LoopNest {
             self.vars.len() - 1
         });
         Var(i as u16)
+    }
+
+    /// Numbers tiles and copies in the order they are written down.
+    pub fn number_calls(&mut self) {
+        fn walk(body: &mut [Stmt], next: &mut u32) {
+            for s in body {
+                let number = match s {
+                    Stmt::Loop(l) => {
+                        walk(&mut l.body, next);
+                        continue;
+                    }
+                    Stmt::Tile(t) => &mut t.number,
+                    Stmt::Pack(p) => &mut p.number,
+                    _ => continue,
+                };
+                *number = *next;
+                *next += 1;
+            }
+        }
+        walk(&mut self.body, &mut 0);
+    }
+
+    /// The nest with its tiles and copies [numbered](Self::number_calls).
+    pub fn numbered(mut self) -> Self {
+        self.number_calls();
+        self
     }
 }
 

@@ -70,6 +70,7 @@ impl<'a> Parser<'a> {
         }
         let body = self.statements()?;
         self.nest.body = body;
+        self.nest.number_calls();
         if !self.text.at_end() { self.fail("expected the end of the text") } else { Ok(()) }
     }
 
@@ -198,7 +199,7 @@ impl<'a> Parser<'a> {
             let op = self.post_op()?;
             post.push((op, if op.has_operand() { Some(self.matrix()?) } else { None }));
         }
-        Ok(Tile { m, n, k, dst, lhs, rhs, init, post, window })
+        Ok(Tile { number: 0, m, n, k, dst, lhs, rhs, init, post, window })
     }
 
     fn window(&mut self) -> Result<TileWindow> {
@@ -242,7 +243,7 @@ impl<'a> Parser<'a> {
         self.text.expect("x")?;
         let width = self.extent()?;
         self.text.expect("pitch")?;
-        Ok(Pack { dst, src, k, width, pitch: self.text.number("a pitch")? })
+        Ok(Pack { number: 0, dst, src, k, width, pitch: self.text.number("a pitch")? })
     }
 
     fn post_op(&mut self) -> Result<PostOp> {

@@ -8,6 +8,14 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
+    /// Tiles and copies are numbered in the order they are written down.
+    #[error("a tile or copy has the number {found} instead of {expected}")]
+    Number {
+        /// Its number.
+        found: u32,
+        /// The number of tiles and copies before it.
+        expected: u32,
+    },
     /// A buffer is malformed.
     #[error("buffer `{0}`: {1}")]
     Buffer(String, &'static str),
@@ -74,6 +82,8 @@ struct Verifier<'a> {
     scope: Vec<Bound>,
     /// Expressions that are known to be at least 0 and below a limit.
     inside: Vec<(Affine, u64)>,
+    /// The number of tiles and copies so far.
+    calls: u32,
 }
 
 impl LoopNest {
@@ -100,13 +110,20 @@ impl LoopNest {
             }
             seen_other |= !is_argument(b);
         }
-        Verifier { nest: self, scope: vec![], inside: vec![] }.body(&self.body)
+        Verifier { nest: self, scope: vec![], inside: vec![], calls: 0 }.body(&self.body)
     }
 }
 
 impl Verifier<'_> {
     fn body(&mut self, body: &[Stmt]) -> Result<(), VerifyError> {
         body.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    /// The number of a tile or copy is its place among them.
+    fn number(&mut self, found: u32) -> Result<(), VerifyError> {
+        let expected = self.calls;
+        self.calls += 1;
+        if found == expected { Ok(()) } else { Err(VerifyError::Number { found, expected }) }
     }
 
     fn name(&self, v: Var) -> String {
@@ -157,8 +174,14 @@ impl Verifier<'_> {
                 self.has_operand(*op, operand.is_some())?;
                 operand.iter().try_for_each(|a| self.access(a))
             }
-            Stmt::Pack(p) => self.pack(p),
-            Stmt::Tile(t) => self.tile(t),
+            Stmt::Pack(p) => {
+                self.number(p.number)?;
+                self.pack(p)
+            }
+            Stmt::Tile(t) => {
+                self.number(t.number)?;
+                self.tile(t)
+            }
         }
     }
 

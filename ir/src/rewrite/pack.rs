@@ -176,6 +176,7 @@ impl Panels {
         let source = &buffers[usize::from(from.buffer.0)];
         let along = |var| stride("pack", source, from, var);
         let copy = Pack {
+            number: 0,
             dst: Matrix { at: first(&access, &inner), row: shape.pitch, col: shape.interleave },
             src: Matrix { at: first(from, &inner), row: along(k)?, col: along(width)? },
             k: all_k,
@@ -212,7 +213,7 @@ pub fn pack(mut nest: LoopNest, region: usize, spec: &PackSpec) -> Result<LoopNe
     redirect(&mut host.body, spec.side, &from, &access);
     host.body.insert(0, Panels::copies(loops, copy, false));
     nest.buffers.push(buffer);
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 /// Copies a factor of region `region`, which is counted behind the nest's barrier if it has one, into shared memory, all of it, and
@@ -239,7 +240,7 @@ pub fn pack_shared(
         None => drop(nest.body.splice(0..0, [copies, Stmt::Barrier])),
     }
     nest.buffers.push(buffer);
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 /// Redirects a region to panels that were packed before the call, each of `width` columns and all of K, one batch after
@@ -309,7 +310,7 @@ pub fn prepacked(
         // Other regions still need the old one to be redirected from.
         nest.buffers[id.0 as usize] = buffer;
     }
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 /// The access with `vars` at 0.

@@ -26,5 +26,5 @@ pub fn partition(mut nest: LoopNest, region: usize, axis: &str, cuts: &[u64]) ->
         start = end;
     }
     nest.body.splice(region..=region, pieces);
-    Ok(nest)
+    Ok(nest.numbered())
 }

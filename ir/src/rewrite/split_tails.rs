@@ -5,7 +5,7 @@ use crate::nest::{Affine, Division, Extent, Loop, LoopNest, Stmt, Var};
 /// a tail, and a loop that conditions depend on is peeled at its first and last iterations.
 pub fn split_tails(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
     nest.body = Splitter { max: vec![0; nest.vars.len()] }.body(nest.body)?;
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 /// The greatest value of each variable in scope.

@@ -9,7 +9,7 @@ pub fn tensorize(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
         walk(&nest, s)?;
     }
     nest.body = body;
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 fn walk(nest: &LoopNest, s: &mut Stmt) -> Result<(), RewriteError> {
@@ -37,6 +37,7 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
     // An interleaved panel has K first on either side.
     let lhs_is_panel = nest.buffers[lhs.buffer.0 as usize].interleave > 1;
     let mut tile = Tile {
+        number: 0,
         m: constant(m)?,
         n: constant(n)?,
         k: constant(k)?,

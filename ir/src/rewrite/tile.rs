@@ -96,7 +96,7 @@ pub fn tile(
         body = vec![Stmt::Loop(l)];
     }
     nest.body.splice(region..=region, body);
-    Ok(nest)
+    Ok(nest.numbered())
 }
 
 /// The extent inside `blocks`: constant when the blocks divide the axis, else what is left of it.

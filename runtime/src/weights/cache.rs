@@ -14,7 +14,6 @@ use twox_hash::XxHash3_128;
 use super::{PackedWeights, Packing, WeakWeights};
 use crate::args::Input;
 use crate::error::RuntimeError;
-use crate::kernel::Kernel;
 use crate::lock::lock;
 
 /// Which weights some are.
@@ -82,11 +81,11 @@ impl PackedCache {
     /// The weights of before, else those that `make` makes.
     pub(crate) fn get(
         &self,
-        kernel: &Kernel,
+        packing: Packing,
         id: WeightsId,
         make: impl FnOnce(Registration) -> Result<PackedWeights, RuntimeError>,
     ) -> Result<PackedWeights, RuntimeError> {
-        let key = (id, kernel.packing()?);
+        let key = (id, packing);
         let slot = lock(&self.0).entry(key.clone()).or_default().clone();
         let result = {
             let mut slot = lock(&slot);

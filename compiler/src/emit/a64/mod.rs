@@ -2,7 +2,7 @@
 //!
 //! [`inst`] is the instruction table, one row per instruction, [`operand`] the types its rows are written in, [`asm`] a
 //! buffer with labels. `function` is what all micro-kernels share, with `roles`, the use of general registers, `address`,
-//! the choice of address registers for a loop, `frame`, the stack, `scratch`, vector registers for intermediate values,
+//! the choice of address registers for a loop, `frame`, the stack,
 //! and `pool`, constants. [`neon`] and [`sve`] translate operations, `neon_bf16` and `sve_bf16` those that round.
 //! To add an instruction, add a row; its tests against other assemblers come with it (`tests/a64_oracle.rs`).
 
@@ -19,5 +19,6 @@ mod roles;
 pub mod sve;
 mod sve_bf16;
 mod sve_predicates;
+mod vectors;
 
 pub use roles::{MAX_PARAMS, REGISTER_PARAMS};

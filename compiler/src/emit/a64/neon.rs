@@ -11,6 +11,7 @@ use super::inst::Inst;
 use super::neon_bf16;
 use super::operand::{Arrangement, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, Right, S, UpperLane, V, X, XSp};
 use super::roles::SCRATCH;
+use super::vectors::v;
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
@@ -24,11 +25,6 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
 /// What the operations of a program need besides their own registers, in order.
 pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
     function::needs::<Neon>(program, bf16)
-}
-
-/// Register number `n`, below 32.
-pub(super) fn v(n: u8) -> V {
-    V::new(n).expect("numbers of registers are checked")
 }
 
 struct Neon;

@@ -2,7 +2,7 @@
 
 use super::function::Code;
 use super::inst::Inst;
-use super::neon::v;
+use super::vectors::v;
 use super::operand::{Arrangement, Imm, Right, UpperLane};
 use crate::emit::EmitError;
 use crate::microkernel::{MicroKernel, Op};

@@ -10,6 +10,7 @@ use super::operand::{Disp, Float8, Imm, MulVl, Q, QuadDisp, Right, ScalarDisp, X
 use super::roles::SCRATCH;
 use super::sve_bf16;
 use super::sve_predicates::{Element, Predicates};
+use super::vectors::z;
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
@@ -24,11 +25,6 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
 /// What the operations of a program need besides their own registers, in order.
 pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
     function::needs::<Sve>(program, bf16)
-}
-
-/// Register number `n`, below 32.
-pub(super) fn z(n: u8) -> Z {
-    Z::new(n).expect("numbers of registers are checked")
 }
 
 struct Sve {

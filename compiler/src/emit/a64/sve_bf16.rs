@@ -3,7 +3,7 @@
 use super::function::Code;
 use super::inst::Inst;
 use super::operand::{Imm, Right, ZSize};
-use super::sve::z;
+use super::vectors::z;
 use super::sve_predicates::Predicates;
 use crate::emit::EmitError;
 

@@ -209,6 +209,7 @@ impl Lowering<'_> {
             let mut source = self.batch_index(&self.c.rhs);
             source.extend([tap, Affine::constant(from as i64), sum(n0, &index, 1)]);
             let copy = Stmt::Pack(Box::new(Pack {
+                number: 0,
                 dst: Matrix {
                     at: Access { buffer: panel, index: vec![index.clone(), step, Affine::default()] },
                     row: shape.pitch,
@@ -275,6 +276,7 @@ impl Lowering<'_> {
                 let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
                     let to = from.batch.iter().cloned().chain(to).collect();
                     Stmt::Pack(Box::new(Pack {
+                number: 0,
                         dst: Matrix {
                             at: Access { buffer: from.buffer, index: to },
                             row: p.pitch,
@@ -328,6 +330,7 @@ impl Lowering<'_> {
                     (Affine::default(), self.w.channels)
                 };
                 let copy = Pack {
+                    number: 0,
                     dst: Matrix {
                         at: Access { buffer: from.buffer, index: to },
                         row: *from.axes.last().expect("a window has an axis") as u64,
@@ -358,6 +361,7 @@ impl Lowering<'_> {
         let (copy, width, dims) = match back {
             false => (
                 Pack {
+                    number: 0,
                     dst: Matrix { at: scratch, row: pitch, col: 1 },
                     src: Matrix { at: tensor, row: view.row, col: view.col },
                     k: Extent::Const(pixels),
@@ -370,6 +374,7 @@ impl Lowering<'_> {
             // Runs of pixels are neighbours in the tensor.
             true => (
                 Pack {
+                    number: 0,
                     dst: Matrix { at: tensor, row: view.col, col: view.row },
                     src: Matrix { at: scratch, row: 1, col: pitch },
                     k: Extent::Const(s.columns),

@@ -46,7 +46,7 @@ pub fn lower(problem: &str, c: &Contraction, w: &Window, schedule: &Schedule, un
         l.nest.body.push(Stmt::Barrier);
     }
     l.nest.body.extend(over_batch(loops, regions));
-    l.nest
+    l.nest.numbered()
 }
 
 struct Lowering<'a> {

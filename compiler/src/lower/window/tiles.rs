@@ -326,6 +326,7 @@ impl Lowering<'_> {
         };
         let rhs_index = [place, vec![Affine::default()]].concat();
         Stmt::Tile(Box::new(Tile {
+            number: 0,
             m: rows.len() as u64,
             n: r.nr,
             k,

@@ -11,8 +11,8 @@ use kiln_ir::PostOp;
 use kiln_ir::nest::{Matrix, Tile};
 
 use super::Builder;
-use crate::microkernel::program::{Program, Step, Val};
-use crate::microkernel::{Addr, Op, P, Unary, V};
+use crate::microkernel::program::Program;
+use crate::microkernel::{Addr, Op, P, V};
 
 fn chain(tile: &Tile) -> Vec<PostOp> {
     tile.post.iter().map(|(op, _)| *op).collect()
@@ -69,52 +69,44 @@ impl Builder<'_> {
         shared: &mut Shared,
         why: &Arc<str>,
     ) -> V {
-        let mut values: Vec<V> = vec![];
-        for (at, step) in program.steps().iter().enumerate() {
-            let get = |v: Val| values[usize::from(v.0)];
-            // A constant or a tensor is made where it is used first.
-            let value = match *step {
-                Step::Input => sum,
-                Step::Const(bits) => *shared.constants.entry(bits).or_insert_with(|| {
-                    let d = self.values.next();
-                    self.push(Op::Const { d, bits }, format!("{}", f32::from_bits(bits)));
-                    d
-                }),
-                Step::Operand(n) => {
-                    let operand = &operands[usize::from(n)];
-                    let m = &operand.matrix;
-                    let key = (n, if m.row == 0 { 0 } else { i }, if m.col == 0 { 0 } else { j });
-                    *shared.tensors.entry(key).or_insert_with(|| {
-                        let d = self.values.next();
-                        let op = self.load_operand(operand, i, j, d);
-                        self.push(op, format!("{}[{}]", operand.name, self.columns(j)));
-                        d
-                    })
+        // The value of each of the program's, once it is there.
+        let mut values: Vec<Option<V>> = vec![None; program.values() as usize];
+        values[0] = Some(sum);
+        for op in program.ops() {
+            if let Op::Const { d, bits } = *op {
+                values[d.0 as usize] = Some(self.constant(bits, shared));
+                continue;
+            }
+            for v in op.used() {
+                if let (None, Some(n)) = (values[v.0 as usize], program.operand(v)) {
+                    values[v.0 as usize] = Some(self.operand(n, &operands[usize::from(n)], (i, j), shared));
                 }
-                Step::Binary(f, a, b) => self.define(why, |d| Op::Binary { f, d, a: get(a), b: get(b) }),
-                Step::Unary(f, a) => self.define(why, |d| Op::Unary { f, d, a: get(a) }),
-                Step::Shift(f, a, by) => self.define(why, |d| Op::Shift { f, d, a: get(a), by }),
-                Step::Fma { acc, a, b } => {
-                    // What is shared or used again is not added to, but its copy.
-                    let is_own = !matches!(program.steps()[usize::from(acc.0)], Step::Const(_) | Step::Operand(_));
-                    let d = match is_own && program.uses(acc).last() == Some(&at) {
-                        true => get(acc),
-                        false => self.define(why, |d| Op::Unary { f: Unary::Move, d, a: get(acc) }),
-                    };
-                    self.push(Op::Fma { d, a: get(a), b: get(b) }, why.clone());
-                    d
-                }
-            };
-            values.push(value);
+            }
+            let op = op.renamed(|v| *values[v.0 as usize].get_or_insert_with(|| self.values.next()));
+            self.push(op, why.clone());
         }
-        values.get(usize::from(program.result().0)).copied().unwrap_or(sum)
+        values[program.result().0 as usize].unwrap_or(sum)
     }
 
-    /// Appends the operation that defines a new value.
-    fn define(&mut self, why: &Arc<str>, op: impl FnOnce(V) -> Op) -> V {
-        let d = self.value();
-        self.push(op(d), why.clone());
-        d
+    /// A constant, which is made where it is used first.
+    fn constant(&mut self, bits: u32, shared: &mut Shared) -> V {
+        *shared.constants.entry(bits).or_insert_with(|| {
+            let d = self.values.next();
+            self.push(Op::Const { d, bits }, format!("{}", f32::from_bits(bits)));
+            d
+        })
+    }
+
+    /// The elements of tensor operand `n` for vector `j` of row `i`, loaded where they are used first.
+    fn operand(&mut self, n: u8, operand: &Operand, (i, j): (u64, u64), shared: &mut Shared) -> V {
+        let m = &operand.matrix;
+        let key = (n, if m.row == 0 { 0 } else { i }, if m.col == 0 { 0 } else { j });
+        *shared.tensors.entry(key).or_insert_with(|| {
+            let d = self.values.next();
+            let op = self.load_operand(operand, i, j, d);
+            self.push(op, format!("{}[{}]", operand.name, self.columns(j)));
+            d
+        })
     }
 
     /// The load of a tensor's elements for vector `j` of row `i`.

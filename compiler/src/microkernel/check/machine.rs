@@ -6,6 +6,7 @@ use kiln_ir::DType;
 use rustc_hash::FxBuildHasher;
 
 use super::super::op::{Domain, Registers};
+use super::super::program::Program;
 use super::super::{Addr, Binary, Inst, MicroKernel, P, Param, Shift, Touched, Unary, V};
 use super::value::{Distance, Element, Factor, Half, Terms, Word, block_factors};
 use super::{Fault, SHOWN};
@@ -245,6 +246,12 @@ impl<'a> Machine<'a> {
             stores.push(Store { param, byte, value });
         }
         Ok(())
+    }
+
+    /// The result of post-ops for a sum and their tensors.
+    pub fn post_ops(&mut self, program: &Program, sum: Word, operands: &[Word]) -> Result<Word, Fault> {
+        // No operand of a post-op is a factor of the tile.
+        program.run(&mut Symbols { terms: &mut self.terms, params: &self.mk.params, roles: None }, sum, operands)
     }
 
     /// A word rounded to bf16.

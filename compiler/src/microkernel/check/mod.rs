@@ -309,7 +309,7 @@ impl TileCheck<'_> {
             sum = Word::Term(machine.terms.binary(Binary::Add, sum, old));
         }
         let operands = spec.post.iter().filter_map(|(_, t)| t.as_ref()).map(of).collect::<Result<Vec<_>, _>>()?;
-        Ok(machine.terms.program(&self.program, sum, &operands))
+        machine.post_ops(&self.program, sum, &operands)
     }
 
     /// The sums of element `(row, col)` in so many lanes, to which products are dealt in turn.

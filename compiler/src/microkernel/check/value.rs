@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::super::program::{Program, Step};
 use super::super::{Binary, P, Param, Shift, Unary};
 
 /// Bits of a byte's place in an [`Element`].
@@ -295,25 +294,6 @@ impl Terms {
             }
         }
         to
-    }
-
-    /// The result of `program` for `input` and these operands of post-ops.
-    pub fn program(&mut self, program: &Program, input: Word, operands: &[Word]) -> Word {
-        let mut values: Vec<Word> = vec![];
-        for step in program.steps() {
-            let get = |v: super::super::program::Val| values[usize::from(v.0)];
-            let value = match *step {
-                Step::Input => input,
-                Step::Operand(n) => operands[usize::from(n)],
-                Step::Const(bits) => Word::Bits(bits),
-                Step::Binary(f, a, b) => Word::Term(self.binary(f, get(a), get(b))),
-                Step::Unary(f, a) => self.unary(f, get(a)),
-                Step::Shift(f, a, by) => Word::Term(self.shift(f, get(a), by)),
-                Step::Fma { acc, a, b } => self.fma(get(acc), get(a), get(b)),
-            };
-            values.push(value);
-        }
-        values.get(usize::from(program.result().0)).copied().unwrap_or(input)
     }
 
     /// A bf16 in words, or all of a term that is one word.

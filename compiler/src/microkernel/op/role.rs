@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{Binary, Permute, Shift, Unary};
-use crate::microkernel::parse::{ParseError, Words};
-use crate::microkernel::print::AddrText;
+use crate::microkernel::pieces::AddrText;
+use crate::microkernel::words::{ParseError, Words};
 use crate::microkernel::{Addr, Param, V};
 
 /// The effect of an operation on a register.

@@ -17,8 +17,8 @@ use std::fmt;
 use super::operands::Operands;
 use super::role::{self, Role, Rule};
 use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
-use crate::microkernel::parse::{Furthest, ParseError, Words};
-use crate::microkernel::print::{Piece, pieces};
+use crate::microkernel::pieces::{Piece, pieces};
+use crate::microkernel::words::{Furthest, ParseError, Words};
 use crate::microkernel::{Addr, Param, V};
 use crate::target::VectorIsa;
 
