@@ -69,6 +69,7 @@ const DIVIDED: [&str; 12] = [
     "matmul f32 6x64x64:6x64x96 +scale:0.125",
     "ip f32 mb1ic512oc1024 +bias",
     "ip bf16 mb96ic256oc384 +bias+gelu_erf",
+    "ip f16 mb96ic256oc384 +bias+gelu_erf",
     "ip f32 mb70ic512oc160 fpmath=bf16 +bias+add:ab",
     "conv f32 mb2ic64ih14oc72kh3ph1 +bias+add:abcd+relu",
     "conv f32 mb1ic192ih14oc96kh3ph1 stag=abx dtag=abx +bias",

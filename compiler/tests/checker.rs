@@ -55,6 +55,12 @@ fn others() -> Vec<(String, bool)> {
     let mut all = vec![];
     for (problem, post) in [
         ("matmul bf16 13x64:64x33", " +bias+relu"),
+        ("matmul f16 13x64:64x33", " +bias+relu"),
+        ("matmul f16:f16:f32 13x61:61x33 beta=1", " +add:ab"),
+        ("matmul f32:f16:f32 5x70:70x33 fpmath=bf16", " +bias"),
+        ("ip f16 mb2ic64oc5", " +mul:b"),
+        ("conv f16 mb1ic18ih13oc24kh3sh2ph1", " +bias+relu"),
+        ("conv f16 g16mb1ic16ih11oc16kh5ph2", ""),
         ("matmul bf16:bf16:f32 13x61:61x33 beta=1", " +add:ab"),
         ("matmul f32:bf16:f32 5x70:70x33", " +bias"),
         ("matmul f32 33x70:70x33 stag=ba wtag=ba dtag=ba", " +bias:row"),

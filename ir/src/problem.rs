@@ -112,6 +112,9 @@ impl DTypes {
         DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::F32 },
         DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::Bf16 },
         DTypes { src: DType::F32, weights: DType::Bf16, dst: DType::F32 },
+        DTypes { src: DType::F16, weights: DType::F16, dst: DType::F32 },
+        DTypes { src: DType::F16, weights: DType::F16, dst: DType::F16 },
+        DTypes { src: DType::F32, weights: DType::F16, dst: DType::F32 },
     ];
 
     /// The same type for all three.

@@ -171,8 +171,8 @@ impl Problem {
                     });
                 (value[at], bound[at]) = step(*op, value[at], bound[at], operand);
             }
-            if dst.dtype == DType::Bf16 {
-                bound[at] = if bound[at] == 0.0 { 0.0 } else { bound[at] + (value[at].abs() + bound[at]) * BF16 };
+            if bound[at] != 0.0 {
+                bound[at] += dst.dtype.rounding_error(value[at].abs() + bound[at]);
             }
             if bound[at] == 0.0 {
                 value[at] = dst.dtype.round(value[at] as f32).into();

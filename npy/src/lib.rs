@@ -155,6 +155,7 @@ pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize
         let expected = match operand.dtype {
             DType::F32 => "'<f4' (little-endian f32)",
             DType::Bf16 => "'<f4' (little-endian f32, to be rounded), or '<u2' or '|V2' (the bits of bf16)",
+            DType::F16 => "'<f4' (little-endian f32, to be rounded)",
         };
         return Err(NpyErrorKind::DType { got, expected, operand: name });
     }

@@ -17,7 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use half::bf16;
+use half::{bf16, f16};
 use kiln_compiler::CompileError;
 use kiln_ir::op::Matmul;
 use kiln_ir::problem::Builder;
@@ -61,7 +61,7 @@ macro_rules! elements {
         }
     )* };
 }
-elements!(f32 => F32, bf16 => Bf16);
+elements!(f32 => F32, bf16 => Bf16, f16 => F16);
 
 /// The product of views, without post-ops: rows and columns are the last two dimensions, those before them a batch, which may
 /// have an extent of 1 on one side. Strides are the views'.

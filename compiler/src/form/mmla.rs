@@ -114,7 +114,7 @@ impl Rules for Mmla {
         let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
             (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
             (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
-            (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
+            (LhsAccess::InPlace, _) => (pairs / 2.0, pairs / 2.0),
         };
         StepWork {
             products: pairs * halves / 4.0 + arranged,
@@ -293,7 +293,7 @@ impl Builder<'_> {
                     push(Op::Permute { f: Permute::TrnOdd, bits: 64, d: high, a: high, b: spare });
                 }
                 // Registers of four lanes: a row's four steps are a vector.
-                DType::F32 => {
+                _ => {
                     let scratch = plan.col(0);
                     let mut block = |d: V, p: u64, steps: u64, [a, b]: [V; 2], t: V| {
                         push(Op::Load { d: a, src: src(rows[0], p), lanes: steps as u16 });

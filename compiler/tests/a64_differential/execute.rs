@@ -97,7 +97,7 @@ fn unspecified(mk: &MicroKernel) -> Vec<Vec<bool>> {
         match *op {
             // Rounding keeps NaNs, with bits of its own choice.
             Op::Store { s, dst, lanes } => {
-                mark(dst, lanes, dtype(dst.param) == DType::Bf16 || kinds.of(s) != Some(Kind::Exact))
+                mark(dst, lanes, dtype(dst.param).is_narrow() || kinds.of(s) != Some(Kind::Exact))
             }
             Op::StoreRaw { s, dst, elements } => mark(dst, elements, kinds.of(s) != Some(Kind::Exact)),
             _ => {}

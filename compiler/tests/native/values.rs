@@ -59,7 +59,7 @@ impl Random {
 pub fn memory(mk: &MicroKernel, random: &mut Random) -> Vec<Vec<u8>> {
     let one = |random: &mut Random, dtype| match dtype {
         DType::F32 => random.word().to_le_bytes().to_vec(),
-        DType::Bf16 => ((random.word() >> 16) as u16).to_le_bytes().to_vec(),
+        DType::Bf16 | DType::F16 => ((random.word() >> 16) as u16).to_le_bytes().to_vec(),
     };
     let mut contents = vec![];
     for p in &mk.params {

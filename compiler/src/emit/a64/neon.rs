@@ -175,8 +175,10 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, scratch: &[u8
         Op::StoreRaw { s, .. } => store(code, s.0, bytes, place),
         Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
             load(code, d.0, bytes, place);
-            if dtype == DType::Bf16 {
-                code.asm.push(Inst::Shll { d: v(d.0), n: v(d.0) });
+            match dtype {
+                DType::F32 => {}
+                DType::Bf16 => code.asm.push(Inst::Shll { d: v(d.0), n: v(d.0) }),
+                DType::F16 => code.asm.push(Inst::Fcvtl { d: v(d.0), n: v(d.0) }),
             }
         }
         Op::Broadcast { d, .. } => broadcast(code, d.0, dtype, place),
@@ -184,6 +186,10 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, scratch: &[u8
             let narrowed = match dtype {
                 DType::F32 => s.0,
                 DType::Bf16 => neon_bf16::narrow_low(code, s.0, scratch)?,
+                DType::F16 => {
+                    code.asm.push(Inst::Fcvtn { d: v(scratch[0]), n: v(s.0) });
+                    scratch[0]
+                }
             };
             store(code, narrowed, bytes, place);
         }
@@ -197,14 +203,22 @@ fn broadcast(code: &mut Code, d: u8, dtype: DType, place: Resolved) {
     let t = v(d);
     match (place, dtype) {
         (Resolved::Displaced { n, by: 0 }, DType::F32) => code.asm.push(Inst::Ld1rS { t, n }),
-        (Resolved::Displaced { n, by: 0 }, DType::Bf16) => code.asm.push(Inst::Ld1rH { t, n }),
+        (Resolved::Displaced { n, by: 0 }, DType::Bf16 | DType::F16) => code.asm.push(Inst::Ld1rH { t, n }),
         _ => {
             code.asm.push(load_piece(d, dtype.bytes(), place));
+            if dtype == DType::F16 {
+                code.asm.push(Inst::Fcvtl { d: t, n: t });
+            }
             code.asm.push(Inst::Dup4s { d: t, n: t });
+            if dtype == DType::F16 {
+                return;
+            }
         }
     }
-    if dtype == DType::Bf16 {
-        code.asm.push(Inst::Shl4s { d: t, n: t, i: Imm::new(16).expect("below 32") });
+    match dtype {
+        DType::F32 => {}
+        DType::Bf16 => code.asm.push(Inst::Shl4s { d: t, n: t, i: Imm::new(16).expect("below 32") }),
+        DType::F16 => code.asm.push(Inst::Fcvtl { d: t, n: t }),
     }
 }
 

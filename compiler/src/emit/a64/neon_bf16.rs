@@ -10,18 +10,16 @@ use kiln_ir::DType;
 
 /// Registers that `op` needs besides its own.
 pub fn scratch(code: &Code, op: &Op) -> usize {
-    let rounds = match *op {
-        Op::Store { dst, .. } => code.dtype(dst) == DType::Bf16,
-        _ => false,
-    };
+    let stored = if let Op::Store { dst, .. } = *op { code.dtype(dst) } else { DType::F32 };
     match (op, code.has_bf16()) {
-        _ if rounds => {
-            if code.has_bf16() {
+        (_, has_bf16) if stored == DType::Bf16 => {
+            if has_bf16 {
                 1
             } else {
                 2
             }
         }
+        _ if stored == DType::F16 => 1,
         (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 1,
         _ => 0,
     }
