@@ -202,8 +202,7 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
 
 /// Batches, orders in memory, sums added to the result, inner products, bf16, arithmetic modes and packed weights.
 pub fn kinds(emulated: bool) -> Vec<Work> {
-    const DTYPES: [&str; 7] =
-        ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
+    const DTYPES: [&str; 7] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
     const POSTS: [&str; 4] = ["", " +bias", " +bias+relu", " +add:ab"];
     let mut random = Random(21);
     let mut texts = vec![];
@@ -274,8 +273,7 @@ pub fn kinds(emulated: bool) -> Vec<Work> {
 /// Convolutions: one to three axes, groups, depthwise, strides, dilations, padding that is uneven, wider than the kernel or
 /// negative, either order in memory on either side, types, arithmetic modes, post-ops, weights packed before and not.
 pub fn convolutions(emulated: bool) -> Vec<Work> {
-    const DTYPES: [&str; 7] =
-        ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
+    const DTYPES: [&str; 7] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
     let mut random = Random(97);
     let mut work = vec![];
     let mut refused = 0;
@@ -339,7 +337,8 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
 /// A chain of up to six post-ops, any of all, on a small problem.
 pub fn random_chain(random: &mut Random) -> Work {
     let [m, k, n] = [20, 24, 40].map(|most| 1 + random.below(most));
-    let dtypes = *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"]);
+    let dtypes =
+        *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"]);
     let (shape, rank) = match random.below(5) {
         4 => (format!("conv {dtypes} mb2ic{k}ih5iw{m}oc{n}kh3kw2ph1pw1"), 4),
         0 => (format!("matmul {dtypes} 3x{m}x{k}:3x{k}x{n}"), 3),

@@ -75,8 +75,12 @@ fn contents(rng: &mut Rng, dtype: DType, bytes: usize) -> Vec<u8> {
         }
     };
     let element = dtype.bytes();
-    let elements = (0..bytes / element).flat_map(|_| word().to_le_bytes().into_iter().skip(4 - element));
-    elements.collect()
+    let one = |word: u32| match dtype {
+        // Numbers of its range, denormals and infinities among them.
+        DType::F16 => half::f16::from_f32(f32::from_bits(word)).to_le_bytes().to_vec(),
+        _ => word.to_le_bytes()[4 - element..].to_vec(),
+    };
+    (0..bytes / element).flat_map(|_| one(word())).collect()
 }
 
 /// For each element of each parameter, whether its bits are not specified if it is NaN.

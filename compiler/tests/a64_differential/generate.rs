@@ -168,7 +168,7 @@ impl Generator {
         let params = (0..count)
             .map(|p| {
                 // Both types can be read and written in any kernel.
-                let dtype = [DType::F32, DType::F32, DType::Bf16, DType::F16][p % 4];
+                let dtype = [DType::F32, DType::F32, DType::Bf16, DType::F16][p as usize % 4];
                 let access = if p % 2 == 0 { Access::Read } else { Access::Write };
                 let row_bytes = if rng.one_in(8) { 150_000 } else { 2048 + 4 * rng.below(1000) };
                 let region = Region { rows: 1, row_bytes, row_stride: row_bytes };
