@@ -20,6 +20,7 @@ fn uninit(values: &mut Values) -> Output<'_> {
     match values {
         Values::F32(values) => of(values).into(),
         Values::Bf16(values) => of(values).into(),
+        Values::F16(values) => of(values).into(),
     }
 }
 

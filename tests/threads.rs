@@ -63,7 +63,7 @@ fn every_kind_of_pool_gives_the_same_bits() {
 const COUNTS: [usize; 7] = [1, 2, 3, 7, 16, 64, 192];
 
 /// Kernels of every form, cut along rows, columns, batches and groups; with blocks of K, copies, fused tensors and borders.
-const DIVIDED: [&str; 12] = [
+const DIVIDED: [&str; 13] = [
     "matmul f32 192x256:256x768 +bias+relu",
     "matmul f32 40x3072:3072x96 +add:ab+mul:b",
     "matmul f32 6x64x64:6x64x96 +scale:0.125",

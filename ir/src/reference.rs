@@ -133,10 +133,12 @@ impl Problem {
     /// The relative error of a sum of `k` products.
     fn gamma(&self, k: usize) -> f64 {
         let DTypes { src, weights, .. } = self.dtypes();
-        let is_bf16 = src == DType::Bf16 && weights == DType::Bf16;
-        let rounded = [src, weights].into_iter().filter(|d| *d == DType::F32 && self.math().allows_bf16()).count();
+        // Products of bf16 need factors that are bf16 or may be rounded to it; f16 is neither.
+        let may_round = |d| d == DType::F32 && self.math().allows_bf16();
+        let is_bf16 = [src, weights].into_iter().all(|d| d == DType::Bf16 || may_round(d));
+        let rounded = [src, weights].into_iter().filter(|d| is_bf16 && may_round(*d)).count();
         let factors = 1.01 * BF16 * rounded as f64;
-        let u = if is_bf16 || self.math().allows_bf16() { 2.0 * U } else { U };
+        let u = if is_bf16 { 2.0 * U } else { U };
         let nu = (k + 2) as f64 * 2.0 * u;
         // Beyond 2^23 terms the formula says nothing; n u alone still holds (Jeannerod and Rump, "Improved error bounds for
         // inner products in floating-point arithmetic", SIAM J. Matrix Anal. Appl. 34, 2013).

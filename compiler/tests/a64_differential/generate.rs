@@ -164,13 +164,13 @@ struct Generator {
 impl Generator {
     fn new(seed: u64, machine: Machine) -> Generator {
         let mut rng = Rng::new(seed);
-        let count = if rng.one_in(4) { 9 + rng.below(60) } else { 4 + rng.below(5) };
+        let count = if rng.one_in(4) { 9 + rng.below(60) } else { 6 + rng.below(3) };
         let params = (0..count)
             .map(|p| {
-                // Both types can be read and written in any kernel.
-                let dtype = [DType::F32, DType::F32, DType::Bf16, DType::F16][p as usize % 4];
+                // All types can be read and written in any kernel.
+                let dtype = DType::ALL[p as usize / 2 % DType::ALL.len()];
                 let access = if p % 2 == 0 { Access::Read } else { Access::Write };
-                let row_bytes = if rng.one_in(8) { 150_000 } else { 2048 + 4 * rng.below(1000) };
+                let row_bytes = if rng.one_in(8) { 150_000 } else { 4096 + 4 * rng.below(1000) };
                 let region = Region { rows: 1, row_bytes, row_stride: row_bytes };
                 Param { name: format!("p{p}"), dtype, access, region }
             })

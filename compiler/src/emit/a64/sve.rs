@@ -167,7 +167,9 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
                 });
             }
-            (Op::Load { d, lanes, .. }, _) => self.load_widened(code, d.0, lanes, dtype, place, whole),
+            (Op::Load { d, lanes, .. }, DType::Bf16 | DType::F16) => {
+                self.load_widened(code, d.0, lanes, dtype, place, whole)
+            }
             (Op::LoadLanes { d, count, .. }, DType::F32) => {
                 // LD1RQW takes the predicate of the first 128 bits for all.
                 let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
@@ -177,7 +179,7 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
                 });
             }
-            (Op::LoadLanes { d, count: 4, .. }, _) => {
+            (Op::LoadLanes { d, count: 4, .. }, DType::Bf16 | DType::F16) => {
                 let (n, by) = displaced(place);
                 let d = z(d.0);
                 let i = Disp::new(by).expect("the place is in reach");
@@ -185,7 +187,7 @@ impl Sve {
                 code.asm.push(Inst::UunpkloS { d, n: d });
                 code.asm.push(widen(d, dtype));
             }
-            (Op::LoadLanes { d, count, .. }, _) => {
+            (Op::LoadLanes { d, count, .. }, DType::Bf16 | DType::F16) => {
                 self.load_widened(code, d.0, count.into(), dtype, place, whole);
                 code.asm.push(Inst::DupQ { d: z(d.0), n: Q::new(d.0).expect("below 32") });
             }
@@ -194,7 +196,7 @@ impl Sve {
                 let i = ScalarDisp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rwS { t: z(d.0), g: Predicates::ALL, n, i });
             }
-            (Op::Broadcast { d, .. }, _) => {
+            (Op::Broadcast { d, .. }, DType::Bf16 | DType::F16) => {
                 let (n, by) = displaced(place);
                 let i = Disp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rhS { t: z(d.0), g: Predicates::ALL, n, i });
@@ -207,12 +209,11 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
                 });
             }
-            (Op::Store { s, lanes, .. }, _) => {
-                match dtype {
-                    DType::F16 => {
-                        code.asm.push(Inst::FcvtSToH { d: z(scratch[0]), g: Predicates::ALL, n: z(s.0) });
-                    }
-                    _ => sve_bf16::round(code, s.0, scratch[0])?,
+            (Op::Store { s, lanes, .. }, DType::Bf16 | DType::F16) => {
+                if dtype == DType::F16 {
+                    code.asm.push(Inst::FcvtSToH { d: z(scratch[0]), g: Predicates::ALL, n: z(s.0) });
+                } else {
+                    sve_bf16::round(code, s.0, scratch[0])?;
                 }
                 let (t, g) = (z(scratch[0]), self.predicates.of(code, Element::S, lanes));
                 code.asm.push(match place {
@@ -313,8 +314,9 @@ fn immediate(d: Z, bits: u32) -> Option<Inst> {
 /// The instruction that makes f32 of elements of two bytes in the low halves of words.
 fn widen(d: Z, dtype: DType) -> Inst {
     match dtype {
+        DType::F32 => unreachable!("four bytes"),
+        DType::Bf16 => Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") },
         DType::F16 => Inst::FcvtHToS { d, g: Predicates::ALL, n: d },
-        _ => Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") },
     }
 }
 

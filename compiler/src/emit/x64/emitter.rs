@@ -88,7 +88,7 @@ pub(super) const ROUND: u32 = 0x7fff;
 /// The bit that tells quiet NaNs.
 pub(super) const QUIET: u32 = 0x0040_0000;
 
-/// Loads and stores of bf16 and f16, which registers hold widened to f32.
+/// Loads and stores of bf16 and f16, which registers hold widened to f32: `dtype` is one of these.
 pub(super) trait Narrow {
     /// Loads `lanes` lanes, zeros behind them.
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError>;
@@ -215,22 +215,22 @@ where
                     }
                 }
                 (DType::F32, src) => self.load(d, src, lanes, demand.of(d) > lanes)?,
-                (dtype, src) => self.load_narrow(d, src, lanes, dtype)?,
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_narrow(d, src, lanes, dtype)?,
             },
             Op::LoadLanes { d, src, count } => match self.operand(src)? {
                 (DType::F32, src) => self.load_lanes(d, src, count)?,
-                (dtype, src) => self.load_lanes_narrow(d, src, count, dtype)?,
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_lanes_narrow(d, src, count, dtype)?,
             },
             Op::Broadcast { d, src } => match self.operand(src)? {
                 (DType::F32, src) => self.put(Instruction::with2(I::CODES.broadcast, I::register(d), src))?,
-                (dtype, src) => self.broadcast_narrow(d, src, dtype)?,
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.broadcast_narrow(d, src, dtype)?,
             },
             Op::Store { s, dst, lanes } => match self.operand(dst)? {
                 (DType::F32, dst) if lanes == I::LANES => {
                     self.put(Instruction::with2(I::CODES.store, dst, I::register(s)))?;
                 }
                 (DType::F32, dst) => self.store(s, dst, lanes, demand.of(s) == 0)?,
-                (dtype, dst) => self.store_narrow(s, dst, lanes, dtype, demand)?,
+                (dtype @ (DType::Bf16 | DType::F16), dst) => self.store_narrow(s, dst, lanes, dtype, demand)?,
             },
             Op::Fma { d, a, b } => self.lanewise(I::CODES.fma, d, a, b)?,
             Op::Binary { f, d, a, b } => self.binary(f, d, a, b, demand)?,

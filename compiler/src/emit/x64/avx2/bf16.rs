@@ -24,7 +24,7 @@ impl Narrow for Emitter<'_, Avx2> {
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError> {
         match dtype {
             DType::F16 => self.load_f16(d, src, lanes),
-            _ => self.load_bf16(d, src, lanes),
+            DType::F32 | DType::Bf16 => self.load_bf16(d, src, lanes),
         }
     }
 
@@ -37,7 +37,7 @@ impl Narrow for Emitter<'_, Avx2> {
         self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?;
         match dtype {
             DType::F16 => self.put(Instruction::with2(Code::VEX_Vcvtph2ps_ymm_xmmm128, ymm(d), xmm(d))),
-            _ => self.shift(Avx2::CODES.shift_left, d, d, 16),
+            DType::F32 | DType::Bf16 => self.shift(Avx2::CODES.shift_left, d, d, 16),
         }
     }
 
@@ -51,7 +51,7 @@ impl Narrow for Emitter<'_, Avx2> {
     ) -> Result<(), EmitError> {
         match dtype {
             DType::F16 => self.store_f16(s, dst, lanes, demand),
-            _ => self.store_bf16(s, dst, lanes, demand),
+            DType::F32 | DType::Bf16 => self.store_bf16(s, dst, lanes, demand),
         }
     }
 }

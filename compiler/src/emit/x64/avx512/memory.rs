@@ -55,7 +55,7 @@ impl Narrow for Emitter<'_, Avx512> {
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError> {
         let load = match dtype {
             DType::F16 => Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), src),
-            _ => Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src),
+            DType::F32 | DType::Bf16 => Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src),
         };
         if is_masked(dtype, lanes) {
             let mask = self.mask(lanes)?;
@@ -75,7 +75,7 @@ impl Narrow for Emitter<'_, Avx512> {
         self.put(Instruction::with2(Avx512::CODES.broadcast_words, zmm(d), src))?;
         match dtype {
             DType::F16 => self.put(Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), ymm(d))),
-            _ => self.shift(Avx512::CODES.shift_left, d, d, 16),
+            DType::F32 | DType::Bf16 => self.shift(Avx512::CODES.shift_left, d, d, 16),
         }
     }
 
