@@ -11,7 +11,7 @@ use kiln_ir::{DType, Problem, Role};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`
+/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`,
 /// [`bf16`] and [`f16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
 /// elements as the operand; that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ pub enum Input<'a> {
     Packed(&'a PackedWeights),
 }
 
-/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32` and [`bf16`], and from slices and arrays of
-/// [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
+/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32`, [`bf16`] and [`f16`], and from slices and
+/// arrays of [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a> {

@@ -28,7 +28,7 @@ use crate::args::{Args, Input, Output, Raw, RawWeights};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// What tensors consist of: f32 and [`bf16`], and no types of other crates, since views are read and written as the type that they say.
+/// What tensors consist of: f32, [`bf16`] and [`f16`], and no types of other crates, since views are read and written as the type that they say.
 pub trait Element: sealed::Sealed + Sized + 'static {
     /// Its type in problems.
     const DTYPE: DType;

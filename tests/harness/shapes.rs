@@ -210,7 +210,7 @@ pub fn kinds(emulated: bool) -> Vec<Work> {
         let edges = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100];
         [(); 3].map(|()| if random.below(3) == 0 { 1 + random.below(70) } else { *random.pick(&edges) })
     };
-    for i in 0..if emulated { 120 } else { 320 } {
+    for i in 0..if emulated { 168 } else { 504 } {
         let [m, k, n] = sizes(&mut random);
         let dtypes = DTYPES[i % 7];
         let math = ["", "", " fpmath=bf16", " fpmath=any"][i / 4 % 4];
@@ -277,7 +277,7 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
     let mut random = Random(97);
     let mut work = vec![];
     let mut refused = 0;
-    let count = if emulated { 240 } else { 600 };
+    let count = if emulated { 280 } else { 800 };
     while work.len() < count {
         let i = work.len();
         let rank = [2, 2, 1, 2, 3][i % 5];
@@ -319,7 +319,7 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
             4 => format!(" +mul:b+add:{}", &whole[2..]),
             _ => format!(" +add:a+add:{whole}"),
         };
-        let text = format!("conv {} {shape}{tags}{beta}{math}{post}", DTYPES[i % 4]);
+        let text = format!("conv {} {shape}{tags}{beta}{math}{post}", DTYPES[i % 7]);
         // A kernel may not fit into its input.
         let Ok(problem) = text.parse::<Problem>() else {
             refused += 1;
