@@ -49,6 +49,7 @@ fn each_alone() {
         [
             "matmul f32 5x7:7x13",
             "matmul bf16 4x16:16x32",
+            "matmul f16 4x16:16x32",
             "matmul f32 3x600:600x21 dtag=ba",
             "ip bf16:bf16:f32 mb2ic9oc65",
         ]

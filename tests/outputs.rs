@@ -20,6 +20,7 @@ fn uninit(values: &mut Values) -> Output<'_> {
     match values {
         Values::F32(values) => of(values).into(),
         Values::Bf16(values) => of(values).into(),
+        Values::F16(values) => of(values).into(),
     }
 }
 
@@ -37,6 +38,7 @@ fn every_element_is_written() {
         "matmul f32 13x31:31x17 +bias+relu",
         "matmul f32 200x700:700x300 +add:ab",
         "matmul bf16 13x31:31x17 dtag=ba",
+        "matmul f16 13x31:31x17 dtag=ba",
         "matmul bf16:bf16:f32 3x5x7:1x7x9",
         "ip f32 mb1ic300oc70 +gelu_erf",
         "conv f32 mb2ic8ih9oc20kh3ph1sh2 +bias",

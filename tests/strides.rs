@@ -92,7 +92,7 @@ fn gaps_are_neither_read_nor_written() {
     for target in targets::runnable() {
         let runtime = Runtime::builder().target(target.clone()).threads(1).build().unwrap();
         let mut random = Random(77);
-        let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+        let dtypes = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
         let sizes = [1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 31, 33, 48, 65, 100];
         for i in 0..if targets::emulated() { 48 } else { 160 } {
             let [m, k, n] = [(); 3].map(|()| *random.pick(&sizes));

@@ -63,12 +63,13 @@ fn every_kind_of_pool_gives_the_same_bits() {
 const COUNTS: [usize; 7] = [1, 2, 3, 7, 16, 64, 192];
 
 /// Kernels of every form, cut along rows, columns, batches and groups; with blocks of K, copies, fused tensors and borders.
-const DIVIDED: [&str; 12] = [
+const DIVIDED: [&str; 13] = [
     "matmul f32 192x256:256x768 +bias+relu",
     "matmul f32 40x3072:3072x96 +add:ab+mul:b",
     "matmul f32 6x64x64:6x64x96 +scale:0.125",
     "ip f32 mb1ic512oc1024 +bias",
     "ip bf16 mb96ic256oc384 +bias+gelu_erf",
+    "ip f16 mb96ic256oc384 +bias+gelu_erf",
     "ip f32 mb70ic512oc160 fpmath=bf16 +bias+add:ab",
     "conv f32 mb2ic64ih14oc72kh3ph1 +bias+add:abcd+relu",
     "conv f32 mb1ic192ih14oc96kh3ph1 stag=abx dtag=abx +bias",

@@ -65,6 +65,9 @@ fn every_kind_of_convolution_is_there() {
         "beta=1",
         "bf16:bf16:f32",
         "f32:bf16",
+        "conv f16 ",
+        " f16:f16:f32",
+        "f32:f16",
         "fpmath=bf16",
         "packed=true",
         "packed=false",
@@ -85,7 +88,21 @@ fn every_kind_of_convolution_is_there() {
 fn every_kind_is_there() {
     let all: Vec<String> =
         shapes::kinds(true).iter().map(|(p, o)| format!("{p} packed={}", o.constant_weights)).collect();
-    for word in ["ip ", "wtag=", "beta=1", "bf16:bf16:f32", "f32:bf16", "fpmath=bf16", ":1x", "packed=true", "ih3iw2"] {
+    for word in [
+        "ip ",
+        "wtag=",
+        "beta=1",
+        "bf16:bf16:f32",
+        "f32:bf16",
+        "matmul f16 ",
+        "ip f16 ",
+        " f16:f16:f32",
+        "f32:f16",
+        "fpmath=bf16",
+        ":1x",
+        "packed=true",
+        "ih3iw2",
+    ] {
         assert!(all.iter().filter(|text| text.contains(word)).count() >= 5, "{word}");
     }
 }

@@ -9,7 +9,7 @@ export CI=1
 # What depends on the machine runs on this core; the compiler's own tests do not, and the snapshots show that it makes the
 # same there.
 core=neoverse-v1
-machine=(cli a64_differential networks flexible bf16)
+machine=(cli a64_differential networks flexible bf16 f16)
 for file in tests/*.rs; do machine+=("$(basename "$file" .rs)"); done
 # The test targets that execute kernels run again on these: without SVE, with narrower and with wider vectors.
 more_cores=("neoverse-n1" "max,sve128=on" "max,sve512=on")

@@ -10,7 +10,7 @@ use kiln_ir::func::ElementType;
 use crate::error::Error;
 use crate::pointers::fits;
 
-/// The type of a tensor's elements. Kernels have `KILN_F32` and `KILN_BF16`; networks may take and give any.
+/// The type of a tensor's elements. Kernels have `KILN_F32`, `KILN_BF16` and `KILN_F16`; networks may take and give any.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum kiln_dtype {
@@ -132,7 +132,7 @@ impl Memory {
     fn check(data: *mut c_void, dtype: u32, elements: usize, name: impl Display) -> Result<Self, Error> {
         let known = DType::ALL.iter().find(|d| kiln_dtype::from(**d) as u32 == dtype);
         let Some(&dtype) = known else {
-            return Err(Error::argument(name, format!("dtype {dtype}: expected KILN_F32 or KILN_BF16")));
+            return Err(Error::argument(name, format!("dtype {dtype}: expected KILN_F32, KILN_BF16 or KILN_F16")));
         };
         let bytes = bytes_of(data, dtype.into(), elements).map_err(|why| Error::argument(name, why))?;
         Ok(Self { data, dtype, elements, bytes })
@@ -150,6 +150,7 @@ impl Memory {
             match self.dtype {
                 DType::F32 => Input::F32(std::slice::from_raw_parts(self.data.cast(), self.elements)),
                 DType::Bf16 => Input::Bf16(std::slice::from_raw_parts(self.data.cast(), self.elements)),
+                DType::F16 => Input::F16(std::slice::from_raw_parts(self.data.cast(), self.elements)),
             }
         }
     }

@@ -74,6 +74,38 @@ static void test_bf16(const kiln_runtime *runtime) {
     kiln_kernel_free(kernel);
 }
 
+static void test_f16(const kiln_runtime *runtime) {
+    /* 1 and 2 in f16, in rows of odd length. */
+    static const uint16_t lhs[] = {0x3c00, 0x4000, 0x3c00, 0x4000, 0x4000, 0x4000};
+    static const uint16_t rhs[] = {0x3c00, 0x3c00, 0x4000, 0x4000, 0x3c00, 0x3c00};
+    uint16_t dst[4];
+    float wide[4];
+    kiln_args args;
+    kiln_kernel *kernel;
+    memset(&args, 0, sizeof args);
+    args.struct_size = sizeof args;
+    args.lhs.data = lhs;
+    args.rhs.data = rhs;
+    args.dst.data = dst;
+    args.lhs.dtype = args.rhs.dtype = args.dst.dtype = KILN_F16;
+    args.lhs.elements = args.rhs.elements = 6;
+    args.dst.elements = 4;
+    OK(kiln_kernel_create(runtime, "matmul f16 2x3:3x2", 0, &kernel));
+    OK(kiln_kernel_run(kernel, &args));
+    /* 6, 6, 8, 8 */
+    REQUIRE(dst[0] == 0x4600 && dst[1] == 0x4600 && dst[2] == 0x4800 && dst[3] == 0x4800);
+    args.lhs.dtype = KILN_BF16;
+    FAILS(KILN_INVALID_ARGUMENT, "lhs", kiln_kernel_run(kernel, &args));
+    kiln_kernel_free(kernel);
+    args.lhs.dtype = KILN_F16;
+    args.dst.dtype = KILN_F32;
+    args.dst.data = wide;
+    OK(kiln_kernel_create(runtime, "matmul f16:f16:f32 2x3:3x2", 0, &kernel));
+    OK(kiln_kernel_run(kernel, &args));
+    REQUIRE(wide[0] == 6 && wide[1] == 6 && wide[2] == 8 && wide[3] == 8);
+    kiln_kernel_free(kernel);
+}
+
 static void test_calls(const kiln_runtime *runtime) {
     kiln_kernel *kernel;
     float dst[M * N + 1];
@@ -427,6 +459,7 @@ int main(void) {
     kiln_runtime *runtime;
     OK(kiln_runtime_create(NULL, &runtime));
     test_bf16(runtime);
+    test_f16(runtime);
     test_calls(runtime);
     test_packed_weights(runtime);
     test_threads(runtime);

@@ -25,7 +25,7 @@ use crate::unchecked::Unchecked;
 /// Compile a problem, run it on data, check the result against an f64 reference, and time it
 ///
 /// Operands are read from .npy files in C order, with their dimensions in the order they have in memory. Elements are f32; a bf16
-/// operand may also be given as uint16, with the bits of its elements. Operands without a file are filled from the seed. The exit
+/// operand may also be given as uint16, with the bits of its elements, and an f16 operand as float16. Operands without a file are filled from the seed. The exit
 /// code is 1 if the result is further from the reference than the roundings of sums and post-ops can explain.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {

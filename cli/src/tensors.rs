@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 
 use kiln_ir::{DType, Operand, Problem, Role};
-use kiln_jit::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16};
+use kiln_jit::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16, f16};
 
 use crate::data::{self, Integers};
 use crate::error::Error;
@@ -53,6 +53,8 @@ pub enum Values {
     F32(Buffer<f32>),
     /// bf16.
     Bf16(Buffer<bf16>),
+    /// f16.
+    F16(Buffer<f16>),
 }
 
 impl Values {
@@ -60,6 +62,7 @@ impl Values {
         match dtype {
             DType::F32 => Buffer::zeros(len).map(Values::F32),
             DType::Bf16 => Buffer::zeros(len).map(Values::Bf16),
+            DType::F16 => Buffer::zeros(len).map(Values::F16),
         }
     }
 
@@ -68,6 +71,7 @@ impl Values {
         match self {
             Values::F32(v) => v[at] = value,
             Values::Bf16(v) => v[at] = bf16::from_f32(value),
+            Values::F16(v) => v[at] = f16::from_f32(value),
         }
     }
 
@@ -76,6 +80,7 @@ impl Values {
         match self {
             Values::F32(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = x),
             Values::Bf16(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = bf16::from_f32(x)),
+            Values::F16(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = f16::from_f32(x)),
         }
     }
 
@@ -84,6 +89,7 @@ impl Values {
         match self {
             Values::F32(v) => Cow::Borrowed(v),
             Values::Bf16(v) => Cow::Owned(v.iter().map(|x| x.to_f32()).collect()),
+            Values::F16(v) => Cow::Owned(v.iter().map(|x| x.to_f32()).collect()),
         }
     }
 
@@ -92,6 +98,7 @@ impl Values {
         match self {
             Values::F32(v) => v.len(),
             Values::Bf16(v) => v.len(),
+            Values::F16(v) => v.len(),
         }
     }
 
@@ -99,6 +106,7 @@ impl Values {
         match self {
             Values::F32(v) => Input::from(&**v),
             Values::Bf16(v) => Input::from(&**v),
+            Values::F16(v) => Input::from(&**v),
         }
     }
 }
@@ -228,6 +236,7 @@ fn args<'a>(inputs: &'a [Tensor], weights: Input<'a>, dst: &'a mut Tensor) -> Ar
     let args = match &mut dst.values {
         Values::F32(v) => Args::new(lhs, weights, &mut **v),
         Values::Bf16(v) => Args::new(lhs, weights, &mut **v),
+        Values::F16(v) => Args::new(lhs, weights, &mut **v),
     };
     inputs[2..].iter().fold(args, |args, t| args.post_op(t.values.input()))
 }
@@ -258,6 +267,7 @@ mod tests {
             let (address, dtype) = match &t.values {
                 Values::F32(v) => (v.as_ptr().addr(), DType::F32),
                 Values::Bf16(v) => (v.as_ptr().addr(), DType::Bf16),
+                Values::F16(v) => (v.as_ptr().addr(), DType::F16),
             };
             assert_eq!((address % ALIGN, dtype), (0, t.operand.dtype));
         }

@@ -4,7 +4,7 @@
 //! of K, tap by tap of a window, each tap's steps filled up to a multiple of `interleave`: element `(k, c)` is at `k / interleave * interleave * pitch + c * interleave + k % interleave`. What a panel has
 //! beyond its columns and beyond K is 0.
 
-use half::bf16;
+use half::{bf16, f16};
 use kiln_ir::contraction::View;
 use kiln_ir::rewrite::PanelShape;
 use kiln_ir::{Contraction, DType};
@@ -54,6 +54,8 @@ pub enum Weights<'a> {
     F32(&'a [f32]),
     /// bf16.
     Bf16(&'a [bf16]),
+    /// f16.
+    F16(&'a [f16]),
 }
 
 impl Weights<'_> {
@@ -61,6 +63,7 @@ impl Weights<'_> {
         match self {
             Weights::F32(v) => v[at],
             Weights::Bf16(v) => v[at].to_f32(),
+            Weights::F16(v) => v[at].to_f32(),
         }
     }
 }
@@ -170,10 +173,8 @@ impl PackedLayout {
                         |tap, k, c| weights.get((from + tap * taps + k * view.row + c * view.col) as usize),
                         |at, v| {
                             let at = at as usize * bytes;
-                            match r.shape.dtype {
-                                DType::F32 => panel[at..at + 4].copy_from_slice(&v.to_le_bytes()),
-                                DType::Bf16 => panel[at..at + 2].copy_from_slice(&bf16::from_f32(v).to_le_bytes()),
-                            }
+                            let bits = r.shape.dtype.to_bits(v).to_le_bytes();
+                            panel[at..at + bytes].copy_from_slice(&bits[..bytes]);
                         },
                     );
                 }

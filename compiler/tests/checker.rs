@@ -55,6 +55,14 @@ fn others() -> Vec<(String, bool)> {
     let mut all = vec![];
     for (problem, post) in [
         ("matmul bf16 13x64:64x33", " +bias+relu"),
+        ("matmul f16 13x64:64x33", " +bias+relu"),
+        ("matmul f16:f16:f32 13x61:61x33 beta=1", " +add:ab"),
+        ("matmul f32:f16:f32 5x70:70x33 fpmath=bf16", " +bias"),
+        ("ip f16 mb2ic64oc5", " +mul:b"),
+        ("ip f16 mb37ic70oc50", " +bias+add:ab"),
+        ("matmul f16 33x70:70x33 stag=ba wtag=ba", ""),
+        ("conv f16 mb1ic18ih13oc24kh3sh2ph1", " +bias+relu"),
+        ("conv f16 g16mb1ic16ih11oc16kh5ph2", ""),
         ("matmul bf16:bf16:f32 13x61:61x33 beta=1", " +add:ab"),
         ("matmul f32:bf16:f32 5x70:70x33", " +bias"),
         ("matmul f32 33x70:70x33 stag=ba wtag=ba dtag=ba", " +bias:row"),
@@ -136,12 +144,27 @@ const FORMS: [(&str, &[&str]); 4] = [
             "bf16 factors",
             "bf16 result",
             "bf16 operand",
+            "f16 factors",
+            "f16 result",
+            "f16 operand",
             "old values",
             "spill",
             "part of a vector",
         ],
     ),
-    ("dot", &["bf16 factors", "bf16 result", "bfdot", "old values", "spill", "part of a vector"]),
+    (
+        "dot",
+        &[
+            "bf16 factors",
+            "bf16 result",
+            "f16 factors",
+            "f16 result",
+            "bfdot",
+            "old values",
+            "spill",
+            "part of a vector",
+        ],
+    ),
     (
         "mmla",
         &[
@@ -160,16 +183,27 @@ const FORMS: [(&str, &[&str]); 4] = [
     ),
     (
         "depthwise",
-        &["window", "several runs", "bf16 factors", "bf16 result", "old values", "spill", "part of a vector"],
+        &[
+            "window",
+            "several runs",
+            "bf16 factors",
+            "bf16 result",
+            "f16 factors",
+            "f16 result",
+            "old values",
+            "spill",
+            "part of a vector",
+        ],
     ),
 ];
 
 /// What copies do.
-const COPIES: [&str; 7] = [
+const COPIES: [&str; 8] = [
     "into groups of rows along K",
     "into groups of rows across K",
     "into groups of neighbours along neither axis",
     "of bf16",
+    "of f16",
     "rounded",
     "widened",
     "transposed",

@@ -57,8 +57,8 @@ pub enum FuseError {
     Pass(Box<FuncError>),
 }
 
-const SUPPORTED: &str = "a kernel is a `matmul` or a `conv` of f32 or bf16 without dimensions of 0, and what is applied to each element of \
-                         its result that nothing else reads: activations, numbers, and sums and products with tensors";
+const SUPPORTED: &str = "a kernel is a `matmul` or a `conv` of f32, bf16 or f16 without dimensions of 0, and what is applied to each element \
+                         of its result that nothing else reads: activations, numbers, and sums and products with tensors";
 
 fn list(kernels: &[(String, Problem)]) -> String {
     kernels

@@ -112,6 +112,9 @@ impl DTypes {
         DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::F32 },
         DTypes { src: DType::Bf16, weights: DType::Bf16, dst: DType::Bf16 },
         DTypes { src: DType::F32, weights: DType::Bf16, dst: DType::F32 },
+        DTypes { src: DType::F16, weights: DType::F16, dst: DType::F32 },
+        DTypes { src: DType::F16, weights: DType::F16, dst: DType::F16 },
+        DTypes { src: DType::F32, weights: DType::F16, dst: DType::F32 },
     ];
 
     /// The same type for all three.
@@ -182,14 +185,14 @@ impl FromStr for DTypes {
 /// | word | meaning |
 /// |---|---|
 /// | OP | `matmul`, a product of matrices; `ip`, an inner product, whose weights are as PyTorch's `Linear` stores them; `conv`, a convolution, whose weights are as PyTorch stores them |
-/// | DTYPES | `f32` or `bf16`, one for all, or those of source, weights and result: `bf16:bf16:f32`, `f32:bf16:f32` |
+/// | DTYPES | `f32`, `bf16` or `f16`, one for all, or those of source, weights and result: `bf16:bf16:f32`, `f32:bf16:f32`, `f16:f16:f32`, `f32:f16:f32`. Sums are f32 |
 /// | DESCRIPTOR of `matmul` | `MxK:KxN`, with batch dimensions in front: `12x128x64:1x64x128`. A batch of 1 is the same for all of the other side |
 /// | of `ip` | batch `mb` (2 unless given), input and output channels `ic` and `oc`, and `id`, `ih`, `iw` where the source has spatial dimensions |
 /// | of `conv` | the same, groups `g`, and along depth, height and width (`d`, `h`, `w`) the input `i`, kernel `k`, stride `s`, padding `p`, output `o` and dilation `d`, which is 0 of a dense kernel: `ih56kh3sh2ph1`. Of the three, the first that is given says how many there are, and one of which nothing is given is like the one before it, so `ih56kh3` is 56x56 by 3x3 |
 /// | `stag`, `wtag`, `dtag` | the [order of dimensions](Tag) in memory of source, weights and result: `ba` is a transposed matrix. Source and result of a convolution are channels last (`axb`) unless a tag says otherwise; `abx` is channels first |
 /// | `strides` | elements from one neighbour to the next along each dimension of source, weights and result; a part left empty is dense |
 /// | `beta` | 1: the result is added to what its memory holds; 0, the default: that is not read |
-/// | `fpmath` | the arithmetic allowed: `bf16` lets f32 factors be rounded to bf16, `any` is the same for now, `strict` does not |
+/// | `fpmath` | the arithmetic allowed: `bf16` lets f32 factors be rounded to bf16, `any` is the same for now, `strict` does not. Where a factor is f16, products are f32 whatever this says |
 /// | POSTOP | what is done with the result, in order: the [list](PostOp), such as `+bias`, `+relu`, `+gelu_erf`, `+scale:0.5`, `+add:ab` with a tensor of dimensions `a` and `b` of the result |
 ///
 /// Defaults are left out of the canonical text. Nothing may be said twice.

@@ -133,10 +133,12 @@ impl Problem {
     /// The relative error of a sum of `k` products.
     fn gamma(&self, k: usize) -> f64 {
         let DTypes { src, weights, .. } = self.dtypes();
-        let is_bf16 = src == DType::Bf16 && weights == DType::Bf16;
-        let rounded = [src, weights].into_iter().filter(|d| *d == DType::F32 && self.math().allows_bf16()).count();
+        // Products of bf16 need factors that are bf16 or may be rounded to it; f16 is neither.
+        let may_round = |d| d == DType::F32 && self.math().allows_bf16();
+        let is_bf16 = [src, weights].into_iter().all(|d| d == DType::Bf16 || may_round(d));
+        let rounded = [src, weights].into_iter().filter(|d| is_bf16 && may_round(*d)).count();
         let factors = 1.01 * BF16 * rounded as f64;
-        let u = if is_bf16 || self.math().allows_bf16() { 2.0 * U } else { U };
+        let u = if is_bf16 { 2.0 * U } else { U };
         let nu = (k + 2) as f64 * 2.0 * u;
         // Beyond 2^23 terms the formula says nothing; n u alone still holds (Jeannerod and Rump, "Improved error bounds for
         // inner products in floating-point arithmetic", SIAM J. Matrix Anal. Appl. 34, 2013).
@@ -171,8 +173,8 @@ impl Problem {
                     });
                 (value[at], bound[at]) = step(*op, value[at], bound[at], operand);
             }
-            if dst.dtype == DType::Bf16 {
-                bound[at] = if bound[at] == 0.0 { 0.0 } else { bound[at] + (value[at].abs() + bound[at]) * BF16 };
+            if bound[at] != 0.0 {
+                bound[at] += dst.dtype.rounding_error(value[at].abs() + bound[at]);
             }
             if bound[at] == 0.0 {
                 value[at] = dst.dtype.round(value[at] as f32).into();

@@ -70,7 +70,7 @@
 // Problems: what is computed.
 pub use kiln_jit::{
     Convolution, DType, DTypes, Epilogue, EpilogueError, InnerProduct, MathMode, Matmul, Op, Operand, PostOp, Problem,
-    ProblemBuilder, ProblemError, Role, Spatial, Tag, UnknownPostOp, bf16,
+    ProblemBuilder, ProblemError, Role, Spatial, Tag, UnknownPostOp, bf16, f16,
 };
 
 // Kernels: how it is computed, and calls.

@@ -3,7 +3,8 @@
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
 //! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array is the operand
 //! as it lies in memory, without the gaps of its strides: dimensions in the order of its tag. NumPy has no bf16, so such operands are read from f32
-//! and rounded, or from their raw bits, and written as f32.
+//! and rounded, or from their raw bits, and written as f32. Those of f16 are read from f16, or from f32 and rounded, and written as
+//! f32.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,8 @@ const MAX_BRACKETS: usize = 4;
 const DESCR: &str = "<f4";
 /// The types of elements that hold raw bf16: ml_dtypes saves it as `|V2`.
 const RAW_BF16: [&str; 2] = ["<u2", "|V2"];
+/// Little-endian binary16.
+const F16: &str = "<f2";
 /// The header is padded so that the elements start at a multiple of this.
 const ALIGN: usize = 64;
 
@@ -149,12 +152,17 @@ pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize
         Value::String(s) => s.as_str(),
         _ => "records",
     };
-    let is_raw = RAW_BF16.contains(&descr) && operand.dtype == DType::Bf16;
-    if !is_raw && descr != DESCR {
+    let is_own = match operand.dtype {
+        DType::F32 => descr == DESCR,
+        DType::Bf16 => RAW_BF16.contains(&descr),
+        DType::F16 => descr == F16,
+    };
+    if !is_own && descr != DESCR {
         let got = if let Value::String(s) = &header.descr { format!("'{s}'") } else { descr.into() };
         let expected = match operand.dtype {
             DType::F32 => "'<f4' (little-endian f32)",
             DType::Bf16 => "'<f4' (little-endian f32, to be rounded), or '<u2' or '|V2' (the bits of bf16)",
+            DType::F16 => "'<f4' (little-endian f32, to be rounded), or '<f2' (little-endian f16)",
         };
         return Err(NpyErrorKind::DType { got, expected, operand: name });
     }
@@ -167,9 +175,8 @@ pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize
     if header.fortran_order && shape.0.len() > 1 {
         return Err(NpyErrorKind::Order { operand: name });
     }
-    if is_raw {
-        let bits = |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);
-        elements(r, operand, |at, bytes| put(at, bits(bytes)))
+    if is_own && operand.dtype.is_narrow() {
+        elements(r, operand, |at, bytes| put(at, operand.dtype.from_bits(u16::from_le_bytes(bytes).into())))
     } else {
         elements(r, operand, |at, bytes| put(at, f32::from_le_bytes(bytes)))
     }
@@ -353,6 +360,19 @@ mod tests {
         }
         let e = values(&file(&header.replace("<f4", "<f2"), 6), &operand).unwrap_err().to_string();
         assert!(e.contains("'<f2'") && e.contains("'|V2'"), "{e}");
+    }
+
+    #[test]
+    fn f16_is_read_from_f32_or_f16() {
+        let operand = "matmul f16 2x3:3x4".parse::<Problem>().unwrap().operands().remove(0);
+        assert_eq!(values(&file(GOOD, 6), &operand).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let mut bytes = file(&GOOD.replace("<f4", F16), 0);
+        (0..6u16).for_each(|i| bytes.extend((0x3c00 + i).to_le_bytes()));
+        let expected: Vec<f32> = (0..6).map(|i| 1.0 + i as f32 / 1024.0).collect();
+        assert_eq!(values(&bytes, &operand).unwrap(), expected);
+        assert!(error(&bytes).contains("'<f2': expected '<f4'"), "no f32 from f16");
+        let e = values(&file(&GOOD.replace("<f4", "<u2"), 6), &operand).unwrap_err().to_string();
+        assert!(e.contains("'<u2'") && e.contains("'<f2'"), "{e}");
     }
 
     #[test]

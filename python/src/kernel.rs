@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_ir::func::ElementType;
 use kiln_ir::strides::span;
 use kiln_jit::compiler::{Stage, compile};
-use kiln_jit::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16};
+use kiln_jit::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16, f16};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -190,6 +190,7 @@ fn element(dtype: DType) -> ElementType {
     match dtype {
         DType::F32 => ElementType::F32,
         DType::Bf16 => ElementType::Bf16,
+        DType::F16 => ElementType::F16,
     }
 }
 
@@ -204,6 +205,7 @@ unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
         match dtype {
             DType::F32 => Input::F32(std::slice::from_raw_parts(aligned(data.cast::<f32>()), count)),
             DType::Bf16 => Input::Bf16(std::slice::from_raw_parts(aligned(data.cast::<bf16>()), count)),
+            DType::F16 => Input::F16(std::slice::from_raw_parts(aligned(data.cast::<f16>()), count)),
         }
     }
 }
@@ -219,6 +221,7 @@ unsafe fn output(array: &Array, dtype: DType) -> Output<'_> {
         match dtype {
             DType::F32 => Output::F32(std::slice::from_raw_parts_mut(aligned(data.cast::<f32>()).cast_mut(), count)),
             DType::Bf16 => Output::Bf16(std::slice::from_raw_parts_mut(aligned(data.cast::<bf16>()).cast_mut(), count)),
+            DType::F16 => Output::F16(std::slice::from_raw_parts_mut(aligned(data.cast::<f16>()).cast_mut(), count)),
         }
     }
 }

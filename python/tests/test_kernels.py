@@ -61,6 +61,23 @@ def test_packed_weights_give_the_same():
     assert kiln.compile_problem("ip f32 mb2ic3oc4").pack(small((4, 3))) is None
 
 
+def test_arrays_of_f16():
+    x, w, b = small((7, 48)).astype(np.float16), small((33, 48), 1).astype(np.float16), small(33, 2)
+    exact = np.maximum(x.astype(np.float32) @ w.astype(np.float32).T + b, 0)
+    for dtypes, of_result in (("f16", np.float16), ("f16:f16:f32", np.float32)):
+        kernel = kiln.compile_problem(f"ip {dtypes} mb7ic48oc33 +bias+relu")
+        out = np.full((7, 33), np.nan, of_result)
+        kernel(x, w, b, out=out)
+        assert np.array_equal(out, exact)
+    packing = kiln.compile_problem("ip f16 mb7ic48oc33", constant_weights=True)
+    out = np.empty((7, 33), np.float16)
+    packed = packing.pack(w)
+    packing(x, w if packed is None else packed, out=out)
+    assert np.array_equal(out, x.astype(np.float32) @ w.astype(np.float32).T)
+    with pytest.raises((TypeError, ValueError), match="lhs"):
+        packing(x.astype(np.float32), w if packed is None else packed, out=out)
+
+
 def test_any_library_lends_arrays():
     kernel = kiln.compile_problem("matmul f32 2x3:3x2")
     lhs, rhs = array.array("f", range(6)), array.array("f", [1, 0, 0, 1, 1, 1])

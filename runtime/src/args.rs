@@ -4,15 +4,15 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use half::bf16;
+use half::{bf16, f16};
 use kiln_compiler::packed::{PackedLayout, Weights};
 use kiln_ir::{DType, Problem, Role};
 
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`
-/// and [`bf16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
+/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`,
+/// [`bf16`] and [`f16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
 /// elements as the operand; that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -21,12 +21,14 @@ pub enum Input<'a> {
     F32(&'a [f32]),
     /// bf16.
     Bf16(&'a [bf16]),
+    /// f16.
+    F16(&'a [f16]),
     /// Weights in a kernel's own order.
     Packed(&'a PackedWeights),
 }
 
-/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32` and [`bf16`], and from slices and arrays of
-/// [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
+/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32`, [`bf16`] and [`f16`], and from slices and
+/// arrays of [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a> {
@@ -34,10 +36,14 @@ pub enum Output<'a> {
     F32(&'a mut [f32]),
     /// bf16.
     Bf16(&'a mut [bf16]),
+    /// f16.
+    F16(&'a mut [f16]),
     /// f32 in memory that need not be initialised.
     UninitF32(&'a mut [MaybeUninit<f32>]),
     /// bf16 in memory that need not be initialised.
     UninitBf16(&'a mut [MaybeUninit<bf16>]),
+    /// f16 in memory that need not be initialised.
+    UninitF16(&'a mut [MaybeUninit<f16>]),
 }
 
 macro_rules! tensors {
@@ -84,7 +90,7 @@ macro_rules! tensors {
         }
     )* };
 }
-tensors!(f32 => F32, UninitF32; bf16 => Bf16, UninitBf16);
+tensors!(f32 => F32, UninitF32; bf16 => Bf16, UninitBf16; f16 => F16, UninitF16);
 
 impl<'a> From<&'a PackedWeights> for Input<'a> {
     fn from(weights: &'a PackedWeights) -> Self {
@@ -98,6 +104,7 @@ impl Input<'_> {
         match self {
             Input::F32(v) => Some((v.as_ptr().cast_mut().cast(), DType::F32, v.len())),
             Input::Bf16(v) => Some((v.as_ptr().cast_mut().cast(), DType::Bf16, v.len())),
+            Input::F16(v) => Some((v.as_ptr().cast_mut().cast(), DType::F16, v.len())),
             Input::Packed(_) => None,
         }
     }
@@ -279,8 +286,10 @@ impl<'a> Args<'a> {
                     let (pointer, dtype, len, is_initialised) = match &mut self.dst {
                         Tensor::Whole(Output::F32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), true),
                         Tensor::Whole(Output::Bf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), true),
+                        Tensor::Whole(Output::F16(v)) => (v.as_mut_ptr().cast(), DType::F16, v.len(), true),
                         Tensor::Whole(Output::UninitF32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), false),
                         Tensor::Whole(Output::UninitBf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), false),
+                        Tensor::Whole(Output::UninitF16(v)) => (v.as_mut_ptr().cast(), DType::F16, v.len(), false),
                         Tensor::Raw(raw) => (raw.first, raw.dtype, raw.span, true),
                     };
                     slot.check(dtype, len)?;
@@ -388,6 +397,7 @@ impl Signature {
         let (dtype, len, values) = match weights {
             Input::F32(v) => (DType::F32, v.len(), Weights::F32(v)),
             Input::Bf16(v) => (DType::Bf16, v.len(), Weights::Bf16(v)),
+            Input::F16(v) => (DType::F16, v.len(), Weights::F16(v)),
             Input::Packed(_) => return Err(slot.mismatch("packed weights".into())),
         };
         slot.check(dtype, len).map(|()| values)

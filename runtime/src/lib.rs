@@ -125,7 +125,7 @@ pub use code_memory::{CodeMemoryError, CodeStats};
 pub use division::Division;
 pub use error::RuntimeError;
 pub use family::{Family, FamilyOptions, FamilyStats};
-pub use half::bf16;
+pub use half::{bf16, f16};
 pub use kernel::{Entry, Kernel};
 pub use kiln_compiler as compiler;
 pub use kiln_compiler::package::{Facts, PackageError};

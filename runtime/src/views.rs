@@ -17,7 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use half::bf16;
+use half::{bf16, f16};
 use kiln_compiler::CompileError;
 use kiln_ir::op::Matmul;
 use kiln_ir::problem::Builder;
@@ -28,7 +28,7 @@ use crate::args::{Args, Input, Output, Raw, RawWeights};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// What tensors consist of: f32 and [`bf16`], and no types of other crates, since views are read and written as the type that they say.
+/// What tensors consist of: f32, [`bf16`] and [`f16`], and no types of other crates, since views are read and written as the type that they say.
 pub trait Element: sealed::Sealed + Sized + 'static {
     /// Its type in problems.
     const DTYPE: DType;
@@ -61,7 +61,7 @@ macro_rules! elements {
         }
     )* };
 }
-elements!(f32 => F32, bf16 => Bf16);
+elements!(f32 => F32, bf16 => Bf16, f16 => F16);
 
 /// The product of views, without post-ops: rows and columns are the last two dimensions, those before them a batch, which may
 /// have an extent of 1 on one side. Strides are the views'.

@@ -5,7 +5,7 @@
 
 use kiln_ir::op::Convolution;
 use kiln_ir::{DType, Op, Operand, PostOp, Problem, Role};
-use kiln_jit::{Args, Input, bf16};
+use kiln_jit::{Args, Input, bf16, f16};
 
 /// A small generator (Steele and Vigna's SplitMix64): test data and choices that repeat.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub enum Values {
     F32(Vec<f32>),
     /// bf16.
     Bf16(Vec<bf16>),
+    /// f16.
+    F16(Vec<f16>),
 }
 
 impl Values {
@@ -45,6 +47,7 @@ impl Values {
         match dtype {
             DType::F32 => Values::F32(values.collect()),
             DType::Bf16 => Values::Bf16(values.map(bf16::from_f32).collect()),
+            DType::F16 => Values::F16(values.map(f16::from_f32).collect()),
         }
     }
 
@@ -53,6 +56,7 @@ impl Values {
         match self {
             Values::F32(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
             Values::Bf16(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            Values::F16(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Values {
         match dtype {
             DType::F32 => Values::F32(bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()),
             DType::Bf16 => Values::Bf16(bytes.as_chunks().0.iter().map(|b| bf16::from_ne_bytes(*b)).collect()),
+            DType::F16 => Values::F16(bytes.as_chunks().0.iter().map(|b| f16::from_ne_bytes(*b)).collect()),
         }
     }
 
@@ -69,6 +74,7 @@ impl Values {
         match self {
             Values::F32(v) => v.clone(),
             Values::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
+            Values::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
         }
     }
 
@@ -77,12 +83,13 @@ impl Values {
         match self {
             Values::F32(v) => v.into(),
             Values::Bf16(v) => v.into(),
+            Values::F16(v) => v.into(),
         }
     }
 }
 
-/// The number between elements of a result that are apart: exact in bf16 too, and nothing that a kernel computes of test data.
-pub const CANARY: f32 = -1.0e30f32;
+/// The number between elements of a result that are apart: exact in every type, and nothing that a kernel computes of test data.
+pub const CANARY: f32 = -61440.0;
 
 /// The data that a problem reads. Between elements that are apart there is NaN in operands, so that one that is used shows, and a
 /// [canary](CANARY) in the result.
@@ -112,7 +119,7 @@ impl Data {
         let tensor = |o: &Operand| {
             let (is_result, mut values) = (o.role == Role::Dst, vec![f32::NAN; span(o)]);
             if is_result {
-                values.fill(DType::Bf16.round(CANARY));
+                values.fill(CANARY);
             }
             let strides = o.strides();
             for_each_index(&memory_order(o), |index| {
@@ -145,6 +152,7 @@ impl Data {
         let args = match dst {
             Values::F32(v) => Args::new(lhs, weights, v),
             Values::Bf16(v) => Args::new(lhs, weights, v),
+            Values::F16(v) => Args::new(lhs, weights, v),
         };
         self.inputs[2..].iter().fold(args, |args, t| args.post_op(t.input()))
     }
@@ -177,9 +185,9 @@ impl Data {
             _ => self.sums(&Places::of(&self.problem, &self.operands), &mut all),
         }
         self.post_ops(dst, &mut all);
-        if dst.dtype == DType::Bf16 {
-            // Canaries are what bf16 holds.
-            all.value.iter_mut().zip(&mut all.bound).for_each(|(v, e)| (*v, *e) = rounded_to_bf16(*v, *e));
+        if dst.dtype != DType::F32 {
+            let of = |v, e| rounded(dst.dtype, v, e);
+            all.value.iter_mut().zip(&mut all.bound).for_each(|(v, e)| (*v, *e) = of(*v, *e));
         }
         all
     }
@@ -503,14 +511,20 @@ fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
     }
 }
 
-/// A value known up to `bound`, stored as bf16.
-fn rounded_to_bf16(value: f64, bound: f64) -> (f64, f64) {
+/// A value known up to `bound`, stored as a type of two bytes.
+fn rounded(dtype: DType, value: f64, bound: f64) -> (f64, f64) {
     if bound.is_infinite() {
         return (value, bound);
     }
+    // Digits of the fraction, half of the least number, the greatest number.
+    let (digits, least, most) = match dtype {
+        DType::F32 => return (value, bound),
+        DType::Bf16 => (8, f64::from(f32::MIN_POSITIVE), 0.995 * MAX),
+        DType::F16 => (11, 0.5f64.powi(25), 65504.0),
+    };
     if bound == 0.0 {
-        return (f64::from(bf16::from_f32(value as f32)), 0.0);
+        return (f64::from(dtype.round(value as f32)), 0.0);
     }
-    let bound = bound + (value.abs() + bound) * 0.5f64.powi(8) + f64::from(f32::MIN_POSITIVE);
-    if value.abs() + bound > 0.995 * MAX { (value, f64::INFINITY) } else { (value, bound) }
+    let bound = bound + (value.abs() + bound) * 0.5f64.powi(digits) + least;
+    if value.abs() + bound > most { (value, f64::INFINITY) } else { (value, bound) }
 }

@@ -202,7 +202,7 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
 
 /// Batches, orders in memory, sums added to the result, inner products, bf16, arithmetic modes and packed weights.
 pub fn kinds(emulated: bool) -> Vec<Work> {
-    const DTYPES: [&str; 4] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+    const DTYPES: [&str; 7] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
     const POSTS: [&str; 4] = ["", " +bias", " +bias+relu", " +add:ab"];
     let mut random = Random(21);
     let mut texts = vec![];
@@ -210,9 +210,9 @@ pub fn kinds(emulated: bool) -> Vec<Work> {
         let edges = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100];
         [(); 3].map(|()| if random.below(3) == 0 { 1 + random.below(70) } else { *random.pick(&edges) })
     };
-    for i in 0..if emulated { 120 } else { 320 } {
+    for i in 0..if emulated { 168 } else { 504 } {
         let [m, k, n] = sizes(&mut random);
-        let dtypes = DTYPES[i % 4];
+        let dtypes = DTYPES[i % 7];
         let math = ["", "", " fpmath=bf16", " fpmath=any"][i / 4 % 4];
         let beta = if random.below(3) == 0 { " beta=1" } else { "" };
         let post = random.pick(&POSTS);
@@ -273,11 +273,11 @@ pub fn kinds(emulated: bool) -> Vec<Work> {
 /// Convolutions: one to three axes, groups, depthwise, strides, dilations, padding that is uneven, wider than the kernel or
 /// negative, either order in memory on either side, types, arithmetic modes, post-ops, weights packed before and not.
 pub fn convolutions(emulated: bool) -> Vec<Work> {
-    const DTYPES: [&str; 4] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"];
+    const DTYPES: [&str; 7] = ["f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"];
     let mut random = Random(97);
     let mut work = vec![];
     let mut refused = 0;
-    let count = if emulated { 240 } else { 600 };
+    let count = if emulated { 280 } else { 800 };
     while work.len() < count {
         let i = work.len();
         let rank = [2, 2, 1, 2, 3][i % 5];
@@ -319,7 +319,7 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
             4 => format!(" +mul:b+add:{}", &whole[2..]),
             _ => format!(" +add:a+add:{whole}"),
         };
-        let text = format!("conv {} {shape}{tags}{beta}{math}{post}", DTYPES[i % 4]);
+        let text = format!("conv {} {shape}{tags}{beta}{math}{post}", DTYPES[i % 7]);
         // A kernel may not fit into its input.
         let Ok(problem) = text.parse::<Problem>() else {
             refused += 1;
@@ -337,7 +337,8 @@ pub fn convolutions(emulated: bool) -> Vec<Work> {
 /// A chain of up to six post-ops, any of all, on a small problem.
 pub fn random_chain(random: &mut Random) -> Work {
     let [m, k, n] = [20, 24, 40].map(|most| 1 + random.below(most));
-    let dtypes = *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32"]);
+    let dtypes =
+        *random.pick(&["f32", "f32", "bf16", "bf16:bf16:f32", "f32:bf16:f32", "f16", "f16:f16:f32", "f32:f16:f32"]);
     let (shape, rank) = match random.below(5) {
         4 => (format!("conv {dtypes} mb2ic{k}ih5iw{m}oc{n}kh3kw2ph1pw1"), 4),
         0 => (format!("matmul {dtypes} 3x{m}x{k}:3x{k}x{n}"), 3),

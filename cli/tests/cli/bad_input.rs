@@ -13,7 +13,7 @@ fn problem_strings() {
         ("matmul", &["lacks its dtypes"]),
         ("matmul f32", &["lacks its descriptor"]),
         ("pool f32 2x3:3x4", &["`pool`", "expected matmul"]),
-        ("matmul f16 2x3:3x4", &["`f16`", "expected f32"]),
+        ("matmul f64 2x3:3x4", &["`f64`", "expected f32"]),
         ("matmul f32 2x3", &["2x3", "MxK:KxN"]),
         ("matmul f32 2x3x4:4x5", &["2x3x4", "lhs has 3 dimension(s) and rhs 2"]),
         ("matmul f32 2x3x4:5x4x5", &["2 and 5 do not broadcast"]),
@@ -117,7 +117,7 @@ fn option_values() {
     kiln(&["verify", SMALL, "--max-macs", "0"]).refuses(&["--max-macs"]);
     kiln(&["run", SMALL, "--operand", "bias"]).refuses(&["--operand", "mul=scales.npy"]);
     kiln(&["verify", "--op", "pool", "2x3:3x4"]).refuses(&["--op", "matmul"]);
-    kiln(&["verify", "--op", "matmul", "--dtypes", "f16", "2x3:3x4"]).refuses(&["--dtypes", "expected f32"]);
+    kiln(&["verify", "--op", "matmul", "--dtypes", "f64", "2x3:3x4"]).refuses(&["--dtypes", "expected f32"]);
     kiln(&["verify", "--dtypes", "bf16", "2x3:3x4"]).refuses(&["--op"]);
     kiln(&["bench", "--worker", "1", "--packed"]).refuses(&["cannot be used with"]);
     kiln(&["dump", SMALL, "--stage", "sched"]).refuses(&["unknown stage `sched`", "asm", "all"]);

@@ -64,4 +64,5 @@ fn packed_weights() {
     let text = kiln(&["run", "ip f32 mb64ic128oc96 +bias+gelu_erf", "--packed", "--repeat", "2"]).exits(0).stdout;
     assert!(text.contains("weights    packed, ") && text.contains("rhs=packed") && text.contains("PASSED"), "{text}");
     kiln(&["run", "matmul bf16 9x20:20x33 beta=1 +add:ab", "--repeat", "3"]).exits(0).says("PASSED");
+    kiln(&["run", "matmul f16 9x20:20x33 beta=1 +add:ab", "--repeat", "3"]).exits(0).says("PASSED");
 }

@@ -46,7 +46,7 @@ fn lists_of_benchdnn_with_strides() {
                 --strides=4500x90x1::150x3x1 2x10x30:2x30x1\n--strides=4096x64x1::1024x16x1 7x32x16:1x16x8\n\
                 --strides=1326x51x1::8450x325x1 1x26x17:5x17x65\n--strides=60x27x13x1:71x29x7x1:59x19x9x1\n\
                 3x2x2x4:3x2x4x4:3x2x2x4\n--strides=120x1x12::\n3x10x12:3x12x8n\"columns\"\n";
-    for dtypes in ["f32", "bf16", "bf16:bf16:f32"] {
+    for dtypes in ["f32", "bf16", "bf16:bf16:f32", "f16", "f16:f16:f32"] {
         let args = ["verify", "-", "--op", "matmul", "--dtypes", dtypes, "--attributes", "+bias"];
         let outcome = kiln_with_input(&args, list).exits(0);
         outcome

@@ -72,7 +72,7 @@ impl Rules for Depthwise {
     /// Taps along a line share what they read.
     fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
         let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
-        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let last = c.window.as_ref().and_then(|w| w.axes.last());
         let inputs = last.map_or(r, |a| {
             let (kernel, apart) = (a.kernel as f64, (a.stride.min(a.kernel * a.dilation)) as f64);
@@ -81,7 +81,7 @@ impl Rules for Depthwise {
         StepWork {
             products: r * v,
             loads: v + inputs * v,
-            others: inputs * v * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype),
+            others: inputs * v * widened(c.lhs.dtype) + v * widened(c.rhs.dtype),
             of_loop: 0.5,
             per_product: 1.0,
             is_straight: true,

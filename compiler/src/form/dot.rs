@@ -88,9 +88,9 @@ impl Rules for Dot {
 
     fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
         let (r, pairs) = (rows as f64, has_pairs(c, unit));
-        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let per = f64::from(unit.lanes) * if pairs { 2.0 } else { 1.0 };
-        let widen = if pairs { 0.0 } else { r * is_bf16(c.lhs.dtype) + columns as f64 * is_bf16(c.rhs.dtype) };
+        let widen = if pairs { 0.0 } else { r * widened(c.lhs.dtype) + columns as f64 * widened(c.rhs.dtype) };
         StepWork {
             products: r * columns as f64 / per,
             loads: (r + columns as f64) / per,

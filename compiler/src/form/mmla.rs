@@ -35,6 +35,9 @@ impl Rules for Mmla {
         if unit.lanes > MOST_LANES {
             return Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes));
         }
+        if [c.lhs.dtype, c.rhs.dtype].contains(&DType::F16) {
+            return Err("factors of f16 are not rounded to bf16".into());
+        }
         if !bf16_factors(c) {
             return Err("f32 factors may not be rounded to bf16".into());
         }
@@ -114,7 +117,7 @@ impl Rules for Mmla {
         let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
             (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
             (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
-            (LhsAccess::InPlace, DType::F32) => (pairs / 2.0, pairs / 2.0),
+            (LhsAccess::InPlace, DType::F32 | DType::F16) => (pairs / 2.0, pairs / 2.0),
         };
         StepWork {
             products: pairs * halves / 4.0 + arranged,
@@ -290,7 +293,7 @@ impl Builder<'_> {
                     [low, if steps > 4 { half(Permute::TrnOdd) } else { low }]
                 }
                 // Registers of four lanes: a row's four steps are a vector.
-                DType::F32 => {
+                DType::F32 | DType::F16 => {
                     let mut block = |p: u64, steps: u64| {
                         let [a, b] = rows.map(|row| {
                             let d = self.value();

@@ -33,7 +33,8 @@ pub fn is_transposed(v: &View) -> bool {
 
 /// True if the factors are bf16 or may be rounded to it.
 pub fn bf16_factors(c: &Contraction) -> bool {
-    c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16)
+    let allows = |dtype| dtype == DType::Bf16 || (dtype == DType::F32 && c.math.allows_bf16());
+    allows(c.lhs.dtype) && allows(c.rhs.dtype)
 }
 
 /// True if neighbours along an axis of `extent` elements are neighbours in memory.

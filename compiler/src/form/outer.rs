@@ -81,12 +81,12 @@ impl Rules for Outer {
 
     fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
         let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
-        let is_bf16 = |dtype| if dtype == DType::Bf16 { 1.0 } else { 0.0 };
+        let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let row_loads = match unit.multiplier {
             Multiplier::Lane { .. } => r / LANES as f64,
             Multiplier::Broadcast => r,
         };
-        let widen = row_loads * is_bf16(c.lhs.dtype) + v * is_bf16(c.rhs.dtype);
+        let widen = row_loads * widened(c.lhs.dtype) + v * widened(c.rhs.dtype);
         StepWork {
             products: r * v,
             loads: v + row_loads,

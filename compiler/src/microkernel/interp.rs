@@ -216,16 +216,11 @@ impl<'a, 'b> Machine<'a, 'b> {
         let (bytes, dtype) = self.locate(touched, trip)?;
         let bytes = &self.args[usize::from(touched.addr.param.0)][bytes];
         self.loaded.clear();
-        let halves = bytes.as_chunks().0.iter().map(|c| u16::from_le_bytes(*c));
-        match (dtype, touched.raw) {
-            (DType::F32, false) => {
-                self.loaded.extend(bytes.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c)));
-            }
-            (DType::Bf16, false) => self.loaded.extend(halves.map(|half| u32::from(half) << 16)),
-            (_, true) => {
-                self.loaded
-                    .extend(bytes.chunks(4).map(|c| c.iter().rev().fold(0, |word, b| word << 8 | u32::from(*b))));
-            }
+        let bits = |c: &[u8]| c.iter().rev().fold(0, |word, b| word << 8 | u32::from(*b));
+        if touched.raw || !dtype.is_narrow() {
+            self.loaded.extend(bytes.chunks(4).map(bits));
+        } else {
+            self.loaded.extend(bytes.chunks(dtype.bytes()).map(|c| dtype.from_bits(bits(c)).to_bits()));
         }
         self.loaded.resize(self.lanes, 0);
         Ok(())
@@ -236,13 +231,13 @@ impl<'a, 'b> Machine<'a, 'b> {
         let (bytes, dtype) = self.locate(touched, trip)?;
         let words = self.registers.get(s).ok_or(Fault::NoRegister(s))?;
         let slice = &mut self.args[usize::from(touched.addr.param.0)][bytes];
-        match (dtype, touched.raw) {
-            (DType::Bf16, false) => {
-                for (c, w) in slice.as_chunks_mut().0.iter_mut().zip(words) {
-                    *c = Bits.round(*w)?.to_le_bytes();
-                }
+        if touched.raw || !dtype.is_narrow() {
+            slice.iter_mut().zip(words.iter().flat_map(|w| w.to_le_bytes())).for_each(|(to, b)| *to = b);
+        } else {
+            for (to, word) in slice.chunks_mut(dtype.bytes()).zip(words) {
+                let bits = dtype.to_bits(f32::from_bits(*word)).to_le_bytes();
+                to.copy_from_slice(&bits[..to.len()]);
             }
-            _ => slice.iter_mut().zip(words.iter().flat_map(|w| w.to_le_bytes())).for_each(|(to, b)| *to = b),
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::target::Target;
 /// Whether products of bf16 are used, and what decided that.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Bf16Products {
-    /// All factors are f32 and must not be rounded: there is nothing to decide.
+    /// No factor is bf16, and none may be rounded to it: there is nothing to decide.
     NotAsked,
     /// They are used.
     Used,
@@ -109,7 +109,7 @@ fn why_impossible(c: &Contraction, target: &Target) -> String {
 impl fmt::Display for Bf16Products {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Bf16Products::NotAsked => f.write_str("all factors are f32"),
+            Bf16Products::NotAsked => f.write_str("no factor is bf16 or may be rounded to it"),
             Bf16Products::Used => f.write_str("products of bf16 are used"),
             Bf16Products::NoInstructions => f.write_str("the target has no BF16 instructions"),
             Bf16Products::Impossible(why) => f.write_str(why),

@@ -14,7 +14,7 @@ use kiln_ir::{Contraction, DType, Window};
 use super::post::PostCost;
 use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, rows};
 use crate::form::StepWork;
-use crate::form::operands::{gathers_columns, gathers_rows, is_transposed, transposes_result};
+use crate::form::operands::{bf16_factors, gathers_columns, gathers_rows, is_transposed, transposes_result};
 use crate::target::{Cache, Costs, Target, VectorUnit};
 
 /// The resource that limits a schedule.
@@ -73,7 +73,7 @@ impl fmt::Display for Prediction {
 /// once from behind the second-level cache, whichever takes longer (the roofline).
 pub fn bound(c: &Contraction, target: &Target) -> f64 {
     let costs = target.costs();
-    let has_bf16 = c.math.allows_bf16() || (c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16);
+    let has_bf16 = bf16_factors(c);
     let rate = |u: &VectorUnit| {
         // BFMMLA makes 16 products in 128 bits, where FMLA makes 4.
         let wider = if u.bf16 && has_bf16 { 4 } else { 1 };

@@ -170,11 +170,11 @@ struct Generator {
 impl Generator {
     fn new(seed: u64, machine: Machine) -> Generator {
         let mut rng = Rng::new(seed);
-        let count = if rng.one_in(4) { 9 + rng.below(60) } else { 4 + rng.below(5) };
+        let count = if rng.one_in(4) { 9 + rng.below(60) } else { 6 + rng.below(3) };
         let params = (0..count)
             .map(|p| {
-                // Both types can be read and written in any kernel.
-                let dtype = if p % 4 < 2 { DType::F32 } else { DType::Bf16 };
+                // All types can be read and written in any kernel.
+                let dtype = DType::ALL[p as usize / 2 % DType::ALL.len()];
                 let access = if p % 2 == 0 { Access::Read } else { Access::Write };
                 let row_bytes = if rng.one_in(8) { 150_000 } else { 16384 + 4 * rng.below(1000) };
                 let region = Region { rows: 1, row_bytes, row_stride: row_bytes };

@@ -7,6 +7,9 @@
 mod common;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod execute;
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+#[path = "../common/f16.rs"]
+mod f16;
 mod generate;
 #[path = "../a64_sve/kernels.rs"]
 mod kernels;
@@ -153,6 +156,18 @@ fn machines_agree_with_the_interpreter() {
             execute::check(&mk, &f, arguments(&mk, seed), seed)
                 .unwrap_or_else(|e| panic!("seed {seed} {machine:?}: {e}\n{mk}"));
         }
+    }
+}
+
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+#[test]
+fn conversions_of_f16_are_by_its_definition() {
+    let lanes: Vec<u32> = machine::features().0.into_iter().collect();
+    for machine in machines(&lanes).into_iter().filter(|m| !m.bf16) {
+        f16::check(machine.isa, machine.lanes as usize, |mk, data| {
+            let f = emit::micro_kernel(mk, &target(machine), Arguments::Registers).unwrap();
+            execute::run(&f, data)
+        });
     }
 }
 

@@ -60,6 +60,7 @@ fn store(dtype: DType, value: f32) -> Vec<u8> {
     match dtype {
         DType::F32 => value.to_le_bytes().to_vec(),
         DType::Bf16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+        DType::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
     }
 }
 
@@ -69,6 +70,7 @@ fn load(memory: &Memory, param: P, dtype: DType, byte: i64) -> f32 {
     match dtype {
         DType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
         DType::Bf16 => half::bf16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
+        DType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
     }
 }
 

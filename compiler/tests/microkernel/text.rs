@@ -40,7 +40,7 @@ fn errors_name_line_word_and_expectation() {
     expect(error("avx2", "avx3"), 1, "avx3", "avx2");
     expect(error("registers=16", "registers=4294967296"), 1, "4294967296", "registers");
     expect(error("param rhs", "param lhs"), 3, "lhs", "no other parameter");
-    expect(error("f32 read 6", "f16 read 6"), 3, "f16", "element type");
+    expect(error("f32 read 6", "f64 read 6"), 3, "f64", "element type");
     expect(error("f32 read 6", "f32 rw 6"), 3, "rw", "readwrite");
     expect(error("6x32", "6y32"), 3, "6y32", "6x2048");
     expect(error("v0 = zero", "v4294967296 = zero"), 6, "v4294967296", "operation");

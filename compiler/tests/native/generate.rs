@@ -117,7 +117,7 @@ impl Generator {
     }
 
     fn param(&mut self, i: u64) -> Param {
-        let dtype = self.random.pick(&[DType::F32, DType::Bf16]);
+        let dtype = self.random.pick(DType::ALL);
         let access = if i.is_multiple_of(2) { Access::Read } else { Access::ReadWrite };
         // What a register holds, and what it moves by.
         let least = u64::from(16 + self.lanes).max(24);
@@ -367,8 +367,8 @@ impl Set {
     /// Panics unless every operation was there.
     pub fn assert_complete(&self, isa: VectorIsa) {
         let lanes = usize::from(lanes(isa));
-        // Loads and stores of every length, loads of lanes and a broadcast, for both types.
-        let memory = 2 * (2 * lanes + 4 + 1);
+        // Loads and stores of every length, loads of lanes and a broadcast, for all types.
+        let memory = DType::ALL.len() * (2 * lanes + 4 + 1);
         // Zero, Const, Fma, PairAdd, Spill, Reload.
         let permutations = 2 * PERMUTATIONS.len();
         let others = 6 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;

@@ -7,6 +7,8 @@
 #[path = "../common/assembler.rs"]
 mod assembler;
 mod execute;
+#[path = "../common/f16.rs"]
+mod f16;
 mod generate;
 mod memory;
 mod values;
@@ -43,7 +45,8 @@ fn is_supported(isa: VectorIsa) -> bool {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
     } else {
-        let supported = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let supported =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         assert!(supported || std::env::var_os("CI").is_none(), "CI must execute AVX2");
         supported
     };
@@ -182,6 +185,16 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
         mk.interpret(&mut expected.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
         let found = run(&function.bytes, Arguments::Registers, Placement::End, &data);
         assert!(expected == found, "{isa}");
+    }
+}
+
+#[test]
+fn conversions_of_f16_are_by_its_definition() {
+    for isa in X86.into_iter().filter(|isa| is_supported(*isa)) {
+        f16::check(isa, generate::lanes(isa).into(), |mk, data| {
+            let function = emit::micro_kernel(mk, &target(isa), Arguments::Registers).unwrap();
+            run(&function.bytes, Arguments::Registers, Placement::End, data)
+        });
     }
 }
 

@@ -305,11 +305,16 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
         let c = a.contraction();
         let mut packed = vec![0; layout.bytes() as usize];
         let halves: Vec<half::bf16>;
+        let binary16: Vec<half::f16>;
         let weights = match operands[1].dtype {
             DType::F32 => kiln_compiler::packed::Weights::F32(&values[1]),
             DType::Bf16 => {
                 halves = values[1].iter().map(|v| half::bf16::from_f32(*v)).collect();
                 kiln_compiler::packed::Weights::Bf16(&halves)
+            }
+            DType::F16 => {
+                binary16 = values[1].iter().map(|v| half::f16::from_f32(*v)).collect();
+                kiln_compiler::packed::Weights::F16(&binary16)
             }
         };
         layout.pack(&c.rhs, c.rhs_tap(), weights, &mut packed);

@@ -89,6 +89,7 @@ impl ElementType {
         match self {
             ElementType::F32 => Some(DType::F32),
             ElementType::Bf16 => Some(DType::Bf16),
+            ElementType::F16 => Some(DType::F16),
             _ => None,
         }
     }
@@ -143,6 +144,7 @@ impl From<DType> for ElementType {
         match dtype {
             DType::F32 => ElementType::F32,
             DType::Bf16 => ElementType::Bf16,
+            DType::F16 => ElementType::F16,
         }
     }
 }

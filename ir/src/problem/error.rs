@@ -25,7 +25,9 @@ pub enum ProblemError {
     #[error(transparent)]
     UnknownDType(#[from] UnknownDType),
     /// Mixed element types.
-    #[error("dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32 or f32:bf16:f32")]
+    #[error(
+        "dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32, f32:bf16:f32, f16, f16:f16:f32 or f32:f16:f32"
+    )]
     MixedDTypes(String),
     /// The shape cannot be read.
     #[error("bad descriptor `{word}`: {why}")]

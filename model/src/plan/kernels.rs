@@ -7,7 +7,8 @@ use kiln_ir::Func;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
 use kiln_jit::{
-    Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, WeightsPack, bf16,
+    Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, WeightsPack,
+    bf16, f16,
 };
 
 use super::constants::{self, Constant};
@@ -231,10 +232,13 @@ pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Resu
 
 /// Calls with weights as an operand.
 pub(super) fn with_elements<T>(weights: &Tensor, call: impl FnOnce(Operand<'_>) -> T) -> T {
-    match weights.elements::<f32>() {
-        Some(elements) => call(Operand::F32(&elements)),
-        None => call(Operand::Bf16(&weights.elements::<bf16>().expect("kernels have f32 and bf16"))),
+    if let Some(elements) = weights.elements::<f32>() {
+        return call(Operand::F32(&elements));
     }
+    if let Some(elements) = weights.elements::<bf16>() {
+        return call(Operand::Bf16(&elements));
+    }
+    call(Operand::F16(&weights.elements::<f16>().expect("kernels have f32, bf16 and f16")))
 }
 
 /// A kernel with its weights.
@@ -265,11 +269,13 @@ pub(super) fn arguments<'a>(
         match elements[at] {
             DType::F32 => Operand::F32(bytemuck::cast_slice(bytes)),
             DType::Bf16 => Operand::Bf16(bytemuck::cast_slice(bytes)),
+            DType::F16 => Operand::F16(bytemuck::cast_slice(bytes)),
         }
     };
     let dst = match elements[elements.len() - 1] {
         DType::F32 => Output::F32(bytemuck::cast_slice_mut(dst)),
         DType::Bf16 => Output::Bf16(bytemuck::cast_slice_mut(dst)),
+        DType::F16 => Output::F16(bytemuck::cast_slice_mut(dst)),
     };
     let args = Args::new(operand(0), packed.map_or_else(|| operand(1), Operand::Packed), dst);
     (2..inputs.len()).fold(args, |args, at| args.post_op(operand(at)))

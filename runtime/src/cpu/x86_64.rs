@@ -11,6 +11,8 @@ pub(super) struct Core {
     pub avx2: bool,
     /// Three-operand fused multiply-add.
     pub fma: bool,
+    /// Conversions between f32 and f16.
+    pub f16c: bool,
     /// AVX-512 F, BW, DQ and VL, with all of the registers saved by the operating system.
     pub avx512: bool,
     /// First-level data cache in bytes.
@@ -22,7 +24,7 @@ pub(super) struct Core {
 impl Core {
     /// The target of this core. A cache size outside what a target can say is taken for unknown, as under some hypervisors.
     pub(super) fn name(self) -> Result<Target, CpuError> {
-        for (present, feature) in [(self.avx2, "AVX2"), (self.fma, "FMA")] {
+        for (present, feature) in [(self.avx2, "AVX2"), (self.fma, "FMA"), (self.f16c, "F16C")] {
             if !present {
                 return Err(CpuError::Missing { feature, arch: "x86-64" });
             }
@@ -51,6 +53,7 @@ mod host {
         super::Core {
             avx2: is_x86_feature_detected!("avx2"),
             fma: is_x86_feature_detected!("fma"),
+            f16c: is_x86_feature_detected!("f16c"),
             avx512: is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
@@ -96,7 +99,8 @@ pub(super) use host::ask;
 mod tests {
     use super::*;
 
-    const CORE: Core = Core { avx2: true, fma: true, avx512: false, l1d: Some(32 << 10), l2: Some(512 << 10) };
+    const CORE: Core =
+        Core { avx2: true, fma: true, f16c: true, avx512: false, l1d: Some(32 << 10), l2: Some(512 << 10) };
 
     #[test]
     fn only_caches_that_differ_are_named() {
@@ -122,6 +126,8 @@ mod tests {
         assert!(e.to_string().contains("AVX2"), "{e}");
         let e = Core { fma: false, ..CORE }.name().unwrap_err();
         assert!(e.to_string().contains("FMA"), "{e}");
+        let e = Core { f16c: false, ..CORE }.name().unwrap_err();
+        assert!(e.to_string().contains("F16C"), "{e}");
     }
 
     #[cfg(target_arch = "x86_64")]

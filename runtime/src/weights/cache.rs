@@ -52,6 +52,7 @@ impl WeightsId {
         let hash = match weights.into() {
             Input::F32(v) => XxHash3_128::oneshot(cast_slice(v)),
             Input::Bf16(v) => XxHash3_128::oneshot_with_seed(16, cast_slice(v)),
+            Input::F16(v) => XxHash3_128::oneshot_with_seed(17, cast_slice(v)),
             Input::Packed(packed) => XxHash3_128::oneshot_with_seed(1, packed.as_bytes()),
         };
         Self::of_hash(hash)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::PackedWeights;
 use crate::args::Input;
@@ -18,6 +18,7 @@ enum Prepared<'a> {
     Borrowed(Input<'a>),
     F32(Arc<[f32]>),
     Bf16(Arc<[bf16]>),
+    F16(Arc<[f16]>),
     Packed(PackedWeights),
 }
 
@@ -45,9 +46,11 @@ impl<'a> PreparedWeights<'a> {
         PreparedWeights(match self.0 {
             Prepared::Borrowed(Input::F32(values)) => Prepared::F32(values.into()),
             Prepared::Borrowed(Input::Bf16(values)) => Prepared::Bf16(values.into()),
+            Prepared::Borrowed(Input::F16(values)) => Prepared::F16(values.into()),
             Prepared::Borrowed(Input::Packed(packed)) => Prepared::Packed(packed.clone()),
             Prepared::F32(values) => Prepared::F32(values),
             Prepared::Bf16(values) => Prepared::Bf16(values),
+            Prepared::F16(values) => Prepared::F16(values),
             Prepared::Packed(packed) => Prepared::Packed(packed),
         })
     }
@@ -59,6 +62,7 @@ impl<'a> From<&'a PreparedWeights<'_>> for Input<'a> {
             Prepared::Borrowed(values) => *values,
             Prepared::F32(values) => Input::F32(values),
             Prepared::Bf16(values) => Input::Bf16(values),
+            Prepared::F16(values) => Input::F16(values),
             Prepared::Packed(packed) => Input::Packed(packed),
         }
     }

@@ -253,6 +253,10 @@ instructions! {
     Ld1rH(t: V, n: X) "0 1 0011010 1 0 00000 110 0 01 nnnnn ttttt" "ld1r {{ {t}.8h }}, [{n}]" Base;
     /// DUP (element), the first
     Dup4s(d: V, n: V) "0 1 0 01110000 00100 0 0000 1 nnnnn ddddd" "dup {d}.4s, {n}.s[0]" Base;
+    /// FCVTL, FCVTL2
+    Fcvtl(d: V, n: V) "0 0 0 01110 00 10000 10111 10 nnnnn ddddd" "fcvtl {d}.4s, {n}.4h" Base;
+    /// FCVTN, FCVTN2
+    Fcvtn(d: V, n: V) "0 0 0 01110 00 10000 10110 10 nnnnn ddddd" "fcvtn {d}.4h, {n}.4s" Base;
     /// SHLL
     Shll(d: V, n: V) "0 0 1 01110 01 10000 10011 10 nnnnn ddddd" "shll {d}.4s, {n}.4h, #16" Base;
     /// MOVI, of zero
@@ -452,6 +456,10 @@ instructions! {
     Trn1Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 100 nnnnn ddddd" "trn1 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
     /// TRN1, TRN2 (vectors)
     Trn2Z(d: Z, n: Z, m: Z, s: ZSize) "00000101 ss 1 mmmmm 011 101 nnnnn ddddd" "trn2 {d}.{s}, {n}.{s}, {m}.{s}" Sve;
+    /// FCVT
+    FcvtHToS(d: Z, g: P7, n: Z) "01100101 10 0010 01 101 ggg nnnnn ddddd" "fcvt {d}.s, {g}/m, {n}.h" Sve;
+    /// FCVT
+    FcvtSToH(d: Z, g: P7, n: Z) "01100101 10 0010 00 101 ggg nnnnn ddddd" "fcvt {d}.h, {g}/m, {n}.s" Sve;
     /// BFCVT
     BfcvtH(d: Z, g: P7, n: Z) "01100101 10 0010 10 101 ggg nnnnn ddddd" "bfcvt {d}.h, {g}/m, {n}.s" SveBf16;
     /// BFCVTNT

@@ -179,8 +179,10 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8])
         Op::StoreRaw { s, .. } => store(code, s.0 as u8, bytes, place),
         Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
             load(code, d.0 as u8, bytes, place);
-            if dtype == DType::Bf16 {
-                code.asm.push(Inst::Shll { d: v(d.0 as u8), n: v(d.0 as u8) });
+            match dtype {
+                DType::F32 => {}
+                DType::Bf16 => code.asm.push(Inst::Shll { d: v(d.0 as u8), n: v(d.0 as u8) }),
+                DType::F16 => code.asm.push(Inst::Fcvtl { d: v(d.0 as u8), n: v(d.0 as u8) }),
             }
         }
         Op::Broadcast { d, .. } => broadcast(code, d.0 as u8, dtype, place),
@@ -188,6 +190,11 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8])
             let narrowed = match dtype {
                 DType::F32 => s.0 as u8,
                 DType::Bf16 => neon_bf16::narrow_low(code, s.0 as u8, temps)?,
+                DType::F16 => {
+                    let [d, ..] = *temps else { return Err(code.no_temps()) };
+                    code.asm.push(Inst::Fcvtn { d: v(d), n: v(s.0 as u8) });
+                    d
+                }
             };
             store(code, narrowed, bytes, place);
         }
@@ -201,14 +208,22 @@ fn broadcast(code: &mut Code, d: u8, dtype: DType, place: Resolved) {
     let t = v(d);
     match (place, dtype) {
         (Resolved::Displaced { n, by: 0 }, DType::F32) => code.asm.push(Inst::Ld1rS { t, n }),
-        (Resolved::Displaced { n, by: 0 }, DType::Bf16) => code.asm.push(Inst::Ld1rH { t, n }),
+        (Resolved::Displaced { n, by: 0 }, DType::Bf16 | DType::F16) => code.asm.push(Inst::Ld1rH { t, n }),
         _ => {
             code.asm.push(load_piece(d, dtype.bytes(), place));
+            if dtype == DType::F16 {
+                code.asm.push(Inst::Fcvtl { d: t, n: t });
+            }
             code.asm.push(Inst::Dup4s { d: t, n: t });
+            if dtype == DType::F16 {
+                return;
+            }
         }
     }
-    if dtype == DType::Bf16 {
-        code.asm.push(Inst::Shl4s { d: t, n: t, i: Imm::new(16).expect("below 32") });
+    match dtype {
+        DType::F32 => {}
+        DType::Bf16 => code.asm.push(Inst::Shl4s { d: t, n: t, i: Imm::new(16).expect("below 32") }),
+        DType::F16 => code.asm.push(Inst::Fcvtl { d: t, n: t }),
     }
 }
 

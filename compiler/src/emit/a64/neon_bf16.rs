@@ -10,12 +10,10 @@ use kiln_ir::DType;
 
 /// Registers that `op` needs besides its own, with or without instructions for bf16.
 pub fn temps(mk: &MicroKernel, bf16: bool, op: &Op) -> u8 {
-    let rounds = match *op {
-        Op::Store { dst, .. } => mk.dtype(dst) == Some(DType::Bf16),
-        _ => false,
-    };
+    let stored = if let Op::Store { dst, .. } = *op { mk.dtype(dst) } else { None };
     match (op, bf16) {
-        _ if rounds => 2 - u8::from(bf16),
+        _ if stored == Some(DType::Bf16) => 2 - u8::from(bf16),
+        _ if stored == Some(DType::F16) => 1,
         (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
         (Op::NarrowPairs { .. }, true) => 1,
         _ => 0,

@@ -56,7 +56,7 @@ impl VectorEmitter for Sve {
         let temps = match *op {
             Op::PairAdd { .. } | Op::Narrow { .. } => 1,
             Op::NarrowPairs { .. } => u8::from(!bf16),
-            Op::Store { dst, .. } => u8::from(mk.dtype(dst) == Some(DType::Bf16)),
+            Op::Store { dst, .. } => u8::from(mk.dtype(dst).is_some_and(DType::is_narrow)),
             _ => 0,
         };
         Need { temps, is_apart: false }
@@ -181,7 +181,9 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
                 });
             }
-            (Op::Load { d, lanes, .. }, DType::Bf16) => self.widen(code, d.0 as u8, lanes, place, whole),
+            (Op::Load { d, lanes, .. }, DType::Bf16 | DType::F16) => {
+                self.load_widened(code, d.0 as u8, lanes, dtype, place, whole)
+            }
             (Op::LoadLanes { d, count, .. }, DType::F32) => {
                 // LD1RQW takes the predicate of the first 128 bits for all.
                 let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
@@ -191,16 +193,16 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
                 });
             }
-            (Op::LoadLanes { d, count: 4, .. }, DType::Bf16) => {
+            (Op::LoadLanes { d, count: 4, .. }, DType::Bf16 | DType::F16) => {
                 let (n, by) = displaced(place);
                 let d = z(d.0 as u8);
                 let i = Disp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rdD { t: d, g: Predicates::ALL, n, i });
                 code.asm.push(Inst::UunpkloS { d, n: d });
-                code.asm.push(left_16(d));
+                code.asm.push(widen(d, dtype));
             }
-            (Op::LoadLanes { d, count, .. }, DType::Bf16) => {
-                self.widen(code, d.0 as u8, count.into(), place, whole);
+            (Op::LoadLanes { d, count, .. }, DType::Bf16 | DType::F16) => {
+                self.load_widened(code, d.0 as u8, count.into(), dtype, place, whole);
                 code.asm.push(Inst::DupQ { d: z(d.0 as u8), n: Q::new(d.0 as u8).expect("below 32") });
             }
             (Op::Broadcast { d, .. }, DType::F32) => {
@@ -208,11 +210,11 @@ impl Sve {
                 let i = ScalarDisp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rwS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
             }
-            (Op::Broadcast { d, .. }, DType::Bf16) => {
+            (Op::Broadcast { d, .. }, DType::Bf16 | DType::F16) => {
                 let (n, by) = displaced(place);
                 let i = Disp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rhS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
-                code.asm.push(left_16(z(d.0 as u8)));
+                code.asm.push(widen(z(d.0 as u8), dtype));
             }
             (Op::Store { s, lanes, .. }, DType::F32) => {
                 let (t, g) = (z(s.0 as u8), self.predicates.of(code, Element::S, lanes));
@@ -221,9 +223,13 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
                 });
             }
-            (Op::Store { s, lanes, .. }, DType::Bf16) => {
+            (Op::Store { s, lanes, .. }, DType::Bf16 | DType::F16) => {
                 let rounded = temp(code, temps)?;
-                sve_bf16::round(code, s.0 as u8, rounded)?;
+                if dtype == DType::F16 {
+                    code.asm.push(Inst::FcvtSToH { d: z(rounded), g: Predicates::ALL, n: z(s.0 as u8) });
+                } else {
+                    sve_bf16::round(code, s.0 as u8, rounded)?;
+                }
                 let (t, g) = (z(rounded), self.predicates.of(code, Element::S, lanes));
                 code.asm.push(match place {
                     Resolved::Displaced { n, by } => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
@@ -257,14 +263,14 @@ impl Sve {
         Ok(())
     }
 
-    /// Appends what loads `lanes` bf16 as f32.
-    fn widen(&self, code: &mut Code, d: u8, lanes: u16, place: Resolved, whole: i64) {
+    /// Appends what loads `lanes` elements of two bytes as f32.
+    fn load_widened(&self, code: &mut Code, d: u8, lanes: u16, dtype: DType, place: Resolved, whole: i64) {
         let (t, g) = (z(d), self.predicates.of(code, Element::S, lanes));
         code.asm.push(match place {
             Resolved::Displaced { n, by } => Inst::Ld1hS { t, g, n, i: mul_vl(by, whole) },
             Resolved::Indexed { n, m } => Inst::Ld1hIndexedS { t, g, n, m },
         });
-        code.asm.push(left_16(t));
+        code.asm.push(widen(t, dtype));
     }
 }
 
@@ -325,8 +331,13 @@ fn immediate(d: Z, bits: u32) -> Option<Inst> {
     integer.or_else(|| Float8::new(bits).map(|i| Inst::FdupS { d, i }))
 }
 
-fn left_16(d: Z) -> Inst {
-    Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") }
+/// The instruction that makes f32 of elements of two bytes in the low halves of words.
+fn widen(d: Z, dtype: DType) -> Inst {
+    match dtype {
+        DType::F32 => unreachable!("four bytes"),
+        DType::Bf16 => Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") },
+        DType::F16 => Inst::FcvtHToS { d, g: Predicates::ALL, n: d },
+    }
 }
 
 fn mul_vl(bytes: i64, whole: i64) -> MulVl {

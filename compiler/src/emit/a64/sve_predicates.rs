@@ -6,8 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use kiln_ir::DType;
-
 use super::function::{Code, operations};
 use super::inst::Inst;
 use super::operand::{P7, XZr};
@@ -100,7 +98,7 @@ fn partial(mk: &MicroKernel, op: &Op) -> Option<(Element, u16)> {
         Op::Load { lanes, .. } | Op::Store { lanes, .. } => (Element::S, lanes, whole),
         Op::LoadLanes { count, src, .. } => {
             // The whole of 4 needs none; a part that is widened is loaded as the start of a register.
-            let widened = mk.params.get(usize::from(src.param.0)).is_some_and(|p| p.dtype == DType::Bf16);
+            let widened = mk.params.get(usize::from(src.param.0)).is_some_and(|p| p.dtype.is_narrow());
             (Element::S, count.into(), if widened && count < 4 { whole } else { 4 })
         }
         Op::LoadRaw { elements, .. } | Op::StoreRaw { elements, .. } => (Element::H, elements, 2 * whole),

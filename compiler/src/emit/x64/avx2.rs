@@ -21,6 +21,7 @@ mod bf16;
 mod memory;
 
 use iced_x86::{Code, Instruction, Register};
+use kiln_ir::DType;
 
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
@@ -68,12 +69,19 @@ impl Isa for Avx2 {
         shift_right_signed: Code::VEX_Vpsrad_ymm_ymm_imm8,
         broadcast_words: Code::VEX_Vpbroadcastw_ymm_xmmm16,
     };
-    const ROUNDING_TEMPS: u8 = 2;
     // As AVX-512's, which reads twice as much in the same time.
     const AHEAD: i64 = 8 << 10;
 
     fn new(_mk: &MicroKernel) -> Self {
         Avx2
+    }
+
+    fn store_temps(dtype: DType) -> u8 {
+        match dtype {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::Bf16 => 2,
+        }
     }
 
     fn need(op: &Op) -> Need {

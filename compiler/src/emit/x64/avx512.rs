@@ -11,6 +11,7 @@ mod mask;
 mod memory;
 
 use iced_x86::{Code, Instruction, Register};
+use kiln_ir::DType;
 
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
@@ -56,13 +57,18 @@ impl Isa for Avx512 {
         broadcast_words: Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
     };
 
-    const ROUNDING_TEMPS: u8 = 1;
-
     // Measured with BERT and ResNet-50: 4 to 64 KiB are within 3 %, without any it takes 13 % longer.
     const AHEAD: i64 = 16 << 10;
 
     fn new(mk: &MicroKernel) -> Self {
         Avx512 { masks: Masks::of(mk) }
+    }
+
+    fn store_temps(dtype: DType) -> u8 {
+        match dtype {
+            DType::F32 | DType::F16 => 0,
+            DType::Bf16 => 1,
+        }
     }
 
     fn need(op: &Op) -> Need {

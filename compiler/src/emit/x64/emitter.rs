@@ -2,7 +2,7 @@
 //! each.
 //!
 //! An [`Isa`] says how wide registers are and which instructions are those of lanewise operations. What takes another
-//! sequence on each, is chosen by [`Memory`], [`Bf16`] and [`Arithmetic`].
+//! sequence on each, is chosen by [`Memory`], [`Narrow`] and [`Arithmetic`].
 //!
 //! A sequence that needs more registers than its operation names takes the [temporary](crate::microkernel::Temps) ones. [`needs`] says how
 //! many they are. Slots lie at the stack pointer.
@@ -39,13 +39,14 @@ pub(super) trait Isa: Sized {
     const REGISTERS: u8;
     /// Its lanewise instructions.
     const CODES: Codes;
-    /// Registers that a store of bf16 overwrites.
-    const ROUNDING_TEMPS: u8;
     /// The distance at which [streams](super::stream) are prefetched, in bytes.
     const AHEAD: i64;
 
     /// State that is prepared for a micro-kernel.
     fn new(mk: &MicroKernel) -> Self;
+
+    /// The registers that a store to memory of this type overwrites.
+    fn store_temps(dtype: DType) -> u8;
 
     /// The registers that a maximum or minimum of operands that both may be NaN needs, a sum of pairs, and a permutation.
     fn need(op: &Op) -> Need;
@@ -96,16 +97,26 @@ pub(super) const ROUND: u32 = 0x7fff;
 /// The bit that tells quiet NaNs.
 pub(super) const QUIET: u32 = 0x0040_0000;
 
-/// Loads and stores of bf16, which registers hold widened to f32.
-pub(super) trait Bf16 {
+/// Loads and stores of bf16 and f16, which registers hold widened to f32: `dtype` is one of these.
+pub(super) trait Narrow {
     /// Loads `lanes` lanes, zeros behind them.
-    fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError>;
+    fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError>;
 
     /// Loads 1 to 4 lanes, repeated in each 128 bits, zeros behind them.
-    fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError>;
+    fn load_lanes_narrow(&mut self, d: V, src: MemoryOperand, count: u8, dtype: DType) -> Result<(), EmitError>;
+
+    /// Sets all lanes to an element.
+    fn broadcast_narrow(&mut self, d: V, src: MemoryOperand, dtype: DType) -> Result<(), EmitError>;
 
     /// Rounds the first `lanes` lanes of `s` and stores them.
-    fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError>;
+    fn store_narrow(
+        &mut self,
+        s: V,
+        dst: MemoryOperand,
+        lanes: u16,
+        dtype: DType,
+        temps: &[V],
+    ) -> Result<(), EmitError>;
 }
 
 /// Operations that take different sequences on each instruction set.
@@ -152,7 +163,7 @@ pub(super) struct Emitter<'a, I> {
 
 impl<'a, I: Isa> Emitter<'a, I>
 where
-    Self: Memory + Bf16 + Arithmetic,
+    Self: Memory + Narrow + Arithmetic,
 {
     /// Emits `mk`, see [`super::emit`].
     pub(super) fn emit(mk: &'a MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
@@ -234,25 +245,22 @@ where
                     }
                 }
                 (DType::F32, src) => self.load(d, src, lanes, demand.of(d) > lanes)?,
-                (DType::Bf16, src) => self.load_bf16(d, src, lanes)?,
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_narrow(d, src, lanes, dtype)?,
             },
             Op::LoadLanes { d, src, count } => match self.operand(src)? {
                 (DType::F32, src) => self.load_lanes(d, src, count)?,
-                (DType::Bf16, src) => self.load_lanes_bf16(d, src, count)?,
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_lanes_narrow(d, src, count, dtype)?,
             },
             Op::Broadcast { d, src } => match self.operand(src)? {
                 (DType::F32, src) => self.put(Instruction::with2(I::CODES.broadcast, I::register(d), src))?,
-                (DType::Bf16, src) => {
-                    self.put(Instruction::with2(I::CODES.broadcast_words, I::register(d), src))?;
-                    self.shift(I::CODES.shift_left, d, d, 16)?;
-                }
+                (dtype @ (DType::Bf16 | DType::F16), src) => self.broadcast_narrow(d, src, dtype)?,
             },
             Op::Store { s, dst, lanes } => match self.operand(dst)? {
                 (DType::F32, dst) if lanes == I::LANES => {
                     self.put(Instruction::with2(I::CODES.store, dst, I::register(s)))?;
                 }
                 (DType::F32, dst) => self.store(s, dst, lanes, demand.of(s) == 0)?,
-                (DType::Bf16, dst) => self.store_bf16(s, dst, lanes, temps)?,
+                (dtype @ (DType::Bf16 | DType::F16), dst) => self.store_narrow(s, dst, lanes, dtype, temps)?,
             },
             Op::Fma { d, a, b } => self.lanewise(I::CODES.fma, d, a, b)?,
             Op::Binary { f, d, a, b } => self.binary(f, d, a, b, temps)?,
@@ -390,8 +398,8 @@ pub(super) fn needs<I: Isa>(program: &MicroKernel) -> Vec<Need> {
     insts()
         .map(|inst| match inst.op {
             Op::Binary { f: Binary::Max | Binary::Min, a, b, .. } if !(is_nan(a) && is_nan(b)) => Need::default(),
-            Op::Store { dst, .. } if program.dtype(dst) == Some(DType::Bf16) => {
-                Need { temps: I::ROUNDING_TEMPS, is_apart: false }
+            Op::Store { dst, .. } => {
+                Need { temps: program.dtype(dst).map_or(0, I::store_temps), is_apart: false }
             }
             op => I::need(&op),
         })

@@ -129,7 +129,7 @@ impl Packer {
                         DType::Bf16 => {
                             push(Op::LoadRaw { d, src: self.src_addr(from, w, advance), elements: count as u16 });
                         }
-                        DType::F32 => {
+                        DType::F32 | DType::F16 => {
                             let (a, b) = (self.values.next(), self.values.next());
                             let low = count.min(self.lanes);
                             push(Op::Load { d: a, src: self.src_addr(from, w, advance), lanes: low as u16 });
@@ -199,7 +199,7 @@ impl Packer {
             let mut push = |op| out.push(Inst::new(op, format!("{k}..+4, columns {w0}..+{valid}")));
             // Pairs of steps by words of the register: for f32 one register each, for bf16 two.
             let pairs: Vec<[V; 2]> = match self.src {
-                DType::F32 => {
+                DType::F32 | DType::F16 => {
                     let [x, y] = [self.values.next(), self.values.next()];
                     push(Op::NarrowPairs { d: x, a: rows[0], b: rows[1] });
                     push(Op::NarrowPairs { d: y, a: rows[2], b: rows[3] });
@@ -234,7 +234,7 @@ impl Packer {
     /// The load of elements that are neighbours in memory, as they are there.
     fn load(&self, d: V, src: Addr, elements: u64) -> Op {
         match self.src {
-            DType::F32 => Op::Load { d, src, lanes: elements as u16 },
+            DType::F32 | DType::F16 => Op::Load { d, src, lanes: elements as u16 },
             DType::Bf16 => Op::LoadRaw { d, src, elements: elements as u16 },
         }
     }

@@ -226,15 +226,15 @@ impl<'a> Machine<'a> {
     /// Stores the first words of `s` where an operation touches memory.
     fn store(&mut self, s: V, touched: &Touched, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
         let Touched { addr, elements, raw, .. } = touched;
-        let is_bf16 = self.dtype(addr.param)? == DType::Bf16;
-        exists(is_bf16 || !raw)?;
+        let dtype = self.dtype(addr.param)?;
+        exists(dtype == DType::Bf16 || !raw)?;
         for n in 0..usize::from(*elements) {
             let word = |l: usize| self.registers.get(s).and_then(|words| words.get(l)).copied().ok_or(Fault::Malformed);
-            let value = match (*raw, is_bf16) {
+            let value = match (*raw, dtype.is_narrow()) {
                 (true, _) => Stored::Half(halves(word(n / 2)?)?[n % 2]),
                 (false, true) => {
                     let word = word(n)?;
-                    Stored::Half(self.rounded(word)?)
+                    Stored::Half(self.rounded(word, dtype)?)
                 }
                 (false, false) => Stored::Word(word(n)?),
             };
@@ -254,9 +254,9 @@ impl<'a> Machine<'a> {
         program.run(&mut Symbols { terms: &mut self.terms, params: &self.mk.params, roles: None }, sum, operands)
     }
 
-    /// A word rounded to bf16.
-    pub fn rounded(&mut self, word: Word) -> Result<Half, Fault> {
-        Symbols { terms: &mut self.terms, params: &self.mk.params, roles: self.roles.as_ref() }.round(word)
+    /// A word rounded to a type of two bytes.
+    pub fn rounded(&mut self, word: Word, dtype: DType) -> Result<Half, Fault> {
+        Symbols { terms: &mut self.terms, params: &self.mk.params, roles: self.roles.as_ref() }.rounded(word, dtype)
     }
 }
 
@@ -265,6 +265,21 @@ struct Symbols<'a> {
     terms: &'a mut Terms,
     params: &'a [Param],
     roles: Option<&'a Roles>,
+}
+
+impl Symbols<'_> {
+    /// A word rounded to a type of two bytes. Rounding what was widened gives it back.
+    fn rounded(&mut self, word: Word, to: DType) -> Result<Half, Fault> {
+        Ok(match word {
+            Word::Bits(0) => Half::Zero,
+            Word::Element(e) => {
+                let dtype = self.params.get(usize::from(e.param().0)).map(|p| p.dtype).ok_or(Fault::Malformed)?;
+                if dtype == to { Half::Element(e) } else { Half::Rounded(e) }
+            }
+            Word::Halves(..) => return Err(Fault::Halves),
+            word => Half::Of(self.terms.of(word)),
+        })
+    }
 }
 
 impl Domain for Symbols<'_> {
@@ -312,17 +327,8 @@ impl Domain for Symbols<'_> {
         Ok(factors.map_or(acc, |factors| self.terms.add_product(acc, factors)))
     }
 
-    /// Rounding what was widened gives it back.
     fn round(&mut self, word: Word) -> Result<Half, Fault> {
-        Ok(match word {
-            Word::Bits(0) => Half::Zero,
-            Word::Element(e) => {
-                let dtype = self.params.get(usize::from(e.param().0)).map(|p| p.dtype).ok_or(Fault::Malformed)?;
-                if dtype == DType::Bf16 { Half::Element(e) } else { Half::Rounded(e) }
-            }
-            Word::Halves(..) => return Err(Fault::Halves),
-            word => Half::Of(self.terms.of(word)),
-        })
+        self.rounded(word, DType::Bf16)
     }
 
     fn split(&self, word: Word) -> Result<[Half; 2], Fault> {

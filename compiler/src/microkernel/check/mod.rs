@@ -248,8 +248,8 @@ fn expect(machine: &mut Machine<'_>, value: Stored, word: Word, dtype: DType, at
                 Fault::Wrong { row, col, found, expected }
             })
         }
-        (Stored::Half(found), DType::Bf16) => {
-            let expected = machine.rounded(word)?;
+        (Stored::Half(found), DType::Bf16 | DType::F16) => {
+            let expected = machine.rounded(word, dtype)?;
             (found == expected).then_some(()).ok_or_else(|| {
                 let [found, expected] = [found, expected].map(|h| machine.show(h));
                 Fault::Wrong { row, col, found, expected }

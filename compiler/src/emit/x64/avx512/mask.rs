@@ -50,7 +50,7 @@ impl Masks {
 
 /// True if the first `lanes` lanes need a mask: others are the moves of a register.
 pub(super) fn is_masked(dtype: DType, lanes: u16) -> bool {
-    lanes < Avx512::LANES && (dtype == DType::Bf16 || !matches!(lanes, 4 | 8))
+    lanes < Avx512::LANES && (dtype.is_narrow() || !matches!(lanes, 4 | 8))
 }
 
 impl Emitter<'_, Avx512> {

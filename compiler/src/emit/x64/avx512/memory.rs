@@ -10,9 +10,11 @@ use kiln_ir::DType;
 use super::mask::{SCRATCH, is_masked, merging, zeroing};
 use super::{Avx512, xmm, ymm, zmm};
 use crate::emit::EmitError;
-use crate::emit::x64::emitter::{Arithmetic, Bf16, Emitter, Isa, Memory, QUIET, ROUND};
+use crate::emit::x64::emitter::{Arithmetic, Emitter, Isa, Memory, Narrow, QUIET, ROUND};
 use crate::microkernel::V;
 
+/// Immediate of `vcvtps2ph`: rounds to nearest, ties to even, whatever the mode is.
+const TO_NEAREST: u32 = 0;
 /// Immediate of `vshuff32x4`: the first 128 bits four times.
 const FIRST_QUAD: u32 = 0;
 
@@ -48,23 +50,55 @@ impl Memory for Emitter<'_, Avx512> {
     }
 }
 
-impl Bf16 for Emitter<'_, Avx512> {
-    fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        let load = Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src);
-        if is_masked(DType::Bf16, lanes) {
+impl Narrow for Emitter<'_, Avx512> {
+    fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError> {
+        let load = match dtype {
+            DType::F16 => Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), src),
+            DType::F32 | DType::Bf16 => Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src),
+        };
+        if is_masked(dtype, lanes) {
             let mask = self.mask(lanes)?;
             self.put(zeroing(load, mask))?;
         } else {
             self.put(load)?;
         }
-        self.shift(Avx512::CODES.shift_left, d, d, 16)
+        if dtype == DType::F16 { Ok(()) } else { self.shift(Avx512::CODES.shift_left, d, d, 16) }
     }
 
-    fn load_lanes_bf16(&mut self, d: V, src: MemoryOperand, count: u8) -> Result<(), EmitError> {
-        self.load_bf16(d, src, count.into())?;
+    fn load_lanes_narrow(&mut self, d: V, src: MemoryOperand, count: u8, dtype: DType) -> Result<(), EmitError> {
+        self.load_narrow(d, src, count.into(), dtype)?;
         self.repeat_first(d)
     }
 
+    fn broadcast_narrow(&mut self, d: V, src: MemoryOperand, dtype: DType) -> Result<(), EmitError> {
+        self.put(Instruction::with2(Avx512::CODES.broadcast_words, zmm(d), src))?;
+        match dtype {
+            DType::F16 => self.put(Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), ymm(d))),
+            DType::F32 | DType::Bf16 => self.shift(Avx512::CODES.shift_left, d, d, 16),
+        }
+    }
+
+    fn store_narrow(
+        &mut self,
+        s: V,
+        dst: MemoryOperand,
+        lanes: u16,
+        dtype: DType,
+        temps: &[V],
+    ) -> Result<(), EmitError> {
+        if dtype != DType::F16 {
+            return self.store_bf16(s, dst, lanes, temps);
+        }
+        let store = Instruction::with3(Code::EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae, dst, zmm(s), TO_NEAREST);
+        if !is_masked(dtype, lanes) {
+            return self.put(store);
+        }
+        let mask = self.mask(lanes)?;
+        self.put(merging(store, mask))
+    }
+}
+
+impl Emitter<'_, Avx512> {
     fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
         let shift_right = Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
         let [t] = self.temps(temps)?;
