@@ -70,7 +70,13 @@ impl Rules for Depthwise {
     }
 
     /// Taps along a line share what they read.
-    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+    fn step(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        [rows, columns]: [u64; 2],
+        _access: (LhsAccess, RhsAccess),
+    ) -> StepWork {
         let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
         let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let last = c.window.as_ref().and_then(|w| w.axes.last());

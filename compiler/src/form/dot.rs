@@ -86,7 +86,13 @@ impl Rules for Dot {
         (u64::from(unit.lanes) * if has_pairs(c, unit) { 2 } else { 1 }, 1)
     }
 
-    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+    fn step(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        [rows, columns]: [u64; 2],
+        _access: (LhsAccess, RhsAccess),
+    ) -> StepWork {
         let (r, pairs) = (rows as f64, has_pairs(c, unit));
         let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let per = f64::from(unit.lanes) * if pairs { 2.0 } else { 1.0 };

@@ -77,7 +77,7 @@ impl Rules for Mmla {
         4
     }
 
-    fn panel_dtype(&self, _dtype: DType) -> DType {
+    fn panel_dtype(&self, _c: &Contraction, _dtype: DType) -> DType {
         DType::Bf16
     }
 
@@ -111,7 +111,13 @@ impl Rules for Mmla {
         (4, u64::from(unit.lanes) / 2)
     }
 
-    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> StepWork {
+    fn step(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        [rows, columns]: [u64; 2],
+        (lhs, _): (LhsAccess, RhsAccess),
+    ) -> StepWork {
         let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
         // Rows in place are put together from two loads by operations that share the products' pipes.
         let (row_loads, arranged) = match (lhs, c.lhs.dtype) {

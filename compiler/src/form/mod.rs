@@ -106,8 +106,8 @@ pub(crate) trait Rules: Sync {
         1
     }
 
-    /// The type of elements in panels of operands of a type.
-    fn panel_dtype(&self, dtype: DType) -> DType {
+    /// The type of elements in panels, and in strips of a window's source, of operands of a type.
+    fn panel_dtype(&self, _c: &Contraction, dtype: DType) -> DType {
         dtype
     }
 
@@ -150,8 +150,14 @@ pub(crate) trait Rules: Sync {
     /// Steps of K and columns of which a form computes whole multiples.
     fn granularity(&self, c: &Contraction, unit: &VectorUnit) -> (u64, u64);
 
-    /// The work of a step of K.
-    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> StepWork;
+    /// The work of a step of K of a tile whose operands are read so.
+    fn step(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        tile: [u64; 2],
+        access: (LhsAccess, RhsAccess),
+    ) -> StepWork;
 
     /// Cycles of a tile to turn accumulators into vectors of columns.
     fn arrange(&self, _unit: &VectorUnit, _rows: u64, _columns: u64) -> f64 {
@@ -213,23 +219,28 @@ impl Form {
         self.k_group() > 1
     }
 
-    /// Bytes of an element in panels of operands of a type.
-    pub fn panel_bytes(self, dtype: DType) -> u64 {
-        self.rules().panel_dtype(dtype).bytes() as u64
+    /// The type of elements in panels, and in strips of a window's source, of operands of a type.
+    pub fn panel_dtype(self, c: &Contraction, dtype: DType) -> DType {
+        self.rules().panel_dtype(c, dtype)
+    }
+
+    /// Bytes of such an element.
+    pub fn panel_bytes(self, c: &Contraction, dtype: DType) -> u64 {
+        self.panel_dtype(c, dtype).bytes() as u64
     }
 
     /// The panel of `width` columns of a type for vectors of `lanes`.
-    pub fn panel(self, dtype: DType, width: u64, lanes: u64) -> PanelShape {
+    pub fn panel(self, c: &Contraction, dtype: DType, width: u64, lanes: u64) -> PanelShape {
         let rules = self.rules();
         let pitch = width.next_multiple_of(rules.panel_multiple(lanes));
-        PanelShape { pitch, interleave: rules.k_group(), dtype: rules.panel_dtype(dtype) }
+        PanelShape { pitch, interleave: rules.k_group(), dtype: rules.panel_dtype(c, dtype) }
     }
 
     /// The panel of `width` rows of a type: rows are taken as many at once as a product takes, whatever the vector length.
-    pub fn row_panel(self, dtype: DType, width: u64) -> PanelShape {
+    pub fn row_panel(self, c: &Contraction, dtype: DType, width: u64) -> PanelShape {
         let rules = self.rules();
         let pitch = width.next_multiple_of(rules.rows_at_once());
-        PanelShape { pitch, interleave: rules.k_group(), dtype: rules.panel_dtype(dtype) }
+        PanelShape { pitch, interleave: rules.k_group(), dtype: rules.panel_dtype(c, dtype) }
     }
 
     /// True if a tile of any rows and columns can be called by itself.

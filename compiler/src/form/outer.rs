@@ -12,6 +12,9 @@ use crate::target::{Multiplier, VectorUnit};
 /// Scalars that one register of repeated lanes holds.
 const LANES: u64 = 4;
 
+/// Rows of a problem from which on f16 are widened in panels.
+const WIDENED_ROWS: u64 = 8;
+
 /// The form.
 pub(super) struct Outer;
 
@@ -79,14 +82,29 @@ impl Rules for Outer {
         (1, unit.lanes.into())
     }
 
-    fn step(&self, c: &Contraction, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> StepWork {
+    /// f16 of many rows are widened once, when they are copied: converting takes the pipes of products. A few rows read them once, and
+    /// their time is that of memory.
+    fn panel_dtype(&self, c: &Contraction, dtype: DType) -> DType {
+        if dtype == DType::F16 && c.m >= WIDENED_ROWS { DType::F32 } else { dtype }
+    }
+
+    fn step(
+        &self,
+        c: &Contraction,
+        unit: &VectorUnit,
+        [rows, columns]: [u64; 2],
+        (lhs, rhs): (LhsAccess, RhsAccess),
+    ) -> StepWork {
         let (r, v) = (rows as f64, columns.div_ceil(u64::from(unit.lanes)) as f64);
-        let widened = |dtype: DType| if dtype.is_narrow() { 1.0 } else { 0.0 };
         let row_loads = match unit.multiplier {
             Multiplier::Lane { .. } => r / LANES as f64,
             Multiplier::Broadcast => r,
         };
-        let widen = row_loads * widened(c.lhs.dtype) + v * widened(c.rhs.dtype);
+        let widened = |dtype: DType, is_panel: bool| {
+            let read = if is_panel { self.panel_dtype(c, dtype) } else { dtype };
+            if read.is_narrow() { 1.0 } else { 0.0 }
+        };
+        let widen = row_loads * widened(c.lhs.dtype, lhs.is_packed()) + v * widened(c.rhs.dtype, rhs != RhsAccess::InPlace);
         StepWork {
             products: r * v,
             loads: v + row_loads,

@@ -93,14 +93,15 @@ fn step(
     form: Form,
     unit: &VectorUnit,
     target: &Target,
-    [rows, columns]: [u64; 2],
-    lhs: LhsAccess,
+    tile: [u64; 2],
+    access: (LhsAccess, RhsAccess),
 ) -> (f64, Bound) {
     let costs = target.costs();
     let StepWork { products, loads, others, of_loop, per_product, is_straight } =
-        form.rules().step(c, unit, rows, columns, lhs);
+        form.rules().step(c, unit, tile, access);
     [
-        (products / f64::from(unit.fma_pipes), Bound::Fma),
+        // Widening takes the same pipes.
+        ((products + others) / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
         // An accumulator is added to once a step, or once in as many steps as an instruction takes.
         (
@@ -276,7 +277,7 @@ fn tile(
     let form = schedule.form;
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
-    let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], r.lhs);
+    let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], (r.lhs, r.rhs));
     let per_step = per_step.max(fetch_code_per_step(costs, c, unit, r, rows));
     let compute = per_step * k;
     let fetch = match &c.window {
@@ -359,7 +360,7 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         Order::MN => (r.mr, r.nc),
     };
     // Bytes of an element where the micro-kernel reads it.
-    let bytes = |dtype: DType, panel: bool| if panel { form.panel_bytes(dtype) } else { dtype.bytes() as u64 };
+    let bytes = |dtype: DType, panel: bool| if panel { form.panel_bytes(c, dtype) } else { dtype.bytes() as u64 };
     let (lhs_packed, rhs_packed) = (r.lhs.is_packed(), r.rhs != RhsAccess::InPlace);
     let (lhs_bytes, rhs_bytes) = (bytes(c.lhs.dtype, lhs_packed), bytes(c.rhs.dtype, rhs_packed));
     let mut fetch = Fetch::default();
@@ -430,7 +431,7 @@ fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64
     let Model { c, target, memory, .. } = *model;
     let costs = target.costs();
     let width = r.nr.next_multiple_of(lanes);
-    let (lhs_bytes, rhs_bytes) = (form.panel_bytes(c.lhs.dtype), form.panel_bytes(c.rhs.dtype));
+    let (lhs_bytes, rhs_bytes) = (form.panel_bytes(c, c.lhs.dtype), form.panel_bytes(c, c.rhs.dtype));
     let mut fetch = Fetch::default();
     let outputs = r.mc / rows::block_pixels(w).max(1);
     let inputs = block_inputs(w, outputs);

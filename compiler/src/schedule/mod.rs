@@ -233,12 +233,12 @@ impl Schedule {
 
     /// The shape of the panels that a region's columns are packed in.
     pub fn rhs_panel(&self, c: &Contraction, r: &Region, unit: &VectorUnit) -> PanelShape {
-        self.form.panel(c.rhs.dtype, r.nr, u64::from(unit.lanes))
+        self.form.panel(c, c.rhs.dtype, r.nr, u64::from(unit.lanes))
     }
 
     /// The shape of the panels that a region's rows are packed in.
     pub fn lhs_panel(&self, c: &Contraction, r: &Region) -> PanelShape {
-        self.form.row_panel(c.lhs.dtype, r.mr)
+        self.form.row_panel(c, c.lhs.dtype, r.mr)
     }
 
     /// Multiply-adds that vector lanes make beyond the problem's own: lanes past the last column of each region, and the row

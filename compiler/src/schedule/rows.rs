@@ -155,7 +155,7 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
     // Strips that threads share are not in scratch memory.
     if r.lhs == LhsAccess::Block {
         let inputs: u64 = (0..w.axes.len()).map(|i| strip_extent(w, i, lines)).product();
-        let element = s.form.panel_bytes(c.lhs.dtype);
+        let element = s.form.panel_bytes(c, c.lhs.dtype);
         total += inputs * element * if w.depthwise { r.nc } else { w.channels.next_multiple_of(4) };
     }
     if transposes_result(c) {
@@ -164,7 +164,7 @@ pub fn scratch_bytes(s: &Schedule, r: &Region, c: &Contraction, w: &Window) -> u
         total += r.mc * r.nc * (4 + post);
     }
     if r.rhs == RhsAccess::Block {
-        total += r.kc.min(c.k) * r.nc * s.form.panel_bytes(c.rhs.dtype);
+        total += r.kc.min(c.k) * r.nc * s.form.panel_bytes(c, c.rhs.dtype);
     }
     total
 }

@@ -376,7 +376,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                 }
                 if order == Order::MN {
                     // Columns whose block of rhs takes half of the second-level cache.
-                    let bytes = tile.form.panel_bytes(c.rhs.dtype);
+                    let bytes = tile.form.panel_bytes(c, c.rhs.dtype);
                     let most = (target.l2.bytes / 2 / (bytes * kc)).max(r.nr) / r.nr * r.nr;
                     let most = if s.parallel == Parallel::Nm { most.min(r.nc.max(BLOCK_COLUMNS)) } else { most };
                     r.nc = even_blocks(r.end - r.start, most).next_multiple_of(r.nr).min(r.end - r.start);
@@ -483,7 +483,7 @@ fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Targe
                             if !constant || transposes_result(c) {
                                 // What is packed, or copied afterwards, stays in the second-level cache.
                                 let element =
-                                    if tile.form.rearranges() { tile.form.panel_bytes(c.rhs.dtype) } else { 4 };
+                                    if tile.form.rearranges() { tile.form.panel_bytes(c, c.rhs.dtype) } else { 4 };
                                 let per = if constant { 4 * r.mc } else { element * r.kc };
                                 let most = (target.l2.bytes / 4 / per.max(1)).max(r.nr) / r.nr * r.nr;
                                 r.nc = r.nc.min(most);

@@ -102,7 +102,7 @@ impl Lowering<'_> {
             dims.insert(0, Dim { extent: *extent, stride: per });
             per *= extent;
         }
-        let dtype = if line.is_some() { DType::Bf16 } else { self.c.lhs.dtype };
+        let dtype = self.schedule.form.panel_dtype(self.c, self.c.lhs.dtype);
         if r.lhs == LhsAccess::Block {
             return Some(self.buffer(format!("lhs_strip{number}"), dtype, BufferKind::Scratch, dims, self.interleave));
         }
