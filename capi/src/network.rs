@@ -14,8 +14,8 @@ use kiln_model::{Bindings, Bound, CompileOptions, Model, ModelError, Network};
 
 use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Growing, Out, array, exclusive, fill, path, reference, text};
-use crate::strings::c_string;
 use crate::runtime::kiln_runtime;
+use crate::strings::c_string;
 use crate::tensor::{bytes_of, kiln_dtype, kiln_tensor, kiln_tensor_mut, overlap};
 
 /// The sizes that a network is compiled for, and how it is loaded. What is not set is as the file says. Used by one thread at a time.

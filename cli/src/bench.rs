@@ -9,7 +9,6 @@ use kiln_jit::probe::Probe;
 use kiln_jit::{Options, Runtime, RuntimeError};
 use serde::Serialize;
 
-use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;
@@ -20,6 +19,7 @@ use crate::tensors::Tensors;
 use crate::threads::{ThreadsArgs, at_once, threads};
 use crate::timing::{Cost, measure, median, show_ns};
 use crate::unchecked::Unchecked;
+use crate::verdict::Verdict;
 use crate::worker;
 
 /// Fresh compilations that a median is taken of.

@@ -5,10 +5,10 @@ use std::io::Write;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{Artifact, Options, Stage, compile};
 
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::problems::ProblemArgs;
 use crate::target::TargetArgs;
+use crate::verdict::Verdict;
 
 /// Print the stages of compiling a problem, for any target on any machine
 ///

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use kiln_ir::Problem;
 use kiln_jit::{Family, FamilyOptions, Kernel, Options, Runtime};
 
-use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;
@@ -15,6 +14,7 @@ use crate::target::TargetArgs;
 use crate::tensors::Tensors;
 use crate::threads::ThreadsArgs;
 use crate::timing::{measure, show_ns};
+use crate::verdict::Verdict;
 
 /// Measure a family of problems: `?` stands for the number that is free, as in "ip f32 mb?ic768oc3072 +bias"
 ///

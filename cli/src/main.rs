@@ -29,9 +29,9 @@ mod threads;
 mod timing;
 mod trust;
 mod unchecked;
+mod verdict;
 mod verify;
 mod warm;
-mod verdict;
 mod worker;
 
 use std::io::{self, Write};

@@ -8,12 +8,12 @@ use kiln_ir::Problem;
 use kiln_jit::Options;
 use kiln_jit::pack::{self, Contents};
 
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::output::OutputFile;
 use crate::problems::ProblemArgs;
 use crate::target::TargetsArgs;
+use crate::verdict::Verdict;
 
 /// Build and inspect kernel packs: compiled code that a runtime publishes without compiling
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,6 @@ use kiln_compiler::schedule::Schedule;
 use kiln_ir::{Operand, Problem, Role, Sums};
 use kiln_jit::{Kernel, Options, Runtime};
 
-use crate::verdict::Verdict;
 use crate::check::compare;
 use crate::counter::Cycles;
 use crate::counts;
@@ -21,6 +20,7 @@ use crate::tensors::Tensors;
 use crate::threads::ThreadsArgs;
 use crate::timing::{measure, show_ns};
 use crate::unchecked::Unchecked;
+use crate::verdict::Verdict;
 
 /// Compile a problem, run it on data, check the result against an f64 reference, and time it
 ///

@@ -6,7 +6,6 @@ use kiln_compiler::CompileError;
 use kiln_ir::{Problem, Sums};
 use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
 
-use crate::verdict::Verdict;
 use crate::check::{compare, place};
 use crate::counts;
 use crate::data::Integers;
@@ -16,6 +15,7 @@ use crate::scale::{cut_batch, scale};
 use crate::target::TargetArgs;
 use crate::tensors::Tensors;
 use crate::threads::ThreadsArgs;
+use crate::verdict::Verdict;
 
 /// Check problems against an f64 reference: print one line for each, then the totals
 ///

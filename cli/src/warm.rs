@@ -9,7 +9,6 @@ use kiln_ir::Problem;
 use kiln_jit::{Options, Runtime};
 use serde::Serialize;
 
-use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::error::Error;
 use crate::problems::ProblemArgs;
@@ -17,6 +16,7 @@ use crate::target::TargetArgs;
 use crate::threads::{or_environment, threads};
 use crate::timing::{measure, median, show_ns};
 use crate::trust;
+use crate::verdict::Verdict;
 
 /// The time for which look-ups are repeated.
 const HITS: Duration = Duration::from_millis(200);

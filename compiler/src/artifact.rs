@@ -7,8 +7,8 @@ use std::str::FromStr;
 use kiln_ir::{Contraction, LoopNest, Operand, Problem};
 
 use crate::choose::{Options, predict};
-use crate::emit::clif::driver;
 use crate::emit::Function;
+use crate::emit::clif::driver;
 use crate::link::Symbol;
 use crate::listing;
 use crate::lower::lower;
@@ -251,7 +251,13 @@ impl Artifact {
         let schedule = self.choice.schedule.to_string().replace("; ", "\n");
         let (problem, target) = (self.problem.to_string(), self.target.to_string());
         let header = [("problem", &problem), ("target", &target), ("schedule", &schedule)];
-        listing::listing(&header.map(|(name, text)| (name, text.as_str())), &self.target, &self.image, &self.symbols, bytes)
+        listing::listing(
+            &header.map(|(name, text)| (name, text.as_str())),
+            &self.target,
+            &self.image,
+            &self.symbols,
+            bytes,
+        )
     }
 
     /// A stage as text.

@@ -193,8 +193,7 @@ impl driver::Callees for Plan<'_> {
 
 /// The distinct micro-kernels of a nest.
 fn vectorize<'a>(nest: &'a LoopNest, schedule: &'a Schedule, unit: &'a VectorUnit) -> Result<Plan<'a>, BuildError> {
-    let mut plan =
-        Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new(), calls: vec![] };
+    let mut plan = Plan { nest, schedule, unit, kernels: vec![], keys: HashMap::new(), calls: vec![] };
     plan.collect(&nest.body)?;
     Ok(plan)
 }

@@ -84,7 +84,8 @@ fn values(program: &Program, rows: u64) -> MicroKernel {
     let param = |name: &str, rows, access| Param { name: name.into(), dtype: DType::F32, access, region: region(rows) };
     let addr = |p, offset| Addr { param: P(p), offset, step: 0 };
     let load = |v: u32| Op::Load { d: V(v), src: addr(0, 32 * i64::from(v)), lanes: LANES as u16 };
-    let mut body: Vec<Op> = (0..program.values()).filter(|v| *v == 0 || program.operand(V(*v)).is_some()).map(load).collect();
+    let mut body: Vec<Op> =
+        (0..program.values()).filter(|v| *v == 0 || program.operand(V(*v)).is_some()).map(load).collect();
     body.extend(program.ops());
     body.push(Op::Store { s: program.result(), dst: addr(1, 0), lanes: LANES as u16 });
     MicroKernel {

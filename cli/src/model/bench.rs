@@ -13,11 +13,11 @@ use super::network::NetworkArgs;
 use super::reference::{CheckArgs, Checked};
 use super::streams::{Plan, show_streams};
 use super::{resident, throughput};
-use crate::verdict::Verdict;
 use crate::counts;
 use crate::error::Error;
 use crate::threads::streams;
 use crate::timing::{median, show_ns};
+use crate::verdict::Verdict;
 
 /// Runs in which the time of each step is measured.
 const STEP_RUNS: usize = 3;

@@ -9,9 +9,9 @@ use kiln_model::{Bound, PlannedNetwork};
 use super::bench::code_word;
 use super::network::NetworkArgs;
 use super::planned::PlanArgs;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::target::TargetArgs;
+use crate::verdict::Verdict;
 
 /// Print a network: the function it is imported as, the function after each pass, its kernels and its plan of memory, for any
 /// target on any machine

@@ -23,8 +23,8 @@ mod throughput;
 
 use std::io::Write;
 
-use crate::verdict::Verdict;
 use crate::error::Error;
+use crate::verdict::Verdict;
 
 pub use network::is_network;
 pub use scale::takes_problems;

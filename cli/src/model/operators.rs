@@ -4,8 +4,8 @@ use std::io::Write;
 
 use kiln_onnx::{OPSETS, operators, refusals, unsupported};
 
-use crate::verdict::Verdict;
 use crate::error::Error;
+use crate::verdict::Verdict;
 
 /// List the operators that are supported, each with the operator sets from its first to its last, and those that are not, by reason
 #[derive(Debug, clap::Args)]

@@ -8,10 +8,10 @@ use kiln_model::{PackedNetwork, write_networks};
 
 use super::network::NetworkArgs;
 use super::planned::PlanArgs;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::target::TargetsArgs;
+use crate::verdict::Verdict;
 
 /// Compile the kernels of a network and pack its weights, for any targets on any machine, and write both to FILE
 ///

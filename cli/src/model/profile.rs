@@ -17,13 +17,13 @@ use super::bench::{code_word, op_word};
 use super::compiled::CompileArgs;
 use super::html::{Dump, Section, page};
 use super::network::NetworkArgs;
-use crate::verdict::Verdict;
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::threads::at_once;
 use crate::timing::{measure, median, show_ns};
+use crate::verdict::Verdict;
 
 /// The time for measuring the peak.
 const PEAK: Duration = Duration::from_millis(50);

@@ -9,9 +9,9 @@ use kiln_model::Tensor;
 use super::compiled::CompileArgs;
 use super::network::NetworkArgs;
 use super::reference::CheckArgs;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::output::OutputFolder;
+use crate::verdict::Verdict;
 
 /// The number of elements of an output that are printed.
 const SHOWN: usize = 8;

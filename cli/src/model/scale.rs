@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::compiled::{self, with_progress};
 use super::network::NetworkArgs;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::target::TargetArgs;
 use crate::threads::{Counts, counts};
 use crate::timing::show_ns;
+use crate::verdict::Verdict;
 
 /// The columns of the text that a layer or an operation may take.
 const WIDTH: usize = 60;

@@ -13,12 +13,12 @@ use kiln_onnx::TestSet;
 use super::materialize;
 use super::network::MODEL;
 use super::reference::tolerance;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::kind::FileKind;
 use crate::mapped;
 use crate::target::TargetArgs;
 use crate::threads::{or_environment, threads};
+use crate::verdict::Verdict;
 
 /// The depth to which folders are searched.
 const DEPTH: usize = 16;

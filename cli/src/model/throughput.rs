@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::compiled::CompileArgs;
 use super::network::Loaded;
 use super::streams::Plan;
-use crate::verdict::Verdict;
 use crate::error::Error;
 use crate::timing::show_ns;
+use crate::verdict::Verdict;
 
 #[derive(Debug, Serialize)]
 struct Report {

@@ -151,13 +151,7 @@ pub(crate) trait Rules: Sync {
     fn granularity(&self, c: &Contraction, unit: &VectorUnit) -> (u64, u64);
 
     /// The work of a step of K of a tile whose operands are read so.
-    fn step(
-        &self,
-        c: &Contraction,
-        unit: &VectorUnit,
-        tile: [u64; 2],
-        access: (LhsAccess, RhsAccess),
-    ) -> StepWork;
+    fn step(&self, c: &Contraction, unit: &VectorUnit, tile: [u64; 2], access: (LhsAccess, RhsAccess)) -> StepWork;
 
     /// Cycles of a tile to turn accumulators into vectors of columns.
     fn arrange(&self, _unit: &VectorUnit, _rows: u64, _columns: u64) -> f64 {
@@ -217,6 +211,16 @@ impl Form {
     /// True if operands are rearranged, so that steps of K are neighbours.
     pub fn rearranges(self) -> bool {
         self.k_group() > 1
+    }
+
+    /// True if it can pay to copy rows into panels: they are rearranged there, or widened.
+    pub fn packs_rows(self, c: &Contraction) -> bool {
+        self.rearranges() || self.panel_dtype(c, c.lhs.dtype) != c.lhs.dtype
+    }
+
+    /// The same of columns.
+    pub fn packs_columns(self, c: &Contraction) -> bool {
+        self.rearranges() || self.panel_dtype(c, c.rhs.dtype) != c.rhs.dtype
     }
 
     /// The type of elements in panels, and in strips of a window's source, of operands of a type.

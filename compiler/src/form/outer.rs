@@ -18,6 +18,13 @@ const WIDENED_ROWS: u64 = 8;
 /// The form.
 pub(super) struct Outer;
 
+impl Outer {
+    /// True if rows are widened where they are copied.
+    fn widens_rows(&self, c: &Contraction) -> bool {
+        self.panel_dtype(c, c.lhs.dtype) != c.lhs.dtype
+    }
+}
+
 impl Rules for Outer {
     fn check(&self, c: &Contraction, _unit: &VectorUnit) -> Result<(), String> {
         super::depthwise::check_window_kind(c, false)
@@ -41,7 +48,7 @@ impl Rules for Outer {
 
     fn check_window(&self, c: &Contraction, lhs: LhsAccess) -> Result<(), String> {
         match lhs {
-            LhsAccess::Block | LhsAccess::Shared if has_unit_channels(c) => {
+            LhsAccess::Block | LhsAccess::Shared if has_unit_channels(c) && !self.widens_rows(c) => {
                 Err("channels that are neighbours are read in place".into())
             }
             _ => Ok(()),
@@ -49,7 +56,7 @@ impl Rules for Outer {
     }
 
     fn window_sources(&self, c: &Contraction) -> &'static [LhsAccess] {
-        match has_unit_channels(c) {
+        match has_unit_channels(c) && !self.widens_rows(c) {
             true => &[LhsAccess::InPlace],
             false => &[LhsAccess::Block, LhsAccess::Shared, LhsAccess::InPlace],
         }
@@ -104,7 +111,10 @@ impl Rules for Outer {
             let read = if is_panel { self.panel_dtype(c, dtype) } else { dtype };
             if read.is_narrow() { 1.0 } else { 0.0 }
         };
-        let widen = row_loads * widened(c.lhs.dtype, lhs.is_packed()) + v * widened(c.rhs.dtype, rhs != RhsAccess::InPlace);
+        // f16 that are repeated are spread and converted: two operations.
+        let per_scalar = if c.lhs.dtype == DType::F16 { 2.0 } else { 1.0 };
+        let widen = row_loads * per_scalar * widened(c.lhs.dtype, lhs.is_packed())
+            + v * widened(c.rhs.dtype, rhs != RhsAccess::InPlace);
         StepWork {
             products: r * v,
             loads: v + row_loads,

@@ -621,7 +621,7 @@ fn packing(costs: &Costs, c: &Contraction, schedule: &Schedule, r: &Region, memo
         let work = match (schedule.form.rearranges(), contiguous) {
             (true, _) if gathered => len as f64 * costs.copy_gathered,
             (true, _) => (4 * len) as f64 / 16.0 * costs.copy_rearranged,
-            (false, true) => (bytes * len) as f64 / 16.0 * costs.copy_vector,
+            (false, true) => (bytes.max(schedule.form.panel_bytes(c, dtype)) * len) as f64 / 16.0 * costs.copy_vector,
             (false, false) => len as f64 * costs.copy_element,
         };
         let start = if memory == Memory::Beyond { costs.copy_run_far } else { costs.copy_run };

@@ -273,8 +273,9 @@ fn plain_region(
         unroll: form.rules().unroll(unit, mr * nr.div_ceil(unit.lanes.into())),
         order: Order::NM,
         // Rearranging rows in place would rank tiles by that; whether to pack is decided later.
-        lhs: if form.rearranges() { LhsAccess::Block } else { LhsAccess::InPlace },
-        rhs: RhsAccess::InPlace,
+        lhs: if form.packs_rows(c) { LhsAccess::Block } else { LhsAccess::InPlace },
+        // The same holds for widening columns.
+        rhs: if form.rearranges() || !form.packs_columns(c) { RhsAccess::InPlace } else { RhsAccess::Panel },
     }
 }
 
@@ -315,7 +316,7 @@ fn parallel(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
     }
     match (c.n / columns, c.m.div_ceil(rows)) {
         _ if is_batch(c) => Parallel::Nm,
-        (_, tiles) if form.rearranges() && tiles > 1 => Parallel::Mn,
+        (_, tiles) if form.packs_rows(c) && tiles > 1 => Parallel::Mn,
         (strips, tiles) if strips < BLOCKS && tiles > strips => Parallel::Mn,
         // Columns that are not cut for the sake of tasks would be a single one.
         (_, tiles) if c.n < 2 * BLOCK_COLUMNS && tiles >= BLOCKS => Parallel::Mn,
@@ -358,8 +359,8 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             (RhsAccess::Block, Order::NM, block),
             (RhsAccess::Block, Order::MN, block),
         ] {
-            // Rows are packed for BFMMLA alone: other forms read them where they are.
-            if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && !tile.form.rearranges()) {
+            // Forms that take rows as they are read them where they are.
+            if (rhs == RhsAccess::Packed && !constant) || (lhs.is_packed() && !tile.form.packs_rows(c)) {
                 continue;
             }
             let is_shared = rhs == RhsAccess::Shared || lhs == shared;
@@ -371,7 +372,8 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
                 (r.kc, r.rhs, r.order, r.lhs) = (kc, rhs, order, lhs);
                 if lhs == block {
                     // Rows whose block takes half of the second-level cache.
-                    let most = (target.l2.bytes / 2 / (2 * kc)).max(r.mr) / r.mr * r.mr;
+                    let most =
+                        (target.l2.bytes / 2 / (tile.form.panel_bytes(c, c.lhs.dtype) * kc)).max(r.mr) / r.mr * r.mr;
                     r.mc = if most < r.mc { most } else { r.mc };
                 }
                 if order == Order::MN {
@@ -398,13 +400,14 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
 
 /// Bytes of scratch memory that packed rows take: those of a block, or all where panels of columns are packed inside of it.
 fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
+    let element = s.form.panel_bytes(c, c.lhs.dtype);
     let bytes = |r: &Region| match (r.lhs, r.rhs, s.parallel.has_rows_outside()) {
         (LhsAccess::InPlace, ..) => 0,
         // Memory of all threads, where the rows themselves are.
         (LhsAccess::Shared, ..) => 0,
-        (_, RhsAccess::Panel, false) => 2 * c.m * r.kc,
-        (_, RhsAccess::Block, false) => 2 * r.mc * r.kc,
-        _ => 2 * r.mc * c.k,
+        (_, RhsAccess::Panel, false) => element * c.m * r.kc,
+        (_, RhsAccess::Block, false) => element * r.mc * r.kc,
+        _ => element * r.mc * c.k,
     };
     s.regions.iter().map(bytes).sum()
 }
@@ -533,7 +536,7 @@ fn fewer_tasks(c: &Contraction, mut s: Schedule, model: &Model<'_>) -> Schedule 
         false => r.lhs == LhsAccess::Block,
     };
     let is_one = s.parallel == Parallel::None || is_batch(c);
-    if is_one || !s.form.rearranges() || !s.regions.iter().any(repacks) {
+    if is_one || !s.form.packs_rows(c) || !s.regions.iter().any(repacks) {
         return s;
     }
     let whole =

@@ -1,6 +1,5 @@
 //! A nest's loops, with its tiles and copies executed by the interpreters of their micro-kernels.
 
-
 use kiln_compiler::Artifact;
 use kiln_ir::DType;
 use kiln_ir::nest::{Access, BufferKind, Extent, Stmt};

@@ -2,8 +2,8 @@
 
 use super::function::Code;
 use super::inst::Inst;
-use super::vectors::v;
 use super::operand::{Arrangement, Imm, Right, UpperLane};
+use super::vectors::v;
 use crate::emit::EmitError;
 use crate::microkernel::{MicroKernel, Op};
 use kiln_ir::DType;

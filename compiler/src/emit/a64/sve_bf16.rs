@@ -3,8 +3,8 @@
 use super::function::Code;
 use super::inst::Inst;
 use super::operand::{Imm, Right, ZSize};
-use super::vectors::z;
 use super::sve_predicates::Predicates;
+use super::vectors::z;
 use crate::emit::EmitError;
 
 /// Appends what sets each word of `d` to that of `s` rounded to bf16. `d` is not `s`.

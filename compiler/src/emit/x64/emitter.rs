@@ -398,9 +398,7 @@ pub(super) fn needs<I: Isa>(program: &MicroKernel) -> Vec<Need> {
     insts()
         .map(|inst| match inst.op {
             Op::Binary { f: Binary::Max | Binary::Min, a, b, .. } if !(is_nan(a) && is_nan(b)) => Need::default(),
-            Op::Store { dst, .. } => {
-                Need { temps: program.dtype(dst).map_or(0, I::store_temps), is_apart: false }
-            }
+            Op::Store { dst, .. } => Need { temps: program.dtype(dst).map_or(0, I::store_temps), is_apart: false },
             op => I::need(&op),
         })
         .collect()

@@ -276,7 +276,7 @@ impl Lowering<'_> {
                 let copy = |to: Vec<Affine>, x: u64, k: u64, width: u64, pitch: u64| {
                     let to = from.batch.iter().cloned().chain(to).collect();
                     Stmt::Pack(Box::new(Pack {
-                number: 0,
+                        number: 0,
                         dst: Matrix {
                             at: Access { buffer: from.buffer, index: to },
                             row: p.pitch,
