@@ -7,8 +7,9 @@ use ::kiln_jit::{Args, Kernel, RawWeights, RuntimeError};
 use kiln_ir::Role;
 
 use crate::error::{Error, free, guard, kiln_status};
-use crate::pointers::{Given, Growing, Out, array, c_string, fill, given, reference};
+use crate::pointers::{Given, Growing, Out, array, fill, given, reference};
 use crate::runtime::{kiln_request, kiln_runtime};
+use crate::strings::c_string;
 use crate::tensor::{Memory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
 use crate::weights::kiln_packed_weights;
 

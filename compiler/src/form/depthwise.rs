@@ -87,6 +87,7 @@ impl Rules for Depthwise {
         StepWork {
             products: r * v,
             loads: v + inputs * v,
+            conversions: 0.0,
             others: inputs * v * widened(c.lhs.dtype) + v * widened(c.rhs.dtype),
             of_loop: 0.5,
             per_product: 1.0,

@@ -100,6 +100,7 @@ impl Rules for Dot {
         StepWork {
             products: r * columns as f64 / per,
             loads: (r + columns as f64) / per,
+            conversions: 0.0,
             others: widen / per,
             of_loop: 0.5 / per,
             per_product: per,

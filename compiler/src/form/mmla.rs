@@ -128,6 +128,7 @@ impl Rules for Mmla {
         StepWork {
             products: pairs * halves / 4.0 + arranged,
             loads: row_loads + halves / 4.0,
+            conversions: 0.0,
             others: 0.0,
             of_loop: 0.5,
             per_product: 4.0,

@@ -60,7 +60,9 @@ pub struct StepWork {
     pub products: f64,
     /// Loads.
     pub loads: f64,
-    /// Operations that widen what is loaded.
+    /// Conversions, which take the pipes of products.
+    pub conversions: f64,
+    /// Operations that widen what is loaded on other pipes.
     pub others: f64,
     /// Instructions of the loop itself.
     pub of_loop: f64,

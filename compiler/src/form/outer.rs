@@ -107,18 +107,24 @@ impl Rules for Outer {
             Multiplier::Lane { .. } => r / LANES as f64,
             Multiplier::Broadcast => r,
         };
-        let widened = |dtype: DType, is_panel: bool| {
+        // The elements of a factor that are widened in the loop: those of f16 are converted, where those of bf16 are shifted.
+        let widened = |dtype: DType, is_panel: bool, loads: f64| {
             let read = if is_panel { self.panel_dtype(c, dtype) } else { dtype };
-            if read.is_narrow() { 1.0 } else { 0.0 }
+            match read {
+                DType::F32 => (0.0, 0.0),
+                DType::Bf16 => (0.0, loads),
+                DType::F16 => (loads, 0.0),
+            }
         };
+        let rows_widened = widened(c.lhs.dtype, lhs.is_packed(), row_loads);
+        let columns_widened = widened(c.rhs.dtype, rhs != RhsAccess::InPlace, v);
         // f16 that are repeated are spread and converted: two operations.
-        let per_scalar = if c.lhs.dtype == DType::F16 { 2.0 } else { 1.0 };
-        let widen = row_loads * per_scalar * widened(c.lhs.dtype, lhs.is_packed())
-            + v * widened(c.rhs.dtype, rhs != RhsAccess::InPlace);
+        let conversions = 2.0 * rows_widened.0 + columns_widened.0;
         StepWork {
             products: r * v,
             loads: v + row_loads,
-            others: widen,
+            conversions,
+            others: rows_widened.1 + columns_widened.1,
             of_loop: 0.5,
             per_product: 1.0,
             is_straight: false,

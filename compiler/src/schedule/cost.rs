@@ -97,18 +97,17 @@ fn step(
     access: (LhsAccess, RhsAccess),
 ) -> (f64, Bound) {
     let costs = target.costs();
-    let StepWork { products, loads, others, of_loop, per_product, is_straight } =
+    let StepWork { products, loads, conversions, others, of_loop, per_product, is_straight } =
         form.rules().step(c, unit, tile, access);
     [
-        // Widening takes the same pipes.
-        ((products + others) / f64::from(unit.fma_pipes), Bound::Fma),
+        ((products + conversions) / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
         // An accumulator is added to once a step, or once in as many steps as an instruction takes.
         (
             if is_straight { 0.0 } else { costs.latency_slack * f64::from(unit.fma_latency) / per_product },
             Bound::Latency,
         ),
-        ((products + loads + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
+        ((products + loads + conversions + others + of_loop) / f64::from(target.dispatch), Bound::Issue),
     ]
     .into_iter()
     .fold((0.0, Bound::Fma), |worst, x| if x.0 > worst.0 { x } else { worst })
