@@ -8,7 +8,7 @@ use crate::error::CompileError;
 use crate::packed::PackedLayout;
 use crate::schedule::bf16::Bf16Products;
 use crate::schedule::{Choice, RhsAccess, Schedule, cost, rows, search, weigh};
-use crate::target::Target;
+use crate::target::{Costs, Target};
 
 /// How a kernel is compiled, beyond what its problem says. Kernels with other options are other kernels.
 ///
@@ -94,19 +94,35 @@ fn choose(c: &Contraction, target: &Target, options: &Options) -> Result<Choice,
     Ok(Choice::new(c, target, schedule.clone(), prediction, vec![(schedule.clone(), prediction)], bf16))
 }
 
-/// All schedules that are weighed against each other for the way in which a problem is computed, the chosen one first.
-///
-/// # Errors
-///
-/// The problem cannot be compiled for the target.
-pub fn candidates(
-    problem: &Problem,
-    target: &Target,
-    constant_weights: bool,
-) -> Result<Vec<(Schedule, cost::Prediction)>, CompileError> {
-    let options = Options { constant_weights, ..Options::default() };
-    let (_, c, _) = choose_way(problem, target, &options)?;
-    Ok(weigh(&c, target, constant_weights, None))
+/// The schedules that are weighed against each other for a problem.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// The way in which the problem is computed.
+    contraction: Contraction,
+    target: Target,
+    /// All of them, the chosen one first, with what they are predicted to take.
+    pub schedules: Vec<(Schedule, cost::Prediction)>,
+}
+
+impl Candidates {
+    /// Those of a problem.
+    ///
+    /// # Errors
+    ///
+    /// The problem cannot be compiled for the target.
+    pub fn of(problem: &Problem, target: &Target, constant_weights: bool) -> Result<Self, CompileError> {
+        let options = Options { constant_weights, ..Options::default() };
+        let (_, contraction, _) = choose_way(problem, target, &options)?;
+        let schedules = weigh(&contraction, target, constant_weights, None);
+        Ok(Self { contraction, target: target.clone(), schedules })
+    }
+
+    /// The cycles that each is predicted to take with these parameters.
+    pub fn cycles(&self, costs: &Costs) -> Vec<f64> {
+        let model = cost::Model::with(&self.contraction, &self.target, costs);
+        let cycles = |s: &Schedule| model.predict(s).map_or(f64::INFINITY, |p| p.cycles);
+        self.schedules.iter().map(|(s, _)| cycles(s)).collect()
+    }
 }
 
 /// Predicted cycles of the problem with the cost model's schedule, and whether its weights are packed before calls; `None` if

@@ -40,7 +40,7 @@ pub mod target;
 pub mod work;
 
 pub use artifact::{Artifact, Stage};
-pub use choose::{Options, candidates};
+pub use choose::{Candidates, Options};
 pub use error::CompileError;
 pub use listing::function_listing;
 pub use package::Package;

@@ -203,7 +203,7 @@ const COPIES: [&str; 8] = [
     "into groups of rows across K",
     "into groups of neighbours along neither axis",
     "of bf16",
-    "of f16",
+    "widened f16",
     "rounded",
     "widened",
     "transposed",

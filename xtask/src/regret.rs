@@ -3,12 +3,16 @@
 //! Problems are drawn at random, so none of them is one that the cost model was made for. All schedules that the search weighs are executed
 //! once, and those that came close to the fastest again, in turn with the chosen one. The regret of a problem is the time that the chosen
 //! schedule takes beyond that of the fastest.
+//!
+//! With `--fit`, parameters of the cost model are changed one after another, as long as the schedules that they choose take less time by
+//! what was measured. Regret is then of the times of the first execution, which are less exact.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kiln_compiler::candidates;
+use kiln_compiler::Candidates;
 use kiln_compiler::schedule::Schedule;
+use kiln_compiler::target::Costs;
 use kiln_ir::Problem;
 use kiln_jit::{Args as Arguments, Kernel, Options, Runtime};
 use serde::Serialize;
@@ -41,6 +45,9 @@ pub struct Args {
     /// Also write what was measured, as JSON, to FILE
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Fit the parameters of the cost model to what is measured, and print them
+    #[arg(long)]
+    fit: bool,
 }
 
 /// The measurement of a problem.
@@ -53,6 +60,11 @@ struct Measured {
     fastest: Timed,
     /// The time of the chosen one beyond that of the fastest, as a share of the latter.
     regret: f64,
+    /// Nanoseconds of the first execution of each that was weighed, in their order.
+    #[serde(skip)]
+    glances: Vec<f64>,
+    #[serde(skip)]
+    candidates: Candidates,
 }
 
 /// A schedule and its times.
@@ -83,6 +95,9 @@ pub fn run(args: &Args) -> Result {
         let Measured { problem, weighed, regret, .. } = &measured;
         println!("{:6.1} % of {weighed:4}  {problem}", 100.0 * regret);
         all.push(measured);
+    }
+    if args.fit {
+        fit(&all, runtime.target().costs());
     }
     report(&mut all);
     if let Some(file) = &args.json {
@@ -165,7 +180,8 @@ impl Candidate {
 fn measure(runtime: &Runtime, problem: &Problem) -> Result<Measured> {
     let mut tensors = Tensors::of(problem);
     let mut all = vec![];
-    for (schedule, prediction) in candidates(problem, runtime.target(), true)? {
+    let candidates = Candidates::of(problem, runtime.target(), true)?;
+    for (schedule, prediction) in candidates.schedules.clone() {
         let options = Options { schedule: Some(schedule.clone()), constant_weights: true, ..Options::default() };
         let kernel = runtime.kernel_with(problem, &options)?;
         let mut candidate = Candidate { schedule, predicted_cycles: prediction.cycles, kernel, least: Duration::MAX };
@@ -174,6 +190,7 @@ fn measure(runtime: &Runtime, problem: &Problem) -> Result<Measured> {
     }
     runtime.clear();
     let weighed = all.len();
+    let glances = all.iter().map(|c| c.least.as_secs_f64() * 1e9).collect();
     let mut rest = all.split_off(1);
     rest.sort_by_key(|c| c.least);
     all.extend(rest.into_iter().take(FINALISTS));
@@ -184,7 +201,56 @@ fn measure(runtime: &Runtime, problem: &Problem) -> Result<Measured> {
     let chosen = all[0].timed();
     let fastest = all.iter().min_by_key(|c| c.least).map_or(chosen.clone(), Candidate::timed);
     let regret = chosen.ns / fastest.ns - 1.0;
-    Ok(Measured { problem: problem.to_string(), weighed, chosen, fastest, regret })
+    Ok(Measured { problem: problem.to_string(), weighed, chosen, fastest, regret, glances, candidates })
+}
+
+/// The factors that a parameter is tried with.
+const FACTORS: [f64; 8] = [0.5, 0.7, 0.85, 0.95, 1.05, 1.18, 1.4, 2.0];
+
+/// The regret of each problem's choice with these parameters, ascending.
+fn regrets(all: &[Measured], costs: &Costs) -> Vec<f64> {
+    let regret = |m: &Measured| {
+        let cycles = m.candidates.cycles(costs);
+        let least = |of: &[f64]| of.iter().copied().fold(f64::INFINITY, f64::min);
+        let chosen = cycles.iter().zip(&m.glances).min_by(|a, b| a.0.total_cmp(b.0)).map_or(0.0, |(_, ns)| *ns);
+        chosen / least(&m.glances) - 1.0
+    };
+    let mut regrets: Vec<f64> = all.iter().map(regret).collect();
+    regrets.sort_by(f64::total_cmp);
+    regrets
+}
+
+/// What is minimised: the mean of all regrets, of which none counts for more than one half.
+fn objective(regrets: &[f64]) -> f64 {
+    regrets.iter().map(|r| r.min(0.5)).sum::<f64>() / regrets.len().max(1) as f64
+}
+
+/// Changes one parameter after another as long as the objective gets better, and prints them.
+fn fit(all: &[Measured], start: &Costs) {
+    let mut costs = *start;
+    let mut best = objective(&regrets(all, &costs));
+    println!("\nfit: mean regret {:.2} % with the parameters there are", 100.0 * best);
+    loop {
+        let before = best;
+        for (name, place) in Costs::PARAMETERS {
+            for factor in FACTORS {
+                let mut tried = costs;
+                *place(&mut tried) *= factor;
+                let found = objective(&regrets(all, &tried));
+                // Less would be noise.
+                if found < best - 1e-4 {
+                    (costs, best) = (tried, found);
+                    println!("fit: {:.2} % with {name} = {:.3}", 100.0 * best, *place(&mut costs));
+                }
+            }
+        }
+        if best >= before {
+            break;
+        }
+    }
+    for (name, place) in Costs::PARAMETERS {
+        println!("fit: {name} = {:.3}, was {:.3}", *place(&mut costs.clone()), *place(&mut start.clone()));
+    }
 }
 
 /// Prints percentiles by kind, and the problems of most regret.

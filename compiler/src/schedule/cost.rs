@@ -12,7 +12,7 @@ use kiln_ir::nest::{Extent, Init, Pack, Tile};
 use kiln_ir::{Contraction, DType, Window};
 
 use super::post::PostCost;
-use super::{Form, LhsAccess, Order, Region, RhsAccess, Schedule, rows};
+use super::{Form, LhsAccess, Order, Region, RhsAccess, Rows, Schedule, rows};
 use crate::form::StepWork;
 use crate::form::operands::{bf16_factors, gathers_columns, gathers_rows, is_transposed, transposes_result};
 use crate::target::{Cache, Costs, Target, VectorUnit};
@@ -89,6 +89,7 @@ pub fn bound(c: &Contraction, target: &Target) -> f64 {
 
 /// Cycles of one step of K of a `rows x columns` tile with operands in the first-level cache, and what bounds it.
 fn step(
+    costs: &Costs,
     c: &Contraction,
     form: Form,
     unit: &VectorUnit,
@@ -96,7 +97,6 @@ fn step(
     tile: [u64; 2],
     access: (LhsAccess, RhsAccess),
 ) -> (f64, Bound) {
-    let costs = target.costs();
     let StepWork { products, loads, conversions, others, of_loop, per_product, is_straight } =
         form.rules().step(c, unit, tile, access);
     [
@@ -118,6 +118,7 @@ fn step(
 pub struct Model<'a> {
     c: &'a Contraction,
     target: &'a Target,
+    costs: &'a Costs,
     post: Option<PostCost>,
     /// Of a window, the taps of a pixel that are on the input, on average.
     taps: f64,
@@ -127,8 +128,13 @@ pub struct Model<'a> {
 impl<'a> Model<'a> {
     /// Makes the model and computes what does not depend on the schedule.
     pub fn of(c: &'a Contraction, target: &'a Target) -> Self {
+        Self::with(c, target, target.costs())
+    }
+
+    /// The same with other parameters than those of the target.
+    pub fn with(c: &'a Contraction, target: &'a Target, costs: &'a Costs) -> Self {
         let taps = c.window.as_ref().map_or(1.0, |w| w.taps_inside() as f64 / w.pixels() as f64);
-        Self { c, target, post: PostCost::of(c), taps, memory: Memory::of(c, target) }
+        Self { c, target, costs, post: PostCost::of(c), taps, memory: Memory::of(c, target) }
     }
 
     /// The model of the same contraction without post-ops.
@@ -175,7 +181,7 @@ impl<'a> Model<'a> {
 
     /// Cycles of one copy of a nest into a panel, apart from waiting for memory. They are for comparing copies of a nest with each other.
     pub fn copy(&self, p: &Pack, is_interleaved: bool) -> f64 {
-        let costs = self.target.costs();
+        let costs = self.costs;
         let extent = |e: &Extent| match e {
             Extent::Const(n) => *n,
             Extent::Min { tile, .. } => *tile,
@@ -198,9 +204,9 @@ impl<'a> Model<'a> {
         let batch = c.batch.iter().product::<u64>() as f64;
         for r in &schedule.regions {
             let mut p = region(self, schedule, r, unit, with_memory);
-            p.pack = packing(target.costs(), c, schedule, r, memory);
+            p.pack = packing(self.costs, c, schedule, r, memory);
             if let Some(w) = &c.window {
-                p.pack += strips(target.costs(), c, w, schedule, r, memory);
+                p.pack += strips(self.costs, c, w, schedule, r, memory);
             }
             total.kernel += batch * p.kernel;
             total.overhead += batch * p.overhead;
@@ -272,12 +278,15 @@ fn tile(
     with_memory: bool,
 ) -> TileCost {
     let Model { c, target, post, .. } = *model;
-    let costs = target.costs();
+    let costs = model.costs;
     let form = schedule.form;
     let lanes = u64::from(unit.lanes);
     let vectors = r.nr.div_ceil(lanes);
-    let (per_step, mut bound) = step(c, form, unit, target, [rows, r.nr], (r.lhs, r.rhs));
-    let per_step = per_step.max(fetch_code_per_step(costs, c, unit, r, rows));
+    let (per_step, mut bound) = step(costs, c, form, unit, target, [rows, r.nr], (r.lhs, r.rhs));
+    let accumulators = rows * vectors;
+    let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
+    let code = fetch_code(costs, c, unit, schedule, r, rows, post);
+    let per_step = per_step.max(code.per_step);
     let compute = per_step * k;
     let fetch = match &c.window {
         _ if !with_memory => Fetch::default(),
@@ -295,28 +304,57 @@ fn tile(
     let pieces = u64::from((r.nr % lanes).count_ones()).saturating_sub(1);
     let stores = rows as f64 * (vectors + pieces) as f64 / f64::from(unit.store_ports);
     let fill = f64::from(unit.fma_latency) * 2.0 + 6.0;
-    let accumulators = rows * vectors;
-    let post = post.map_or(0.0, |post| post.per_vector(unit, accumulators));
     let post = post * accumulators as f64 / f64::from(unit.fma_pipes);
     let arrange = form.rules().arrange(unit, rows, r.nr);
-    let per_block = costs.call + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch);
+    let per_block =
+        costs.call + fill + stores + arrange + accumulators as f64 / f64::from(target.dispatch) + code.per_call;
     // Every block of K but the first reads the tile back, and it has left the first-level cache by then.
     let reload = (2 * rows * r.nr * 4) as f64 / costs.l3_bandwidth;
     TileCost { kernel, per_block, reload, post, bound }
 }
 
-/// Cycles per step of K to fetch the code of a tile: 0 if it stays in the instruction cache. Steps of a window that do not follow
-/// each other in memory are no loop.
-fn fetch_code_per_step(costs: &Costs, c: &Contraction, unit: &VectorUnit, r: &Region, rows: u64) -> f64 {
-    let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return 0.0 };
+/// Cycles to fetch the code of a tile.
+#[derive(Clone, Copy, Debug, Default)]
+struct CodeFetch {
+    /// For each step of K.
+    per_step: f64,
+    /// For starting accumulators, and for applying post-ops to them and storing them.
+    per_call: f64,
+}
+
+/// Cycles to fetch the code of a tile of a window: 0 if that of all its micro-kernels stays in the instruction cache. Steps of a window that
+/// do not follow each other in memory are no loop.
+fn fetch_code(
+    costs: &Costs,
+    c: &Contraction,
+    unit: &VectorUnit,
+    schedule: &Schedule,
+    r: &Region,
+    rows: u64,
+    post: f64,
+) -> CodeFetch {
+    let (Some(w), Some(most)) = (&c.window, unit.straight_code) else { return CodeFetch::default() };
     let vectors = r.nr.div_ceil(u64::from(unit.lanes)) as f64;
-    let bytes = rows as f64 * vectors * costs.product_bytes + (rows as f64 + vectors) * costs.load_bytes;
+    let accumulators = rows as f64 * vectors;
+    let step = accumulators * costs.product_bytes + (rows as f64 + vectors) * costs.load_bytes;
     let neighbours = !w.depthwise && (c.lhs.col == 1 || r.lhs.is_packed());
     let taps = w.axes.last().filter(|a| neighbours && a.dilation == 1).map_or(1, |a| a.kernel);
     let run = (w.channels * taps).min(r.kc).max(1);
     let of_run = if run >= 2 * r.unroll { r.unroll + run % r.unroll } else { run };
-    let code = bytes * (r.kc.div_ceil(run) * of_run) as f64;
-    if costs.line_kernels * code > most as f64 { bytes / costs.l2_bandwidth } else { 0.0 }
+    let steps = step * (r.kc.div_ceil(run) * of_run) as f64;
+    let call = accumulators * (2.0 + post) * costs.product_bytes;
+    let kernels = match schedule.rows {
+        Rows::Line => costs.line_kernels,
+        // Tiles that begin at different places of a line are different micro-kernels, as are those at borders.
+        Rows::Flat => {
+            let line = w.axes.last().map_or(1, |a| a.output);
+            (line / gcd(line, rows).max(1) + 2).min(w.pixels().div_ceil(rows)) as f64
+        }
+    };
+    if kernels * (steps + call) <= most as f64 {
+        return CodeFetch::default();
+    }
+    CodeFetch { per_step: step / costs.l2_bandwidth, per_call: call / costs.l2_bandwidth }
 }
 
 /// Cycles to fetch operands: from the second-level cache, and from behind it.
@@ -351,7 +389,7 @@ enum Rate {
 /// that is used over and over in the inner loop stays.
 fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u64, rows_outside: bool) -> Fetch {
     let Model { c, target, memory, .. } = *model;
-    let costs = target.costs();
+    let costs = model.costs;
     let width = r.nr.next_multiple_of(lanes);
     let (rows_again, cols_again) = ((r.nc / r.nr) as f64, (r.mc.div_ceil(r.mr)) as f64);
     let (lhs_rows, rhs_cols) = match r.order {
@@ -373,24 +411,24 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
         LhsAccess::InPlace => Some(memory.rate(costs, r.kc, lhs_bytes)),
         LhsAccess::Block => None,
         // All rows were copied before the first tile.
-        LhsAccess::Shared => Some(stays(target, c.k, c.m, c.m, lhs_bytes)),
+        LhsAccess::Shared => Some(stays(costs, target, c.k, c.m, c.m, lhs_bytes)),
     };
     // Runs along K, unless rows are contiguous.
     let lhs_stays = if lhs_packed || c.lhs.col != 1 {
-        stays(target, r.kc, lhs_rows, if lhs_packed { lhs_rows } else { c.lhs.col }, lhs_bytes)
+        stays(costs, target, r.kc, lhs_rows, if lhs_packed { lhs_rows } else { c.lhs.col }, lhs_bytes)
     } else {
-        stays(target, lhs_rows, r.kc, c.lhs.row, lhs_bytes)
+        stays(costs, target, lhs_rows, r.kc, c.lhs.row, lhs_bytes)
     };
     operand(lhs_bytes * rows, lhs_first, lhs_stays, rows_again);
     match r.rhs {
         RhsAccess::InPlace if c.rhs.col != 1 => {
             // Columns along K.
             let first = Some(memory.rate(costs, r.kc, rhs_bytes));
-            operand(rhs_bytes * r.nr, first, stays(target, rhs_cols, r.kc, c.rhs.col, rhs_bytes), cols_again);
+            operand(rhs_bytes * r.nr, first, stays(costs, target, rhs_cols, r.kc, c.rhs.col, rhs_bytes), cols_again);
         }
         RhsAccess::InPlace => {
             let first = Some(memory.rate(costs, r.nr, rhs_bytes));
-            operand(rhs_bytes * r.nr, first, stays(target, r.kc, rhs_cols, c.rhs.row, rhs_bytes), cols_again);
+            operand(rhs_bytes * r.nr, first, stays(costs, target, r.kc, rhs_cols, c.rhs.row, rhs_bytes), cols_again);
             if r.kc * c.rhs.row * rhs_bytes > costs.translated {
                 fetch.far += costs.translation / costs.exposed_far;
             }
@@ -399,13 +437,13 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
             let first = match r.rhs {
                 RhsAccess::Packed => Some(memory.rate(costs, r.kc * r.nr, rhs_bytes)),
                 // All columns were copied before the first tile.
-                RhsAccess::Shared => Some(stays(target, c.k, c.n, c.n, rhs_bytes)),
+                RhsAccess::Shared => Some(stays(costs, target, c.k, c.n, c.n, rhs_bytes)),
                 _ => None,
             };
-            let (bytes, block) = (rhs_bytes * r.nr, stays(target, r.kc, rhs_cols, rhs_cols, rhs_bytes));
+            let (bytes, block) = (rhs_bytes * r.nr, stays(costs, target, r.kc, rhs_cols, rhs_cols, rhs_bytes));
             // Blocks of rows that follow one another find the columns between them where all of these stay.
             let between = if rows_outside { r.end - r.start } else { r.nc }.next_multiple_of(lanes);
-            match (first, stays(target, c.k, between, between, rhs_bytes)) {
+            match (first, stays(costs, target, c.k, between, between, rhs_bytes)) {
                 (Some(first), near @ (Rate::L1 | Rate::Near(_))) => {
                     let blocks = c.m.div_ceil(r.mc) as f64;
                     fetch.add(bytes, first, 1.0 / (cols_again * blocks));
@@ -428,7 +466,7 @@ fn block_inputs(w: &Window, outputs: u64) -> u64 {
 /// its share of what there is.
 fn window_fetch(model: &Model<'_>, w: &Window, form: Form, r: &Region, rows: u64, lanes: u64) -> Fetch {
     let Model { c, target, memory, .. } = *model;
-    let costs = target.costs();
+    let costs = model.costs;
     let width = r.nr.next_multiple_of(lanes);
     let (lhs_bytes, rhs_bytes) = (form.panel_bytes(c, c.lhs.dtype), form.panel_bytes(c, c.rhs.dtype));
     let mut fetch = Fetch::default();
@@ -576,8 +614,7 @@ impl Memory {
 }
 
 /// The rate at which `rows` runs of `width` elements, `stride` apart, are read again: from the cache where they stay.
-fn stays(target: &Target, rows: u64, width: u64, stride: u64, bytes: u64) -> Rate {
-    let costs = target.costs();
+fn stays(costs: &Costs, target: &Target, rows: u64, width: u64, stride: u64, bytes: u64) -> Rate {
     if strided_fits(target.l1d, target.line, rows, width, stride, bytes) {
         Rate::L1
     } else if strided_fits(target.l2, target.line, rows, width, stride, bytes) {

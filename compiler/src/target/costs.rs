@@ -73,9 +73,35 @@ const COMMON: Costs = Costs {
     exposed_far: 0.25,
 };
 
+/// A parameter's name and the place of its value.
+pub type Parameter = (&'static str, fn(&mut Costs) -> &mut f64);
+
+impl Costs {
+    /// The parameters that can be fitted.
+    pub const PARAMETERS: &'static [Parameter] = &[
+        ("call", |c| &mut c.call),
+        ("latency_slack", |c| &mut c.latency_slack),
+        ("l2_bandwidth", |c| &mut c.l2_bandwidth),
+        ("l3_bandwidth", |c| &mut c.l3_bandwidth),
+        ("l3_run", |c| &mut c.l3_run),
+        ("product_bytes", |c| &mut c.product_bytes),
+        ("load_bytes", |c| &mut c.load_bytes),
+        ("line_kernels", |c| &mut c.line_kernels),
+        ("translation", |c| &mut c.translation),
+        ("copy_run", |c| &mut c.copy_run),
+        ("copy_run_far", |c| &mut c.copy_run_far),
+        ("copy_vector", |c| &mut c.copy_vector),
+        ("copy_element", |c| &mut c.copy_element),
+        ("copy_rearranged", |c| &mut c.copy_rearranged),
+        ("copy_gathered", |c| &mut c.copy_gathered),
+        ("exposed_near", |c| &mut c.exposed_near),
+        ("exposed_far", |c| &mut c.exposed_far),
+    ];
+}
+
 impl Target {
     /// The parameters of the cost model.
-    pub(crate) fn costs(&self) -> &'static Costs {
+    pub fn costs(&self) -> &'static Costs {
         &COMMON
     }
 }

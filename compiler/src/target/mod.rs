@@ -17,7 +17,7 @@ mod costs;
 use std::fmt;
 use std::str::FromStr;
 
-pub(crate) use costs::Costs;
+pub use costs::{Costs, Parameter};
 
 use serde::{Deserialize, Serialize};
 use target_lexicon::Triple;

@@ -41,7 +41,7 @@ fn conversion(isa: VectorIsa, lanes: usize, [from, to]: [(&str, usize); 2], elem
             param dst: {} write 1x{written} stride {written}
             loop {trips} {{
                 v0 = load src[0 + {}*t] x{lanes}
-                store dst[0 + {}*t], v0 x{lanes}
+                store dst[0 + {}*t], v0 x{lanes} with v1, v2
             }}
         }}",
         from.0,

@@ -99,7 +99,7 @@ impl Tally {
             ("rounded", (spec.src.dtype, spec.dtype) == (DType::F32, DType::Bf16)),
             ("widened", (spec.src.dtype, spec.dtype) == (DType::Bf16, DType::F32)),
             ("of bf16", (spec.src.dtype, spec.dtype) == (DType::Bf16, DType::Bf16)),
-            ("of f16", (spec.src.dtype, spec.dtype) == (DType::F16, DType::F16)),
+            ("widened f16", (spec.src.dtype, spec.dtype) == (DType::F16, DType::F32)),
             ("into groups", spec.steps.group > 1),
             ("into groups of rows along K", spec.steps.group > 1 && along_k),
             ("into groups of rows across K", spec.steps.group > 1 && !along_k && along_width),
