@@ -107,6 +107,10 @@ impl Rules for Outer {
             Multiplier::Lane { .. } => r / LANES as f64,
             Multiplier::Broadcast => r,
         };
+        // Without masks, part of a vector is loaded in pieces that are powers of two.
+        let part = (columns % u64::from(unit.lanes)).count_ones();
+        let in_pieces = rhs == RhsAccess::InPlace && !unit.isa.has_masks();
+        let pieces = if in_pieces { f64::from(part.saturating_sub(1)) } else { 0.0 };
         // The elements of a factor that are widened in the loop: those of f16 are converted, where those of bf16 are shifted.
         let widened = |dtype: DType, is_panel: bool, loads: f64| {
             let read = if is_panel { self.panel_dtype(c, dtype) } else { dtype };
@@ -122,7 +126,7 @@ impl Rules for Outer {
         let conversions = 2.0 * rows_widened.0 + columns_widened.0;
         StepWork {
             products: r * v,
-            loads: v + row_loads,
+            loads: v + pieces + row_loads,
             conversions,
             others: rows_widened.1 + columns_widened.1,
             of_loop: 0.5,

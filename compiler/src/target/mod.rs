@@ -63,6 +63,11 @@ impl VectorIsa {
         if self.is_a64() { 8..16 } else { 0..0 }
     }
 
+    /// True if any number of a register's first lanes can be loaded or stored by one instruction.
+    pub(crate) fn has_masks(self) -> bool {
+        matches!(self, VectorIsa::Sve | VectorIsa::Avx512)
+    }
+
     /// True for those of AArch64.
     pub const fn is_a64(self) -> bool {
         matches!(self, VectorIsa::Neon | VectorIsa::Sve)
