@@ -64,7 +64,7 @@ beta=1         add to what the result holds
 fpmath         bf16 or any: f32 may be rounded to bf16 before it is multiplied; strict: it is not, whatever the default is
 POSTOP         bias, bias:row, bias:MASK, add:MASK, mul:MASK (MASK: the dimensions of the result that the tensor has, such as
                ab), scale:A, shift:B, relu, leaky_relu:A, clamp:LO:HI, gelu_erf, gelu_tanh, silu, sigmoid, tanh, hardswish,
-               hardsigmoid, exp, square, sqrt, abs; up to 32, in any order
+               hardsigmoid, softsign, exp, square, sqrt, abs; up to 32, in any order
 
 or the path of a .kiln file with a tensor function that is one kernel:
 

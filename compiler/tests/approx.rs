@@ -42,7 +42,7 @@ fn exact_post_ops_are_exact() {
     let chain = |text: &str| Epilogue::parse(text).unwrap()[0];
     let ops =
         ["relu", "leaky_relu:0.1", "leaky_relu:3", "leaky_relu:-2", "clamp:-1:6", "square", "sqrt", "abs", "scale:0.3"];
-    for op in ops.into_iter().chain(["shift:0.7", "hardsigmoid", "hardswish", "bias", "mul:a"]).map(chain) {
+    for op in ops.into_iter().chain(["shift:0.7", "hardsigmoid", "hardswish", "softsign", "bias", "mul:a"]).map(chain) {
         let program = Program::of(&[op]);
         let hard = matches!(op, PostOp::HardSigmoid | PostOp::HardSwish);
         for x in sample().step_by(7 * STRIDE).map(f32::from_bits) {
@@ -132,7 +132,7 @@ fn check(program: &Program) -> usize {
 #[test]
 fn post_ops_with_registers_assigned() {
     let all = "bias+bias:row+mul:ab+add:b+scale:0.125+shift:-2+relu+leaky_relu:0.01+clamp:0:6+gelu_erf+gelu_tanh+silu+sigmoid+\
-               tanh+hardswish+hardsigmoid+exp+square+sqrt+abs";
+               tanh+hardswish+hardsigmoid+softsign+exp+square+sqrt+abs";
     let all = Epilogue::parse(all).unwrap();
     let mut kept = 0;
     for chain in all.chunks(1).chain(all.windows(2)).chain([&all[..]]) {

@@ -130,6 +130,8 @@ pub enum PostOp {
     HardSwish,
     /// `min(max(c / 6 + 1/2, 0), 1)`.
     HardSigmoid,
+    /// `c / (1 + |c|)`; NaN at infinities.
+    Softsign,
     /// The exponential.
     Exp,
     /// `c * c`.
@@ -151,6 +153,7 @@ const PLAIN: &[(&str, PostOp)] = &[
     ("tanh", PostOp::Tanh),
     ("hardswish", PostOp::HardSwish),
     ("hardsigmoid", PostOp::HardSigmoid),
+    ("softsign", PostOp::Softsign),
     ("exp", PostOp::Exp),
     ("square", PostOp::Square),
     ("sqrt", PostOp::Sqrt),
@@ -229,6 +232,7 @@ impl PostOp {
                 }
             }
             PostOp::HardSigmoid => hard_sigmoid(),
+            PostOp::Softsign => c / (1.0 + c.abs()),
             PostOp::Exp => c.exp(),
             PostOp::Square => c * c,
             PostOp::Sqrt => c.sqrt(),
@@ -254,6 +258,7 @@ impl PostOp {
         match self {
             // Two roundings at most, as kernels have them.
             PostOp::HardSwish if c.is_finite() => c * PostOp::HardSigmoid.apply_f32(c, 0.0),
+            PostOp::Softsign => c / (1.0 + c.abs()),
             _ => self.apply_f64(c.into(), operand.into()) as f32,
         }
     }
@@ -295,7 +300,7 @@ pub struct UnknownPostOp {
 /// What post-ops are written as.
 pub const POST_OPS: &str = "bias, bias:row, bias:MASK, add:MASK, mul:MASK (MASK names dimensions of the result, such as ab), \
      scale:A, shift:B, relu, leaky_relu:A, clamp:LO:HI, gelu_erf, gelu_tanh, silu, sigmoid, tanh, hardswish, hardsigmoid, \
-     exp, square, sqrt or abs";
+     softsign, exp, square, sqrt or abs";
 
 impl FromStr for PostOp {
     type Err = UnknownPostOp;

@@ -172,7 +172,7 @@ fn bounds_cover_long_sums_and_functions() {
         "matmul bf16:bf16:f32 3x500:500x4 +silu+mul:b",
         "matmul bf16 3x500:500x4 +bias+tanh+scale:3",
         "matmul f32 3x500:500x4 +gelu_tanh+hardswish+sigmoid+exp+sqrt",
-        "matmul f32 3x50:50x4 +square+shift:0.1+hardsigmoid+abs+leaky_relu:0.3+clamp:0.1:0.2",
+        "matmul f32 3x50:50x4 +square+shift:0.1+hardsigmoid+softsign+abs+leaky_relu:0.3+clamp:0.1:0.2",
     ] {
         let p: Problem = text.parse().unwrap();
         let values: Vec<Vec<f32>> = p.operands().iter().zip(1..).map(|(o, s)| fractions(o, s)).collect();

@@ -257,6 +257,7 @@ fn exporters_write_activations_in_many_ways() {
         ("hardswish", "%a = add %h, %three\n%b = clamp %a {low=0 high=6}\n%c = mul %h, %b\n%y = div %c, %six"),
         ("hardswish", "%b = hard_sigmoid %h {alpha=0.16666667 beta=0.5}\n%y = mul %h, %b"),
         ("hardsigmoid", "%a = add %h, %three\n%b = max %a, %zero\n%c = min %b, %six\n%y = div %c, %six"),
+        ("softsign", "%y = softsign %h"),
         ("clamp:0:6", "%a = max %h, %zero\n%y = min %a, %six"),
         ("relu", "%y = max %zero, %h"),
         ("shift:-3+scale:0.5", "%a = sub %h, %three\n%y = mul %half, %a"),

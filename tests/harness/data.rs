@@ -504,6 +504,7 @@ fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
         PostOp::Tanh => libm::tanh(c),
         PostOp::HardSwish => gated((c / 6.0 + 0.5).clamp(0.0, 1.0)),
         PostOp::HardSigmoid => (c / 6.0 + 0.5).clamp(0.0, 1.0),
+        PostOp::Softsign => c / (1.0 + c.abs()),
         PostOp::Exp => libm::exp(c),
         PostOp::Square => c * c,
         PostOp::Sqrt => c.sqrt(),

@@ -15,9 +15,9 @@ const HEADER: &str = "\
 <!-- Generated: cargo xtask errors > docs/accuracy.md -->
 
 Post-ops that are not listed are exact: one correctly rounded operation, or a few in the obvious order (`hardsigmoid`,
-`hardswish`: relative error below 2^-22). Those below are approximations, the same operations in the same order for
-every target and element type, so that results do not depend on the target. Their errors are measured against double
-precision";
+`hardswish`, `softsign`: relative error below 2^-22). Those below are approximations, the same operations in the same
+order for every target and element type, so that results do not depend on the target. Their errors are measured against
+double precision";
 
 /// Arguments of `cargo xtask errors`.
 #[derive(clap::Args)]

@@ -112,6 +112,11 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: V) -> V {
             let s = hard_sigmoid(b, c);
             b.binary(Mul, s, c)
         }
+        PostOp::Softsign => {
+            let magnitude = b.unary(Unary::Abs, c);
+            let d = b.with(Add, 1.0, magnitude);
+            b.binary(Div, c, d)
+        }
         PostOp::Exp => {
             let x = b.with(Min, EXP_MAX, c);
             let x = b.with(Max, EXP_MIN, x);

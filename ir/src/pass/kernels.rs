@@ -344,6 +344,7 @@ fn unary(op: &Unary) -> Option<Vec<PostOp>> {
         Unary::Sigmoid {} => PostOp::Sigmoid,
         Unary::Tanh {} => PostOp::Tanh,
         Unary::HardSwish {} => PostOp::HardSwish,
+        Unary::Softsign {} => PostOp::Softsign,
         Unary::HardSigmoid { alpha, beta } if (alpha.0 - 1.0 / 6.0).abs() < 1e-7 && beta.0 == 0.5 => {
             PostOp::HardSigmoid
         }

@@ -99,7 +99,7 @@ pub(super) fn evaluate_unary(op: &Unary, x: View<'_>) -> Vec<f64> {
         Unary::Selu { alpha, gamma } => map(&|v| if v > 0.0 { gamma.0 * v } else { gamma.0 * (alpha.0 * v.exp_m1()) }),
         Unary::Celu { alpha } => map(&|v| max(v, 0.0) + min(alpha.0 * (v / alpha.0).exp_m1(), 0.0)),
         Unary::Softplus {} => map(&softplus),
-        Unary::Softsign {} => map(&|v| v / (1.0 + v.abs())),
+        Unary::Softsign {} => post(PostOp::Softsign),
         Unary::HardSigmoid { alpha, beta } => map(&|v| min(max(alpha.0 * v + beta.0, 0.0), 1.0)),
         Unary::HardSwish {} => post(PostOp::HardSwish),
         Unary::GeluErf {} => post(PostOp::GeluErf),
