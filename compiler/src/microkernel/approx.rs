@@ -90,7 +90,7 @@ pub(super) fn apply(b: &mut Builder, op: PostOp, c: V) -> V {
         PostOp::Scale(a) => b.with(Mul, a.get(), c),
         PostOp::Shift(a) => b.with(Add, a.get(), c),
         PostOp::Relu => b.with(Max, 0.0, c),
-        // The product is above `c` exactly where it is wanted, or exactly where it is not.
+        // For a slope up to 1 the product is the larger of the two where `c` is negative, and only there; for a steeper one it is the smaller.
         PostOp::LeakyRelu(a) if a.get() == 0.0 => b.with(Max, 0.0, c),
         PostOp::LeakyRelu(a) => {
             let scaled = b.with(Mul, a.get(), c);

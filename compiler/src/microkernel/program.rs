@@ -20,7 +20,7 @@ pub struct Builder {
     values: Vec<Value>,
 }
 
-/// A value: its operation, with a number that no value has in the place of its own, and the value that it is added to.
+/// A value: its operation, in which [`DEFINED`] stands for the value itself, and the value that the operation adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Value {
     op: Op,

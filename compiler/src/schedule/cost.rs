@@ -102,7 +102,7 @@ fn step(
     [
         ((products + conversions) / f64::from(unit.fma_pipes), Bound::Fma),
         (loads / f64::from(unit.load_ports), Bound::Load),
-        // An accumulator is added to once a step, or once in as many steps as an instruction takes.
+        // A product that takes several steps of K adds to an accumulator only once for all of them.
         (
             if is_straight { 0.0 } else { costs.latency_slack * f64::from(unit.fma_latency) / per_product },
             Bound::Latency,
@@ -441,7 +441,8 @@ fn fetch_per_step(model: &Model<'_>, form: Form, r: &Region, rows: u64, lanes: u
                 _ => None,
             };
             let (bytes, block) = (rhs_bytes * r.nr, stays(costs, target, r.kc, rhs_cols, rhs_cols, rhs_bytes));
-            // Blocks of rows that follow one another find the columns between them where all of these stay.
+            // A panel is read again for the next block of rows. Until then all other columns are read, so it is found in the cache that
+            // holds all of them.
             let between = if rows_outside { r.end - r.start } else { r.nc }.next_multiple_of(lanes);
             match (first, stays(costs, target, c.k, between, between, rhs_bytes)) {
                 (Some(first), near @ (Rate::L1 | Rate::Near(_))) => {

@@ -30,14 +30,15 @@ const BLOCK_COLUMNS: u64 = 128;
 const BLOCKS: u64 = 8;
 /// Threads that schedules are to have tasks for.
 const THREADS: u64 = 64;
-/// The part by which a schedule counts as slower for each time that [`THREADS`] threads take longer than with equal shares. It is small, so
-/// that it decides between schedules that one thread executes about equally fast.
+/// A schedule's predicted time is raised by this share if [`THREADS`] threads would take twice as long as with equal shares, and in
+/// proportion if they would take less or more. The share is small, so that it decides only between schedules that one thread executes about
+/// equally fast.
 const IDLE: f64 = 0.001;
-/// The same where there is one row, for tiles of the same kind of code: each reads every weight once, so that one thread waits for memory
-/// whatever they are, and many threads have memory's whole bandwidth only if they have equal shares.
+/// The same share for problems of one row. Every schedule of those reads each weight once, so that one thread waits for memory whatever the
+/// schedule is, but many threads have the whole bandwidth of memory only if they have equal shares. So the share is larger.
 const ROW_IDLE: f64 = 0.01;
-/// The same for time that [`THREADS`] threads spend with copies that others make too. What it costs one thread to make them for all is
-/// predicted with more certainty than which of several tiles is faster.
+/// The same share for the time in which [`THREADS`] threads make copies that other threads make too. It is larger, because the time of
+/// copying is predicted with more certainty than which of several tiles is faster.
 const COPYING: f64 = 0.02;
 /// The share of the time that packing again for the sake of more tasks may take.
 const REPACKING: f64 = 0.02;
@@ -75,8 +76,8 @@ pub fn search(c: &Contraction, target: &Target, constant: bool, like: Option<&Pa
     Some(Choice::new(c, target, schedule, prediction, weighed, bf16))
 }
 
-/// All schedules that are weighed against each other for a contraction, as in [`search`]: the one to choose first, and the others about by
-/// what they are predicted to take.
+/// All schedules that are weighed against each other for a contraction, as in [`search`]. The first is the one to choose. The others follow by
+/// their predicted time, raised for what 64 threads would lose with them.
 pub fn weigh(
     c: &Contraction,
     target: &Target,
@@ -166,8 +167,8 @@ fn idle(c: &Contraction, s: &Schedule) -> f64 {
     (tasks.div_ceil(THREADS) * THREADS) as f64 / tasks as f64 - 1.0
 }
 
-/// The time in which [`THREADS`] threads make copies that others make too, as a multiple of the time that they work: each makes those of a
-/// block that it has a part of. Where threads share what they copy, the time in which they wait for each other's.
+/// The time in which [`THREADS`] threads make copies that other threads make too, as a multiple of the time that they work. A thread copies
+/// what belongs to a block if it has tasks of the block. If threads share what they copy, this is the time in which they wait for each other.
 fn copied_again(c: &Contraction, s: &Schedule, p: &Prediction) -> f64 {
     if !s.copies_for_tasks() {
         return if s.has_shared_copies() { THREADS as f64 * PHASE / p.cycles } else { 0.0 };
@@ -272,9 +273,9 @@ fn plain_region(
         kc: c.k,
         unroll: form.rules().unroll(unit, mr * nr.div_ceil(unit.lanes.into())),
         order: Order::NM,
-        // Rearranging rows in place would rank tiles by that; whether to pack is decided later.
+        // Whether rows and columns are packed is decided later. Tiles are ranked as if they were where that is likely, because rearranging
+        // or widening them in place would decide the order of the tiles.
         lhs: if form.packs_rows(c) { LhsAccess::Block } else { LhsAccess::InPlace },
-        // The same holds for widening columns.
         rhs: if form.rearranges() || !form.packs_columns(c) { RhsAccess::InPlace } else { RhsAccess::Panel },
     }
 }
@@ -308,8 +309,8 @@ fn is_batch(c: &Contraction) -> bool {
     c.batch.iter().product::<u64>() >= BLOCKS
 }
 
-/// The order of blocks: columns before rows where there are so many blocks of them, so that a task packs what it alone reads. Rows
-/// for BFMMLA come packed, each task's own.
+/// The order of blocks: columns before rows where there are so many blocks of them, so that a task packs what it alone reads. If
+/// rows are packed, blocks of rows are outside, so that each task packs its own.
 fn parallel(c: &Contraction, form: Form, rows: u64, columns: u64) -> Parallel {
     if c.macs() < PARALLEL_MACS {
         return Parallel::None;
@@ -386,7 +387,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
             }
             let fits = |s: &Schedule| packed_rows_bytes(c, s) <= most_scratch(target);
             if lhs == block && s.parallel == Parallel::Mn && rhs == RhsAccess::Packed {
-                // Blocks of one tile, which few threads share.
+                // A block of rows is one tile here, so that few threads pack the same rows.
                 let mut small = s.clone();
                 small.regions.iter_mut().for_each(|r| r.mc = r.mr);
                 out.extend(Some(small).filter(fits));

@@ -9,8 +9,8 @@ use super::Target;
 pub struct Costs {
     /// Cycles to call a micro-kernel: arguments, call, return, and a mispredicted loop exit now and then.
     pub call: f64,
-    /// The share by which accumulators have to cover more than the latency: ones that just cover it leave no slack for anything that
-    /// delays one of them.
+    /// The factor by which the time between two additions to the same accumulator has to exceed the latency of an addition, so that nothing
+    /// that delays one of them delays all.
     pub latency_slack: f64,
     /// Bytes per cycle that the second-level cache sustains into the first while the core computes.
     pub l2_bandwidth: f64,
@@ -45,8 +45,8 @@ pub struct Costs {
     /// Share of the time to fetch from the second-level cache that computing does not hide if fetching takes as long. If it takes less,
     /// the share is smaller in proportion.
     pub exposed_near: f64,
-    /// Share of the time to fetch from behind the second-level cache that computing does not hide, times the share that computing has
-    /// of the sum of both times.
+    /// Fetching from behind the second-level cache is not hidden by computing in this share of its time, if computing takes all of the time;
+    /// the less of the sum of both times computing takes, the smaller the share is, in proportion.
     pub exposed_far: f64,
 }
 

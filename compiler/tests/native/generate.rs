@@ -12,7 +12,7 @@ use kiln_compiler::microkernel::{
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
 
-/// Those that x86 has: TRN is for BFMMLA's operands.
+/// All permutations.
 const PERMUTATIONS: [Permute; 6] =
     [Permute::ZipLow, Permute::ZipHigh, Permute::UzpEven, Permute::UzpOdd, Permute::TrnEven, Permute::TrnOdd];
 

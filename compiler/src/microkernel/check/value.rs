@@ -230,7 +230,8 @@ impl Terms {
         }
     }
 
-    /// `f(a, b)`. The order of operands does not matter where it has no part in the result, but for which NaN it is.
+    /// `f(a, b)`. Operands of operations that commute are put in one order, so that both orders are the same term. Only which NaN results
+    /// can depend on the order.
     pub fn binary(&mut self, f: Binary, a: Word, b: Word) -> Term {
         let (a, b) = (self.of(a), self.of(b));
         let ordered = matches!(f, Binary::Sub | Binary::Div | Binary::ISub);
@@ -250,8 +251,8 @@ impl Terms {
         self.intern(Key::Shift(f, a, by))
     }
 
-    /// `acc + a * b`, of words that are not factors of the tile. A product of two zeros, as of what lies beyond the elements of both
-    /// factors, adds nothing.
+    /// `acc + a * b`, of words that are not factors of the tile. If both factors are 0, as they are beyond the elements of a panel,
+    /// the result is `acc`.
     pub fn fma(&mut self, acc: Word, a: Word, b: Word) -> Word {
         if let (Word::Bits(0), Word::Bits(0)) = (a, b) {
             return acc;

@@ -35,7 +35,7 @@ pub enum Kind {
     Load,
     /// Writes memory.
     Store,
-    /// Multiplies and adds to accumulators. Holds the multiply-adds of the problem in each 128 bits of the register.
+    /// Multiplies and adds to accumulators. Holds the number of the problem's multiply-adds that it makes in each 128 bits of its result.
     Product(u64),
     /// Computes one floating-point result a lane.
     Arithmetic,

@@ -77,7 +77,8 @@ pub(in super::super) trait Role {
     /// The field in the meaning of its operation: words of a register or of what was loaded, or a number.
     type Meant<'a, W: 'a>;
 
-    /// The meaning of the field, where `read` are the words of the operands that were not asked for yet and `loaded` those of memory.
+    /// The meaning of the field. `read` has the words of the operands' registers, from which each operand takes the next; `loaded` are the
+    /// words that are loaded from memory or a slot.
     fn mean<'a, W>(value: Self::Value, read: &mut std::slice::Iter<'a, Vec<W>>, loaded: &'a [W]) -> Self::Meant<'a, W>;
 }
 

@@ -7,10 +7,12 @@
 //!   are converted;
 //! - the instruction sets that have it, if not all do;
 //! - its [`Kind`] and the [`Lanes`] of its operands that a lane of the result depends on;
-//! - its meaning: word `l` of the result, in registers of `n` words, where `x` is the [`Domain`] of values. A field is there what its role
-//!   says: an operand the words of its register before the operation, an address the words that are loaded from there, a number itself.
+//! - its meaning `|x, l, n|`: an expression for word `l` of the result, in registers of `n` words, where `x` is the [`Domain`] of values. In the
+//!   expression, the name of an operand stands for the words that its register held before the operation, the name of an address for the
+//!   words that are loaded from there, and the name of a number for the number.
 //!
-//! Everything that handles operations follows from the rows, but for the instructions that emitters choose for them.
+//! Printing, parsing, verifying, interpreting, checking, counting and assigning registers follow from the rows. Emitters choose the
+//! instructions.
 
 use std::fmt;
 
@@ -151,7 +153,7 @@ macro_rules! operations {
                 used.into_iter().flatten()
             }
 
-            /// False if the result is in a register that must be another.
+            /// False if the result is in the register of an operand although it is written before all operands are read.
             pub fn are_apart(&self) -> bool {
                 !(self.is_early() && self.defined().is_some_and(|d| self.used().any(|u| u == d)))
             }
