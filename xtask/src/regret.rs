@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result {
         all.push(measured);
     }
     if args.fit {
-        fit(&all, runtime.target().costs());
+        fit(&all, Costs::of(runtime.target()));
     }
     report(&mut all);
     if let Some(file) = &args.json {

@@ -99,9 +99,16 @@ impl Costs {
     ];
 }
 
+impl Costs {
+    /// Those of a target.
+    pub fn of(target: &Target) -> &'static Costs {
+        target.costs()
+    }
+}
+
 impl Target {
     /// The parameters of the cost model.
-    pub fn costs(&self) -> &'static Costs {
+    pub(crate) fn costs(&self) -> &'static Costs {
         &COMMON
     }
 }

@@ -256,7 +256,7 @@ impl Generator {
                 }
             }
         }
-        let body = body.into_iter().map(|op| inst(op)).collect();
+        let body = body.into_iter().map(inst).collect();
         Stmt::Loop { trips, why: "k".into(), body }
     }
 
