@@ -12,7 +12,7 @@ use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
 /// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`,
-/// [`bf16`] and [`f16`], from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
+/// [`bf16`] and [`f16`](struct@f16), from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
 /// elements as the operand; that of an operand with strides begins with its first element and reaches to its last at least.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -27,7 +27,7 @@ pub enum Input<'a> {
     Packed(&'a PackedWeights),
 }
 
-/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32`, [`bf16`] and [`f16`], and from slices and
+/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32`, [`bf16`] and [`f16`](struct@f16), and from slices and
 /// arrays of [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
 #[derive(Debug)]
 #[non_exhaustive]

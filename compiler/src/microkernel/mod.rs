@@ -4,7 +4,7 @@
 //! stores. It is straight-line code with loops of constant trip counts.
 //!
 //! [Builders](build) write it with as many registers as there are values: each register is written by one operation, its definition,
-//! and after that only added to. [`assign`] then replaces the values by the registers of a vector unit, and [`check_assignment`]
+//! and after that only added to. [`assign`](mod@assign) then replaces the values by the registers of a vector unit, and [`check_assignment`]
 //! proves that the result does the same. Emitters translate one operation at a time; of vector registers, they use those that the
 //! operation names and its [`Temps`].
 //!

@@ -49,7 +49,7 @@ pub enum Fault {
     /// Reasons print as the comment of a line.
     #[error("the reason is not one line without space around it")]
     Reason,
-    /// [`Op::LoadLanes`] and [`Op::FmaLane`] work in groups of 4 lanes.
+    /// [`Op::LoadLanes`](super::Op::LoadLanes) and [`Op::FmaLane`](super::Op::FmaLane) work in groups of 4 lanes.
     #[error("registers of {0} lanes: expected a multiple of 4 up to {MAX_LANES}")]
     RegisterLanes(u32),
     /// Rows must not overlap, end within `i64`, and consist of whole elements.

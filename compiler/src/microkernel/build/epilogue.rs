@@ -2,7 +2,7 @@
 //!
 //! The chain is one [`Program`] on a vector, applied to each vector of the tile. Its constants, and the tensors that vectors of a row or of
 //! a column share, are one value for all of them: whether it stays in a register meanwhile is for the
-//! [assignment of registers](super::super::assign).
+//! [assignment of registers](mod@super::super::assign).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! A tile is computed in one of several [forms](crate::form). Each leaves the sums as vectors of a row's columns; [`epilogue`] applies the
 //! post-ops and stores them. [`pack`] copies factors into panels. The programs that they make have a register for each value;
-//! [`assign`](super::assign) gives them those of a unit.
+//! [`assign`](mod@super::assign) gives them those of a unit.
 
 pub mod epilogue;
 pub mod pack;
