@@ -25,6 +25,11 @@ impl DType {
     /// All element types, in the order they are named to users.
     pub const ALL: &'static [DType] = &[DType::F32, DType::Bf16, DType::F16];
 
+    /// The word in problems.
+    pub(crate) const fn name(self) -> &'static str {
+        TYPES[self as usize].0
+    }
+
     /// Bytes of one element.
     pub const fn bytes(self) -> usize {
         TYPES[self as usize].1
@@ -72,7 +77,7 @@ impl DType {
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TYPES[*self as usize].0)
+        f.write_str(self.name())
     }
 }
 

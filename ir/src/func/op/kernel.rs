@@ -19,8 +19,7 @@ pub(super) fn infer(problem: &Problem, operands: &[&TensorType]) -> Result<Tenso
     }
     for (operand, (ty, expected)) in operands.iter().zip(&expected).enumerate() {
         if ty.element().dtype() != Some(expected.dtype) {
-            let expected = if expected.dtype == crate::DType::F32 { "f32" } else { "bf16" };
-            return Err(Mismatch::Element { operand, found: ty.element(), expected });
+            return Err(Mismatch::Element { operand, found: ty.element(), expected: expected.dtype.name() });
         }
         if ty.elements() != expected.len() {
             return Err(Mismatch::Shape { operand, found: ty.shape().into(), expected: expected.memory_shape() });
