@@ -69,9 +69,10 @@ impl<'a> Live<'a> {
         let fail = |value| AssignError::Definition { name: program.name.clone(), value };
         let none = Value { definition: None, at: At(0), can_repeat: false, is_scalars: false, uses: (0, 0) };
         let mut values = vec![none; program.registers as usize];
-        let (mut all_operands, mut read_in) = (vec![], vec![]);
+        let count = program.body.iter().map(|s| s.insts().len()).sum();
+        let (mut all_operands, mut read_in) = (Vec::with_capacity(count), vec![]);
         // All uses as (value, place); those of a value are ascending.
-        let mut all: Vec<(V, At)> = vec![];
+        let mut all: Vec<(V, At)> = Vec::with_capacity(3 * count);
         let mut at = At::START;
         for stmt in &program.body {
             let is_loop = matches!(stmt, Stmt::Loop { .. });
@@ -160,6 +161,17 @@ impl<'a> Live<'a> {
     pub fn uses(&self, v: V) -> &[At] {
         let (start, end) = self.values[v.0 as usize].uses;
         &self.uses[start as usize..end as usize]
+    }
+
+    /// By value: the first and the end of its uses in the list of all.
+    pub fn all_uses(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.values.iter().map(|v| v.uses)
+    }
+
+    /// A use in the list of all.
+    #[inline]
+    pub fn use_at(&self, n: u32) -> At {
+        self.uses[n as usize]
     }
 
     /// The definition of a value that is used.

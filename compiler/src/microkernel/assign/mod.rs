@@ -91,14 +91,13 @@ pub struct Assigned {
 pub fn assign(program: &MicroKernel, unit: &VectorUnit, needs: &[Need]) -> Result<Assigned, AssignError> {
     let live = Live::of(program)?;
     let mut a = Assigner::new(program, unit, needs, &live);
-    let mut body = vec![];
+    let mut body = Vec::with_capacity(program.body.len());
     let mut at = At::START;
     for stmt in &program.body {
         match stmt {
             Stmt::Inst(inst) => {
                 a.inst(inst, at)?;
                 at = at.next();
-                body.extend(a.out.drain(..).map(Stmt::Inst));
             }
             Stmt::Loop { trips, why, body: insts } => {
                 let end = at.after(insts.len());
@@ -108,12 +107,13 @@ pub fn assign(program: &MicroKernel, unit: &VectorUnit, needs: &[Need]) -> Resul
                     a.inst(inst, at)?;
                     at = at.next();
                 }
-                let insts = a.out.drain(..).collect();
+                let insts = std::mem::take(&mut a.out);
                 body.push(Stmt::Loop { trips: *trips, why: why.clone(), body: insts });
                 a.leave_loop(end);
             }
         }
     }
+    body.extend(a.out.drain(..).map(Stmt::Inst));
     let kernel = MicroKernel {
         name: program.name.clone(),
         isa: program.isa,
@@ -125,11 +125,14 @@ pub fn assign(program: &MicroKernel, unit: &VectorUnit, needs: &[Need]) -> Resul
     Ok(Assigned { kernel, origins: a.origins })
 }
 
-/// The place of a value. It can be in a register, in a slot, in both, or nowhere: before its definition, and if it can be computed again.
+/// The place of a value, and its uses that are left. It can be in a register, in a slot, in both, or nowhere: before its definition, and if
+/// it can be computed again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     register: Option<u8>,
     slot: Option<u16>,
+    /// The next use and the end of the uses, in the list of all.
+    uses: (u32, u32),
 }
 
 struct Assigner<'a> {
@@ -140,8 +143,6 @@ struct Assigner<'a> {
     places: Vec<Place>,
     /// Loops that were entered.
     loops: usize,
-    /// By value: its uses that are over.
-    used: Vec<u32>,
     registers: Registers,
     /// The registers whose values stay where they are until the loop ends.
     pinned: Set,
@@ -166,16 +167,15 @@ impl<'a> Assigner<'a> {
             unit,
             needs: needs.iter(),
             live,
-            places: vec![Place::default(); program.registers as usize],
+            places: live.all_uses().map(|uses| Place { uses, ..Place::default() }).collect(),
             loops: 0,
-            used: vec![0; program.registers as usize],
             registers: Registers::new(unit, if is_short { reserved } else { Set::NONE }),
             pinned: Set::NONE,
             scalars,
             free_slots: vec![],
             slots: 0,
-            out: vec![],
-            origins: vec![],
+            out: Vec::with_capacity(live.operands.len()),
+            origins: Vec::with_capacity(live.operands.len()),
         }
     }
 
@@ -190,14 +190,18 @@ impl<'a> Assigner<'a> {
 
     /// The next use of a value, if there is one.
     fn next_use(&self, v: V) -> Option<At> {
-        self.live.uses(v).get(self.used[v.0 as usize] as usize).copied()
+        let (next, end) = self.places[v.0 as usize].uses;
+        if next < end { Some(self.live.use_at(next)) } else { None }
     }
 
-    /// Forgets the uses of a value up to `at`.
-    fn advance(&mut self, v: V, at: At) {
-        while self.next_use(v).is_some_and(|u| u <= at) {
-            self.used[v.0 as usize] += 1;
+    /// Forgets the uses of a value up to `at`; tells whether any is left.
+    fn advance(&mut self, v: V, at: At) -> bool {
+        let live = self.live;
+        let (next, end) = &mut self.place(v).uses;
+        while *next < *end && live.use_at(*next) <= at {
+            *next += 1;
         }
+        *next < *end
     }
 
     fn too_many(&self, place: String) -> AssignError {
@@ -210,7 +214,8 @@ impl<'a> Assigner<'a> {
 
     /// Gives back what a value that is not used again holds.
     fn release(&mut self, v: V) {
-        let Place { register, slot } = std::mem::take(self.place(v));
+        let place = self.place(v);
+        let (register, slot) = (place.register.take(), place.slot.take());
         if let Some(r) = register {
             self.registers.give(r);
         }
@@ -229,7 +234,7 @@ impl<'a> Assigner<'a> {
         let live = self.live;
         let operands = &live.operands[at.index()];
         if let Op::Unary { f: Unary::Move, d, a } = *op
-            && matches!(self.places[a.0 as usize], Place { register: None, slot: None })
+            && matches!(self.places[a.0 as usize], Place { register: None, slot: None, .. })
             && self.live.can_repeat(a)
         {
             return self.copy(inst, at, [d, a]);
@@ -264,16 +269,17 @@ impl<'a> Assigner<'a> {
             *t = V(r.into());
         }
         let mut sources = [None; 3];
-        for (source, v) in sources.iter_mut().zip(operands.used()) {
+        let mut are_dead = [false; 3];
+        for ((source, is_dead), v) in sources.iter_mut().zip(&mut are_dead).zip(operands.used()) {
             *source = self.places[v.0 as usize].register.map(|r| (*v, r));
-            self.advance(*v, at);
+            *is_dead = !self.advance(*v, at);
         }
         let defined = operands.defined;
         let is_apart = need.is_apart || operands.is_early;
         let mut hint = None;
         if !is_apart {
-            for &v in operands.used() {
-                if self.next_use(v).is_none()
+            for (&v, is_dead) in operands.used().iter().zip(are_dead) {
+                if is_dead
                     && defined != Some(v)
                     && let Some(r) = self.places[v.0 as usize].register
                 {
@@ -297,17 +303,23 @@ impl<'a> Assigner<'a> {
                 None => self.take(class, keep, inst)?,
             };
             self.registers.own(result, d);
-            *self.place(d) = Place { register: Some(result), slot: None };
+            let place = self.place(d);
+            (place.register, place.slot) = (Some(result), None);
         }
         let register = |v: V| sources.iter().flatten().find(|(s, _)| *s == v).map_or(result, |(_, r)| *r);
         let renamed = op.renamed(|v| V(register(v).into()));
         let temps_of = Temps::new(temps).unwrap_or_default();
         self.emit(Inst { op: renamed, temps: temps_of, why: inst.why.clone() }, Origin::Program);
         taken.each(|r| self.registers.give(r));
-        for &v in operands.used().iter().chain(&defined) {
-            if self.next_use(v).is_none() && self.places[v.0 as usize].register.is_some() {
+        for (&v, is_dead) in operands.used().iter().zip(are_dead) {
+            if is_dead && defined != Some(v) {
                 self.release(v);
             }
+        }
+        if let Some(d) = defined
+            && self.next_use(d).is_none()
+        {
+            self.release(d);
         }
         Ok(())
     }
@@ -328,7 +340,7 @@ impl<'a> Assigner<'a> {
 
     /// The register of a value that an operation reads, into which it is brought if it is not there.
     fn fetch(&mut self, v: V, held: Set, inst: &Inst) -> Result<u8, AssignError> {
-        let Place { register, slot } = self.places[v.0 as usize];
+        let Place { register, slot, .. } = self.places[v.0 as usize];
         if let Some(r) = register {
             return Ok(r);
         }
