@@ -31,6 +31,9 @@ const PROBLEMS: &[(&str, bool)] = &[
     ("conv bf16 mb1ic42iw9oc35kw2", true),
     ("conv f32 g40mb1ic40ih9oc40kh3ph1 +bias+silu", true),
     ("conv bf16 g5mb1ic5iw9oc5kw3pw1 beta=1", false),
+    ("matmul f16 20x70:70x33 +bias+gelu_erf", true),
+    ("matmul f16 3x70:70x33", false),
+    ("conv f16 g40mb1ic40ih9oc40kh3ph1 +silu", true),
 ];
 
 /// A program, its name in counts, and its assignment.
@@ -118,9 +121,9 @@ fn every_program_is_assigned_and_checked() {
         *counts.entry(kind.clone()).or_default() += 1;
     }
     println!("{counts:#?}, {kept} values kept in frames");
-    for kind in
-        ["outer f32", "dot f32", "dot bf16", "mmla f32", "mmla bf16", "depthwise f32", "depthwise bf16", "copy f32"]
-    {
+    let forms = ["outer f32", "outer f16", "dot f32", "dot bf16", "mmla f32", "mmla bf16"];
+    let others = ["depthwise f32", "depthwise bf16", "depthwise f16", "copy f32", "copy bf16", "copy f16"];
+    for kind in forms.into_iter().chain(others) {
         assert!(counts.get(kind).is_some_and(|n| *n > 0), "{kind}: none of {counts:?}");
     }
     assert!(kept > 100, "{kept} values were kept in frames");
