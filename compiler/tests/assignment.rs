@@ -33,6 +33,7 @@ const PROBLEMS: &[(&str, bool)] = &[
     ("conv bf16 g5mb1ic5iw9oc5kw3pw1 beta=1", false),
     ("matmul f16 20x70:70x33 +bias+gelu_erf", true),
     ("matmul f16 3x70:70x33", false),
+    ("matmul f16 64x256:256x96", false),
     ("conv f16 g40mb1ic40ih9oc40kh3ph1 +silu", true),
 ];
 
