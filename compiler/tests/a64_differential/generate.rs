@@ -3,6 +3,8 @@
 //! The bits of a NaN that f32 arithmetic makes are not specified. [`Kind`] follows where they can be, so that no
 //! operation makes them visible as anything but a NaN; all else must agree bit for bit.
 
+use std::collections::BTreeMap;
+
 use kiln_compiler::microkernel::{
     Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
@@ -55,19 +57,22 @@ pub enum Kind {
     Halves,
 }
 
-/// The kind of every register that is written.
+/// The kind of every register and every slot of the frame that is written.
 #[derive(Clone)]
-pub struct Kinds([Option<Kind>; 32]);
+pub struct Kinds {
+    registers: [Option<Kind>; 32],
+    slots: BTreeMap<u16, Kind>,
+}
 
 impl Kinds {
     /// Nothing is written yet.
     pub fn new() -> Kinds {
-        Kinds([None; 32])
+        Kinds { registers: [None; 32], slots: BTreeMap::new() }
     }
 
     /// The kind of `v`, if it is written.
     pub fn of(&self, v: V) -> Option<Kind> {
-        self.0[v.0 as usize]
+        self.registers[v.0 as usize]
     }
 
     /// Accounts for `op`, unless it reads what is not written or shows bits that are not specified.
@@ -123,13 +128,17 @@ impl Kinds {
                 words(b)?;
                 Halves
             }
-            // The generator follows what is in slots.
-            Op::Spill { .. } | Op::Reload { .. } => return None,
+            Op::Spill { s, slot } => {
+                let kind = self.of(s)?;
+                self.slots.insert(slot, kind);
+                kind
+            }
+            Op::Reload { slot, .. } => *self.slots.get(&slot)?,
             Op::Permute { bits: 16, a, b, .. } => join(halves(a)?, halves(b)?)?,
             Op::Permute { a, b, .. } => join(self.of(a)?, self.of(b)?)?,
         };
         if let Some(d) = op.defined() {
-            self.0[d.0 as usize] = Some(result);
+            self.registers[d.0 as usize] = Some(result);
         }
         Some(())
     }
@@ -162,8 +171,6 @@ struct Generator {
     params: Vec<Param>,
     /// Registers that are used: `0..registers`.
     registers: u32,
-    /// What is specified of the slots that were written, outside of loops.
-    slots: Vec<Option<Kind>>,
     kinds: Kinds,
 }
 
@@ -182,7 +189,7 @@ impl Generator {
             })
             .collect();
         let registers = rng.pick(&[8, 12, 24, 29, 30, 30, 30]);
-        Generator { rng, machine, params, registers, slots: vec![], kinds: Kinds::new() }
+        Generator { rng, machine, params, registers, kinds: Kinds::new() }
     }
 
     fn run(mut self) -> MicroKernel {
@@ -226,17 +233,14 @@ impl Generator {
     /// Keeps a register in a slot, or takes up one that was kept.
     fn frame(&mut self, body: &mut Vec<Stmt>) {
         let v = self.register();
-        if self.rng.one_in(2) {
-            let slot = self.rng.pick(&[0, 1, 7, 8, self.slots.len(), 60]);
-            self.slots.resize(self.slots.len().max(slot + 1), None);
-            self.slots[slot] = self.kinds.of(v);
-            if self.slots[slot].is_some() {
-                body.push(Stmt::Inst(inst(Op::Spill { s: v, slot: slot as u16 })));
-            }
-        } else if let Some(slot) = self.slots.iter().position(Option::is_some) {
-            self.kinds.0[v.0 as usize] = self.slots[slot];
-            body.push(Stmt::Inst(inst(Op::Reload { d: v, slot: slot as u16 })));
-        }
+        let written: Vec<u16> = self.kinds.slots.keys().copied().collect();
+        let op = if written.is_empty() || self.rng.one_in(2) {
+            let next = written.last().map_or(0, |last| (last + 1).min(60));
+            Op::Spill { s: v, slot: self.rng.pick(&[0, 1, 7, 8, next, 60]) }
+        } else {
+            Op::Reload { d: v, slot: self.rng.pick(&written) }
+        };
+        self.push(body, op, false);
     }
 
     /// A loop whose operations are valid in every trip.
