@@ -1,4 +1,4 @@
-//! The post-ops as operations of a [`Program`](super::program::Program): lanewise, without tables, gathers or comparisons.
+//! The post-ops as operations of a [`Program`]: lanewise, without tables, gathers or comparisons.
 //!
 //! Exponentials are reduced as Cody and Waite do (Software Manual for the Elementary Functions): `exp(x) = 2^n exp(r)`, where
 //! `n` is the integer nearest to `x / ln 2`. Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum
@@ -10,7 +10,7 @@
 
 use kiln_ir::PostOp;
 
-use super::program::Builder;
+use super::program::{Builder, Program};
 use super::{Binary, Shift, Unary, V};
 
 /// A bound on the distance between results and the real function.
@@ -82,8 +82,48 @@ const GELU_TANH_MIN: f32 = -10.03;
 /// Up to here its exponential is finite.
 const GELU_TANH_MAX: f32 = 126.0;
 
+impl Program {
+    /// The program that applies `chain` in order to its input. Where a product is only added to, one rounding does for
+    /// both.
+    pub fn of(chain: &[PostOp]) -> Program {
+        let mut b = Builder::default();
+        let mut value = b.input();
+        let mut operands = 0..u8::MAX - 1;
+        let mut rest = chain;
+        while let Some((op, tail)) = rest.split_first() {
+            rest = tail;
+            let mut term = |b: &mut Builder, op: PostOp| match op {
+                PostOp::Scale(n) | PostOp::Shift(n) => b.constant(n.get()),
+                _ => b.operand(operands.next().unwrap_or(u8::MAX - 1)),
+            };
+            value = match (*op, tail.first()) {
+                (PostOp::Scale(_) | PostOp::Mul(_), Some(next)) if is_sum(*next) => {
+                    rest = &tail[1..];
+                    let factor = term(&mut b, *op);
+                    let addend = term(&mut b, *next);
+                    b.fma(addend, value, factor)
+                }
+                (PostOp::Scale(_) | PostOp::Mul(_), _) => {
+                    let factor = term(&mut b, *op);
+                    b.binary(Binary::Mul, factor, value)
+                }
+                (op, _) if is_sum(op) => {
+                    let addend = term(&mut b, op);
+                    b.binary(Binary::Add, addend, value)
+                }
+                (op, _) => apply(&mut b, op, value),
+            };
+        }
+        b.finish(value)
+    }
+}
+
+fn is_sum(op: PostOp) -> bool {
+    matches!(op, PostOp::Shift(_) | PostOp::Add(_)) || op.is_bias()
+}
+
 /// The steps of a post-op that reads no tensor; `c` itself for the others.
-pub(super) fn apply(b: &mut Builder, op: PostOp, c: V) -> V {
+fn apply(b: &mut Builder, op: PostOp, c: V) -> V {
     use Binary::{Add, Div, Max, Min, Mul};
     match op {
         PostOp::Bias | PostOp::BiasRow | PostOp::BiasMask(_) | PostOp::Add(_) | PostOp::Mul(_) => c,

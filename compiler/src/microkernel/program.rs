@@ -4,11 +4,9 @@
 //! on values, each defined once and after that only added to, so that every instruction set and element type runs the same operations and
 //! computes the same bits. Micro-kernels have its operations in them, with values of their own in the place of its input and operands.
 
-use kiln_ir::PostOp;
-
 use super::interp::{self, Bits};
 use super::op::{Domain, Registers};
-use super::{Binary, Op, Shift, Unary, V, approx};
+use super::{Binary, Op, Shift, Unary, V};
 
 /// The value that a chain is applied to. That of its tensor operand `n` is `V(1 + n)`.
 const INPUT: V = V(0);
@@ -161,40 +159,6 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program that applies `chain` in order to its input. Where a product is only added to, one rounding does for
-    /// both.
-    pub fn of(chain: &[PostOp]) -> Program {
-        let mut b = Builder::default();
-        let mut value = b.input();
-        let mut operands = 0..u8::MAX - 1;
-        let mut rest = chain;
-        while let Some((op, tail)) = rest.split_first() {
-            rest = tail;
-            let mut term = |b: &mut Builder, op: PostOp| match op {
-                PostOp::Scale(n) | PostOp::Shift(n) => b.constant(n.get()),
-                _ => b.operand(operands.next().unwrap_or(u8::MAX - 1)),
-            };
-            value = match (*op, tail.first()) {
-                (PostOp::Scale(_) | PostOp::Mul(_), Some(next)) if is_sum(*next) => {
-                    rest = &tail[1..];
-                    let factor = term(&mut b, *op);
-                    let addend = term(&mut b, *next);
-                    b.fma(addend, value, factor)
-                }
-                (PostOp::Scale(_) | PostOp::Mul(_), _) => {
-                    let factor = term(&mut b, *op);
-                    b.binary(Binary::Mul, factor, value)
-                }
-                (op, _) if is_sum(op) => {
-                    let addend = term(&mut b, op);
-                    b.binary(Binary::Add, addend, value)
-                }
-                (op, _) => approx::apply(&mut b, op, value),
-            };
-        }
-        b.finish(value)
-    }
-
     /// The operations in order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
@@ -333,12 +297,10 @@ impl Program {
     }
 }
 
-fn is_sum(op: PostOp) -> bool {
-    matches!(op, PostOp::Shift(_) | PostOp::Add(_)) || op.is_bias()
-}
-
 #[cfg(test)]
 mod tests {
+    use kiln_ir::PostOp;
+
     use super::*;
 
     fn program(text: &str) -> Program {
