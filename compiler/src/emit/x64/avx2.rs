@@ -17,8 +17,8 @@
 //! * **bf16** is widened by loads and narrowed by stores: `bf16`.
 //! * **Constants** but 0 and all ones are broadcast from behind the code.
 
-mod bf16;
 mod memory;
+mod narrow;
 
 use iced_x86::{Code, Instruction, Register};
 use kiln_ir::DType;
