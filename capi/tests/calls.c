@@ -47,21 +47,27 @@ static kiln_args layer_args(const kiln_packed_weights *packed, kiln_post_tensor 
     return args;
 }
 
-static void test_bf16(const kiln_runtime *runtime) {
-    /* 1 and 2 in bf16, in rows of odd length. */
-    static const uint16_t lhs[] = {0x3f80, 0x4000, 0x3f80, 0x4000, 0x4000, 0x4000};
-    static const uint16_t rhs[] = {0x3f80, 0x3f80, 0x4000, 0x4000, 0x3f80, 0x3f80};
-    uint16_t dst[4];
+/* Operands of products of 2x3 and 3x2 numbers of two bytes. */
+static kiln_args small_args(kiln_dtype dtype, const uint16_t lhs[6], const uint16_t rhs[6], uint16_t dst[4]) {
     kiln_args args;
-    kiln_kernel *kernel;
     memset(&args, 0, sizeof args);
     args.struct_size = sizeof args;
     args.lhs.data = lhs;
     args.rhs.data = rhs;
     args.dst.data = dst;
-    args.lhs.dtype = args.rhs.dtype = args.dst.dtype = KILN_BF16;
+    args.lhs.dtype = args.rhs.dtype = args.dst.dtype = dtype;
     args.lhs.elements = args.rhs.elements = 6;
     args.dst.elements = 4;
+    return args;
+}
+
+static void test_bf16(const kiln_runtime *runtime) {
+    /* 1 and 2 in bf16, in rows of odd length. */
+    static const uint16_t lhs[] = {0x3f80, 0x4000, 0x3f80, 0x4000, 0x4000, 0x4000};
+    static const uint16_t rhs[] = {0x3f80, 0x3f80, 0x4000, 0x4000, 0x3f80, 0x3f80};
+    uint16_t dst[4];
+    kiln_args args = small_args(KILN_BF16, lhs, rhs, dst);
+    kiln_kernel *kernel;
     OK(kiln_kernel_create(runtime, "matmul bf16 2x3:3x2", 0, &kernel));
     OK(kiln_kernel_run(kernel, &args));
     /* 6, 6, 8, 8 */
@@ -80,16 +86,8 @@ static void test_f16(const kiln_runtime *runtime) {
     static const uint16_t rhs[] = {0x3c00, 0x3c00, 0x4000, 0x4000, 0x3c00, 0x3c00};
     uint16_t dst[4];
     float wide[4];
-    kiln_args args;
+    kiln_args args = small_args(KILN_F16, lhs, rhs, dst);
     kiln_kernel *kernel;
-    memset(&args, 0, sizeof args);
-    args.struct_size = sizeof args;
-    args.lhs.data = lhs;
-    args.rhs.data = rhs;
-    args.dst.data = dst;
-    args.lhs.dtype = args.rhs.dtype = args.dst.dtype = KILN_F16;
-    args.lhs.elements = args.rhs.elements = 6;
-    args.dst.elements = 4;
     OK(kiln_kernel_create(runtime, "matmul f16 2x3:3x2", 0, &kernel));
     OK(kiln_kernel_run(kernel, &args));
     /* 6, 6, 8, 8 */

@@ -1,37 +1,13 @@
 //! bf16 math at full width: a block of ResNet-50 and a layer of BERT, on targets that have it; elsewhere it has no effect.
 
+#[path = "common/weights.rs"]
+mod weights;
+
 use kiln_ir::Func;
-use kiln_ir::func::{Def, ElementType, Structured, Tensor, TensorOp, TensorType};
+use kiln_ir::func::{Def, ElementType, Structured, Tensor, TensorOp};
 use kiln_jit::{MathMode, Runtime};
 use kiln_model::Bound;
-
-/// Numbers without a pattern, of about this size.
-fn data(ty: &TensorType, seed: u64, size: f64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let values = (0..ty.elements()).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 40) as f64 / (1u64 << 23) as f64 - 1.0) * size
-    });
-    Tensor::from_f64(ty.clone(), &values.collect::<Vec<_>>())
-}
-
-/// The function with its weights, those named `w` and `b`, as constants.
-fn with_weights(text: &str) -> Func {
-    let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let mut seed = 7;
-    func.with_constants(|v| {
-        seed += 1;
-        let fan_in = (v.ty.elements() / v.ty.shape()[0]) as f64;
-        match v.name.as_bytes()[0] {
-            b'w' => Some(data(&v.ty, seed, (3.0 / fan_in).sqrt())),
-            b'b' => Some(data(&v.ty, seed, 0.1)),
-            _ => None,
-        }
-    })
-    .unwrap()
-}
+use weights::{data, with_weights};
 
 /// The same with the factors of every product rounded to bf16: what bf16 math is when nothing else rounds.
 fn rounded(func: &Func) -> Func {

@@ -1,38 +1,17 @@
 //! Networks of f16: products are kernels, which read and write f16, and results are as near as f16 is.
 
-use kiln_ir::Func;
-use kiln_ir::func::{Tensor, TensorType};
+#[path = "common/weights.rs"]
+mod weights;
+
+use kiln_ir::func::Tensor;
 use kiln_jit::Runtime;
 use kiln_model::{Bound, Code};
-
-/// Numbers without a pattern, of about this size.
-fn data(ty: &TensorType, seed: u64, size: f64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let values = (0..ty.elements()).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 40) as f64 / (1u64 << 23) as f64 - 1.0) * size
-    });
-    Tensor::from_f64(ty.clone(), &values.collect::<Vec<_>>())
-}
+use weights::{data, with_weights};
 
 /// Compiles a function whose arguments named `w` and `b` are constants, and compares its results with those of the interpreter on
-/// f64. Kernels are expected to be those of `problems`, and nothing else may be interpreted.
+/// f64. Its kernels must be those of `problems`, and nothing may be interpreted.
 fn check(text: &str, problems: &[&str]) {
-    let func: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let mut seed = 7;
-    let func = func
-        .with_constants(|v| {
-            seed += 1;
-            let fan_in = (v.ty.elements() / v.ty.shape()[0]) as f64;
-            match v.name.as_bytes()[0] {
-                b'w' => Some(data(&v.ty, seed, (3.0 / fan_in).sqrt())),
-                b'b' => Some(data(&v.ty, seed, 0.1)),
-                _ => None,
-            }
-        })
-        .unwrap();
+    let func = with_weights(text);
     let inputs: Vec<Tensor> = func.arguments().enumerate().map(|(i, (_, v))| data(&v.ty, 1 + i as u64, 1.0)).collect();
     let arguments: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
     let exact = func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap().remove(0);
