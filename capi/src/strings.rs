@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-/// A string for C. What follows a NUL would be lost: there is none in what the library says, but for texts that it quotes.
+/// `text` as a C string. A NUL becomes a space: messages of the library have none, but a text that they quote can.
 pub(crate) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', " ")).unwrap_or_default()
 }

@@ -88,7 +88,7 @@ impl Values {
     }
 }
 
-/// The number between elements of a result that are apart: exact in every type, and nothing that a kernel computes of test data.
+/// The number that fills the gaps between elements of a result. Every type holds it exactly, and no kernel computes it from test data.
 pub const CANARY: f32 = -61440.0;
 
 /// The data that a problem reads. Between elements that are apart there is NaN in operands, so that one that is used shows, and a

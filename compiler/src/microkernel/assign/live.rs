@@ -47,7 +47,7 @@ struct Value<'a> {
     can_repeat: bool,
     /// Its elements are taken one by one somewhere.
     is_scalars: bool,
-    /// Its uses are these of all.
+    /// The first of its uses and the end of them, in the list of all uses.
     uses: (u32, u32),
 }
 

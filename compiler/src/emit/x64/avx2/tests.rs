@@ -341,7 +341,7 @@ fn slots_lie_at_the_stack_pointer() {
         "vxorps xmm3,xmm3,xmm3",
         "vmovups [rsp+20h],ymm3",
         "vmovups ymm0,[rsp+20h]",
-        // What was kept is known to be no NaN.
+        // The emitter remembers that the value in the slot is not a NaN, so the maximum is one instruction.
         "vmaxps ymm1,ymm0,ymm1",
         "add rsp,40h",
     ];
