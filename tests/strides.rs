@@ -9,7 +9,7 @@ use kiln_ir::{Contraction, Operand, Role};
 use kiln_jit::{Args, FamilyOptions, Problem, ProblemError, Raw, RawWeights, Runtime, RuntimeError};
 use kiln_tests::data::{Data, Random, Values};
 use kiln_tests::guarded::{GuardedRows, Placement};
-use kiln_tests::{fault, shapes, strides, targets};
+use kiln_tests::{fault, shapes, targets};
 
 fn problem(text: &str) -> Problem {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -18,7 +18,7 @@ fn problem(text: &str) -> Problem {
 /// The list that `verify.rs` executes is of every operation, every kind of stride and, on targets that have them, of every form.
 #[test]
 fn every_kind_of_stride_is_there() {
-    let all = strides::list(false);
+    let all = shapes::with_strides(false);
     assert!(all.len() >= 600, "{}", all.len());
     let problems: Vec<&Problem> = all.iter().map(|(problem, _)| problem).collect();
     let count = |what: &dyn Fn(&Problem) -> bool| problems.iter().filter(|p| what(p)).count();

@@ -18,6 +18,7 @@
 
 mod ages;
 mod flight;
+mod replicate;
 mod stripe;
 mod sync;
 
@@ -30,6 +31,7 @@ use rustc_hash::FxBuildHasher;
 
 use ages::Ages;
 use flight::{Flight, Landing};
+pub use replicate::Replicate;
 use stripe::{Entry, Stripes};
 use sync::{Arc, Mutex, MutexGuard, ThreadId, lock, thread};
 
@@ -57,12 +59,6 @@ impl Config {
         let stripes = std::thread::available_parallelism().map_or(1, usize::from);
         Config { entries, bytes: usize::MAX, retry_after: Duration::ZERO, stripes }
     }
-}
-
-/// A handle to a value that can be cloned by many threads.
-pub trait Replicate: Clone {
-    /// A handle to the same value, whose clones and drops do not write to what those of `self` write to.
-    fn replicate(&self) -> Self;
 }
 
 /// Counters since the cache was created, and its present content.

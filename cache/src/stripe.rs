@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::Replicate;
+use crate::replicate::Replicate;
 use crate::sync::{Arc, AtomicBool, AtomicU64, HitLock, Ordering, thread_number};
 
 /// A value in the store.

@@ -259,25 +259,6 @@ pub unsafe extern "C" fn kiln_kernel_operand(
     })
 }
 
-/// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
-/// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in
-/// place: its `packed_bytes` is 0.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kiln_kernel_pack_weights(
-    kernel: *const kiln_kernel,
-    weights: *const kiln_tensor,
-    packed: *mut *mut kiln_packed_weights,
-) -> kiln_status {
-    guard(|| {
-        // SAFETY: the header's rules.
-        let (out, kernel) = unsafe { (Out::new(packed, "packed")?, reference(kernel, "kernel")?) };
-        // SAFETY: the header's rules.
-        let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
-        out.give(kiln_packed_weights(kernel.kernel.pack_weights(weights)?));
-        Ok(())
-    })
-}
-
 /// Computes `dst`. Types, numbers of elements, alignment, overlap with `dst` and the number of tensors are checked. Large problems
 /// are divided among the runtime's threads, with the same result bit for bit. After a failure `dst` may be written in part.
 #[unsafe(no_mangle)]

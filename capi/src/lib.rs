@@ -28,6 +28,8 @@ mod kernel;
 
 mod weights;
 
+mod packing;
+
 mod family;
 
 mod network;

@@ -17,14 +17,16 @@
 //! kernel once more, -1 of networks; `sum` the sum of `C[i] * (i % 61 + 1)` in the same order, of a network's first output.
 //! Cycles are -1 where they are not counted. One thread calls kernels without checks.
 
+mod answer;
 mod network;
+mod refusal;
 
 use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_ir::{Operand, PostOp, Problem};
-use kiln_jit::{Kernel, Options, Runtime, RuntimeError};
+use kiln_jit::{Kernel, Options, Runtime};
 
 use crate::counter::Cycles;
 use crate::data;
@@ -32,7 +34,9 @@ use crate::error::Error;
 use crate::tensors::Tensors;
 use crate::timing::Span;
 use crate::unchecked::Unchecked;
+use answer::{Lap, answer, checksum, difference};
 use network::Called;
+use refusal::Refusal;
 
 /// The two counters of the protocol.
 pub struct Counters {
@@ -44,35 +48,6 @@ impl Counters {
     /// Counts this process and the threads it starts from now on.
     pub fn open() -> Self {
         Self { user: Cycles::user(), all: Cycles::all() }
-    }
-}
-
-/// A line that cannot be answered; the protocol goes on.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("unknown command `{0}`: expected prep, run or quit")]
-    Command(String),
-    #[error("operation `{0}` is not here: expected gemm, linear, ip, ip_bias_gelu, conv, convn, convp or model")]
-    Operation(String),
-    #[error("`{0}`: expected {1}")]
-    Numbers(String, &'static str),
-    #[error("`{0}`: expected the name of a network, which is that of its file without .onnx")]
-    Name(String),
-    #[error("{0} is not set: expected the folder of the networks' files")]
-    Folder(&'static str),
-    #[error("input `{0}` is {1}: expected f32")]
-    Input(String, String),
-    #[error("{0} has no output")]
-    Results(String),
-    #[error("nothing is prepared")]
-    Unprepared,
-    #[error(transparent)]
-    Failed(#[from] Error),
-}
-
-impl From<RuntimeError> for Refusal {
-    fn from(e: RuntimeError) -> Self {
-        Refusal::Failed(e.into())
     }
 }
 
@@ -193,53 +168,12 @@ fn ready(
     Ok((Prepared::Kernel { kernel, tensors: Box::new(tensors) }, answer))
 }
 
-/// A weighted sum, by which results are compared.
-fn checksum(elements: impl Iterator<Item = f64>) -> f64 {
-    elements.enumerate().map(|(i, v)| v * (i % 61 + 1) as f64).sum()
-}
-
-/// Nanoseconds and cycles.
-type Time = (i128, i64);
-
-fn answer(create: Time, first: Time, again: Option<Time>, sum: f64) -> String {
-    let mut answer = String::from("ok");
-    for (name, (ns, cycles)) in [("create", create), ("first", first), ("again", again.unwrap_or((-1, -1)))] {
-        answer += &format!(" {name}_ns={ns} {name}_cyc={cycles}");
-    }
-    answer + &format!(" sum={sum:?}")
-}
-
 /// The place of each element of a tensor in memory, in row-major order of the elements.
 fn places(operand: &Operand) -> Vec<usize> {
     let strides = operand.strides();
     operand.shape.iter().zip(strides).fold(vec![0], |all, (extent, stride)| {
         all.iter().flat_map(|at| (0..*extent).map(move |i| at + (i * stride) as usize)).collect()
     })
-}
-
-/// A stopwatch for the parts of a preparation.
-struct Lap<'a> {
-    cycles: &'a mut Cycles,
-    since: (Instant, Option<u64>),
-}
-
-impl<'a> Lap<'a> {
-    fn start(cycles: &'a mut Cycles) -> Self {
-        let count = cycles.read();
-        Self { cycles, since: (Instant::now(), count) }
-    }
-
-    /// Nanoseconds and cycles since the last time.
-    fn next(&mut self) -> Time {
-        let now = (Instant::now(), self.cycles.read());
-        let (start, count) = std::mem::replace(&mut self.since, now);
-        ((now.0 - start).as_nanos() as i128, difference(count, now.1))
-    }
-}
-
-/// The difference of two counts, or -1 if there are none.
-fn difference(before: Option<u64>, after: Option<u64>) -> i64 {
-    before.zip(after).map_or(-1, |(before, after)| after as i64 - before as i64)
 }
 
 fn time(

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kiln_ir::func::ElementType;
 use kiln_ir::strides::span;
 use kiln_jit::compiler::{Stage, compile};
-use kiln_jit::{Args, DType, Input, Kernel as Inner, Operand, Output, PackedWeights, Problem, Runtime, bf16, f16};
+use kiln_jit::{
+    Args, DType, Input, Kernel as Inner, Operand, Options, Output, PackedWeights, Problem, Runtime, bf16, f16,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::array::Array;
 use crate::error::{Error, Result, guarded};
-use crate::runtime::options;
 use crate::runtimes;
 
 /// A compiled problem.
@@ -229,4 +230,9 @@ unsafe fn output(array: &Array, dtype: DType) -> Output<'_> {
 /// An address for a slice: that of nothing need not be aligned, or be at all.
 fn aligned<T>(data: *mut T) -> *const T {
     if data.is_null() { std::ptr::NonNull::dangling().as_ptr() } else { data }
+}
+
+/// The options of a kernel.
+fn options(constant_weights: bool) -> Options {
+    Options { constant_weights, ..Options::default() }
 }

@@ -1,6 +1,6 @@
 //! `kiln.Runtime`: a target, a kernel cache and threads.
 
-use kiln_jit::{Options, Runtime as Inner};
+use kiln_jit::Runtime as Inner;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -108,9 +108,4 @@ pub fn compile_problem(
     constant_weights: bool,
 ) -> PyResult<Kernel> {
     guarded(|| Kernel::compile(py, &given(runtime, None, None)?, problem, constant_weights))
-}
-
-/// What kernels are asked for with.
-pub fn options(constant_weights: bool) -> Options {
-    Options { constant_weights, ..Options::default() }
 }

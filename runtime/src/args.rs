@@ -1,114 +1,20 @@
 //! The arguments of a call.
 
-use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::sync::Arc;
+mod inline;
+mod signature;
+mod tensor;
+mod weights;
 
-use half::{bf16, f16};
-use kiln_compiler::packed::{PackedLayout, Weights};
+use std::marker::PhantomData;
+
+use inline::Inline;
 use kiln_ir::{DType, Problem, Role};
+pub(crate) use signature::Signature;
+pub use tensor::{Input, Output};
+pub use weights::PreparedWeights;
 
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
-
-/// A tensor that a call reads, in the memory order its operand has in the problem. Made [from](From) slices, arrays and vectors of `f32`,
-/// [`bf16`] and [`f16`](struct@f16), from [`PackedWeights`] and from [`PreparedWeights`](crate::PreparedWeights). The slice of a dense operand has as many
-/// elements as the operand; that of an operand with strides begins with its first element and reaches to its last at least.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Input<'a> {
-    /// f32.
-    F32(&'a [f32]),
-    /// bf16.
-    Bf16(&'a [bf16]),
-    /// f16.
-    F16(&'a [f16]),
-    /// Weights in a kernel's own order.
-    Packed(&'a PackedWeights),
-}
-
-/// The tensor that a call writes. Made [from](From) slices, arrays and vectors of `f32`, [`bf16`] and [`f16`](struct@f16), and from slices and
-/// arrays of [`MaybeUninit`] of these: memory that nobody has written yet, as [`Args`] says.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Output<'a> {
-    /// f32.
-    F32(&'a mut [f32]),
-    /// bf16.
-    Bf16(&'a mut [bf16]),
-    /// f16.
-    F16(&'a mut [f16]),
-    /// f32 in memory that need not be initialised.
-    UninitF32(&'a mut [MaybeUninit<f32>]),
-    /// bf16 in memory that need not be initialised.
-    UninitBf16(&'a mut [MaybeUninit<bf16>]),
-    /// f16 in memory that need not be initialised.
-    UninitF16(&'a mut [MaybeUninit<f16>]),
-}
-
-macro_rules! tensors {
-    ($($element:ty => $variant:ident, $uninit:ident);*) => { $(
-        impl<'a> From<&'a [$element]> for Input<'a> {
-            fn from(values: &'a [$element]) -> Self {
-                Input::$variant(values)
-            }
-        }
-        impl<'a> From<&'a Vec<$element>> for Input<'a> {
-            fn from(values: &'a Vec<$element>) -> Self {
-                Input::$variant(values)
-            }
-        }
-        impl<'a, const N: usize> From<&'a [$element; N]> for Input<'a> {
-            fn from(values: &'a [$element; N]) -> Self {
-                Input::$variant(values)
-            }
-        }
-        impl<'a> From<&'a mut [$element]> for Output<'a> {
-            fn from(values: &'a mut [$element]) -> Self {
-                Output::$variant(values)
-            }
-        }
-        impl<'a> From<&'a mut Vec<$element>> for Output<'a> {
-            fn from(values: &'a mut Vec<$element>) -> Self {
-                Output::$variant(values)
-            }
-        }
-        impl<'a, const N: usize> From<&'a mut [$element; N]> for Output<'a> {
-            fn from(values: &'a mut [$element; N]) -> Self {
-                Output::$variant(values)
-            }
-        }
-        impl<'a> From<&'a mut [MaybeUninit<$element>]> for Output<'a> {
-            fn from(values: &'a mut [MaybeUninit<$element>]) -> Self {
-                Output::$uninit(values)
-            }
-        }
-        impl<'a, const N: usize> From<&'a mut [MaybeUninit<$element>; N]> for Output<'a> {
-            fn from(values: &'a mut [MaybeUninit<$element>; N]) -> Self {
-                Output::$uninit(values)
-            }
-        }
-    )* };
-}
-tensors!(f32 => F32, UninitF32; bf16 => Bf16, UninitBf16; f16 => F16, UninitF16);
-
-impl<'a> From<&'a PackedWeights> for Input<'a> {
-    fn from(weights: &'a PackedWeights) -> Self {
-        Input::Packed(weights)
-    }
-}
-
-impl Input<'_> {
-    /// Pointer, element type and length; `None` of packed weights.
-    fn plain(self) -> Option<(*mut u8, DType, usize)> {
-        match self {
-            Input::F32(v) => Some((v.as_ptr().cast_mut().cast(), DType::F32, v.len())),
-            Input::Bf16(v) => Some((v.as_ptr().cast_mut().cast(), DType::Bf16, v.len())),
-            Input::F16(v) => Some((v.as_ptr().cast_mut().cast(), DType::F16, v.len())),
-            Input::Packed(_) => None,
-        }
-    }
-}
 
 /// A tensor by its address, where no slice may span it: between elements that are apart may be what others write.
 #[derive(Clone, Copy, Debug)]
@@ -311,7 +217,7 @@ impl<'a> Args<'a> {
             pointers.push(pointer);
         }
         if let Some(more) = post.next() {
-            return Err(surplus(more.is_bias, expected));
+            return Err(expected.surplus(more.is_bias));
         }
         if let (Some(packed), Tensor::Whole(Input::Packed(weights))) = (&expected.packed, self.rhs) {
             for region in &packed.further {
@@ -320,147 +226,6 @@ impl<'a> Args<'a> {
         }
         Ok(Pointers { all: pointers, tensors: PhantomData })
     }
-}
-
-/// What a kernel expects of its arguments.
-pub(crate) struct Signature {
-    problem: Problem,
-    slots: Box<[Slot]>,
-    packed: Option<Packed>,
-}
-
-struct Slot {
-    role: Role,
-    name: Box<str>,
-    dtype: DType,
-    /// Elements from the first to one past the last.
-    span: u64,
-    /// Without gaps: memory of another length is another tensor.
-    is_dense: bool,
-    is_bias: bool,
-}
-
-struct Packed {
-    layout: Arc<PackedLayout>,
-    /// Byte at which each region starts.
-    offsets: Vec<u64>,
-    /// The regions whose pointers follow those of the operands, in order.
-    further: Vec<usize>,
-}
-
-impl Signature {
-    /// Of a kernel for `problem` that reads its weights in `layout`.
-    pub(crate) fn new(problem: &Problem, layout: Option<&PackedLayout>) -> Self {
-        let posts: Vec<_> = problem.epilogue().operands().collect();
-        let slots = problem
-            .operands()
-            .iter()
-            .map(|o| Slot {
-                role: o.role,
-                name: o.name.as_str().into(),
-                dtype: o.dtype,
-                span: o.span(),
-                is_dense: o.is_dense(),
-                is_bias: matches!(o.role, Role::Post(n) if posts.get(usize::from(n)).is_some_and(|p| p.is_bias())),
-            })
-            .collect();
-        let packed = layout.map(|layout| {
-            let (offsets, _) = layout.region_offsets();
-            Packed { layout: Arc::new(layout.clone()), offsets, further: layout.further_arguments() }
-        });
-        Self { problem: problem.clone(), slots, packed }
-    }
-
-    #[cold]
-    fn other_problem(&self, viewed: &Problem) -> RuntimeError {
-        let expected = format!("views with the strides of `{}`", self.problem);
-        RuntimeError::Argument { name: "lhs".into(), expected, got: format!("views that are those of `{viewed}`") }
-    }
-
-    /// Why the result's memory has to be initialised before the call; `None` if a call reads none of it and writes all of it.
-    fn needs_initialised(&self) -> Option<&'static str> {
-        let has_gaps = self.slots.iter().any(|slot| slot.role == Role::Dst && !slot.is_dense);
-        match (self.problem.accumulates(), has_gaps) {
-            (true, _) => Some("adds to what it holds"),
-            (_, true) => Some("leaves gaps between its elements as they are"),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn layout(&self) -> Option<&Arc<PackedLayout>> {
-        self.packed.as_ref().map(|p| &p.layout)
-    }
-
-    /// Whether `weights` are the problem's right operand as it lies in memory.
-    pub(crate) fn weights<'a>(&self, weights: Input<'a>) -> Result<Weights<'a>, RuntimeError> {
-        let slot = self.slots.iter().find(|s| s.role == Role::Rhs).expect("every problem has weights");
-        let (dtype, len, values) = match weights {
-            Input::F32(v) => (DType::F32, v.len(), Weights::F32(v)),
-            Input::Bf16(v) => (DType::Bf16, v.len(), Weights::Bf16(v)),
-            Input::F16(v) => (DType::F16, v.len(), Weights::F16(v)),
-            Input::Packed(_) => return Err(slot.mismatch("packed weights".into())),
-        };
-        slot.check(dtype, len).map(|()| values)
-    }
-}
-
-impl Slot {
-    #[inline]
-    fn check(&self, dtype: DType, len: usize) -> Result<(), RuntimeError> {
-        let is_long_enough = if self.is_dense { len as u64 == self.span } else { len as u64 >= self.span };
-        if dtype == self.dtype && is_long_enough {
-            return Ok(());
-        }
-        Err(self.mismatch(format!("{len} of {dtype}")))
-    }
-
-    #[cold]
-    fn mismatch(&self, got: String) -> RuntimeError {
-        let least = if self.is_dense { "" } else { "at least " };
-        let expected = format!("{least}{} elements of {}", self.span, self.dtype);
-        RuntimeError::Argument { name: self.name.to_string(), expected, got }
-    }
-}
-
-impl Packed {
-    #[inline]
-    fn region(&self, weights: &PackedWeights, region: usize) -> Result<*mut u8, RuntimeError> {
-        let theirs = &weights.packing().layout;
-        if !Arc::ptr_eq(theirs, &self.layout) && **theirs != *self.layout {
-            return Err(RuntimeError::Weights { expected: self.text(), got: describe(theirs) });
-        }
-        // Within the buffer: layouts are equal, and the buffer is as long as its layout says.
-        Ok(weights.as_bytes()[self.offsets[region] as usize..].as_ptr().cast_mut())
-    }
-
-    #[cold]
-    fn text(&self) -> String {
-        describe(&self.layout)
-    }
-}
-
-/// A layout in the words of an error message.
-pub(crate) fn describe(layout: &PackedLayout) -> String {
-    let regions = layout.regions.iter().map(|r| {
-        let interleave = if r.shape.interleave > 1 { format!(" by {}", r.shape.interleave) } else { String::new() };
-        format!("{} to {} in panels of {}{interleave}", r.start, r.end, r.width)
-    });
-    let batch = layout.batch.iter().map(|b| format!("{b} x ")).collect::<String>();
-    let regions = regions.collect::<Vec<_>>().join(", ");
-    let taps = if layout.taps > 1 { format!("{} taps of ", layout.taps) } else { String::new() };
-    format!("{} weights of {batch}{taps}{}x{} packed with columns {regions}", layout.dtype(), layout.k, layout.n)
-}
-
-#[cold]
-fn surplus(is_bias: bool, expected: &Signature) -> RuntimeError {
-    let posts = expected.slots.iter().filter(|s| matches!(s.role, Role::Post(_))).count();
-    let name = if is_bias { "bias" } else { "post_op" };
-    let expected = match posts {
-        0 => "none: no post-op of the problem reads a tensor".to_owned(),
-        1 => "one: a single post-op of the problem reads a tensor".to_owned(),
-        n => format!("{n}: so many post-ops of the problem read a tensor"),
-    };
-    RuntimeError::Argument { name: name.into(), expected, got: "one more".into() }
 }
 
 /// Pointers without an allocation for up to so many.
@@ -497,59 +262,11 @@ impl<'a> Divided<'a> {
         self.0
     }
 }
-
-/// A list that allocates from its `N + 1`st element on.
-#[derive(Debug)]
-struct Inline<T, const N: usize> {
-    len: usize,
-    first: [T; N],
-    /// All elements, once there are more than `N`.
-    all: Vec<T>,
-}
-
-impl<T: Copy, const N: usize> Inline<T, N> {
-    #[inline]
-    fn new(filler: T) -> Self {
-        Self { len: 0, first: [filler; N], all: Vec::new() }
-    }
-
-    #[inline]
-    fn push(&mut self, value: T) {
-        if self.len < N {
-            self.first[self.len] = value;
-        } else {
-            self.spill(value);
-        }
-        self.len += 1;
-    }
-
-    #[cold]
-    fn spill(&mut self, value: T) {
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&self.first);
-        }
-        self.all.push(value);
-    }
-
-    #[inline]
-    fn as_slice(&self) -> &[T] {
-        if self.len <= N { &self.first[..self.len] } else { &self.all }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use half::bf16;
 
-    #[test]
-    fn a_list_of_any_length_keeps_its_order() {
-        let mut list = Inline::<u32, 3>::new(0);
-        for n in 0..10 {
-            assert_eq!(list.as_slice(), (0..n).collect::<Vec<_>>());
-            assert_eq!(list.all.capacity() > 0, n > 3);
-            list.push(n);
-        }
-    }
+    use super::*;
 
     fn name_of(problem: &str, args: Args<'_>) -> String {
         let problem: Problem = problem.parse().unwrap();

@@ -4,22 +4,26 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::lock::lock;
-use crate::runtime::Inner;
 
 /// Work for the thread. It gets the runtime, if there still is one.
-type Job = Box<dyn FnOnce(&Arc<Inner>) + Send>;
+type Job<R> = Box<dyn FnOnce(&Arc<R>) + Send>;
 
-/// Started when first needed; ends with the runtime.
-#[derive(Default)]
-pub(crate) struct Background(Mutex<Option<Sender<Job>>>);
+/// The thread of a runtime `R`. It is started when it is first needed, and ends with the runtime.
+pub(crate) struct Background<R>(Mutex<Option<Sender<Job<R>>>>);
 
-impl Background {
+impl<R> Default for Background<R> {
+    fn default() -> Self {
+        Background(Mutex::default())
+    }
+}
+
+impl<R: Send + Sync + 'static> Background<R> {
     /// Does `job` some time. Jobs are done one after the other; after the runtime is dropped they are forgotten. Where no thread
     /// can be started nothing is done.
-    pub(crate) fn submit(&self, runtime: Weak<Inner>, job: Job) {
+    pub(crate) fn submit(&self, runtime: Weak<R>, job: Job<R>) {
         let mut sender = lock(&self.0);
         if sender.is_none() {
-            let (send, receive) = channel::<Job>();
+            let (send, receive) = channel::<Job<R>>();
             // Nothing but the channel is held while it waits, so that the runtime can go, and the channel with it.
             let work = move || {
                 for job in receive {

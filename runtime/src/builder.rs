@@ -15,7 +15,8 @@ use crate::dump::CodeDump;
 use crate::environment as env;
 use crate::error::RuntimeError;
 use crate::kernel::Shared;
-use crate::notice::{Listener, Notice, Notices};
+use crate::notice::Notice;
+use crate::notices::{Listener, Notices};
 use crate::pack::{DiskCache, Pack, Trust};
 use crate::profile::{self, Profile};
 use crate::runtime::{PackStatus, Runtime};
@@ -67,6 +68,13 @@ impl std::fmt::Debug for RuntimeBuilder {
             .field("packs", &self.packs)
             .field("cache_dir", &self.cache_dir)
             .finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// A runtime with settings.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
     }
 }
 

@@ -9,7 +9,8 @@ use kiln_compiler::{Package, compile};
 use twox_hash::XxHash3_128;
 
 use crate::error::RuntimeError;
-use crate::notice::{Notice, Notices};
+use crate::notice::Notice;
+use crate::notices::Notices;
 
 /// The most characters of a name that are the problem's.
 const MAX_NAME: usize = 160;

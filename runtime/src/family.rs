@@ -15,6 +15,7 @@
 mod blocks;
 mod padded;
 mod pattern;
+mod steps;
 mod tiles;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,13 +26,13 @@ use kiln_compiler::packed::PackedLayout;
 use kiln_ir::Problem;
 use kiln_memo::{Cache, Config, Replicate};
 
-use crate::args::{Args, Input, Signature};
+use crate::args::{Args, Input, PreparedWeights, Signature};
 use crate::cpu::check_thread;
 use crate::error::RuntimeError;
 use crate::kernel::Kernel;
 use crate::lock::lock;
 use crate::runtime::{Inner, Runtime};
-use crate::weights::{PackedWeights, PreparedWeights, WeightsId};
+use crate::weights::{PackedWeights, WeightsId};
 use pattern::Pattern;
 
 /// Values that a family remembers at most.
@@ -369,14 +370,6 @@ impl Drop for Pending {
             self.0.none_pending.notify_all();
         }
     }
-}
-
-/// Pointers of a call, each moved on by so many of its steps.
-fn advanced(pointers: &[*mut u8], strides: &[usize], steps: u64, out: &mut Vec<*mut u8>) {
-    out.clear();
-    // Packed weights beyond the operands are the same for all steps.
-    let strides = strides.iter().copied().chain(std::iter::repeat(0));
-    out.extend(pointers.iter().zip(strides).map(|(p, stride)| p.wrapping_add(stride * steps as usize)));
 }
 
 impl std::fmt::Debug for Family {

@@ -14,19 +14,19 @@ use kiln_ir::Problem;
 use kiln_ir::contraction::View;
 use kiln_memo::Replicate;
 
-use crate::args::{Args, Divided, Input, Pointers, Signature};
+use crate::args::{Args, Divided, Input, Pointers, PreparedWeights, Signature};
 use crate::code_memory::{CodePool, LoadedCode};
 use crate::cpu::check_thread;
 use crate::division::Division;
 use crate::dump::CodeDump;
 use crate::error::RuntimeError;
-use crate::notice::Notices;
+use crate::notices::Notices;
 use crate::pack::Found;
 use crate::profile::Profile;
 use crate::scratch::{MIN_ALIGN, ScratchError, ScratchGuard, ScratchPool};
 use crate::threads::Threads;
 use crate::verbose::Verbose;
-use crate::weights::{PackedBudget, PackedWeights, Packing, PreparedWeights, Registration};
+use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 
 /// The machine code's type: one pointer per operand and per further region of packed weights, scratch memory, and the range
 /// of tasks to execute, at least one.
@@ -265,7 +265,7 @@ impl Kernel {
         found: &Found<'_>,
         registration: Registration,
     ) -> Result<PackedWeights, RuntimeError> {
-        PackedWeights::packed_before(&self.packing()?, found, &self.0.shared.packed, Some(registration))
+        found.weights(&self.packing()?, &self.0.shared.packed, registration)
     }
 
     /// How its weights are packed.

@@ -8,6 +8,7 @@
 
 mod jitdump;
 mod perf_map;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -18,9 +19,11 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use jitdump::JitDump;
 use perf_map::PerfMap;
+use sink::Sink;
 
 use crate::error::RuntimeError;
-use crate::notice::{Notice, Notices};
+use crate::notice::Notice;
+use crate::notices::Notices;
 
 /// What a setting may be, in words.
 pub(crate) const EXPECTED: &str = "0 (off), 2 (perf map), 4 (jitdump) or 6 (both)";
@@ -109,16 +112,6 @@ impl Profile {
 /// All files of the process. The process is part of the key because of `fork`: a child shares its parent's open files,
 /// but perf looks for files of the child's own.
 static FILES: Mutex<BTreeMap<(u32, Format, PathBuf), Output>> = Mutex::new(BTreeMap::new());
-
-/// A format perf reads.
-trait Sink: Send {
-    fn record(&mut self, name: &str, address: *const u8, code: &[u8]) -> io::Result<()>;
-
-    /// Nothing is recorded after this.
-    fn close(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A file, until it fails or is closed.
 enum Output {

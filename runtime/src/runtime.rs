@@ -12,13 +12,13 @@ use kiln_memo::{Cache, CacheStats};
 
 use crate::args::Input;
 use crate::background::Background;
-use crate::builder::RuntimeBuilder;
 use crate::code_memory::CodeStats;
 use crate::error::RuntimeError;
 use crate::kernel::{Handle, Kernel, Shared};
 use crate::key::{Key, KeyRef};
 use crate::lock::lock;
-use crate::notice::{Notice, Notices};
+use crate::notice::Notice;
+use crate::notices::Notices;
 use crate::pack::{Cached, DiskCache, Pack, PackError, WeightsPack};
 use crate::scratch::ScratchStats;
 use crate::weights::{PackedCache, PackedWeights, WeightsId};
@@ -36,7 +36,7 @@ pub(crate) struct Inner {
     pub(crate) packs: Vec<(PathBuf, PackStatus)>,
     pub(crate) disk: Option<DiskCache>,
     pub(crate) weights: PackedCache,
-    pub(crate) background: Background,
+    pub(crate) background: Background<Inner>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -83,11 +83,6 @@ enum Origin {
 impl Runtime {
     pub(crate) fn assemble(inner: Inner) -> Self {
         Runtime(Arc::new(inner))
-    }
-
-    /// A runtime with settings.
-    pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder::default()
     }
 
     /// What kernels are compiled for.

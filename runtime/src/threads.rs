@@ -1,9 +1,11 @@
 //! The threads that a call is divided among.
 
+mod source;
+
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use kiln_team::{Settings, Teams};
@@ -11,70 +13,14 @@ use kiln_team::{Settings, Teams};
 use crate::error::RuntimeError;
 use crate::lock::lock;
 use crate::numa;
-
-/// The most threads that calls are divided among, and that a runtime has in all its streams.
-pub const MAX_THREADS: usize = 1024;
+pub(crate) use source::Source;
+pub use source::{Executor, MAX_THREADS};
 
 /// Pieces per thread of a pool or an executor: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
 /// How long an idle thread looks for work, where it takes no core from another: longer than from one kernel to the next, and not much
 /// longer than it takes to wake a thread.
 const SPIN: Duration = Duration::from_micros(100);
-
-/// Threads of the program that embeds Kiln.
-pub trait Executor: Send + Sync {
-    /// How many threads calls may be divided among, at least 1. The same at each call.
-    fn threads(&self) -> usize;
-
-    /// Calls `work` once with each number below `count`, on any threads, the calling one perhaps among them, at once or one
-    /// after the other, and returns when all calls have returned. The calling thread may itself be one of the executor's, in a
-    /// call of this method too: it must not wait for a thread that waits for it.
-    ///
-    /// A panic of `work` is to be passed on, or the call of the kernel returns an error.
-    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
-}
-
-/// A closure that [runs](Executor::run) work on so many threads.
-impl<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync> Executor for (usize, F) {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
-        self.1(count, work);
-    }
-}
-
-/// Where the threads come from.
-#[derive(Clone)]
-pub(crate) enum Source {
-    /// So many of the runtime's own.
-    Own(usize),
-    /// A pool that others use as well.
-    Rayon(Arc<rayon::ThreadPool>),
-    /// Something else that runs work.
-    Executor(Arc<dyn Executor>),
-}
-
-impl Source {
-    fn count(&self) -> usize {
-        match self {
-            Source::Own(count) => *count,
-            Source::Rayon(pool) => pool.current_num_threads(),
-            Source::Executor(executor) => executor.threads(),
-        }
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Own(_) => write!(f, "Own({})", self.count()),
-            Source::Rayon(_) => write!(f, "Rayon({})", self.count()),
-            Source::Executor(_) => write!(f, "Executor({})", self.count()),
-        }
-    }
-}
 
 /// What is said of a runtime's own threads but their number.
 #[derive(Clone, Debug, Default)]

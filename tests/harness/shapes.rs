@@ -8,7 +8,7 @@ use kiln_compiler::target::{Target, VectorUnit};
 use kiln_ir::{Contraction, PostOp, Problem, ProblemError};
 
 use crate::data::Random;
-use crate::strides;
+use crate::strides::strided;
 
 /// A problem and how to compile it.
 pub type Work = (Problem, Options);
@@ -76,7 +76,7 @@ pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
     all.extend(forced(target));
     all.extend(kinds(emulated));
     all.extend(convolutions(emulated));
-    all.extend(strides::list(emulated));
+    all.extend(with_strides(emulated));
     let mut seen = HashSet::new();
     all.retain(|work| seen.insert(work.clone()));
     all.sort_by_key(|(p, _)| std::cmp::Reverse(p.macs()));
@@ -134,6 +134,14 @@ fn around_tiles(out: &mut Vec<[u64; 3]>, target: &Target) {
         out.extend(around(r.mc).map(|m| [m, r.unroll, r.nr]));
         out.extend(around(r.nc).map(|n| [r.mr, r.unroll, n]));
     }
+}
+
+/// Inner strides, gaps and overlaps for the operands of problems of every kind. Some of the operands stay dense.
+pub fn with_strides(emulated: bool) -> Vec<Work> {
+    let mut random = Random(331);
+    let take = if emulated { 3 } else { 1 };
+    let bases = kinds(emulated).into_iter().chain(convolutions(emulated)).step_by(take);
+    bases.filter_map(|(problem, options)| Some((strided(&problem, &mut random)?, options))).collect()
 }
 
 fn networks(out: &mut Vec<[u64; 3]>, emulated: bool) {

@@ -4,15 +4,6 @@ use kiln_ir::problem::Builder;
 use kiln_ir::{Op, Operand, Problem, Role};
 
 use crate::data::Random;
-use crate::shapes::{Work, convolutions, kinds};
-
-/// Inner strides, gaps and overlaps for the operands of problems of every kind. Some of the operands stay dense.
-pub fn list(emulated: bool) -> Vec<Work> {
-    let mut random = Random(331);
-    let take = if emulated { 3 } else { 1 };
-    let bases = kinds(emulated).into_iter().chain(convolutions(emulated)).step_by(take);
-    bases.filter_map(|(problem, options)| Some((strided(&problem, &mut random)?, options))).collect()
-}
 
 /// A problem like this one with other strides; `None` if none of a few that were tried has a kernel.
 pub fn strided(problem: &Problem, random: &mut Random) -> Option<Problem> {

@@ -9,7 +9,7 @@ use kiln_ir::problem::MathMode;
 use kiln_jit::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
 use kiln_model::{Bound, CompileOptions, Network, Progress};
 
-use super::network::is_file;
+use super::files::is_file;
 use crate::error::Error;
 use crate::output::OutputFile;
 use crate::target::TargetArgs;

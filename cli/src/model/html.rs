@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use serde::Serialize;
 
-use super::profile::{Profile, Row};
+use super::steps::{Profile, Row};
 use crate::timing::show_ns;
 
 const STYLE: &str = include_str!("page/profile.css");

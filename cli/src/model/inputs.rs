@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_model::{ElementType, ModelError, Tensor, TensorType};
 use kiln_onnx::TestSet;
 
-use super::network::is_file;
+use super::files::is_file;
 use crate::data;
 use crate::error::Error;
 

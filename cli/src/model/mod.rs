@@ -3,6 +3,7 @@
 mod bench;
 mod compiled;
 mod dump;
+mod files;
 mod html;
 mod inputs;
 mod materialize;
@@ -17,6 +18,7 @@ mod resident;
 mod run;
 mod scale;
 mod sizes;
+mod steps;
 mod streams;
 mod test;
 mod throughput;
@@ -26,7 +28,7 @@ use std::io::Write;
 use crate::error::Error;
 use crate::verdict::Verdict;
 
-pub use network::is_network;
+pub use files::is_network;
 pub use scale::takes_problems;
 
 /// Compile, run, measure and test whole networks: ONNX files and built-in architectures

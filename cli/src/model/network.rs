@@ -1,6 +1,5 @@
 //! The network of a subcommand, in the shapes and on the inputs that were asked for.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use kiln_model::arch::{ArchOptions, Architecture, UnknownArchitecture};
 use kiln_model::pretrained::Pretrained;
 use kiln_model::{Bindings, Bound, ImportError, ModelError, OnnxError, Tensor, TensorType};
 
+use super::files::{MODEL, has_model, is_network};
 use super::inputs::{Given, Wanted};
 use super::open::OpenDims;
 use super::sizes::SizeArgs;
@@ -17,9 +17,6 @@ use crate::error::Error;
 use crate::kind::FileKind;
 use crate::mapped;
 use crate::problems::problem;
-
-/// The file of a network in a folder.
-pub const MODEL: &str = "model.onnx";
 
 /// The network of a subcommand.
 #[derive(Clone, Debug, clap::Args)]
@@ -264,19 +261,4 @@ impl NetworkArgs {
             source: Source::File(path.into(), bindings),
         })
     }
-}
-
-/// True if `text` names a built-in network, an ONNX file, or a folder with one.
-pub fn is_network(text: &str) -> bool {
-    let path = Path::new(text);
-    text.parse::<Architecture>().is_ok() || FileKind::of(path) == Some(FileKind::Onnx) || has_model(path)
-}
-
-fn has_model(folder: &Path) -> bool {
-    is_file(&folder.join(MODEL))
-}
-
-/// True if there is a file at a path.
-pub fn is_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|m| m.is_file())
 }

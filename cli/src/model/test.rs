@@ -10,8 +10,8 @@ use kiln_model::report::interpret;
 use kiln_model::{Bound, ElementType, ImportError, OnnxError, Tensor};
 use kiln_onnx::TestSet;
 
+use super::files::MODEL;
 use super::materialize;
-use super::network::MODEL;
 use super::reference::tolerance;
 use crate::error::Error;
 use crate::kind::FileKind;

@@ -5,7 +5,8 @@ use std::path::Path;
 use kiln_jit::Runtime;
 use kiln_model::{Bindings, ElementType, ModelError, Network, Tensor};
 
-use super::{Lap, Refusal, checksum};
+use super::answer::{Lap, answer, checksum};
+use super::refusal::Refusal;
 use crate::data;
 use crate::error::Error;
 use crate::mapped;
@@ -44,7 +45,7 @@ impl Called {
         let results = called.network.run(&called.inputs).map_err(failed)?;
         let first = lap.next();
         let result = results.first().ok_or_else(|| Refusal::Results(name.into()))?;
-        let answer = super::answer(create, first, None, checksum(result.to_f64().into_iter()));
+        let answer = answer(create, first, None, checksum(result.to_f64().into_iter()));
         Ok((called, answer))
     }
 

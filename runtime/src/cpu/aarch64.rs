@@ -2,7 +2,7 @@
 
 use kiln_compiler::target::Target;
 
-use super::CpuError;
+use super::error::CpuError;
 
 /// What Linux and the identification registers say of an AArch64 core.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use kiln_compiler::target::Target;
 
-use super::CpuError;
+use super::error::CpuError;
 
 /// What CPUID (and XGETBV) say of an x86-64 core.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use kiln_compiler::Options;
 
-use super::{Pattern, advanced};
+use super::pattern::Pattern;
+use super::steps::advanced;
 use crate::args::Pointers;
 use crate::error::RuntimeError;
 use crate::kernel::Kernel;

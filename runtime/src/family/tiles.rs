@@ -8,7 +8,8 @@ use kiln_compiler::schedule::{Choice, LhsAccess, Order, Parallel, Region, RhsAcc
 use kiln_compiler::{Options, Target};
 use kiln_ir::Contraction;
 
-use super::{Pattern, advanced};
+use super::pattern::Pattern;
+use super::steps::advanced;
 use crate::args::{Divided, Pointers};
 use crate::cpu::check_thread;
 use crate::division::threads_worth;

@@ -25,12 +25,14 @@ use folder::{Entry, Folder};
 use kiln_compiler::{Package, Target, VERSION};
 use twox_hash::XxHash3_128;
 
+use super::error::PackError;
 use super::file::TEMPORARY;
+use super::kernels::{Pack, to_bytes};
 use super::manifest::options_text;
-use super::{Pack, PackError, to_bytes};
 use crate::error::RuntimeError;
 use crate::key::Key;
-use crate::notice::{Notice, Notices};
+use crate::notice::Notice;
+use crate::notices::Notices;
 
 /// Failures in a row after which nothing is written any more.
 const MAX_FAILURES: u32 = 3;

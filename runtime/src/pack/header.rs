@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use twox_hash::XxHash3_128;
 
-use super::PackError;
+use super::error::PackError;
 
 /// Where what the checksum covers begins.
 const BODY: usize = 32;

@@ -13,7 +13,7 @@ use kiln_ir::{Contraction, Problem};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::PackError;
+use super::error::PackError;
 use super::header::{ALIGN, HEADER};
 use crate::key::Key;
 

@@ -1,12 +1,15 @@
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kiln_compiler::{Options, compile};
+use kiln_compiler::{Options, Package, Target, VERSION, compile};
 use tempfile::TempDir;
 
+use super::header::{self, ALIGN, HEADER};
+use super::kernels::MAGIC;
 use super::*;
+use crate::key::Key;
 use crate::{Args, Notice, Runtime, RuntimeBuilder, RuntimeError, Stats, cpu};
 
 pub(super) fn packages(target: &Target, problems: &[&str]) -> Vec<Package> {

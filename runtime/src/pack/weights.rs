@@ -6,22 +6,22 @@ use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_compiler::VERSION;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::bundle::Parts;
+use super::error::PackError;
+use super::file;
 use super::header::{self, HEADER, Header};
-use super::{PackError, file};
+use super::parts::{PAGE, Parts};
 use crate::error::RuntimeError;
-use crate::weights::{PackedWeights, Packing, WeightsId};
+use crate::weights::{PackedBudget, PackedWeights, Packing, Registration, WeightsId};
 
 const MAGIC: &[u8; 8] = b"KILNWGTS";
 const FORMAT: u32 = 1;
-/// Weights begin at pages.
-pub(super) const PAGE: usize = 4096;
 /// What is read at once of weights that are looked at and not kept.
 const PIECE: usize = 1 << 20;
 
@@ -213,32 +213,23 @@ fn records(bytes: &[u8], len: u64) -> Result<HashMap<u128, Record>, PackError> {
 }
 
 impl Found<'_> {
-    /// How many bytes they have.
-    pub(crate) fn len(&self) -> usize {
-        self.record.place.len()
-    }
-
-    /// Their bytes, if they are in memory.
-    pub(crate) fn in_memory(&self) -> Option<Bytes> {
+    /// The weights, of as many bytes as the layout of `packing` has. Those in memory are not copied, if they are aligned; those that are read
+    /// from a file are checked.
+    pub(crate) fn weights(
+        &self,
+        packing: &Packing,
+        budget: &Arc<PackedBudget>,
+        registration: Registration,
+    ) -> Result<PackedWeights, RuntimeError> {
+        let place = self.record.place.clone();
         match &self.pack.source {
-            Source::Memory(bytes) => Some(bytes.slice(self.record.place.clone())),
-            Source::File(_) => None,
+            Source::Memory(bytes) => PackedWeights::of_bytes(packing, bytes.slice(place), budget, Some(registration)),
+            Source::File(file) => PackedWeights::fill(packing, budget, Some(registration), |memory| {
+                let read = file.read_exact_at(memory, place.start as u64).map_err(|e| PackError::Read(e.into()));
+                let checked = read.and_then(|()| self.check(XxHash3_128::oneshot(memory)));
+                checked.map_err(|e| RuntimeError::WeightsPack { path: self.pack.path.clone(), error: Box::new(e) })
+            }),
         }
-    }
-
-    /// Copies them into memory of as many bytes; what is read from a file is checked.
-    pub(crate) fn copy_into(&self, memory: &mut [u8]) -> Result<(), RuntimeError> {
-        let copied = match &self.pack.source {
-            Source::Memory(bytes) => {
-                memory.copy_from_slice(&bytes[self.record.place.clone()]);
-                Ok(())
-            }
-            Source::File(file) => match file.read_exact_at(memory, self.record.place.start as u64) {
-                Ok(()) => self.check(XxHash3_128::oneshot(memory)),
-                Err(e) => Err(PackError::Read(e.into())),
-            },
-        };
-        copied.map_err(|error| RuntimeError::WeightsPack { path: self.pack.path.clone(), error: Box::new(error) })
     }
 
     fn check(&self, hash: u128) -> Result<(), PackError> {

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{mem, ptr};
 
-use super::Sink;
+use super::sink::Sink;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"JiTD");
 const VERSION: u32 = 1;

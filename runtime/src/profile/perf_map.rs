@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::Sink;
+use super::sink::Sink;
 
 /// Where perf looks.
 pub(super) const DIRECTORY: &str = "/tmp";

@@ -2,9 +2,12 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use kiln_compiler::Target;
+
+use super::super::parts::Parts;
 use super::super::tests::packages;
 use super::*;
-use crate::pack::{Contents, Pack, WeightsPack, write};
+use crate::pack::{Contents, Pack, PackError, WeightsPack, write};
 use crate::{Options, Runtime};
 
 const TARGETS: [&str; 3] = ["neoverse-v2", "neoverse-v1", "x86-64-v3"];

@@ -1,11 +1,16 @@
-//! Weights as a kernel reads them, packed or not.
+//! Weights that a caller gives: as a kernel reads them, packed for the code of a package, and known by their content.
 
 use std::sync::Arc;
 
+use bytemuck::cast_slice;
 use half::{bf16, f16};
+use kiln_compiler::Package;
+use twox_hash::XxHash3_128;
 
-use super::PackedWeights;
-use crate::args::Input;
+use super::signature::Signature;
+use super::tensor::Input;
+use crate::error::RuntimeError;
+use crate::weights::{PackedBudget, PackedWeights, Packing, WeightsId};
 
 /// Constant weights as a kernel reads them: packed, where it was compiled for that and gains from it, else as they are.
 /// [`Kernel::prepare_weights`](crate::Kernel::prepare_weights) and [`Family::prepare_weights`](crate::Family::prepare_weights) make them,
@@ -65,5 +70,32 @@ impl<'a> From<&'a PreparedWeights<'_>> for Input<'a> {
             Prepared::F16(values) => Input::F16(values),
             Prepared::Packed(packed) => Input::Packed(packed),
         }
+    }
+}
+
+impl PackedWeights {
+    /// Packs `weights`, given as the problem's right operand, for the code of a package, whatever target that is for: packing is a copy,
+    /// which any machine makes, byte for byte the same. They do not count towards the limit of a runtime.
+    ///
+    /// Fails for weights of another length or type than the problem's, and if the code reads its weights where they are.
+    pub fn for_package<'a>(package: &Package, weights: impl Into<Input<'a>>) -> Result<Self, RuntimeError> {
+        let problem = &package.facts().problem;
+        let packing =
+            Packing::of(package).ok_or_else(|| RuntimeError::NotPacked { problem: Box::new(problem.clone()) })?;
+        let values = Signature::new(problem, package.packed_layout()).weights(weights.into())?;
+        Self::pack(&packing, values, &Arc::new(PackedBudget::new(usize::MAX)), None)
+    }
+}
+
+impl WeightsId {
+    /// By their content: XXH3-128 of type and values, which takes as long as reading them. Different weights have different ids
+    /// but for a chance of 2^-128; whoever chooses values on purpose can make two that do not.
+    pub fn of<'a>(weights: impl Into<Input<'a>>) -> Self {
+        Self::of_hash(match weights.into() {
+            Input::F32(v) => XxHash3_128::oneshot(cast_slice(v)),
+            Input::Bf16(v) => XxHash3_128::oneshot_with_seed(16, cast_slice(v)),
+            Input::F16(v) => XxHash3_128::oneshot_with_seed(17, cast_slice(v)),
+            Input::Packed(packed) => XxHash3_128::oneshot_with_seed(1, packed.as_bytes()),
+        })
     }
 }
