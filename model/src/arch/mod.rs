@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod net;
 mod resnet;
 pub(crate) mod samples;
@@ -28,8 +29,9 @@ mod weights;
 use std::fmt;
 use std::str::FromStr;
 
-use kiln_ir::func::{Func, FuncError, Tensor, TensorType, TypeError, Unary};
+use kiln_ir::func::{Func, Tensor, TensorType, Unary};
 
+pub use error::{ArchError, MAX_BATCH};
 pub(crate) use resnet::{Names, ResNet};
 pub(crate) use transformer::{BERT, Config, DISTILBERT, Family, ROBERTA, Top};
 pub(crate) use weights::{Spread, Weights};
@@ -91,64 +93,6 @@ impl Default for ArchOptions {
     }
 }
 
-/// A network that cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ArchError {
-    /// Nothing at once, or too much.
-    #[error("a batch of {found}: expected 1 to {MAX_BATCH}")]
-    Batch {
-        /// What was asked for.
-        found: u64,
-    },
-    /// Sequences that the network does not take.
-    #[error("{network} takes sequences of 1 to {most} tokens, not of {found}")]
-    Sequence {
-        /// The network.
-        network: String,
-        /// What was asked for.
-        found: u64,
-        /// The longest that it takes.
-        most: u64,
-    },
-    /// A length of sequences for a network of images.
-    #[error("{network} takes images, not sequences: give it no length of sequences")]
-    NoSequence {
-        /// The network.
-        network: String,
-    },
-    /// The system gives no memory for a tensor.
-    #[error("no memory for the {bytes} bytes of {name}")]
-    Memory {
-        /// The tensor.
-        name: String,
-        /// How long it is.
-        bytes: u64,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A weight that the network's files do not have, or have otherwise.
-    #[error("weight `{name}`: {why}")]
-    Weight {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// A tensor of this batch is too large.
-    #[error(transparent)]
-    Type(#[from] TypeError),
-    /// A result for this batch is too large.
-    #[error(transparent)]
-    Func(Box<FuncError>),
-}
-
-impl From<FuncError> for ArchError {
-    fn from(error: FuncError) -> Self {
-        ArchError::Func(Box::new(error))
-    }
-}
-
 /// A word that is no architecture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is no built-in architecture: expected {}", Architecture::ALL.map(Architecture::name).join(", "))]
@@ -156,9 +100,6 @@ pub struct UnknownArchitecture {
     /// The word.
     pub found: String,
 }
-
-/// The largest batch.
-pub const MAX_BATCH: u64 = 4096;
 
 /// Tokens of a sequence if none are asked for.
 const DEFAULT_SEQ: u64 = 128;

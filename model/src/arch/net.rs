@@ -2,7 +2,7 @@
 
 use kiln_ir::func::{Binary, Builder, Func, Origins, Real, Structured, TensorOp, TensorType, ValueId};
 
-use super::ArchError;
+use super::error::ArchError;
 use super::weights::{Spread, Weights};
 
 /// A function being built, whose constants are weights under the names that PyTorch gives them.

@@ -2,7 +2,7 @@
 
 use kiln_ir::func::{Tensor, TensorType};
 
-use super::ArchError;
+use super::error::ArchError;
 use super::transformer::{Config, Top};
 use super::weights;
 

@@ -2,7 +2,7 @@
 
 use kiln_ir::func::{Binary, ElementType, Func, Structured, Tensor, TensorType, Unary, ValueId};
 
-use super::ArchError;
+use super::error::ArchError;
 use super::net::Net;
 use super::weights::{Spread, Weights};
 

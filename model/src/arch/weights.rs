@@ -14,7 +14,7 @@ use bytes::Bytes;
 use kiln_ir::func::{ElementType, Tensor, TensorType};
 use memmap2::MmapMut;
 
-use super::ArchError;
+use super::error::ArchError;
 
 /// Makes these weights others than those of another seed.
 const SEED: u64 = 20261122;

@@ -10,6 +10,7 @@
 //! sizes of each dimension, in all combinations, and checked at further sizes; a network of which it does not hold is refused.
 
 mod counted;
+mod error;
 mod number;
 mod open_dim;
 mod repeated;
@@ -29,6 +30,7 @@ use crate::lock::lock;
 use crate::network::{Bound, Model};
 use crate::plan::arena::Arenas;
 use crate::plan::{self, Families, Family, Kernels, Plan};
+pub use error::FlexibleError;
 use number::Number;
 pub use open_dim::OpenDim;
 use open_dim::OpenDims;
@@ -36,56 +38,6 @@ use template::{Draft, Kernel, Template};
 
 /// Plans that are kept; the one that was used least lately goes first.
 const PLANS: usize = 32;
-
-/// A network that is not the same for all sizes but for its shapes, or sizes that it cannot have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FlexibleError {
-    /// A value depends on the sizes in another way than linearly in each.
-    #[error(
-        "`{layer}`: {why}; compile the network for each size by itself, or give sizes that are multiples of something in steps \
-         (`OpenDim::step`)"
-    )]
-    Shape {
-        /// Its name.
-        layer: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// There are no such sizes.
-    #[error("{sizes}: `{layer}` would have no shape")]
-    Size {
-        /// The sizes, with the names of their dimensions.
-        sizes: String,
-        /// The first value that cannot be.
-        layer: String,
-    },
-    /// The sizes of an open dimension are none that it can have.
-    #[error("open dimension {dim}: {why}")]
-    Range {
-        /// The dimension.
-        dim: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// There are no open dimensions, or too many.
-    #[error("{found} open dimensions: expected 1 to {most}")]
-    Count {
-        /// So many.
-        found: usize,
-        /// At most.
-        most: usize,
-    },
-    /// The shapes of inputs do not tell the size of a dimension.
-    #[error("open dimension {dim}: no shape of an input tells its size")]
-    Unseen {
-        /// Its name.
-        dim: String,
-    },
-}
-
-/// Why a value has no place in a template.
-const NOT_LINEAR: &str = "it depends on the sizes in a way that is not linear in each";
 
 /// The pass that is left out. It makes products with a batch of weights, which families read where they are: three calls with packed
 /// weights are faster than one such call.

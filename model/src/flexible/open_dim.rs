@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use kiln_onnx::Bindings;
 
-use super::FlexibleError;
+use super::error::FlexibleError;
 
 /// Open dimensions at most: the network is made for two sizes of each, in all combinations.
 const MOST: usize = 4;

@@ -9,10 +9,10 @@ use kiln_ir::func::{Def, ElementType, Origins, Structured, Tensor, TensorOp, Ten
 use kiln_ir::{Func, Problem};
 
 use super::counted::{self, Counts};
+use super::error::{FlexibleError, NOT_LINEAR};
 use super::number::Number;
 use super::open_dim::OpenDims;
 use super::text::Text;
-use super::{FlexibleError, NOT_LINEAR};
 
 /// A value for any sizes.
 struct Flexible {

@@ -6,8 +6,10 @@ use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
 use kiln_jit::WeightsId;
 use twox_hash::XxHash3_128;
 
-use super::kernels::{Identify, with_elements};
-use super::{RuntimeThreads, native};
+use super::aligned::realigned;
+use super::elements::{Identify, with_elements};
+use super::native;
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 
 /// For each value whether it depends on constants alone.
@@ -159,7 +161,7 @@ impl Constant {
             // Pages of its own: large blocks that come and go would make the allocator keep what it gets.
             let memory = memmap2::MmapMut::map_anon(bytes.max(1));
             let mut memory = memory.map_err(|_| ModelError::OutOfMemory { bytes, what: "a constant" })?;
-            let aligned: Vec<Option<Tensor>> = operands.iter().map(super::realigned).collect();
+            let aligned: Vec<Option<Tensor>> = operands.iter().map(realigned).collect();
             let inputs: Vec<_> =
                 operands.iter().zip(&aligned).map(|(o, a)| Some(&a.as_ref().unwrap_or(o).data()[..])).collect();
             action.run(&RuntimeThreads::none(), &inputs, &mut memory[..bytes], &mut [])?;

@@ -9,8 +9,10 @@ use kiln_ir::Func;
 use kiln_ir::func::{Control, Def, TensorOp, TensorType, Value, ValueId};
 use smallvec::SmallVec;
 
+use super::action::{Action, Input};
 use super::memory::ALIGN;
-use super::{Action, Input, Plan, RuntimeThreads};
+use super::run::Plan;
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 
 /// The bytes of what a plan is called with; hardly any has more.

@@ -6,9 +6,11 @@ use kiln_ir::func::Tensor;
 use kiln_ir::{DType, Problem};
 use kiln_jit::{self as rt, FamilyOptions, PackedWeights, Runtime, RuntimeError};
 
+use super::action::{Action, Input};
 use super::constants::Constant;
-use super::kernels::{arguments, with_elements};
-use super::{Action, Input, RuntimeThreads};
+use super::elements::with_elements;
+use super::kernels::arguments;
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 
 /// A family, and its weights if they are constant.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use kiln_ir::func::{Mismatch, Tensor, TensorOp, TensorType};
 
-use super::{Action, Input, RuntimeThreads};
+use super::action::{Action, Input};
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 
 /// An operation that the interpreter computes.

@@ -8,11 +8,12 @@ use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
 use kiln_jit::{
     Args, Input as Operand, Kernel, Options, Output, PackedWeights, Runtime, RuntimeError, WeightsId, WeightsPack,
-    bf16, f16,
 };
 
+use super::action::{Action, Input};
 use super::constants::{self, Constant};
-use super::{Action, Input, RuntimeThreads};
+use super::elements::{Identify, with_elements};
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 use crate::lock::lock;
 
@@ -193,9 +194,6 @@ pub(crate) struct Known<'a> {
     pub identify: Identify<'a>,
 }
 
-/// Numbers some constants.
-pub(super) type Identify<'a> = Option<&'a (dyn Fn(&Tensor) -> Option<u64> + Sync)>;
-
 /// The packed weights of a kernel in a network.
 pub(crate) struct NetworkWeights {
     pub id: WeightsId,
@@ -228,17 +226,6 @@ impl NetworkWeights {
 /// Packs weights, or finds those that another network has packed.
 pub(crate) fn pack(runtime: &Runtime, kernel: &Kernel, weights: &Tensor) -> Result<PackedWeights, RuntimeError> {
     with_elements(weights, |elements| runtime.packed_weights(kernel, Constant::Is(weights.clone()).id(None), elements))
-}
-
-/// Calls with weights as an operand.
-pub(super) fn with_elements<T>(weights: &Tensor, call: impl FnOnce(Operand<'_>) -> T) -> T {
-    if let Some(elements) = weights.elements::<f32>() {
-        return call(Operand::F32(&elements));
-    }
-    if let Some(elements) = weights.elements::<bf16>() {
-        return call(Operand::Bf16(&elements));
-    }
-    call(Operand::F16(&weights.elements::<f16>().expect("kernels have f32, bf16 and f16")))
 }
 
 /// A kernel with its weights.

@@ -3,7 +3,8 @@
 use kiln_ir::func::sampling::Grid;
 use kiln_ir::func::{Element, ElementType, Merge, PadMode, Structured, TensorOp, TensorType};
 
-use super::{Action, Input, RuntimeThreads};
+use super::action::{Action, Input};
+use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 use crate::ops::{self, IndexOutOfRange, Indices, Op, Source, Windows};
 

@@ -12,7 +12,8 @@ use kiln_jit::compiler::compile;
 use kiln_jit::{CompileError, Package, PackedWeights, RuntimeError, Target, WeightsId};
 
 use super::constants::Constant;
-use super::kernels::{Request, options, requests, take_weights, with_elements};
+use super::elements::with_elements;
+use super::kernels::{Request, options, requests, take_weights};
 use super::{Action, Asked, Input, Plan, Progress, RuntimeThreads, constants, control, texts};
 use crate::error::ModelError;
 use crate::lock::lock;

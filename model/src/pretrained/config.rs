@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_ir::func::Unary;
 use serde::Deserialize;
 
-use super::PretrainedError;
+use super::error::PretrainedError;
 use super::weights::{self, Files};
 use crate::arch::{BERT, Config, DISTILBERT, Family, Names, ROBERTA, ResNet, Top};
 

@@ -6,6 +6,7 @@
 //! names it; settings that are about training, texts or memory are not looked at.
 
 mod config;
+mod error;
 mod weights;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use kiln_ir::func::{Func, Tensor, TensorType};
 
 use crate::arch::{ArchError, ArchOptions, samples};
 use config::{ConfigFile, Network};
+pub use error::PretrainedError;
 use weights::Files;
 
 /// A network in a folder, with its weights in memory.
@@ -23,56 +25,6 @@ pub struct Pretrained {
     folder: PathBuf,
     network: Network,
     files: Files,
-}
-
-/// A folder that is no network that can be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PretrainedError {
-    /// A file that cannot be read.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A configuration that is no JSON, or lacks what it must have.
-    #[error("{}: {source}", path.display())]
-    Json {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: serde_json::Error,
-    },
-    /// A configuration with a setting that is not supported.
-    #[error("{}: `{setting}` is {found}: supported is {supported}", path.display())]
-    Setting {
-        /// Where the configuration is.
-        path: PathBuf,
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        found: String,
-        /// What can be built.
-        supported: &'static str,
-    },
-    /// A file of weights that is malformed.
-    #[error("{}: {why}", path.display())]
-    Weights {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A weight that no file has, or that has another shape than the configuration says; or sizes that the network does not take.
-    #[error("{}: {source}", folder.display())]
-    Weight {
-        /// The folder.
-        folder: PathBuf,
-        /// Which weight, and why.
-        source: ArchError,
-    },
 }
 
 impl Pretrained {

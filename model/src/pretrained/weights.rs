@@ -12,7 +12,7 @@ use kiln_ir::func::{ElementType, Tensor, TensorType};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::PretrainedError;
+use super::error::PretrainedError;
 use crate::arch::{ArchError, Spread, Weights};
 
 /// The file of a network that has one, and the list of those of a network that has several.

@@ -27,27 +27,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
+mod lost;
 mod operation;
 mod simulate;
+mod step;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use kiln_jit::compiler::chip::Chip;
-use kiln_jit::compiler::schedule::Schedule;
-use kiln_jit::compiler::work::{KINDS, Work};
-use kiln_jit::{CompileError, Division, MAX_THREADS, Package, Target};
+use kiln_jit::compiler::work::Work;
+use kiln_jit::{MAX_THREADS, Package, Target};
 
 use crate::network::steps;
 use crate::plan::{Code, Plan};
+pub use error::ScalingError;
+pub use lost::{Limit, Lost};
 use operation::Operation;
-use simulate::{Spent, simulate};
-use traffic::{Reads, Traffic};
+use step::{Phase, Reads, Step, Tasks, bytes};
+use traffic::Traffic;
 
 /// Microseconds that it takes two threads that are awake to begin and end a step: `cargo xtask figures --threads` measures 0.2 on x86-64. It
 /// is a cache line to the member and one back.
@@ -61,93 +64,6 @@ pub const FORK_JOIN_MEMBER_US: f64 = 0.02;
 pub const STEP_US: f64 = 0.3;
 /// How many of the steps that lose most a row names.
 const WORST: usize = 5;
-
-/// Why several threads take longer than the time of one divided among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// Threads that have nothing left to do wait for others.
-    Imbalance,
-    /// Beginning and ending steps.
-    Barrier,
-    /// The last-level cache or memory gives all threads together less than they ask for.
-    Bandwidth,
-    /// What one thread does alone, and threads without work: a step is worth fewer of them than there are, or the chip has fewer cores.
-    Serial,
-    /// Copies into panels that several threads make, each for itself.
-    Copies,
-}
-
-impl Limit {
-    /// Every cause, with its word.
-    pub const ALL: &'static [Limit] =
-        &[Limit::Imbalance, Limit::Barrier, Limit::Bandwidth, Limit::Serial, Limit::Copies];
-
-    /// The word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Limit::Imbalance => "imbalance",
-            Limit::Barrier => "barrier",
-            Limit::Bandwidth => "bandwidth",
-            Limit::Serial => "serial",
-            Limit::Copies => "copies",
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Cycles that are lost, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lost {
-    /// See [`Limit::Imbalance`].
-    pub imbalance: f64,
-    /// See [`Limit::Barrier`].
-    pub barrier: f64,
-    /// See [`Limit::Bandwidth`].
-    pub bandwidth: f64,
-    /// See [`Limit::Serial`].
-    pub serial: f64,
-    /// See [`Limit::Copies`].
-    pub copies: f64,
-}
-
-impl Lost {
-    /// What is lost to one cause.
-    pub fn to(&self, limit: Limit) -> f64 {
-        match limit {
-            Limit::Imbalance => self.imbalance,
-            Limit::Barrier => self.barrier,
-            Limit::Bandwidth => self.bandwidth,
-            Limit::Serial => self.serial,
-            Limit::Copies => self.copies,
-        }
-    }
-
-    /// All of it.
-    pub fn total(&self) -> f64 {
-        Limit::ALL.iter().map(|limit| self.to(*limit)).sum()
-    }
-
-    /// The cause that most is lost to.
-    pub fn largest(&self) -> Limit {
-        let more = |a: &&Limit, b: &&Limit| self.to(**a).total_cmp(&self.to(**b));
-        *Limit::ALL.iter().max_by(more).expect("there are causes")
-    }
-}
-
-impl AddAssign for Lost {
-    fn add_assign(&mut self, other: Lost) {
-        self.imbalance += other.imbalance;
-        self.barrier += other.barrier;
-        self.bandwidth += other.bandwidth;
-        self.serial += other.serial;
-        self.copies += other.copies;
-    }
-}
 
 /// A prediction for several numbers of threads.
 #[derive(Clone, Debug)]
@@ -196,95 +112,10 @@ pub struct Worst {
     pub lost: Lost,
 }
 
-/// A prediction that cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScalingError {
-    /// No number of threads is given.
-    #[error("expected one number of threads or more")]
-    NoThreads,
-    /// Too few threads, or too many.
-    #[error("{threads} threads: expected a number from 1 to {MAX_THREADS}")]
-    Threads {
-        /// The number.
-        threads: usize,
-    },
-    /// The kernel's loops cannot be followed.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-}
-
-/// What is divided among threads.
-enum Tasks {
-    Kernel(Arc<Work>, Schedule),
-    Operation(Operation),
-}
-
-/// A step that is predicted.
-struct Step {
-    layer: String,
-    operation: String,
-    tasks: Tasks,
-    reads: Reads,
-}
-
 /// A step on so many threads.
 struct Predicted {
     cycles: f64,
     lost: Lost,
-}
-
-impl Tasks {
-    /// Cycles on one thread.
-    fn cycles(&self) -> f64 {
-        match self {
-            Tasks::Kernel(work, _) => work.cycles(),
-            Tasks::Operation(operation) => operation.cycles(),
-        }
-    }
-
-    /// What so many threads on so many cores spend on each phase, one after the other. No more threads compute than there are cores.
-    fn phases(&self, threads: usize, cores: usize) -> Vec<Phase> {
-        let (members, threads) = (threads, threads.min(cores));
-        match self {
-            Tasks::Kernel(work, schedule) => {
-                let phase = |(at, tasks): (usize, u64)| {
-                    let cycles = work.part(at, 0..tasks).cycles;
-                    let division = Division::new(schedule, tasks, cycles, threads);
-                    let part = &mut |parts: Range<u64>| work.part(at, division.tasks(parts));
-                    let spent = simulate(division.parts, division.threads, part);
-                    let members = spent.threads.max(Division::new(schedule, tasks, cycles, members).threads);
-                    Phase { cycles, most: division.threads, members, spent }
-                };
-                work.phases().enumerate().map(phase).collect()
-            }
-            Tasks::Operation(operation) => {
-                let tasks = operation.tasks(threads);
-                let most = if tasks == 1 { 1 } else { threads };
-                let part = &mut |range: Range<u64>| operation.part(threads, range);
-                let spent = simulate(tasks, most, part);
-                let pieces = usize::try_from(operation.tasks(members)).unwrap_or(members);
-                let members = spent.threads.max(pieces.min(members));
-                vec![Phase { cycles: operation.cycles(), most, members, spent }]
-            }
-        }
-    }
-}
-
-/// Tasks of a step that threads do at once.
-struct Phase {
-    /// Cycles on one thread.
-    cycles: f64,
-    /// Threads that it is worth, no more than cores.
-    most: usize,
-    /// Threads that begin and end it, perhaps more than cores.
-    members: usize,
-    spent: Spent,
-}
-
-/// Bytes that all threads together read or write in all phases, as in [`Spent`].
-fn bytes(phases: &[Phase]) -> [f64; KINDS] {
-    std::array::from_fn(|kind| phases.iter().map(|phase| phase.spent.bytes[kind]).sum())
 }
 
 impl Step {

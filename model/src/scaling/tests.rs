@@ -1,5 +1,8 @@
+use std::ops::Range;
+
 use kiln_jit::compiler::work::{KINDS, Part};
 
+use super::simulate::simulate;
 use super::*;
 
 fn of_kernel(package: &Package, threads: &[usize]) -> Result<Scaling, ScalingError> {

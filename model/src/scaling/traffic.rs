@@ -7,41 +7,14 @@
 
 use kiln_jit::Target;
 use kiln_jit::compiler::chip::Chip;
-use kiln_jit::compiler::work::{KINDS, Kind, Work};
+use kiln_jit::compiler::work::{KINDS, Kind};
 
-use super::{Step, bytes};
+use super::step::{Reads, Step, bytes};
 
 /// The share of a cache that what is to stay may take, as in the cost model.
 const STAYS: f64 = 0.75;
 
-/// What a step reads and writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Reads {
-    /// Bytes that are the same in each call.
-    weights: f64,
-    /// Bytes that other steps computed.
-    activations: f64,
-    /// Bytes that it writes.
-    result: f64,
-    /// The right operand is an activation.
-    is_of_two: bool,
-}
-
-impl Reads {
-    pub(super) fn kernel(work: &Work, is_constant: bool) -> Self {
-        let [source, weights, result] = work.operands().map(|bytes| bytes as f64);
-        match is_constant {
-            true => Reads { weights, activations: source, result, is_of_two: false },
-            false => Reads { weights: 0.0, activations: source + weights, result, is_of_two: true },
-        }
-    }
-
-    pub(super) fn operation(operands: usize, result: usize) -> Self {
-        Reads { weights: 0.0, activations: operands as f64, result: result as f64, is_of_two: false }
-    }
-}
-
-/// What is where between steps, with so many threads.
+/// The caches that hold what steps read, with so many threads.
 pub(super) struct Traffic {
     /// Weights stay in second-level caches.
     stay_near: bool,

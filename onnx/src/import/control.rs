@@ -14,7 +14,7 @@ use super::error::{Fault, ImportError};
 use super::node::{Ctx, axis_of};
 use super::program::{Recipe, Unknown, Val, boolean};
 use super::scope::{Item, Scope};
-use super::{Import, MOST_NODES};
+use super::state::{Import, MOST_NODES};
 use crate::graph::{Attribute, Graph, Node};
 
 type Made = Result<Vec<Item>, Fault>;

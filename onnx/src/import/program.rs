@@ -9,6 +9,7 @@ use kiln_ir::func::{
 
 use super::error::Fault;
 use super::name::{self, Names};
+use super::tidy::tidy;
 
 /// Constants from this many bytes on are not transposed at load: who packs them does it on the way.
 const LARGE_BYTES: u64 = 64 << 10;
@@ -181,7 +182,7 @@ impl Program {
         let draft = frame.builder.finish_all(&results)?;
         let mut names = Names::default();
         draft.arguments().for_each(|(_, value)| drop(names.unique(&value.name)));
-        Ok(super::tidy(&draft, name, &frame.named, names)?)
+        Ok(tidy(&draft, name, &frame.named, names)?)
     }
 
     /// Leaves the functions that were begun beyond a depth, which came to nothing.

@@ -2,86 +2,10 @@
 
 mod microsoft;
 mod table;
+mod version;
 
-use crate::graph::Attribute;
-
-/// As many inputs or outputs as one likes.
-const ANY: usize = usize::MAX;
-
-/// The type of an attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Float,
-    Int,
-    Str,
-    Tensor,
-    SparseTensor,
-    Graph,
-    Type,
-    Floats,
-    Ints,
-    Strings,
-}
-
-impl Kind {
-    /// Whether a value has this type. A list of one integer may be written as an integer: a file that does not say types of
-    /// attributes has no type for an empty list, which is then guessed to be a number.
-    fn fits(self, value: &Attribute) -> bool {
-        match value {
-            Attribute::Float(_) => self == Kind::Float,
-            Attribute::Int(_) => matches!(self, Kind::Int | Kind::Ints),
-            Attribute::String(_) => self == Kind::Str,
-            Attribute::Tensor(_) => self == Kind::Tensor,
-            Attribute::Graph(_) => self == Kind::Graph,
-            Attribute::Floats(_) => self == Kind::Floats,
-            Attribute::Ints(_) => self == Kind::Ints,
-            Attribute::Strings(_) => self == Kind::Strings,
-            Attribute::Type(_) => self == Kind::Type,
-            // It is of a function's, and gone where nodes are imported.
-            Attribute::Reference(_) => false,
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Kind::Float => "a floating-point number",
-            Kind::Int => "an integer",
-            Kind::Str => "a string",
-            Kind::Tensor => "a tensor",
-            Kind::SparseTensor => "a sparse tensor",
-            Kind::Graph => "a graph",
-            Kind::Type => "a type",
-            Kind::Floats => "a list of floating-point numbers",
-            Kind::Ints => "a list of integers",
-            Kind::Strings => "a list of strings",
-        }
-    }
-}
-
-/// An operator from one version of the operator set on, until its next version.
-#[derive(Debug)]
-pub(super) struct Version {
-    pub(super) since: i64,
-    /// How many inputs it needs, and may have.
-    pub(super) inputs: std::ops::RangeInclusive<usize>,
-    /// How many outputs it may have.
-    pub(super) outputs: usize,
-    pub(super) attributes: &'static [(&'static str, Kind)],
-}
-
-/// An operator by its name, with its versions in ascending order.
-pub(super) type Operator = (&'static str, &'static [Version]);
-
-/// A version, as the table has it.
-const fn v(
-    since: i64,
-    least: usize,
-    most: usize,
-    outputs: usize,
-    attributes: &'static [(&'static str, Kind)],
-) -> Version {
-    Version { since, inputs: std::ops::RangeInclusive::new(least, most), outputs, attributes }
-}
+use version::{ANY, Operator, v};
+pub(super) use version::{Kind, Version};
 
 /// All versions of one of ONNX's own operators; none if there is no such operator.
 pub(super) fn versions(op: &str) -> &'static [Version] {
@@ -122,21 +46,6 @@ impl Version {
     /// An operator as an operator set has it.
     pub(super) fn of(op: &str, opset: i64) -> Option<&'static Version> {
         versions(op).iter().rev().find(|version| version.since <= opset)
-    }
-
-    /// Why an attribute cannot be one of this operator, if it cannot.
-    pub(super) fn refuses(&self, name: &str, value: &Attribute) -> Option<String> {
-        match self.attributes.iter().find(|(known, _)| *known == name) {
-            Some((_, kind)) if kind.fits(value) => None,
-            Some((_, kind)) => Some(format!("it must be {}", kind.words())),
-            None => {
-                let known: Vec<_> = self.attributes.iter().map(|(name, _)| format!("`{name}`")).collect();
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                Some(format!(
-                    "ONNX does not define it there, and what it would change is not known; it defines {known}"
-                ))
-            }
-        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use kiln_ir::func::Tensor;
 
-use super::Import;
 use super::error::Fault;
 use super::node::{Ctx, axis_of, numbers};
 use super::program::{Val, boolean};
 use super::scope::Item;
+use super::state::Import;
 use crate::graph::Node;
 
 type Made = Result<Vec<Item>, Fault>;

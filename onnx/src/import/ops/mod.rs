@@ -23,24 +23,19 @@ mod recurrent;
 mod reduction;
 mod refused;
 mod resize;
+mod row;
 mod sampling;
 mod shapes;
 mod signal;
 mod slicing;
 mod window;
 
-use super::node::{Ctx, Outputs};
 use super::schema::{self, Version, versions};
 use super::{control, sequence};
 pub use refused::{Refusal, refusals};
+use row::{ImportTensors, Row};
 
-/// Adds a node of tensors to the function, and gives the values that it makes.
-type ImportTensors = fn(&mut Ctx<'_>) -> Outputs;
-
-/// An operator by its name in ONNX's own domain.
-type Row = (&'static str, ImportTensors);
-
-/// How a node is imported.
+/// The function that imports a node, by the kind of what the node takes and gives.
 #[derive(Clone, Copy)]
 pub(super) enum Import {
     /// One of tensors.

@@ -1,0 +1,55 @@
+//! The errors of folders that are no networks.
+
+use std::path::PathBuf;
+
+use crate::arch::ArchError;
+
+/// A folder that is no network that can be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PretrainedError {
+    /// A file that cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A configuration that is no JSON, or lacks what it must have.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// A configuration with a setting that is not supported.
+    #[error("{}: `{setting}` is {found}: supported is {supported}", path.display())]
+    Setting {
+        /// Where the configuration is.
+        path: PathBuf,
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What can be built.
+        supported: &'static str,
+    },
+    /// A file of weights that is malformed.
+    #[error("{}: {why}", path.display())]
+    Weights {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A weight that no file has, or that has another shape than the configuration says; or sizes that the network does not take.
+    #[error("{}: {source}", folder.display())]
+    Weight {
+        /// The folder.
+        folder: PathBuf,
+        /// Which weight, and why.
+        source: ArchError,
+    },
+}
