@@ -49,7 +49,7 @@ pub struct Config {
     pub bytes: usize,
     /// The time for which an error is remembered for its key. After it, the next call tries again to make the value.
     pub retry_after: Duration,
-    /// Tables for hits; threads are spread over them.
+    /// Tables for hits; each thread has one of them.
     pub stripes: usize,
 }
 
@@ -156,8 +156,8 @@ impl<K, V, E> State<K, V, E> {
     }
 }
 
-/// The way to get a missing value.
-enum Plan<V, E> {
+/// The decision how to get a value, made under the lock.
+enum Decision<V, E> {
     Have(V),
     Refuse(E),
     Make(Arc<Flight<V, E>>),
@@ -228,12 +228,12 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         let mut state = self.lock();
         state.stats.misses += 1;
         let flight = loop {
-            match self.plan(&mut state, key) {
-                Plan::Have(value) => return Ok(value),
-                Plan::Refuse(error) => return Err(error),
-                Plan::Make(flight) => break Some(flight),
-                Plan::MakeUnshared => break None,
-                Plan::Wait(flight) => {
+            match self.decide(&mut state, key) {
+                Decision::Have(value) => return Ok(value),
+                Decision::Refuse(error) => return Err(error),
+                Decision::Make(flight) => break Some(flight),
+                Decision::MakeUnshared => break None,
+                Decision::Wait(flight) => {
                     state.waiting.insert(thread::current().id(), Arc::clone(&flight));
                     state.stats.waits += 1;
                     drop(state);
@@ -253,31 +253,31 @@ impl<K: Eq + Hash + Clone, V: Replicate, E: Clone> Cache<K, V, E> {
         result
     }
 
-    fn plan(&self, state: &mut State<K, V, E>, key: &K) -> Plan<V, E> {
+    fn decide(&self, state: &mut State<K, V, E>, key: &K) -> Decision<V, E> {
         if self.is_off() {
-            return Plan::MakeUnshared;
+            return Decision::MakeUnshared;
         }
         let hash = self.hasher.hash_one(key);
         // Another thread may have stored the value since the look-up that missed.
         if let Some(entry) = state.find(hash, |k| k == key) {
-            return Plan::Have(self.stripes.fill(entry));
+            return Decision::Have(self.stripes.fill(entry));
         }
         if let Some((_, error, at)) = state.failures.peek(hash, |(k, ..)| k == key) {
             if at.elapsed() < self.config.retry_after {
                 state.stats.refusals += 1;
-                return Plan::Refuse(error.clone());
+                return Decision::Refuse(error.clone());
             }
             state.failures.remove(hash, |(k, ..)| k == key);
         }
         let Some(flight) = state.flights.get(key) else {
             let flight = Flight::start();
             state.flights.insert(key.clone(), Arc::clone(&flight));
-            return Plan::Make(flight);
+            return Decision::Make(flight);
         };
         if state.waits_for_caller(flight.maker) {
-            return Plan::MakeUnshared;
+            return Decision::MakeUnshared;
         }
-        Plan::Wait(Arc::clone(flight))
+        Decision::Wait(Arc::clone(flight))
     }
 
     /// Stores a value and returns what has to be dropped outside the lock.

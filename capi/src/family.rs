@@ -8,7 +8,7 @@ use crate::error::{free, guard, kiln_status};
 use crate::kernel::{kiln_args, with_args};
 use crate::pointers::{Out, reference, text};
 use crate::runtime::{constant_weights, kiln_runtime};
-use crate::tensor::{Memory, kiln_tensor};
+use crate::tensor::{TensorMemory, kiln_tensor};
 use crate::weights::kiln_packed_weights;
 
 /// Problems that differ in one number, such as how many rows there are.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn kiln_family_pack_weights(
         // SAFETY: the header's rules.
         let (out, family) = unsafe { (Out::new(packed, "packed")?, reference(family, "family")?) };
         // SAFETY: the header's rules.
-        let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
+        let weights = unsafe { TensorMemory::of_input(reference(weights, "weights")?, "weights")?.input() };
         out.give(kiln_packed_weights(family.0.pack_weights(weights)?));
         Ok(())
     })

@@ -10,7 +10,7 @@ use crate::error::{Error, free, guard, kiln_status};
 use crate::pointers::{Given, Growing, Out, array, fill, given, reference};
 use crate::runtime::{kiln_request, kiln_runtime};
 use crate::strings::c_string;
-use crate::tensor::{Memory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
+use crate::tensor::{TensorMemory, kiln_dtype, kiln_tensor, kiln_tensor_mut};
 use crate::weights::kiln_packed_weights;
 
 /// Machine code for one problem, and what a call of it needs.
@@ -297,9 +297,9 @@ pub(crate) unsafe fn with_args(
 ) -> Result<(), Error> {
     // SAFETY: the caller's.
     let args = unsafe { given(args, "args")? };
-    let dst = Memory::of_output(&args.dst, "dst")?;
+    let dst = TensorMemory::of_output(&args.dst, "dst")?;
     let input = |tensor: &kiln_tensor, name: std::fmt::Arguments<'_>| {
-        let memory = Memory::of_input(tensor, name)?;
+        let memory = TensorMemory::of_input(tensor, name)?;
         if memory.overlaps(&dst) { Err(Error::argument(name, "overlaps dst")) } else { Ok(memory) }
     };
     let lhs = input(&args.lhs, format_args!("lhs"))?;

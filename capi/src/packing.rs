@@ -4,7 +4,7 @@ use crate::error::{guard, kiln_status};
 use crate::kernel::kiln_kernel;
 use crate::pointers::{Out, reference};
 use crate::runtime::kiln_runtime;
-use crate::tensor::{Memory, kiln_tensor};
+use crate::tensor::{TensorMemory, kiln_tensor};
 use crate::weights::kiln_packed_weights;
 
 /// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
@@ -20,7 +20,7 @@ pub unsafe extern "C" fn kiln_kernel_pack_weights(
         // SAFETY: the header's rules.
         let (out, kernel) = unsafe { (Out::new(packed, "packed")?, reference(kernel, "kernel")?) };
         // SAFETY: the header's rules.
-        let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
+        let weights = unsafe { TensorMemory::of_input(reference(weights, "weights")?, "weights")?.input() };
         out.give(kiln_packed_weights(kernel.kernel.pack_weights(weights)?));
         Ok(())
     })
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn kiln_runtime_packed_weights(
         // SAFETY: the header's rules.
         let kernel = unsafe { reference(kernel, "kernel")? };
         // SAFETY: the header's rules.
-        let weights = unsafe { Memory::of_input(reference(weights, "weights")?, "weights")?.input() };
+        let weights = unsafe { TensorMemory::of_input(reference(weights, "weights")?, "weights")?.input() };
         out.give(kiln_packed_weights(runtime.runtime.packed_weights(&kernel.kernel, id.into(), weights)?));
         Ok(())
     })

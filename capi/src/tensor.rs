@@ -111,16 +111,16 @@ pub(crate) fn overlap(one: (*const c_void, usize), other: (*const c_void, usize)
     one.0.addr() < other.0.addr() + other.1 && other.0.addr() < one.0.addr() + one.1
 }
 
-/// Memory that may be a kernel's tensor.
+/// TensorMemory that may be a kernel's tensor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct TensorMemory {
     data: *mut c_void,
     dtype: DType,
     elements: usize,
     bytes: usize,
 }
 
-impl Memory {
+impl TensorMemory {
     pub(crate) fn of_input(tensor: &kiln_tensor, name: impl Display) -> Result<Self, Error> {
         Self::check(tensor.data.cast_mut(), tensor.dtype, tensor.elements, name)
     }
@@ -138,7 +138,7 @@ impl Memory {
         Ok(Self { data, dtype, elements, bytes })
     }
 
-    pub(crate) fn overlaps(&self, other: &Memory) -> bool {
+    pub(crate) fn overlaps(&self, other: &TensorMemory) -> bool {
         overlap((self.data, self.bytes), (other.data, other.bytes))
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let mut values = [0f32; 4];
         let data: *mut c_void = values.as_mut_ptr().cast();
         let (f32, bf16) = (kiln_dtype::KILN_F32 as u32, kiln_dtype::KILN_BF16 as u32);
-        let check = |data, dtype, elements| Memory::check(data, dtype, elements, "x").map_err(|e| e.message);
+        let check = |data, dtype, elements| TensorMemory::check(data, dtype, elements, "x").map_err(|e| e.message);
         let error = |data, dtype, elements| check(data, dtype, elements).unwrap_err();
         assert!(error(data, 0, 4).contains("dtype 0"));
         assert!(error(std::ptr::null_mut(), f32, 4).contains("null"));
@@ -195,7 +195,7 @@ mod tests {
         let mut values = [0f32; 4];
         let at = |start: usize, elements| {
             let data = values.as_mut_ptr().wrapping_add(start).cast();
-            Memory::check(data, kiln_dtype::KILN_F32 as u32, elements, "x").unwrap()
+            TensorMemory::check(data, kiln_dtype::KILN_F32 as u32, elements, "x").unwrap()
         };
         let [first, second, whole, none] = [(0, 2), (2, 2), (0, 4), (1, 0)].map({
             let mut at = at;

@@ -8,15 +8,15 @@ use rustix::process::{Pid, getpgid};
 const MARK: i32 = 0x4d41_0000;
 
 /// One steady call.
-pub const ONE: Region = Region(0x10);
+pub const ONE: Mark = Mark(0x10);
 /// The repeated calls.
-pub const REPEATED: Region = Region(0x12);
+pub const REPEATED: Mark = Mark(0x12);
 
 /// A region with marks of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Region(i32);
+pub struct Mark(i32);
 
-impl Region {
+impl Mark {
     /// Does `work` between the region's two marks.
     pub fn around<T>(self, work: impl FnOnce() -> T) -> T {
         mark(self.0);

@@ -6,7 +6,7 @@
 //!
 //! Invariants, and where they are upheld:
 //! - A page is never writable and executable: `PageRun::protect` is the only place that changes access, and knows no such
-//!   [`Access`].
+//!   [`Protection`].
 //! - Free pages are writable, not executable: a stale pointer into them faults (`CodePool::release`).
 //! - A run holds nothing but traps when it is handed out, so stray jumps behind the code fault (`CodePool::take`).
 //! - Code is published to instruction fetch before anyone can call it (`LoadedCode::publish`).
@@ -48,7 +48,7 @@ pub enum CodeMemoryError {
         /// The length of the pages.
         bytes: usize,
         /// The access wanted.
-        access: Access,
+        access: Protection,
         /// Its answer.
         source: io::Error,
     },
@@ -72,27 +72,27 @@ pub enum CodeMemoryError {
 
 /// What pages can be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Protection {
     /// Reading and writing.
     Write,
     /// Reading and executing.
     Execute,
 }
 
-impl Access {
+impl Protection {
     fn flags(self) -> libc::c_int {
         match self {
-            Access::Write => libc::PROT_READ | libc::PROT_WRITE,
-            Access::Execute => libc::PROT_READ | libc::PROT_EXEC,
+            Protection::Write => libc::PROT_READ | libc::PROT_WRITE,
+            Protection::Execute => libc::PROT_READ | libc::PROT_EXEC,
         }
     }
 }
 
-impl std::fmt::Display for Access {
+impl std::fmt::Display for Protection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Access::Write => "writable",
-            Access::Execute => "executable",
+            Protection::Write => "writable",
+            Protection::Execute => "executable",
         })
     }
 }
@@ -136,7 +136,7 @@ impl Chunk {
     fn map(bytes: usize) -> Result<Chunk, CodeMemoryError> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice disturbs nothing.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, Access::Write.flags(), flags, -1, 0) };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, Protection::Write.flags(), flags, -1, 0) };
         let source = || io::Error::last_os_error();
         if base == libc::MAP_FAILED {
             return Err(CodeMemoryError::Map { bytes, source: source() });
@@ -174,7 +174,7 @@ struct PageRun {
 unsafe impl Send for PageRun {}
 
 impl PageRun {
-    fn protect(&self, access: Access) -> Result<(), CodeMemoryError> {
+    fn protect(&self, access: Protection) -> Result<(), CodeMemoryError> {
         // SAFETY: the pages are mapped and owned by this run, so nothing else relies on their access.
         match unsafe { libc::mprotect(self.base.as_ptr().cast(), self.bytes, access.flags()) } {
             0 => Ok(()),
@@ -247,7 +247,7 @@ impl CodePool {
 
     /// Takes pages back. The caller promises that no code in them runs or will be called.
     fn release(&self, run: PageRun) {
-        if let Err(error) = run.protect(Access::Write) {
+        if let Err(error) = run.protect(Protection::Write) {
             // Splitting a mapping can fail for want of kernel memory. Pages that may still be executable must not be
             // handed out as writable ones, so they stay in use.
             tracing::warn!(%error, "code memory is lost");

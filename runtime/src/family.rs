@@ -267,7 +267,7 @@ impl Family {
             self.compile_in_background(member);
         }
         let shared = &self.runtime.inner().shared;
-        shared.told_of(&member.problem, self.any_kernel().schedule(), || match &self.general {
+        shared.observed(&member.problem, self.any_kernel().schedule(), || match &self.general {
             General::Tiles(tiles) => tiles.run(shared, n, &pointers),
             General::Blocks(blocks) => blocks.run(n, &pointers),
             General::Padded(padded) if n <= padded.max() => padded.run(shared, &member.problem, n, &pointers),

@@ -50,7 +50,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes a call, with a line about it if these are asked for.
     #[inline]
-    pub(crate) fn told_of(
+    pub(crate) fn observed(
         &self,
         problem: &Problem,
         schedule: &Schedule,
@@ -354,7 +354,7 @@ impl Kernel {
     ) -> Result<(), RuntimeError> {
         let pointers = args.pointers(&self.0.signature)?;
         check_thread(self.target())?;
-        self.0.shared.told_of(self.problem(), self.schedule(), || run(&pointers))
+        self.0.shared.observed(self.problem(), self.schedule(), || run(&pointers))
     }
 
     /// Checks the arguments and gives the pointers that [`run_unchecked`](Self::run_unchecked) takes.

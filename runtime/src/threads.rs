@@ -162,7 +162,7 @@ impl Threads {
             }
             Kind::Rayon(pool) => {
                 let queue = Queue::new(tasks, threads, work);
-                pool.install(|| spread(queue.most_threads(), &|| queue.drain()))
+                pool.install(|| fork_join(queue.most_threads(), &|| queue.drain()))
             }
             Kind::Executor(executor) => {
                 let queue = Queue::new(tasks, threads, work);
@@ -234,12 +234,12 @@ impl<'a> Queue<'a> {
 }
 
 /// Calls `work` so many times, on as many threads as are idle. Joins are on the stacks of their threads: nothing is allocated.
-fn spread(times: usize, work: &(dyn Fn() -> Result<(), RuntimeError> + Sync)) -> Result<(), RuntimeError> {
+fn fork_join(times: usize, work: &(dyn Fn() -> Result<(), RuntimeError> + Sync)) -> Result<(), RuntimeError> {
     if times <= 1 {
         return work();
     }
     let half = times / 2;
-    let (first, second) = rayon::join(|| spread(times - half, work), || spread(half, work));
+    let (first, second) = rayon::join(|| fork_join(times - half, work), || fork_join(half, work));
     first.and(second)
 }
 

@@ -19,7 +19,7 @@ pub fn strided(problem: &Problem, random: &mut Random) -> Option<Problem> {
             let stays = random.below(4) == 0 || (is_convolution && o.role == Role::Rhs);
             builder = match stays {
                 true => builder.tag(o.role, &o.layout.tag().to_string()),
-                false => builder.strides(o.role, &spread(o, is_convolution, random)),
+                false => builder.strides(o.role, &random_strides(o, is_convolution, random)),
             };
         }
         builder.build().ok().filter(|made| made.operands().iter().any(|o| !o.is_dense()))
@@ -27,7 +27,7 @@ pub fn strided(problem: &Problem, random: &mut Random) -> Option<Problem> {
 }
 
 /// Strides in the order that the operand's dimensions have in memory.
-fn spread(o: &Operand, is_convolution: bool, random: &mut Random) -> Vec<u64> {
+fn random_strides(o: &Operand, is_convolution: bool, random: &mut Random) -> Vec<u64> {
     let is_result = o.role == Role::Dst;
     let mut strides = vec![0; o.shape.len()];
     // Of a result, mostly vectors are written.

@@ -17,14 +17,14 @@ const PROBLEMS: &[&str] = &[
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct BenchArgs {
     /// Options for `kiln bench`, after `--`.
     #[arg(last = true)]
     options: Vec<String>,
 }
 
 /// Builds the command line once, then measures one problem after the other: the machine does nothing else meanwhile.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &BenchArgs) -> Result {
     PROBLEMS.iter().try_for_each(|problem| {
         let mut bench = cargo("run --quiet --release --package kiln-compiler-cli -- bench");
         process::run(bench.arg(problem).args(&args.options))

@@ -21,14 +21,14 @@ double precision";
 
 /// Arguments of `cargo xtask errors`.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ErrorsArgs {
     /// Measures a sample of some millions of arguments, and those near limits, instead of all 2^32.
     #[arg(long)]
     quick: bool,
 }
 
 /// Prints the table.
-pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub fn run(args: &ErrorsArgs) -> Result<(), Box<dyn Error>> {
     let extent = if args.quick {
         "a sample of f32 arguments: millions, and those near limits."
     } else {

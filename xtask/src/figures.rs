@@ -20,7 +20,7 @@ use crate::process::{self, Result, cargo};
 const LISTS: [(&str, &str); 2] = [("BERT-base, 128 tokens", "bert-base"), ("ResNet-50, one image", "resnet50")];
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct FiguresArgs {
     /// Processes of each kind
     #[arg(long, default_value_t = 15)]
     samples: usize,
@@ -45,7 +45,7 @@ struct Report {
 }
 
 /// Measures and prints.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &FiguresArgs) -> Result {
     if args.threads {
         return fork_and_join();
     }

@@ -7,14 +7,14 @@ use crate::process::{Result, cargo, root};
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct HeaderArgs {
     /// Fails if the header is not what would be written, and shows where they part.
     #[arg(long)]
     check: bool,
 }
 
 /// Writes the header, or compares with it.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &HeaderArgs) -> Result {
     if args.check { check() } else { Ok(fs::write(path(), generate()?)?) }
 }
 

@@ -32,29 +32,29 @@ enum Task {
     /// Rewrites the A64 encoder's fixture with llvm-mc's answers.
     Oracle,
     /// Reports which of about 500 problems compile to other bytes than at a base revision.
-    Replay(replay::Args),
+    Replay(replay::ReplayArgs),
     /// Prints a hash of the machine code of each of those problems.
     Hashes,
     /// Measures the problems whose speed we watch.
-    Bench(bench::Args),
+    Bench(bench::BenchArgs),
     /// Models the K loops of a problem's micro-kernels with llvm-mca.
-    Mca(Box<mca::Args>),
+    Mca(Box<mca::McaArgs>),
     /// Measures what starting a program on Kiln costs, and prints the table of docs/embedding.md.
-    Figures(figures::Args),
+    Figures(figures::FiguresArgs),
     /// Measures the accuracy of approximated post-ops and prints docs/accuracy.md.
-    Errors(errors::Args),
+    Errors(errors::ErrorsArgs),
     /// Measures how much faster than chosen schedules the best of those are that they were weighed against.
-    Regret(regret::Args),
+    Regret(regret::RegretArgs),
     /// Compares what is predicted for two threads with what networks take on this machine.
-    Scaling(scaling::Args),
+    Scaling(scaling::ScalingArgs),
     /// Compare what the model of scaling says of the tasks of AArch64 kernels with the instructions executed for them under qemu
-    Tasks(tasks::Args),
+    Tasks(tasks::TasksArgs),
     /// Makes capi/kiln.h from the crate's sources.
-    Header(header::Args),
+    Header(header::HeaderArgs),
     /// Makes the packages of the crates that are published, and builds each from what it contains.
-    Package(package::Args),
+    Package(package::PackageArgs),
     /// Builds wheels of the Python package for x86-64 and AArch64.
-    Wheel(wheel::Args),
+    Wheel(wheel::WheelArgs),
 }
 
 fn main() -> ExitCode {

@@ -19,7 +19,7 @@ const ITERATIONS: u32 = 1000;
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct McaArgs {
     /// For example `matmul f32 512x512:512x512 +bias+relu`.
     problem: Problem,
     /// The target to compile for.
@@ -40,8 +40,8 @@ pub struct Args {
 }
 
 /// Prints one line for each innermost loop that multiplies, the one with most multiply-adds first.
-pub fn run(args: &Args) -> Result {
-    let Args { problem, target, .. } = args;
+pub fn run(args: &McaArgs) -> Result {
+    let McaArgs { problem, target, .. } = args;
     let mcpu = match &args.mcpu {
         Some(mcpu) => mcpu,
         None => model(target).ok_or_else(|| format!("llvm-mca has no model near {target}: name one with --mcpu"))?,

@@ -11,7 +11,7 @@ const MOST_BYTES: u64 = 10 << 20;
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PackageArgs {
     /// Makes the packages without building each from its contents
     #[arg(long)]
     no_verify: bool,
@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Makes a package of each crate that is published, in the folder `package` where cargo builds, and builds it from what is in it.
-pub fn run_all(args: &Args) -> Result {
+pub fn run_all(args: &PackageArgs) -> Result {
     let metadata = output(&mut cargo("metadata --locked --no-deps --format-version 1"), "")?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let all = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?;

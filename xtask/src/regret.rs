@@ -32,7 +32,7 @@ const MOST_MACS: u64 = 200_000_000;
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct RegretArgs {
     /// The number of problems
     #[arg(long, default_value_t = 150)]
     problems: u64,
@@ -77,7 +77,7 @@ struct Timed {
 }
 
 /// Measures the problems and prints a table of the regret.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &RegretArgs) -> Result {
     let builder = Runtime::builder().threads(1);
     let runtime = match &args.target {
         Some(target) => builder.target(target.parse()?).build()?,

@@ -9,7 +9,7 @@ use crate::process::{Result, cargo, git, output, run as execute, target_dir};
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ReplayArgs {
     /// The revision to compare with.
     #[arg(default_value = "main")]
     base: String,
@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 /// Compiles the list with this program and with its build at the base revision, and compares.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &ReplayArgs) -> Result {
     let before = parse(&base_hashes(&args.base)?);
     let after: Hashes = hashes::all()?.into_iter().map(|(hash, name)| (name, hash)).collect();
     let changes = compare(&before, &after);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::process::{self, Result, cargo};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ScalingArgs {
     /// The networks
     #[arg(default_values = ["resnet50", "bert", "distilbert"])]
     networks: Vec<String>,
@@ -46,7 +46,7 @@ struct Row {
 }
 
 /// Measures and prints.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &ScalingArgs) -> Result {
     process::run(&mut cargo("build --locked --quiet --release --package kiln-compiler-cli"))?;
     let kiln = process::target_dir().join("release/kiln");
     let threads = args.threads.to_string();

@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::process::{self, Result};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct TasksArgs {
     /// f32 problems, with or without a bias
     #[arg(default_values = PROBLEMS)]
     problems: Vec<String>,
@@ -42,7 +42,7 @@ const PROBLEMS: [&str; 8] = [
 type Task = [f64; 2];
 
 /// Counts and prints.
-pub fn run(args: &Args) -> Result {
+pub fn run(args: &TasksArgs) -> Result {
     let target = "aarch64-unknown-linux-gnu";
     let target_dir = process::target_dir().join("a64");
     std::fs::create_dir_all(&target_dir)?;

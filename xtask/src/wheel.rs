@@ -26,7 +26,7 @@ const WITH_MORE: &[&str] = &["torch", "ray"];
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct WheelArgs {
     /// The processors to build for; all if none is given
     #[arg(long, value_name = "TARGET")]
     target: Vec<Processor>,
@@ -71,7 +71,7 @@ impl Processor {
 }
 
 /// Builds the wheels, and says where they are.
-pub fn run_all(args: &Args) -> Result {
+pub fn run_all(args: &WheelArgs) -> Result {
     let tools = tools()?;
     let out = args.out.clone().unwrap_or_else(|| target_dir().join("wheels"));
     let all = [Processor::X86_64, Processor::Aarch64];

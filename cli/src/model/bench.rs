@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::compiled::CompileArgs;
 use super::network::NetworkArgs;
 use super::reference::{CheckArgs, Checked};
-use super::streams::{Plan, show_streams};
+use super::streams::{Workload, show_streams};
 use super::{resident, throughput};
 use crate::counts;
 use crate::error::Error;
@@ -119,7 +119,7 @@ struct Share {
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let mut loaded = args.network.load()?;
     if args.best_throughput {
-        return throughput::compare(loaded, &args.compile, |streams| args.plan(streams), args.json, out);
+        return throughput::compare(loaded, &args.compile, |streams| args.workload(streams), args.json, out);
     }
     let bound = loaded.take()?;
     let builder = args.streams.iter().fold(args.compile.builder(), |builder, n| builder.streams(*n));
@@ -131,7 +131,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
     let results = network.run(inputs)?;
     let first = start.elapsed();
     let streams = compiled.runtime.streams();
-    let measured = args.plan(streams).measure(&results, &|| Ok(network.run(inputs)?))?;
+    let measured = args.workload(streams).measure(&results, &|| Ok(network.run(inputs)?))?;
     let shares = shares(network.steps(), &step_times(network, inputs, STEP_RUNS)?);
     // Before the reference, which takes memory of its own.
     let (resident_bytes, resident_peak_bytes) = resident::now_and_peak();
@@ -186,8 +186,8 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> Result<Verdict, Error> {
 
 impl BenchArgs {
     /// The calls that are measured, on so many streams.
-    fn plan(&self, streams: usize) -> Plan {
-        Plan { streams, warm: self.warm, least: Duration::from_millis(self.min_ms), repeat: self.repeat }
+    fn workload(&self, streams: usize) -> Workload {
+        Workload { streams, warm: self.warm, least: Duration::from_millis(self.min_ms), repeat: self.repeat }
     }
 }
 

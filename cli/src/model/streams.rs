@@ -20,7 +20,7 @@ const LEAST_CALLS: usize = 3;
 
 /// How many streams call, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct Workload {
     /// Calls side by side.
     pub streams: usize,
     /// Calls of each stream before the measured ones.
@@ -143,7 +143,7 @@ impl Drop for Stream<'_> {
     }
 }
 
-impl Plan {
+impl Workload {
     /// Measures. Fails if the last results of a stream are not `expected`, bit for bit.
     pub fn measure(
         &self,
@@ -247,8 +247,8 @@ mod tests {
         assert!((measured.calls_per_second - 4.98 / 0.100).abs() < 1e-6, "{measured:?}");
     }
 
-    fn plan(streams: usize) -> Plan {
-        Plan { streams, warm: 1, least: Duration::ZERO, repeat: Some(5) }
+    fn workload(streams: usize) -> Workload {
+        Workload { streams, warm: 1, least: Duration::ZERO, repeat: Some(5) }
     }
 
     #[test]
@@ -260,10 +260,10 @@ mod tests {
             inside.fetch_sub(1, Ordering::SeqCst);
             Ok(vec![])
         };
-        let measured = plan(3).measure(&[], &call).unwrap();
+        let measured = workload(3).measure(&[], &call).unwrap();
         assert!(measured.runs() == 15 && measured.calls_per_second > 0.0, "{measured:?}");
         assert!((2..=3).contains(&most.load(Ordering::SeqCst)));
-        assert_eq!(plan(1).measure(&[], &call).unwrap().runs(), 5);
+        assert_eq!(workload(1).measure(&[], &call).unwrap().runs(), 5);
     }
 
     /// One stream's failure, before the start or after it, ends the others.
@@ -275,9 +275,9 @@ mod tests {
                 at if at == allowed => Err(Error::NoProblem),
                 _ => Ok(vec![]),
             };
-            assert!(matches!(plan(3).measure(&[], &call), Err(Error::NoProblem)), "{allowed}");
+            assert!(matches!(workload(3).measure(&[], &call), Err(Error::NoProblem)), "{allowed}");
         }
-        let panics = std::panic::catch_unwind(|| plan(3).measure(&[], &|| panic!("on purpose")));
+        let panics = std::panic::catch_unwind(|| workload(3).measure(&[], &|| panic!("on purpose")));
         assert!(panics.is_err());
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn other_results_are_an_error() {
         let calls = AtomicUsize::new(0);
         let call = || Ok(vec![Tensor::scalar(calls.fetch_add(1, Ordering::SeqCst) as f32)]);
-        let error = plan(2).measure(&[Tensor::scalar(0.0f32)], &call).unwrap_err();
+        let error = workload(2).measure(&[Tensor::scalar(0.0f32)], &call).unwrap_err();
         assert!(matches!(error, Error::Streams { streams: 2, .. }) && error.exit_code() == 1, "{error}");
     }
 }

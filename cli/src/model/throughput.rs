@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::compiled::CompileArgs;
 use super::network::Loaded;
-use super::streams::Plan;
+use super::streams::Workload;
 use crate::error::Error;
 use crate::timing::show_ns;
 use crate::verdict::Verdict;
@@ -40,12 +40,12 @@ struct Pair {
     runs: usize,
 }
 
-/// Measures a network on pairs of streams and threads, each of which is compiled for a runtime of its own. `plan` says how, for a
+/// Measures a network on pairs of streams and threads, each of which is compiled for a runtime of its own. `workload` says how, for a
 /// number of streams.
 pub fn compare(
     mut loaded: Loaded,
     args: &CompileArgs,
-    plan: impl Fn(usize) -> Plan,
+    workload: impl Fn(usize) -> Workload,
     json: bool,
     out: &mut impl Write,
 ) -> Result<Verdict, Error> {
@@ -60,7 +60,7 @@ pub fn compare(
         let network = &compiled.network;
         let results = network.run(&loaded.inputs)?;
         let expected = expected.get_or_insert(results);
-        let measured = plan(streams).measure(expected, &|| Ok(network.run(&loaded.inputs)?))?;
+        let measured = workload(streams).measure(expected, &|| Ok(network.run(&loaded.inputs)?))?;
         let pair = Pair {
             streams,
             threads,

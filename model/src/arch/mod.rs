@@ -1,6 +1,6 @@
 //! Built-in architectures: whole networks with pseudo-random weights.
 //!
-//! The shapes, the operations and the spread of the weights are those of the published networks; the weights themselves are
+//! The shapes, the operations and the distribution of the weights are those of the published networks; the weights themselves are
 //! not. **What a built-in network predicts means nothing**: it is there to be compiled, run and measured. For predictions, read
 //! an ONNX file that has trained weights.
 //!
@@ -34,7 +34,7 @@ use kiln_ir::func::{Func, Tensor, TensorType, Unary};
 pub use error::{ArchError, MAX_BATCH};
 pub(crate) use resnet::{Names, ResNet};
 pub(crate) use transformer::{BERT, Config, DISTILBERT, Family, ROBERTA, Top};
-pub(crate) use weights::{Spread, Weights};
+pub(crate) use weights::{Distribution, Weights};
 
 use weights::PseudoRandom;
 

@@ -3,7 +3,7 @@
 use kiln_ir::func::{Binary, Builder, Func, Origins, Real, Structured, TensorOp, TensorType, ValueId};
 
 use super::error::ArchError;
-use super::weights::{Spread, Weights};
+use super::weights::{Distribution, Weights};
 
 /// A function being built, whose constants are weights under the names that PyTorch gives them.
 pub(crate) struct Net<'a> {
@@ -75,8 +75,13 @@ impl<'a> Net<'a> {
     }
 
     /// Weights.
-    pub(super) fn weight(&mut self, name: &str, shape: &[u64], spread: Spread) -> Result<ValueId, ArchError> {
-        Ok(self.builder.constant_named(name, &self.weights.weight(name, shape, spread)?)?)
+    pub(super) fn weight(
+        &mut self,
+        name: &str,
+        shape: &[u64],
+        distribution: Distribution,
+    ) -> Result<ValueId, ArchError> {
+        Ok(self.builder.constant_named(name, &self.weights.weight(name, shape, distribution)?)?)
     }
 
     /// `x` by a transposed matrix `[outputs, inputs]`, plus a bias. The result may have a name.
@@ -103,8 +108,8 @@ impl<'a> Net<'a> {
     ) -> Result<ValueId, ArchError> {
         self.set_layer(name);
         let inputs = self.shape(x)?.last().copied().unwrap_or(1);
-        let matrix = self.weight(&format!("{name}.weight"), &[outputs, inputs], Spread::Sums { gain })?;
-        let bias = self.weight(&format!("{name}.bias"), &[outputs], Spread::Bias)?;
+        let matrix = self.weight(&format!("{name}.weight"), &[outputs, inputs], Distribution::Sums { gain })?;
+        let bias = self.weight(&format!("{name}.bias"), &[outputs], Distribution::Bias)?;
         self.affine(result, x, matrix, bias)
     }
 
@@ -119,8 +124,8 @@ impl<'a> Net<'a> {
         self.set_layer(name);
         let shape = self.shape(x)?;
         let axis = shape.len().saturating_sub(1);
-        let scale = self.weight(&format!("{name}.weight"), &shape[axis..], Spread::Scale)?;
-        let shift = self.weight(&format!("{name}.bias"), &shape[axis..], Spread::Bias)?;
+        let scale = self.weight(&format!("{name}.weight"), &shape[axis..], Distribution::Scale)?;
+        let shift = self.weight(&format!("{name}.bias"), &shape[axis..], Distribution::Bias)?;
         let op = Structured::LayerNorm { axis: axis as u64, epsilon: Real(epsilon) };
         self.push_as(result, op, &[x, scale, shift])
     }

@@ -4,7 +4,7 @@ use kiln_ir::func::{Binary, ElementType, Func, PoolKind, Real, ReduceKind, Struc
 
 use super::error::ArchError;
 use super::net::Net;
-use super::weights::{Spread, Weights};
+use super::weights::{Distribution, Weights};
 
 /// Pixels along each side of an image.
 const SIDE: u64 = 224;
@@ -79,7 +79,7 @@ struct Convolution {
     /// The names of its weights and of the normalisation's.
     names: [String; 2],
     /// What the normalisation's scales are drawn from.
-    scale: Spread,
+    scale: Distribution,
     channels: u64,
     taps: u64,
     stride: u64,
@@ -111,7 +111,7 @@ impl ResNet {
     ) -> Result<Func, ArchError> {
         let (mut net, arguments) = Net::new(name, inputs, weights)?;
         let names = self.names.stem();
-        let stem = Convolution { names, scale: Spread::Scale, channels: self.stem, taps: 7, stride: 2 };
+        let stem = Convolution { names, scale: Distribution::Scale, channels: self.stem, taps: 7, stride: 2 };
         let x = convolve(&mut net, arguments[0], &stem)?;
         let x = net.push(Unary::Relu {}, &[x])?;
         let windows = net.shape(x)?[2..].iter().map(|pixels| pixels.div_ceil(2)).collect();
@@ -152,7 +152,7 @@ impl ResNet {
         let mut branch = x;
         for (i, (channels, taps, stride)) in shapes.into_iter().enumerate() {
             let is_last = i + 1 == shapes.len();
-            let scale = if is_last { Spread::BranchScale } else { Spread::Scale };
+            let scale = if is_last { Distribution::BranchScale } else { Distribution::Scale };
             let names = self.names.branch(stage, block, i);
             branch = convolve(net, branch, &Convolution { names, scale, channels, taps, stride })?;
             if !is_last {
@@ -164,7 +164,7 @@ impl ResNet {
         // What is added is the input, unless it has another shape.
         if stride != 1 || net.shape(x)?[1] != channels {
             let names = self.names.shortcut(stage, block);
-            shortcut = convolve(net, x, &Convolution { names, scale: Spread::Scale, channels, taps: 1, stride })?;
+            shortcut = convolve(net, x, &Convolution { names, scale: Distribution::Scale, channels, taps: 1, stride })?;
         }
         let sum = net.push(Binary::Add {}, &[branch, shortcut])?;
         net.push(Unary::Relu {}, &[sum])
@@ -176,7 +176,7 @@ fn convolve(net: &mut Net<'_>, x: ValueId, layer: &Convolution) -> Result<ValueI
     net.set_layer(name);
     let inputs = net.shape(x)?[1];
     let gain = std::f64::consts::SQRT_2;
-    let weight = net.weight(&format!("{name}.weight"), &[channels, inputs, taps, taps], Spread::Sums { gain })?;
+    let weight = net.weight(&format!("{name}.weight"), &[channels, inputs, taps, taps], Distribution::Sums { gain })?;
     let op = Structured::Conv {
         strides: vec![stride; 2],
         pads: vec![taps / 2; 4],
@@ -186,10 +186,14 @@ fn convolve(net: &mut Net<'_>, x: ValueId, layer: &Convolution) -> Result<ValueI
     };
     let x = net.push(op, &[x, weight])?;
     let mut operands = vec![x];
-    let parts =
-        [("weight", scale), ("bias", Spread::Bias), ("running_mean", Spread::Bias), ("running_var", Spread::Variance)];
-    for (part, spread) in parts {
-        operands.push(net.weight(&format!("{norm}.{part}"), &[channels], spread)?);
+    let parts = [
+        ("weight", scale),
+        ("bias", Distribution::Bias),
+        ("running_mean", Distribution::Bias),
+        ("running_var", Distribution::Variance),
+    ];
+    for (part, distribution) in parts {
+        operands.push(net.weight(&format!("{norm}.{part}"), &[channels], distribution)?);
     }
     net.push(Structured::BatchNorm { epsilon: Real(1e-5), channels_last: false }, &operands)
 }

@@ -4,7 +4,7 @@ use kiln_ir::func::{Binary, ElementType, Func, Structured, Tensor, TensorType, U
 
 use super::error::ArchError;
 use super::net::Net;
-use super::weights::{Spread, Weights};
+use super::weights::{Distribution, Weights};
 
 /// Gain of most layers.
 const GAIN: f64 = 1.15;
@@ -212,10 +212,11 @@ impl Config {
         let gather = Structured::Gather { axis: 0 };
         let ids = arguments[0];
 
-        let table = net.weight(&name("word_embeddings.weight"), &[self.vocabulary, hidden], Spread::Embedding)?;
+        let table = net.weight(&name("word_embeddings.weight"), &[self.vocabulary, hidden], Distribution::Embedding)?;
         let mut x = net.push(gather.clone(), &[table, ids])?;
         if let Some(segments) = segments {
-            let table = net.weight(&name("token_type_embeddings.weight"), &[segments, hidden], Spread::Embedding)?;
+            let table =
+                net.weight(&name("token_type_embeddings.weight"), &[segments, hidden], Distribution::Embedding)?;
             // Where the caller names no segments there is only one, which is for all tokens.
             let of_tokens = if family.takes_segments {
                 net.push(gather.clone(), &[table, arguments[2]])?
@@ -229,7 +230,7 @@ impl Config {
         }
         let reserved = padding.map_or(0, |token| token + 1);
         let shape = [self.longest + reserved, hidden];
-        let places = net.weight(&name("position_embeddings.weight"), &shape, Spread::Embedding)?;
+        let places = net.weight(&name("position_embeddings.weight"), &shape, Distribution::Embedding)?;
         let positions = self.positions(net, ids)?;
         let of_positions = net.push(gather, &[places, positions])?;
         x = net.push(Binary::Add {}, &[x, of_positions])?;
@@ -336,7 +337,7 @@ impl Config {
                 let activation = names.activation.as_ref().unwrap_or(&self.activation);
                 let x = net.push(activation.clone(), &[x])?;
                 let x = net.layer_norm(None, x, names.norm, self.epsilon)?;
-                let bias = net.weight(names.bias, &[self.vocabulary], Spread::Bias)?;
+                let bias = net.weight(names.bias, &[self.vocabulary], Distribution::Bias)?;
                 Ok(vec![net.affine(Some("logits"), x, table, bias)?])
             }
         }

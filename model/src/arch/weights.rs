@@ -1,7 +1,7 @@
 //! Weights of networks: a source of them, and pseudo-random ones. Those are the same on every machine, made when a network is built, and
 //! given back when it is dropped. A network that is built once more before that, for another length say, shares them.
 //!
-//! They have the sizes and the spread of trained weights, and nothing else of them: what a network predicts with them means
+//! They have the sizes and the distribution of trained weights, and nothing else of them: what a network predicts with them means
 //! nothing.
 //!
 //! Element `i` of a tensor is number `i + 1` of the SplitMix64 sequence that begins at the FNV-1a hash of the tensor's name,
@@ -24,22 +24,22 @@ const OWN_MAPPING: u64 = 256 << 10;
 
 /// Gives networks their weights.
 pub(crate) trait Weights {
-    /// The weights of a name, in f32 and of this shape. `spread` is what pseudo-random ones are drawn from.
-    fn weight(&self, name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError>;
+    /// The weights of a name, in f32 and of this shape. `distribution` is what pseudo-random ones are drawn from.
+    fn weight(&self, name: &str, shape: &[u64], distribution: Distribution) -> Result<Tensor, ArchError>;
 }
 
 /// Pseudo-random weights.
 pub(super) struct PseudoRandom;
 
 impl Weights for PseudoRandom {
-    fn weight(&self, name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
-        weight(name, shape, spread)
+    fn weight(&self, name: &str, shape: &[u64], distribution: Distribution) -> Result<Tensor, ArchError> {
+        weight(name, shape, distribution)
     }
 }
 
 /// What the elements of a tensor are drawn from: a uniform distribution.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Spread {
+pub(crate) enum Distribution {
     /// Rows of a table of embeddings.
     Embedding,
     /// Biases, and the means of batch normalisation.
@@ -57,16 +57,16 @@ pub(crate) enum Spread {
     },
 }
 
-impl Spread {
+impl Distribution {
     /// Half the width and the middle.
     fn range(self, shape: &[u64]) -> (f32, f32) {
         match self {
-            Spread::Embedding => (0.08, 0.0),
-            Spread::Bias => (0.1, 0.0),
-            Spread::Scale => (0.2, 1.0),
-            Spread::BranchScale => (0.1, 0.35),
-            Spread::Variance => (0.5, 1.0),
-            Spread::Sums { gain } => {
+            Distribution::Embedding => (0.08, 0.0),
+            Distribution::Bias => (0.1, 0.0),
+            Distribution::Scale => (0.2, 1.0),
+            Distribution::BranchScale => (0.1, 0.35),
+            Distribution::Variance => (0.5, 1.0),
+            Distribution::Sums { gain } => {
                 let summed: u64 = shape.iter().skip(1).product();
                 ((gain * (3.0 / summed as f64).sqrt()) as f32, 0.0)
             }
@@ -112,8 +112,8 @@ fn shared(key: &Key, fill: impl FnOnce(&mut [f32])) -> std::io::Result<Shared> {
 }
 
 /// Pseudo-random weights of a name.
-fn weight(name: &str, shape: &[u64], spread: Spread) -> Result<Tensor, ArchError> {
-    let (half, middle) = spread.range(shape);
+fn weight(name: &str, shape: &[u64], distribution: Distribution) -> Result<Tensor, ArchError> {
+    let (half, middle) = distribution.range(shape);
     uniform(name, shape, half, middle)
 }
 
@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn weights_are_those_of_other_programs() {
         // Computed with NumPy: the first three elements and the last.
-        let check = |name: &str, shape: &[u64], spread, expected: [u32; 4]| {
-            let tensor = weight(name, shape, spread).unwrap();
+        let check = |name: &str, shape: &[u64], distribution, expected: [u32; 4]| {
+            let tensor = weight(name, shape, distribution).unwrap();
             let elements = tensor.elements::<f32>().unwrap();
             assert_eq!(elements.len() as u64, shape.iter().product::<u64>());
             let found = [elements[0], elements[1], elements[2], elements[elements.len() - 1]];
@@ -181,11 +181,11 @@ mod tests {
         };
         let gain = std::f64::consts::SQRT_2;
         let expected = [0x3d718bc2, 0xbd998d68, 0x3e0c4252, 0x3e1a5bcc];
-        check("conv1.weight", &[64, 3, 7, 7], Spread::Sums { gain }, expected);
+        check("conv1.weight", &[64, 3, 7, 7], Distribution::Sums { gain }, expected);
         let expected = [0xbc2517d5, 0x3c65fb23, 0x3d1477fd, 0xbd39d98a];
-        check("encoder.layer.1.output.dense.weight", &[64, 128], Spread::Sums { gain: 0.4 }, expected);
+        check("encoder.layer.1.output.dense.weight", &[64, 128], Distribution::Sums { gain: 0.4 }, expected);
         let expected = [0x3ecf0813, 0x3eb12229, 0x3eb3d1ca, 0x3edb84eb];
-        check("layer1.0.bn3.weight", &[256], Spread::BranchScale, expected);
+        check("layer1.0.bn3.weight", &[256], Distribution::BranchScale, expected);
     }
 
     #[test]

@@ -162,13 +162,13 @@ impl Flexible {
         for sizes in dims.checks() {
             template.check(&sizes, &at(&sizes)?)?;
         }
-        let anchors = vec![0; dims.len()];
+        let bases = vec![0; dims.len()];
         let mut wanted: HashMap<usize, Wanted> = HashMap::new();
         // Of each pattern, the calls of it that are one of the network, and the largest number of any.
         let mut patterns: HashMap<String, (u32, u64)> = HashMap::new();
         for (position, _, _, kernel) in template.kernels() {
             let Kernel::Open(text) = kernel else { continue };
-            let Some(asked) = Wanted::of(text, &anchors) else { continue };
+            let Some(asked) = Wanted::of(text, &bases) else { continue };
             let most = |number: &Number| dims.extremes().filter_map(|offsets| number.at(&offsets)).max().unwrap_or(1);
             let times = asked.times.as_ref().map_or(1, |(times, _)| most(times));
             let (calls, max) = patterns.entry(asked.pattern.clone()).or_default();
@@ -311,12 +311,12 @@ impl Flexible {
 
 impl Wanted {
     /// The family of a problem with numbers that depend on sizes; `None` if it is none.
-    fn of(text: &text::Text, anchors: &[i128]) -> Option<Self> {
+    fn of(text: &text::Text, bases: &[i128]) -> Option<Self> {
         if let [free] = text.numbers()[..] {
             let pattern = text.with(|_| Some("?".into()))?;
             return Some(Wanted { pattern: pattern.trim_matches('"').into(), free: free.clone(), times: None });
         }
-        let repeated::Repeated { pattern, free, times, is_shared } = repeated::repeated(text, anchors)?;
+        let repeated::Repeated { pattern, free, times, is_shared } = repeated::repeated(text, bases)?;
         Some(Wanted { pattern, free: free.clone(), times: Some((times.clone(), is_shared)) })
     }
 }

@@ -2,13 +2,13 @@
 
 /// A number that is linear in each of several sizes: a sum of products, each with a coefficient.
 ///
-/// Sizes are told by their offsets below the anchor. The coefficient with the index `s` is that of the product of the offsets of
+/// Sizes are told by their offsets below the base. The coefficient with the index `s` is that of the product of the offsets of
 /// those dimensions whose bits are set in `s`, so a length of a batch of sequences is one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Number(Box<[i128]>);
 
 impl Number {
-    /// Of its values at all corners: dimensions whose bits are set are one step below the anchor.
+    /// Of its values at all corners: dimensions whose bits are set are one step below the base.
     pub(super) fn of<T: Into<i128>>(corners: impl IntoIterator<Item = T>) -> Self {
         let mut coefficients: Box<[i128]> = corners.into_iter().map(Into::into).collect();
         let mut bit = 1;

@@ -113,13 +113,13 @@ impl fmt::Display for OpenDim {
     }
 }
 
-/// Open dimensions, each with a size at which it is learned from, its anchor; the size below the anchor is the second one.
+/// Open dimensions, each with a size at which it is learned from, its base; the size below the base is the second one.
 ///
-/// A size is told by its offset, the number of steps that it is below the anchor.
+/// A size is told by its offset, the number of steps that it is below the base.
 #[derive(Clone, Debug)]
 pub(super) struct OpenDims {
     all: Vec<OpenDim>,
-    anchors: Vec<u64>,
+    bases: Vec<u64>,
 }
 
 impl OpenDims {
@@ -141,16 +141,15 @@ impl OpenDims {
             }
         }
         // Sizes of two dimensions that are equal by chance would be taken for something that the network wants.
-        let mut anchors: Vec<u64> = vec![];
+        let mut bases: Vec<u64> = vec![];
         for dim in all {
-            let taken =
-                |size: u64| all.iter().zip(&anchors).any(|(d, anchor)| size == *anchor || size == anchor - d.step);
-            let is_free = |anchor: &u64| *anchor > dim.least && !taken(*anchor) && !taken(*anchor - dim.step);
+            let taken = |size: u64| all.iter().zip(&bases).any(|(d, base)| size == *base || size == base - d.step);
+            let is_free = |base: &u64| *base > dim.least && !taken(*base) && !taken(*base - dim.step);
             let tries = dim.sizes().rev().take(4 * MOST + 1);
-            let anchor = tries.into_iter().find(is_free).unwrap_or(dim.last());
-            anchors.push(anchor);
+            let base = tries.into_iter().find(is_free).unwrap_or(dim.last());
+            bases.push(base);
         }
-        Ok(OpenDims { all: all.into(), anchors })
+        Ok(OpenDims { all: all.into(), bases })
     }
 
     pub(super) fn all(&self) -> &[OpenDim] {
@@ -161,20 +160,20 @@ impl OpenDims {
         self.all.len()
     }
 
-    /// The sizes at a corner: dimension `i` is at its anchor, or, if bit `i` of the corner is set, one step below it.
+    /// The sizes at a corner: dimension `i` is at its base, or, if bit `i` of the corner is set, one step below it.
     pub(super) fn corner(&self, corner: usize) -> Vec<u64> {
-        let dims = self.all.iter().zip(&self.anchors).enumerate();
-        dims.map(|(i, (dim, anchor))| anchor - if corner >> i & 1 == 1 { dim.step } else { 0 }).collect()
+        let dims = self.all.iter().zip(&self.bases).enumerate();
+        dims.map(|(i, (dim, base))| base - if corner >> i & 1 == 1 { dim.step } else { 0 }).collect()
     }
 
     /// Sizes at which what was learned is checked: each dimension by itself, and all at once.
     pub(super) fn checks(&self) -> Vec<Vec<u64>> {
         let mut middles: Vec<u64> = vec![];
-        for (at, (dim, anchor)) in self.all.iter().zip(&self.anchors).enumerate() {
+        for (at, (dim, base)) in self.all.iter().zip(&self.bases).enumerate() {
             // Another part of each range.
             let wanted = u128::from(dim.count() - 1) * (at as u128 + 3) / (at as u128 * 3 + 6);
             let wanted = wanted as u64;
-            let is_learned = |size: u64| size == *anchor || size == anchor - dim.step;
+            let is_learned = |size: u64| size == *base || size == base - dim.step;
             // One row of something is often no dimension of it at all.
             let distance = |step: u64, size: u64| (size == 1, middles.contains(&size), step.abs_diff(wanted));
             let near = wanted.saturating_sub(4 * MOST as u64)..=(wanted + 4 * MOST as u64).min(dim.count() - 1);
@@ -183,7 +182,7 @@ impl OpenDims {
             middles.push(middle.map_or(dim.least, |(_, size)| size));
         }
         let alone = (0..self.len()).map(|at| {
-            let mut sizes = self.anchors.clone();
+            let mut sizes = self.bases.clone();
             sizes[at] = middles[at];
             sizes
         });
@@ -194,30 +193,30 @@ impl OpenDims {
         checks
     }
 
-    /// Sizes of which those of some dimensions, a bit for each, are the longest; `None` if these are the anchors. The others are
+    /// Sizes of which those of some dimensions, a bit for each, are the longest; `None` if these are the bases. The others are
     /// not equal to them by chance.
     pub(super) fn longest_of(&self, dims: usize) -> Option<Vec<u64>> {
         let has = |at: usize| dims >> at & 1 == 1;
-        let pairs = || self.all.iter().zip(&self.anchors).enumerate();
+        let pairs = || self.all.iter().zip(&self.bases).enumerate();
         let longest: Vec<u64> = pairs().filter(|(at, _)| has(*at)).map(|(_, (dim, _))| dim.last()).collect();
-        let other = |dim: &OpenDim, anchor: u64| {
-            let sizes = [anchor].into_iter().chain(dim.sizes().rev().take(2 * MOST));
-            sizes.into_iter().find(|size| !longest.contains(size)).unwrap_or(anchor)
+        let other = |dim: &OpenDim, base: u64| {
+            let sizes = [base].into_iter().chain(dim.sizes().rev().take(2 * MOST));
+            sizes.into_iter().find(|size| !longest.contains(size)).unwrap_or(base)
         };
-        let sizes = pairs().map(|(at, (dim, anchor))| if has(at) { dim.last() } else { other(dim, *anchor) }).collect();
-        pairs().any(|(at, (dim, anchor))| has(at) && *anchor != dim.last()).then_some(sizes)
+        let sizes = pairs().map(|(at, (dim, base))| if has(at) { dim.last() } else { other(dim, *base) }).collect();
+        pairs().any(|(at, (dim, base))| has(at) && *base != dim.last()).then_some(sizes)
     }
 
     /// The offsets of sizes.
     pub(super) fn offsets(&self, sizes: &[u64]) -> Vec<i128> {
-        let dims = self.all.iter().zip(&self.anchors).zip(sizes);
-        dims.map(|((dim, anchor), size)| (i128::from(*anchor) - i128::from(*size)) / i128::from(dim.step)).collect()
+        let dims = self.all.iter().zip(&self.bases).zip(sizes);
+        dims.map(|((dim, base), size)| (i128::from(*base) - i128::from(*size)) / i128::from(dim.step)).collect()
     }
 
     /// The size of a dimension with an offset; `None` if it has no such.
     pub(super) fn size(&self, dim: usize, offset: i128) -> Option<u64> {
         let below = i128::from(self.all[dim].step).checked_mul(offset)?;
-        let size = u64::try_from(i128::from(self.anchors[dim]).checked_sub(below)?).ok()?;
+        let size = u64::try_from(i128::from(self.bases[dim]).checked_sub(below)?).ok()?;
         self.all[dim].contains(size).then_some(size)
     }
 

@@ -21,12 +21,12 @@ pub(super) struct Repeated<'a> {
 }
 
 /// How a problem with two numbers is calls with one; `None` if it is not.
-pub(super) fn repeated<'a>(text: &'a Text, anchors: &[i128]) -> Option<Repeated<'a>> {
+pub(super) fn repeated<'a>(text: &'a Text, bases: &[i128]) -> Option<Repeated<'a>> {
     let numbers = text.numbers();
     let [a, b] = numbers[..] else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(times, free)| {
         let problem = |n: u64| -> Option<Problem> {
-            let value = |number: &Number| if number == times { Some(n) } else { number.at(anchors) };
+            let value = |number: &Number| if number == times { Some(n) } else { number.at(bases) };
             let text = text.with(|number| value(number).map(|n| n.to_string()))?;
             text.trim_matches('"').parse().ok()
         };

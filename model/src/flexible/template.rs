@@ -98,7 +98,7 @@ fn shape(layer: &str, why: &str) -> FlexibleError {
 }
 
 impl Draft {
-    /// Of the function at the anchors of all dimensions.
+    /// Of the function at the bases of all dimensions.
     pub(super) fn new(dims: OpenDims, first: Func) -> Result<Self, FlexibleError> {
         let is_control = |v: &Value| matches!(v.def, Def::Result { op: TensorOp::Control(_), .. });
         if let Some((_, value)) = first.values().find(|(_, v)| is_control(v)) {
@@ -177,8 +177,8 @@ impl Draft {
             values.push(Flexible { name: x.name.clone(), origins: x.origins.clone(), kind });
         }
         let template = Template { results: first.results().into(), dims, values };
-        let anchors: Vec<Vec<u64>> = template.arguments().map(|(ty, _)| ty.shape().into()).collect();
-        if let Err(unknown) = template.solve(anchors.iter().map(Vec::as_slice)) {
+        let bases: Vec<Vec<u64>> = template.arguments().map(|(ty, _)| ty.shape().into()).collect();
+        if let Err(unknown) = template.solve(bases.iter().map(Vec::as_slice)) {
             return Err(FlexibleError::Unseen { dim: template.dims.all()[unknown].name().into() });
         }
         Ok(template)

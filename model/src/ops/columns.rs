@@ -10,14 +10,14 @@ use super::{ShapeError, elements};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnsToImage {
     images: usize,
-    axes: Vec<Axis>,
+    axes: Vec<ImageAxis>,
     taps: usize,
     pixels: usize,
     out: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Axis {
+struct ImageAxis {
     pixels: usize,
     taps: usize,
     out: usize,
@@ -26,7 +26,7 @@ struct Axis {
     pad: usize,
 }
 
-impl Axis {
+impl ImageAxis {
     /// Pixels whose tap is in the result, and where the first's is.
     fn inside(&self, tap: usize) -> (Range<usize>, usize) {
         let reach = tap * self.dilation;
@@ -59,7 +59,7 @@ impl ColumnsToImage {
         let (Some(_), Some(_)) = (elements(&all), elements(&[&[images][..], out].concat())) else {
             return wrong("too many elements");
         };
-        let axes = (0..pixels.len()).map(|a| Axis {
+        let axes = (0..pixels.len()).map(|a| ImageAxis {
             pixels: pixels[a],
             taps: taps[a],
             out: out[a],
@@ -68,7 +68,7 @@ impl ColumnsToImage {
             pad: pads[a],
         });
         let axes: Vec<_> = axes.collect();
-        let fits = |axis: &Axis| {
+        let fits = |axis: &ImageAxis| {
             let reach = axis.taps.checked_mul(axis.dilation)?;
             axis.pixels.checked_mul(axis.stride)?.checked_add(reach)?;
             axis.out.checked_add(axis.pad)?.checked_add(reach)
@@ -101,7 +101,7 @@ impl ColumnsToImage {
 }
 
 /// Adds the columns of a tap, counted among those of these axes.
-fn add(axes: &[Axis], tap: usize, taps: usize, x: &[f32], image: &mut [f32]) {
+fn add(axes: &[ImageAxis], tap: usize, taps: usize, x: &[f32], image: &mut [f32]) {
     let Some((axis, inner)) = axes.split_first() else {
         image[0] += x[0];
         return;

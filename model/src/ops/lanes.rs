@@ -13,7 +13,7 @@ const EXACT: usize = 4096;
 
 /// Merges each element into one of the lanes.
 #[inline(always)]
-pub(super) fn spread(x: &[f32], lanes: &mut [f32; LANES], merge: impl Fn(f32, f32) -> f32) {
+pub(super) fn merge_into_lanes(x: &[f32], lanes: &mut [f32; LANES], merge: impl Fn(f32, f32) -> f32) {
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
         for i in 0..LANES {
@@ -38,7 +38,7 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     let mut total = 0.0;
     for chunk in x.chunks(EXACT) {
         let mut lanes = [0.0f32; LANES];
-        spread(chunk, &mut lanes, |lane, x| lane + f(x));
+        merge_into_lanes(chunk, &mut lanes, |lane, x| lane + f(x));
         total += f64::from(fold(lanes, |a, b| a + b));
     }
     total
@@ -87,6 +87,6 @@ pub(super) fn fold(mut lanes: [f32; LANES], merge: impl Fn(f32, f32) -> f32) -> 
 pub(super) fn max(x: &[f32]) -> f32 {
     let merge = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    spread(x, &mut lanes, merge);
+    merge_into_lanes(x, &mut lanes, merge);
     fold(lanes, merge)
 }

@@ -25,7 +25,7 @@ struct Window {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Axis {
+struct PooledAxis {
     pixels: usize,
     dilation: usize,
     windows: Vec<Window>,
@@ -51,7 +51,7 @@ pub struct Windows<'a> {
 pub struct Pool {
     kind: PoolKind,
     p: f32,
-    axes: [Axis; AXES],
+    axes: [PooledAxis; AXES],
     channels: usize,
     src_len: usize,
     dst_len: usize,
@@ -104,7 +104,7 @@ impl Pool {
         let (Some(src_len), Some(dst_len)) = (elements(shape), elements(&all)) else {
             return wrong(format!("{shape:?} or its result has too many elements"));
         };
-        let mut planned = [const { Axis { pixels: 1, dilation: 1, windows: vec![] } }; AXES];
+        let mut planned = [const { PooledAxis { pixels: 1, dilation: 1, windows: vec![] } }; AXES];
         for missing in &mut planned[..AXES - axes] {
             missing.windows = vec![Window { first: 0, count: 1, padded: 1 }];
         }
@@ -116,7 +116,7 @@ impl Pool {
                 _ => (0..out[a]).map(along).collect(),
             };
             let Some(windows) = windows else { return wrong("strides, dilations or pads are too large".into()) };
-            planned[AXES - axes + a] = Axis { pixels: pixels[a], dilation: dilations[a], windows };
+            planned[AXES - axes + a] = PooledAxis { pixels: pixels[a], dilation: dilations[a], windows };
         }
         // Taps in the image, of which there may be fewer than in the kernel.
         let cost = planned.iter().map(|a| a.windows.iter().map(|w| w.count).max().unwrap_or(1).max(1)).product();

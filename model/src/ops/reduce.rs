@@ -368,7 +368,7 @@ fn rows<F: Fold, const FMA: bool>(reduced: &[Dim], src: &[f32], shift: f32) -> f
         }
         for chunk in src[at..at + inner.n].chunks(EXACT * LANES) {
             let mut some = [F::NONE; LANES];
-            lanes::spread(chunk, &mut some, |y, x| F::merge(y, F::map::<FMA>(x, shift)));
+            lanes::merge_into_lanes(chunk, &mut some, |y, x| F::merge(y, F::map::<FMA>(x, shift)));
             all = F::merge(all, lanes::fold(some, F::merge));
         }
     });

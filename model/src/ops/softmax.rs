@@ -11,13 +11,13 @@ const COLUMNS: usize = 64;
 
 /// An axis of a tensor: what is outside it, its elements, what is inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Axis {
+struct AxisExtents {
     outer: usize,
     n: usize,
     inner: usize,
 }
 
-impl Axis {
+impl AxisExtents {
     fn new(op: &'static str, shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
         if axis >= shape.len() {
             return Err(ShapeError::new(op, format!("axis {axis} of a tensor of rank {}", shape.len())));
@@ -30,7 +30,7 @@ impl Axis {
     }
 
     fn run(self, parallel: &dyn Parallel, src: Option<&[f32]>, dst: &mut [f32], kernels: &Kernels<'_>) {
-        let Axis { outer, n, inner } = self;
+        let AxisExtents { outer, n, inner } = self;
         assert_eq!(dst.len(), outer * n * inner, "the destination has the operand's shape");
         if let Some(src) = src {
             assert_eq!(src.len(), dst.len(), "the operand has its shape");
@@ -59,7 +59,7 @@ struct Kernels<'a> {
 /// The plan of `exp(x) / sum(exp(x))` along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Softmax {
-    axis: Axis,
+    axis: AxisExtents,
     /// Whether the result is 0, and not NaN, where all elements are minus infinity.
     is_masked: bool,
 }
@@ -67,12 +67,12 @@ pub struct Softmax {
 impl Softmax {
     /// A plan for this shape.
     pub fn new(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
-        Ok(Self { axis: Axis::new("softmax", shape, axis)?, is_masked: false })
+        Ok(Self { axis: AxisExtents::new("softmax", shape, axis)?, is_masked: false })
     }
 
     /// A plan whose result is 0, and not NaN, where all elements along the axis are minus infinity.
     pub fn masked(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
-        Ok(Self { axis: Axis::new("masked_softmax", shape, axis)?, is_masked: true })
+        Ok(Self { axis: AxisExtents::new("masked_softmax", shape, axis)?, is_masked: true })
     }
 
     /// Computes the result; without `src`, of what is in `dst`.
@@ -91,12 +91,12 @@ impl Softmax {
 
 /// The plan of the logarithm of [`Softmax`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSoftmax(Axis);
+pub struct LogSoftmax(AxisExtents);
 
 impl LogSoftmax {
     /// A plan for this shape.
     pub fn new(shape: &[usize], axis: usize) -> Result<Self, ShapeError> {
-        Axis::new("log_softmax", shape, axis).map(Self)
+        AxisExtents::new("log_softmax", shape, axis).map(Self)
     }
 
     /// Computes the result; without `src`, of what is in `dst`.
@@ -246,8 +246,8 @@ mod tests {
     use super::super::testing::{close, numbers};
     use super::*;
 
-    fn expected(axis: Axis, x: &[f32], log: bool) -> Vec<f64> {
-        let Axis { outer, n, inner } = axis;
+    fn expected(axis: AxisExtents, x: &[f32], log: bool) -> Vec<f64> {
+        let AxisExtents { outer, n, inner } = axis;
         let mut y = vec![0.0; x.len()];
         for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
             let at = |k: usize| (o * n + k) * inner + i;

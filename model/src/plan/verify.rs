@@ -41,7 +41,8 @@ struct Origin {
 
 /// Fails unless each step of a plan of these values, and each result, reads the bytes that its operands are.
 pub(super) fn verify(plan: &Plan, values: &[Value], results: &[ValueId]) -> Result<(), PlanError> {
-    let mut verifier = Verifier { plan, values, origins: Vec::with_capacity(values.len()), memory: Memory::default() };
+    let mut verifier =
+        Verifier { plan, values, origins: Vec::with_capacity(values.len()), memory: WrittenRanges::default() };
     let (mut arguments, mut constants, mut steps) = (0, 0, 0);
     for (at, value) in values.iter().enumerate() {
         let next = |count: &mut usize| std::mem::replace(count, *count + 1);
@@ -80,7 +81,7 @@ struct Verifier<'a> {
     values: &'a [Value],
     /// Where the bytes of the values so far are.
     origins: Vec<Origin>,
-    memory: Memory,
+    memory: WrittenRanges,
 }
 
 impl Verifier<'_> {
@@ -249,9 +250,9 @@ impl Verifier<'_> {
 
 /// Which step's result is where in the arena. Ranges do not overlap.
 #[derive(Default)]
-struct Memory(BTreeMap<usize, (usize, usize)>);
+struct WrittenRanges(BTreeMap<usize, (usize, usize)>);
 
-impl Memory {
+impl WrittenRanges {
     /// A step writes a range.
     fn write(&mut self, range: Range<usize>, step: usize) {
         let Range { start, end } = range;

@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::error::PretrainedError;
-use crate::arch::{ArchError, Spread, Weights};
+use crate::arch::{ArchError, Distribution, Weights};
 
 /// The file of a network that has one, and the list of those of a network that has several.
 pub(super) const FILES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
@@ -73,7 +73,7 @@ impl Files {
 }
 
 impl Weights for Files {
-    fn weight(&self, name: &str, shape: &[u64], _: Spread) -> Result<Tensor, ArchError> {
+    fn weight(&self, name: &str, shape: &[u64], _: Distribution) -> Result<Tensor, ArchError> {
         let wrong = |why: String| ArchError::Weight { name: name.into(), why };
         let place = self.find(name).ok_or_else(|| wrong("no file of the folder has it".into()))?;
         if place.shape != shape {

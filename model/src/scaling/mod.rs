@@ -49,7 +49,7 @@ use crate::plan::{Code, Plan};
 pub use error::ScalingError;
 pub use lost::{Limit, Lost};
 use operation::Operation;
-use step::{Phase, Reads, Step, Tasks, bytes};
+use step::{ModelledStep, Phase, Reads, Tasks, bytes};
 use traffic::Traffic;
 
 /// Microseconds that it takes two threads that are awake to begin and end a step: `cargo xtask figures --threads` measures 0.2 on x86-64. It
@@ -118,7 +118,7 @@ struct Predicted {
     lost: Lost,
 }
 
-impl Step {
+impl ModelledStep {
     fn predict(&self, threads: usize, chip: &Chip, traffic: &Traffic) -> Predicted {
         let (all, of_step) = (self.tasks.cycles(), chip.cycles(STEP_US));
         if threads == 1 {
@@ -146,7 +146,7 @@ impl Step {
 pub struct Predictor {
     target: Target,
     chip: Chip,
-    steps: Vec<Step>,
+    steps: Vec<ModelledStep>,
     unknown: usize,
     /// Cycles of a call on one thread.
     one: f64,
@@ -160,7 +160,7 @@ impl Predictor {
         let reads = Reads::kernel(&work, facts.options.constant_weights);
         let operation = facts.problem.to_string();
         let tasks = Tasks::Kernel(work, facts.schedule.clone());
-        Ok(Self::new(vec![Step { layer: operation.clone(), operation, tasks, reads }], 0, &facts.target))
+        Ok(Self::new(vec![ModelledStep { layer: operation.clone(), operation, tasks, reads }], 0, &facts.target))
     }
 
     /// The steps of a plan.
@@ -191,13 +191,13 @@ impl Predictor {
                     (Tasks::Operation(operation), reads, text.to_owned())
                 }
             };
-            all.push(Step { layer: info.layer.to_owned(), operation, tasks, reads });
+            all.push(ModelledStep { layer: info.layer.to_owned(), operation, tasks, reads });
         }
         Ok(Self::new(all, unknown, target))
     }
 
     /// Steps that share caches.
-    fn new(steps: Vec<Step>, unknown: usize, target: &Target) -> Self {
+    fn new(steps: Vec<ModelledStep>, unknown: usize, target: &Target) -> Self {
         let chip = Chip::of(target);
         let mut predictor = Self { target: target.clone(), chip, steps, unknown, one: 0.0 };
         predictor.one = predictor.steps(1).iter().map(|step| step.cycles).sum();
@@ -274,7 +274,7 @@ struct Group<'a> {
 }
 
 /// The steps that lose most, equal ones together.
-fn worst<'a>(steps: impl Iterator<Item = (&'a Step, &'a Predicted)>) -> Vec<Worst> {
+fn worst<'a>(steps: impl Iterator<Item = (&'a ModelledStep, &'a Predicted)>) -> Vec<Worst> {
     let mut groups: Vec<Group<'_>> = vec![];
     let mut places: HashMap<[String; 2], usize> = HashMap::new();
     for (step, Predicted { lost, .. }) in steps.filter(|(_, predicted)| predicted.lost.total() > 0.0) {

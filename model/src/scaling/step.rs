@@ -17,7 +17,7 @@ pub(super) enum Tasks {
 }
 
 /// A step that is predicted.
-pub(super) struct Step {
+pub(super) struct ModelledStep {
     pub(super) layer: String,
     pub(super) operation: String,
     pub(super) tasks: Tasks,

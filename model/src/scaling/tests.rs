@@ -165,13 +165,13 @@ fn smaller_tiles_cost_less() {
 fn operations_are_divided_as_their_code_divides_them() {
     let target: Target = "neoverse-v1".parse().unwrap();
     let chip = Chip::of(&target);
-    let step = |units, worth, cycles| Step {
+    let step = |units, worth, cycles| ModelledStep {
         layer: "x".into(),
         operation: "y".into(),
         tasks: Tasks::Operation(Operation::equal(units, worth, cycles)),
         reads: Reads::default(),
     };
-    let lost = |step: Step, threads| Predictor::new(vec![step], 0, &target).row(threads).unwrap();
+    let lost = |step: ModelledStep, threads| Predictor::new(vec![step], 0, &target).row(threads).unwrap();
     // Too little for two threads.
     let small = lost(step(10, 100, 1000.0), 8);
     assert_eq!((small.lost.barrier, small.lost.imbalance), (0.0, 0.0));
@@ -218,13 +218,14 @@ fn threads_beyond_the_cores_are_no_faster() {
 
 #[test]
 fn equal_steps_are_one_line() {
-    let step = |layer: &str, operation: &str, cycles| Step {
+    let step = |layer: &str, operation: &str, cycles| ModelledStep {
         layer: layer.into(),
         operation: operation.into(),
         tasks: Tasks::Operation(Operation::equal(0, 0, cycles)),
         reads: Reads::default(),
     };
-    let mut steps: Vec<Step> = (0..12).map(|n| step(&format!("encoder.layer.{n}.dense1"), "ip f32 mb8", 1e6)).collect();
+    let mut steps: Vec<ModelledStep> =
+        (0..12).map(|n| step(&format!("encoder.layer.{n}.dense1"), "ip f32 mb8", 1e6)).collect();
     steps.extend((3..5).map(|n| step(&format!("ä{n}"), &format!("softmax %{n}, axis=1"), 2e6)));
     steps.push(step("encoder.layer.12.dense1", "ip f32 mb9", 1e6));
     let row = Predictor::new(steps, 0, &"neoverse-v1".parse().unwrap()).row(64).unwrap();

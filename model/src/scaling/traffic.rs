@@ -9,7 +9,7 @@ use kiln_jit::Target;
 use kiln_jit::compiler::chip::Chip;
 use kiln_jit::compiler::work::{KINDS, Kind};
 
-use super::step::{Reads, Step, bytes};
+use super::step::{ModelledStep, Reads, bytes};
 
 /// The share of a cache that what is to stay may take, as in the cost model.
 const STAYS: f64 = 0.75;
@@ -25,7 +25,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn of(steps: &[Step], threads: usize, target: &Target, chip: &Chip) -> Self {
+    pub(super) fn of(steps: &[ModelledStep], threads: usize, target: &Target, chip: &Chip) -> Self {
         // Others wait for a core, whose caches they share.
         let threads = threads.min(chip.cores as usize);
         let (l2, last) = (target.l2.bytes as f64, chip.last_level as f64);
@@ -34,7 +34,7 @@ impl Traffic {
         let of_thread: f64 = match threads {
             1 => all,
             _ => {
-                let of = |step: &Step| {
+                let of = |step: &ModelledStep| {
                     let phases = step.tasks.phases(threads, threads);
                     let used = phases.iter().map(|phase| phase.spent.threads).max().unwrap_or(1);
                     bytes(&phases)[Kind::Weights as usize] / used as f64

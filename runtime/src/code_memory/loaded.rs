@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::coherence::{self, Synchronisation};
-use super::{Access, CodeMemoryError, CodePool, PageRun};
+use super::{CodeMemoryError, CodePool, PageRun, Protection};
 
 /// Position-independent code in executable memory. Its pages go back to the pool when it is dropped, so whoever calls the
 /// code must keep it alive meanwhile.
@@ -75,7 +75,7 @@ fn write(pool: &CodePool, run: &PageRun, image: &[u8]) -> Result<(), CodeMemoryE
     pages[..image.len()].copy_from_slice(image);
     // Before the pages lose write access: some cores have errata in cleaning read-only lines.
     coherence::publish(pages);
-    run.protect(Access::Execute)?;
+    run.protect(Protection::Execute)?;
     if pool.synchronisation == Synchronisation::OnPublish {
         coherence::synchronise_cores().map_err(CodeMemoryError::Synchronise)?;
     }

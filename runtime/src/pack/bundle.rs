@@ -24,7 +24,7 @@ use kiln_compiler::Package;
 use super::file;
 use super::header::{self, HEADER};
 use super::kernels::to_bytes;
-use super::parts::{FORMAT, MAGIC, Manifest, PAGE, Part};
+use super::parts::{BundleManifest, FORMAT, MAGIC, PAGE, Part};
 use super::weights::Written;
 use crate::weights::{PackedWeights, WeightsId};
 
@@ -63,7 +63,7 @@ pub fn write_bundle<'a>(
             kernels.iter().map(|(target, bytes)| part(Some(target), bytes.len() as u64)).collect();
         parts.extend((!weights.is_empty()).then(|| part(None, weights.bytes())));
         let end = parts.last().map_or(first * PAGE as u64, |last| last.page * PAGE as u64 + last.bytes);
-        (serde_json::to_string(&Manifest { parts }).expect("keys are strings"), end)
+        (serde_json::to_string(&BundleManifest { parts }).expect("keys are strings"), end)
     };
     let (first, text, end) = header::pages_before(PAGE, |first| manifest(first as u64));
     file::write(path.as_ref(), |file| {

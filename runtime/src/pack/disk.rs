@@ -60,7 +60,7 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     folder: Folder,
-    key: seal::Key,
+    key: seal::SealKey,
     target: Target,
     /// What its files may occupy.
     limit: u64,
@@ -83,7 +83,7 @@ impl DiskCache {
             Trust::Vouched => Folder::open(path)?,
             Trust::Checked => Folder::open_private(path)?,
         };
-        let key = seal::Key::of(&folder)?;
+        let key = seal::SealKey::of(&folder)?;
         let (failures, written, is_impatient) = Default::default();
         let disk = DiskCache { folder, key, target, limit, failures, written, is_impatient };
         disk.prune();

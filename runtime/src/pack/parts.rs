@@ -18,7 +18,7 @@ pub(super) const PAGE: usize = 4096;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(super) struct BundleManifest {
     pub(super) parts: Vec<Part>,
 }
 
@@ -51,7 +51,7 @@ impl Parts {
         header.check(&head, header.manifest.end)?;
         let text = head.get(header.manifest).ok_or(PackError::NoManifest)?;
         let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
-        let Manifest { parts } = serde_json::from_slice(text).map_err(malformed)?;
+        let BundleManifest { parts } = serde_json::from_slice(text).map_err(malformed)?;
         let place = |part: Part| {
             let start = part.page.checked_mul(PAGE as u64).filter(|start| *start >= end)?;
             let place = start..start.checked_add(part.bytes).filter(|end| *end <= len)?;

@@ -27,14 +27,14 @@ const PIECE: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct WeightsManifest {
     kiln: String,
-    weights: Vec<Entry>,
+    weights: Vec<WeightsEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct WeightsEntry {
     /// In hexadecimal, as the hash.
     key: String,
     /// From the beginning of the file, in pages.
@@ -45,7 +45,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-struct Record {
+struct WeightsRecord {
     place: Range<usize>,
     hash: u128,
 }
@@ -64,7 +64,7 @@ pub struct WeightsPack {
     path: PathBuf,
     bytes: usize,
     source: Source,
-    records: HashMap<u128, Record>,
+    records: HashMap<u128, WeightsRecord>,
 }
 
 /// Where weights are.
@@ -86,7 +86,7 @@ impl Default for Source {
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     pack: &'a WeightsPack,
-    record: &'a Record,
+    record: &'a WeightsRecord,
 }
 
 /// What weights are found by: which they are, and how they are packed. None of a caller's number.
@@ -167,7 +167,7 @@ impl WeightsPack {
 
     /// The length and the hash of each weights, in their order in the file.
     pub fn weights(&self) -> impl Iterator<Item = (usize, u128)> {
-        let mut records: Vec<&Record> = self.records.values().collect();
+        let mut records: Vec<&WeightsRecord> = self.records.values().collect();
         records.sort_unstable_by_key(|record| record.place.start);
         records.into_iter().map(|record| (record.place.len(), record.hash))
     }
@@ -193,20 +193,20 @@ fn place(file: impl io::Read + Seek, len: u64) -> Result<Range<u64>, PackError> 
 }
 
 /// The records of a file of `len` bytes whose manifest is among the first `bytes`.
-fn records(bytes: &[u8], len: u64) -> Result<HashMap<u128, Record>, PackError> {
+fn records(bytes: &[u8], len: u64) -> Result<HashMap<u128, WeightsRecord>, PackError> {
     let header = Header::read(bytes, len, MAGIC, FORMAT, PackError::NoWeights)?;
     header.check(bytes, header.manifest.end)?;
     let text = bytes.get(header.manifest).ok_or(PackError::NoManifest)?;
     let malformed = |e: serde_json::Error| PackError::Manifest(e.to_string());
-    let Manifest { kiln, weights } = serde_json::from_slice(text).map_err(malformed)?;
+    let WeightsManifest { kiln, weights } = serde_json::from_slice(text).map_err(malformed)?;
     if kiln != VERSION {
         return Err(PackError::Compiler { found: kiln, expected: VERSION });
     }
-    let record = |entry: Entry| {
+    let record = |entry: WeightsEntry| {
         let number = |text: &str| u128::from_str_radix(text, 16).ok();
         let start = entry.page.checked_mul(PAGE)?;
         let place = start..start.checked_add(entry.bytes).filter(|end| *end as u64 <= len)?;
-        Some((number(&entry.key)?, Record { place, hash: number(&entry.hash)? }))
+        Some((number(&entry.key)?, WeightsRecord { place, hash: number(&entry.hash)? }))
     };
     let outside = || PackError::Manifest("it has weights without a key, or not inside the file".into());
     weights.into_iter().map(|entry| record(entry).ok_or_else(outside)).collect()
@@ -299,11 +299,11 @@ impl<'a> Written<'a> {
             let mut page = first;
             let entries = all.iter().map(|(key, hash, packed)| {
                 let (key, hash) = (format!("{key:032x}"), format!("{hash:032x}"));
-                let entry = Entry { key, page, bytes: packed.bytes(), hash };
+                let entry = WeightsEntry { key, page, bytes: packed.bytes(), hash };
                 page += packed.bytes().div_ceil(PAGE);
                 entry
             });
-            let manifest = Manifest { kiln: VERSION.to_owned(), weights: entries.collect() };
+            let manifest = WeightsManifest { kiln: VERSION.to_owned(), weights: entries.collect() };
             (serde_json::to_string(&manifest).expect("keys are strings"), page)
         };
         let (first, text, pages) = header::pages_before(PAGE, manifest);

@@ -30,15 +30,15 @@ struct Packed {
     cached: Option<Registration>,
 }
 
-type Key = (WeightsId, Packing);
+type WeightsKey = (WeightsId, Packing);
 
 /// Packed weights by their identity and the way they are packed. Their users keep them alive, and the runtime's limit on all packed weights
 /// bounds what they can hold together.
 #[derive(Default)]
-pub(crate) struct PackedCache(WeakCache<Key, Packed>);
+pub(crate) struct PackedCache(WeakCache<WeightsKey, Packed>);
 
 /// The entry of packed weights in a cache, which goes with them.
-pub(crate) struct Registration(Entry<Key, Packed>);
+pub(crate) struct Registration(Entry<WeightsKey, Packed>);
 
 impl PackedCache {
     /// The weights that somebody has, else those that `make` makes.

@@ -293,7 +293,7 @@ fn what_is_accepted_computes_the_same() {
 
 #[test]
 fn memory_has_the_last_writer_of_each_byte() {
-    let mut memory = Memory::default();
+    let mut memory = WrittenRanges::default();
     assert_eq!(memory.other(3..4, 0), Some(None));
     memory.write(10..50, 0);
     memory.write(50..60, 1);

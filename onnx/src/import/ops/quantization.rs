@@ -24,7 +24,7 @@ pub(super) fn saturated(c: &mut Ctx<'_>, x: &Val, zero: Option<&Val>, to: Elemen
 }
 
 /// A scale or a zero point, so that it stretches to the tensor: one for all, one for each of an axis, or one for each block.
-fn spread(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
+fn stretched(c: &mut Ctx<'_>, value: &Val, x: &Val) -> Result<Val, Fault> {
     let (shape, own) = (c.shape(x), c.shape(value));
     let axis = c.int("axis", 1)?;
     let block = u64::try_from(c.int("block_size", 0)?).map_err(|_| "attribute `block_size` is negative")?;
@@ -79,9 +79,9 @@ pub(super) fn quantize(c: &mut Ctx<'_>) -> Outputs {
     if !precision.is_float() {
         return Err(format!("attribute `precision` is {precision}: expected a type of floating-point numbers").into());
     }
-    let scale = spread(c, &scale, &x)?;
+    let scale = stretched(c, &scale, &x)?;
     let (wide, scale) = (c.cast(&x, precision)?, c.cast(&scale, precision)?);
-    let zero = zero.map(|zero| spread(c, &zero, &x)).transpose()?;
+    let zero = zero.map(|zero| stretched(c, &zero, &x)).transpose()?;
     let scaled = c.div(&wide, &scale)?;
     let scaled = c.rounded(&scaled)?;
     // Not all integers of 16 bits are numbers of 16 bits.
@@ -99,11 +99,11 @@ pub(super) fn dequantize(c: &mut Ctx<'_>) -> Outputs {
     let zero = c.optional(2).filter(|zero| !c.is_zero(zero));
     let mut y = x.clone();
     if let Some(zero) = zero {
-        let zero = spread(c, &zero, &x)?;
+        let zero = stretched(c, &zero, &x)?;
         let (wide, zero) = (c.cast(&x, ElementType::I32)?, c.cast(&zero, ElementType::I32)?);
         y = c.sub(&wide, &zero)?;
     }
-    let scale = spread(c, &scale, &x)?;
+    let scale = stretched(c, &scale, &x)?;
     let (y, scale) = (c.cast(&y, ElementType::F32)?, c.cast(&scale, ElementType::F32)?);
     let y = c.mul(&y, &scale)?;
     let y = c.rounded(&y)?;

@@ -12,7 +12,7 @@ use crate::import::program::{Val, list};
 pub(super) const OPS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
 
 /// How elements of one axis come from those of another.
-struct Axis {
+struct ResizedAxis {
     axis: usize,
     from: u64,
     to: u64,
@@ -38,7 +38,7 @@ struct Settings {
 const COORDINATES: [&str; 6] =
     ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"];
 
-impl Axis {
+impl ResizedAxis {
     /// Where in the axis an element of the result is.
     fn place(&self, to: u64, coordinates: &str) -> f64 {
         let (x, from) = (to as f64, self.from as f64);
@@ -103,7 +103,7 @@ fn weights(place: f64, scale: f64, settings: &Settings) -> (f64, Vec<f64>) {
     (place.floor() + first, all)
 }
 
-impl Axis {
+impl ResizedAxis {
     /// The matrix `[from, to]` of what each element of the result has of each.
     fn matrix(&self, c: &mut Ctx<'_>, x: &Val, settings: &Settings) -> Result<Val, Fault> {
         let ty = TensorType::new(c.element(x), [self.from, self.to])?;
@@ -190,7 +190,7 @@ impl Axis {
 }
 
 /// The tensor with some axes resized; integers are interpolated as floating-point numbers.
-fn resized(c: &mut Ctx<'_>, x: &Val, axes: &[Axis], settings: &Settings) -> Result<Val, Fault> {
+fn resized(c: &mut Ctx<'_>, x: &Val, axes: &[ResizedAxis], settings: &Settings) -> Result<Val, Fault> {
     let (element, is_exact) = (c.element(x), settings.mode == "nearest");
     let is_integer = !element.is_float() && !is_exact;
     let mut y = if is_integer { c.cast(x, ElementType::F32)? } else { x.clone() };
@@ -207,7 +207,7 @@ fn resized(c: &mut Ctx<'_>, x: &Val, axes: &[Axis], settings: &Settings) -> Resu
 }
 
 /// Scales as numbers of elements, rounded down.
-fn scaled(shape: &[u64], axes: &[usize], scales: &[f64]) -> Result<Vec<Axis>, Fault> {
+fn scaled(shape: &[u64], axes: &[usize], scales: &[f64]) -> Result<Vec<ResizedAxis>, Fault> {
     if scales.len() != axes.len() {
         return Err(format!("{} scales for {} axes", scales.len(), axes.len()).into());
     }
@@ -217,20 +217,20 @@ fn scaled(shape: &[u64], axes: &[usize], scales: &[f64]) -> Result<Vec<Axis>, Fa
         if !(*scale > 0.0 && to < Budget::MOST_BYTES as f64) {
             return Err(Fault::from(format!("a scale of {scale} of an axis with {from} elements")));
         }
-        Ok(Axis { axis: *axis, from, to: to as u64, scale: *scale, part: (0.0, 1.0) })
+        Ok(ResizedAxis { axis: *axis, from, to: to as u64, scale: *scale, part: (0.0, 1.0) })
     };
     axes.iter().zip(scales).map(axis).collect()
 }
 
 /// Numbers of elements as scales, with what is done where these are not the same for all axes.
-fn sized(shape: &[u64], axes: &[usize], sizes: &[i64], policy: &str) -> Result<Vec<Axis>, Fault> {
+fn sized(shape: &[u64], axes: &[usize], sizes: &[i64], policy: &str) -> Result<Vec<ResizedAxis>, Fault> {
     if sizes.len() != axes.len() {
         return Err(format!("{} sizes for {} axes", sizes.len(), axes.len()).into());
     }
     let mut all = vec![];
     for (axis, to) in axes.iter().zip(sizes) {
         let (from, to) = (shape[*axis], u64::try_from(*to).map_err(|_| format!("a size of {to}"))?);
-        all.push(Axis { axis: *axis, from, to, scale: to as f64 / from as f64, part: (0.0, 1.0) });
+        all.push(ResizedAxis { axis: *axis, from, to, scale: to as f64 / from as f64, part: (0.0, 1.0) });
     }
     let scales = all.iter().map(|axis| axis.scale);
     let scale = match policy {

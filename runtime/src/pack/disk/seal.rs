@@ -13,16 +13,16 @@ const NAME: &str = "key";
 const BYTES: usize = blake3::KEY_LEN;
 
 /// A secret.
-pub(super) struct Key([u8; BYTES]);
+pub(super) struct SealKey([u8; BYTES]);
 
-impl Key {
+impl SealKey {
     /// The key of a directory, made if it has none.
-    pub(super) fn of(folder: &Folder) -> Result<Key, CacheDirError> {
+    pub(super) fn of(folder: &Folder) -> Result<SealKey, CacheDirError> {
         let unusable =
             |why: &dyn std::fmt::Display| CacheDirError::Key(format!("its file `{NAME}` cannot be used: {why}"));
         let read = || match folder.read_secret(NAME) {
             Ok(bytes) => match bytes.try_into() {
-                Ok(key) => Ok(Some(Key(key))),
+                Ok(key) => Ok(Some(SealKey(key))),
                 Err(_) => {
                     Err(unusable(&format_args!("it is no key of {BYTES} bytes; remove it, and a new one is made")))
                 }
@@ -61,8 +61,8 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for SealKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key")
+        f.write_str("SealKey")
     }
 }
