@@ -32,7 +32,7 @@
 // The weights of a request stay the same over many calls and may be packed before them.
 #define KILN_CONSTANT_WEIGHTS 1
 
-// What a function returns.
+// The result of a function.
 typedef enum {
   // Done.
   KILN_OK = 0,
@@ -60,7 +60,7 @@ typedef enum {
   KILN_INVALID_NETWORK = 11,
 } kiln_status;
 
-// What an operand is.
+// The role of an operand.
 typedef enum {
   // The left operand, the source.
   KILN_LHS = 0,
@@ -145,7 +145,7 @@ typedef void (*kiln_work)(const void *work, size_t number);
 typedef struct {
   // The size of this struct, which the caller sets.
   size_t struct_size;
-  // How many threads calls may be divided among, from 1 to 1024.
+  // The number of threads that calls may be divided among, from 1 to 1024.
   size_t threads;
   // Is passed to the functions.
   void *context;
@@ -201,11 +201,11 @@ typedef struct {
   uint64_t scratch_allocations;
   // Packed weights alive, in bytes.
   uint64_t packed_bytes;
-  // How often weights were packed so far. Those that were found, or came from a file, do not count.
+  // The number of times that weights were packed so far. Those that were found, or came from a file, do not count.
   uint64_t packings;
 } kiln_stats;
 
-// What is known of a kernel.
+// Facts about a kernel.
 typedef struct {
   // The size of this struct, which the caller sets.
   size_t struct_size;
@@ -218,27 +218,27 @@ typedef struct {
   uint64_t tasks;
   // Temporary memory of each thread in a call, in bytes.
   size_t scratch_bytes;
-  // How large weights packed for this kernel are, in bytes; 0 if it reads them in place and takes no packed ones.
+  // The size of weights packed for this kernel, in bytes; 0 if it reads them in place and takes no packed ones.
   size_t packed_bytes;
   // Operands, which `kiln_kernel_operand` describes.
   size_t operands;
-  // How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
+  // The predicted speed on one thread, as a fraction of what the target's arithmetic and memory allow.
   double predicted_fraction;
 } kiln_kernel_info;
 
-// What is known of an operand.
+// Facts about an operand.
 typedef struct {
   // The size of this struct, which the caller sets.
   size_t struct_size;
   // Its name in messages, such as "lhs" or "bias". Valid as long as the kernel's handle.
   const char *name;
-  // What it is.
+  // Its description.
   kiln_role role;
   // The type of its elements.
   kiln_dtype dtype;
-  // How many elements a tensor of it has. Where it has strides: from the first to one past the last, gaps included.
+  // The number of elements of a tensor. Where it has strides: from the first to one past the last, gaps included.
   size_t elements;
-  // How many dimensions it has.
+  // The number of its dimensions.
   size_t rank;
   // Its dimensions, in the problem's order. Valid as long as the kernel's handle.
   const uint64_t *shape;
@@ -252,7 +252,7 @@ typedef struct {
   const void *data;
   // A `kiln_dtype`.
   uint32_t dtype;
-  // How many elements there are. Of an operand with strides: from the first to the last at least, gaps between them included.
+  // The number of elements. Of an operand with strides: from the first to the last at least, gaps between them included.
   // Gaps of lhs, rhs and dst are neither read nor written by calls, so that others may use what is there.
   size_t elements;
 } kiln_tensor;
@@ -271,7 +271,7 @@ typedef struct {
   void *data;
   // A `kiln_dtype`.
   uint32_t dtype;
-  // How many elements there are, as of a `kiln_tensor`.
+  // The number of elements, as of a `kiln_tensor`.
   size_t elements;
 } kiln_tensor_mut;
 
@@ -287,13 +287,13 @@ typedef struct {
   const kiln_packed_weights *packed;
   // The tensors of the post-ops that read one, in the problem's order; NULL if there are none.
   const kiln_post_tensor *post;
-  // How many there are.
+  // Their number.
   size_t post_count;
   // The result. Overwritten, or added to where the problem has `beta=1`. Overlaps nothing else of the call.
   kiln_tensor_mut dst;
 } kiln_args;
 
-// What is known of a network.
+// Facts about a network.
 typedef struct {
   // The size of this struct, which the caller sets.
   size_t struct_size;
@@ -319,7 +319,7 @@ typedef struct {
   size_t loaded_weights;
 } kiln_network_info;
 
-// What is known of an input or an output of a network.
+// Facts about an input or an output of a network.
 typedef struct {
   // The size of this struct, which the caller sets.
   size_t struct_size;
@@ -327,11 +327,11 @@ typedef struct {
   const char *name;
   // The type of its elements.
   kiln_dtype dtype;
-  // How many elements it has; 0 if one of its dimensions is 0.
+  // The number of its elements; 0 if one of its dimensions is 0.
   size_t elements;
-  // How large it is, in bytes.
+  // Its size in bytes.
   size_t bytes;
-  // How many dimensions it has; 0 of a scalar.
+  // The number of its dimensions; 0 of a scalar.
   size_t rank;
   // Its dimensions, outermost first. Valid as long as a handle to the network.
   const uint64_t *shape;
@@ -388,7 +388,7 @@ kiln_status kiln_options_set_packed_limit(kiln_options *options, size_t bytes);
 // strict. A problem that says `fpmath=strict` is strict all the same.
 kiln_status kiln_options_set_fpmath(kiln_options *options, const char *mode);
 
-// What to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
+// The target to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
 // detected, limited by `KILN_MAX_CPU_ISA`.
 kiln_status kiln_options_set_target(kiln_options *options, const char *target);
 
@@ -422,7 +422,7 @@ kiln_status kiln_options_set_cache_dir_bytes(kiln_options *options, uint64_t byt
 // arithmetic and memory allow. Unless set, 0.
 kiln_status kiln_options_set_strict(kiln_options *options, double least_fraction);
 
-// What lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
+// The events that lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
 // "warn", "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
 kiln_status kiln_options_set_verbose(kiln_options *options,
                                      const char *words);
@@ -463,14 +463,14 @@ void kiln_runtime_free(kiln_runtime *runtime);
 // Threads that large problems are divided among; 0 of NULL.
 size_t kiln_runtime_threads(const kiln_runtime *runtime);
 
-// What the runtime compiles for, as `kiln_options_set_target` and `kiln_pack_write` take it. Valid as long as the handle; NULL
+// The target that the runtime compiles for, as `kiln_options_set_target` and `kiln_pack_write` take it. Valid as long as the handle; NULL
 // of NULL.
 const char *kiln_runtime_target(const kiln_runtime *runtime);
 
-// Whether the pack that was added at this place, from 0, is used; `KILN_FILE` if it is not, and the message says why.
+// Succeeds if the pack that was added at this place, from 0, is used; `KILN_FILE` if it is not, and the message says why.
 kiln_status kiln_runtime_pack_status(const kiln_runtime *runtime, size_t index);
 
-// How many notices there are by now: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
+// The number of notices so far: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
 // kernels may add more at any time.
 size_t kiln_runtime_notices(const kiln_runtime *runtime);
 
@@ -513,19 +513,28 @@ kiln_status kiln_kernel_describe(const kiln_kernel *kernel, kiln_kernel_info *in
 // Describes the operand at a place, from 0: lhs, rhs, those of post-ops in the problem's order, dst.
 kiln_status kiln_kernel_operand(const kiln_kernel *kernel, size_t index, kiln_operand_info *info);
 
-// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
-// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in
-// place: its `packed_bytes` is 0.
-kiln_status kiln_kernel_pack_weights(const kiln_kernel *kernel,
-                                     const kiln_tensor *weights,
-                                     kiln_packed_weights **packed);
-
 // Computes `dst`. Types, numbers of elements, alignment, overlap with `dst` and the number of tensors are checked. Large problems
 // are divided among the runtime's threads, with the same result bit for bit. After a failure `dst` may be written in part.
 kiln_status kiln_kernel_run(const kiln_kernel *kernel, const kiln_args *args);
 
 // `kiln_kernel_run` on the calling thread alone.
 kiln_status kiln_kernel_run_serial(const kiln_kernel *kernel, const kiln_args *args);
+
+// Another handle to the same weights.
+kiln_status kiln_packed_weights_clone(const kiln_packed_weights *packed, kiln_packed_weights **clone);
+
+// Frees a handle. The memory goes with the last one.
+void kiln_packed_weights_free(kiln_packed_weights *packed);
+
+// Their size in bytes; 0 of NULL.
+size_t kiln_packed_weights_bytes(const kiln_packed_weights *packed);
+
+// Packs weights, given as the problem's right operand, for this kernel and all others that read theirs in the same order;
+// calls check that. Nobody writes the weights meanwhile, nor what lies between them. `KILN_INVALID_ARGUMENT` if the kernel reads them in
+// place: its `packed_bytes` is 0.
+kiln_status kiln_kernel_pack_weights(const kiln_kernel *kernel,
+                                     const kiln_tensor *weights,
+                                     kiln_packed_weights **packed);
 
 // Weights packed for a kernel: those of before, if a handle to them is left, else packed now, as by
 // `kiln_kernel_pack_weights`. Threads that ask for the same at once share one packing.
@@ -537,15 +546,6 @@ kiln_status kiln_runtime_packed_weights(const kiln_runtime *runtime,
                                         uint64_t id,
                                         const kiln_tensor *weights,
                                         kiln_packed_weights **packed);
-
-// Another handle to the same weights.
-kiln_status kiln_packed_weights_clone(const kiln_packed_weights *packed, kiln_packed_weights **clone);
-
-// Frees a handle. The memory goes with the last one.
-void kiln_packed_weights_free(kiln_packed_weights *packed);
-
-// Their size in bytes; 0 of NULL.
-size_t kiln_packed_weights_bytes(const kiln_packed_weights *packed);
 
 // The family of the problems that `pattern` is the text of, with `?` for the free number: "ip f32 mb?ic768oc3072 +bias". `flags`
 // is 0 or `KILN_CONSTANT_WEIGHTS`; `max` is the largest value, where code has to be made for it. Compiles the code that serves
@@ -588,7 +588,7 @@ kiln_status kiln_network_options_set_dim(kiln_network_options *options, const ch
 // The shape of an input of an ONNX file.
 kiln_status kiln_network_options_set_shape(kiln_network_options *options, const char *input, const uint64_t *shape, size_t rank);
 
-// What the elements of an input of an ONNX file will be, for networks that compute shapes from them. They are copied. The input remains
+// The elements that an input of an ONNX file will have, for networks that compute shapes from them. They are copied. The input remains
 // one: calls pass the same elements.
 kiln_status kiln_network_options_set_value(kiln_network_options *options,
                                            const char *input,

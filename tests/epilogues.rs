@@ -69,7 +69,7 @@ fn a_chain_of_32_with_as_many_tensors() {
     verify(&[(text.parse().unwrap(), Options::default())]);
 }
 
-/// What the answers leave open proves nothing.
+/// A problem whose answers are left open proves nothing.
 #[test]
 fn most_answers_are_known() {
     let (mut all, mut open) = (0, 0);

@@ -27,7 +27,7 @@ struct Wrong {
 }
 
 impl Wrong {
-    /// What was made, unless it is wrong.
+    /// The graphs that were made, unless one is wrong.
     fn judge<T>(&mut self, outcome: Option<Result<T, String>>, graph: impl FnOnce() -> String) -> Option<T> {
         match outcome? {
             Ok(made) => Some(made),

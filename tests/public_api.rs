@@ -1,4 +1,4 @@
-//! What a program that depends on one crate of Kiln can name and match.
+//! The names that a program that depends on one crate of Kiln can use and match.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -85,7 +85,7 @@ impl Matrix {
     }
 }
 
-/// What lies between the rows of operands is not there: a load or a store of one byte of it would end the test.
+/// The memory between the rows of operands is not there: a load or a store of one byte of it would end the test.
 #[test]
 fn gaps_are_neither_read_nor_written() {
     let mut ran = 0;
@@ -233,7 +233,7 @@ fn families_have_strides() {
     }
 }
 
-/// What a stranger may send as strides is a problem with a kernel, or refused by name.
+/// Strides that a stranger may send make a problem with a kernel, or are refused by name.
 #[test]
 fn no_strides_lead_out_of_an_operand() {
     let mut random = Random(5);

@@ -13,7 +13,7 @@ use kiln_model::{ArchError, ImportError, ModelError, OnnxError};
 
 use crate::strings::c_string;
 
-/// What a function returns.
+/// The result of a function.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum kiln_status {

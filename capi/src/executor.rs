@@ -20,7 +20,7 @@ pub type kiln_work = Option<unsafe extern "C" fn(work: *const c_void, number: us
 pub struct kiln_executor {
     /// The size of this struct, which the caller sets.
     pub struct_size: usize,
-    /// How many threads calls may be divided among, from 1 to 1024.
+    /// The number of threads that calls may be divided among, from 1 to 1024.
     pub threads: usize,
     /// Is passed to the functions.
     pub context: *mut c_void,
@@ -63,7 +63,7 @@ impl Threads {
     }
 }
 
-/// What parts of a call share.
+/// The data that parts of a call share.
 struct Parts<'a> {
     count: usize,
     work: &'a (dyn Fn(usize) + Sync),

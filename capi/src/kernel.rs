@@ -21,7 +21,7 @@ pub struct kiln_kernel {
     told: OnceLock<Told>,
 }
 
-/// What C is told by pointers.
+/// The data that pointers given to C point to.
 #[derive(Clone)]
 struct Told {
     problem: CString,
@@ -50,7 +50,7 @@ impl kiln_kernel {
     }
 }
 
-/// What is known of a kernel.
+/// Facts about a kernel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_kernel_info {
@@ -65,11 +65,11 @@ pub struct kiln_kernel_info {
     pub tasks: u64,
     /// Temporary memory of each thread in a call, in bytes.
     pub scratch_bytes: usize,
-    /// How large weights packed for this kernel are, in bytes; 0 if it reads them in place and takes no packed ones.
+    /// The size of weights packed for this kernel, in bytes; 0 if it reads them in place and takes no packed ones.
     pub packed_bytes: usize,
     /// Operands, which `kiln_kernel_operand` describes.
     pub operands: usize,
-    /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
+    /// The predicted speed on one thread, as a fraction of what the target's arithmetic and memory allow.
     pub predicted_fraction: f64,
 }
 
@@ -78,7 +78,7 @@ unsafe impl Growing for kiln_kernel_info {
     const FIRST: usize = 64;
 }
 
-/// What an operand is.
+/// The role of an operand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum kiln_role {
@@ -94,7 +94,7 @@ pub enum kiln_role {
     KILN_DST = 4,
 }
 
-/// What is known of an operand.
+/// Facts about an operand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_operand_info {
@@ -102,13 +102,13 @@ pub struct kiln_operand_info {
     pub struct_size: usize,
     /// Its name in messages, such as "lhs" or "bias". Valid as long as the kernel's handle.
     pub name: *const c_char,
-    /// What it is.
+    /// Its description.
     pub role: kiln_role,
     /// The type of its elements.
     pub dtype: kiln_dtype,
-    /// How many elements a tensor of it has. Where it has strides: from the first to one past the last, gaps included.
+    /// The number of elements of a tensor. Where it has strides: from the first to one past the last, gaps included.
     pub elements: usize,
-    /// How many dimensions it has.
+    /// The number of its dimensions.
     pub rank: usize,
     /// Its dimensions, in the problem's order. Valid as long as the kernel's handle.
     pub shape: *const u64,
@@ -145,7 +145,7 @@ pub struct kiln_args {
     pub packed: *const kiln_packed_weights,
     /// The tensors of the post-ops that read one, in the problem's order; NULL if there are none.
     pub post: *const kiln_post_tensor,
-    /// How many there are.
+    /// Their number.
     pub post_count: usize,
     /// The result. Overwritten, or added to where the problem has `beta=1`. Overlaps nothing else of the call.
     pub dst: kiln_tensor_mut,

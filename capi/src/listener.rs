@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pointers::{Given, Growing, given};
 use crate::strings::c_string;
 
-/// What listeners and callers are told of a notice: what it is about, and the notice.
+/// A notice as listeners and callers get it: the path that it is about, and its text.
 pub(crate) fn notice_text(notice: &Notice) -> String {
     format!("{}: {notice}", notice.path().display())
 }

@@ -46,7 +46,7 @@ struct Value {
     ty: TensorType,
 }
 
-/// What is known of an input or an output of a network.
+/// Facts about an input or an output of a network.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_value_info {
@@ -56,11 +56,11 @@ pub struct kiln_value_info {
     pub name: *const c_char,
     /// The type of its elements.
     pub dtype: kiln_dtype,
-    /// How many elements it has; 0 if one of its dimensions is 0.
+    /// The number of its elements; 0 if one of its dimensions is 0.
     pub elements: usize,
-    /// How large it is, in bytes.
+    /// Its size in bytes.
     pub bytes: usize,
-    /// How many dimensions it has; 0 of a scalar.
+    /// The number of its dimensions; 0 of a scalar.
     pub rank: usize,
     /// Its dimensions, outermost first. Valid as long as a handle to the network.
     pub shape: *const u64,
@@ -71,7 +71,7 @@ unsafe impl Growing for kiln_value_info {
     const FIRST: usize = 56;
 }
 
-/// What is known of a network.
+/// Facts about a network.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct kiln_network_info {
@@ -331,7 +331,7 @@ pub unsafe extern "C" fn kiln_network_options_set_shape(
     unsafe { set(options, change) }
 }
 
-/// What the elements of an input of an ONNX file will be, for networks that compute shapes from them. They are copied. The input remains
+/// The elements that an input of an ONNX file will have, for networks that compute shapes from them. They are copied. The input remains
 /// one: calls pass the same elements.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_network_options_set_value(

@@ -131,7 +131,7 @@ pub unsafe extern "C" fn kiln_options_set_fpmath(options: *mut kiln_options, mod
     unsafe { set(options, change) }
 }
 
-/// What to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
+/// The target to compile for, such as "neoverse-v1" or "x86-64-v3", which this machine must be able to run. Unless set, what is
 /// detected, limited by `KILN_MAX_CPU_ISA`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_target(options: *mut kiln_options, target: *const c_char) -> kiln_status {
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn kiln_options_set_strict(options: *mut kiln_options, lea
     unsafe { set(options, change) }
 }
 
-/// What lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
+/// The events that lines are written about to standard output, in the words of `KILN_VERBOSE`, which holds unless set: "none", "error",
 /// "warn", "profile_create", "profile_exec", "profile", "dispatch", "all", or several with commas. Looked at when the runtime is made.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_options_set_verbose(options: *mut kiln_options, words: *const c_char) -> kiln_status {

@@ -16,7 +16,7 @@ fn check<T>(pointer: *const T, name: &str) -> Result<(), Error> {
     }
 }
 
-/// What a pointer points to.
+/// The target of a pointer.
 ///
 /// # Safety
 /// Unless it is null, `pointer` is to a `T` that nobody writes or frees during `'a`.

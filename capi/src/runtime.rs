@@ -50,7 +50,7 @@ impl kiln_request {
     }
 }
 
-/// What flags say.
+/// The meaning of flags.
 pub(crate) fn constant_weights(flags: u32) -> Result<bool, Error> {
     if flags & !KILN_CONSTANT_WEIGHTS != 0 {
         return Err(Error::argument("flags", format!("{flags:#x}: expected 0 or KILN_CONSTANT_WEIGHTS")));
@@ -96,7 +96,7 @@ pub struct kiln_stats {
     pub scratch_allocations: u64,
     /// Packed weights alive, in bytes.
     pub packed_bytes: u64,
-    /// How often weights were packed so far. Those that were found, or came from a file, do not count.
+    /// The number of times that weights were packed so far. Those that were found, or came from a file, do not count.
     pub packings: u64,
 }
 
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn kiln_runtime_threads(runtime: *const kiln_runtime) -> u
     or_default(0, || Ok(unsafe { reference(runtime, "runtime")? }.runtime.threads()))
 }
 
-/// What the runtime compiles for, as `kiln_options_set_target` and `kiln_pack_write` take it. Valid as long as the handle; NULL
+/// The target that the runtime compiles for, as `kiln_options_set_target` and `kiln_pack_write` take it. Valid as long as the handle; NULL
 /// of NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_target(runtime: *const kiln_runtime) -> *const c_char {
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn kiln_runtime_target(runtime: *const kiln_runtime) -> *c
     or_default(std::ptr::null(), || Ok(unsafe { reference(runtime, "runtime")? }.target.as_ptr()))
 }
 
-/// Whether the pack that was added at this place, from 0, is used; `KILN_FILE` if it is not, and the message says why.
+/// Succeeds if the pack that was added at this place, from 0, is used; `KILN_FILE` if it is not, and the message says why.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_pack_status(runtime: *const kiln_runtime, index: usize) -> kiln_status {
     guard(|| {
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn kiln_runtime_pack_status(runtime: *const kiln_runtime, 
     })
 }
 
-/// How many notices there are by now: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
+/// The number of notices so far: of settings that cannot be followed, and files that are not used. 0 of NULL. Threads that make
 /// kernels may add more at any time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kiln_runtime_notices(runtime: *const kiln_runtime) -> usize {

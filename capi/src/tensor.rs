@@ -76,7 +76,7 @@ pub struct kiln_tensor {
     pub data: *const c_void,
     /// A `kiln_dtype`.
     pub dtype: u32,
-    /// How many elements there are. Of an operand with strides: from the first to the last at least, gaps between them included.
+    /// The number of elements. Of an operand with strides: from the first to the last at least, gaps between them included.
     /// Gaps of lhs, rhs and dst are neither read nor written by calls, so that others may use what is there.
     pub elements: usize,
 }
@@ -89,7 +89,7 @@ pub struct kiln_tensor_mut {
     pub data: *mut c_void,
     /// A `kiln_dtype`.
     pub dtype: u32,
-    /// How many elements there are, as of a `kiln_tensor`.
+    /// The number of elements, as of a `kiln_tensor`.
     pub elements: usize,
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn bytes_of(data: *const c_void, element: ElementType, elements: usiz
     bytes.ok_or_else(|| format!("{elements} elements: too many"))
 }
 
-/// Whether two ranges of bytes have one in common.
+/// True if two ranges of bytes have one in common.
 pub(crate) fn overlap(one: (*const c_void, usize), other: (*const c_void, usize)) -> bool {
     one.0.addr() < other.0.addr() + other.1 && other.0.addr() < one.0.addr() + one.1
 }

@@ -95,7 +95,7 @@ pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
     found
 }
 
-/// What is `at` so many elements from the result's first.
+/// The element that is `at` places behind the result's first, in words.
 pub fn place(tensors: &Tensors, at: u64) -> Place {
     tensors.dst.operand.index_at(at).map_or(Place::Gap(at), Place::Element)
 }

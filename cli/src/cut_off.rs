@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// What becomes of a process that reads what is not there, of a file or of nothing. In another process, since it ends.
+    /// The end of a process that reads what is not there, of a file or of nothing. In another process, since it ends.
     fn child(name: &str, kind: &str) -> std::process::Output {
         let runner = std::env::var("KILN_TEST_RUNNER").unwrap_or_default();
         let mut words: Vec<String> = runner.split_whitespace().map(str::to_owned).collect();

@@ -96,9 +96,9 @@ pub enum Error {
          if the machine was suspended meanwhile"
     )]
     Clock {
-        /// What passed by the clock.
+        /// The time that passed by the clock.
         elapsed: Duration,
-        /// What passed, as the system counts it elsewhere.
+        /// The time that passed, as the system counts it elsewhere.
         seconds: i64,
     },
     /// A call beside others does not give what one that was alone gave.
@@ -209,7 +209,7 @@ pub enum Error {
     /// A node that cannot be imported, in a network with open dimensions.
     #[error("{error}; that is for these sizes, which `--batch`, `--seq` and `--dim` change: {sizes}")]
     ForSizes {
-        /// What is wrong.
+        /// The fault.
         error: Box<ImportError>,
         /// The open dimensions with their sizes.
         sizes: String,

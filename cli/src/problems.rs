@@ -70,7 +70,7 @@ impl BareArgs {
         }
     }
 
-    /// Whether a line is a descriptor and no more.
+    /// True if a line is a descriptor and no more.
     fn is_bare(&self, line: &str) -> bool {
         let first = line.split_whitespace().next().unwrap_or_default();
         self.op.is_some() && !kiln_ir::problem::NAMES.contains(&first) && !line.ends_with(".kiln")

@@ -70,7 +70,7 @@ impl TargetsArgs {
     }
 }
 
-/// Whether a command line has `--target help`.
+/// True if a command line has `--target help`.
 pub fn is_help(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let mut arguments = arguments.into_iter().take_while(|word| word != "--").peekable();
     while let Some(word) = arguments.next() {
@@ -81,7 +81,7 @@ pub fn is_help(arguments: impl IntoIterator<Item = OsString>) -> bool {
     false
 }
 
-/// What `--target help` prints: a line for each core, and the modifiers.
+/// The text that `--target help` prints: a line for each core, and the modifiers.
 pub fn help() -> String {
     let mut text = String::new();
     for core in Target::CORES {

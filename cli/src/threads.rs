@@ -27,7 +27,7 @@ pub fn or_environment(asked: Option<usize>) -> Result<usize, RuntimeError> {
     asked.map_or_else(|| Ok(environment_threads()?.unwrap_or(1)), Ok)
 }
 
-/// How many of so many threads compute at the same time: no more than there are processors that the process may use.
+/// The number of threads, of so many, that compute at the same time: no more than there are processors that the process may use.
 pub fn at_once(threads: usize) -> usize {
     threads.min(std::thread::available_parallelism().map_or(1, usize::from))
 }

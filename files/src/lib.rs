@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// What a function gives, which must come to an end.
+    /// The result of a function, which must come to an end.
     fn soon<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || sender.send(f()));

@@ -57,7 +57,7 @@
 //!
 //! # Stability
 //!
-//! What is documented here changes as Cargo's rules for versions say. The crates behind it ([`kiln_jit`], `kiln_model` and others) have
+//! The names that are documented here change as Cargo's rules for versions say. The crates behind it ([`kiln_jit`], `kiln_model` and others) have
 //! more names, for tools that look into the stages of the compiler: these may change in any version.
 //!
 //! # Environment, trust

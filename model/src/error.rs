@@ -1,4 +1,4 @@
-//! What can go wrong between a file and its results.
+//! The errors between a file and its results.
 
 use kiln_ir::func::{FuncError, OpError, TensorType};
 use kiln_jit::RuntimeError;
@@ -53,9 +53,9 @@ pub enum ModelError {
     Input {
         /// Its name.
         name: String,
-        /// What the network takes.
+        /// The type that the network takes.
         expected: String,
-        /// What was given.
+        /// The value that was given.
         found: String,
     },
     /// Memory for an output is missing, or is not as large as the output.
@@ -63,9 +63,9 @@ pub enum ModelError {
     Output {
         /// Its name.
         name: String,
-        /// What the network gives.
+        /// The type that the network gives.
         expected: String,
-        /// What was given.
+        /// The value that was given.
         found: String,
     },
     /// An index is outside of what it selects from.
@@ -86,15 +86,15 @@ pub enum ModelError {
     Endless {
         /// The value that the loop computes.
         layer: String,
-        /// How often it ran.
+        /// The number of times that it ran.
         trips: u64,
     },
     /// There is not as much memory.
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory {
-        /// How much was needed.
+        /// The bytes that were needed.
         bytes: usize,
-        /// What for.
+        /// The purpose.
         what: &'static str,
     },
 }

@@ -59,7 +59,7 @@ pub struct Network {
     arenas: Arenas,
 }
 
-/// What a network takes.
+/// The memory that a network takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes of the arena that holds all values of a call; each of several calls at once has one.
@@ -74,7 +74,7 @@ pub struct Memory {
     pub code: usize,
 }
 
-/// How a network is compiled.
+/// The options with which a network is compiled.
 #[derive(Clone, Copy, Default)]
 pub struct CompileOptions<'a> {
     /// Is told of each kernel as it is made.
@@ -111,7 +111,7 @@ pub struct StepInfo<'a> {
     pub problem: Option<&'a Problem>,
     /// Where its result lies in the arena.
     pub memory: Range<usize>,
-    /// Whether the result is written where an operand lay.
+    /// True if the result is written where an operand lay.
     pub is_in_place: bool,
 }
 
@@ -252,7 +252,7 @@ impl Network {
         &self.kernels
     }
 
-    /// What its kernels were asked for with, each once: for a pack of them.
+    /// The requests for its kernels, each once: for a pack of them.
     pub fn requests(&self) -> &[(Problem, Options)] {
         &self.requests
     }
@@ -273,7 +273,7 @@ impl Network {
         kiln_jit::pack::write_weights(path, self.weights())
     }
 
-    /// What it takes.
+    /// The memory that it takes.
     pub fn memory(&self) -> Memory {
         memory(&self.plan, self.kernels.iter().map(|k| k.code_bytes()).sum())
     }
@@ -332,7 +332,7 @@ pub(crate) fn steps(plan: &Plan) -> impl ExactSizeIterator<Item = StepInfo<'_>> 
     })
 }
 
-/// What a plan takes, with so many bytes of machine code.
+/// The memory that a plan takes, with so many bytes of machine code.
 pub(crate) fn memory(plan: &Plan, code: usize) -> Memory {
     Memory {
         arena: plan.placement.bytes,

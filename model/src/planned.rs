@@ -20,7 +20,7 @@ pub struct PlannedNetwork {
     target: Target,
 }
 
-/// How a network is planned.
+/// The options with which a network is planned.
 #[derive(Clone, Copy)]
 pub struct PlanOptions<'a> {
     /// The arithmetic of f32 kernels whose problems name none.
@@ -109,17 +109,17 @@ impl PlannedNetwork {
         self.compiled.kernels().iter().map(|kernel| kernel.problem())
     }
 
-    /// How far it is predicted to speed up on so many threads: a model, see [`scaling`](crate::scaling).
+    /// The speed-up that is predicted for so many threads: a model, see [`scaling`](crate::scaling).
     pub fn scaling(&self, threads: &[usize]) -> Result<Scaling, ModelError> {
         Ok(self.predictor()?.scaling(threads)?)
     }
 
-    /// What says how fast it is predicted to be on any number of threads: a model, see [`scaling`](crate::scaling).
+    /// The predictor of its speed on any number of threads: a model, see [`scaling`](crate::scaling).
     pub fn predictor(&self) -> Result<Predictor, ModelError> {
         Ok(Predictor::of_plan(&self.plan, &self.target)?)
     }
 
-    /// What it takes.
+    /// The memory that it takes.
     pub fn memory(&self) -> Memory {
         network::memory(&self.plan, self.compiled.kernels().iter().map(|kernel| kernel.code()).sum())
     }

@@ -1,4 +1,4 @@
-//! How close results are to a reference, and how long steps take.
+//! The distance of results from a reference, and the times of steps.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use kiln_ir::func::{Tensor, TensorType};
 use crate::error::ModelError;
 use crate::network::{Network, check};
 
-/// How close a result is to its reference.
+/// The distance of a result from its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     /// The cosine of the angle between them; 1 if both are zero.

@@ -22,7 +22,7 @@ fn tolerance(name: &str, element: ElementType) -> f64 {
     }
 }
 
-/// What is wrong with a result, if anything.
+/// The fault of a result, if it has one.
 fn difference(name: &str, found: &Tensor, expected: &Tensor) -> Option<String> {
     if found.ty() != expected.ty() {
         return Some(format!("{}, expected {}", found.ty(), expected.ty()));

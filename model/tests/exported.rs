@@ -12,7 +12,7 @@ use kiln_onnx::{Model, TestSet};
 
 const ARCHIVE: &[u8] = include_bytes!("exported.tar.gz");
 
-/// What a difference may be as a part of the largest magnitude of an output.
+/// The largest difference that is allowed, as a part of the largest magnitude of an output.
 const TOLERANCE: f64 = 2e-5;
 
 /// The exporters, by the ends of the names of tests, with the number of operators that each writes.

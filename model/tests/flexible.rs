@@ -35,7 +35,7 @@ fn agree(found: &[Tensor], expected: &[Tensor], tolerance: f64, what: &str) {
     }
 }
 
-/// What the interpreter says of a function.
+/// The interpreter's results of a function.
 fn interpreted(func: &Func, inputs: &[Tensor]) -> Vec<Tensor> {
     let arguments: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
     let results = func.interpret_f64(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();

@@ -16,7 +16,7 @@ fn planned(bound: Bound, target: &Target, fpmath: MathMode) -> PlannedNetwork {
     bound.plan_for(target, &PlanOptions { fpmath, threads: 2, ..PlanOptions::default() }).unwrap()
 }
 
-/// What is seen of steps and memory.
+/// The visible properties of steps and memory.
 fn seen<'a>(steps: impl Iterator<Item = StepInfo<'a>>, memory: Memory) -> (Vec<String>, Memory) {
     let line = |s: StepInfo<'_>| {
         let problem = s.problem.map(ToString::to_string);
@@ -56,7 +56,7 @@ fn every_target_has_a_plan() {
     assert_eq!(code.len(), 6, "each target has code of its own");
 }
 
-/// What a branch and a loop run has kernels of its own.
+/// The functions that a branch and a loop run have kernels of their own.
 #[test]
 fn functions_that_are_run_are_planned_too() {
     let text = "func @f(%h: f32[2x3], %x: f32[4x2x3], %c: bool[4]) -> f32[2x3] {

@@ -46,7 +46,7 @@ fn code(x: f32, scale: f32) -> u8 {
     ((x / scale).round_ties_even() + f32::from(ZERO)).clamp(0.0, 255.0) as u8
 }
 
-/// What both the compiled function and the interpreter give for some arguments; how many steps of each kind there are.
+/// The results of both the compiled function and the interpreter for some arguments, and the number of steps of each kind.
 fn run(runtime: &Runtime, text: &str, arguments: &[Tensor]) -> (Vec<u8>, Vec<Code>) {
     run_func(runtime, text.parse().unwrap_or_else(|e| panic!("{e}\n{text}")), arguments)
 }
@@ -60,7 +60,7 @@ fn run_func(runtime: &Runtime, func: Func, arguments: &[Tensor]) -> (Vec<u8>, Ve
     (found, network.steps().map(|s| s.code).collect())
 }
 
-/// What follows a quotient `%e` of `[rows, 32]`. The interpreter rounds where a cast says so.
+/// The operations that follow a quotient `%e` of `[rows, 32]`. The interpreter rounds where a cast says so.
 const TAIL: &str = "%d = cast %e {to=f32}
     %r = round %d
     %z = constant f32[] {13}

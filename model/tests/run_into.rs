@@ -38,7 +38,7 @@ impl Placed {
         &mut self.bytes[self.start..self.start + self.len]
     }
 
-    /// Whether the bytes around are as they were.
+    /// True if the bytes around are as they were.
     fn is_intact(&self) -> bool {
         let around = self.bytes[..self.start].iter().chain(&self.bytes[self.start + self.len..]);
         around.into_iter().all(|byte| *byte == 0xA5)

@@ -1,4 +1,4 @@
-//! What is in ONNX files: `cargo run --release -p kiln-onnx --example inspect -- FILE...`
+//! Prints the contents of ONNX files: `cargo run --release -p kiln-onnx --example inspect -- FILE...`
 
 use std::collections::BTreeMap;
 

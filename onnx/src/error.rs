@@ -1,4 +1,4 @@
-//! Why a model cannot be read.
+//! The reasons why a model cannot be read.
 
 use std::io;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub enum OnnxError {
         domain: String,
         /// The version.
         version: i64,
-        /// What can be read.
+        /// The values that can be read.
         expected: &'static str,
     },
     /// A tensor is not one.
@@ -38,7 +38,7 @@ pub enum OnnxError {
     Tensor {
         /// Its name; of an attribute's tensor, the attribute's.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A value of the graph is not a tensor of a known type.
@@ -46,7 +46,7 @@ pub enum OnnxError {
     Value {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A function that the model defines is malformed.
@@ -54,7 +54,7 @@ pub enum OnnxError {
     Function {
         /// Its name.
         function: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A node is malformed.
@@ -64,7 +64,7 @@ pub enum OnnxError {
         node: String,
         /// Its operation.
         op: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
 }

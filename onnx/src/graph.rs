@@ -24,13 +24,13 @@ pub struct Model {
     pub producer: String,
     /// The version of each domain's operators; ONNX's own domain is empty.
     pub opsets: BTreeMap<String, i64>,
-    /// What it computes.
+    /// The operation that it computes.
     pub graph: Graph,
     /// Operators that the model defines itself.
     pub functions: BTreeMap<FunctionName, Function>,
 }
 
-/// What nodes call a function by.
+/// The name by which nodes call a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionName {
     /// Its domain; empty for ONNX's own.
@@ -220,7 +220,7 @@ impl Reader<'_> {
         graph
     }
 
-    /// Whether a name was not taken yet. It is now, and one of `own`.
+    /// True if a name was not taken yet. It is now, and one of `own`.
     fn define(&mut self, name: &str, own: &mut Vec<String>) -> bool {
         let is_new = self.defined.insert(name.to_owned());
         own.extend(is_new.then(|| name.to_owned()));

@@ -84,12 +84,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// How many elements it has.
+    /// The number of its elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether it has none.
+    /// True if it has none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -102,7 +102,7 @@ impl Tensor {
     }
 }
 
-/// How the bytes of a file come into memory.
+/// The means by which the bytes of a file come into memory.
 pub(crate) type Load = fn(&Path) -> std::io::Result<Bytes>;
 
 /// Files of weights beside a model, each loaded once.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Bindings, ImportError, Imported, Model, OnnxError, Tensor};
 
-/// What a model is called with once, and what it should give.
+/// The inputs of one call of a model, and the outputs that it should give.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestSet {
     /// The folder with the files.
@@ -16,7 +16,7 @@ pub struct TestSet {
     pub outputs: Vec<kiln_ir::func::Tensor>,
 }
 
-/// What the names of folders with inputs and outputs begin with.
+/// The beginning of the names of folders with inputs and outputs.
 const SET: &str = "test_data_set_";
 
 impl TestSet {
@@ -31,7 +31,7 @@ impl TestSet {
         sets
     }
 
-    /// Whether a path is that of a folder with the inputs and outputs of a test, by its name.
+    /// True if a path is that of a folder with the inputs and outputs of a test, by its name.
     pub fn is_set(path: &Path) -> bool {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SET)) && path.is_dir()
     }
@@ -45,7 +45,7 @@ impl TestSet {
         Ok(TestSet { folder: folder.into(), inputs: all("input")?, outputs: all("output")? })
     }
 
-    /// What the inputs say of a model: their shapes; their values too only if it cannot do without.
+    /// The bindings that the inputs give a model: their shapes; their values too only if it cannot do without.
     pub fn import(&self, model: &Model) -> Result<Imported, ImportError> {
         let named = || model.graph.inputs.iter().zip(&self.inputs);
         let shapes = named().fold(Bindings::new(), |all, (input, tensor)| all.shape(&input.name, tensor.ty().shape()));

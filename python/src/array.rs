@@ -19,7 +19,7 @@ pub struct Array {
     _lent: Lent,
 }
 
-/// What gives an array back when it is dropped.
+/// A guard that gives an array back when it is dropped.
 #[expect(dead_code, reason = "they are held until they are dropped")]
 enum Lent {
     Buffer(Box<Buffer>),
@@ -147,7 +147,7 @@ impl Array {
     }
 }
 
-/// Whether an array of NumPy says that it may not be written.
+/// True if an array of NumPy says that it may not be written.
 fn is_read_only(object: &Bound<'_, PyAny>) -> bool {
     let writeable = object.getattr("flags").and_then(|flags| flags.getattr("writeable"));
     writeable.and_then(|writeable| writeable.is_truthy()).is_ok_and(|writeable| !writeable)
@@ -166,7 +166,7 @@ fn used(capsule: &Bound<'_, PyCapsule>, name: &'static std::ffi::CStr) -> Result
 struct Tensor<T: Deleted>(*mut T);
 
 trait Deleted {
-    /// What gives it back.
+    /// The owner that gets it back.
     fn deleter(&self) -> Option<unsafe extern "C" fn(*mut Self)>;
 }
 

@@ -1,4 +1,4 @@
-//! What was done so far, for tests and reports.
+//! Counters of the work so far, for tests and reports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -55,7 +55,7 @@ pub struct ManagedVersioned {
 /// Set in `flags` if nobody may write the tensor.
 pub const READ_ONLY: u64 = 1;
 
-/// What a library offers to those who read its tensors by calls in C.
+/// The functions that a library offers to those who read its tensors by calls in C.
 #[repr(C)]
 pub struct ExchangeApi {
     pub version: Version,
@@ -87,7 +87,7 @@ impl DlTensor {
         self.data.cast::<u8>().wrapping_add(self.byte_offset as usize)
     }
 
-    /// What it is.
+    /// Its description.
     ///
     /// # Safety
     /// Its shape and strides are as many numbers as it says, or the strides are null.

@@ -30,10 +30,10 @@ pub enum Error {
     /// An object of another type.
     #[error("{0}")]
     Type(String),
-    /// What is not supported.
+    /// An operation that is not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// What must not happen.
+    /// A fault of Kiln's own.
     #[error("{0}")]
     Internal(String),
     /// An exception that Python raised.
@@ -41,7 +41,7 @@ pub enum Error {
     Python(#[from] PyErr),
 }
 
-/// What functions here return.
+/// The result of functions here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<Error> for PyErr {

@@ -37,7 +37,7 @@ pub struct Graph {
     inputs: Vec<Input>,
     outputs: Vec<Output>,
     fpmath: MathMode,
-    /// Whether the originals of packed weights are given back.
+    /// True if the originals of packed weights are given back.
     release: bool,
     instances: Arc<Instances>,
     /// Held while an instance is compiled, so that nobody compiles the same.
@@ -150,7 +150,7 @@ impl Graph {
         })
     }
 
-    /// How many networks for weights that are alive it has.
+    /// The number of its networks for weights that are alive.
     #[getter]
     fn instances(&self) -> usize {
         lock(&self.instances).len()

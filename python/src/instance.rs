@@ -24,12 +24,12 @@ pub struct Instance {
     pub network: Compiled,
     which: Which,
     weights: Vec<(Arc<Source>, Key)>,
-    /// How arguments lie that are no weights.
+    /// The layouts of arguments that are no weights.
     inputs: Vec<Option<Order>>,
     life: Arc<Life>,
 }
 
-/// Whether the weights of an instance are there, and whom to tell when they are not.
+/// The state of the weights of an instance, and whom to tell when they are gone.
 struct Life {
     is_over: AtomicBool,
     told: Box<dyn Fn() + Send + Sync>,
@@ -43,11 +43,11 @@ impl User for Life {
     }
 }
 
-/// What an instance is made of, which its caller has read from Python.
+/// The parts of an instance, which its caller has read from Python.
 pub struct Parts {
     /// The weights, by position among the weights.
     pub weights: Vec<Weight>,
-    /// How arguments lie that are no weights.
+    /// The layouts of arguments that are no weights.
     pub inputs: Vec<Option<Order>>,
     /// Which runtime has its kernels.
     pub which: Which,
@@ -146,19 +146,19 @@ impl Instance {
         Ok(Instance { network, which: parts.which, weights: known, inputs: parts.inputs, life })
     }
 
-    /// Whether it is for the objects that `object` gives by position among the weights.
+    /// True if it is for the objects that `object` gives by position among the weights.
     pub fn is_of(&self, which: Which, object: impl Fn(usize) -> usize) -> bool {
         self.which == which
             && !self.is_over()
             && self.weights.iter().enumerate().all(|(n, (source, _))| source.object() == object(n))
     }
 
-    /// Whether inputs lie as it expects.
+    /// True if inputs lie as it expects.
     pub fn takes(&self, inputs: &[Option<Order>]) -> bool {
         self.inputs == inputs
     }
 
-    /// Whether the elements of its weights are those that it was made with. The tensors are those of [`is_of`](Self::is_of).
+    /// True if the elements of its weights are those that it was made with. The tensors are those of [`is_of`](Self::is_of).
     pub fn is_current<'a, 'py: 'a>(
         &self,
         py: Python<'py>,
@@ -199,7 +199,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Whether some of its weights are gone.
+    /// True if some of its weights are gone.
     pub fn is_over(&self) -> bool {
         self.life.is_over.load(Ordering::Acquire)
     }

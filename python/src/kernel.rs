@@ -67,7 +67,7 @@ impl Kernel {
         })
     }
 
-    /// What it computes.
+    /// The operation that it computes.
     #[getter]
     fn problem(&self) -> String {
         self.kernel.problem().to_string()

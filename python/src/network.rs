@@ -135,7 +135,7 @@ impl Network {
         guarded(|| Ok(self.compiled()?.outputs().map(described).collect()))
     }
 
-    /// Whether all sizes are known, so that it can be called.
+    /// True if all sizes are known, so that it can be called.
     #[getter]
     fn is_bound(&self) -> bool {
         self.compiled.is_some()

@@ -1,4 +1,4 @@
-//! What a network is made of, as values of Python.
+//! The steps and memory of a network, as values of Python.
 
 use kiln_model::{Code, Memory, StepInfo};
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ pub fn step<'py>(py: Python<'py>, step: &StepInfo<'_>) -> Result<Bound<'py, PyDi
     Ok(all)
 }
 
-/// What kind of code computes a step.
+/// The kind of code that computes a step.
 pub fn kind(code: Code) -> &'static str {
     match code {
         Code::Kernel => "kernel",
@@ -28,7 +28,7 @@ pub fn kind(code: Code) -> &'static str {
     }
 }
 
-/// What a network takes, as a dictionary of bytes.
+/// The memory of a network, as a dictionary of bytes.
 pub fn memory<'py>(py: Python<'py>, memory: &Memory) -> Result<Bound<'py, PyDict>> {
     let all = PyDict::new(py);
     all.set_item("arena", memory.arena)?;

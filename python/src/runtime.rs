@@ -55,7 +55,7 @@ impl Runtime {
         self.0.threads()
     }
 
-    /// What kernels are compiled for.
+    /// The target that kernels are compiled for.
     #[getter]
     fn target(&self) -> String {
         self.0.target().to_string()

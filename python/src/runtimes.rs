@@ -8,10 +8,10 @@ use kiln_jit::{MathMode, Runtime, default_threads};
 
 use crate::error::{Error, Result};
 
-/// How many threads calls are divided among; 0 until somebody says it.
+/// The number of threads that calls are divided among; 0 until somebody says it.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often this process was forked off from another one.
+/// The number of times that this process was forked off from another one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
 static ALL: Mutex<Option<HashMap<Which, Shared>>> = Mutex::new(None);

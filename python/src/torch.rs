@@ -18,7 +18,7 @@ use crate::weights::Key;
 
 type Describe = unsafe extern "C" fn(*mut std::ffi::c_void, *mut DlTensor) -> c_int;
 
-/// What is used of an installed torch.
+/// The functions that are used of an installed torch.
 pub struct Torch {
     tensor: Py<PyType>,
     /// The descriptor of `_version`, and what calls it: that saves looking it up in each class of the tensor.
@@ -74,7 +74,7 @@ impl Torch {
         })
     }
 
-    /// Whether an object is a tensor.
+    /// True if an object is a tensor.
     pub fn is_tensor(&self, object: &Bound<'_, PyAny>) -> bool {
         // SAFETY: both are live objects, and the second is a type.
         unsafe { ffi::PyObject_TypeCheck(object.as_ptr(), self.tensor.as_ptr().cast()) != 0 }
@@ -111,7 +111,7 @@ impl Torch {
         }
     }
 
-    /// Whether each tensor is where it was and has the version it had, without its number [`NO_VERSION`] being read. This is most of
+    /// True if each tensor is where it was and has the version it had, without its number [`NO_VERSION`] being read. This is most of
     /// what a call costs besides the kernels: nothing is counted, copied or looked up by name.
     pub fn are_current<'a, 'py: 'a>(
         &self,
@@ -229,7 +229,7 @@ fn exchange(class: &Bound<'_, PyType>) -> Option<Describe> {
     (api.version.major == 1).then_some(api.tensor_from_object).flatten()
 }
 
-/// What torch says of a tensor.
+/// A tensor as torch describes it.
 fn described(describe: Describe, tensor: &Bound<'_, PyAny>) -> Result<DlTensor> {
     let mut found = DlTensor::empty();
     // SAFETY: it is a live tensor, as callers have checked, and what is filled is a whole structure.

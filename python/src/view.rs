@@ -21,7 +21,7 @@ pub struct View {
     pub strides: Dims,
 }
 
-/// How elements lie in memory.
+/// The layout of elements in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// One after the other, row-major.
@@ -32,7 +32,7 @@ pub enum Lie {
     Scattered,
 }
 
-/// How a tensor of this shape and these strides lies.
+/// The layout of a tensor of this shape and these strides.
 pub fn lie(shape: &[i64], strides: &[i64]) -> Lie {
     if shape.contains(&0) || is_dense(shape, strides, (0..shape.len()).rev()) {
         return Lie::RowMajor;
@@ -47,7 +47,7 @@ pub fn lie(shape: &[i64], strides: &[i64]) -> Lie {
     }
 }
 
-/// Whether elements lie one after the other, with the axes from the innermost on as given.
+/// True if elements lie one after the other, with the axes from the innermost on as given.
 fn is_dense(shape: &[i64], strides: &[i64], axes: impl Iterator<Item = usize>) -> bool {
     let mut next = 1;
     for axis in axes.filter(|axis| shape[*axis] != 1) {
@@ -70,7 +70,7 @@ impl View {
         self.elements() * self.element.bytes()
     }
 
-    /// Whether it and another one may have memory in common: whether what lies between their first and last elements does.
+    /// True if it and another one may have memory in common: if what lies between their first and last elements does.
     pub fn overlaps(&self, other: &View) -> bool {
         let (a, b) = (self.place(), other.place());
         a.start < b.end && b.start < a.end
@@ -89,7 +89,7 @@ impl View {
         first..self.data.addr().wrapping_add_signed(reach(|s| s > 0)) + self.element.bytes()
     }
 
-    /// How it lies.
+    /// Its layout.
     pub fn lie(&self) -> Lie {
         lie(&self.shape, &self.strides)
     }
@@ -100,7 +100,7 @@ impl View {
         TensorType::new(self.element, shape).map_err(|e| Error::Value(e.to_string()))
     }
 
-    /// Whether it has this type.
+    /// True if it has this type.
     pub fn is_of(&self, ty: &TensorType) -> bool {
         self.element == ty.element()
             && self.shape.len() == ty.rank()

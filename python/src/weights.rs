@@ -24,18 +24,18 @@ pub struct Source {
     users: Mutex<Vec<Weak<dyn User>>>,
 }
 
-/// What is made of weights.
+/// The data that is made of weights.
 pub trait User: Send + Sync {
     /// One of the weights is gone.
     fn weights_died(&self);
 }
 
-/// What changes if a tensor's elements do.
+/// The state that changes if a tensor's elements do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where they are.
     pub data: usize,
-    /// How often they were changed in place.
+    /// The number of times that they were changed in place.
     pub version: i64,
 }
 
@@ -94,7 +94,7 @@ impl Source {
         users.iter().filter_map(Weak::upgrade).for_each(|user| user.weights_died());
     }
 
-    /// Whether the object is gone, and another one may be where it was.
+    /// True if the object is gone, and another one may be where it was.
     pub fn is_dead(&self) -> bool {
         self.is_dead.load(Ordering::Acquire)
     }
@@ -134,11 +134,11 @@ pub fn sources() -> usize {
 /// A reference to an object of Python as the owner of borrowed bytes.
 #[expect(dead_code, reason = "some fields are held, and never looked at")]
 pub struct Lent {
-    /// What keeps them.
+    /// Their owner.
     pub owner: Py<PyAny>,
     /// The first byte.
     pub data: *const u8,
-    /// How many there are.
+    /// Their number.
     pub bytes: usize,
     /// Whoever has the other end sees when nobody needs them any more.
     pub needed: Arc<()>,

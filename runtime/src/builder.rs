@@ -29,7 +29,7 @@ use crate::weights::{PackedBudget, PackedCache};
 const DEFAULT_CAPACITY: usize = 1024;
 /// Scratch memory kept between calls.
 const SCRATCH: Retain = Retain { buffers: 64, bytes: 256 << 20 };
-/// How long a problem that could not be compiled is refused without trying again.
+/// The time for which a problem that could not be compiled is refused without trying again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of files that a cache directory may hold unless told otherwise.
 const DISK_BYTES: u64 = 256 << 20;
@@ -123,7 +123,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long an idle thread of the runtime's own looks for work before it sleeps, and how long a call waits for the threads that
+    /// The time for which an idle thread of the runtime's own looks for work before it sleeps, and for which a call waits for the threads that
     /// work for it before it sleeps. From the environment: `KILN_SPIN`, in microseconds; else 100 microseconds if there are as many
     /// processors as threads in all [streams](Self::streams), otherwise zero. The processors are those that the process may use: on
     /// Linux, those of its affinity mask, and no more than the quota of its control group allows.
@@ -232,7 +232,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What is told of, in the words of `KILN_VERBOSE` or `ONEDNN_VERBOSE`, which are read otherwise.
+    /// The events that verbose lines are about, in the words of `KILN_VERBOSE` or `ONEDNN_VERBOSE`, which are read otherwise.
     pub fn verbose(mut self, words: &str) -> Self {
         self.verbose = Some(words.into());
         self

@@ -37,7 +37,7 @@ pub enum CodeMemoryError {
     /// The operating system gave no memory.
     #[error("cannot map {bytes} bytes for code: {source}")]
     Map {
-        /// What was asked for.
+        /// The value that was asked for.
         bytes: usize,
         /// Its answer.
         source: io::Error,
@@ -70,7 +70,7 @@ pub enum CodeMemoryError {
     Empty,
 }
 
-/// What pages can be used for.
+/// The use that pages can be put to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
     /// Reading and writing.
@@ -202,7 +202,7 @@ impl CodePool {
         Ok(Arc::new(CodePool { page, limit, synchronisation, state: Mutex::default() }))
     }
 
-    /// How much memory the pool has, now.
+    /// The memory that the pool has now.
     pub fn stats(&self) -> CodeStats {
         self.state().stats
     }

@@ -25,7 +25,7 @@ pub fn detect() -> Result<Target, CpuError> {
     return Err(CpuError::Architecture { arch: std::env::consts::ARCH });
 }
 
-/// What a machine lacks to run code of some target.
+/// A feature that a machine lacks to run code of some target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
@@ -64,9 +64,9 @@ impl fmt::Display for Missing {
 /// Code of target `wanted` cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CannotRun {
-    /// What the machine is.
+    /// The machine's target.
     pub host: Box<Target>,
-    /// What the code was compiled for.
+    /// The target that the code was compiled for.
     pub wanted: Box<Target>,
     /// All that is missing; never empty.
     pub missing: Vec<Missing>,
@@ -84,7 +84,7 @@ impl fmt::Display for CannotRun {
 
 impl std::error::Error for CannotRun {}
 
-/// Whether a machine described by `host` can run code compiled for `wanted`.
+/// Fails unless a machine described by `host` can run code compiled for `wanted`.
 ///
 /// Every vector unit of `wanted` is needed, since a kernel may use any of them; so is BF16 where `wanted` has it. Cache
 /// sizes and pipes do not matter.
@@ -115,7 +115,7 @@ pub fn supports(host: &Target, wanted: &Target) -> Result<(), CannotRun> {
     Err(CannotRun { host: Box::new(host.clone()), wanted: Box::new(wanted.clone()), missing })
 }
 
-/// Whether the calling thread runs SVE at the vector length that code of `target` was compiled for.
+/// Fails unless the calling thread runs SVE at the vector length that code of `target` was compiled for.
 ///
 /// Linux keeps the vector length per thread (`prctl(PR_SVE_SET_VL)`), so a thread can differ from the one that
 /// [`detect`]ed. The machine must [support](supports) `target`. A few nanoseconds; without SVE in `target`, nothing.
@@ -144,9 +144,9 @@ pub enum LimitError {
     UnknownIsa {
         /// The offending word.
         word: String,
-        /// What it was to limit.
+        /// The target that it was to limit.
         target: Box<Target>,
-        /// What would be accepted.
+        /// The words that would be accepted.
         expected: &'static str,
     },
     /// Nothing is left of the target below the limit.

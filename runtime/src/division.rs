@@ -1,4 +1,4 @@
-//! How a kernel's call is divided among threads.
+//! The division of a kernel's call among threads.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What the environment sets. The only place that reads it.
+//! Settings from the environment. This is the only place that reads it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub(crate) fn threads() -> Result<Option<(&'static str, usize)>, RuntimeError> {
     }
 }
 
-/// What a variable says of threads; the error is what it may say.
+/// The number of threads that a variable says; the error is what it may say.
 fn number_of_threads(name: &str, value: &str) -> Result<Option<usize>, &'static str> {
     let number = |text: &str| text.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
     match name {
@@ -82,7 +82,7 @@ fn number_of_threads(name: &str, value: &str) -> Result<Option<usize>, &'static 
     }
 }
 
-/// How long idle threads look for work.
+/// The time for which idle threads look for work.
 pub(crate) fn spin() -> Result<Option<Duration>, RuntimeError> {
     parsed(SPIN, "a number of microseconds", |value| value.trim().parse().ok().map(Duration::from_micros))
 }

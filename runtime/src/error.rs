@@ -1,4 +1,4 @@
-//! Why a runtime, a kernel or a call could not be had.
+//! The errors of runtimes, kernels and calls.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,9 +37,9 @@ pub enum RuntimeError {
     Environment {
         /// Which variable.
         name: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it may hold.
+        /// The values that it may have.
         expected: &'static str,
     },
     /// An argument of a call does not fit the kernel.
@@ -47,9 +47,9 @@ pub enum RuntimeError {
     Argument {
         /// Which argument, by the name of its operand.
         name: String,
-        /// What the problem says.
+        /// The value that the problem says.
         expected: String,
-        /// What was given.
+        /// The value that was given.
         got: String,
     },
     /// Weights are not as the kernel reads them.
@@ -59,7 +59,7 @@ pub enum RuntimeError {
     Weights {
         /// The kernel's layout.
         expected: String,
-        /// What was given.
+        /// The value that was given.
         got: String,
     },
     /// The result was to be written to memory that may not be initialised, and has to be.
@@ -67,7 +67,7 @@ pub enum RuntimeError {
     Uninitialised {
         /// The kernel's problem.
         problem: Box<Problem>,
-        /// What the kernel does with the memory.
+        /// The use that the kernel makes of the memory.
         why: &'static str,
     },
     /// The kernel reads its weights in place, and was asked to pack some.
@@ -99,7 +99,7 @@ pub enum RuntimeError {
     WeightsPack {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         error: Box<PackError>,
     },
     /// The kernel is predicted to be slower than [`strict`](crate::RuntimeBuilder::strict) allows.
@@ -115,7 +115,7 @@ pub enum RuntimeError {
         predicted: f64,
         /// The least fraction asked for.
         least: f64,
-        /// What bounds the kernel, in words.
+        /// The bound of the kernel, in words.
         limit: String,
     },
     /// A family cannot be.
@@ -123,7 +123,7 @@ pub enum RuntimeError {
     Family {
         /// The problem with a free dimension.
         pattern: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A setting of the builder is no such setting.
@@ -131,9 +131,9 @@ pub enum RuntimeError {
     Setting {
         /// The builder's method.
         what: &'static str,
-        /// What it was called with.
+        /// The argument that it was called with.
         got: String,
-        /// What it may be.
+        /// The values that it may have.
         expected: &'static str,
     },
     /// A setting cannot be followed, and [strict settings](crate::RuntimeBuilder::strict_settings) make an error of that.
@@ -145,7 +145,7 @@ pub enum RuntimeError {
     /// Calls cannot be divided among so many threads.
     #[error("{threads} threads: expected from 1 to {MAX_THREADS}")]
     ThreadCount {
-        /// How many were asked for, or an executor has.
+        /// The number that was asked for, or that an executor has.
         threads: usize,
     },
     /// A runtime cannot have so many threads in its [streams](crate::RuntimeBuilder::streams).
@@ -161,14 +161,14 @@ pub enum RuntimeError {
     /// The threads could not be made or did not do their work.
     #[error("cannot use {threads} thread(s): {why}")]
     Threads {
-        /// How many were asked for.
+        /// The number that was asked for.
         threads: usize,
-        /// What went wrong.
+        /// The fault.
         why: String,
     },
 }
 
-/// How many threads that would be, and what to lower.
+/// The number of threads that would be needed, and the setting to lower.
 fn stream_count(streams: usize, threads: usize, variables: &[&str]) -> String {
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     let what = format!("{streams} stream{} of {threads} thread{}", plural(streams), plural(threads));

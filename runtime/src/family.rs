@@ -38,7 +38,7 @@ use pattern::Pattern;
 /// Values that a family remembers at most.
 const MEMBERS: usize = 4096;
 
-/// How a family behaves.
+/// The options of a family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilyOptions {
     /// The right operand is the same in many calls and may be packed before them, for all values alike.
@@ -115,7 +115,7 @@ struct Counts {
     none_pending: Condvar,
 }
 
-/// What a family knows of one value.
+/// The data that a family has for one value.
 struct Member {
     problem: Problem,
     signature: Signature,
@@ -206,7 +206,7 @@ impl Family {
         }
     }
 
-    /// How all members read their weights; `None` if they read them in place.
+    /// The layout in which all members read their weights; `None` if they read them in place.
     pub fn weights_layout(&self) -> Option<&PackedLayout> {
         self.layout.as_ref()
     }

@@ -32,7 +32,7 @@ use crate::weights::{PackedBudget, PackedWeights, Packing, Registration};
 /// of tasks to execute, at least one.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
 
-/// What kernels of one runtime share.
+/// The data that kernels of one runtime share.
 pub(crate) struct Shared {
     pub(crate) code: Arc<CodePool>,
     pub(crate) scratch: ScratchPool,
@@ -96,11 +96,11 @@ impl Shared {
 /// counting the users of one would make them wait for each other.
 pub struct Kernel(Arc<Body>);
 
-/// What handles share.
+/// The data that handles share.
 struct Body {
     facts: Facts,
     signature: Signature,
-    /// How packing finds the weights.
+    /// The view by which packing finds the weights.
     rhs: View,
     rhs_tap: u64,
     code: LoadedCode,
@@ -175,22 +175,22 @@ impl Kernel {
         Ok(Kernel(Arc::new(body)))
     }
 
-    /// What it computes.
+    /// The operation that it computes.
     pub fn problem(&self) -> &Problem {
         &self.0.facts.problem
     }
 
-    /// What it was compiled for.
+    /// The target that it was compiled for.
     pub fn target(&self) -> &Target {
         &self.0.facts.target
     }
 
-    /// How it computes.
+    /// The schedule by which it computes.
     pub fn schedule(&self) -> &Schedule {
         &self.0.facts.schedule
     }
 
-    /// What to know about how it computes, in words: instructions that the target lacks, settings without effect.
+    /// Remarks on its computation, in words: instructions that the target lacks, settings without effect.
     pub fn notes(&self) -> &[String] {
         &self.0.facts.notes
     }
@@ -200,7 +200,7 @@ impl Kernel {
         self.0.facts.cycles
     }
 
-    /// How fast it is predicted to be on one thread, as a fraction of what the target's arithmetic and memory allow.
+    /// The predicted speed on one thread, as a fraction of what the target's arithmetic and memory allow.
     pub fn predicted_fraction(&self) -> f64 {
         self.0.facts.bound / self.0.facts.cycles
     }
@@ -268,7 +268,7 @@ impl Kernel {
         found.weights(&self.packing()?, &self.0.shared.packed, registration)
     }
 
-    /// How its weights are packed.
+    /// The rule by which its weights are packed.
     pub(crate) fn packing(&self) -> Result<Packing, RuntimeError> {
         let body = &*self.0;
         match body.signature.layout() {
@@ -287,7 +287,7 @@ impl Kernel {
         self.0.code.resident_bytes()
     }
 
-    /// How long compiling, or reading from a pack, and publishing took.
+    /// The time that compiling, or reading from a pack, and publishing took.
     pub fn compile_time(&self) -> Duration {
         self.0.compile_time
     }

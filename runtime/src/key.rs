@@ -1,4 +1,4 @@
-//! What kernels are looked up by.
+//! The key by which kernels are looked up.
 
 use std::hash::{Hash, Hasher};
 
@@ -6,7 +6,7 @@ use hashbrown::Equivalent;
 use kiln_compiler::Options;
 use kiln_ir::{MathMode, Problem};
 
-/// What a kernel is cached under. The target is the runtime's, the same for all entries. Thread count, values and pointers
+/// The key under which a kernel is cached. The target is the runtime's, the same for all entries. Thread count, values and pointers
 /// are not part of it.
 ///
 /// This is where a runtime's default arithmetic is applied, before anything else sees the problem: the key holds the problem

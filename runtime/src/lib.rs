@@ -35,7 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What the API takes and returns comes with it: problems, operands and targets, and the errors of problems and of compilation,
+//! The types that the API takes and returns come with it: problems, operands and targets, and the errors of problems and of compilation,
 //! so that a program matches them without depending on other crates of Kiln. The rest of those is in [`ir`] and [`compiler`].
 //!
 //! ```

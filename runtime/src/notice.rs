@@ -1,4 +1,4 @@
-//! What is not as it was asked for: settings that cannot be followed, and files that are not used.
+//! Deviations from what was asked for: settings that cannot be followed, and files that are not used.
 //!
 //! Kernels are compiled and calls go on without them. So that nobody has to guess why a cache is cold, each [`Notice`] is kept with
 //! the runtime and told once: to whoever [listens](crate::RuntimeBuilder::on_notice), and in a verbose line if there are any. With
@@ -20,7 +20,7 @@ pub enum Notice {
     Pack {
         /// The pack.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: PackError,
     },
     /// A kernel of a pack is not used.
@@ -28,7 +28,7 @@ pub enum Notice {
     PackedKernel {
         /// The pack.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: PackError,
     },
     /// A cache directory is not used.
@@ -36,7 +36,7 @@ pub enum Notice {
     CacheDir {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: CacheDirError,
     },
     /// A file of a cache directory is not used.
@@ -44,7 +44,7 @@ pub enum Notice {
     CachedKernel {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: PackError,
     },
     /// A kernel could not be kept in a cache directory.
@@ -52,7 +52,7 @@ pub enum Notice {
     CacheWrite {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: Arc<io::Error>,
     },
     /// Another process has been compiling a kernel of a cache directory for so long that this one waits no more: for this kernel, nor
@@ -69,7 +69,7 @@ pub enum Notice {
     CodeDump {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: Arc<io::Error>,
     },
     /// A file for perf cannot be written in a directory.
@@ -77,7 +77,7 @@ pub enum Notice {
     Profile {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: Arc<io::Error>,
     },
 }

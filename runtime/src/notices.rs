@@ -55,7 +55,7 @@ impl Notices {
         }
     }
 
-    /// Whether settings that cannot be followed are errors.
+    /// True if settings that cannot be followed are errors.
     pub(crate) fn are_strict(&self) -> bool {
         self.is_strict
     }

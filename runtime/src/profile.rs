@@ -25,7 +25,7 @@ use crate::error::RuntimeError;
 use crate::notice::Notice;
 use crate::notices::Notices;
 
-/// What a setting may be, in words.
+/// The values of a setting, in words.
 pub(crate) const EXPECTED: &str = "0 (off), 2 (perf map), 4 (jitdump) or 6 (both)";
 
 /// A setting that selects no profile.
@@ -33,7 +33,7 @@ pub(crate) const EXPECTED: &str = "0 (off), 2 (perf map), 4 (jitdump) or 6 (both
 #[error("`{0}` selects no profile: expected {expected}", expected = EXPECTED)]
 pub(crate) struct BadProfile(String);
 
-/// What published code is written to.
+/// The files that published code is written to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     outputs: Vec<(Format, PathBuf)>,

@@ -56,11 +56,11 @@ pub struct Stats {
     pub scratch: ScratchStats,
     /// Bytes of [`PackedWeights`] that kernels of this runtime made and that are alive.
     pub packed_bytes: usize,
-    /// How often weights were packed so far. Those that were found, or came from a file, do not count.
+    /// The number of times that weights were packed so far. Those that were found, or came from a file, do not count.
     pub packings: u64,
 }
 
-/// How far [`Runtime::warm`] has come.
+/// The progress of [`Runtime::warm`].
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// Problems done.
@@ -85,7 +85,7 @@ impl Runtime {
         Runtime(Arc::new(inner))
     }
 
-    /// What kernels are compiled for.
+    /// The target that kernels are compiled for.
     pub fn target(&self) -> &Target {
         &self.0.target
     }
@@ -240,7 +240,7 @@ impl Runtime {
         &self.0.shared.notices
     }
 
-    /// What is not as it was asked for, as far as it is known by now: settings that cannot be followed, and files that are not used.
+    /// The deviations from what was asked for that are known by now: settings that cannot be followed, and files that are not used.
     /// Each is there once.
     pub fn notices(&self) -> Vec<Notice> {
         self.told().all()

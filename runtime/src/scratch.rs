@@ -22,20 +22,20 @@ pub enum ScratchError {
     /// The allocator has no memory left.
     #[error("out of memory: {bytes} bytes of scratch memory")]
     OutOfMemory {
-        /// What was asked for.
+        /// The value that was asked for.
         bytes: usize,
     },
     /// No allocation can have this size and alignment.
     #[error("{bytes} bytes of scratch memory aligned to {align} cannot be allocated")]
     Layout {
-        /// What was asked for.
+        /// The value that was asked for.
         bytes: usize,
         /// Expected to be a power of two.
         align: usize,
     },
 }
 
-/// What a [`ScratchPool`] keeps for later calls. Buffers in use do not count.
+/// The memory that a [`ScratchPool`] keeps for later calls. Buffers in use do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retain {
     /// Buffers. Above it the smallest goes: what it could serve, another can.
@@ -44,7 +44,7 @@ pub struct Retain {
     pub bytes: usize,
 }
 
-/// What a pool of scratch memory holds and did.
+/// The content and the history of a pool of scratch memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScratchStats {
     /// Buffers waiting for a call.
@@ -57,10 +57,10 @@ pub struct ScratchStats {
 
 /// A zero-initialised allocation.
 pub(crate) struct Buffer {
-    /// What was allocated, and how.
+    /// The layout of the allocation.
     start: NonNull<u8>,
     allocated: Layout,
-    /// What was asked for, inside of it.
+    /// The part of it that was asked for.
     base: NonNull<u8>,
     layout: Layout,
 }
@@ -172,7 +172,7 @@ impl ScratchPool {
         Ok(ScratchGuard { pool: self, buffer: Some(buffer), bytes })
     }
 
-    /// What the pool holds, now.
+    /// The memory that the pool holds now.
     pub fn stats(&self) -> ScratchStats {
         let state = self.state();
         ScratchStats { buffers: state.idle.len(), ..state.stats }

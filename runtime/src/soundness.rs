@@ -1,4 +1,4 @@
-//! What safe code cannot do. Each text is compiled twice: as it is, which must fail for want of `unsafe`, and with `unsafe` around the
+//! Things that safe code cannot do. Each text is compiled twice: as it is, which must fail for want of `unsafe`, and with `unsafe` around the
 //! one call, which must not; so it fails for no other reason.
 
 macro_rules! needs_unsafe {

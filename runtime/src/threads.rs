@@ -18,14 +18,14 @@ pub use source::{Executor, MAX_THREADS};
 
 /// Pieces per thread of a pool or an executor: a thread that is held up leaves its share to the others.
 const PIECES: u64 = 4;
-/// How long an idle thread looks for work, where it takes no core from another: longer than from one kernel to the next, and not much
+/// The time for which an idle thread looks for work, where it takes no core from another: longer than from one kernel to the next, and not much
 /// longer than it takes to wake a thread.
 const SPIN: Duration = Duration::from_micros(100);
 
-/// What is said of a runtime's own threads but their number.
+/// The settings of a runtime's own threads, but for their number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnThreads {
-    /// How long an idle thread looks for work.
+    /// The time for which an idle thread looks for work.
     pub(crate) spin: Option<Duration>,
     /// Calls at once that have threads of their own.
     pub(crate) streams: Option<usize>,
@@ -195,7 +195,7 @@ impl Threads {
     }
 }
 
-/// How long idle threads look for work where nothing is said: not at all if there are more of them than processors.
+/// The time for which idle threads look for work where nothing is said: none at all if there are more of them than processors.
 fn default_spin(threads: usize) -> Duration {
     // On Linux this heeds the process's affinity mask and the quota of its control group.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

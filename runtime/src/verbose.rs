@@ -16,14 +16,14 @@ use std::time::Duration;
 use kiln_compiler::schedule::Schedule;
 use kiln_ir::{Problem, Role};
 
-/// What a setting may be, in words.
+/// The values of a setting, in words.
 pub(crate) const EXPECTED: &str =
     "none, error, warn, profile_create, profile_exec, profile, dispatch or all, or several of them";
 
 /// Where lines go.
 pub(crate) type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What is told, and to whom.
+/// The events that are told, and the sink of the lines.
 #[derive(Clone)]
 pub(crate) struct Verbose {
     /// Calls that fail.
@@ -32,7 +32,7 @@ pub(crate) struct Verbose {
     pub(crate) create: bool,
     /// Calls of kernels.
     pub(crate) exec: bool,
-    /// Why something is not as one might expect.
+    /// The reason why something is not as one might expect.
     pub(crate) dispatch: bool,
     /// Notices alone, which come with all others too.
     warn: bool,
@@ -73,7 +73,7 @@ impl Verbose {
         Some(verbose)
     }
 
-    /// Whether anything is told.
+    /// True if anything is told.
     pub(crate) fn is_on(&self) -> bool {
         self.error || self.create || self.exec || self.dispatch || self.warn
     }
@@ -113,7 +113,7 @@ impl Verbose {
         (self.sink)(&format!("kiln_verbose,v1,notice,{},{about}", what.to_string().replace([',', '\n'], ";")));
     }
 
-    /// Why a kernel, or all of them, are as they are.
+    /// The reason why a kernel, or all of them, are as they are.
     pub(crate) fn reason(&self, about: &dyn fmt::Display, why: &str) {
         (self.sink)(&format!("kiln_verbose,v1,dispatch,{},{about}", why.replace([',', '\n'], ";")));
     }

@@ -28,7 +28,7 @@ use crate::args::{Args, Input, Output, Raw, RawWeights};
 use crate::error::RuntimeError;
 use crate::weights::PackedWeights;
 
-/// What tensors consist of: f32, [`bf16`] and [`f16`], and no types of other crates, since views are read and written as the type that they say.
+/// The elements of tensors: f32, [`bf16`] and [`f16`], and no types of other crates, since views are read and written as the type that they say.
 pub trait Element: sealed::Sealed + Sized + 'static {
     /// Its type in problems.
     const DTYPE: DType;
@@ -40,7 +40,7 @@ pub trait Element: sealed::Sealed + Sized + 'static {
 }
 
 mod sealed {
-    /// What only this module implements.
+    /// A trait that only this module implements.
     pub trait Sealed {}
 }
 
@@ -174,7 +174,7 @@ impl<'a> Args<'a> {
     }
 
     /// # Safety
-    /// What `rhs` points to is the problem's right operand and is borrowed for `'a`.
+    /// `rhs` points to the problem's right operand, which is borrowed for `'a`.
     unsafe fn of_views_and<S: Element, T: Element>(
         problem: &Problem,
         lhs: ArrayView<'a, S, impl Dimension>,
@@ -231,7 +231,7 @@ fn is_shape(expected: &[u64], shape: &[usize]) -> bool {
     shape.iter().map(|n| *n as u64).eq(expected.iter().copied())
 }
 
-/// Whether a view is of the operand's elements.
+/// True if a view is of the operand's elements.
 fn check<T: Element>(operand: &Operand, shape: &[usize], strides: &[isize]) -> Result<(), RuntimeError> {
     if T::DTYPE != operand.dtype {
         let expected = format!("elements of {}", operand.dtype);

@@ -13,10 +13,10 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, U
 /// Members that whoever is woken for a job, or begins it, wakes at most.
 const WAKES: usize = 2;
 
-/// What a caller waits for members that are inside before it sleeps, at the least: to sleep and to be woken takes longer.
+/// The time for which a caller waits at least for members that are inside before it sleeps: to sleep and to be woken takes longer.
 const LEAST_WAIT: Duration = Duration::from_micros(5);
 
-/// What a team's threads share.
+/// The data that a team's threads share.
 pub struct Shared {
     /// Of all threads: first the callers', who have it in turn, then the members'.
     seats: Box<[Seat]>,
@@ -31,7 +31,7 @@ pub struct Shared {
 #[repr(align(128))]
 struct Line<T>(T);
 
-/// What members read when a job begins, on one line, so that each fetches it once.
+/// The data that members read when a job begins, in one cache line, so that each fetches it once.
 struct Announced {
     /// A [`Word`].
     word: AtomicU64,
@@ -39,7 +39,7 @@ struct Announced {
     job: UnsafeCell<Option<Job>>,
 }
 
-/// What is used when somebody sleeps or panics.
+/// The data that is used when somebody sleeps or panics.
 struct Ending {
     /// The next member to be looked at by those who wake others. Used by the caller and by members inside.
     next_wake: AtomicUsize,

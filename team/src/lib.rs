@@ -51,12 +51,12 @@ use sync::{Arc, Builder, JoinHandle, thread};
 /// The most members of a team.
 pub const MAX_MEMBERS: usize = 1 << 15;
 
-/// What a team is made of.
+/// The settings of a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Threads besides those that call.
     pub members: usize,
-    /// How long an idle member looks for work before it sleeps, and how long a caller looks whether members have ended before it does.
+    /// The time for which an idle member looks for work before it sleeps, and for which a caller looks whether members have ended before it does.
     /// It keeps a core busy for that long after each job, and pays if another job begins meanwhile: to wake a thread takes tens of
     /// microseconds. With zero, members sleep at once, as is right where there are more threads than cores.
     pub spin: Duration,

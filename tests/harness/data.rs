@@ -263,7 +263,7 @@ impl Data {
         });
     }
 
-    /// How far a sum may be from its value, relative to the magnitudes of all its terms.
+    /// The distance that a sum may have from its value, relative to the magnitudes of all its terms.
     ///
     /// `gamma(n) = n u / (1 - n u)` (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with `u = 2^-24`
     /// and n one rounding per multiply-add and one for what the result held or a bias that sums begin with. It holds for every

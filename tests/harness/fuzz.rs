@@ -21,7 +21,7 @@ use crate::graph::{self, Choices, Graph};
 /// A function that takes any bytes, and tells whether Kiln took them for what they should be.
 pub type Body = fn(&[u8]) -> Taken;
 
-/// Whether an input, or a part of it, was taken. A run that refuses everything shows little.
+/// True if an input, or a part of it, was taken. A run that refuses everything shows little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It was refused, as it should be.
@@ -280,7 +280,7 @@ fn round_trip(target: &Target, packages: &[Package]) {
     }
 }
 
-/// What a runtime asks of a package before it runs it.
+/// The checks that a runtime makes of a package before it runs it.
 fn derive(package: &Package) {
     let c = package.contraction();
     assert!(c.macs() > 0 && c.operand_bytes() > 0);

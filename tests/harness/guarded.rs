@@ -11,9 +11,9 @@ pub enum Placement {
 
 /// Bytes beside a tensor, on the side without an inaccessible page, that are checked for stores.
 const MARGIN: usize = 1024;
-/// What the margin holds; as f32 a NaN that no arithmetic makes.
+/// The bytes of the margin; as f32 a NaN that no arithmetic makes.
 const MARK: [u8; 4] = 0x7fab_cdef_u32.to_le_bytes();
-/// What a tensor holds at first: a NaN of every type.
+/// The bytes of a tensor at first: a NaN of every type.
 const NAN: u8 = 0xff;
 
 /// Pages with an inaccessible page on either side.
@@ -139,7 +139,7 @@ impl GuardedRows {
         &mut self.whole_page(row)[place]
     }
 
-    /// Whether nothing was stored beside the rows.
+    /// True if nothing was stored beside the rows.
     pub fn margins_are_intact(&mut self) -> bool {
         let (start, end) = (self.start, self.start + self.row_bytes);
         (0..self.rows).all(|row| {

@@ -60,7 +60,7 @@ const RESNET: [[u64; 3]; 20] = [
 const FULL_SIZE: [[u64; 3]; 6] =
     [[128, 768, 768], [128, 768, 3072], [256, 64, 3136], [256, 2304, 196], [512, 4608, 49], [1, 2048, 1000]];
 
-/// What `target` must compute, without duplicates, the largest first. Fewer and smaller where `emulated`.
+/// The problems that `target` must compute, without duplicates, the largest first. Fewer and smaller where `emulated`.
 pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
     let mut shapes = vec![];
     cube(&mut shapes, emulated);

@@ -60,7 +60,7 @@ pub fn run(args: &FiguresArgs) -> Result {
     fork_and_join()
 }
 
-/// What it takes to have two threads begin and end a step of nothing, in which they meet, so that neither does it all.
+/// The time that two threads take to begin and end a step of nothing, in which they meet, so that neither does it all.
 fn fork_and_join() -> Result {
     let begun = AtomicUsize::new(0);
     let meet = || {

@@ -220,7 +220,7 @@ fn regrets(all: &[Measured], costs: &Costs) -> Vec<f64> {
     regrets
 }
 
-/// What is minimised: the mean of all regrets, of which none counts for more than one half.
+/// The quantity that is minimised: the mean of all regrets, of which none counts for more than one half.
 fn objective(regrets: &[f64]) -> f64 {
     regrets.iter().map(|r| r.min(0.5)).sum::<f64>() / regrets.len().max(1) as f64
 }

@@ -121,7 +121,7 @@ fn phases(out: &str, counted: &BTreeMap<usize, f64>) -> Result<Vec<(String, Vec<
     Ok(all)
 }
 
-/// How far the two costs of tasks are apart, relative to the mean task.
+/// The difference of the two costs of tasks, relative to the mean task.
 struct Deviations {
     largest: f64,
     /// Of the task with the largest one.

@@ -18,7 +18,7 @@ use clap::ValueEnum;
 
 use crate::process::{Result, output, root, run, target_dir};
 
-/// What wheels are built with.
+/// The tools that wheels are built with.
 const TOOLS: &[&str] = &["maturin==1.16.0", "ziglang==0.17.1"];
 
 /// Folders of tests that need what only the environment of `tools/setup-torch.sh` has.

@@ -48,7 +48,7 @@ pub struct Loaded {
     pub time: Duration,
     /// Images or sequences that are computed at once.
     pub items: u64,
-    /// What its file leaves open, with sizes.
+    /// The dimensions that its file leaves open, with sizes.
     pub open: OpenDims,
     source: Source,
 }
@@ -175,7 +175,7 @@ impl NetworkArgs {
         self.built(&folder.display().to_string(), &inputs, samples, source, start)
     }
 
-    /// How a network is called whose dimensions have no names.
+    /// The options for a network whose dimensions have no names.
     fn options(&self, network: &str) -> Result<ArchOptions, Error> {
         match self.sizes.for_files() {
             Some((option, name)) => Err(Error::NotAFile { option, name: name.into(), network: network.into() }),

@@ -1,4 +1,4 @@
-//! What a file leaves open, as a table: each dimension with its size and what says it.
+//! The dimensions that a file leaves open, as a table: each dimension with its size and what says it.
 
 use std::fmt;
 

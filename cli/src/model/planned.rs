@@ -1,4 +1,4 @@
-//! How a network is planned or packed for a target that need not be this machine.
+//! Planning and packing of a network for a target that need not be this machine.
 
 use kiln_ir::problem::MathMode;
 use kiln_model::PlanOptions;

@@ -60,7 +60,7 @@ pub fn takes_problems(command: clap::Command) -> clap::Command {
     })
 }
 
-/// What is printed as JSON.
+/// The report as JSON.
 #[derive(Serialize)]
 struct Report {
     network: String,
@@ -105,7 +105,7 @@ struct WorstSteps {
     steps: usize,
     /// Of all steps together.
     lost_mcycles: f64,
-    /// What most is lost to.
+    /// The cause that most is lost to.
     limit: &'static str,
 }
 

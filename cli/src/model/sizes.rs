@@ -48,7 +48,7 @@ pub struct Sizes {
     pub bindings: Bindings,
     /// The shape of each input, in the file's order.
     pub shapes: Vec<Vec<u64>>,
-    /// What the file leaves open.
+    /// The dimensions that the file leaves open.
     pub open: OpenDims,
 }
 

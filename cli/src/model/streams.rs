@@ -18,7 +18,7 @@ use crate::timing::Span;
 /// The fewest calls of each stream that percentiles are taken of.
 const LEAST_CALLS: usize = 3;
 
-/// How many streams call, and for how long.
+/// The number of streams that call, and the time for which they do.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
     /// Calls side by side.
@@ -31,7 +31,7 @@ pub struct Workload {
     pub repeat: Option<u64>,
 }
 
-/// What the calls of all streams took.
+/// The times of the calls of all streams.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Nanoseconds of each call, in ascending order; there is at least one.
@@ -81,7 +81,7 @@ struct Call {
     end: Duration,
 }
 
-/// What streams know of each other.
+/// The state that streams share.
 #[derive(Default)]
 struct Together {
     /// Those that have made the calls before the measured ones.

@@ -73,7 +73,7 @@ pub struct TestArgs {
 struct Test {
     /// The name to allow it by.
     name: String,
-    /// What it is called in the output.
+    /// Its name in the output.
     place: PathBuf,
     model: PathBuf,
     /// Folders with inputs and outputs, in order.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::onnx_file::{self, network, network_beside};
 use crate::{SMALL, command, kiln};
 
-/// What a command left.
+/// The result of a command.
 struct Ended {
     status: ExitStatus,
     stdout: String,

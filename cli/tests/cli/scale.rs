@@ -122,7 +122,7 @@ fn threads_beyond_the_cores_are_no_faster() {
     assert_eq!(text.matches("  more threads than cores\n").count(), 5, "{text}");
 }
 
-/// What a version of the compiler or of the threads must not lose.
+/// The speed-up that a version of the compiler or of the threads must not lose.
 #[test]
 fn large_networks_scale_to_sixteen_threads() {
     for network in ["resnet50", "bert"] {

@@ -1,4 +1,4 @@
-//! What users see of a definition, as Rust.
+//! The part of a definition that users see, as Rust.
 
 use quote::quote;
 use syn::{Attribute, Fields, ImplItem, Item, Type, Visibility};

@@ -12,7 +12,7 @@ pub enum ArchError {
     /// Nothing at once, or too much.
     #[error("a batch of {found}: expected 1 to {MAX_BATCH}")]
     Batch {
-        /// What was asked for.
+        /// The value that was asked for.
         found: u64,
     },
     /// Sequences that the network does not take.
@@ -20,7 +20,7 @@ pub enum ArchError {
     Sequence {
         /// The network.
         network: String,
-        /// What was asked for.
+        /// The value that was asked for.
         found: u64,
         /// The longest that it takes.
         most: u64,
@@ -36,9 +36,9 @@ pub enum ArchError {
     Memory {
         /// The tensor.
         name: String,
-        /// How long it is.
+        /// Its length.
         bytes: u64,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A weight that the network's files do not have, or have otherwise.
@@ -46,7 +46,7 @@ pub enum ArchError {
     Weight {
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// A tensor of this batch is too large.

@@ -61,7 +61,7 @@ pub enum Architecture {
     RobertaTiny,
 }
 
-/// How a network is to be called.
+/// The sizes that a network is called with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchOptions {
     /// Images or sequences at once.
@@ -104,7 +104,7 @@ pub struct UnknownArchitecture {
 /// Tokens of a sequence if none are asked for.
 const DEFAULT_SEQ: u64 = 128;
 
-/// What an architecture is called, and a line about it.
+/// The name of an architecture, and a line about it.
 type Row = (Architecture, &'static str, &'static str);
 
 /// In the order of the variants, which a test checks.
@@ -137,7 +137,7 @@ impl Architecture {
         TABLE[self as usize].1
     }
 
-    /// What it is and what it gives, in a line.
+    /// A line about its kind and its results.
     pub fn description(self) -> &'static str {
         TABLE[self as usize].2
     }
@@ -181,7 +181,7 @@ impl Architecture {
         options.checked(self.name(), self.max_seq())
     }
 
-    /// What it is if not ResNet-50.
+    /// The transformer, unless it is ResNet-50.
     fn transformer(self) -> Option<Config> {
         use Architecture::*;
         let base = |family: &'static Family, vocabulary, layers, top| Config {

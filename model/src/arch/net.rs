@@ -1,4 +1,4 @@
-//! What all networks are built of: weights by name, and layers that have some.
+//! The parts of all networks: weights by name, and layers that have some.
 
 use kiln_ir::func::{Binary, Builder, Func, Origins, Real, Structured, TensorOp, TensorType, ValueId};
 

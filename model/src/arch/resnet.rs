@@ -27,7 +27,7 @@ pub(crate) struct ResNet {
     pub classes: u64,
 }
 
-/// What a residual network calls its weights.
+/// The names of a residual network's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
     /// As torchvision and timm do: `layer1.0.conv1`.
@@ -78,7 +78,7 @@ fn parts(layer: &str) -> [String; 2] {
 struct Convolution {
     /// The names of its weights and of the normalisation's.
     names: [String; 2],
-    /// What the normalisation's scales are drawn from.
+    /// The distribution of the normalisation's scales.
     scale: Distribution,
     channels: u64,
     taps: u64,

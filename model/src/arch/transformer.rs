@@ -34,13 +34,13 @@ pub(crate) struct Config {
     pub padding: Option<u64>,
     /// Added to the variance in normalisations.
     pub epsilon: f64,
-    /// What is between the two linear layers of the feed-forward part.
+    /// The function between the two linear layers of the feed-forward part.
     pub activation: Unary,
-    /// What is made of the encoder's result.
+    /// The layers behind the encoder.
     pub top: Top,
 }
 
-/// What BERT and its relatives call their parts, and where else they differ.
+/// The differences between BERT and its relatives, in the names of their parts and elsewhere.
 #[derive(Debug)]
 pub(crate) struct Family {
     /// Before the name of each weight of the encoder.
@@ -57,11 +57,11 @@ pub(crate) struct Family {
     down_norm: &'static str,
     /// Segments that the published network has.
     pub segments: Option<u64>,
-    /// Whether the caller says which token is of which segment.
+    /// True if the caller says which token is of which segment.
     takes_segments: bool,
     /// The token of padding that the published network counts positions from.
     pub padding: Option<u64>,
-    /// What the published network adds to variances.
+    /// The number that the published network adds to variances.
     pub epsilon: f64,
     /// The first and the last token of a sequence.
     pub ends: [u64; 2],
@@ -71,7 +71,7 @@ pub(crate) struct Family {
     language_model: LanguageModel,
 }
 
-/// What a language model calls its parts, behind the encoder. The last matrix is the table of the vocabulary.
+/// The names of the parts of a language model behind the encoder. The last matrix is the table of the vocabulary.
 #[derive(Debug)]
 struct LanguageModel {
     dense: &'static str,
@@ -153,7 +153,7 @@ impl Family {
     }
 }
 
-/// What is made of the encoder's result.
+/// The layers behind the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Top {
     /// Nothing.
@@ -168,7 +168,7 @@ pub(crate) enum Top {
     Vocabulary,
 }
 
-/// What is between the layers of a classifier, which also tells the gain of the last.
+/// The function between the layers of a classifier, which also tells the gain of the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Activation {
     Relu,
@@ -344,7 +344,7 @@ impl Config {
     }
 }
 
-/// What is added to scores of attention: nothing, or, where the mask is 0, so much that nothing is left.
+/// The numbers that are added to scores of attention: nothing, or, where the mask is 0, so much that nothing is left.
 fn mask(net: &mut Net<'_>, attention_mask: ValueId) -> Result<ValueId, ArchError> {
     net.set_layer("attention_mask");
     let shape = net.shape(attention_mask)?;

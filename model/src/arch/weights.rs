@@ -37,7 +37,7 @@ impl Weights for PseudoRandom {
     }
 }
 
-/// What the elements of a tensor are drawn from: a uniform distribution.
+/// The uniform distribution that the elements of a tensor are drawn from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Distribution {
     /// Rows of a table of embeddings.
@@ -74,7 +74,7 @@ impl Distribution {
     }
 }
 
-/// What elements are a function of.
+/// The state that elements are a function of.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     name: String,

@@ -7,7 +7,7 @@ use kiln_ir::func::{ElementType, Tensor, TensorType};
 
 use super::number::Number;
 
-/// What is added to the first element for one step along each axis, behind that first element.
+/// The difference between elements that are neighbours along each axis, behind the first element.
 pub(super) type Counts = Vec<i128>;
 
 /// The first element and the steps of a constant that counts; `None` if it does not, is empty, or has other elements than

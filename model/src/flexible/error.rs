@@ -12,7 +12,7 @@ pub enum FlexibleError {
     Shape {
         /// Its name.
         layer: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// There are no such sizes.
@@ -28,7 +28,7 @@ pub enum FlexibleError {
     Range {
         /// The dimension.
         dim: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// There are no open dimensions, or too many.

@@ -53,7 +53,7 @@ pub struct Flexible {
     arenas: Arenas,
 }
 
-/// How a kernel of the network is made for sizes.
+/// The source of a kernel of the network for given sizes.
 enum Compiled {
     /// One of a family.
     Member(Member),
@@ -67,11 +67,11 @@ enum Compiled {
 struct Member {
     family: Family,
     free: Number,
-    /// How often it is called for parts of operands, if it is, and which operands are the same for all calls.
+    /// The number of calls for parts of operands, if there are several, and the operands that are the same for all of them.
     times: Option<(Number, Vec<bool>)>,
 }
 
-/// What a kernel asks of a family.
+/// The request that a kernel makes to a family.
 struct Wanted {
     pattern: String,
     free: Number,

@@ -82,7 +82,7 @@ impl OpenDim {
         (0..self.count()).map(move |at| least + at * step)
     }
 
-    /// Whether it has a size.
+    /// True if it has a size.
     pub fn contains(&self, size: u64) -> bool {
         (self.least..=self.longest).contains(&size) && (size - self.least).is_multiple_of(self.step)
     }

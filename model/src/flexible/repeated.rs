@@ -16,11 +16,11 @@ pub(super) struct Repeated<'a> {
     pub(super) free: &'a Number,
     /// The number of calls.
     pub(super) times: &'a Number,
-    /// Whether all calls read the same, for each operand in the problem's order.
+    /// True if all calls read the same, for each operand in the problem's order.
     pub(super) is_shared: Vec<bool>,
 }
 
-/// How a problem with two numbers is calls with one; `None` if it is not.
+/// The calls of a problem with one free number that a problem with two is; `None` if it is not.
 pub(super) fn repeated<'a>(text: &'a Text, bases: &[i128]) -> Option<Repeated<'a>> {
     let numbers = text.numbers();
     let [a, b] = numbers[..] else { return None };

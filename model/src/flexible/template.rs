@@ -22,7 +22,7 @@ struct Flexible {
 }
 
 impl Flexible {
-    /// What people know it by, as [`Value::label`].
+    /// The name that people know it by, as [`Value::label`].
     fn label(&self) -> String {
         if self.origins.is_empty() { self.name.clone() } else { self.origins.to_string() }
     }
@@ -60,12 +60,12 @@ pub(super) enum Kernel<'a> {
     Open(&'a Text),
 }
 
-/// What a value is at all corners, as far as they were seen.
+/// A value at all corners, as far as they were seen.
 struct Seen {
     shapes: Vec<Vec<u64>>,
     settings: Vec<Vec<(&'static str, String)>>,
     is_same: bool,
-    /// Whether a constant is a part of the first one at each corner.
+    /// True if a constant is a part of the first one at each corner.
     is_part: bool,
     /// Of a constant, while it differs and counts at all corners.
     counts: Option<Vec<Counts>>,

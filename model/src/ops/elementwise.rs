@@ -8,7 +8,7 @@ use super::blocks::{self, Block};
 use super::parallel::{EXP, Parallel, split};
 use super::{elements, row_major};
 
-/// What a step computes.
+/// The operation of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Of one input.
@@ -19,7 +19,7 @@ pub enum Op {
     Where,
 }
 
-/// What a step reads.
+/// The operand of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// An operand, by its position.
@@ -68,9 +68,9 @@ pub enum ElementwiseError {
     Inputs {
         /// Which step.
         step: usize,
-        /// What it reads.
+        /// The operands that it reads.
         found: Vec<Input>,
-        /// How many it takes.
+        /// The number of operands that it takes.
         expected: usize,
     },
     /// Numbers where booleans are taken, or the other way round.
@@ -104,7 +104,7 @@ enum At {
     Slot(usize),
 }
 
-/// How an operand lies with respect to the result.
+/// The layout of an operand with respect to the result.
 #[derive(Clone, Debug)]
 enum Walk {
     /// Element for element.
@@ -329,7 +329,7 @@ fn collapse(shape: &[usize], operands: &[&[usize]]) -> Result<(Vec<usize>, Vec<V
     Ok((dims, strides))
 }
 
-/// Whether steps read what there is, and booleans where such are taken.
+/// True if steps read what there is, and booleans where such are taken.
 fn check(operands: usize, steps: &[Step]) -> Result<(), ElementwiseError> {
     let mut booleans: Vec<bool> = vec![];
     for (s, step) in steps.iter().enumerate() {

@@ -99,7 +99,7 @@ impl Places {
         }
     }
 
-    /// Whether all indices are inside.
+    /// True if all indices are inside.
     fn check(&self, indices: &Indices<'_>) -> Result<(), IndexOutOfRange> {
         let extent_of = |number: usize| match self {
             Places::Elements { extent, .. } => *extent,

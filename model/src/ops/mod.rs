@@ -1,4 +1,4 @@
-//! What is no contraction: plain vectorised code, divided among threads where that pays.
+//! Operations that are no contractions: plain vectorised code, divided among threads where that pays.
 //!
 //! Every operation is a plan, made once for its shapes, that runs any number of times without allocating. Tensors are dense and
 //! row-major. Operands and result are slices of one arena; where an operation may work in place, an operand that is the
@@ -49,7 +49,7 @@ pub(crate) use parallel::{EXP, pieces};
 pub struct ShapeError {
     /// The operation.
     pub op: &'static str,
-    /// What is wrong, and what is expected.
+    /// The fault, and what is expected.
     pub what: String,
 }
 

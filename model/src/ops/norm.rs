@@ -15,14 +15,14 @@ struct Rows {
     epsilon: f32,
 }
 
-/// What rows are multiplied by and what is added, if anything.
+/// The factors of rows and the numbers that are added, if there are any.
 #[derive(Clone, Copy)]
 struct Affine<'a> {
     scale: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
 }
 
-/// What works on rows of so many elements, with this epsilon.
+/// The normalisation of rows of so many elements, with this epsilon.
 type Kernel = fn(usize, f32, Option<&[f32]>, Affine<'_>, &mut [f32]);
 
 impl Rows {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Threads that operations are divided among.
 pub trait Parallel: Sync {
-    /// How many there are, at least 1.
+    /// Their number, at least 1.
     fn threads(&self) -> usize;
 
     /// Calls `work` with ranges that partition `0..tasks`, on any threads, and returns when all calls have returned.
@@ -29,7 +29,7 @@ impl Parallel for Serial {
 /// Work that is worth a thread, in elements of cheap operations.
 const WORTH: usize = 8 << 10;
 
-/// What an element of a costlier operation counts.
+/// The weight of an element of a costlier operation.
 pub(crate) const EXP: usize = 8;
 
 /// Pieces at most, and per thread: a thread that is held up leaves its share to the others.

@@ -20,7 +20,7 @@ struct Window {
     /// The first pixel, and how many there are in the image.
     first: usize,
     count: usize,
-    /// How many there are in the image and its padding.
+    /// Their number in the image and its padding.
     padded: usize,
 }
 
@@ -31,7 +31,7 @@ struct PooledAxis {
     windows: Vec<Window>,
 }
 
-/// How to pool, by axis of pixels.
+/// The parameters of pooling, by axis of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows<'a> {
     /// Pixels of a window.
@@ -184,7 +184,7 @@ impl Pool {
         }
     }
 
-    /// What makes the result of what taps gave.
+    /// The function that makes the result of the taps' values.
     #[inline(always)]
     fn finish(&self, windows: &[Window; AXES], y: f32) -> f32 {
         let taps = |count: fn(&Window) -> usize| windows.iter().map(count).product::<usize>() as f32;
@@ -220,9 +220,9 @@ fn window(
     Some(Window { first, count: end - before, padded })
 }
 
-/// What becomes of the elements in a window.
+/// The operation on the elements in a window.
 trait Tap {
-    /// What there is before the first.
+    /// The value before the first.
     const NONE: f32;
     /// With one more.
     fn add<const FMA: bool>(y: f32, x: f32, p: f32) -> f32;

@@ -124,7 +124,7 @@ impl Reduce {
         self.kept.iter().map(|d| d.n).product()
     }
 
-    /// How many neighbouring elements of the result are made of neighbouring elements, if the innermost axis stays.
+    /// The number of neighbouring elements of the result that are made of neighbouring elements, if the innermost axis stays.
     fn columns(&self) -> Option<usize> {
         self.kept.last().filter(|d| d.stride == 1).map(|d| d.n)
     }
@@ -169,7 +169,7 @@ impl Reduce {
     }
 }
 
-/// How one kind of reduction is computed.
+/// The computation of one kind of reduction.
 struct Steps {
     none: f32,
     merge: fn(f32, f32) -> f32,
@@ -177,7 +177,7 @@ struct Steps {
     part: fn(&Reduce, Range<usize>, &[f32], &mut [f32]),
     /// All columns of a run of rows.
     run: fn(Dim, &[f32], &mut [f32]),
-    /// What becomes of a result, given how many elements it is made of.
+    /// The final value of a result, given the number of elements that it is made of.
     after: fn(f32, f32) -> f32,
 }
 
@@ -206,11 +206,11 @@ impl Steps {
     }
 }
 
-/// How elements become one.
+/// The function that makes one element of two.
 trait Fold {
-    /// What no element is.
+    /// The value of no element.
     const NONE: f32;
-    /// Whether a first fold, by [`Max`], has what elements are taken relative to.
+    /// True if a first fold, by [`Max`], has what elements are taken relative to.
     const SHIFTED: bool = false;
 
     fn map<const FMA: bool>(x: f32, shift: f32) -> f32;

@@ -4,10 +4,10 @@
 //! it is called. Elsewhere the baseline has vectors. What the function calls is compiled with it only if it is inlined, so
 //! helpers are `#[inline(always)]`.
 
-/// Whether the baseline multiplies and adds in one instruction; where it does not, `mul_add` would call a library.
+/// True if the baseline multiplies and adds in one instruction; where it does not, `mul_add` would call a library.
 pub(super) const BASELINE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
-/// Whether this machine has AVX2 and fused multiply-add.
+/// True if this machine has AVX2 and fused multiply-add.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn has_avx2() -> bool {

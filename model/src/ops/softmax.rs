@@ -50,7 +50,7 @@ type RowWork<'a> = dyn Fn(usize, Option<&[f32]>, &mut [f32]) + Sync + 'a;
 /// result's.
 type ColumnWork<'a> = dyn Fn(usize, usize, Option<&[f32]>, &mut [f32]) + Sync + 'a;
 
-/// What works on rows, and on columns of matrices.
+/// The code for rows, and for columns of matrices.
 struct Kernels<'a> {
     rows: &'a RowWork<'a>,
     columns: &'a ColumnWork<'a>,
@@ -60,7 +60,7 @@ struct Kernels<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Softmax {
     axis: AxisExtents,
-    /// Whether the result is 0, and not NaN, where all elements are minus infinity.
+    /// True if the result is 0, and not NaN, where all elements are minus infinity.
     is_masked: bool,
 }
 
@@ -111,13 +111,13 @@ impl LogSoftmax {
 /// Rows whose exponentials are summed in f32; sums of more are added up in f64.
 const EXACT: usize = 256;
 
-/// What is taken from elements whose greatest is known; where all are minus infinity and masked, their exponentials are 0.
+/// The number that is subtracted from elements whose greatest is known; where all are minus infinity and masked, their exponentials are 0.
 #[inline(always)]
 fn shift(max: f32, is_masked: bool) -> f32 {
     if is_masked && max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
-/// What exponentials are multiplied by; those of masked elements alone add up to 0.
+/// The factor of exponentials; those of masked elements alone add up to 0.
 #[inline(always)]
 fn scale(sum: f64, is_masked: bool) -> f32 {
     if is_masked && sum == 0.0 { 0.0 } else { (1.0 / sum) as f32 }

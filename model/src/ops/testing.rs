@@ -12,7 +12,7 @@ pub(super) fn numbers(count: usize, most: f32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Whether each number is within these errors of the expected one.
+/// True if each number is within these errors of the expected one.
 #[track_caller]
 pub(super) fn close(found: &[f32], expected: &[f64], relative: f64, absolute: f64) {
     assert_eq!(found.len(), expected.len());

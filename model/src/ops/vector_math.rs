@@ -256,7 +256,7 @@ pub fn mish<const FMA: bool>(x: f32) -> f32 {
     finite_below(x) * (n / (n + 2.0))
 }
 
-/// What is taken for an angle in the functions below; beyond it they are [`f32::sin`] and [`f32::cos`].
+/// The largest angle for the functions below; beyond it they are [`f32::sin`] and [`f32::cos`].
 pub const MOST_ANGLE: f32 = 1e6;
 
 /// The sine of `x + quarters * pi / 2`, for `x` up to [`MOST_ANGLE`].
@@ -286,7 +286,7 @@ pub fn sin_quarters<const FMA: bool>(x: f32, quarters: u64) -> f32 {
     f64::from_bits(y.to_bits() ^ ((q & 2) << 62)) as f32
 }
 
-/// Whether [`pow_positive`] has `a^b`.
+/// True if [`pow_positive`] has `a^b`.
 #[inline(always)]
 pub fn is_plain_power(a: f32, b: f32) -> bool {
     a > 0.0 && a < f32::INFINITY && b.abs() < f32::INFINITY

@@ -8,17 +8,17 @@ use kiln_jit::{Kernel, Package};
 use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 
-/// What a step reads: a value's bytes, or `None` where they lie in what it writes.
+/// The operand of a step: a value's bytes, or `None` where they lie in what it writes.
 pub(crate) type Input<'a> = Option<&'a [u8]>;
 
-/// How a step computes.
+/// The code of a step.
 pub(crate) trait Action: Send + Sync {
-    /// Whether the result may be written where this operand lies, which is as large.
+    /// True if the result may be written where this operand lies, which is as large.
     fn in_place(&self, _operand: usize) -> bool {
         false
     }
 
-    /// Whether this operand is read; not what the action has in a form of its own.
+    /// True if this operand is read; not what the action has in a form of its own.
     fn reads(&self, _operand: usize) -> bool {
         true
     }
@@ -64,7 +64,7 @@ pub(crate) trait Action: Send + Sync {
     ) -> Result<(), ModelError>;
 }
 
-/// What kind of code computes a step.
+/// The kind of code that computes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// A compiled kernel.

@@ -56,7 +56,7 @@ struct Line([u8; ALIGN]);
 
 /// An arena while parts of it are written.
 pub struct Parts<'a> {
-    /// What is read.
+    /// The part that is read.
     pub read: Rest<'a>,
     /// The part that is written.
     pub output: &'a mut [u8],

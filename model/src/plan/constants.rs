@@ -1,4 +1,4 @@
-//! What is computed of constants alone: weights times a scale, several beside each other. It is computed once, when weights are
+//! Values that are computed of constants alone: weights times a scale, several beside each other. They are computed once, when weights are
 //! packed or a plan is made, one value after another.
 
 use kiln_ir::func::{Def, Tensor, TensorOp, TensorType, Value, ValueId};
@@ -117,7 +117,7 @@ impl Constant {
         }
     }
 
-    /// Whether it is made of a constant that has a number.
+    /// True if it is made of a constant that has a number.
     fn is_numbered(&self, identify: Identify<'_>) -> bool {
         match self {
             Constant::Is(tensor) => identify.is_some_and(|number| number(tensor).is_some()),

@@ -138,7 +138,7 @@ struct Body {
     bytes: usize,
 }
 
-/// What a loop works in.
+/// The memory that a loop works in.
 struct Work<'a> {
     arena: &'a mut [u8],
     /// States of this trip.
@@ -214,7 +214,7 @@ impl Body {
 struct Scan {
     body: Body,
     trips: usize,
-    /// How many operands are read slice by slice.
+    /// The number of operands that are read slice by slice.
     read: usize,
     /// For each tensor of slices, read and made, whether the last comes first.
     backward: Vec<bool>,

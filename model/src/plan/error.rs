@@ -11,11 +11,11 @@ pub struct PlanError {
     pub step: usize,
     /// The name of the value that the step computes, or that is given back.
     pub layer: String,
-    /// What is wrong.
+    /// The fault.
     pub fault: PlanFault,
 }
 
-/// What is wrong with a step of a plan. Operands are counted from 0; a result that is given back is operand 0.
+/// The fault of a step of a plan. Operands are counted from 0; a result that is given back is operand 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanFault {
@@ -105,7 +105,7 @@ pub enum PlanFault {
         /// Which operand.
         operand: usize,
     },
-    /// What a step works in is where its operands or its results are.
+    /// The scratch memory of a step is where its operands or its results are.
     #[error("the step works where an operand or the result is")]
     Scratch,
     /// A constant whose elements the plan does not have, or has others.

@@ -17,7 +17,7 @@ use super::threads::RuntimeThreads;
 use crate::error::ModelError;
 use crate::lock::lock;
 
-/// What a kernel is asked for with.
+/// The request for a kernel.
 pub(super) type Request = (Problem, Options);
 
 /// The kernels of a network, made before the steps are: each once, in the order of the layers that ask first.
@@ -26,7 +26,7 @@ pub(crate) struct Kernels {
     places: HashMap<Request, usize>,
 }
 
-/// How far the making of kernels has come.
+/// The progress of making kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// Kernels made.
@@ -179,13 +179,13 @@ impl Kernels {
         runtime.kernel_with(problem, &options(constant_weights))
     }
 
-    /// What kernels were asked for with, and the kernels, in the same order.
+    /// The requests for kernels, and the kernels, in the same order.
     pub(crate) fn into_parts(self) -> (Vec<Request>, Vec<Arc<Kernel>>) {
         self.made.into_iter().unzip()
     }
 }
 
-/// What is known of weights before they are packed.
+/// Facts about weights that are known before they are packed.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Known<'a> {
     /// Those that were packed before.
@@ -198,7 +198,7 @@ pub(crate) struct Known<'a> {
 pub(crate) struct NetworkWeights {
     pub id: WeightsId,
     pub packed: PackedWeights,
-    /// Whether they come from a pack.
+    /// True if they come from a pack.
     pub is_of_pack: bool,
 }
 

@@ -16,7 +16,7 @@ pub const ALIGN: usize = 64;
 /// A buffer: its bytes, and the first and the last step that use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
-    /// How large it is.
+    /// Its size.
     pub bytes: usize,
     /// The step that writes it.
     pub first: usize,

@@ -42,7 +42,7 @@ fn apart<'a>(input: &Input<'a>) -> &'a [u8] {
 
 /// Code that writes f32, and over its first operands if it may.
 struct Run<F> {
-    /// How many operands, from the first on, may be written over.
+    /// The number of operands, from the first on, that may be written over.
     in_place: usize,
     run: F,
 }
@@ -105,7 +105,7 @@ fn elementwise(op: Op, operands: &[&TensorType], result: &TensorType) -> Option<
     }))
 }
 
-/// What moves elements of any type.
+/// The code that moves elements of any type.
 fn moved(layer: &str, op: &Structured, operands: &[&TensorType]) -> Option<Box<dyn Action>> {
     let x = *operands.first()?;
     let (shape, bytes) = (dims(x.shape()), x.element().bytes());

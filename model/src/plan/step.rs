@@ -47,7 +47,7 @@ impl Step {
         self.inputs.iter().map(|place| place.bytes)
     }
 
-    /// Whether an operand is a constant.
+    /// True if an operand is a constant.
     pub(crate) fn is_constant(&self, operand: usize) -> bool {
         self.inputs.get(operand).is_some_and(|place| matches!(place.home, Home::Constant(_)))
     }

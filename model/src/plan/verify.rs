@@ -21,7 +21,7 @@ use super::step::{Home, Place, Step};
 /// The step whose result is in memory that another worked in: none.
 const NO_STEP: usize = usize::MAX;
 
-/// What a value's bytes are a part of.
+/// The memory that a value's bytes are a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Root {
     /// The caller's, by the position of the argument.
@@ -141,7 +141,7 @@ impl Verifier<'_> {
         Ok(range)
     }
 
-    /// Whether a place is a constant's that the plan does not have.
+    /// True if a place is a constant's that the plan does not have.
     fn is_left_out(&self, place: &Place) -> bool {
         matches!(place.home, Home::Constant(at) if self.plan.constants.get(at).is_some_and(Option::is_none))
     }
@@ -272,7 +272,7 @@ impl WrittenRanges {
         self.0.insert(start, (end, step));
     }
 
-    /// Whether something else than a step's result is in a range that is not empty: nothing, or the result of another step.
+    /// True if something else than a step's result is in a range that is not empty: nothing, or the result of another step.
     fn other(&self, range: Range<usize>, step: usize) -> Option<Option<usize>> {
         let mut at = range.start;
         while at < range.end {

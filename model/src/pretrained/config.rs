@@ -12,14 +12,14 @@ use crate::arch::{BERT, Config, DISTILBERT, Family, Names, ROBERTA, ResNet, Top}
 /// The name of the file.
 pub(super) const FILE: &str = "config.json";
 
-/// What is built of a folder.
+/// The network that is built of a folder.
 #[derive(Debug)]
 pub(super) enum Network {
     Encoder(Config),
     ResNet(ResNet),
 }
 
-/// What all configurations have: one of transformers has a type, and one of timm an architecture.
+/// The entries that all configurations have: one of transformers has a type, and one of timm an architecture.
 #[derive(Deserialize)]
 struct Kind {
     model_type: Option<String>,

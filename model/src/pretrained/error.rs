@@ -13,7 +13,7 @@ pub enum PretrainedError {
     File {
         /// Where it is.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A configuration that is no JSON, or lacks what it must have.
@@ -21,7 +21,7 @@ pub enum PretrainedError {
     Json {
         /// Where it is.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The fault, and its place.
         source: serde_json::Error,
     },
     /// A configuration with a setting that is not supported.
@@ -33,7 +33,7 @@ pub enum PretrainedError {
         setting: &'static str,
         /// Its value.
         found: String,
-        /// What can be built.
+        /// The values that can be built.
         supported: &'static str,
     },
     /// A file of weights that is malformed.
@@ -41,7 +41,7 @@ pub enum PretrainedError {
     Weights {
         /// Where it is.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A weight that no file has, or that has another shape than the configuration says; or sizes that the network does not take.

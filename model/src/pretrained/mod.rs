@@ -28,7 +28,7 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Whether a folder is laid out so: it has a configuration, and weights.
+    /// True if a folder is laid out so: it has a configuration, and weights.
     pub fn is_folder(folder: impl AsRef<Path>) -> bool {
         let folder = folder.as_ref();
         folder.join(config::FILE).is_file() && weights::FILES.iter().any(|file| folder.join(file).is_file())

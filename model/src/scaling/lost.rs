@@ -12,7 +12,7 @@ pub enum Limit {
     Barrier,
     /// The last-level cache or memory gives all threads together less than they ask for.
     Bandwidth,
-    /// What one thread does alone, and threads without work: a step is worth fewer of them than there are, or the chip has fewer cores.
+    /// The work that one thread does alone, and threads without work: a step is worth fewer of them than there are, or the chip has fewer cores.
     Serial,
     /// Copies into panels that several threads make, each for itself.
     Copies,
@@ -57,7 +57,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// What is lost to one cause.
+    /// The cycles that are lost to one cause.
     pub fn to(&self, limit: Limit) -> f64 {
         match limit {
             Limit::Imbalance => self.imbalance,

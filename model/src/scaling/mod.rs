@@ -1,4 +1,4 @@
-//! How far a network, or one kernel, is predicted to speed up on threads of a machine that need not be there.
+//! Predictions of the speed-up of a network, or of one kernel, on threads of a machine that need not be there.
 //!
 //! This is a model and measures nothing. Of each step, it adds up:
 //!
@@ -62,13 +62,13 @@ pub const FORK_JOIN_MEMBER_US: f64 = 0.02;
 /// Microseconds on one thread from a step to the next, and for its call, whatever it computes. This is an assumption: some 800 cycles to
 /// find operands, to check arguments and to call.
 pub const STEP_US: f64 = 0.3;
-/// How many of the steps that lose most a row names.
+/// The number of steps that a row names of those that lose most.
 const WORST: usize = 5;
 
 /// A prediction for several numbers of threads.
 #[derive(Clone, Debug)]
 pub struct Scaling {
-    /// What it is for.
+    /// The target that it is for.
     pub target: Target,
     /// The machine with the target's cores.
     pub chip: Chip,
@@ -89,11 +89,11 @@ pub struct Row {
     pub cycles: f64,
     /// Milliseconds at the chip's clock.
     pub ms: f64,
-    /// How many times as fast as on one thread.
+    /// The speed relative to that on one thread.
     pub speedup: f64,
     /// The speed-up per thread.
     pub efficiency: f64,
-    /// What makes it longer than the cycles of one thread divided by the threads: the cycles of all causes add up to that.
+    /// The cycles beyond those of one thread divided by the threads, by cause: those of all causes add up to that.
     pub lost: Lost,
     /// The steps that lose most, the first one most.
     pub worst: Vec<Worst>,
@@ -106,9 +106,9 @@ pub struct Worst {
     pub layer: String,
     /// The problem of the kernel, else the statement of the first step.
     pub operation: String,
-    /// How many steps they are.
+    /// The number of these steps.
     pub steps: usize,
-    /// What all of them lose together.
+    /// The cycles that all of them lose together.
     pub lost: Lost,
 }
 
@@ -204,7 +204,7 @@ impl Predictor {
         predictor
     }
 
-    /// What it is for.
+    /// The target that it is for.
     pub fn target(&self) -> &Target {
         &self.target
     }

@@ -38,7 +38,7 @@ const INTERPRETED: PerElement = [50.0, 50.0];
 pub(super) struct Operation {
     /// Parts of the result that are not divided; 0 for what is not divided at all.
     units: usize,
-    /// What one has of the result.
+    /// The elements of the result that one has.
     bytes: usize,
     /// The work of one, in cheap operations, as the operation's code has it.
     worth: usize,

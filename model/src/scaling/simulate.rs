@@ -10,7 +10,7 @@ use kiln_jit::compiler::work::{KINDS, Part};
 /// The most pieces of a share.
 const PIECES: u64 = 8;
 
-/// What threads spent on tasks.
+/// The time and bytes that threads spent on tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spent {
     /// Threads that had a share.

@@ -6,7 +6,7 @@ use kiln_ir::func::Tensor;
 
 use super::dims::DimRole;
 
-/// What a model leaves open and its caller knows: shapes of inputs, dimensions by name, and values that are known at load.
+/// The sizes and values that a model leaves open and its caller knows: shapes of inputs, dimensions by name, and values that are known at load.
 ///
 /// ```
 /// let bindings = kiln_onnx::Bindings::new().dim("batch", 1).shape("pixels", &[1, 3, 224, 224]);
@@ -63,7 +63,7 @@ impl Bindings {
         self
     }
 
-    /// What the elements of an input will be. It is used where a node must know them at load, for example as a shape; the
+    /// The elements that an input will have. They are used where a node must know them at load, for example as a shape; the
     /// input remains an argument, and a function that is called with other elements there is the wrong one.
     #[must_use]
     pub fn value(mut self, input: &str, value: Tensor) -> Self {

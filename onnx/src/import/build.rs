@@ -136,7 +136,7 @@ impl Ctx<'_> {
         self.reshape(x, shape)
     }
 
-    /// Whether all elements are known to be 0.
+    /// True if all elements are known to be 0.
     pub(super) fn is_zero(&self, x: &Val) -> bool {
         matches!(x, Val::Known(t) if t.splat() == Some(0.0))
     }

@@ -1,6 +1,6 @@
 //! Branches and loops.
 //!
-//! What is known at load is not in the function: of a branch whose condition is known only that is imported which is taken, and
+//! Values that are known at load are not in the function: of a branch whose condition is known only that is imported which is taken, and
 //! a loop whose number of trips is known is unrolled, if that is few nodes. What is left becomes an operation that runs a function
 //! of its own, and that function takes the values around it that the graph uses as arguments.
 
@@ -59,7 +59,7 @@ struct Captured {
     items: HashMap<String, Option<Item>>,
     /// Those that a function of the graph takes as arguments, with the model's names.
     arguments: Vec<(String, Val)>,
-    /// How the others are computed of constants.
+    /// The recipes by which the others are computed of constants.
     constants: Vec<(Val, Recipe)>,
 }
 
@@ -95,7 +95,7 @@ impl Import<'_> {
         })
     }
 
-    /// What a function of a graph needs to see of the values around.
+    /// The values around that a function of a graph needs to see.
     fn capture(&self, items: HashMap<String, Option<Item>>) -> Captured {
         let mut names: Vec<&String> = items.keys().collect();
         names.sort_unstable();
@@ -215,7 +215,7 @@ fn branch(import: &mut Import<'_>, scope: &mut Scope<'_>, node: &Node, _: i64, i
     outputs.iter().map(|item| item.map(&mut next)).collect()
 }
 
-/// What is wrong if a branch cannot be imported. It may be fit for other inputs alone, and whoever says the condition gets the branch
+/// The fault of a branch that cannot be imported. It may be fit for other inputs alone, and whoever says the condition gets the branch
 /// that is taken.
 fn without_branch(node: &Node, branch: usize, fault: Fault, source: Option<String>) -> Fault {
     let inner = match fault {
@@ -243,19 +243,19 @@ struct Trips<'g> {
     body: &'g Graph,
     captured: HashMap<String, Option<Item>>,
     states: Vec<Item>,
-    /// What is read slice by slice along the first axis, and whether from the last on.
+    /// The values that are read slice by slice along the first axis, and true if from the last on.
     read: Vec<(Val, bool)>,
-    /// Whether slices that are made are put together from the last on.
+    /// True if slices that are made are put together from the last on.
     made_backward: Vec<bool>,
     /// `Loop`, whose graph also takes the number of the trip and a condition, and gives one.
     is_loop: bool,
 }
 
-/// What became of an attempt to unroll a loop.
+/// The outcome of an attempt to unroll a loop.
 enum Unrolled {
     /// The states in the end, and slices for each value of such.
     Done(Vec<Item>, Vec<Vec<Val>>),
-    /// Whether the loop goes on is not known at load.
+    /// It is not known at load whether the loop goes on.
     Unknown,
     /// It went on for as many trips as were allowed.
     TooLong,
@@ -276,7 +276,7 @@ impl Trips<'_> {
         Ok(())
     }
 
-    /// What the graph is given for a trip.
+    /// The inputs of the graph for a trip.
     fn inputs(&self, number: Val, states: Vec<Item>, slices: Vec<Val>) -> Vec<Item> {
         let mut inputs = vec![];
         if self.is_loop {
@@ -288,7 +288,7 @@ impl Trips<'_> {
         inputs
     }
 
-    /// What the graph gives: whether to go on, states, and slices.
+    /// The outputs of the graph: whether to go on, states, and slices.
     fn outputs(&self, import: &Import<'_>, mut outputs: Vec<Item>) -> Result<(Val, Vec<Item>, Vec<Val>), Fault> {
         let mut goes_on = boolean(true);
         if self.is_loop {
@@ -585,7 +585,7 @@ fn known_or_source(import: &mut Import<'_>, value: Option<&Val>) -> (Option<f64>
     }
 }
 
-/// What must be known at load, and depends on an input, or on what is computed.
+/// The error for a value that must be known at load, and depends on an input or on what is computed.
 fn needed(node: &Node, input: usize, what: String, source: Option<String>) -> Fault {
     match source {
         Some(source) => {
@@ -604,7 +604,7 @@ fn per_value(ctx: &Ctx<'_>, name: &str, values: usize, default: i64) -> Result<V
     Ok(ints)
 }
 
-/// Whether values are read or made from the last on.
+/// True if values are read or made from the last on.
 fn directions(ctx: &Ctx<'_>, name: &str, values: usize) -> Result<Vec<bool>, Fault> {
     let ints = per_value(ctx, name, values, 0)?;
     match ints.iter().find(|direction| !(0..=1).contains(*direction)) {

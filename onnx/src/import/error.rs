@@ -1,4 +1,4 @@
-//! Why a model does not become a function.
+//! The reasons why a model does not become a function.
 
 use std::fmt;
 
@@ -26,14 +26,14 @@ pub enum ImportError {
         /// The input.
         input: String,
     },
-    /// What is bound contradicts the model.
+    /// A binding contradicts the model.
     #[error("input `{}` is bound as {bound}, but {why}", clipped(input))]
     Contradiction {
         /// The input.
         input: String,
         /// Its type or shape as bound.
         bound: String,
-        /// What the model has.
+        /// The model's own shape.
         why: String,
     },
     /// Something is bound that the model has not.
@@ -51,7 +51,7 @@ pub enum ImportError {
     Value {
         /// Its name.
         name: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// An operator that is not supported, or that the model's operator set does not have.
@@ -59,7 +59,7 @@ pub enum ImportError {
     Op {
         /// The node.
         at: Box<NodeId>,
-        /// What can be done.
+        /// A way to mend it.
         why: String,
     },
     /// A node that is malformed, or asks for what is not supported.
@@ -67,7 +67,7 @@ pub enum ImportError {
     Node {
         /// The node.
         at: Box<NodeId>,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// A node has an attribute that its operator does not have in this version, or whose meaning is not supported.
@@ -77,7 +77,7 @@ pub enum ImportError {
         at: Box<NodeId>,
         /// The attribute.
         attribute: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// A value that decides about shapes is not known at load.
@@ -89,7 +89,7 @@ pub enum ImportError {
     NeedsValue {
         /// The node.
         at: Box<NodeId>,
-        /// What the value is to the node.
+        /// The role of the value in the node.
         input: String,
         /// The value's name in the model.
         value: String,
@@ -126,7 +126,7 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// What a dimension is, and how to bind it.
+/// A dimension in words, with the means to bind it.
 fn asked(dimension: &Dimension) -> String {
     let Dimension { input, axis, name, role, .. } = dimension;
     let [input, name] = [input, name].map(|text| clipped(text));
@@ -149,14 +149,14 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { Listed(names).to_string() }
 }
 
-/// What is wrong with a node; the node is added by who knows it.
+/// The fault of a node; the node is added where it is known.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Its operator is not supported: what can be done.
     Op(String),
     /// In words.
     Why(String),
-    /// What the value is to the node, its name, and the input that it depends on.
+    /// The role of the value in the node, its name, and the input that it depends on.
     Needs { input: String, value: String, source: String },
     /// An attribute that is not supported.
     Attribute { name: String, why: String },

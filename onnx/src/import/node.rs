@@ -1,4 +1,4 @@
-//! What the import of a node sees: its inputs, its attributes, and the function that it adds to.
+//! The view of a node that its import has: its inputs, its attributes, and the function that it adds to.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ impl<'a> Ctx<'a> {
         Ctx { node, opset, inputs, program, asked_inputs, asked_attributes: RefCell::default() }
     }
 
-    /// Whether the node is one of an operator as the operator set defines it.
+    /// Fails unless the node is one of an operator as the operator set defines it.
     pub(super) fn check(&self, version: &Version) -> Result<(), Fault> {
         if let Some((name, why)) =
             self.node.attributes.iter().find_map(|(name, value)| Some((name, version.refuses(name, value)?)))
@@ -65,7 +65,7 @@ impl<'a> Ctx<'a> {
         Ok(())
     }
 
-    /// Whether the import of the node has asked for all that the node has.
+    /// Fails unless the import of the node has asked for all that the node has.
     pub(super) fn check_all_asked(&self) -> Result<(), Fault> {
         let asked = self.asked_attributes.borrow();
         if let Some(name) = self.node.attributes.keys().find(|name| !asked.contains(*name)) {
@@ -92,12 +92,12 @@ impl<'a> Ctx<'a> {
         self.inputs.get(index).cloned().flatten()
     }
 
-    /// How many inputs the node has, with those that are left out between others.
+    /// The number of inputs of the node, with those that are left out between others.
     pub(super) fn input_count(&self) -> usize {
         self.inputs.len()
     }
 
-    /// How many outputs the node has, with those that are not wanted between others.
+    /// The number of outputs of the node, with those that are not wanted between others.
     pub(super) fn output_count(&self) -> usize {
         self.node.outputs.len()
     }
@@ -108,7 +108,7 @@ impl<'a> Ctx<'a> {
         if inputs.is_empty() { Err("has no inputs".into()) } else { Ok(inputs) }
     }
 
-    /// Whether an output is used or named.
+    /// True if an output is used or named.
     pub(super) fn wants(&self, output: usize) -> bool {
         self.node.outputs.get(output).is_some_and(|name| !name.is_empty())
     }

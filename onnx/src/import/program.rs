@@ -25,7 +25,7 @@ pub(super) enum Val {
     Dynamic(ValueId),
 }
 
-/// Why a value is not known at load.
+/// The reason why a value is not known at load.
 pub(super) enum Unknown {
     /// It depends on this input.
     Input(String),
@@ -54,13 +54,13 @@ pub(super) struct Frame {
     computed: HashMap<ValueId, Tensor>,
     /// Constants by where their elements are.
     constants: HashMap<(usize, TensorType), ValueId>,
-    /// What depends on sizes alone, and every layer of a network has again.
+    /// Values that depend on sizes alone, and that every layer of a network has again.
     masks: HashMap<Mask, Val>,
     /// The model's name of a value.
     named: HashMap<ValueId, String>,
 }
 
-/// How a value is computed of constants.
+/// The computation of a value from constants.
 pub(super) struct Recipe {
     steps: BTreeMap<ValueId, Value>,
     result: Val,
@@ -124,7 +124,7 @@ impl Program {
         Ok(Val::Dynamic(id))
     }
 
-    /// How a value is computed of constants alone, if it is, and in a few steps: what is known, and what was left to be computed by
+    /// The recipe of a value that is computed of constants alone, in a few steps: what is known, and what was left to be computed by
     /// whoever packs it. A function that is begun has this in itself, and needs no argument for it.
     pub(super) fn recipe(&self, value: &Val) -> Option<Recipe> {
         /// Operations of one constant: an exporter's are a transpose or two.
@@ -147,7 +147,7 @@ impl Program {
         Some(Recipe { steps, result: value.clone() })
     }
 
-    /// What a recipe of the function around makes.
+    /// The values that a recipe of the function around makes.
     pub(super) fn cook(&mut self, recipe: &Recipe) -> Result<Val, Fault> {
         let Val::Dynamic(id) = &recipe.result else { return Ok(recipe.result.clone()) };
         let mut made: HashMap<ValueId, Val> = HashMap::new();
@@ -311,7 +311,7 @@ impl Program {
         Ok(self.frame.computed[&id].clone())
     }
 
-    /// Whether a table of this type may be made at load; if not, an error.
+    /// Fails unless a table of this type may be made at load.
     pub(super) fn allow(&mut self, ty: &TensorType) -> Result<(), Fault> {
         let is_allowed =
             ty.elements().saturating_mul(8) <= Budget::MOST_BYTES && self.budget.take(ty.elements(), ty.bytes());

@@ -1,4 +1,4 @@
-//! What ONNX's own operators take: their versions, how many inputs and outputs each may have, and its attributes.
+//! The signatures of ONNX's own operators: their versions, how many inputs and outputs each may have, and its attributes.
 
 mod microsoft;
 mod table;

@@ -10,7 +10,7 @@ use super::program::{MOST_AXES, Val};
 use crate::graph::{Attribute, Graph};
 use crate::tensor::Tensor;
 
-/// What a name stands for. Functions of tensors have tensors alone: what sequences and optionals hold is known at load.
+/// The thing that a name stands for. Functions of tensors have tensors alone: what sequences and optionals hold is known at load.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
     Tensor(Val),
@@ -19,7 +19,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    /// What messages call it.
+    /// Its kind, as messages call it.
     pub(super) fn what(&self) -> &'static str {
         match self {
             Item::Tensor(_) => "a tensor",
@@ -58,7 +58,7 @@ impl Item {
     }
 }
 
-/// What is known where nodes are: the values of a graph or of a function so far.
+/// The names that nodes may use: the values of a graph or of a function so far.
 pub(super) struct Scope<'a> {
     /// Constants of the graph itself, which become values when they are used first.
     initializers: &'a HashMap<String, Tensor>,

@@ -13,7 +13,7 @@ use crate::graph::Node;
 
 type Made = Result<Vec<Item>, Fault>;
 
-/// What a node of sequences or optionals makes of its inputs.
+/// The import of a node of sequences or optionals.
 pub(super) type ImportItems = fn(&mut Import<'_>, &Node, i64, Vec<Option<Item>>) -> Made;
 
 pub(super) const OPS: &[(&str, ImportItems)] = &[

@@ -66,7 +66,7 @@ impl Signature {
         RuntimeError::Argument { name: "lhs".into(), expected, got: format!("views that are those of `{viewed}`") }
     }
 
-    /// Why the result's memory has to be initialised before the call; `None` if a call reads none of it and writes all of it.
+    /// The reason why the result's memory has to be initialised before the call; `None` if a call reads none of it and writes all of it.
     pub(super) fn needs_initialised(&self) -> Option<&'static str> {
         let has_gaps = self.slots.iter().any(|slot| slot.role == Role::Dst && !slot.is_dense);
         match (self.problem.accumulates(), has_gaps) {
@@ -93,7 +93,7 @@ impl Signature {
         self.packed.as_ref().map(|p| &p.layout)
     }
 
-    /// Whether `weights` are the problem's right operand as it lies in memory.
+    /// The elements of `weights`. Fails unless these are the problem's right operand as it lies in memory.
     pub(crate) fn weights<'a>(&self, weights: Input<'a>) -> Result<Weights<'a>, RuntimeError> {
         let slot = self.slots.iter().find(|s| s.role == Role::Rhs).expect("every problem has weights");
         let (dtype, len, values) = match weights {

@@ -13,7 +13,7 @@
 use std::arch::asm;
 use std::io;
 
-/// How other threads' cores come to discard instructions that they fetched before code was written.
+/// The means by which other threads' cores discard instructions that they fetched before code was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Synchronisation {
     /// Nothing to do, or done for all threads of the process when code is published.

@@ -4,7 +4,7 @@ use kiln_compiler::target::Target;
 
 use super::error::CpuError;
 
-/// What Linux and the identification registers say of an AArch64 core.
+/// An AArch64 core as Linux and the identification registers describe it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Core {
     /// HWCAP_ASIMD.

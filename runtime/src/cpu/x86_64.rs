@@ -4,7 +4,7 @@ use kiln_compiler::target::Target;
 
 use super::error::CpuError;
 
-/// What CPUID (and XGETBV) say of an x86-64 core.
+/// An x86-64 core as CPUID and XGETBV describe it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Core {
     /// AVX2, with the upper register halves saved by the operating system.

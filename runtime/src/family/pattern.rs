@@ -63,7 +63,7 @@ impl Pattern<'_> {
     }
 }
 
-/// Whether two problems are the same but for extents that can be filled up with zeros.
+/// True if two problems are the same but for extents that can be filled up with zeros.
 fn differ_in_sizes(a: &Problem, b: &Problem) -> bool {
     let is_size = match (a.op(), b.op()) {
         (Op::Convolution(a), Op::Convolution(b)) => {

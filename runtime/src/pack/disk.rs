@@ -40,14 +40,14 @@ const MAX_FAILURES: u32 = 3;
 const PRUNE_EVERY: u32 = 256;
 /// The age from which a file that is being written belongs to nobody, and a lock that nobody holds is not needed.
 const ABANDONED: Duration = Duration::from_secs(600);
-/// How long another process is waited for.
+/// The time for which another process is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long at least, and at most, until it is asked again.
+/// The shortest and the longest time until it is asked again.
 const WAITS: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(20)];
 const KERNEL: &str = "kernel";
 const LOCK: &str = "lock";
 
-/// Whether others can put files into a cache directory.
+/// The trust in a cache directory, into which others may or may not be able to put files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Whoever named the directory answers for those who can write to it.
@@ -62,7 +62,7 @@ pub(crate) struct DiskCache {
     folder: Folder,
     key: seal::SealKey,
     target: Target,
-    /// What its files may occupy.
+    /// The bytes that its files may occupy.
     limit: u64,
     failures: AtomicU32,
     written: AtomicU32,
@@ -236,7 +236,7 @@ fn is_lock(name: &Path) -> bool {
     name.extension().is_some_and(|extension| extension == LOCK)
 }
 
-/// What names of a kernel's files begin with.
+/// The beginning of the names of a kernel's files.
 struct Name(String);
 
 impl Name {

@@ -1,4 +1,4 @@
-//! Why a pack is refused.
+//! The reasons why a pack is refused.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_compiler::Target;
 use kiln_compiler::package::PackageError;
 
-/// Why a pack is not used. Its kernels are compiled instead.
+/// The reason why a pack is not used. Its kernels are compiled instead.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
@@ -24,15 +24,15 @@ pub enum PackError {
     Format {
         /// Of the file.
         found: u64,
-        /// What can be read.
+        /// The values that can be read.
         expected: u32,
     },
     /// It was cut off, or something was appended.
     #[error("it has {found} bytes of {expected}: build or copy it again")]
     Length {
-        /// What it should have.
+        /// The number that it should have.
         expected: u64,
-        /// What it has.
+        /// The number that it has.
         found: u64,
     },
     /// Bytes have changed.
@@ -88,7 +88,7 @@ pub enum PackError {
     Package {
         /// The kernel's problem.
         problem: String,
-        /// Why.
+        /// The reason.
         cause: PackageError,
     },
 }

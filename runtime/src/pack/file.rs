@@ -6,7 +6,7 @@ use std::path::Path;
 
 pub(super) use kiln_files::{not_regular, open, read_from as read};
 
-/// How names of files begin that are being written.
+/// The beginning of the names of files that are being written.
 pub(super) const TEMPORARY: &str = ".kiln-writing-";
 
 /// Replaces a file by one that is complete, whoever else writes or dies meanwhile. What is there and is no file stays.

@@ -1,4 +1,4 @@
-//! What packs begin with, whatever is in them.
+//! The header of packs, whatever is in them.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::error::PackError;
 const BODY: usize = 32;
 /// Where the manifest begins.
 pub(super) const HEADER: usize = 48;
-/// What follows the manifest lies at multiples of this.
+/// Data behind the manifest lies at multiples of this.
 pub(super) const ALIGN: usize = 64;
 
 /// See the table in [`pack`](super).

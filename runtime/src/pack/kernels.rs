@@ -68,7 +68,7 @@ impl Pack {
         Ok(Pack { bytes, target, records })
     }
 
-    /// Whether kernels of this pack are those that this compiler makes for `target`.
+    /// Fails unless kernels of this pack are those that this compiler makes for `target`.
     pub fn check_target(&self, target: &Target) -> Result<(), PackError> {
         if self.target == *target {
             return Ok(());
@@ -76,17 +76,17 @@ impl Pack {
         Err(PackError::Target { found: Box::new(self.target.clone()), expected: Box::new(target.clone()) })
     }
 
-    /// What all its kernels are compiled for.
+    /// The target that all its kernels are compiled for.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// How many kernels it has.
+    /// The number of its kernels.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether it has none.
+    /// True if it has none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -22,7 +22,7 @@ use crate::key::Key;
 pub(super) struct Manifest {
     kiln: String,
     target: Target,
-    /// What the target needs of a machine, for readers of the manifest.
+    /// The features that the target needs of a machine, for readers of the manifest.
     features: Vec<String>,
     kernels: Vec<Kernel>,
 }

@@ -22,7 +22,7 @@ use crate::weights::{PackedBudget, PackedWeights, Packing, Registration, Weights
 
 const MAGIC: &[u8; 8] = b"KILNWGTS";
 const FORMAT: u32 = 1;
-/// What is read at once of weights that are looked at and not kept.
+/// The bytes that are read at once of weights that are looked at and not kept.
 const PIECE: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub(crate) struct Found<'a> {
     record: &'a WeightsRecord,
 }
 
-/// What weights are found by: which they are, and how they are packed. None of a caller's number.
+/// The key that weights are found by: their identity, and how they are packed. None of a caller's number.
 fn key(id: WeightsId, packing: &Packing) -> Option<u128> {
     Some(XxHash3_128::oneshot(format!("{:032x} {packing:?}", id.hash()?).as_bytes()))
 }
@@ -150,12 +150,12 @@ impl WeightsPack {
         &self.path
     }
 
-    /// How many weights it has.
+    /// The number of its weights.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether it has none.
+    /// True if it has none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

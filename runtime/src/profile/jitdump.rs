@@ -21,7 +21,7 @@ const MACHINE: u32 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
 
 const CODE_LOAD: u32 = 0;
 const CODE_CLOSE: u32 = 3;
-/// What every record begins with: its kind, its length and when.
+/// The header of every record: its kind, its length and its time.
 const PREFIX_BYTES: usize = 16;
 /// A [`CODE_LOAD`] without its name and code.
 const LOAD_BYTES: usize = PREFIX_BYTES + 40;

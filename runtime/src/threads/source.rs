@@ -8,7 +8,7 @@ pub const MAX_THREADS: usize = 1024;
 
 /// Threads of the program that embeds Kiln.
 pub trait Executor: Send + Sync {
-    /// How many threads calls may be divided among, at least 1. The same at each call.
+    /// The number of threads that calls may be divided among, at least 1. The same at each call.
     fn threads(&self) -> usize;
 
     /// Calls `work` once with each number below `count`, on any threads, the calling one perhaps among them, at once or one

@@ -8,7 +8,7 @@ use crate::error::RuntimeError;
 pub(crate) struct PackedBudget {
     bytes: AtomicUsize,
     limit: usize,
-    /// How often weights were packed so far.
+    /// The number of times that weights were packed so far.
     packings: AtomicU64,
 }
 

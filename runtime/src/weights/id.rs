@@ -1,4 +1,4 @@
-//! What packed weights are known by.
+//! The identity of packed weights.
 
 /// The identity of weights: a number of the caller's, or a hash of their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

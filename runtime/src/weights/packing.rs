@@ -6,7 +6,7 @@ use kiln_compiler::Package;
 use kiln_compiler::packed::PackedLayout;
 use kiln_ir::contraction::View;
 
-/// How a kernel's weights become packed ones: where each element is, and where it goes. Equal weights that are packed alike are equal.
+/// The rule by which a kernel's weights become packed ones: where each element is, and where it goes. Equal weights that are packed alike are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Packing {
     pub layout: Arc<PackedLayout>,

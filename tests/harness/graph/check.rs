@@ -10,7 +10,7 @@ use kiln_model::{Bindings, Bound, Code, Flexible, Model, ModelError, OpenDim};
 
 use super::{Choices, Graph, Known, small, to_onnx};
 
-/// What a graph that was checked is made of.
+/// The steps of a graph that was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
     /// Steps of the plan that are compiled kernels.
@@ -119,7 +119,7 @@ pub fn check_any(func: Func) -> Option<Result<Outcome, String>> {
     Some(Ok(Outcome::default()))
 }
 
-/// Whether an operation moves elements, or picks among them.
+/// True if an operation moves elements, or picks among them.
 fn moves(op: &TensorOp) -> bool {
     match op {
         TensorOp::Unary(op) => matches!(op, Unary::Neg {} | Unary::Abs {} | Unary::Relu {} | Unary::Not {}),

@@ -1,4 +1,4 @@
-//! How large elements are, and how far what a network computes may be from what its function means.
+//! The magnitudes of elements, and the distance that a network's results may have from its function's.
 
 use kiln_ir::func::ElementType;
 
@@ -12,7 +12,7 @@ const SUM: f64 = 256.0 * U;
 const MOST_ERROR: f64 = 0.1;
 const MOST_RELATIVE: f64 = 1e-3;
 
-/// What is known of the elements of a value, whatever the arguments are.
+/// Facts about the elements of a value, whatever the arguments are.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// No magnitude is larger.
@@ -58,7 +58,7 @@ impl Known {
         Known { is_positive: false, ..self }
     }
 
-    /// Whether elements are what they mean.
+    /// True if elements are what they mean.
     pub fn is_exact(&self) -> bool {
         self.error == 0.0
     }

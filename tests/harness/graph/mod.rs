@@ -141,7 +141,7 @@ impl Maker<'_, '_> {
         usize::from(self.length.is_some())
     }
 
-    /// Whether a value has the axis that all have that are computed: constants do not.
+    /// True if a value has the axis that all have that are computed: constants do not.
     fn has_length(&self, value: usize) -> bool {
         self.length.is_none()
             || self.builder.value(self.values[value].0).is_some_and(|v| !matches!(v.def, Def::Constant(_)))
@@ -153,7 +153,7 @@ impl Maker<'_, '_> {
         (rank > fixed).then(|| fixed + self.choices.below((rank - fixed) as u64) as usize)
     }
 
-    /// Whether a value broadcasts with one of a shape.
+    /// True if a value broadcasts with one of a shape.
     fn meets(&self, value: usize, shape: &[u64]) -> bool {
         let ty = self.ty(value);
         let pairs = ty.shape().iter().rev().zip(shape.iter().rev());
@@ -221,7 +221,7 @@ impl Maker<'_, '_> {
         }
     }
 
-    /// What the function gives back: the last value, and perhaps others, an argument, a constant or the same again among them.
+    /// The results of the function: the last value, and perhaps others, an argument, a constant or the same again among them.
     fn results(&mut self) -> Vec<ValueId> {
         let mut results = vec![self.values.last().expect("there is an argument").0];
         for _ in 0..self.choices.below(4) {

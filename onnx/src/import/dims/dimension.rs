@@ -14,9 +14,9 @@ pub struct Dimension {
     pub axis: usize,
     /// Its name in the model; empty if it has none, or one size.
     pub name: String,
-    /// What it counts, as far as its name and its place say it.
+    /// Its meaning, as far as its name and its place say it.
     pub role: Option<DimRole>,
-    /// Whether its place says the role: it has no name, a made-up one, or a single letter that is usual at this place.
+    /// True if its place says the role: it has no name, a made-up one, or a single letter that is usual at this place.
     pub is_role_of_place: bool,
     /// Its size, and where that comes from; `None` if it is open.
     pub size: Option<(u64, SizeOrigin)>,
@@ -30,18 +30,18 @@ pub enum SizeOrigin {
     Model,
     /// The whole shape of the input, or a value for it.
     Shape,
-    /// What is bound for its name.
+    /// The size that is bound for its name.
     Name,
     /// A dimension of the same name of this input, whose whole shape is bound.
     Input(String),
     /// Its name is an expression of other dimensions; or theirs are of it.
     Expression,
-    /// What is bound for its role.
+    /// The size that is bound for its role.
     Role,
 }
 
 impl Dimension {
-    /// Whether the model leaves its size open.
+    /// True if the model leaves its size open.
     pub fn is_open(&self) -> bool {
         !matches!(self.size, Some((_, SizeOrigin::Model)))
     }

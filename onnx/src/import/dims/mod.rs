@@ -71,7 +71,7 @@ fn places<'a>(bindings: &'a Bindings, inputs: &'a [Value]) -> Vec<Place<'a>> {
     places
 }
 
-/// What names count: words say it wherever they are, made-up names and letters by all their places. A place in a matrix of
+/// The roles of names: words say them wherever they are, made-up names and letters by all their places. A place in a matrix of
 /// tokens says more than a first axis, which any input has.
 fn roles<'a>(places: &[Place<'a>], inputs: &[Value]) -> BTreeMap<&'a str, (DimRole, bool)> {
     let mut roles = BTreeMap::new();

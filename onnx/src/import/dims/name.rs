@@ -1,4 +1,4 @@
-//! What the name and the place of a dimension say of it.
+//! The role of a dimension, as its name and its place say it.
 //!
 //! A name of words, such as `batch` or `height`, means what it says. Exporters make up names for dimensions that nobody named:
 //! of these only the place counts. Some write one word for all that they do not know, which is no name at all.
@@ -6,7 +6,7 @@
 use crate::graph::Value;
 use crate::tensor::ElementType;
 
-/// What a dimension counts.
+/// The meaning of a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DimRole {
     /// Images or sequences that are computed at once.
@@ -18,7 +18,7 @@ pub enum DimRole {
 /// Words that stand for any dimension that is not known, so that two of them need not be of one size.
 const PLACEHOLDERS: &[&str] = &["", "?", "-1", "*", "none", "null", "unk", "unknown", "dynamic"];
 
-/// What made-up names consist of, besides a number at their end: `s77` and `u0` (PyTorch), `unk__123` (TensorFlow),
+/// The words of made-up names, besides a number at their end: `s77` and `u0` (PyTorch), `unk__123` (TensorFlow),
 /// `DynamicDimension.0` (PaddlePaddle), and words for an axis of any kind.
 const STEMS: &[&str] = &[
     "s",
@@ -38,18 +38,18 @@ const STEMS: &[&str] = &[
     "unknown",
 ];
 
-/// What stands before the number in names that PyTorch makes of any input's: `input_ids_dynamic_axes_1`.
+/// The text before the number in names that PyTorch makes of any input's: `input_ids_dynamic_axes_1`.
 const DYNAMIC_AXES: &str = "_dynamic_axes_";
-/// What may stand between the name of an input and a number in names that are made of it: `input_ids_dim_1`.
+/// The texts that may be between the name of an input and a number in names that are made of it: `input_ids_dim_1`.
 const BEHIND_INPUT: &[&str] = &["_dim_", "_axis_"];
 
-/// Whether a text is no name: it does not say which dimension it is.
+/// True if a text is no name: it does not say which dimension it is.
 pub(super) fn is_placeholder(name: &str) -> bool {
     let word = name.trim().to_ascii_lowercase();
     PLACEHOLDERS.contains(&word.as_str())
 }
 
-/// Whether a program made up the name, which then says nothing of what the dimension counts.
+/// True if a program made up the name, which then says nothing of what the dimension counts.
 pub(super) fn is_made_up(name: &str, inputs: &[Value]) -> bool {
     if is_placeholder(name) {
         return true;
@@ -66,7 +66,7 @@ pub(super) fn is_made_up(name: &str, inputs: &[Value]) -> bool {
         || BEHIND_INPUT.iter().any(|between| without.strip_suffix(between).is_some_and(is_input))
 }
 
-/// What the words of a name say; `None` if they say nothing, or two things.
+/// The role that the words of a name say; `None` if they say none, or two.
 pub(super) fn role_of_words(name: &str) -> Option<DimRole> {
     let word = name.to_ascii_lowercase();
     match (word.contains("batch"), word.contains("seq")) {
@@ -76,7 +76,7 @@ pub(super) fn role_of_words(name: &str) -> Option<DimRole> {
     }
 }
 
-/// What a place says: the first axis is the batch, and the second one of a matrix of tokens is the sequence.
+/// The role that a place says: the first axis is the batch, and the second one of a matrix of tokens is the sequence.
 pub(super) fn role_of_place(input: &Value, axis: usize) -> Option<DimRole> {
     match axis {
         0 => Some(DimRole::Batch),
@@ -85,7 +85,7 @@ pub(super) fn role_of_place(input: &Value, axis: usize) -> Option<DimRole> {
     }
 }
 
-/// What a single letter says at a place where it is the usual one.
+/// The role that a single letter says at a place where it is the usual one.
 pub(super) fn role_of_letter(name: &str, input: &Value, axis: usize) -> Option<DimRole> {
     let role = role_of_place(input, axis)?;
     let letters = match role {
@@ -95,7 +95,7 @@ pub(super) fn role_of_letter(name: &str, input: &Value, axis: usize) -> Option<D
     letters.contains(&name.to_ascii_lowercase().as_str()).then_some(role)
 }
 
-/// Whether an input is a matrix of integers, or a mask of one, and so sequences of tokens.
+/// True if an input is a matrix of integers, or a mask of one, and so sequences of tokens.
 fn is_tokens(input: &Value) -> bool {
     let is_matrix = input.shape.as_ref().is_some_and(|dims| dims.len() == 2);
     let is_whole = matches!(input.dtype, Some(ElementType::I32 | ElementType::I64 | ElementType::Bool));

@@ -63,7 +63,7 @@ struct Reach {
 }
 
 impl Reach {
-    /// What causality and windows leave, or `None` if that is everything.
+    /// The positions that causality and windows leave, or `None` if these are all.
     fn read(c: &Ctx<'_>) -> Result<Option<Reach>, Fault> {
         let side = |name: &str| match c.int(name, -1)? {
             -1 => Ok(None),
@@ -248,7 +248,7 @@ pub(super) struct Rotation {
     pub heads: u64,
     /// Elements of a head that are turned; 0 for all.
     pub dim: u64,
-    /// Whether neighbours are pairs, not elements of both halves.
+    /// True if neighbours are pairs, not elements of both halves.
     pub is_interleaved: bool,
     /// Rows of the tables; without them tables have a row for each token.
     pub positions: Option<Val>,

@@ -73,7 +73,7 @@ const TABLES: &[&[Row]] = &[
     slicing::OPS,
 ];
 
-/// What lists the operators that are supported.
+/// The command that lists the operators that are supported.
 const LIST: &str = "`kiln model operators` lists what is";
 
 /// An operator as an operator set has it, with its import; else what the model's author can do. `opset` is the version of the
@@ -119,7 +119,7 @@ fn rows() -> impl Iterator<Item = (&'static str, Import)> {
     tensors.chain(items).chain(control::OPS.iter().map(|(name, import)| (*name, Import::Control(*import))))
 }
 
-/// Whether an operator of ONNX's own domain is known.
+/// True if an operator of ONNX's own domain is known.
 pub(super) fn is_known(op: &str) -> bool {
     rows().any(|(name, _)| name == op)
 }

@@ -149,9 +149,9 @@ struct Direction {
     hidden: u64,
     /// `[hidden, gates * hidden]`.
     recurrent: Val,
-    /// What they were divided by, if they are integers.
+    /// The scale that they were divided by, if they are integers.
     scale: Option<Val>,
-    /// What is added to the product with it, if that is not in the gates already.
+    /// The bias that is added to the product with it, if that is not in the gates already.
     bias: Option<Val>,
     /// `[3, hidden]`.
     peepholes: Option<Val>,
@@ -585,7 +585,7 @@ fn recurrent(c: &mut Ctx<'_>, cell: Cell, is_quantized: bool) -> Outputs {
     Ok(outputs)
 }
 
-/// What integers of weights mean: for each direction a scale and a zero point, or such for each column.
+/// The quantization of weights that are integers: for each direction a scale and a zero point, or such for each column.
 struct Scales {
     scale: Val,
     zero: Val,

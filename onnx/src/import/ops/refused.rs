@@ -1,14 +1,14 @@
-//! What ONNX defines and Kiln refuses, by reason.
+//! The operators that ONNX defines and Kiln refuses, by reason.
 
 /// Operators, domains or types of elements that are not supported, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What they are: `operators`, `domains` or `types`.
+    /// Their kind: `operators`, `domains` or `types`.
     pub kind: &'static str,
     /// Their names.
     pub names: &'static [&'static str],
-    /// Why they are refused, and what can be done.
+    /// The reason why they are refused, and what can be done.
     pub why: &'static str,
 }
 
@@ -69,7 +69,7 @@ pub fn refusals() -> &'static [Refusal] {
     REFUSALS
 }
 
-/// Why an operator of a domain is refused, if there is a reason.
+/// The reason why an operator of a domain is refused, if there is one.
 pub(super) fn why(domain: &str, op: &str) -> Option<&'static str> {
     let (kind, name) = if domain.is_empty() { ("operators", op) } else { ("domains", domain) };
     REFUSALS.iter().find(|refusal| refusal.kind == kind && refusal.names.contains(&name)).map(|refusal| refusal.why)

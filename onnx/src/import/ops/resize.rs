@@ -11,7 +11,7 @@ use crate::import::program::{Val, list};
 
 pub(super) const OPS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
 
-/// How elements of one axis come from those of another.
+/// An axis, and the one whose elements its own come from.
 struct ResizedAxis {
     axis: usize,
     from: u64,
@@ -22,7 +22,7 @@ struct ResizedAxis {
     part: (f64, f64),
 }
 
-/// What is the same for all axes.
+/// The settings that are the same for all axes.
 struct Settings {
     /// Where the elements are.
     coordinates: String,
@@ -65,7 +65,7 @@ impl ResizedAxis {
         }
     }
 
-    /// Whether an element of the result is of none of the operand's.
+    /// True if an element of the result is of none of the operand's.
     fn is_outside(&self, place: f64, settings: &Settings) -> bool {
         settings.coordinates == "tf_crop_and_resize" && !(0.0..=self.from as f64 - 1.0).contains(&place)
     }

@@ -42,7 +42,7 @@ fn window(c: &mut Ctx<'_>, [first, second, third]: [f64; 3]) -> Outputs {
     one(Val::Known(Tensor::from_f64(ty, &(0..size).map(value).collect::<Vec<_>>())))
 }
 
-/// How a transform maps the last two axes of its operand, `[elements, parts]`.
+/// A transform of the last two axes of its operand, `[elements, parts]`.
 struct Transform {
     /// Elements that are transformed.
     length: u64,

@@ -21,7 +21,7 @@ pub(in crate::import) enum Kind {
 }
 
 impl Kind {
-    /// Whether a value has this type. A list of one integer may be written as an integer: a file that does not say types of
+    /// True if a value has this type. A list of one integer may be written as an integer: a file that does not say types of
     /// attributes has no type for an empty list, which is then guessed to be a number.
     fn fits(self, value: &Attribute) -> bool {
         match value {
@@ -59,9 +59,9 @@ impl Kind {
 #[derive(Debug)]
 pub(in crate::import) struct Version {
     pub(in crate::import) since: i64,
-    /// How many inputs it needs, and may have.
+    /// The numbers of inputs that it needs, and may have.
     pub(in crate::import) inputs: std::ops::RangeInclusive<usize>,
-    /// How many outputs it may have.
+    /// The number of outputs that it may have.
     pub(in crate::import) outputs: usize,
     pub(in crate::import) attributes: &'static [(&'static str, Kind)],
 }

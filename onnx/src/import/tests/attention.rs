@@ -19,7 +19,7 @@ impl Random {
     }
 }
 
-/// What an example of attention has.
+/// An example of attention.
 #[derive(Debug)]
 struct Case {
     batch: u64,
@@ -37,7 +37,7 @@ struct Case {
     mode: i64,
     /// Its shape, and whether it is of booleans.
     mask: Option<(Vec<u64>, bool)>,
-    /// How many keys of each image are valid.
+    /// The number of valid keys of each image.
     valid: Option<Vec<i64>>,
 }
 

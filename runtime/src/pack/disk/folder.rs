@@ -25,7 +25,7 @@ const MOST_LINKS: usize = 40;
 /// The most bytes of a file that is read.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// Why a directory is not one to take code from, or to keep it in.
+/// The reason why a directory is not one to take code from, or to keep it in.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheDirError {
@@ -218,7 +218,7 @@ impl Folder {
         Ok(File::from(file))
     }
 
-    /// Whether an open file is the one of this name.
+    /// True if an open file is the one of this name.
     pub(super) fn is_named(&self, file: &File, name: &str) -> bool {
         let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
         let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(identity);

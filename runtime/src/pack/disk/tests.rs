@@ -17,7 +17,7 @@ fn notices() -> Notices {
     Notices::new(false, None, None)
 }
 
-/// What the cache has for a package's key.
+/// The package that the cache has for a package's key.
 fn get(cache: &DiskCache, package: &Package) -> Option<Package> {
     cache.get(&key(package), &cache.name(&key(package)), &notices()).unwrap()
 }
@@ -309,7 +309,7 @@ fn child(test: &str, role: &str, folder: &Path) -> Child {
 const ROLE: &str = "KILN_TEST_ROLE";
 const FOLDER: &str = "KILN_TEST_FOLDER";
 
-/// What the environment asks this process to be, with its cache.
+/// The part that the environment asks this process to play, with its cache.
 fn role() -> Option<(String, DiskCache)> {
     let folder = PathBuf::from(std::env::var_os(FOLDER)?);
     Some((std::env::var(ROLE).ok()?, cache(&folder)))

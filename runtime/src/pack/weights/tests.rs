@@ -52,7 +52,7 @@ impl Fixture {
         fs::read(self.folder.path().join("w")).unwrap()
     }
 
-    /// Why `bytes` are no pack, or the weights in it are none.
+    /// The reason why `bytes` are no pack, or the weights in it are none.
     fn refusal(&self, bytes: Vec<u8>) -> Option<String> {
         let pack = match WeightsPack::parse(bytes) {
             Ok(pack) => pack,

@@ -38,7 +38,7 @@ fn packed(c: &mut Ctx<'_>, x: &Val, part: u64) -> Result<Val, Fault> {
     c.transpose(&x, &[0, 2, 1, 3])
 }
 
-/// What a mask of keys adds to scores: 0, or a number that leaves little of a key. Masks are numbers of each key, of each query and
+/// The numbers that a mask of keys adds to scores: 0, or a number that leaves little of a key. Masks are numbers of each key, of each query and
 /// key, or how many keys there are and perhaps from which on.
 fn mask_bias(c: &mut Ctx<'_>, mask: &Val, like: &Val, [batch, queries, keys]: [u64; 3]) -> Result<Val, Fault> {
     let shape = c.shape(mask);
@@ -79,7 +79,7 @@ fn mask_bias(c: &mut Ctx<'_>, mask: &Val, like: &Val, [batch, queries, keys]: [u
     c.select(&keeps, &kept, &masked)
 }
 
-/// What is read besides queries, keys and values.
+/// The inputs besides queries, keys and values.
 #[derive(Default)]
 struct Masks {
     mask: Option<Val>,

@@ -16,7 +16,7 @@ pub(super) const OPS: &[Row] = &[
     ("SkipSimplifiedLayerNormalization", skip_simplified),
 ];
 
-/// What these take for the epsilon that they do not have.
+/// The epsilon of operators that have none.
 const EPSILON: f32 = 1e-12;
 
 pub(super) fn simplified(c: &mut Ctx<'_>) -> Outputs {

@@ -47,7 +47,7 @@ fn fused_gemm(c: &mut Ctx<'_>) -> Outputs {
     one(activated(c, &y, &name, &parameters)?)
 }
 
-/// What is added last, before the activation, is of the result's shape.
+/// The tensor that is added last, before the activation, is of the result's shape.
 fn fused_conv(c: &mut Ctx<'_>) -> Outputs {
     let (x, weights) = (c.input(0)?, c.input(1)?);
     let y = convolution(c, &x, &weights)?;
