@@ -68,18 +68,30 @@ stage "PyTorch backend" "$xtask" wheel --target x86_64 --torch
 # A target directory of its own, for its own compiler. Doc tests ran natively and are left out here.
 . "$KILN_A64/env.sh"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/a64 PROPTEST_CASES=$emulated_proptest_cases
-a64_test=(cargo test --locked --quiet --release --workspace --exclude xtask --exclude kiln-python --target aarch64-unknown-linux-gnu)
-stage "aarch64 build" "${a64_test[@]}" --lib "${machine[@]/#/--test=}" --no-run
+# Optimising across the parts of each crate would take a quarter of the time of the build.
+export CARGO_PROFILE_RELEASE_LTO=off
+a64=(--locked --quiet --release --workspace --exclude xtask --exclude kiln-python --target aarch64-unknown-linux-gnu)
+built=$CARGO_TARGET_DIR/tests.json
+build_tests() {
+    mkdir -p "$CARGO_TARGET_DIR"
+    cargo test "${a64[@]}" --lib "${machine[@]/#/--test=}" --no-run --message-format=json-render-diagnostics >"$built"
+}
+emulated=(tools/run_tests.py "$built" --runner "$KILN_A64/bin/run" --first)
+stage "aarch64 build" build_tests
 # What tests start, and C programs link: with examples, the dependencies are those of tests, and Cranelift's features too.
-stage "aarch64 libraries and examples" cargo build --locked --quiet --release --workspace --exclude xtask --exclude kiln-python \
-    --target aarch64-unknown-linux-gnu --lib --bins --examples
-KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${a64_test[@]}" --lib "${machine[@]/#/--test=}"
+stage "aarch64 libraries and examples" cargo build "${a64[@]}" --lib --bins --examples
+KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core stage "aarch64 on $core" "${emulated[@]}" cli,verify,threads
 QEMU_CPU=$core stage "C programs on $core" tools/test-c.sh aarch64-unknown-linux-gnu
 stage "packs of any machine" tools/test-packs.sh "$release/kiln" "$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/release/kiln"
+# The wheel for AArch64, and small networks with it and PyTorch. That is one thread, so the further cores are emulated beside it.
+torch_log=$CARGO_TARGET_DIR/torch.log
+QEMU_CPU=neoverse-v1 stage "PyTorch backend on neoverse-v1" "$xtask" wheel --target aarch64 --torch &>"$torch_log" &
+torch=$!
+trap 'kill "$torch" 2>/dev/null || true' EXIT
 for core in "${more_cores[@]}"; do
     PROPTEST_CASES=$more_proptest_cases KILN_ONLY_TARGETS=${targets[$core]} KILN_EXPECT_TARGETS=${targets[$core]} QEMU_CPU=$core \
-        stage "aarch64 on $core" "${a64_test[@]}" "${executing[@]/#/--test=}"
+        stage "aarch64 on $core" "${emulated[@]}" verify "${executing[@]}"
 done
-# The wheel for AArch64, and small networks with it and PyTorch.
-QEMU_CPU=neoverse-v1 stage "PyTorch backend on neoverse-v1" "$xtask" wheel --target aarch64 --torch
+wait "$torch" || { cat "$torch_log" >&2; exit 1; }
+cat "$torch_log"
 echo "== all passed: $SECONDS s"
