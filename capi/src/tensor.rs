@@ -111,7 +111,7 @@ pub(crate) fn overlap(one: (*const c_void, usize), other: (*const c_void, usize)
     one.0.addr() < other.0.addr() + other.1 && other.0.addr() < one.0.addr() + one.1
 }
 
-/// TensorMemory that may be a kernel's tensor.
+/// Memory that may be a kernel's tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TensorMemory {
     data: *mut c_void,

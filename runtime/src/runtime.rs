@@ -102,7 +102,7 @@ impl Runtime {
         self.0.shared.threads.renew()
     }
 
-    /// Calls at once that have threads of their own, as [`RuntimeBuilder::streams`] says; 1 if the threads are those of a pool or an
+    /// Calls at once that have threads of their own, as [`RuntimeBuilder::streams`](crate::RuntimeBuilder::streams) says; 1 if the threads are those of a pool or an
     /// executor.
     pub fn streams(&self) -> usize {
         self.0.shared.threads.streams()
@@ -145,9 +145,9 @@ impl Runtime {
     ///
     /// # Errors
     /// [`RuntimeError::Compile`] if there is no code for the problem on this target; [`RuntimeError::CodeMemory`] if there is no
-    /// executable memory for it, or no more [than may be](RuntimeBuilder::code_limit); [`RuntimeError::BelowBound`] if the runtime
-    /// [refuses](RuntimeBuilder::strict) slow kernels and this is one; [`RuntimeError::Strict`] where settings are
-    /// [strict](RuntimeBuilder::strict_settings) and a file cannot be used.
+    /// executable memory for it, or no more [than may be](crate::RuntimeBuilder::code_limit); [`RuntimeError::BelowBound`] if the runtime
+    /// [refuses](crate::RuntimeBuilder::strict) slow kernels and this is one; [`RuntimeError::Strict`] where settings are
+    /// [strict](crate::RuntimeBuilder::strict_settings) and a file cannot be used.
     #[inline]
     pub fn kernel(&self, problem: &Problem) -> Result<Arc<Kernel>, RuntimeError> {
         static DEFAULT: Options = Options { schedule: None, constant_weights: false, weights_layout: None };
