@@ -74,7 +74,7 @@ typedef enum {
   KILN_DST = 4,
 } kiln_role;
 
-// The type of a tensor's elements. Kernels have `KILN_F32`, `KILN_BF16` and `KILN_F16`; networks may take and give any.
+// The type of a tensor's elements. Kernels have `KILN_F32`, `KILN_BF16`, `KILN_F16`, `KILN_I8`, `KILN_U8` and `KILN_I32`; networks may take and give any.
 typedef enum {
   // `float`.
   KILN_F32 = 1,

@@ -2,8 +2,9 @@
 
 use std::mem::MaybeUninit;
 
+use kiln_ir::DType;
 use kiln_jit::{
-    Args, FamilyOptions, Input, Kernel, Options, Output, PreparedWeights, Problem, Runtime, RuntimeError, bf16,
+    Args, FamilyOptions, Input, Kernel, Options, Output, PreparedWeights, Problem, Runtime, RuntimeError, bf16, f16,
 };
 use kiln_tests::data::{Data, Values};
 
@@ -17,10 +18,12 @@ fn uninit(values: &mut Values) -> Output<'_> {
         // SAFETY: the layout is the same, and kernels write initialised elements.
         unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
     }
-    match values {
-        Values::F32(values) => of(values).into(),
-        Values::Bf16(values) => of(values).into(),
-        Values::F16(values) => of(values).into(),
+    match values.dtype() {
+        DType::F32 => of::<f32>(values.as_mut_slice()).into(),
+        DType::Bf16 => of::<bf16>(values.as_mut_slice()).into(),
+        DType::F16 => of::<f16>(values.as_mut_slice()).into(),
+        DType::S32 => of::<i32>(values.as_mut_slice()).into(),
+        other => panic!("no kernel stores {other}"),
     }
 }
 

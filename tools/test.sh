@@ -17,15 +17,17 @@ executing=(verify epilogues a64_differential networks)
 # The targets that tests/verify.rs must find on each, all of them and no others.
 native=x86-64-v3
 if grep -qw avx512bw /proc/cpuinfo && grep -qw avx512dq /proc/cpuinfo && grep -qw avx512vl /proc/cpuinfo; then
-    native=x86-64-v4,$native
+    v4=x86-64-v4
+    if grep -qw avx512_vnni /proc/cpuinfo; then v4+=+vnni; fi
+    native=$v4,$native
 fi
 declare -A targets=(
     [native]=$native
     [neoverse-v1]=neoverse-v1,neoverse-v1-sve,neoverse-v1-neon
     [neoverse-n1]=neoverse-n1
     # NEON was executed on the others.
-    [max,sve128=on]=sve128+bf16-neon
-    [max,sve512=on]=sve512+bf16-neon
+    [max,sve128=on]=sve128+bf16+dotprod+i8mm-neon
+    [max,sve512=on]=sve512+bf16+dotprod+i8mm-neon
 )
 # Cases of a property test under emulation, and on the further cores; natively proptest's own default holds.
 emulated_proptest_cases=32
@@ -51,6 +53,7 @@ stage "C programs" tools/test-c.sh
 for target in neoverse-v1 neoverse-v1-sve; do
     stage "K loop on $target" "$xtask" mca "matmul f32 512x512:512x512" --target $target --at-least 98
     stage "BFMMLA K loop on $target" "$xtask" mca "ip f32 mb128ic768oc3072 fpmath=bf16" --packed --target $target --at-least 98
+    stage "SMMLA K loop on $target" "$xtask" mca "ip s8:s8:s32 mb128ic768oc3072" --packed --target $target --at-least 98
 done
 for conv in "mb1ic64ih56oc64kh3ph1" "mb1ic64ih56oc256kh1" "mb1ic64ih56oc64kh3ph1 fpmath=bf16" "mb1ic64ih56oc256kh1 fpmath=bf16"; do
     stage "K loops of $conv" "$xtask" mca "conv f32 $conv" --packed --target neoverse-v1 --at-least 97

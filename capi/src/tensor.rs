@@ -5,12 +5,13 @@ use std::fmt::Display;
 
 use ::kiln_jit::{Input, Raw};
 use kiln_ir::DType;
+use kiln_ir::elements::Elements;
 use kiln_ir::func::ElementType;
 
 use crate::error::Error;
 use crate::pointers::fits;
 
-/// The type of a tensor's elements. Kernels have `KILN_F32`, `KILN_BF16` and `KILN_F16`; networks may take and give any.
+/// The type of a tensor's elements. Kernels have `KILN_F32`, `KILN_BF16`, `KILN_F16`, `KILN_I8`, `KILN_U8` and `KILN_I32`; networks may take and give any.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum kiln_dtype {
@@ -132,7 +133,12 @@ impl TensorMemory {
     fn check(data: *mut c_void, dtype: u32, elements: usize, name: impl Display) -> Result<Self, Error> {
         let known = DType::ALL.iter().find(|d| kiln_dtype::from(**d) as u32 == dtype);
         let Some(&dtype) = known else {
-            return Err(Error::argument(name, format!("dtype {dtype}: expected KILN_F32, KILN_BF16 or KILN_F16")));
+            return Err(Error::argument(
+                name,
+                format!(
+                    "dtype {dtype}: expected one that kernels have, such as KILN_F32, KILN_BF16, KILN_F16, KILN_I8, KILN_U8 or KILN_I32"
+                ),
+            ));
         };
         let bytes = bytes_of(data, dtype.into(), elements).map_err(|why| Error::argument(name, why))?;
         Ok(Self { data, dtype, elements, bytes })
@@ -145,14 +151,11 @@ impl TensorMemory {
     /// # Safety
     /// The memory is that long, and nobody writes it during `'a`.
     pub(crate) unsafe fn input<'a>(self) -> Input<'a> {
+        // An address for a slice: that of nothing need not be one.
+        let first = std::ptr::NonNull::new(self.data.cast::<u8>()).unwrap_or(std::ptr::NonNull::dangling());
         // SAFETY: checked when `self` was made; every pattern of bits is an element; the caller answers for the rest.
-        unsafe {
-            match self.dtype {
-                DType::F32 => Input::F32(std::slice::from_raw_parts(self.data.cast(), self.elements)),
-                DType::Bf16 => Input::Bf16(std::slice::from_raw_parts(self.data.cast(), self.elements)),
-                DType::F16 => Input::F16(std::slice::from_raw_parts(self.data.cast(), self.elements)),
-            }
-        }
+        let bytes = unsafe { std::slice::from_raw_parts(first.as_ptr(), self.bytes) };
+        Input::Plain(Elements::from_bytes(self.dtype, bytes).expect("checked when `self` was made"))
     }
 
     /// The same by address: gaps between elements may be others' to write, and no slice spans them.

@@ -46,7 +46,7 @@ pub struct Wrong {
     /// Where it is.
     pub at: Place,
     /// The kernel's result.
-    pub got: f32,
+    pub got: f64,
     /// The reference.
     pub want: f64,
     /// The largest error that would have been accepted.
@@ -63,7 +63,14 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Wrong { at, got, want, bound }) = &self.first {
-            write!(f, "{} of {} elements are wrong; the first, {at}, is {got}, ", self.wrong, self.elements)?;
+            write!(f, "{} of {} elements are wrong; the first, {at}, is ", self.wrong, self.elements)?;
+            // As short as an f32 is, if it is one.
+            let short = *got as f32;
+            if f64::from(short) == *got {
+                write!(f, "{short}, ")?
+            } else {
+                write!(f, "{got}, ")?
+            }
             return write!(f, "the f64 reference is {want} and the bound {bound:.3e}");
         }
         write!(f, "max error {:.3e}, {:.1} % of its bound", self.max_error, 100.0 * self.max_share)
@@ -75,14 +82,14 @@ pub fn compare(problem: &Problem, tensors: &Tensors, sums: Sums) -> Comparison {
     let values = tensors.values();
     let slices: Vec<&[f32]> = values.iter().map(Cow::as_ref).collect();
     let reference = problem.reference(&slices, sums);
-    let dst = tensors.dst.values.to_f32();
+    let dst = tensors.dst.values.to_f64();
     // Gaps between elements must hold what they did, so they are compared too.
     let mut found = Comparison { elements: tensors.dst.operand.len(), ..Comparison::default() };
-    for (i, ((&got, want), bound)) in dst.iter().zip(reference.value).zip(reference.bound).enumerate() {
+    for (i, ((got, want), bound)) in dst.zip(reference.value).zip(reference.bound).enumerate() {
         // f16 may overflow where f32 does not. Then the bound is infinite, and says nothing.
         let is_unbounded = bound.is_infinite() && tensors.dst.operand.dtype == DType::F16;
         if is_unbounded || is_right(got, want, bound) {
-            let error = (f64::from(got) - want).abs();
+            let error = (got - want).abs();
             if error.is_finite() {
                 found.max_error = found.max_error.max(error);
                 found.max_share = found.max_share.max(if error > 0.0 { error / bound } else { 0.0 });
@@ -101,12 +108,12 @@ pub fn place(tensors: &Tensors, at: u64) -> Place {
 }
 
 /// True if `got` is as close to `want` as the bound allows in f32.
-fn is_right(got: f32, want: f64, bound: f64) -> bool {
+fn is_right(got: f64, want: f64, bound: f64) -> bool {
     const MAX: f64 = f32::MAX as f64;
     if want.is_nan() {
         return got.is_nan();
     }
-    if f64::from(got) == want || (f64::from(got) - want).abs() <= bound && bound.is_finite() {
+    if got == want || (got - want).abs() <= bound && bound.is_finite() {
         return true;
     }
     // A value may have left the range of f32 in the end, or on its way: a bound of one rounding of the largest number says
@@ -189,14 +196,14 @@ mod tests {
     #[test]
     fn special_values_are_as_f32_has_them() {
         let inf = f64::INFINITY;
-        assert!(is_right(f32::NAN, f64::NAN, f64::NAN));
+        assert!(is_right(f64::NAN, f64::NAN, f64::NAN));
         assert!(!is_right(0.0, f64::NAN, f64::NAN));
-        assert!(is_right(f32::INFINITY, inf, inf));
+        assert!(is_right(f64::INFINITY, inf, inf));
         assert!(!is_right(0.0, inf, inf));
-        assert!(!is_right(f32::NEG_INFINITY, inf, inf));
+        assert!(!is_right(f64::NEG_INFINITY, inf, inf));
         assert!(!is_right(1.0, 0.0, inf));
-        assert!(is_right(f32::INFINITY, 1e39, 1e32));
-        assert!(is_right(f32::NAN, 1.0, 1e33), "terms were near the largest number");
-        assert!(!is_right(f32::INFINITY, 1e30, 1e23));
+        assert!(is_right(f64::INFINITY, 1e39, 1e32));
+        assert!(is_right(f64::NAN, 1.0, 1e33), "terms were near the largest number");
+        assert!(!is_right(f64::INFINITY, 1e30, 1e23));
     }
 }

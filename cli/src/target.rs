@@ -87,13 +87,13 @@ pub fn help() -> String {
     for core in Target::CORES {
         let target: Target = core.parse().expect("a listed core is a target");
         let units = target.units.iter().map(|unit| format!("{} of {} bits", unit.isa, 32 * unit.lanes));
-        let units = units.chain(target.bf16.then(|| "bf16".to_owned())).collect::<Vec<_>>().join(", ");
+        let units = units.chain(target.features.iter().map(|f| f.name().to_owned())).collect::<Vec<_>>().join(", ");
         let [l1d, l2] = [target.l1d, target.l2].map(|cache| cache.bytes >> 10);
         // Writing to a string does not fail.
         let _ = writeln!(text, "{core:<12} {units}; caches of {l1d}k and {l2}k");
     }
-    text + "modifiers    +bf16 -bf16 -sve -neon (AArch64), -avx512 -avx2 (x86-64), +l1d=BYTES +l2=BYTES; for example\n             \
-            neoverse-v1-sve or x86-64-v3+l2=1m\n"
+    text + "modifiers    + or - and bf16, dotprod or i8mm, -sve -neon (AArch64); + or - and vnni, -avx512 -avx2 (x86-64);\n             \
+            +l1d=BYTES +l2=BYTES; for example neoverse-v1-sve or x86-64-v3+l2=1m\n"
 }
 
 #[cfg(test)]
@@ -112,7 +112,9 @@ mod tests {
         let text = help();
         assert_eq!(text.lines().count(), Target::CORES.len() + 2);
         assert!(
-            text.contains("neoverse-v1  sve of 256 bits, neon of 128 bits, bf16; caches of 64k and 1024k"),
+            text.contains(
+                "neoverse-v1  sve of 256 bits, neon of 128 bits, bf16, dotprod, i8mm; caches of 64k and 1024k"
+            ),
             "{text}"
         );
         assert!(text.lines().all(|line| line.len() <= 120), "{text}");

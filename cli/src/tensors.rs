@@ -1,10 +1,10 @@
 //! The operands of a problem in memory.
 
 use std::borrow::Cow;
-use std::ops::{Deref, DerefMut};
 
+use kiln_ir::elements::Elements;
 use kiln_ir::{DType, Operand, Problem, Role};
-use kiln_jit::{Args, Family, Input, Kernel, PackedWeights, RuntimeError, bf16, f16};
+use kiln_jit::{Args, Family, Input, Kernel, Output, PackedWeights, RuntimeError};
 
 use crate::data::{self, Integers};
 use crate::error::Error;
@@ -12,102 +12,72 @@ use crate::error::Error;
 /// Tensors start on a cache line.
 const ALIGN: usize = 64;
 
-/// Elements that start on a cache line.
+/// The elements of an operand, in memory order, with what is in gaps between them. They start on a cache line.
 #[derive(Debug)]
-pub struct Buffer<T> {
-    data: Vec<T>,
+pub struct Values {
+    dtype: DType,
+    memory: Vec<u8>,
     start: usize,
-    len: usize,
-}
-
-impl<T: Copy + Default> Buffer<T> {
-    /// `len` zeros, or `None` without the memory.
-    fn zeros(len: usize) -> Option<Self> {
-        let padded = len.checked_add(ALIGN / size_of::<T>())?;
-        let mut data: Vec<T> = Vec::new();
-        data.try_reserve_exact(padded).ok()?;
-        data.resize(padded, T::default());
-        let start = data.as_ptr().align_offset(ALIGN);
-        Some(Self { data, start, len })
-    }
-}
-
-impl<T> Deref for Buffer<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.data[self.start..self.start + self.len]
-    }
-}
-
-impl<T> DerefMut for Buffer<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data[self.start..self.start + self.len]
-    }
-}
-
-/// The elements of an operand, in memory order, with what is in gaps between them.
-#[derive(Debug)]
-pub enum Values {
-    /// f32.
-    F32(Buffer<f32>),
-    /// bf16.
-    Bf16(Buffer<bf16>),
-    /// f16.
-    F16(Buffer<f16>),
+    bytes: usize,
 }
 
 impl Values {
+    /// `len` zeros, or `None` without the memory.
     fn zeros(dtype: DType, len: usize) -> Option<Self> {
-        match dtype {
-            DType::F32 => Buffer::zeros(len).map(Values::F32),
-            DType::Bf16 => Buffer::zeros(len).map(Values::Bf16),
-            DType::F16 => Buffer::zeros(len).map(Values::F16),
-        }
+        let bytes = len.checked_mul(dtype.bytes())?;
+        let padded = bytes.checked_add(ALIGN)?;
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(padded).ok()?;
+        memory.resize(padded, 0);
+        let start = memory.as_ptr().align_offset(ALIGN);
+        Some(Self { dtype, memory, start, bytes })
+    }
+
+    fn elements(&self) -> Elements<'_> {
+        let bytes = &self.memory[self.start..self.start + self.bytes];
+        Elements::from_bytes(self.dtype, bytes).expect("whole elements from a cache line on")
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.bytes]
     }
 
     /// Element `at` becomes `value`, rounded.
     pub fn set(&mut self, at: usize, value: f32) {
-        match self {
-            Values::F32(v) => v[at] = value,
-            Values::Bf16(v) => v[at] = bf16::from_f32(value),
-            Values::F16(v) => v[at] = f16::from_f32(value),
-        }
+        let (dtype, size) = (self.dtype, self.dtype.bytes());
+        let bits = dtype.to_bits(value).to_le_bytes();
+        self.bytes_mut()[at * size..][..size].copy_from_slice(&bits[..size]);
     }
 
     /// All elements, rounded.
     pub fn fill_from(&mut self, values: impl Iterator<Item = f32>) {
-        match self {
-            Values::F32(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = x),
-            Values::Bf16(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = bf16::from_f32(x)),
-            Values::F16(v) => v.iter_mut().zip(values).for_each(|(v, x)| *v = f16::from_f32(x)),
+        let (dtype, size) = (self.dtype, self.dtype.bytes());
+        for (to, value) in self.bytes_mut().chunks_exact_mut(size).zip(values) {
+            to.copy_from_slice(&dtype.to_bits(value).to_le_bytes()[..size]);
         }
     }
 
-    /// The elements as f32.
+    /// The elements as f32: integers of more than 24 bits are rounded.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
-        match self {
-            Values::F32(v) => Cow::Borrowed(v),
-            Values::Bf16(v) => Cow::Owned(v.iter().map(|x| x.to_f32()).collect()),
-            Values::F16(v) => Cow::Owned(v.iter().map(|x| x.to_f32()).collect()),
+        let all = self.elements();
+        match all.as_slice() {
+            Some(values) => Cow::Borrowed(values),
+            None => all.iter_bits().map(|bits| self.dtype.from_bits(bits)).collect(),
         }
+    }
+
+    /// The elements, exactly.
+    pub fn to_f64(&self) -> impl Iterator<Item = f64> {
+        self.elements().iter_bits().map(|bits| self.dtype.to_f64(bits))
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        match self {
-            Values::F32(v) => v.len(),
-            Values::Bf16(v) => v.len(),
-            Values::F16(v) => v.len(),
-        }
+        self.elements().len()
     }
 
     fn input(&self) -> Input<'_> {
-        match self {
-            Values::F32(v) => Input::from(&**v),
-            Values::Bf16(v) => Input::from(&**v),
-            Values::F16(v) => Input::from(&**v),
-        }
+        Input::Plain(self.elements())
     }
 }
 
@@ -183,12 +153,17 @@ impl Tensors {
         }
     }
 
-    /// Gives the result the elements that it has before a call: those that the problem adds to, or else NaN, which shows if a kernel
+    /// Gives the result the elements that it has before a call: those that the problem adds to, or else NaN or the least integer, which shows if a kernel
     /// reads an element or does not write it.
     pub fn reset(&mut self) {
         match &self.before {
             Some(before) => self.dst.values.fill_from(before.iter().copied()),
-            None => self.dst.values.fill_from(std::iter::repeat(f32::NAN)),
+            None => {
+                // Integers have no NaN: the least of them is no sum of test data.
+                let dtype = self.dst.operand.dtype;
+                let mark = if dtype.is_integer() { i32::MIN as f32 } else { f32::NAN };
+                self.dst.values.fill_from(std::iter::repeat(mark));
+            }
         }
     }
 
@@ -233,11 +208,9 @@ impl Tensors {
 
 fn args<'a>(inputs: &'a [Tensor], weights: Input<'a>, dst: &'a mut Tensor) -> Args<'a> {
     let lhs = inputs[0].values.input();
-    let args = match &mut dst.values {
-        Values::F32(v) => Args::new(lhs, weights, &mut **v),
-        Values::Bf16(v) => Args::new(lhs, weights, &mut **v),
-        Values::F16(v) => Args::new(lhs, weights, &mut **v),
-    };
+    let dtype = dst.values.dtype;
+    let result = Output::from_bytes(dtype, dst.values.bytes_mut()).expect("whole elements from a cache line on");
+    let args = Args::new(lhs, weights, result);
     inputs[2..].iter().fold(args, |args, t| args.post_op(t.values.input()))
 }
 
@@ -264,11 +237,7 @@ mod tests {
         let all: Vec<_> = t.inputs.iter().chain([&t.dst]).map(|t| (t.operand.name.as_str(), t.values.len())).collect();
         assert_eq!(all, [("lhs", 15), ("rhs", 35), ("bias", 7), ("add", 21), ("dst", 21)]);
         for t in t.inputs.iter().chain([&t.dst]) {
-            let (address, dtype) = match &t.values {
-                Values::F32(v) => (v.as_ptr().addr(), DType::F32),
-                Values::Bf16(v) => (v.as_ptr().addr(), DType::Bf16),
-                Values::F16(v) => (v.as_ptr().addr(), DType::F16),
-            };
+            let (address, dtype) = (t.values.elements().as_bytes().as_ptr().addr(), t.values.dtype);
             assert_eq!((address % ALIGN, dtype), (0, t.operand.dtype));
         }
     }

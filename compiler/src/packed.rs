@@ -4,8 +4,8 @@
 //! of K, tap by tap of a window, each tap's steps filled up to a multiple of `interleave`: element `(k, c)` is at `k / interleave * interleave * pitch + c * interleave + k % interleave`. What a panel has
 //! beyond its columns and beyond K is 0.
 
-use half::{bf16, f16};
 use kiln_ir::contraction::View;
+use kiln_ir::elements::Elements;
 use kiln_ir::rewrite::PanelShape;
 use kiln_ir::{Contraction, DType};
 
@@ -45,27 +45,6 @@ pub struct PackedLayout {
     pub batch: Vec<u64>,
     /// Regions, ascending, covering all columns.
     pub regions: Vec<PanelRegion>,
-}
-
-/// The weights to be packed.
-#[derive(Clone, Copy, Debug)]
-pub enum Weights<'a> {
-    /// f32.
-    F32(&'a [f32]),
-    /// bf16.
-    Bf16(&'a [bf16]),
-    /// f16.
-    F16(&'a [f16]),
-}
-
-impl Weights<'_> {
-    fn get(&self, at: usize) -> f32 {
-        match self {
-            Weights::F32(v) => v[at],
-            Weights::Bf16(v) => v[at].to_f32(),
-            Weights::F16(v) => v[at].to_f32(),
-        }
-    }
 }
 
 impl PackedLayout {
@@ -139,7 +118,7 @@ impl PackedLayout {
     ///
     /// # Panics
     /// If a slice is shorter than the view or the layout says.
-    pub fn pack(&self, view: &View, taps: u64, weights: Weights<'_>, out: &mut [u8]) {
+    pub fn pack(&self, view: &View, taps: u64, weights: Elements<'_>, out: &mut [u8]) {
         let strides: Vec<u64> = view.batch.iter().copied().filter(|s| *s != 0).collect();
         let (offsets, _) = self.region_offsets();
         for (r, offset) in self.regions.iter().zip(offsets) {
@@ -160,7 +139,7 @@ impl PackedLayout {
                     let panel = &mut out[start..start + distance as usize * bytes];
                     // Panel by panel, while it is in the cache: what lies beyond the columns, and beyond K.
                     panel.fill(0);
-                    if let (Weights::F32(values), 1, DType::F32) = (weights, r.shape.interleave, r.shape.dtype)
+                    if let (Some(values), 1, DType::F32) = (weights.as_slice(), r.shape.interleave, r.shape.dtype)
                         && let Ok(panel) = bytemuck::try_cast_slice_mut(panel)
                     {
                         let strides = [taps, view.row, view.col].map(|s| s as usize);
@@ -170,10 +149,10 @@ impl PackedLayout {
                     self.panel(
                         &r.shape,
                         width,
-                        |tap, k, c| weights.get((from + tap * taps + k * view.row + c * view.col) as usize),
-                        |at, v| {
+                        |tap, k, c| weights.bits((from + tap * taps + k * view.row + c * view.col) as usize),
+                        |at, bits| {
                             let at = at as usize * bytes;
-                            let bits = r.shape.dtype.to_bits(v).to_le_bytes();
+                            let bits = r.shape.dtype.converted(weights.dtype(), bits).to_le_bytes();
                             panel[at..at + bytes].copy_from_slice(&bits[..bytes]);
                         },
                     );
@@ -212,7 +191,7 @@ impl PackedLayout {
         }
     }
 
-    fn panel(&self, shape: &PanelShape, width: u64, get: impl Fn(u64, u64, u64) -> f32, mut put: impl FnMut(u64, f32)) {
+    fn panel(&self, shape: &PanelShape, width: u64, get: impl Fn(u64, u64, u64) -> u32, mut put: impl FnMut(u64, u32)) {
         let group = shape.interleave;
         for tap in 0..self.taps {
             for k in 0..self.k {

@@ -58,7 +58,14 @@ fn check(
     plan: &Plan<'_>,
 ) -> Result<crate::microkernel::check::Tally, crate::microkernel::check::NestCheckError> {
     let may_round = c.math.allows_bf16();
-    crate::microkernel::check::check_nest(plan.nest, &plan.kernels, &plan.calls, schedule.form, unit.bf16, may_round)
+    crate::microkernel::check::check_nest(
+        plan.nest,
+        &plan.kernels,
+        &plan.calls,
+        schedule.form,
+        unit.features.has(crate::target::Feature::Bf16),
+        may_round,
+    )
 }
 
 /// The identity of a micro-kernel: a tile or a copy without its place.

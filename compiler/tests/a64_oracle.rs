@@ -44,12 +44,20 @@ fn the_fixture_agrees_with_llvm_mc() {
 
     let texts = |feature| Inst::samples().into_iter().filter(move |i| i.feature() == feature).map(|i| i.to_string());
     let base: Vec<String> = texts(Feature::Base).collect();
-    assert_eq!(assemble(&llvm_mc, "-sve,-bf16", &base).0.len(), base.len(), "rows of Base need no extension");
+    assert_eq!(
+        assemble(&llvm_mc, "-sve,-bf16,-dotprod,-i8mm", &base).0.len(),
+        base.len(),
+        "rows of Base need no extension"
+    );
     for (feature, without, missing) in [
         (Feature::Sve, "-sve,+bf16", "instruction requires: sve"),
         (Feature::NeonBf16, "+sve,-bf16", "instruction requires: bf16"),
         (Feature::SveBf16, "+sve,-bf16", "instruction requires: bf16"),
         (Feature::SveBf16, "-sve,+bf16", "instruction requires: sve"),
+        (Feature::NeonDotProd, "+sve,-dotprod", "instruction requires: dotprod"),
+        (Feature::NeonI8mm, "+sve,-i8mm", "instruction requires: i8mm"),
+        (Feature::SveI8mm, "+sve,-i8mm", "instruction requires: i8mm"),
+        (Feature::SveI8mm, "-sve,+i8mm", "instruction requires: sve"),
     ] {
         let rows: Vec<String> = texts(feature).collect();
         let complaints = assemble(&llvm_mc, without, &rows).1;
@@ -73,11 +81,14 @@ fn capstone_reads_every_word_back() {
     assert_same(&ours, &theirs, "table", "capstone");
 }
 
-/// Capstone spells two things differently. It writes no spaces inside braces; and immediates from 10 on, and addresses
+/// Capstone spells two things differently. It writes no spaces inside braces; and numbers of lanes and immediates from 10 on, and addresses
 /// of branches, are hexadecimal numbers of 64 bits. (The branch is at address 0, so that its address is its distance.)
-/// They become signed decimal numbers.
+/// Those become decimal numbers.
 fn without_spelling(text: &str) -> String {
-    let text = text.replace("{ ", "{").replace(" }", "}");
+    let mut text = text.replace("{ ", "{").replace(" }", "}");
+    for lane in 10..16 {
+        text = text.replace(&format!("[0x{lane:x}]"), &format!("[{lane}]"));
+    }
     let mut parts = text.split('#');
     let mut out = parts.next().unwrap().to_owned();
     for part in parts {
@@ -103,11 +114,11 @@ fn without_spelling(text: &str) -> String {
 fn answers(llvm_mc: &str) -> Vec<String> {
     let samples = Inst::samples();
     let texts: Vec<String> = samples.iter().map(Inst::to_string).collect();
-    let (words, complaints) = assemble(llvm_mc, "+sve,+bf16", &texts);
+    let (words, complaints) = assemble(llvm_mc, "+sve,+bf16,+dotprod,+i8mm", &texts);
     assert_eq!(words.len(), texts.len(), "{llvm_mc} does not assemble all samples:\n{complaints}");
     let bytes = |i: &Inst| i.encode().to_le_bytes().map(|b| format!("{b:#04x}")).join(" ");
     let words_text = samples.iter().map(bytes).collect::<Vec<_>>().join("\n");
-    let (out, complaints) = run(llvm_mc, &["-mattr=+sve,+bf16", "--disassemble"], &words_text);
+    let (out, complaints) = run(llvm_mc, &["-mattr=+sve,+bf16,+dotprod,+i8mm", "--disassemble"], &words_text);
     let disassembled: Vec<String> = instructions(&out).map(|(text, _)| text).collect();
     assert_eq!(disassembled.len(), samples.len(), "{llvm_mc} does not disassemble all samples:\n{complaints}");
     words.into_iter().zip(disassembled).map(|(word, text)| format!("{word:08x}\t{text}")).collect()

@@ -11,7 +11,7 @@ use kiln_compiler::{Artifact, Options, Target, compile};
 use kiln_ir::{LoopNest, PostOp, Problem};
 
 /// Every vector unit, several vector lengths, units that have a core to themselves, with and without BF16.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 15] = [
     "armv8",
     "neoverse-n1",
     "neoverse-v1",
@@ -26,6 +26,7 @@ const TARGETS: [&str; 14] = [
     "x86-64-v3",
     "x86-64-v4",
     "x86-64-v4-avx512",
+    "x86-64-v4+vnni-avx2",
 ];
 const EPILOGUES: [&str; 4] = ["", " +bias", " +relu", " +bias+relu"];
 
@@ -55,6 +56,13 @@ fn others() -> Vec<(String, bool)> {
     let mut all = vec![];
     for (problem, post) in [
         ("matmul bf16 13x64:64x33", " +bias+relu"),
+        ("matmul s8:s8:s32 13x61:61x33", ""),
+        ("matmul u8:s8:s32 33x70:70x33 stag=ba wtag=ba", ""),
+        ("matmul s8:s8:s32 33x70:70x34 wtag=ba dtag=ba", ""),
+        ("ip s8:s8:s32 mb37ic96oc50", ""),
+        ("ip u8:s8:s32 mb5ic128oc90", ""),
+        ("ip u8:s8:s32 mb1ic300oc70", ""),
+        ("matmul u8:s8:s32 3x20x30:3x30x9", ""),
         ("matmul f16 13x64:64x33", " +bias+relu"),
         ("matmul f16:f16:f32 13x61:61x33 beta=1", " +add:ab"),
         ("matmul f32:f16:f32 5x70:70x33 fpmath=bf16", " +bias"),
@@ -135,7 +143,7 @@ fn for_each_artifact(targets: &[&str], problems: &[(String, bool)], mut check: i
 }
 
 /// Every form with what its micro-kernels can have.
-const FORMS: [(&str, &[&str]); 4] = [
+const FORMS: [(&str, &[&str]); 7] = [
     (
         "outer",
         &[
@@ -147,11 +155,16 @@ const FORMS: [(&str, &[&str]); 4] = [
             "f16 factors",
             "f16 result",
             "f16 operand",
+            "s8 factors",
+            "u8 factors",
             "old values",
             "spill",
             "part of a vector",
         ],
     ),
+    ("mmlabytes", &["s8 factors", "u8 factors", "rows in place", "part of a vector", "part of a group"]),
+    ("quads", &["s8 factors", "u8 factors", "rows in place", "part of a vector", "part of a group"]),
+    ("pairs", &["s16 factors", "part of a vector", "part of a group"]),
     (
         "dot",
         &[
@@ -198,7 +211,9 @@ const FORMS: [(&str, &[&str]); 4] = [
 ];
 
 /// What copies do.
-const COPIES: [&str; 8] = [
+const COPIES: [&str; 10] = [
+    "of bytes",
+    "widened bytes",
     "into groups of rows along K",
     "into groups of rows across K",
     "into groups of neighbours along neither axis",
@@ -218,8 +233,13 @@ fn every_kind_of_micro_kernel_is_proved() {
     let mut kinds: Vec<String> = vec![];
     for (form, features) in FORMS {
         kinds.extend(features.iter().map(|f| format!("{form} {f}")));
-        let isas =
-            VectorIsa::ALL.iter().filter(|isa| form != "mmla" || [VectorIsa::Neon, VectorIsa::Sve].contains(isa));
+        let has = |isa: VectorIsa| match form {
+            "mmla" | "mmlabytes" => isa.is_a64(),
+            "quads" => isa != VectorIsa::Avx2,
+            "pairs" => !isa.is_a64(),
+            _ => true,
+        };
+        let isas = VectorIsa::ALL.iter().filter(|isa| has(**isa));
         kinds.extend(isas.map(|isa| format!("{isa} {form}")));
     }
     kinds.extend(COPIES.iter().map(|c| format!("copy {c}")));

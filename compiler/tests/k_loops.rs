@@ -14,7 +14,7 @@ use kiln_compiler::target::{Arch, VectorIsa};
 use kiln_compiler::{Artifact, Options, Target, compile};
 use listing::{instruction, loops, straight};
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "armv8",
     "neoverse-n1",
     "neoverse-v1",
@@ -26,6 +26,7 @@ const TARGETS: [&str; 11] = [
     "x86-64-v3",
     "x86-64-v4",
     "x86-64-v4-avx512",
+    "x86-64-v4+vnni",
 ];
 
 /// Problems, and whether their weights are packed before: tiles of all sizes, of each form, in place and in panels, with
@@ -39,6 +40,10 @@ const PROBLEMS: &[(&str, bool)] = &[
     ("matmul f32 97x89:89x83 stag=ba +bias+gelu_erf", false),
     ("matmul f32 12x256:256x2000 beta=1", true),
     ("matmul bf16 64x256:256x100 +bias", false),
+    ("matmul s8:s8:s32 64x256:256x100", false),
+    ("matmul s8:s8:s32 33x300:300x64 wtag=ba", true),
+    ("ip u8:s8:s32 mb64ic768oc768", true),
+    ("ip u8:s8:s32 mb1ic2048oc1000", false),
     ("matmul bf16:bf16:f32 33x300:300x64 wtag=ba", true),
     ("ip f32 mb1ic2048oc1000", false),
     ("ip f32 mb2ic2048oc64 +bias+gelu_tanh", false),
@@ -53,7 +58,9 @@ const PROBLEMS: &[(&str, bool)] = &[
 ];
 
 /// Multiply-adds of listings, by the beginning of their mnemonics.
-const PRODUCTS: [&str; 4] = ["fmla", "vfmadd", "bfmmla", "bfdot"];
+const PRODUCTS: [&str; 12] = [
+    "fmla", "vfmadd", "bfmmla", "bfdot", "smmla", "usmmla", "sdot", "sudot", "mla ", "vpdpbusd", "vpdpwssd", "vpmaddwd",
+];
 
 static ARTIFACTS: LazyLock<Vec<Artifact>> = LazyLock::new(|| {
     let compiled = |target: &str| {
@@ -69,6 +76,8 @@ static ARTIFACTS: LazyLock<Vec<Artifact>> = LazyLock::new(|| {
 
 /// The multiply-add that an instruction is.
 fn product(line: &str) -> Option<&'static str> {
+    // The assembler is asked for the long prefix, where it would swap operands for a short one.
+    let line = line.trim_start_matches("{vex3} ");
     PRODUCTS.into_iter().find(|p| line.starts_with(p))
 }
 

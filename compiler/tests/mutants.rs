@@ -9,15 +9,32 @@ use std::collections::BTreeMap;
 
 use definition::{after, interpreted, memory};
 use kiln_compiler::microkernel::check::{Products, Spec, specs};
-use kiln_compiler::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
+use kiln_compiler::microkernel::{Addr, Binary, Factors, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
+use kiln_compiler::target::Feature;
 use kiln_compiler::{Options, Target, compile};
 
-const TARGETS: [&str; 7] =
-    ["neoverse-n1", "neoverse-v1", "neoverse-v1-sve", "neoverse-v2", "sve512+bf16-neon", "x86-64-v3", "x86-64-v4"];
+const TARGETS: [&str; 9] = [
+    "neoverse-n1",
+    "neoverse-v1",
+    "neoverse-v1-sve",
+    "neoverse-v2",
+    "sve512+bf16-neon",
+    "x86-64-v3",
+    "x86-64-v4",
+    "x86-64-v4+vnni",
+    "armv8",
+];
 
 /// Small problems of every form and feature, and whether weights are packed before.
 const PROBLEMS: &[(&str, bool)] = &[
     ("matmul f32 3x9:9x5", false),
+    ("matmul s8:s8:s32 3x21:21x9", false),
+    ("matmul u8:s8:s32 9x24:24x17", true),
+    ("matmul s8:s8:s32 7x40:40x33 stag=ba wtag=ba", false),
+    ("matmul s8:s8:s32 20x19:19x12 dtag=ba", false),
+    ("matmul u8:s8:s32 5x35:35x20 wtag=ba", false),
+    ("ip s8:s8:s32 mb6ic32oc24", true),
+    ("ip u8:s8:s32 mb5ic30oc9", true),
     ("matmul f32 3x90:90x5", false),
     ("matmul f32 4x77:77x20 stag=ba", true),
     ("ip f32 mb1ic300oc3", false),
@@ -69,20 +86,32 @@ fn kind(spec: &Spec) -> &'static str {
     match spec {
         Spec::Tile(t) if t.lhs.column != 0 => "depthwise",
         Spec::Tile(t) => match (t.products, t.lhs.runs.len()) {
+            (Products::Steps, 1) if t.dst.dtype.is_integer() => "outer of integers",
+            (Products::Blocks(8), _) if t.lhs.steps.group == 1 => "mmla of bytes in place",
+            (Products::Blocks(8), _) => "mmla of bytes",
+            (Products::Blocks(_), _) if t.dst.dtype.is_integer() && t.lhs.steps.group == 1 => "words in place",
+            (Products::Blocks(_), _) if t.dst.dtype.is_integer() => "words",
             (Products::Steps, 1) => "outer",
             (Products::Steps, _) => "outer of a window",
             (Products::Lanes, _) => "dot",
             (Products::PairsInLanes, _) => "dot of pairs",
-            (Products::Blocks, 1) if t.lhs.steps.group == 1 => "mmla in place",
-            (Products::Blocks, 1) => "mmla",
-            (Products::Blocks, _) => "mmla of a window",
+            (Products::Blocks(_), 1) if t.lhs.steps.group == 1 => "mmla in place",
+            (Products::Blocks(_), 1) => "mmla",
+            (Products::Blocks(_), _) => "mmla of a window",
         },
+        Spec::Copy(c) if c.steps.group > 1 && c.dtype.is_integer() => "copy into groups of integers",
         Spec::Copy(c) if c.steps.group > 1 => "copy into groups",
         Spec::Copy(_) => "copy",
     }
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 16] = [
+    "outer of integers",
+    "mmla of bytes in place",
+    "mmla of bytes",
+    "words in place",
+    "words",
+    "copy into groups of integers",
     "outer",
     "outer of a window",
     "dot",
@@ -104,7 +133,7 @@ fn all() -> BTreeMap<&'static str, Vec<(MicroKernel, Spec)>> {
             let options = Options { constant_weights: *constant_weights, ..Options::default() };
             let a = compile(&problem.parse().unwrap(), &target, &options).unwrap_or_else(|e| panic!("{problem}: {e}"));
             let schedule = &a.choice().schedule;
-            let bf16 = target.unit(schedule.isa).unwrap().bf16;
+            let bf16 = target.unit(schedule.isa).unwrap().features.has(Feature::Bf16);
             for (number, spec) in specs(a.nest(), a.calls(), schedule.form, bf16).unwrap() {
                 let kernel = a.micro_kernels()[number].clone();
                 if executed(&kernel) <= LARGEST {
@@ -158,6 +187,7 @@ enum Field<'a> {
     Unary(&'a mut Unary),
     Shift(&'a mut Shift),
     Permute(&'a mut Permute),
+    Factors(&'a mut Factors),
 }
 
 fn fields(op: &mut Op) -> Vec<Field<'_>> {
@@ -167,6 +197,7 @@ fn fields(op: &mut Op) -> Vec<Field<'_>> {
         Op::Const { d, bits } => vec![Register(d), Bits(bits)],
         Op::Load { d, src, lanes: n }
         | Op::LoadRaw { d, src, elements: n }
+        | Op::BroadcastRaw { d, src, elements: n }
         | Op::LoadRawQuad { d, src, elements: n } => {
             vec![Register(d), Addr(src), Elements(n)]
         }
@@ -175,11 +206,15 @@ fn fields(op: &mut Op) -> Vec<Field<'_>> {
         Op::Store { s, dst, lanes: n } | Op::StoreRaw { s, dst, elements: n } => {
             vec![Register(s), Addr(dst), Elements(n)]
         }
-        Op::Fma { d, a, b } | Op::PairAdd { d, a, b } | Op::Mmla { d, a, b } | Op::Dot2 { d, a, b } => {
+        Op::Fma { d, a, b } | Op::Mla { d, a, b } | Op::PairAdd { d, a, b } => {
             vec![Register(d), Register(a), Register(b)]
         }
-        Op::FmaLane { d, a, b, lane } | Op::Dot2Lane { d, a, b, lane } => {
-            vec![Register(d), Register(a), Register(b), Lane(lane)]
+        Op::FmaLane { d, a, b, lane } => vec![Register(d), Register(a), Register(b), Lane(lane)],
+        Op::Mmla { f, d, a, b } | Op::Dot { f, d, a, b } => {
+            vec![Field::Factors(f), Register(d), Register(a), Register(b)]
+        }
+        Op::DotLane { f, d, a, b, lane } => {
+            vec![Field::Factors(f), Register(d), Register(a), Register(b), Lane(lane)]
         }
         Op::Binary { f, d, a, b } => vec![Field::Binary(f), Register(d), Register(a), Register(b)],
         Op::Unary { f, d, a } => vec![Field::Unary(f), Register(d), Register(a)],
@@ -209,6 +244,7 @@ fn change(inst: &mut Inst, registers: u32, random: &mut Random) {
         Field::Unary(f) => **f = random.pick(Unary::ALL).1,
         Field::Shift(f) => **f = random.pick(Shift::ALL).1,
         Field::Permute(f) => **f = random.pick(Permute::ALL).1,
+        Field::Factors(f) => **f = random.pick(Factors::ALL).1,
     }
 }
 

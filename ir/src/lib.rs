@@ -33,6 +33,7 @@
 
 pub mod contraction;
 pub mod dtype;
+pub mod elements;
 pub mod epilogue;
 pub mod func;
 pub mod fuse;

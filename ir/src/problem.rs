@@ -115,6 +115,8 @@ impl DTypes {
         DTypes { src: DType::F16, weights: DType::F16, dst: DType::F32 },
         DTypes { src: DType::F16, weights: DType::F16, dst: DType::F16 },
         DTypes { src: DType::F32, weights: DType::F16, dst: DType::F32 },
+        DTypes { src: DType::S8, weights: DType::S8, dst: DType::S32 },
+        DTypes { src: DType::U8, weights: DType::S8, dst: DType::S32 },
     ];
 
     /// The same type for all three.
@@ -185,7 +187,7 @@ impl FromStr for DTypes {
 /// | word | meaning |
 /// |---|---|
 /// | OP | `matmul`, a product of matrices; `ip`, an inner product, whose weights are as PyTorch's `Linear` stores them; `conv`, a convolution, whose weights are as PyTorch stores them |
-/// | DTYPES | `f32`, `bf16` or `f16`, one for all, or those of source, weights and result: `bf16:bf16:f32`, `f32:bf16:f32`, `f16:f16:f32`, `f32:f16:f32`. Sums are f32 |
+/// | DTYPES | `f32`, `bf16` or `f16`, one for all, or those of source, weights and result: `bf16:bf16:f32`, `f32:bf16:f32`, `f16:f16:f32`, `f32:f16:f32`, whose sums are f32; `s8:s8:s32` or `u8:s8:s32`, whose sums are s32, in `matmul` and `ip` without post-ops |
 /// | DESCRIPTOR of `matmul` | `MxK:KxN`, with batch dimensions in front: `12x128x64:1x64x128`. A batch of 1 is the same for all of the other side |
 /// | of `ip` | batch `mb` (2 unless given), input and output channels `ic` and `oc`, and `id`, `ih`, `iw` where the source has spatial dimensions |
 /// | of `conv` | the same, groups `g`, and along depth, height and width (`d`, `h`, `w`) the input `i`, kernel `k`, stride `s`, padding `p`, output `o` and dilation `d`, which is 0 of a dense kernel: `ih56kh3sh2ph1`. Of the three, the first that is given says how many there are, and one of which nothing is given is like the one before it, so `ih56kh3` is 56x56 by 3x3 |
@@ -492,6 +494,13 @@ mod tests {
         assert!(err("matmul f33 2x3:3x4").contains("`f33`"));
         assert!(err("matmul f32:f32 2x3:3x4").contains("f32:f32"));
         assert!(err("matmul bf16:f32:f32 2x3:3x4").contains("not supported together"));
+        assert!(err("matmul s8 2x3:3x4").contains("s8:s8:s32"));
+        assert!(err("matmul s8:s8:s32 2x3:3x4 +relu").contains("no post-ops"));
+        assert!(err("ip u8:s8:s32 mb2ic3oc4 beta=1").contains("beta=1"));
+        assert!(err("conv s8:s8:s32 ic3iw4oc5kw2").contains("not in `conv`"));
+        assert!(err("matmul s8:s8:s32 1x131072:131072x1").contains("at most 131071"));
+        assert!(err("matmul u8:s8:s32 1x65794:65794x1").contains("at most 65793"));
+        assert_eq!("matmul u8:s8:s32 1x65793:65793x1".parse::<Problem>().unwrap().extents(), [1, 1, 65793]);
         assert!(err("matmul f32 2x3").contains("MxK:KxN"));
         assert!(err("matmul f32 2x3x4:3x4").contains("expected as many"));
         assert!(err("matmul f32 2x3:3x4:2x5").contains("is 2x4"));

@@ -103,6 +103,7 @@ impl Problem {
                     }
                     value[at] = row[j];
                     bound[at] = match sums {
+                        _ if dst.dtype.is_integer() => 0.0,
                         Sums::Exact => 0.0,
                         Sums::Rounded => gamma * size[j] + k as f64 * f64::from(f32::MIN_POSITIVE),
                     };
@@ -176,7 +177,8 @@ impl Problem {
             if bound[at] != 0.0 {
                 bound[at] += dst.dtype.rounding_error(value[at].abs() + bound[at]);
             }
-            if bound[at] == 0.0 {
+            // Sums of integers are exact in double precision.
+            if bound[at] == 0.0 && !dst.dtype.is_integer() {
                 value[at] = dst.dtype.round(value[at] as f32).into();
             }
             for (i, extent) in index.iter_mut().zip(&dst.shape).rev() {

@@ -152,11 +152,8 @@ const ORDERS: [[&str; 5]; 5] = [
 ];
 
 fn panels() -> impl Strategy<Value = Panels> {
-    (0u64..4, select(&[1u64, 1, 2, 4][..]), select(DType::ALL)).prop_map(|(spare, interleave, dtype)| Panels {
-        spare,
-        interleave,
-        dtype,
-    })
+    (0u64..4, select(&[1u64, 1, 2, 4][..]), select(&[DType::F32, DType::Bf16, DType::F16][..]))
+        .prop_map(|(spare, interleave, dtype)| Panels { spare, interleave, dtype })
 }
 
 fn plans() -> impl Strategy<Value = Plan> {

@@ -5,7 +5,7 @@ mod weights;
 
 use kiln_ir::Func;
 use kiln_ir::func::{Def, ElementType, Structured, Tensor, TensorOp};
-use kiln_jit::{MathMode, Runtime};
+use kiln_jit::{Feature, MathMode, Runtime};
 use kiln_model::Bound;
 use weights::{data, with_weights};
 
@@ -57,7 +57,7 @@ fn check(text: &str) {
     assert!(cosine >= 0.999, "{cosine}");
     // The sums' own roundings are far below those of their factors.
     assert!(ours <= 1.1 * theirs, "{ours:e} {theirs:e}");
-    if runtime.target().bf16 {
+    if runtime.target().has(Feature::Bf16) {
         assert!(ours >= 0.5 * theirs, "bf16 math was not used: {ours:e} {theirs:e}");
     } else {
         assert!(ours <= 1e-5, "{ours:e}");

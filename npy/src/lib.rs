@@ -2,9 +2,8 @@
 //!
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
 //! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array is the operand
-//! as it lies in memory, without the gaps of its strides: dimensions in the order of its tag. NumPy has no bf16, so such operands are read from f32
-//! and rounded, or from their raw bits, and written as f32. Those of f16 are read from f16, or from f32 and rounded, and written as
-//! f32.
+//! as it lies in memory, without the gaps of its strides: dimensions in the order of its tag. Elements are read from their own type, or
+//! from f32 and rounded, and written as f32. NumPy has no bf16: its own type is that of the raw bits.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +13,7 @@ use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use kiln_ir::func::ElementType;
 use kiln_ir::{DType, Operand};
 use py_literal::Value;
 
@@ -27,10 +27,6 @@ const MAX_HEADER: usize = 10_000;
 const MAX_BRACKETS: usize = 4;
 /// Little-endian binary32.
 const DESCR: &str = "<f4";
-/// The types of elements that hold raw bf16: ml_dtypes saves it as `|V2`.
-const RAW_BF16: [&str; 2] = ["<u2", "|V2"];
-/// Little-endian binary16.
-const F16: &str = "<f2";
 /// The header is padded so that the elements start at a multiple of this.
 const ALIGN: usize = 64;
 
@@ -66,7 +62,7 @@ pub enum NpyErrorKind {
         /// The file's descriptor.
         got: String,
         /// The types that can be read.
-        expected: &'static str,
+        expected: String,
         /// The operand that it is read for.
         operand: String,
     },
@@ -152,17 +148,14 @@ pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize
         Value::String(s) => s.as_str(),
         _ => "records",
     };
-    let is_own = match operand.dtype {
-        DType::F32 => descr == DESCR,
-        DType::Bf16 => RAW_BF16.contains(&descr),
-        DType::F16 => descr == F16,
-    };
+    let own = descriptors(operand.dtype);
+    let is_own = own.contains(&descr);
     if !is_own && descr != DESCR {
         let got = if let Value::String(s) = &header.descr { format!("'{s}'") } else { descr.into() };
+        let own = own.join("' or '");
         let expected = match operand.dtype {
-            DType::F32 => "'<f4' (little-endian f32)",
-            DType::Bf16 => "'<f4' (little-endian f32, to be rounded), or '<u2' or '|V2' (the bits of bf16)",
-            DType::F16 => "'<f4' (little-endian f32, to be rounded), or '<f2' (little-endian f16)",
+            DType::F32 => format!("'{DESCR}' (little-endian f32)"),
+            dtype => format!("'{DESCR}' (little-endian f32, to be rounded), or '{own}' ({dtype})"),
         };
         return Err(NpyErrorKind::DType { got, expected, operand: name });
     }
@@ -175,11 +168,19 @@ pub fn read_from(r: &mut impl Read, operand: &Operand, mut put: impl FnMut(usize
     if header.fortran_order && shape.0.len() > 1 {
         return Err(NpyErrorKind::Order { operand: name });
     }
-    if is_own && operand.dtype.is_narrow() {
-        elements(r, operand, |at, bytes| put(at, operand.dtype.from_bits(u16::from_le_bytes(bytes).into())))
-    } else {
-        elements(r, operand, |at, bytes| put(at, f32::from_le_bytes(bytes)))
+    let dtype = if is_own { operand.dtype } else { DType::F32 };
+    match dtype.bytes() {
+        1 => elements(r, operand, |at, [byte]| put(at, dtype.from_bits(byte.into()))),
+        2 => elements(r, operand, |at, bytes| put(at, dtype.from_bits(u16::from_le_bytes(bytes).into()))),
+        _ => elements(r, operand, |at, bytes| put(at, dtype.from_bits(u32::from_le_bytes(bytes)))),
     }
+}
+
+/// The descriptors of elements of a type. The bits of bf16 may also be those of an integer.
+fn descriptors(dtype: DType) -> Vec<&'static str> {
+    let own =
+        tensor::DESCRS.iter().filter(|(_, element)| *element == ElementType::from(dtype)).map(|(descr, _)| *descr);
+    own.chain((dtype == DType::Bf16).then_some("<u2")).collect()
 }
 
 /// Reads as many elements of `N` bytes as `operand` has, and nothing after them.
@@ -351,7 +352,7 @@ mod tests {
         let operand = "matmul bf16 2x3:3x4 stag=ba".parse::<Problem>().unwrap().operands().remove(0);
         let header = GOOD.replace("(2, 3)", "(3, 2)");
         assert_eq!(values(&file(&header, 6), &operand).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        for descr in RAW_BF16 {
+        for descr in descriptors(DType::Bf16) {
             let mut bytes = file(&header.replace("<f4", descr), 0);
             (0..6u16).for_each(|i| bytes.extend((0x3f80 + i).to_le_bytes()));
             let expected: Vec<f32> = (0..6).map(|i| 1.0 + i as f32 / 128.0).collect();
@@ -366,7 +367,7 @@ mod tests {
     fn f16_is_read_from_f32_or_f16() {
         let operand = "matmul f16 2x3:3x4".parse::<Problem>().unwrap().operands().remove(0);
         assert_eq!(values(&file(GOOD, 6), &operand).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        let mut bytes = file(&GOOD.replace("<f4", F16), 0);
+        let mut bytes = file(&GOOD.replace("<f4", "<f2"), 0);
         (0..6u16).for_each(|i| bytes.extend((0x3c00 + i).to_le_bytes()));
         let expected: Vec<f32> = (0..6).map(|i| 1.0 + i as f32 / 1024.0).collect();
         assert_eq!(values(&bytes, &operand).unwrap(), expected);

@@ -6,14 +6,14 @@ use std::path::Path;
 use kiln_ir::func::{ElementType, Tensor, TensorType};
 use py_literal::Value;
 
-use crate::{Header, NpyError, NpyErrorKind, RAW_BF16, Shape, header_text, read_up_to, write_header};
+use crate::{Header, NpyError, NpyErrorKind, Shape, header_text, read_up_to, write_header};
 
 /// NumPy's name of each type of elements. bf16, which NumPy does not have, is a pair of bytes.
-const DESCRS: [(&str, ElementType); 13] = [
+pub(crate) const DESCRS: [(&str, ElementType); 13] = [
     ("<f4", ElementType::F32),
     ("<f8", ElementType::F64),
     ("<f2", ElementType::F16),
-    (RAW_BF16[1], ElementType::Bf16),
+    ("|V2", ElementType::Bf16),
     ("<i8", ElementType::I64),
     ("<u8", ElementType::U64),
     ("<i4", ElementType::I32),
@@ -45,7 +45,7 @@ pub fn read_tensor_from(r: &mut impl Read) -> Result<Tensor, NpyErrorKind> {
         _ => "records",
     };
     let Some((_, element)) = DESCRS.iter().find(|(name, _)| *name == descr) else {
-        return Err(NpyErrorKind::DType { got: format!("'{descr}'"), expected: EXPECTED, operand: WHAT.into() });
+        return Err(NpyErrorKind::DType { got: format!("'{descr}'"), expected: EXPECTED.into(), operand: WHAT.into() });
     };
     if header.fortran_order && header.shape.0.len() > 1 {
         return Err(NpyErrorKind::Order { operand: WHAT.into() });

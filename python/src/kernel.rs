@@ -3,12 +3,11 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use kiln_ir::elements::Elements;
 use kiln_ir::func::ElementType;
 use kiln_ir::strides::span;
 use kiln_jit::compiler::{Stage, compile};
-use kiln_jit::{
-    Args, DType, Input, Kernel as Inner, Operand, Options, Output, PackedWeights, Problem, Runtime, bf16, f16,
-};
+use kiln_jit::{Args, DType, Input, Kernel as Inner, Operand, Options, Output, PackedWeights, Problem, Runtime};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -168,7 +167,7 @@ impl Kernel {
         let name = if is_written { "out" } else { &operand.name };
         let array = Array::of(object, name, is_written)?;
         let view = array.view();
-        let expected = element(operand.dtype);
+        let expected = ElementType::from(operand.dtype);
         if view.element != expected {
             return Err(Error::Type(format!("{name}: expected elements of {expected}, found {}", view.element)));
         }
@@ -187,28 +186,15 @@ impl Kernel {
     }
 }
 
-fn element(dtype: DType) -> ElementType {
-    match dtype {
-        DType::F32 => ElementType::F32,
-        DType::Bf16 => ElementType::Bf16,
-        DType::F16 => ElementType::F16,
-    }
-}
-
 /// The elements of an array as an operand.
 ///
 /// # Safety
 /// It is dense and aligned and has elements of this type; nobody writes it while the operand is used, which is no longer than the array.
 unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
-    let (data, count) = (array.view().data, array.view().elements());
+    let (first, bytes) = memory(array, dtype);
     // SAFETY: the caller answers for it.
-    unsafe {
-        match dtype {
-            DType::F32 => Input::F32(std::slice::from_raw_parts(aligned(data.cast::<f32>()), count)),
-            DType::Bf16 => Input::Bf16(std::slice::from_raw_parts(aligned(data.cast::<bf16>()), count)),
-            DType::F16 => Input::F16(std::slice::from_raw_parts(aligned(data.cast::<f16>()), count)),
-        }
-    }
+    let bytes = unsafe { std::slice::from_raw_parts(first, bytes) };
+    Input::Plain(Elements::from_bytes(dtype, bytes).expect("aligned and of this type"))
 }
 
 /// The elements of an array as a result.
@@ -216,20 +202,17 @@ unsafe fn input(array: &Array, dtype: DType) -> Input<'_> {
 /// # Safety
 /// It is dense and aligned and has elements of this type; nobody else uses them while the result is, which is no longer than the array.
 unsafe fn output(array: &Array, dtype: DType) -> Output<'_> {
-    let (data, count) = (array.view().data, array.view().elements());
+    let (first, bytes) = memory(array, dtype);
     // SAFETY: as above.
-    unsafe {
-        match dtype {
-            DType::F32 => Output::F32(std::slice::from_raw_parts_mut(aligned(data.cast::<f32>()).cast_mut(), count)),
-            DType::Bf16 => Output::Bf16(std::slice::from_raw_parts_mut(aligned(data.cast::<bf16>()).cast_mut(), count)),
-            DType::F16 => Output::F16(std::slice::from_raw_parts_mut(aligned(data.cast::<f16>()).cast_mut(), count)),
-        }
-    }
+    let bytes = unsafe { std::slice::from_raw_parts_mut(first, bytes) };
+    Output::from_bytes(dtype, bytes).expect("aligned and of this type")
 }
 
-/// An address for a slice: that of nothing need not be aligned, or be at all.
-fn aligned<T>(data: *mut T) -> *const T {
-    if data.is_null() { std::ptr::NonNull::dangling().as_ptr() } else { data }
+/// The address and the bytes of an array. That of nothing need not be an address: it becomes one that a slice may have.
+fn memory(array: &Array, dtype: DType) -> (*mut u8, usize) {
+    let view = array.view();
+    let first = std::ptr::NonNull::new(view.data.cast::<u8>()).unwrap_or(std::ptr::NonNull::dangling());
+    (first.as_ptr(), view.elements() * dtype.bytes())
 }
 
 /// The options of a kernel.

@@ -125,7 +125,7 @@ impl<'a> Args<'a> {
     }
 
     fn of(lhs: Tensor<Input<'a>>, rhs: Tensor<Input<'a>>, dst: Tensor<Output<'a>>) -> Self {
-        let nothing = Post { tensor: Input::F32(&[]), is_bias: false };
+        let nothing = Post { tensor: Input::from(&[0f32; 0]), is_bias: false };
         Self { lhs, rhs, post: Inline::new(nothing), dst, viewed: None }
     }
 
@@ -190,12 +190,10 @@ impl<'a> Args<'a> {
                 },
                 Role::Dst => {
                     let (pointer, dtype, len, is_initialised) = match &mut self.dst {
-                        Tensor::Whole(Output::F32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), true),
-                        Tensor::Whole(Output::Bf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), true),
-                        Tensor::Whole(Output::F16(v)) => (v.as_mut_ptr().cast(), DType::F16, v.len(), true),
-                        Tensor::Whole(Output::UninitF32(v)) => (v.as_mut_ptr().cast(), DType::F32, v.len(), false),
-                        Tensor::Whole(Output::UninitBf16(v)) => (v.as_mut_ptr().cast(), DType::Bf16, v.len(), false),
-                        Tensor::Whole(Output::UninitF16(v)) => (v.as_mut_ptr().cast(), DType::F16, v.len(), false),
+                        Tensor::Whole(output) => {
+                            let (first, len, is_initialised) = output.raw();
+                            (first, output.dtype, len, is_initialised)
+                        }
                         Tensor::Raw(raw) => (raw.first, raw.dtype, raw.span, true),
                     };
                     slot.check(dtype, len)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use kiln_compiler::Target;
+use kiln_compiler::target::Feature;
 use kiln_ir::MathMode;
 use kiln_memo::{Cache, Config};
 
@@ -298,7 +299,7 @@ impl RuntimeBuilder {
             (None, Ok(None)) => Source::Own((processors() / own_threads.streams.unwrap_or(1).max(1)).max(1)),
         };
         let fpmath = self.fpmath.map_or_else(default_fpmath, Ok)?;
-        if fpmath.allows_bf16() && !target.bf16 {
+        if fpmath.allows_bf16() && !target.has(Feature::Bf16) {
             tracing::info!(%target, %fpmath, "fpmath has no effect: the target has no BF16 instructions");
         }
         let least_fraction = self.least_fraction.unwrap_or(0.0);

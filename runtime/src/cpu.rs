@@ -11,7 +11,7 @@
 use std::fmt;
 
 pub use error::CpuError;
-use kiln_compiler::target::{Arch, Target, TargetError, VectorIsa};
+use kiln_compiler::target::{Arch, Feature, Target, TargetError, VectorIsa};
 
 /// Describes the processor that the calling thread runs on.
 ///
@@ -40,8 +40,8 @@ pub enum Missing {
         /// Of the code.
         wanted: u32,
     },
-    /// BF16 dot-product and matrix instructions.
-    Bf16,
+    /// An extension of its instruction sets.
+    Feature(Feature),
     /// Nothing is known of the code: the target's fields were changed, and are not what its text says.
     Changed,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Missing {
             Missing::VectorLength { host, wanted } => {
                 write!(f, "its SVE vectors have {host} bits and the code needs {wanted}")
             }
-            Missing::Bf16 => f.write_str("it has no bf16"),
+            Missing::Feature(feature) => write!(f, "it has no {}", feature.name()),
             Missing::Changed => f.write_str("the target's fields are not what its text says: parse another text"),
         }
     }
@@ -86,7 +86,7 @@ impl std::error::Error for CannotRun {}
 
 /// Fails unless a machine described by `host` can run code compiled for `wanted`.
 ///
-/// Every vector unit of `wanted` is needed, since a kernel may use any of them; so is BF16 where `wanted` has it. Cache
+/// Every vector unit of `wanted` is needed, since a kernel may use any of them; so are its extensions. Cache
 /// sizes and pipes do not matter.
 pub fn supports(host: &Target, wanted: &Target) -> Result<(), CannotRun> {
     let mut missing = Vec::new();
@@ -105,9 +105,7 @@ pub fn supports(host: &Target, wanted: &Target) -> Result<(), CannotRun> {
                 Some(_) => {}
             }
         }
-        if wanted.bf16 && !host.bf16 {
-            missing.push(Missing::Bf16);
-        }
+        missing.extend(wanted.features.iter().filter(|f| !host.has(*f)).map(Missing::Feature));
     }
     if missing.is_empty() {
         return Ok(());
@@ -210,25 +208,33 @@ mod tests {
     }
 
     #[test]
-    fn support_needs_every_unit_the_vector_length_and_bf16() {
+    fn support_needs_every_unit_the_vector_length_and_extensions() {
         let missing = |host: &str, wanted: &str| match supports(&target(host), &target(wanted)) {
             Ok(()) => vec![],
             Err(e) => e.missing,
         };
         assert_eq!(missing("neoverse-v1", "neoverse-v1-sve"), []);
         assert_eq!(missing("neoverse-v1", "neoverse-n1"), []);
-        assert_eq!(missing("sve256+bf16", "neoverse-v1"), []);
+        assert_eq!(missing("sve256+bf16+dotprod+i8mm", "neoverse-v1"), []);
         assert_eq!(missing("neoverse-v1-sve", "neoverse-v1"), [Missing::Unit(VectorIsa::Sve)]);
         assert_eq!(missing("neoverse-v2", "neoverse-v1"), [Missing::VectorLength { host: 128, wanted: 256 }]);
-        assert_eq!(missing("neoverse-n1", "armv8+bf16"), [Missing::Bf16]);
-        assert_eq!(missing("armv8", "neoverse-v2"), [Missing::Unit(VectorIsa::Sve), Missing::Bf16]);
+        assert_eq!(missing("neoverse-n1", "armv8+bf16"), [Missing::Feature(Feature::Bf16)]);
+        assert_eq!(
+            missing("armv8", "neoverse-v2"),
+            [
+                Missing::Unit(VectorIsa::Sve),
+                Missing::Feature(Feature::Bf16),
+                Missing::Feature(Feature::DotProd),
+                Missing::Feature(Feature::I8mm),
+            ]
+        );
         assert_eq!(missing("x86-64-v3", "armv8"), [Missing::Architecture(Arch::Aarch64)]);
         assert_eq!(missing("x86-64-v4-avx512", "x86-64-v4"), [Missing::Unit(VectorIsa::Avx512)]);
         assert_eq!(missing("x86-64-v4+l2=1m", "x86-64-v4-avx512"), []);
         assert_eq!(missing("x86-64-v4", "x86-64-v3"), []);
         assert_eq!(missing("x86-64-v3", "x86-64-v4"), [Missing::Unit(VectorIsa::Avx512)]);
         let mut changed = target("neoverse-n1");
-        changed.units[0].bf16 = true;
+        changed.units[0].features.set(Feature::Bf16, true);
         assert_eq!(supports(&target("neoverse-n1"), &changed).unwrap_err().missing, [Missing::Changed]);
     }
 

@@ -132,7 +132,7 @@ pub use kiln_compiler as compiler;
 pub use kiln_compiler::package::{Facts, PackageError};
 pub use kiln_compiler::packed::PackedLayout;
 pub use kiln_compiler::schedule::{Schedule, ScheduleError};
-pub use kiln_compiler::target::TargetError;
+pub use kiln_compiler::target::{Feature, TargetError};
 pub use kiln_compiler::{CompileError, Options, Package, Target};
 pub use kiln_ir as ir;
 pub use kiln_ir::epilogue::{EpilogueError, UnknownPostOp};

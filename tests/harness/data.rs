@@ -3,9 +3,10 @@
 //! Nothing here comes from Kiln but the description of a problem: which operand has which shape and strides. Places are computed
 //! from those, sums of integers in integers, and post-ops by formulas of this file.
 
+use kiln_ir::elements::{Elements, OwnedElements, WithDType};
 use kiln_ir::op::Convolution;
 use kiln_ir::{DType, Op, Operand, PostOp, Problem, Role};
-use kiln_jit::{Args, Input, bf16, f16};
+use kiln_jit::{Args, Input, Output};
 
 /// A small generator (Steele and Vigna's SplitMix64): test data and choices that repeat.
 #[derive(Clone, Debug)]
@@ -33,58 +34,59 @@ impl Random {
 
 /// Elements of a tensor.
 #[derive(Clone, Debug)]
-pub enum Values {
-    /// f32.
-    F32(Vec<f32>),
-    /// bf16.
-    Bf16(Vec<bf16>),
-    /// f16.
-    F16(Vec<f16>),
-}
+pub struct Values(OwnedElements);
 
 impl Values {
     fn new(dtype: DType, values: impl Iterator<Item = f32>) -> Self {
-        match dtype {
-            DType::F32 => Values::F32(values.collect()),
-            DType::Bf16 => Values::Bf16(values.map(bf16::from_f32).collect()),
-            DType::F16 => Values::F16(values.map(f16::from_f32).collect()),
-        }
+        let bytes: Vec<u8> =
+            values.flat_map(|v| dtype.to_bits(v).to_le_bytes().into_iter().take(dtype.bytes())).collect();
+        Self::from_bytes(dtype, &bytes)
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.elements().dtype()
     }
 
     /// As memory holds them.
     pub fn bytes(&self) -> Vec<u8> {
-        match self {
-            Values::F32(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Values::Bf16(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Values::F16(v) => v.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-        }
+        self.elements().as_bytes().to_vec()
     }
 
     /// From memory.
     pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Self {
-        match dtype {
-            DType::F32 => Values::F32(bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()),
-            DType::Bf16 => Values::Bf16(bytes.as_chunks().0.iter().map(|b| bf16::from_ne_bytes(*b)).collect()),
-            DType::F16 => Values::F16(bytes.as_chunks().0.iter().map(|b| f16::from_ne_bytes(*b)).collect()),
-        }
+        Self(OwnedElements::from_bytes(dtype, bytes).expect("whole elements"))
     }
 
-    /// As f32.
+    /// As f32: integers of more than 24 bits are rounded.
     pub fn to_f32(&self) -> Vec<f32> {
-        match self {
-            Values::F32(v) => v.clone(),
-            Values::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
-            Values::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
-        }
+        self.elements().iter_bits().map(|bits| self.dtype().from_bits(bits)).collect()
+    }
+
+    /// Exactly.
+    pub fn to_f64(&self) -> Vec<f64> {
+        self.elements().iter_bits().map(|bits| self.dtype().to_f64(bits)).collect()
+    }
+
+    /// As elements.
+    pub fn elements(&self) -> Elements<'_> {
+        self.0.as_elements()
+    }
+
+    /// They as values of the Rust type that they are.
+    pub fn as_mut_slice<T: WithDType>(&mut self) -> &mut [T] {
+        self.0.as_mut_slice().expect("their own type")
+    }
+
+    /// As the memory of a result.
+    pub fn output(&mut self) -> Output<'_> {
+        let dtype = self.dtype();
+        Output::from_bytes(dtype, self.0.as_mut_bytes()).expect("whole, aligned elements")
     }
 
     /// As an argument.
     pub fn input(&self) -> Input<'_> {
-        match self {
-            Values::F32(v) => v.into(),
-            Values::Bf16(v) => v.into(),
-            Values::F16(v) => v.into(),
-        }
+        self.elements().into()
     }
 }
 
@@ -124,13 +126,17 @@ impl Data {
             let strides = o.strides();
             for_each_index(&memory_order(o), |index| {
                 let at: u64 = o.layout.tag().order().zip(index).map(|(d, i)| i * strides[d]).sum();
-                let value = next();
-                values[at as usize] = if is_result && !problem.accumulates() { f32::NAN } else { value };
+                let value = within(o.dtype, next(), are_integers);
+                // Integers have no NaN.
+                let unwritten = if o.dtype.is_integer() { CANARY } else { f32::NAN };
+                values[at as usize] = if is_result && !problem.accumulates() { unwritten } else { value };
             });
             Values::new(o.dtype, values.into_iter())
         };
         let mut inputs: Vec<Values> = operands.iter().map(tensor).collect();
         let before = inputs.pop().expect("a problem has a result");
+        // Sums of integers are exact whatever the data.
+        let are_integers = are_integers || operands.iter().any(|o| o.dtype.is_integer());
         Self { problem: problem.clone(), operands, are_integers, inputs, before }
     }
 
@@ -149,11 +155,7 @@ impl Data {
     /// As arguments of a call, with these weights.
     pub fn args_with<'a>(&'a self, weights: Input<'a>, dst: &'a mut Values) -> Args<'a> {
         let lhs = self.inputs[0].input();
-        let args = match dst {
-            Values::F32(v) => Args::new(lhs, weights, v),
-            Values::Bf16(v) => Args::new(lhs, weights, v),
-            Values::F16(v) => Args::new(lhs, weights, v),
-        };
+        let args = Args::new(lhs, weights, dst.output());
         self.inputs[2..].iter().fold(args, |args, t| args.post_op(t.input()))
     }
 
@@ -512,6 +514,16 @@ fn formula(op: PostOp, c: f64, operand: f64) -> f64 {
     }
 }
 
+/// A number of test data as an element: integers of 8 bits have their whole range, where others are small or below 1.
+fn within(dtype: DType, value: f32, is_integer: bool) -> f32 {
+    let wide = value * if is_integer { 32.0 } else { 128.0 };
+    match dtype {
+        DType::S8 => wide.round().clamp(-128.0, 127.0),
+        DType::U8 => (wide.round() + 128.0).clamp(0.0, 255.0),
+        _ => value,
+    }
+}
+
 /// A value known up to `bound`, stored as a type of two bytes.
 fn rounded(dtype: DType, value: f64, bound: f64) -> (f64, f64) {
     if bound.is_infinite() {
@@ -522,6 +534,8 @@ fn rounded(dtype: DType, value: f64, bound: f64) -> (f64, f64) {
         DType::F32 => return (value, bound),
         DType::Bf16 => (8, f64::from(f32::MIN_POSITIVE), 0.995 * MAX),
         DType::F16 => (11, 0.5f64.powi(25), 65504.0),
+        integer if integer.is_integer() => return (value, bound),
+        other => unreachable!("no results are rounded to {other}"),
     };
     if bound == 0.0 {
         return (f64::from(dtype.round(value as f32)), 0.0);

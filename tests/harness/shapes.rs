@@ -75,6 +75,7 @@ pub fn list(target: &Target, emulated: bool) -> Vec<Work> {
         .collect();
     all.extend(forced(target));
     all.extend(kinds(emulated));
+    all.extend(integers(emulated));
     all.extend(convolutions(emulated));
     all.extend(with_strides(emulated));
     let mut seen = HashSet::new();
@@ -206,6 +207,31 @@ fn small_blocks(target: &Target, unit: &VectorUnit, parallel: &str, words: &str)
         }
     }
     all
+}
+
+/// Products of integers of 8 bits: orders in memory, batches, inner products, K that ends inside of a group, and packed weights.
+pub fn integers(emulated: bool) -> Vec<Work> {
+    let mut random = Random(43);
+    let mut work = vec![];
+    for i in 0..if emulated { 90 } else { 360 } {
+        let edges = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 260];
+        let [m, k, n] =
+            [(); 3].map(|()| if random.below(3) == 0 { 1 + random.below(70) } else { *random.pick(&edges) });
+        let dtypes = ["s8:s8:s32", "u8:s8:s32"][i % 2];
+        let [stag, wtag, dtag] = ["stag", "wtag", "dtag"]
+            .map(|name| if random.below(2) == 0 { format!(" {name}=ba") } else { String::new() });
+        let text = match i / 2 % 3 {
+            0 => format!("matmul {dtypes} {m}x{k}:{k}x{n}{stag}{wtag}{dtag}"),
+            1 => format!("ip {dtypes} mb{m}ic{k}oc{n}{stag}{wtag}{dtag}"),
+            _ => format!("matmul {dtypes} 3x{m}x{k}:{}x{k}x{n}", [1, 3][i / 6 % 2]),
+        };
+        let problem: Problem = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        work.push((problem.clone(), Options::default()));
+        if i % 3 == 0 {
+            work.push((problem, Options { constant_weights: true, ..Options::default() }));
+        }
+    }
+    work
 }
 
 /// Batches, orders in memory, sums added to the result, inner products, bf16, arithmetic modes and packed weights.

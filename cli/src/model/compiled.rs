@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kiln_compiler::target::Feature;
 use kiln_compiler::{Package, Target, compile};
 use kiln_ir::problem::MathMode;
 use kiln_jit::{PackError, Runtime, RuntimeBuilder, WeightsPack, pack};
@@ -53,7 +54,8 @@ pub struct Compiled {
 impl Compiled {
     /// True if kernels round their operands to another type before they multiply.
     pub fn rounds(&self) -> bool {
-        self.runtime.target().bf16 && self.network.kernels().iter().any(|k| k.problem().math().allows_bf16())
+        self.runtime.target().has(Feature::Bf16)
+            && self.network.kernels().iter().any(|k| k.problem().math().allows_bf16())
     }
 
     /// The arithmetic, with a remark if the target does not have it.
@@ -64,7 +66,7 @@ impl Compiled {
 
 /// An arithmetic, with a remark if the target does not have it.
 pub fn fpmath(mode: MathMode, target: &Target) -> String {
-    match mode.allows_bf16() && !target.bf16 {
+    match mode.allows_bf16() && !target.has(Feature::Bf16) {
         true => format!("{mode} (without effect: the target has no BF16 instructions, and computes in f32)"),
         false => mode.to_string(),
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::microkernel::assign::Need;
 use crate::microkernel::build::BuildError;
 use crate::microkernel::{MicroKernel, assign, check_assignment};
-use crate::target::{Target, VectorIsa, VectorUnit};
+use crate::target::{Feature, Target, VectorIsa, VectorUnit};
 
 /// A function's machine code before linking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub fn arguments(mk: &MicroKernel) -> Arguments {
 /// The registers that the operations of `program` need besides their own on `unit`, in order.
 pub fn needs(program: &MicroKernel, unit: &VectorUnit) -> Vec<Need> {
     match unit.isa {
-        VectorIsa::Sve => a64::sve::needs(program, unit.bf16),
-        VectorIsa::Neon => a64::neon::needs(program, unit.bf16),
+        VectorIsa::Sve => a64::sve::needs(program, unit.features.has(Feature::Bf16)),
+        VectorIsa::Neon => a64::neon::needs(program, unit.features.has(Feature::Bf16)),
         isa @ (VectorIsa::Avx512 | VectorIsa::Avx2) => x64::needs(program, isa),
     }
 }
@@ -115,6 +115,6 @@ pub fn micro_kernel(mk: &MicroKernel, target: &Target, arguments: Arguments) -> 
     match mk.isa {
         VectorIsa::Sve => a64::sve::emit(mk, target, arguments),
         VectorIsa::Neon => a64::neon::emit(mk, target, arguments),
-        VectorIsa::Avx512 | VectorIsa::Avx2 => x64::emit(mk, arguments),
+        VectorIsa::Avx512 | VectorIsa::Avx2 => x64::emit(mk, target, arguments),
     }
 }

@@ -61,7 +61,7 @@ impl Rules for Depthwise {
     }
 
     /// The weights of a few taps and two vectors of the source.
-    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess, _sum: DType) -> u64 {
         rows * columns.div_ceil(unit.lanes.into()) + 5
     }
 

@@ -9,8 +9,9 @@ use kiln_ir::{Contraction, DType};
 use super::operands::is_unit;
 use super::{LhsAccess, RhsAccess, Rules, StepWork};
 use crate::microkernel::build::{BuildError, Builder, LHS, RHS, step_name};
-use crate::microkernel::{Addr, Binary, Inst, Op, V};
+use crate::microkernel::{Addr, Binary, Factors, Inst, Op, V};
 use crate::target::VectorUnit;
+use crate::target::product::{self, Shape};
 
 /// Rows up to which it is tried.
 const ROWS: u64 = 4;
@@ -18,9 +19,14 @@ const ROWS: u64 = 4;
 /// The form.
 pub(super) struct Dot;
 
+/// True if factors of these types are multiplied by BFDOT.
+fn is_dot_of_bf16(unit: &VectorUnit, types: [DType; 2]) -> bool {
+    types == [DType::Bf16; 2] && product::has(unit, Shape::Words, Factors::Bf16)
+}
+
 /// True if products are made by BFDOT, two of them a lane.
 fn has_pairs(c: &Contraction, unit: &VectorUnit) -> bool {
-    unit.bf16 && c.lhs.dtype == DType::Bf16 && c.rhs.dtype == DType::Bf16
+    is_dot_of_bf16(unit, [c.lhs.dtype, c.rhs.dtype])
 }
 
 impl Rules for Dot {
@@ -28,6 +34,9 @@ impl Rules for Dot {
         super::depthwise::check_window_kind(c, false)?;
         if c.window.is_some() {
             return Err("sums in lanes are of matrices".into());
+        }
+        if c.dst.dtype.is_integer() {
+            return Err("lanes of integers are not added up".into());
         }
         match is_unit(c.lhs.col, c.k) && is_unit(c.rhs.row, c.k) {
             true => Ok(()),
@@ -73,7 +82,7 @@ impl Rules for Dot {
         self.unroll_group(unit)
     }
 
-    fn registers_needed(&self, _unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+    fn registers_needed(&self, _unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess, _sum: DType) -> u64 {
         rows * columns + rows + 1
     }
 
@@ -147,7 +156,7 @@ impl Builder<'_> {
     fn dot_steps(&self, sums: &[V], from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
         let dtypes = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype);
-        let pairs = self.unit.bf16 && dtypes == [DType::Bf16; 2];
+        let pairs = is_dot_of_bf16(self.unit, dtypes);
         let whole = self.lanes * if pairs { 2 } else { 1 };
         let load = |d: V, src: Addr, elements: u64| match pairs {
             true => Op::LoadRaw { d, src, elements: elements as u16 },
@@ -173,7 +182,7 @@ impl Builder<'_> {
                 out.push(Inst::new(op, format!("rhs[{k}..+{elements}, {j}]")));
                 for (i, a) in (0..).zip(&rows) {
                     let (d, a) = (sums[(i * self.tile.n + j) as usize], *a);
-                    let op = if pairs { Op::Dot2 { d, a, b } } else { Op::Fma { d, a, b } };
+                    let op = if pairs { Op::Dot { f: Factors::Bf16, d, a, b } } else { Op::Fma { d, a, b } };
                     out.push(Inst::new(op, format!("c[{i}, {j}]")));
                 }
             }

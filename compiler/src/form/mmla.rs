@@ -1,7 +1,8 @@
-//! BFMMLA: pairs of rows by pairs of columns, four steps of K at once.
+//! Matrix products: pairs of rows by pairs of columns, as many steps of K at once as narrow factors fit in 64 bits: four of bf16
+//! (BFMMLA), eight of integers of 8 bits (SMMLA, UMMLA, USMMLA).
 //!
-//! An accumulator holds, in each 128 bits, two columns of two rows. Both factors come as blocks of 2x4 bf16: the columns
-//! from a panel, the rows from a panel or, eight steps at a time, from where they lie. At the end the rows of each pair
+//! An accumulator holds, in each 128 bits, two columns of two rows. Both factors come as blocks of 2x64 bits: the columns
+//! from a panel, the rows from a panel or, two blocks at a time, from where they lie. At the end the rows of each pair
 //! are separated into vectors of columns.
 
 use kiln_ir::contraction::View;
@@ -11,35 +12,41 @@ use kiln_ir::{Contraction, DType};
 use super::operands::{bf16_factors, is_unit};
 use super::{LhsAccess, RhsAccess, Rules, StepWork};
 use crate::microkernel::build::{BuildError, Builder, LHS, RHS, has, step_name};
-use crate::microkernel::{Addr, Inst, Op, Permute, V};
+use crate::microkernel::{Addr, Factors, Inst, Op, Permute, V};
 use crate::target::VectorUnit;
+use crate::target::product::{self, Shape};
 
 /// The most f32 lanes of registers: packing transposes as many rows as a vector has groups of four bf16, in registers.
 const MOST_LANES: u32 = 32;
 
-/// The form.
-pub(super) struct Mmla;
+/// The form whose blocks have so many steps of K.
+pub(super) struct Mmla {
+    /// Steps of K in a block.
+    pub steps: u64,
+}
 
 /// True if blocks can be made of rows as they lie in memory.
 fn has_blocks_in_place(lhs: &View, k: u64, unit: &VectorUnit) -> bool {
     // f32 rows are narrowed to blocks of 128 bits, which is a vector only of NEON.
-    is_unit(lhs.col, k) && (lhs.dtype == DType::Bf16 || unit.lanes == 4)
+    is_unit(lhs.col, k) && (lhs.dtype != DType::F32 || unit.lanes == 4)
 }
 
 impl Rules for Mmla {
     fn check(&self, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
         super::depthwise::check_window_kind(c, false)?;
-        if !unit.bf16 {
-            return Err(format!("{} has no BFMMLA here", unit.isa));
-        }
         if unit.lanes > MOST_LANES {
-            return Err(format!("{} lanes are too many for packing to BFMMLA", unit.lanes));
+            return Err(format!("{} lanes are too many for packing to blocks", unit.lanes));
         }
         if [c.lhs.dtype, c.rhs.dtype].contains(&DType::F16) {
             return Err("factors of f16 are not rounded to bf16".into());
         }
-        if !bf16_factors(c) {
+        if !c.dst.dtype.is_integer() && !bf16_factors(c) {
             return Err("f32 factors may not be rounded to bf16".into());
+        }
+        let factors = Factors::of([&c.lhs, &c.rhs].map(|v| self.panel_dtype(c, v.dtype)));
+        if !factors.is_some_and(|f| 2 * f.per_word() as u64 == self.steps && product::has(unit, Shape::Blocks, f)) {
+            let [lhs, rhs] = [c.lhs.dtype, c.rhs.dtype];
+            return Err(format!("{} has no matrix product of {} steps of {lhs} and {rhs} here", unit.isa, self.steps));
         }
         Ok(())
     }
@@ -53,48 +60,48 @@ impl Rules for Mmla {
         _nr: u64,
     ) -> Result<(), String> {
         if rhs == RhsAccess::InPlace {
-            return Err("BFMMLA reads packed columns".into());
+            return Err("blocks of columns are read from panels".into());
         }
         if lhs == LhsAccess::InPlace && !has_blocks_in_place(&c.lhs, c.k, unit) {
-            return Err("BFMMLA reads these rows packed".into());
+            return Err("blocks of these rows are read from panels".into());
         }
         Ok(())
     }
 
     fn check_window(&self, _c: &Contraction, lhs: LhsAccess) -> Result<(), String> {
-        if lhs == LhsAccess::InPlace { Err("BFMMLA reads these rows packed".into()) } else { Ok(()) }
+        if lhs == LhsAccess::InPlace { Err("blocks of these rows are read from panels".into()) } else { Ok(()) }
     }
 
     fn window_sources(&self, _c: &Contraction) -> &'static [LhsAccess] {
         &[LhsAccess::Block, LhsAccess::Shared]
     }
 
-    fn multiplies_bf16(&self, _c: &Contraction, _unit: &VectorUnit) -> bool {
-        true
+    fn multiplies_bf16(&self, c: &Contraction, _unit: &VectorUnit) -> bool {
+        !c.dst.dtype.is_integer()
     }
 
     fn k_group(&self) -> u64 {
-        4
+        self.steps
     }
 
-    fn panel_dtype(&self, _c: &Contraction, _dtype: DType) -> DType {
-        DType::Bf16
+    fn panel_dtype(&self, _c: &Contraction, dtype: DType) -> DType {
+        if dtype.is_integer() { dtype } else { DType::Bf16 }
     }
 
     fn panel_multiple(&self, lanes: u64) -> u64 {
         lanes / 2
     }
 
-    /// Eight steps of a row are one load.
+    /// Two blocks of a row are one load.
     fn unroll_group(&self, _unit: &VectorUnit) -> u64 {
-        8
+        2 * self.steps
     }
 
     fn unroll(&self, unit: &VectorUnit, _accumulators: u64) -> u64 {
         self.unroll_group(unit)
     }
 
-    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> u64 {
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess, _sum: DType) -> u64 {
         let lanes = u64::from(unit.lanes);
         let (pairs, vectors) = (rows.div_ceil(2), columns.div_ceil(lanes));
         // In place, a block is put together from two rows, eight steps at a time.
@@ -108,7 +115,7 @@ impl Rules for Mmla {
     }
 
     fn granularity(&self, _c: &Contraction, unit: &VectorUnit) -> (u64, u64) {
-        (4, u64::from(unit.lanes) / 2)
+        (self.steps, u64::from(unit.lanes) / 2)
     }
 
     fn step(
@@ -120,18 +127,19 @@ impl Rules for Mmla {
     ) -> StepWork {
         let (pairs, halves) = (rows.div_ceil(2) as f64, columns.div_ceil(u64::from(unit.lanes) / 2) as f64);
         // Rows in place are put together from two loads by operations that share the products' pipes.
+        let steps = self.steps as f64;
         let (row_loads, arranged) = match (lhs, c.lhs.dtype) {
-            (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / 4.0, 0.0),
-            (LhsAccess::InPlace, DType::Bf16) => (pairs / 4.0, pairs / 4.0),
-            (LhsAccess::InPlace, DType::F32 | DType::F16) => (pairs / 2.0, pairs / 2.0),
+            (LhsAccess::Block | LhsAccess::Shared, _) => (pairs / steps, 0.0),
+            (LhsAccess::InPlace, DType::F32) => (2.0 * pairs / steps, 2.0 * pairs / steps),
+            (LhsAccess::InPlace, _) => (pairs / steps, pairs / steps),
         };
         StepWork {
-            products: pairs * halves / 4.0 + arranged,
-            loads: row_loads + halves / 4.0,
+            products: pairs * halves / steps + arranged,
+            loads: row_loads + halves / steps,
             conversions: 0.0,
             others: 0.0,
             of_loop: 0.5,
-            per_product: 4.0,
+            per_product: steps,
             is_straight: false,
         }
     }
@@ -147,8 +155,7 @@ impl Rules for Mmla {
     }
 
     fn build(&self, b: &mut Builder<'_>) -> Result<(), BuildError> {
-        b.mmla();
-        Ok(())
+        b.mmla(self.steps)
     }
 }
 
@@ -168,16 +175,30 @@ impl Sums {
     }
 }
 
+/// The products of a tile.
+struct Blocks<'a> {
+    f: Factors,
+    /// Steps of K in a block.
+    group: u64,
+    sums: &'a Sums,
+}
+
 impl Builder<'_> {
-    fn mmla(&mut self) {
+    fn mmla(&mut self, group: u64) -> Result<(), BuildError> {
+        let types = [LHS, RHS].map(|p| self.params[usize::from(p.0)].dtype);
+        // f32 rows are rounded when they are read.
+        let types = types.map(|t| if t == DType::F32 { DType::Bf16 } else { t });
+        let f = Factors::of(types).ok_or(BuildError::Layout("no matrix product of these types"))?;
         let pairs = self.rows.div_ceil(2);
         let halves = self.tile.n.div_ceil(self.lanes / 2);
         let mut sums = Sums { values: vec![], pairs, halves };
         for i in 0..pairs {
             self.start_pair(i, &mut sums);
         }
-        self.contract(self.how.unroll, |b, run, from, count, advance| b.mmla_steps(&sums, run, from, count, advance));
+        let blocks = Blocks { f, group, sums: &sums };
+        self.contract(self.how.unroll, |b, run, from, count, advance| b.mmla_steps(&blocks, run, from, count, advance));
         self.separate(&sums);
+        Ok(())
     }
 
     /// Appends the accumulators of a pair of rows as they start.
@@ -209,45 +230,59 @@ impl Builder<'_> {
         }
     }
 
-    fn mmla_steps(&self, sums: &Sums, run: Run, from: u64, count: u64, advance: Option<u64>) -> Vec<Inst> {
+    fn mmla_steps(
+        &self,
+        &Blocks { f, group, sums }: &Blocks<'_>,
+        run: Run,
+        from: u64,
+        count: u64,
+        advance: Option<u64>,
+    ) -> Vec<Inst> {
         let step = advance.unwrap_or(0);
+        // Bytes of an element in panels.
+        let bytes = 8 / group;
         let (l, r) = (&self.tile.lhs, &self.tile.rhs);
         // Panels: K first.
         let rhs = |p: u64, h: u64| Addr {
             param: RHS,
-            offset: (2 * ((run.rhs + p) * r.row + h * 2 * self.lanes)) as i64,
-            step: (2 * step * r.row) as i64,
+            offset: (bytes * ((run.rhs + p) * r.row + h * group / 2 * self.lanes)) as i64,
+            step: (bytes * step * r.row) as i64,
         };
         let is_window = self.tile.window.is_some();
         // By pair in a panel, by row of a window.
         let lhs_panel = |p: u64, i: u64, row: u64| Addr {
             param: LHS,
-            offset: 2 * ((p * l.row) as i64 + if is_window { self.row_start(run, row) } else { 8 * i as i64 }),
-            step: (2 * step * l.row) as i64,
+            offset: bytes as i64
+                * ((p * l.row) as i64 + if is_window { self.row_start(run, row) } else { (2 * group * i) as i64 }),
+            step: (bytes * step * l.row) as i64,
         };
         let in_place = !self.is_interleaved(&self.tile.lhs);
         let mut out = vec![];
-        // The blocks of each pair of rows: of four steps, or in place of eight.
+        // The blocks of each pair of rows: one, or in place two.
         let mut blocks: Vec<[V; 2]> = vec![];
-        for p in (from..from + count).step_by(4) {
+        for p in (from..from + count).step_by(group as usize) {
             let k = step_name(advance.is_some(), p);
-            let upper = in_place && (p - from) % 8 == 4;
+            let upper = in_place && (p - from) % (2 * group) == group;
             if !in_place {
                 blocks.clear();
                 for i in 0..sums.pairs {
-                    let mut push = |op| out.push(Inst::new(op, format!("lhs[{}..+2, {k}..+4]", 2 * i)));
+                    let mut push = |op| out.push(Inst::new(op, format!("lhs[{}..+2, {k}..+{group}]", 2 * i)));
                     let [first, second] = [2 * i, 2 * i + 1];
                     let has = |row: u64| row < self.rows && has(run.rows, row);
-                    let quad = |d, row: u64, elements: u16| Op::LoadRawQuad { d, src: lhs_panel(p, i, row), elements };
+                    let quad = |d, row: u64, elements: u64| Op::LoadRawQuad {
+                        d,
+                        src: lhs_panel(p, i, row),
+                        elements: elements as u16,
+                    };
                     let mut d = self.value();
                     match (!is_window || has(first), !is_window || has(second)) {
-                        (true, true) => push(quad(d, first, 8)),
-                        (true, false) => push(quad(d, first, 4)),
+                        (true, true) => push(quad(d, first, 2 * group)),
+                        (true, false) => push(quad(d, first, group)),
                         (false, true) => {
                             // Zeros in the place of the first row.
                             let (zero, row) = (self.value(), d);
                             push(Op::Zero { d: zero });
-                            push(quad(row, second, 4));
+                            push(quad(row, second, group));
                             d = self.value();
                             push(Op::Permute { f: Permute::TrnEven, bits: 64, d, a: zero, b: row });
                         }
@@ -256,14 +291,14 @@ impl Builder<'_> {
                     blocks.push([d; 2]);
                 }
             } else if !upper {
-                blocks = self.rows_in_place(sums.pairs, p, (from + count - p).min(8), step, &k, &mut out);
+                blocks = self.rows_in_place(sums.pairs, p, (from + count - p).min(2 * group), step, &k, &mut out);
             }
             for h in 0..sums.halves {
                 let b = self.value();
-                let op = Op::LoadRaw { d: b, src: rhs(p, h), elements: 2 * self.lanes as u16 };
-                out.push(Inst::new(op, format!("rhs[{k}..+4, {}..]", h * self.lanes / 2)));
+                let op = Op::LoadRaw { d: b, src: rhs(p, h), elements: (group / 2 * self.lanes) as u16 };
+                out.push(Inst::new(op, format!("rhs[{k}..+{group}, {}..]", h * self.lanes / 2)));
                 for i in (0..sums.pairs).filter(|i| !is_window || run.rows >> (2 * i) & 3 != 0) {
-                    let op = Op::Mmla { d: sums.of(i, h), a: blocks[i as usize][usize::from(upper)], b };
+                    let op = Op::Mmla { f, d: sums.of(i, h), a: blocks[i as usize][usize::from(upper)], b };
                     out.push(Inst::new(op, format!("c[{}..+2, {}..]", 2 * i, h * self.lanes / 2)));
                 }
             }
@@ -271,7 +306,7 @@ impl Builder<'_> {
         out
     }
 
-    /// The blocks of `steps` steps from `p`, at most eight, of every pair of rows: of the first four and the last four.
+    /// The blocks of `steps` steps from `p`, at most two, of every pair of rows.
     fn rows_in_place(&self, pairs: u64, p: u64, steps: u64, step: u64, k: &str, out: &mut Vec<Inst>) -> Vec<[V; 2]> {
         let dtype = self.params[0].dtype;
         let bytes = dtype.bytes() as u64;
@@ -285,7 +320,7 @@ impl Builder<'_> {
             let rows = [2 * i, (2 * i + 1).min(self.rows - 1)];
             let mut push = |op| out.push(Inst::new(op, format!("lhs[{}..+2, {k}..+{steps}]", 2 * i)));
             match dtype {
-                DType::Bf16 => {
+                DType::Bf16 | DType::S8 | DType::U8 => {
                     let [a, b] = rows.map(|row| {
                         let d = self.value();
                         push(Op::LoadRawQuad { d, src: src(row, p), elements: steps as u16 });
@@ -297,10 +332,10 @@ impl Builder<'_> {
                         d
                     };
                     let low = half(Permute::TrnEven);
-                    [low, if steps > 4 { half(Permute::TrnOdd) } else { low }]
+                    [low, if bytes * steps > 8 { half(Permute::TrnOdd) } else { low }]
                 }
                 // Registers of four lanes: a row's four steps are a vector.
-                DType::F32 | DType::F16 => {
+                _ => {
                     let mut block = |p: u64, steps: u64| {
                         let [a, b] = rows.map(|row| {
                             let d = self.value();

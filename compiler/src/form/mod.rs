@@ -10,6 +10,7 @@ mod dot;
 mod mmla;
 pub mod operands;
 mod outer;
+mod words;
 
 use kiln_ir::nest::{LoopNest, Tile};
 use kiln_ir::rewrite::PanelShape;
@@ -131,8 +132,8 @@ pub(crate) trait Rules: Sync {
         steps.next_multiple_of(self.unroll_group(unit))
     }
 
-    /// Registers that a tile takes, with as few for its operands as will do.
-    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess) -> u64;
+    /// Registers that a tile takes, with as few for its operands as will do. `sum` is the type of its sums.
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess, sum: DType) -> u64;
 
     /// The most rows of a tile, if there is a limit besides that of registers.
     fn most_rows(&self, _unit: &VectorUnit) -> Option<u64> {
@@ -199,7 +200,13 @@ forms! {
     /// K in lanes, lanes added up at the end: few rows, and columns that lie along K. BFDOT where both factors are bf16.
     Dot, "dot", dot::Dot;
     /// BFMMLA: 2x4 by 4x2 in each 128 bits.
-    Mmla, "mmla", mmla::Mmla;
+    Mmla, "mmla", mmla::Mmla { steps: 4 };
+    /// SMMLA and its like: 2x8 by 8x2 in each 128 bits.
+    MmlaBytes, "mmla8", mmla::Mmla { steps: 8 };
+    /// Columns in lanes of four steps of K, times such words of the rows.
+    Quads, "quads", words::Words { steps: 4 };
+    /// Columns in lanes of two steps of K, times such words of the rows.
+    Pairs, "pairs", words::Words { steps: 2 };
     /// Columns in lanes of both factors: each column has a channel of its own.
     Depthwise, "depthwise", depthwise::Depthwise;
 }
@@ -266,7 +273,8 @@ pub fn build(
 ) -> Result<MicroKernel, BuildError> {
     let lhs =
         if nest.buffers[tile.lhs.at.buffer.0 as usize].interleave > 1 { LhsAccess::Block } else { LhsAccess::InPlace };
-    let needed = form.rules().registers_needed(unit, tile.m, tile.n, lhs);
+    let sum = nest.buffers[tile.dst.at.buffer.0 as usize].dtype;
+    let needed = form.rules().registers_needed(unit, tile.m, tile.n, lhs, sum);
     if needed > u64::from(unit.registers) {
         return Err(BuildError::Registers { m: tile.m, n: tile.n, needed, unit: *unit });
     }

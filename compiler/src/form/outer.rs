@@ -69,11 +69,12 @@ impl Rules for Outer {
         }
     }
 
-    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess) -> u64 {
+    fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, _lhs: LhsAccess, sum: DType) -> u64 {
         let vectors = columns.div_ceil(u64::from(unit.lanes));
         match unit.multiplier {
             Multiplier::Lane { .. } => rows * vectors + rows + 1,
-            Multiplier::Broadcast => rows * vectors + vectors + 1,
+            // Products of integers are made before they are added.
+            Multiplier::Broadcast => rows * vectors + vectors + 1 + u64::from(sum.is_integer()),
         }
     }
 
@@ -90,9 +91,13 @@ impl Rules for Outer {
     }
 
     /// f16 of many rows are widened once, when they are copied: converting takes the pipes of products. A few rows read them once, and
-    /// their time is that of memory.
+    /// their time is that of memory. Integers of 8 bits are widened in all panels: no copy transposes them.
     fn panel_dtype(&self, c: &Contraction, dtype: DType) -> DType {
-        if dtype == DType::F16 && c.m >= WIDENED_ROWS { DType::F32 } else { dtype }
+        match dtype {
+            DType::F16 if c.m >= WIDENED_ROWS => DType::F32,
+            DType::S8 | DType::U8 => DType::S32,
+            other => other,
+        }
     }
 
     fn step(
@@ -115,9 +120,10 @@ impl Rules for Outer {
         let widened = |dtype: DType, is_panel: bool, loads: f64| {
             let read = if is_panel { self.panel_dtype(c, dtype) } else { dtype };
             match read {
-                DType::F32 => (0.0, 0.0),
                 DType::Bf16 => (0.0, loads),
-                DType::F16 => (loads, 0.0),
+                read if read.is_narrow() && !read.is_integer() => (loads, 0.0),
+                // Loads widen integers.
+                _ => (0.0, 0.0),
             }
         };
         let rows_widened = widened(c.lhs.dtype, lhs.is_packed(), row_loads);
@@ -125,7 +131,8 @@ impl Rules for Outer {
         // f16 that are repeated are spread and converted: two operations.
         let conversions = 2.0 * rows_widened.0 + columns_widened.0;
         StepWork {
-            products: r * v,
+            // s32 are multiplied at half of the rate of f32 at most.
+            products: r * v * if c.dst.dtype.is_integer() { 2.0 } else { 1.0 },
             loads: v + pieces + row_loads,
             conversions,
             others: rows_widened.1 + columns_widened.1,
@@ -149,13 +156,22 @@ impl Builder<'_> {
         if self.tile.rhs.col != 1 && self.tile.n > 1 {
             return Err(BuildError::Layout("the columns of rhs are not contiguous"));
         }
-        let operand = RowOperand::of(self.unit, self.tile);
+        let is_integer = self.params[self.params.len() - 1].dtype.is_integer();
+        let operand = RowOperand::of(self.unit, self.tile, is_integer);
         let sums = self.start_sums();
         self.contract(self.how.unroll, |b, run, from, count, advance| {
             b.outer_steps(operand, &sums, run, from, count, advance)
         });
         self.results = sums;
         Ok(())
+    }
+
+    /// `d + a * b`, of f32 or of s32.
+    fn multiply_add(&self, d: V, a: V, b: V) -> Op {
+        match self.params[self.params.len() - 1].dtype.is_integer() {
+            true => Op::Mla { d, a, b },
+            false => Op::Fma { d, a, b },
+        }
     }
 
     fn outer_steps(
@@ -246,7 +262,7 @@ impl Builder<'_> {
                             let (b, load) = scalar(i, q);
                             out.push(load);
                             for (j, a) in (0..).zip(&columns) {
-                                out.push(Inst::new(Op::Fma { d: sum(i, j), a: *a, b }, self.sum(i, j)));
+                                out.push(Inst::new(self.multiply_add(sum(i, j), *a, b), self.sum(i, j)));
                             }
                         }
                     }
@@ -257,7 +273,7 @@ impl Builder<'_> {
                             for &i in &rows {
                                 let (b, load) = scalar(i, q);
                                 out.push(load);
-                                out.push(Inst::new(Op::Fma { d: sum(i, j), a, b }, self.sum(i, j)));
+                                out.push(Inst::new(self.multiply_add(sum(i, j), a, b), self.sum(i, j)));
                             }
                         }
                     }

@@ -79,8 +79,10 @@ fn syntax(target: &Target) -> (&'static str, String) {
     match target.arch {
         Arch::Aarch64 => {
             let sve = if target.sve_bits().is_some() { "+sve" } else { "" };
-            let bf16 = if target.bf16 { "+bf16" } else { "" };
-            ("//", format!(".arch armv8-a{sve}{bf16}"))
+            let features: String = target.features.iter().map(|f| format!("+{}", f.name())).collect();
+            // The version that the extensions belong to.
+            let version = if features.is_empty() { "armv8-a" } else { "armv8.2-a" };
+            ("//", format!(".arch {version}{sve}{features}"))
         }
         Arch::X86_64 => ("#", ".intel_syntax noprefix".into()),
     }

@@ -144,7 +144,7 @@ fn is_swapped_for_short_vex(i: &Instruction, bytes: &[u8]) -> bool {
         Mnemonic::Vmovups | Mnemonic::Vmovaps | Mnemonic::Vmovdqu | Mnemonic::Vmovdqa | Mnemonic::Vmovss => !r,
         Mnemonic::Vaddps | Mnemonic::Vmulps | Mnemonic::Vandps | Mnemonic::Vorps | Mnemonic::Vxorps => !first_is_high,
         Mnemonic::Vpaddd | Mnemonic::Vpand | Mnemonic::Vpor | Mnemonic::Vpxor | Mnemonic::Vpcmpeqd => !first_is_high,
-        Mnemonic::Vcmpps => !first_is_high,
+        Mnemonic::Vcmpps | Mnemonic::Vpmaddwd => !first_is_high,
         _ => false,
     };
     swaps && between_registers && b && map == 1 && !w

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kiln_ir::DType;
 
 use super::op::{Domain, Registers};
-use super::{Binary, Inst, MicroKernel, P, Shift, Stmt, Touched, Unary, V, bf16, verify};
+use super::{Binary, Factors, Inst, MicroKernel, P, Shift, Stmt, Touched, Unary, V, bf16, verify};
 
 /// Why a micro-kernel could not be run. A micro-kernel that [verifies](MicroKernel::verify) can fail only with
 /// [`Arguments`](Fault::Arguments), and with [`OutOfBounds`](Fault::OutOfBounds) for slices smaller than their regions.
@@ -113,6 +113,7 @@ pub(super) struct Bits;
 impl Domain for Bits {
     type Word = u32;
     type Half = u16;
+    type Byte = u8;
     type Error = Fault;
 
     fn constant(&mut self, bits: u32) -> u32 {
@@ -121,6 +122,10 @@ impl Domain for Bits {
 
     fn fma(&mut self, a: u32, b: u32, acc: u32) -> u32 {
         fma(a, b, acc)
+    }
+
+    fn mla(&mut self, a: u32, b: u32, acc: u32) -> u32 {
+        acc.wrapping_add(a.wrapping_mul(b))
     }
 
     fn binary(&mut self, f: Binary, a: u32, b: u32) -> u32 {
@@ -135,8 +140,17 @@ impl Domain for Bits {
         shift(f, a, by)
     }
 
-    fn dot(&mut self, a: &[u32], b: &[u32], acc: u32) -> Result<u32, Fault> {
-        Ok(a.iter().zip(b).fold(acc, |acc, (a, b)| bf16::dot_add(acc, *a, *b)))
+    fn dot(&mut self, f: Factors, a: &[u32], b: &[u32], acc: u32) -> Result<u32, Fault> {
+        let words = a.iter().zip(b);
+        if f == Factors::Bf16 {
+            return Ok(words.fold(acc, |acc, (a, b)| bf16::dot_add(acc, *a, *b)));
+        }
+        let [left, right] = f.types();
+        let bits = 32 / f.per_word();
+        let factor = |dtype: DType, word: u32, n: usize| dtype.widen(word >> (n * bits));
+        let dot =
+            |acc: u32, n: usize, a: u32, b: u32| acc.wrapping_add(factor(left, a, n).wrapping_mul(factor(right, b, n)));
+        Ok(words.fold(acc, |acc, (a, b)| (0..f.per_word()).fold(acc, |acc, n| dot(acc, n, *a, *b))))
     }
 
     fn round(&mut self, word: u32) -> Result<u16, Fault> {
@@ -149,6 +163,14 @@ impl Domain for Bits {
 
     fn join(&self, [low, high]: [u16; 2]) -> u32 {
         u32::from(low) | u32::from(high) << 16
+    }
+
+    fn split_half(&self, half: u16) -> Result<[u8; 2], Fault> {
+        Ok(half.to_le_bytes())
+    }
+
+    fn join_half(&self, bytes: [u8; 2]) -> u16 {
+        u16::from_le_bytes(bytes)
     }
 }
 
@@ -192,7 +214,8 @@ impl<'a, 'b> Machine<'a, 'b> {
         }
         op.check().map_err(|_| Fault::Elements)?;
         if let Some(touched) = op.touched() {
-            if u32::from(touched.elements) > op.most_elements(self.mk.lanes) {
+            let param = self.mk.params.get(usize::from(touched.addr.param.0));
+            if param.is_some_and(|p| touched.extent(p.dtype) > op.most_touched(self.mk.lanes)) {
                 return Err(Fault::Elements);
             }
             if touched.store {
@@ -220,7 +243,7 @@ impl<'a, 'b> Machine<'a, 'b> {
         if touched.raw || !dtype.is_narrow() {
             self.loaded.extend(bytes.chunks(4).map(bits));
         } else {
-            self.loaded.extend(bytes.chunks(dtype.bytes()).map(|c| dtype.from_bits(bits(c)).to_bits()));
+            self.loaded.extend(bytes.chunks(dtype.bytes()).map(|c| dtype.widen(bits(c))));
         }
         self.loaded.resize(self.lanes, 0);
         Ok(())
@@ -244,10 +267,10 @@ impl<'a, 'b> Machine<'a, 'b> {
 
     /// The bytes that an operation touches in its argument, all of which exist, and the type of what is there.
     fn locate(&self, touched: &Touched, trip: u64) -> Result<(std::ops::Range<usize>, DType), Fault> {
-        let Touched { addr, elements, raw, .. } = touched;
+        let Touched { addr, elements, .. } = touched;
         let dtype = self.mk.params.get(usize::from(addr.param.0)).ok_or(Fault::NoParam(addr.param))?.dtype;
         let len = self.args.get(usize::from(addr.param.0)).ok_or(Fault::NoParam(addr.param))?.len();
-        let (element, elements) = (if *raw { 2 } else { dtype.bytes() }, usize::from(*elements));
+        let (element, elements) = (dtype.bytes(), usize::from(*elements));
         let byte = addr.byte(trip);
         let at = (byte % element as i128 == 0).then(|| usize::try_from(byte).ok()).flatten();
         let bytes = at.and_then(|at| Some(at..at.checked_add(elements * element)?));

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use kiln_ir::DType;
 
 pub use assign::{assign, check_assignment};
-pub use op::{Binary, Op, Permute, Shift, Touched, Unary};
+pub use op::{Binary, Factors, Op, Permute, Shift, Touched, Unary};
 pub use temps::Temps;
 
 use crate::target::VectorIsa;

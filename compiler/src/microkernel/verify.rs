@@ -8,8 +8,6 @@ mod region;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use kiln_ir::DType;
-
 use super::op::Rule;
 use super::words::is_identifier;
 use super::{Access, Addr, Inst, MicroKernel, P, Param, Region, Stmt, V};
@@ -89,9 +87,12 @@ pub enum Fault {
     /// Numbers keep the rules of the table.
     #[error("{0}")]
     Number(Rule),
-    /// Unconverted elements are bf16; those that are converted, too, or f32.
-    #[error("`{0}` is not bf16, and elements that are not converted must be")]
-    NotBf16(String),
+    /// Elements that are not converted have one or two bytes.
+    #[error("elements of `{0}` have four bytes, and those that are not converted must have one or two")]
+    NotNarrow(String),
+    /// A store that would narrow to integers of 8 or 16 bits, which no operation does.
+    #[error("`{0}` has integers of 8 or 16 bits, to which no store converts")]
+    StoresBytes(String),
     /// The instruction set has the operation.
     #[error("there is no such operation on {0}")]
     Isa(VectorIsa),
@@ -240,11 +241,14 @@ impl<'a> Verifier<'a> {
         op.check().map_err(Fault::Number)?;
         ensure(op.are_apart(), || Fault::Overlap)?;
         if let Some(touched) = op.touched() {
-            let max = op.most_elements(self.mk.lanes);
             let found = touched.elements;
-            ensure(found >= 1 && u32::from(found) <= max, || Fault::Elements { found, max })?;
             if let Some(param) = self.mk.params.get(usize::from(touched.addr.param.0)) {
-                ensure(!touched.raw || param.dtype == DType::Bf16, || Fault::NotBf16(param.name.clone()))?;
+                let max =
+                    op.most_touched(self.mk.lanes) / touched.extent(param.dtype).checked_div(found.into()).unwrap_or(1);
+                ensure(found >= 1 && u32::from(found) <= max, || Fault::Elements { found, max })?;
+                ensure(!touched.raw || param.dtype.is_narrow(), || Fault::NotNarrow(param.name.clone()))?;
+                let is_rounded = touched.raw || !param.dtype.is_integer() || !param.dtype.is_narrow();
+                ensure(!touched.store || is_rounded, || Fault::StoresBytes(param.name.clone()))?;
             }
             self.addr(&touched.addr, touched.store, found, trips)?;
         }

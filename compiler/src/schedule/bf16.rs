@@ -5,6 +5,7 @@ use std::fmt;
 use kiln_ir::{Contraction, DType};
 
 use super::{Form, Schedule, cost::Prediction};
+use crate::target::Feature;
 use crate::target::Target;
 
 /// Whether products of bf16 are used, and what decided that.
@@ -67,7 +68,7 @@ impl Bf16Products {
         if uses_bf16(c, chosen, target) {
             return Some(Bf16Products::Used);
         }
-        (!target.bf16).then_some(Bf16Products::NoInstructions)
+        (!target.has(Feature::Bf16)).then_some(Bf16Products::NoInstructions)
     }
 
     /// The same decision where the contraction could also have been computed in another way, for which `other` was decided at so

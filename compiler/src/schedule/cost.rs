@@ -14,7 +14,8 @@ use kiln_ir::{Contraction, DType, Window};
 use super::post::PostCost;
 use super::{Form, LhsAccess, Order, Region, RhsAccess, Rows, Schedule, rows};
 use crate::form::StepWork;
-use crate::form::operands::{bf16_factors, gathers_columns, gathers_rows, is_transposed, transposes_result};
+use crate::form::operands::{gathers_columns, gathers_rows, is_transposed, transposes_result};
+use crate::target::product;
 use crate::target::{Cache, Costs, Target, VectorUnit};
 
 /// The resource that limits a schedule.
@@ -73,18 +74,13 @@ impl fmt::Display for Prediction {
 /// once from behind the second-level cache, whichever takes longer (the roofline).
 pub fn bound(c: &Contraction, target: &Target) -> f64 {
     let costs = target.costs();
-    let has_bf16 = bf16_factors(c);
-    let rate = |u: &VectorUnit| {
-        // BFMMLA makes 16 products in 128 bits, where FMLA makes 4.
-        let wider = if u.bf16 && has_bf16 { 4 } else { 1 };
-        u64::from(u.lanes * u.fma_pipes * wider)
-    };
-    let products = target.units.iter().map(rate).max().unwrap_or(1);
+    let rate = |u: &VectorUnit| f64::from(u.lanes * u.fma_pipes) * product::widest(u, c);
+    let products = target.units.iter().map(rate).fold(1.0, f64::max);
     let bytes = c.operand_bytes();
     // What fits in the second-level cache may be there already.
     let moved =
         if bytes > target.l2.bytes { bytes as f64 / costs.l3_bandwidth } else { bytes as f64 / costs.l2_bandwidth };
-    (c.macs() as f64 / products as f64).max(moved)
+    (c.macs() as f64 / products).max(moved)
 }
 
 /// Cycles of one step of K of a `rows x columns` tile with operands in the first-level cache, and what bounds it.
@@ -657,7 +653,10 @@ fn packing(costs: &Costs, c: &Contraction, schedule: &Schedule, r: &Region, memo
         fetch.add(bytes * len, memory.rate(costs, len, bytes), 1.0);
         let work = match (schedule.form.rearranges(), contiguous) {
             (true, _) if gathered => len as f64 * costs.copy_gathered,
-            (true, _) => (4 * len) as f64 / 16.0 * costs.copy_rearranged,
+            (true, _) => {
+                let element = if dtype.is_integer() { schedule.form.panel_bytes(c, dtype) } else { 4 };
+                (element * len) as f64 / 16.0 * costs.copy_rearranged
+            }
             (false, true) => (bytes.max(schedule.form.panel_bytes(c, dtype)) * len) as f64 / 16.0 * costs.copy_vector,
             (false, false) => len as f64 * costs.copy_element,
         };

@@ -18,8 +18,8 @@ mod text;
 pub use search::{Choice, search, weigh};
 pub use text::ScheduleParseError;
 
+use kiln_ir::Contraction;
 use kiln_ir::rewrite::PanelShape;
-use kiln_ir::{Contraction, DType};
 
 use crate::form::operands::transposes_result;
 pub use crate::form::{Form, LhsAccess, RhsAccess};
@@ -175,14 +175,14 @@ impl Schedule {
                 return Err(format!("kc={} is more than K={}", r.kc, c.k));
             }
             if r.kc < c.k {
-                if c.dst.dtype != DType::F32 && !(c.window.is_some() && transposes_result(c)) {
-                    return Err("blocks of K add to an f32 result, and it is bf16".into());
+                if c.dst.dtype.is_narrow() && !(c.window.is_some() && transposes_result(c)) {
+                    return Err("blocks of K add to a result of f32 or s32".into());
                 }
                 if r.kc % form.k_group() != 0 {
                     return Err(format!("kc={} cuts a group of {} steps", r.kc, form.k_group()));
                 }
             }
-            let needed = form.registers_needed(unit, r.mr, r.nr, r.lhs);
+            let needed = form.registers_needed(unit, r.mr, r.nr, r.lhs, c.dst.dtype);
             if needed > u64::from(unit.registers) {
                 return Err(format!(
                     "a {}x{} tile needs {needed} registers, {} has {}",

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 
 use kiln_ir::nest::MAX_WINDOW_ROWS;
-use kiln_ir::{Contraction, DType, Window};
+use kiln_ir::{Contraction, Window};
 
 use super::bf16::Bf16Products;
 use super::cost::{self, Model, Prediction};
@@ -221,10 +221,10 @@ fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction, mode: Rows) ->
     let (column_step, row_step) = (form.rules().column_step(lanes), form.rules().rows_at_once());
     for steps in 1.. {
         let columns = (steps * column_step).min(c.n);
-        if !fits(form, unit, 1, columns) {
+        if !fits(c, form, unit, 1, columns) {
             break;
         }
-        let most = max_rows(form, unit, columns, rows);
+        let most = max_rows(c, form, unit, columns, rows);
         tiles.extend((1..=most).filter(|r| r % row_step == 0 || *r == rows).map(|rows| (rows, columns)));
         if columns == c.n {
             break;
@@ -233,14 +233,14 @@ fn register_tiles(form: Form, unit: &VectorUnit, c: &Contraction, mode: Rows) ->
     tiles
 }
 
-fn fits(form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> bool {
+fn fits(c: &Contraction, form: Form, unit: &VectorUnit, rows: u64, columns: u64) -> bool {
     let form = form.rules();
     let reachable = form.most_rows(unit).is_none_or(|most| rows <= most);
-    reachable && form.registers_needed(unit, rows, columns, LhsAccess::Block) <= u64::from(unit.registers)
+    reachable && form.registers_needed(unit, rows, columns, LhsAccess::Block, c.dst.dtype) <= u64::from(unit.registers)
 }
 
-fn max_rows(form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
-    (1..=m).take_while(|&rows| fits(form, unit, rows, columns)).last().unwrap_or(0)
+fn max_rows(c: &Contraction, form: Form, unit: &VectorUnit, columns: u64, m: u64) -> u64 {
+    (1..=m).take_while(|&rows| fits(c, form, unit, rows, columns)).last().unwrap_or(0)
 }
 
 /// The schedule with one tile, nothing packed and no cache blocks; columns left over have tiles of `rest` rows.
@@ -291,7 +291,7 @@ fn best_rows(c: &Contraction, form: Form, unit: &VectorUnit, model: &Model<'_>, 
         let one = Schedule { isa: unit.isa, form, rows: mode, parallel, regions };
         (mr, bare.predict_in_cache(&one).unwrap_or(f64::INFINITY))
     };
-    let best = (1..=max_rows(form, unit, columns, most)).map(cost).min_by(|a, b| a.1.total_cmp(&b.1));
+    let best = (1..=max_rows(c, form, unit, columns, most)).map(cost).min_by(|a, b| a.1.total_cmp(&b.1));
     best.map_or(1, |(rows, _)| rows)
 }
 
@@ -335,7 +335,7 @@ fn blockings(c: &Contraction, tile: &Schedule, target: &Target, model: &Model<'_
     let mut out = vec![];
     let mut k_blocks = vec![c.k];
     // Blocks of K add to the result in memory.
-    if c.dst.dtype == DType::F32 {
+    if !c.dst.dtype.is_narrow() {
         k_blocks.extend(K_BLOCKS.iter().filter(|&&k| k < c.k).map(|&k| even_blocks(c.k, k)));
     }
     k_blocks.dedup();
@@ -417,7 +417,7 @@ fn packed_rows_bytes(c: &Contraction, s: &Schedule) -> u64 {
 fn window_blockings(c: &Contraction, w: &Window, tile: &Schedule, target: &Target, constant: bool) -> Vec<Schedule> {
     let mut out = vec![];
     let mut k_blocks = vec![c.k];
-    if c.dst.dtype == DType::F32 || transposes_result(c) {
+    if !c.dst.dtype.is_narrow() || transposes_result(c) {
         k_blocks.extend(window_k_blocks(w, c.k));
     }
     k_blocks.dedup();

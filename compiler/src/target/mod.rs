@@ -4,8 +4,8 @@
 //! scheduling and emission may ask for: instruction sets, vector length, registers, pipes and caches. Nothing here looks
 //! at the machine the compiler runs on, so any host compiles the same bytes for a target.
 //!
-//! Grammar: `CORE` followed by any number of modifiers: `+bf16`, `-bf16`, `-sve`, `-neon`, `-avx512`, `-avx2`,
-//! `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix), each once. `CORE` is one of [`Target::CORES`]. Letters may be
+//! Grammar: `CORE` followed by any number of modifiers: `+` or `-` and an extension (`bf16`, `dotprod`, `i8mm`; `vnni` of x86), `-sve`,
+//! `-neon`, `-avx512`, `-avx2`, `+l1d=BYTES`, `+l2=BYTES` (bytes with an optional `k` or `m` suffix), each once. `CORE` is one of [`Target::CORES`]. Letters may be
 //! of either case.
 //!
 //! Sources of the figures: the Arm Neoverse N1, V1 and V2 software optimisation guides and LLVM's scheduling models for
@@ -13,11 +13,14 @@
 //! optimisation manual on Sapphire Rapids (Golden Cove) for `x86-64-v4`.
 
 mod costs;
+mod feature;
+pub mod product;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use costs::{Costs, Parameter};
+pub use feature::{Feature, Features};
 
 use serde::{Deserialize, Serialize};
 use target_lexicon::Triple;
@@ -119,8 +122,8 @@ pub struct VectorUnit {
     /// Bytes of straight code beyond which it is fetched more slowly than it is executed: those of the instruction
     /// cache. `None` where instructions are so short that this is not known to matter.
     pub straight_code: Option<u64>,
-    /// BF16 matrix, dot-product and conversion instructions are there.
-    pub bf16: bool,
+    /// The extensions that its instructions may belong to.
+    pub features: Features,
 }
 
 /// A data cache.
@@ -142,8 +145,8 @@ pub struct Target {
     pub arch: Arch,
     /// Vector units that micro-kernels may use, in order of preference at equal cost.
     pub units: Vec<VectorUnit>,
-    /// BF16 matrix and dot-product instructions are present.
-    pub bf16: bool,
+    /// The extensions of the instruction sets that it has.
+    pub features: Features,
     /// Cache line in bytes.
     pub line: u32,
     /// First-level data cache.
@@ -203,7 +206,7 @@ const fn neon(fma_pipes: u32, fma_latency: u32, load_ports: u32) -> VectorUnit {
         load_ports,
         store_ports: 2,
         straight_code: None,
-        bf16: false,
+        features: Features::of(&[]),
     }
 }
 
@@ -219,7 +222,7 @@ const fn sve(bits: u32, fma_pipes: u32, fma_latency: u32, load_ports: u32) -> Ve
         load_ports,
         store_ports: 1,
         straight_code: None,
-        bf16: false,
+        features: Features::of(&[]),
     }
 }
 
@@ -234,7 +237,7 @@ const fn x86(isa: VectorIsa, lanes: u32, registers: u8) -> VectorUnit {
         load_ports: 2,
         store_ports: 1,
         straight_code: None,
-        bf16: false,
+        features: Features::of(&[]),
     }
 }
 
@@ -259,13 +262,15 @@ impl Target {
     ];
 
     fn core(word: &str) -> Option<Target> {
+        /// Those of Neoverse V1 and V2.
+        const V1: [Feature; 3] = [Feature::Bf16, Feature::DotProd, Feature::I8mm];
         let core = *Self::CORES.iter().find(|c| **c == word)?;
-        let a64 = |units: Vec<VectorUnit>, bf16, l1d, l2, dispatch| Target {
+        let a64 = |units: Vec<VectorUnit>, features: &[Feature], l1d, l2, dispatch| Target {
             core,
             modifiers: vec![],
             arch: Arch::Aarch64,
-            units: units.into_iter().map(|u| VectorUnit { bf16, ..u }).collect(),
-            bf16,
+            units: units.into_iter().map(|u| VectorUnit { features: Features::of(features), ..u }).collect(),
+            features: Features::of(features),
             line: 64,
             l1d,
             l2,
@@ -276,7 +281,7 @@ impl Target {
             modifiers: vec![],
             arch: Arch::X86_64,
             units,
-            bf16: false,
+            features: Features::of(&[]),
             line: 64,
             l1d,
             l2,
@@ -284,11 +289,11 @@ impl Target {
         };
         let avx2 = x86(VectorIsa::Avx2, 8, 16);
         Some(match core {
-            "armv8" => a64(vec![neon(2, 4, 2)], false, kib(32, 4), kib(512, 8), 3),
-            "neoverse-n1" => a64(vec![neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4),
-            "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], true, kib(64, 4), kib(1024, 8), 8),
+            "armv8" => a64(vec![neon(2, 4, 2)], &[], kib(32, 4), kib(512, 8), 3),
+            "neoverse-n1" => a64(vec![neon(2, 4, 2)], &[Feature::DotProd], kib(64, 4), kib(1024, 8), 4),
+            "neoverse-v1" => a64(vec![sve(256, 2, 2, 2), neon(4, 2, 3)], &V1, kib(64, 4), kib(1024, 8), 8),
             // Six micro-operations per cycle, as LLVM's scheduling model has it.
-            "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], true, kib(64, 4), kib(2048, 8), 6),
+            "neoverse-v2" => a64(vec![neon(4, 2, 3), sve(128, 4, 2, 2)], &V1, kib(64, 4), kib(2048, 8), 6),
             "x86-64-v3" => x64(vec![avx2], kib(32, 8), kib(512, 8)),
             "x86-64-v4" => {
                 let avx512 = VectorUnit { straight_code: Some(32 << 10), ..x86(VectorIsa::Avx512, 16, 32) };
@@ -296,7 +301,7 @@ impl Target {
             }
             sve_bits => {
                 let bits = sve_bits.strip_prefix("sve")?.parse().ok()?;
-                a64(vec![sve(bits, 2, 4, 2), neon(2, 4, 2)], false, kib(64, 4), kib(1024, 8), 4)
+                a64(vec![sve(bits, 2, 4, 2), neon(2, 4, 2)], &[], kib(64, 4), kib(1024, 8), 4)
             }
         })
     }
@@ -304,6 +309,11 @@ impl Target {
     /// The core that its text starts with, one of [`Self::CORES`].
     pub fn core_name(&self) -> &'static str {
         self.core
+    }
+
+    /// True if the target has an extension.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.has(feature)
     }
 
     /// The unit of instruction set `isa`, if the target has it.
@@ -339,20 +349,20 @@ impl Target {
 
     fn apply(&mut self, word: &str) -> Result<(), TargetError> {
         let expected = match self.arch {
-            Arch::Aarch64 => "+bf16, -bf16, -sve, -neon, +l1d=BYTES or +l2=BYTES",
-            Arch::X86_64 => "-avx512, -avx2, +l1d=BYTES or +l2=BYTES",
+            Arch::Aarch64 => "+ or - and bf16, dotprod or i8mm, -sve, -neon, +l1d=BYTES or +l2=BYTES",
+            Arch::X86_64 => "+vnni, -vnni, -avx512, -avx2, +l1d=BYTES or +l2=BYTES",
         };
         let unknown = || TargetError::UnknownModifier { word: word.into(), core: self.core, expected };
         if let Some(isa) = word.strip_prefix('-').and_then(VectorIsa::from_name) {
             self.unit(isa).ok_or_else(unknown)?;
             self.units.retain(|u| u.isa != isa);
-        } else if matches!(word, "+bf16" | "-bf16") && self.arch == Arch::Aarch64 {
-            let on = word == "+bf16";
-            if self.bf16 == on {
+        } else if let Some(feature) = Feature::from_name(&word[1..], self.arch) {
+            let on = word.starts_with('+');
+            if self.has(feature) == on {
                 return Ok(());
             }
-            self.bf16 = on;
-            self.units.iter_mut().for_each(|u| u.bf16 = on);
+            self.features.set(feature, on);
+            self.units.iter_mut().for_each(|u| u.features.set(feature, on));
         } else if let Some(bytes) = word.strip_prefix("+l1d=").and_then(bytes) {
             self.l1d.bytes = bytes;
         } else if let Some(bytes) = word.strip_prefix("+l2=").and_then(bytes) {
@@ -362,7 +372,7 @@ impl Target {
         }
         self.modifiers.retain(|m| modified(m) != modified(word));
         let is_default = Self::core(self.core).is_some_and(|d| {
-            (word.ends_with("bf16") && d.bf16 == self.bf16)
+            Feature::from_name(&word[1..], self.arch).is_some_and(|f| d.has(f) == self.has(f))
                 || (word.starts_with("+l1d") && d.l1d == self.l1d)
                 || (word.starts_with("+l2") && d.l2 == self.l2)
         });
@@ -466,7 +476,7 @@ mod tests {
     #[test]
     fn modifiers_are_canonical() {
         let t: Target = "SVE512+BF16".parse().unwrap();
-        assert!(t.bf16 && t.sve_bits() == Some(512));
+        assert!(t.has(Feature::Bf16) && t.sve_bits() == Some(512));
         assert_eq!(t.to_string(), "sve512+bf16");
         assert_eq!("neoverse-v1+bf16".parse::<Target>().unwrap().to_string(), "neoverse-v1");
         assert_eq!("x86-64-v4+l2=2m-avx2".parse::<Target>().unwrap().to_string(), "x86-64-v4-avx2");

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kiln_compiler::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
+    Access, Addr, Binary, Factors, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
@@ -62,12 +62,15 @@ pub enum Kind {
 pub struct Kinds {
     registers: [Option<Kind>; 32],
     slots: BTreeMap<u16, Kind>,
+    /// The type of each parameter.
+    dtypes: Vec<DType>,
 }
 
 impl Kinds {
     /// Nothing is written yet.
-    pub fn new() -> Kinds {
-        Kinds { registers: [None; 32], slots: BTreeMap::new() }
+    pub fn new(params: &[Param]) -> Kinds {
+        let dtypes = params.iter().map(|p| p.dtype).collect();
+        Kinds { registers: [None; 32], slots: BTreeMap::new(), dtypes }
     }
 
     /// The kind of `v`, if it is written.
@@ -90,14 +93,23 @@ impl Kinds {
         }
         let result = match *op {
             Op::Zero { .. } | Op::Const { .. } | Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. } => Exact,
-            Op::LoadRaw { .. } | Op::LoadRawQuad { .. } => Exact,
+            Op::LoadRaw { .. } | Op::LoadRawQuad { .. } | Op::BroadcastRaw { .. } => Exact,
+            // Which NaN a NaN is would show in elements of other types.
+            Op::Store { s, dst, .. } if self.dtypes[usize::from(dst.param.0)].is_integer() => exact(s)?,
             Op::Store { s, .. } => words(s)?,
+            Op::StoreRaw { s, dst, .. } if self.dtypes[usize::from(dst.param.0)] != DType::Bf16 => exact(s)?,
             Op::StoreRaw { s, .. } => halves(s)?,
             Op::Fma { d, a, b } | Op::FmaLane { d, a, b, .. } => {
                 words(d)?;
                 words(a)?;
                 words(b)?;
                 Words
+            }
+            Op::Mla { d, a, b } => {
+                exact(d)?;
+                exact(a)?;
+                exact(b)?;
+                Exact
             }
             Op::Binary { f: Binary::IAdd | Binary::ISub | Binary::And | Binary::Or | Binary::Xor, a, b, .. } => {
                 exact(a)?;
@@ -117,10 +129,18 @@ impl Kinds {
             }
             Op::Shift { a, .. } => exact(a)?,
             // Whatever NaN goes in, the default NaN comes out.
-            Op::Mmla { d, a, b } | Op::Dot2 { d, a, b } | Op::Dot2Lane { d, a, b, .. } => {
+            Op::Mmla { f: Factors::Bf16, d, a, b }
+            | Op::Dot { f: Factors::Bf16, d, a, b }
+            | Op::DotLane { f: Factors::Bf16, d, a, b, .. } => {
                 words(d)?;
                 halves(a)?;
                 halves(b)?;
+                Exact
+            }
+            Op::Mmla { d, a, b, .. } | Op::Dot { d, a, b, .. } | Op::DotLane { d, a, b, .. } => {
+                exact(d)?;
+                exact(a)?;
+                exact(b)?;
                 Exact
             }
             Op::Narrow { a, b, .. } | Op::NarrowPairs { a, b, .. } => {
@@ -134,6 +154,11 @@ impl Kinds {
                 kind
             }
             Op::Reload { slot, .. } => *self.slots.get(&slot)?,
+            Op::Permute { bits: 8, a, b, .. } => {
+                exact(a)?;
+                exact(b)?;
+                Exact
+            }
             Op::Permute { bits: 16, a, b, .. } => join(halves(a)?, halves(b)?)?,
             Op::Permute { a, b, .. } => join(self.of(a)?, self.of(b)?)?,
         };
@@ -151,8 +176,8 @@ pub struct Machine {
     pub isa: VectorIsa,
     /// Lanes of a register.
     pub lanes: u32,
-    /// With instructions for bf16.
-    pub bf16: bool,
+    /// With instructions for bf16, and for products of integers of 8 bits.
+    pub extensions: bool,
 }
 
 /// The micro-kernel of `seed`.
@@ -178,10 +203,13 @@ impl Generator {
     fn new(seed: u64, machine: Machine) -> Generator {
         let mut rng = Rng::new(seed);
         let count = if rng.one_in(4) { 9 + rng.below(60) } else { 6 + rng.below(3) };
-        let params = (0..count)
+        let word = rng.pick(&[DType::F32, DType::S32]);
+        let first = [DType::Bf16, rng.pick(&[DType::S8, DType::U8]), word];
+        let params: Vec<Param> = (0..count)
             .map(|p| {
-                // All types can be read and written in any kernel.
-                let dtype = DType::ALL[p as usize / 2 % DType::ALL.len()];
+                // Elements of every size can be read and written in any kernel, and bf16.
+                let dtype =
+                    first.get(p as usize / 2).copied().unwrap_or_else(|| DType::ALL[p as usize / 2 % DType::ALL.len()]);
                 let access = if p % 2 == 0 { Access::Read } else { Access::Write };
                 let row_bytes = if rng.one_in(8) { 150_000 } else { 16384 + 4 * rng.below(1000) };
                 let region = Region { rows: 1, row_bytes, row_stride: row_bytes };
@@ -189,7 +217,7 @@ impl Generator {
             })
             .collect();
         let registers = rng.pick(&[8, 12, 24, 29, 30, 30, 30]);
-        Generator { rng, machine, params, registers, kinds: Kinds::new() }
+        Generator { kinds: Kinds::new(&params), rng, machine, params, registers }
     }
 
     fn run(mut self) -> MicroKernel {
@@ -281,9 +309,9 @@ impl Generator {
     }
 
     /// An address of `elements` elements of a parameter with this access, in all of `trips` trips.
-    fn addr(&mut self, raw: bool, access: Access, elements: u64, trips: u64, steps: &[i64]) -> Addr {
+    fn addr(&mut self, fits: impl Fn(DType) -> bool, access: Access, elements: u64, trips: u64, steps: &[i64]) -> Addr {
         let fits: Vec<u8> = (0..self.params.len())
-            .filter(|p| self.params[*p].access == access && (!raw || self.params[*p].dtype == DType::Bf16))
+            .filter(|p| self.params[*p].access == access && fits(self.params[*p].dtype))
             .map(|p| p as u8)
             .collect();
         let param = self.rng.pick(&fits);
@@ -311,26 +339,34 @@ impl Generator {
         if self.rng.one_in(2) { most } else { 1 + self.rng.below(most) }
     }
 
+    /// Elements of one or two bytes, and how many: at most so many bytes.
+    fn raw(&mut self, access: Access, most: u64, trips: u64, steps: &[i64]) -> (Addr, u16) {
+        let size = 1 + self.rng.below(2);
+        let elements = if self.rng.one_in(3) { 1 } else { self.some(most / size) };
+        let fits = |dtype: DType| dtype.bytes() as u64 == size;
+        (self.addr(fits, access, elements, trips, steps), elements as u16)
+    }
+
     fn load(&mut self, d: V, trips: u64, steps: &[i64]) -> Op {
         let lanes = u64::from(self.machine.lanes);
-        let from = |g: &mut Self, raw, elements| g.addr(raw, Access::Read, elements, trips, steps);
+        let from = |g: &mut Self, elements| g.addr(|_| true, Access::Read, elements, trips, steps);
         match self.rng.below(5) {
             0 => {
                 let lanes = self.some(lanes);
-                Op::Load { d, src: from(self, false, lanes), lanes: lanes as u16 }
+                Op::Load { d, src: from(self, lanes), lanes: lanes as u16 }
             }
             1 => {
                 let count = self.some(4);
-                Op::LoadLanes { d, src: from(self, false, count), count: count as u8 }
+                Op::LoadLanes { d, src: from(self, count), count: count as u8 }
             }
-            2 => Op::Broadcast { d, src: from(self, false, 1) },
+            2 => Op::Broadcast { d, src: from(self, 1) },
             3 => {
-                let elements = self.some(2 * lanes);
-                Op::LoadRaw { d, src: from(self, true, elements), elements: elements as u16 }
+                let (src, elements) = self.raw(Access::Read, 4 * lanes, trips, steps);
+                Op::LoadRaw { d, src, elements }
             }
             _ => {
-                let elements = self.some(8);
-                Op::LoadRawQuad { d, src: from(self, true, elements), elements: elements as u16 }
+                let (src, elements) = self.raw(Access::Read, 16, trips, steps);
+                Op::LoadRawQuad { d, src, elements }
             }
         }
     }
@@ -338,13 +374,19 @@ impl Generator {
     fn store(&mut self, s: V, trips: u64, steps: &[i64]) -> Op {
         let lanes = u64::from(self.machine.lanes);
         // A register of bf16 can only be stored as such.
-        if self.kinds.of(s) == Some(Kind::Halves) || self.rng.one_in(4) {
+        if self.kinds.of(s) == Some(Kind::Halves) {
             let elements = self.some(2 * lanes);
-            let dst = self.addr(true, Access::Write, elements, trips, steps);
+            let dst = self.addr(|dtype| dtype == DType::Bf16, Access::Write, elements, trips, steps);
             Op::StoreRaw { s, dst, elements: elements as u16 }
+        } else if self.kinds.of(s) == Some(Kind::Exact) && self.rng.one_in(3) {
+            let (dst, elements) = self.raw(Access::Write, 4 * lanes, trips, steps);
+            Op::StoreRaw { s, dst, elements }
         } else {
             let lanes = self.some(lanes);
-            Op::Store { s, dst: self.addr(false, Access::Write, lanes, trips, steps), lanes: lanes as u16 }
+            // Which NaN a NaN is would show in integers.
+            let is_exact = self.kinds.of(s) == Some(Kind::Exact);
+            let is_converted_to = |dtype: DType| !dtype.is_integer() || (is_exact && !dtype.is_narrow());
+            Op::Store { s, dst: self.addr(is_converted_to, Access::Write, lanes, trips, steps), lanes: lanes as u16 }
         }
     }
 
@@ -356,6 +398,7 @@ impl Generator {
             1 => Op::Const { d, bits: self.constant() },
             2..5 => self.load(d, trips, steps),
             5 | 6 => self.store(a, trips, steps),
+            7 if self.rng.one_in(3) => Op::Mla { d, a, b },
             7 => Op::Fma { d, a, b },
             8 => {
                 b.0 %= 8;
@@ -373,14 +416,17 @@ impl Generator {
                 Op::Shift { f: self.rng.pick(&[Shift::Left, Shift::RightSigned]), d, a, by }
             }
             13 => Op::PairAdd { d, a, b },
-            14 if self.machine.bf16 => match self.rng.below(3) {
-                0 => Op::Mmla { d, a, b },
-                1 => Op::Dot2 { d, a, b },
-                _ => {
-                    b.0 %= 8;
-                    Op::Dot2Lane { d, a, b, lane }
+            14 if self.machine.extensions => {
+                let f = self.rng.pick(&[Factors::Bf16, Factors::S8, Factors::U8, Factors::U8S8, Factors::S8U8]);
+                match self.rng.below(3) {
+                    0 if f != Factors::S8U8 => Op::Mmla { f, d, a, b },
+                    0 | 1 => Op::Dot { f, d, a, b },
+                    _ => {
+                        b.0 %= 8;
+                        Op::DotLane { f, d, a, b, lane }
+                    }
                 }
-            },
+            }
             15 => {
                 let d = loop {
                     let d = self.register();
@@ -392,7 +438,7 @@ impl Generator {
             }
             _ => {
                 let f = self.rng.pick(&Permute::ALL.iter().map(|(_, f)| *f).collect::<Vec<_>>());
-                Op::Permute { f, bits: self.rng.pick(&[16, 32, 64]), d, a, b }
+                Op::Permute { f, bits: self.rng.pick(&[8, 16, 32, 64]), d, a, b }
             }
         }
     }

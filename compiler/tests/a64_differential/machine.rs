@@ -3,7 +3,7 @@
 use std::arch::is_aarch64_feature_detected;
 use std::ptr::null_mut;
 
-/// What the machine has: the lanes of its SVE registers, and bf16 instructions.
+/// What the machine has: the lanes of its SVE registers, and whether it has bf16 and i8mm.
 pub fn features() -> (Option<u32>, bool) {
     const PR_SVE_GET_VL: i32 = 51;
     let sve = is_aarch64_feature_detected!("sve").then(|| {
@@ -11,7 +11,7 @@ pub fn features() -> (Option<u32>, bool) {
         let answer = unsafe { libc::prctl(PR_SVE_GET_VL) };
         (answer & 0xffff) as u32 / 4
     });
-    (sve, is_aarch64_feature_detected!("bf16"))
+    (sve, is_aarch64_feature_detected!("bf16") && is_aarch64_feature_detected!("i8mm"))
 }
 
 /// Pages between two that cannot be touched.

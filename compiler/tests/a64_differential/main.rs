@@ -32,7 +32,7 @@ use kiln_compiler::target::{Arch, VectorIsa};
 /// A target for `machine`.
 fn target(machine: Machine) -> Target {
     let bits = 32 * if machine.isa == VectorIsa::Sve { machine.lanes } else { 4 };
-    format!("sve{bits}{}", if machine.bf16 { "+bf16" } else { "" }).parse().unwrap()
+    format!("sve{bits}{}", if machine.extensions { "+bf16+dotprod+i8mm" } else { "" }).parse().unwrap()
 }
 
 /// How kernels with this many parameters can be called; the seed decides where there is a choice.
@@ -46,12 +46,12 @@ fn emitted(mk: &MicroKernel, machine: Machine, seed: u64) -> Function {
         .unwrap_or_else(|e| panic!("seed {seed} {machine:?}: {e}\n{mk}"))
 }
 
-/// NEON and SVE of these lanes, with and without bf16 instructions.
+/// NEON and SVE of these lanes, with and without the instructions of extensions.
 fn machines(lanes: &[u32]) -> Vec<Machine> {
-    let neon = Machine { isa: VectorIsa::Neon, lanes: 4, bf16: true };
-    let sve = lanes.iter().map(|lanes| Machine { isa: VectorIsa::Sve, lanes: *lanes, bf16: true });
+    let neon = Machine { isa: VectorIsa::Neon, lanes: 4, extensions: true };
+    let sve = lanes.iter().map(|lanes| Machine { isa: VectorIsa::Sve, lanes: *lanes, extensions: true });
     let with: Vec<Machine> = std::iter::once(neon).chain(sve).collect();
-    with.iter().flat_map(|m| [*m, Machine { bf16: false, ..*m }]).collect()
+    with.iter().flat_map(|m| [*m, Machine { extensions: false, ..*m }]).collect()
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn every_row_of_the_table_is_emitted() {
         emitted_shapes.extend(disassembled(&f).iter().map(|t| shape(t)));
     }
     for machine in machines(&[4, 8, 16]) {
-        for seed in 0..120 {
+        for seed in 0..300 {
             let f = emitted(&kernel(seed, machine), machine, seed);
             emitted_shapes.extend(disassembled(&f).iter().map(|t| shape(t)));
         }
@@ -130,16 +130,24 @@ fn no_instruction_touches_reserved_registers() {
 }
 
 #[test]
-fn bf16_instructions_need_a_target_that_has_them() {
-    for machine in machines(&[4, 8]).into_iter().filter(|m| m.bf16) {
-        for op in ["mmla v1, v2", "dot2 v1, v2", "dot2 v1, v2.lane[3]"] {
+fn instructions_of_extensions_need_a_target_that_has_them() {
+    for machine in machines(&[4, 8]).into_iter().filter(|m| m.extensions) {
+        for (feature, op) in [
+            ("bf16", "mmla bf16 v1, v2"),
+            ("bf16", "dot bf16 v1, v2"),
+            ("bf16", "dot bf16 v1, v2.lane[3]"),
+            ("i8mm", "mmla s8 v1, v2"),
+            ("i8mm", "dot u8s8 v1, v2"),
+            ("i8mm", "dot s8u8 v1, v2.lane[1]"),
+        ] {
             let Machine { isa, lanes, .. } = machine;
             let zeros = "v0 = zero\n v1 = zero\n v2 = zero";
             let text = format!("microkernel k {isa} lanes={lanes} registers=3 {{\n {zeros}\n v0 = {op}\n}}");
             let mk: MicroKernel = text.parse().unwrap();
-            let emit = |bf16| emit::micro_kernel(&mk, &target(Machine { bf16, ..machine }), Arguments::Registers);
+            let emit =
+                |extensions| emit::micro_kernel(&mk, &target(Machine { extensions, ..machine }), Arguments::Registers);
             emit(true).unwrap();
-            assert!(emit(false).unwrap_err().what.contains("no instructions for bf16"));
+            assert!(emit(false).unwrap_err().what.contains(&format!("no instructions of {feature}")));
         }
     }
 }
@@ -147,9 +155,9 @@ fn bf16_instructions_need_a_target_that_has_them() {
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 #[test]
 fn machines_agree_with_the_interpreter() {
-    let (sve, bf16) = machine::features();
+    let (sve, extensions) = machine::features();
     let lanes: Vec<u32> = sve.into_iter().collect();
-    for machine in machines(&lanes).into_iter().filter(|m| bf16 || !m.bf16) {
+    for machine in machines(&lanes).into_iter().filter(|m| extensions || !m.extensions) {
         for seed in 0..400 {
             let mk = kernel(seed, machine);
             let f = emitted(&mk, machine, seed);
@@ -163,7 +171,7 @@ fn machines_agree_with_the_interpreter() {
 #[test]
 fn conversions_of_f16_are_by_its_definition() {
     let lanes: Vec<u32> = machine::features().0.into_iter().collect();
-    for machine in machines(&lanes).into_iter().filter(|m| !m.bf16) {
+    for machine in machines(&lanes).into_iter().filter(|m| !m.extensions) {
         f16::check(machine.isa, machine.lanes as usize, |mk, data| {
             let f = emit::micro_kernel(mk, &target(machine), Arguments::Registers).unwrap();
             execute::run(&f, data)
@@ -176,7 +184,7 @@ fn conversions_of_f16_are_by_its_definition() {
 #[test]
 fn a_missing_operation_is_noticed() {
     use kiln_compiler::microkernel::{Op, Stmt};
-    let machine = Machine { isa: VectorIsa::Neon, lanes: 4, bf16: false };
+    let machine = Machine { isa: VectorIsa::Neon, lanes: 4, extensions: false };
     let mut noticed = 0;
     for seed in 0..40 {
         let mk = kernel(seed, machine);

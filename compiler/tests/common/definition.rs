@@ -57,21 +57,13 @@ pub fn after(spec: &Spec, lanes: u32, memory: &Memory) -> (usize, Vec<u8>) {
 }
 
 fn store(dtype: DType, value: f32) -> Vec<u8> {
-    match dtype {
-        DType::F32 => value.to_le_bytes().to_vec(),
-        DType::Bf16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
-        DType::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
-    }
+    dtype.to_bits(value).to_le_bytes()[..dtype.bytes()].to_vec()
 }
 
 fn load(memory: &Memory, param: P, dtype: DType, byte: i64) -> f32 {
     let at = byte as usize;
     let bytes = &memory[usize::from(param.0)][at..at + dtype.bytes()];
-    match dtype {
-        DType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
-        DType::Bf16 => half::bf16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
-        DType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
-    }
+    dtype.from_bits(bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte)))
 }
 
 fn step_byte(steps: &Steps, p: u64, dtype: DType) -> i64 {
@@ -145,9 +137,13 @@ fn sum(spec: &TileSpec, lanes: usize, memory: &Memory, at: (u64, u64), start: f3
         Products::Steps => runs.concat().iter().fold(start, |c, (a, b)| a.mul_add(*b, c)),
         Products::Lanes => in_lanes(1, &|c, steps| steps[0].0.mul_add(steps[0].1, c)),
         Products::PairsInLanes => in_lanes(2, &|c, steps| f32::from_bits(pairs(c.to_bits(), steps))),
-        Products::Blocks => {
-            // A group of four ends with its run.
-            let groups = runs.iter().flat_map(|run| run.chunks(4));
+        // Sums of these integers are exact in f32.
+        Products::Blocks(_) if spec.dst.dtype.is_integer() => {
+            runs.concat().iter().fold(start, |c, (a, b)| a.mul_add(*b, c))
+        }
+        Products::Blocks(steps) => {
+            // A group ends with its run.
+            let groups = runs.iter().flat_map(|run| run.chunks(steps as usize));
             let pairs = groups.flat_map(|group| group.chunks(2)).fold(start.to_bits(), pairs);
             f32::from_bits(pairs)
         }

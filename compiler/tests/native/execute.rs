@@ -47,9 +47,5 @@ pub fn difference(mk: &MicroKernel, expected: &[Vec<u8>], found: &[Vec<u8>]) -> 
 }
 
 fn word(dtype: DType, bytes: &[u8]) -> u32 {
-    match dtype {
-        DType::F32 => u32::from_le_bytes(bytes.try_into().unwrap()),
-        DType::Bf16 => u32::from(u16::from_le_bytes(bytes.try_into().unwrap())) << 16,
-        DType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32().to_bits(),
-    }
+    dtype.widen(bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte)))
 }

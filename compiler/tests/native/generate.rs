@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use kiln_compiler::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
+    Access, Addr, Binary, Factors, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
 use kiln_compiler::target::VectorIsa;
 use kiln_ir::DType;
@@ -31,6 +31,8 @@ enum State {
 pub struct Generator {
     pub random: Random,
     isa: VectorIsa,
+    /// With AVX512_VNNI.
+    vnni: bool,
     lanes: u16,
     params: Vec<Param>,
     states: Vec<State>,
@@ -51,6 +53,11 @@ pub fn lanes(isa: VectorIsa) -> u16 {
     }
 }
 
+/// The types that values are converted to when they are stored.
+fn stored() -> Vec<DType> {
+    DType::ALL.iter().copied().filter(|dtype| !(dtype.is_integer() && dtype.is_narrow())).collect()
+}
+
 /// The temporary registers, counted from the first.
 const TEMPS: [u32; Temps::MOST] = [0, 1];
 
@@ -62,6 +69,7 @@ impl Generator {
         Generator {
             random: Random(seed),
             isa: VectorIsa::Avx2,
+            vnni: false,
             lanes: 8,
             params: vec![],
             states: vec![],
@@ -72,8 +80,8 @@ impl Generator {
         }
     }
 
-    pub fn kernel(&mut self, isa: VectorIsa) -> MicroKernel {
-        self.isa = isa;
+    pub fn kernel(&mut self, isa: VectorIsa, vnni: bool) -> MicroKernel {
+        (self.isa, self.vnni) = (isa, vnni);
         let registers: u32 = if isa == VectorIsa::Avx512 { 32 } else { 16 };
         self.lanes = lanes(isa);
         let count = if self.random.once_in(4) { 7 + self.random.below(6) } else { 2 + self.random.below(4) };
@@ -117,10 +125,11 @@ impl Generator {
     }
 
     fn param(&mut self, i: u64) -> Param {
-        let dtype = self.random.pick(DType::ALL);
         let access = if i.is_multiple_of(2) { Access::Read } else { Access::ReadWrite };
+        let dtypes = if access == Access::Read { DType::ALL.to_vec() } else { stored() };
+        let dtype = self.random.pick(&dtypes);
         // What a register holds, and what it moves by.
-        let least = u64::from(16 + self.lanes).max(24);
+        let least = u64::from(16 + 4 * self.lanes).max(24);
         let row_bytes = (least + self.random.below(200)) * dtype.bytes() as u64;
         Param { name: format!("p{i}"), dtype, access, region: Region { rows: 1, row_bytes, row_stride: row_bytes } }
     }
@@ -152,9 +161,24 @@ impl Generator {
 
     /// Where `elements` elements are that may be stored or loaded.
     fn addr(&mut self, elements: u16, store: bool) -> Addr {
-        let parity = if store { Some(1) } else { None };
-        let mut candidates: Vec<u8> =
-            (0..self.params.len() as u8).filter(|p| parity.is_none_or(|o| p % 2 == o)).collect();
+        let all = (0..self.params.len() as u8).filter(|p| !store || p % 2 == 1).collect();
+        self.addr_in(all, elements)
+    }
+
+    /// Where words of elements are that may be stored as they are, or loaded from memory that nothing is stored to, and the number of elements; `None` if no parameter has such.
+    fn raw(&mut self, words: u16, store: bool) -> Option<(Addr, u16)> {
+        // None of other parameters: there may be no register for their address.
+        let is_known =
+            |p: &u8| self.trips.is_none() || self.streams.len() < STREAMS || self.streams.iter().any(|s| s.0 == *p);
+        let size = 1 + self.random.below(2) as usize;
+        let fits = |p: &u8| self.params[usize::from(*p)].dtype.bytes() == size && p % 2 == u8::from(store);
+        let all: Vec<u8> = (0..self.params.len() as u8).filter(|p| fits(p) && is_known(p)).collect();
+        let elements = words * 4 / size as u16;
+        (!all.is_empty()).then(|| (self.addr_in(all, elements), elements))
+    }
+
+    /// Where `elements` elements of one of these parameters are.
+    fn addr_in(&mut self, mut candidates: Vec<u8>, elements: u16) -> Addr {
         let full = self.trips.is_some() && self.streams.len() >= STREAMS;
         let mut step = match self.trips {
             Some(_) => self.random.pick(&[0, 1, 2, 4, -1]),
@@ -255,8 +279,8 @@ impl Generator {
     fn attempt(&mut self) -> Option<Vec<Op>> {
         let d = self.any();
         let one = |op| Some(vec![op]);
-        match self.random.below(18) {
-            16 if self.trips.is_none() => {
+        match self.random.below(20) {
+            18 if self.trips.is_none() => {
                 let s = self.written(false)?;
                 // The first slot, the next one, or one far from both.
                 let slot = self.random.pick(&[0, self.slots.len(), 40]);
@@ -264,7 +288,7 @@ impl Generator {
                 self.slots[slot] = self.states[s.0 as usize];
                 return one(Op::Spill { s, slot: slot as u16 });
             }
-            17 if self.trips.is_none() => {
+            19 if self.trips.is_none() => {
                 let slot = self.slots.iter().position(|s| *s != State::Unwritten)?;
                 self.set(d, self.slots[slot]);
                 return one(Op::Reload { d, slot: slot as u16 });
@@ -275,6 +299,22 @@ impl Generator {
                 return one(self.store(s));
             }
             4..=6 => return self.bits(d).map(|op| vec![op]),
+            7 => {
+                let words = self.partial(self.lanes);
+                let (src, elements) = self.raw(words, false)?;
+                self.set(d, self.loaded(src));
+                return one(Op::LoadRaw { d, src, elements });
+            }
+            8 if self.random.once_in(2) => {
+                let (src, elements) = self.raw(1, false)?;
+                self.set(d, self.loaded(src));
+                return one(Op::BroadcastRaw { d, src, elements });
+            }
+            8 => {
+                let (s, words) = (self.written(true)?, self.partial(self.lanes));
+                let (dst, elements) = self.raw(words, true)?;
+                return one(Op::StoreRaw { s, dst, elements });
+            }
             _ => {}
         }
         let (a, b) = (self.written(false)?, self.written(false)?);
@@ -316,6 +356,13 @@ impl Generator {
     /// An operation on bits.
     fn bits(&mut self, d: V) -> Option<Op> {
         let (a, b) = (self.written(true)?, self.written(true)?);
+        if self.random.once_in(4) {
+            // What is added to is known too.
+            let d = self.written(true)?;
+            let factors = if self.vnni { &[Factors::S16, Factors::U8S8, Factors::S8U8][..] } else { &[Factors::S16] };
+            let f = self.random.pick(factors);
+            return Some(if self.random.once_in(3) { Op::Mla { d, a, b } } else { Op::Dot { f, d, a, b } });
+        }
         self.set(d, State::Bits);
         Some(match self.random.below(4) {
             0 => {
@@ -323,8 +370,8 @@ impl Generator {
                 Op::Shift { f, d, a, by: 1 + self.random.below(31) as u8 }
             }
             1 => {
-                let f = self.random.pick(&PERMUTATIONS);
-                let bits = self.random.pick(&[32, 64]);
+                let bits = self.random.pick(&[8, 16, 32, 64]);
+                let f = if bits < 32 { Permute::TrnEven } else { self.random.pick(&PERMUTATIONS) };
                 Op::Permute { f, bits, d, a, b }
             }
             2 if self.random.once_in(2) => Op::Unary { f: Unary::Abs, d, a },
@@ -353,11 +400,12 @@ impl Set {
                     Op::Unary { f, .. } => format!("{f:?}"),
                     Op::Shift { f, .. } => format!("{f:?}"),
                     Op::Permute { f, bits, .. } => format!("{f:?}{bits}"),
+                    Op::Dot { f, .. } => format!("Dot{f:?}"),
                     _ => format!("{op:?}").split(' ').next().unwrap().to_owned(),
                 };
                 let memory = op.touched().map(|t| {
                     let dtype = mk.params[usize::from(t.addr.param.0)].dtype;
-                    format!(" {dtype:?} x{}", t.elements)
+                    if t.raw { format!(" {} bytes", t.extent(dtype)) } else { format!(" {dtype:?} x{}", t.elements) }
                 });
                 self.0.insert(kind + &memory.unwrap_or_default());
             }
@@ -367,11 +415,12 @@ impl Set {
     /// Panics unless every operation was there.
     pub fn assert_complete(&self, isa: VectorIsa) {
         let lanes = usize::from(lanes(isa));
-        // Loads and stores of every length, loads of lanes and a broadcast, for all types.
-        let memory = DType::ALL.len() * (2 * lanes + 4 + 1);
-        // Zero, Const, Fma, PairAdd, Spill, Reload.
-        let permutations = 2 * PERMUTATIONS.len();
-        let others = 6 + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;
+        // Loads of every length, of lanes and a broadcast, for all types; stores of every length; all of words, and a broadcast of one.
+        let memory = DType::ALL.len() * (lanes + 4 + 1) + stored().len() * lanes + 2 * lanes + 1;
+        let permutations = 2 * PERMUTATIONS.len() + 2;
+        let products = if isa == VectorIsa::Avx512 { 3 } else { 1 };
+        // Zero, Const, Fma, Mla, PairAdd, Spill, Reload.
+        let others = 7 + products + Binary::ALL.len() + Unary::ALL.len() + Shift::ALL.len() + permutations;
         assert_eq!(self.0.len(), memory + others, "{:?}", self.0);
     }
 }

@@ -28,9 +28,10 @@ use memory::Placement;
 const KERNELS: u64 = 4000;
 const X86: [VectorIsa; 2] = [VectorIsa::Avx512, VectorIsa::Avx2];
 
-fn target(isa: VectorIsa) -> Target {
-    let name = match isa {
-        VectorIsa::Avx512 => "x86-64-v4",
+fn target(isa: VectorIsa, vnni: bool) -> Target {
+    let name = match (isa, vnni) {
+        (VectorIsa::Avx512, true) => "x86-64-v4+vnni",
+        (VectorIsa::Avx512, false) => "x86-64-v4",
         _ => "x86-64-v3",
     };
     name.parse().unwrap()
@@ -57,8 +58,14 @@ fn is_supported(isa: VectorIsa) -> bool {
 }
 
 /// Emits `mk`, runs it with pointers to either end of its memory and describes what differs from `meaning`'s result.
-fn check(mk: &MicroKernel, meaning: &MicroKernel, arguments: Arguments, data: &[Vec<u8>]) -> Option<String> {
-    let function = emit::micro_kernel(mk, &target(mk.isa), arguments).unwrap_or_else(|e| panic!("{e}\n{mk}"));
+fn check(
+    mk: &MicroKernel,
+    meaning: &MicroKernel,
+    target: &Target,
+    arguments: Arguments,
+    data: &[Vec<u8>],
+) -> Option<String> {
+    let function = emit::micro_kernel(mk, target, arguments).unwrap_or_else(|e| panic!("{e}\n{mk}"));
     let mut expected = data.to_vec();
     meaning.interpret(&mut expected.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
     [Placement::Start, Placement::End].into_iter().find_map(|placement| {
@@ -71,18 +78,20 @@ fn random_kernels(isa: VectorIsa) {
     let is_executed = is_supported(isa);
     let mut set = Set::default();
     for seed in 0..KERNELS {
+        let vnni = isa == VectorIsa::Avx512 && seed % 3 == 0;
+        let target = target(isa, vnni);
         let mut generator = Generator::new(seed);
-        let mk = generator.kernel(isa);
+        let mk = generator.kernel(isa, vnni);
         mk.verify().unwrap_or_else(|e| panic!("{e}\n{mk}"));
         set.add(&mk);
         let registers = mk.params.len() <= emit::x64::MAX_PARAMS && seed % 2 == 0;
         let arguments = if registers { Arguments::Registers } else { Arguments::Block };
-        if !is_executed {
-            emit::micro_kernel(&mk, &target(isa), arguments).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{mk}"));
+        if !is_executed || (vnni && !is_x86_feature_detected!("avx512vnni")) {
+            emit::micro_kernel(&mk, &target, arguments).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{mk}"));
             continue;
         }
         let data = values::memory(&mk, &mut generator.random);
-        if let Some(difference) = check(&mk, &mk, arguments, &data) {
+        if let Some(difference) = check(&mk, &mk, &target, arguments, &data) {
             panic!("seed {seed}, {arguments:?}: {difference}\n{mk}");
         }
     }
@@ -145,11 +154,12 @@ fn other_code_is_found_out() {
         let (mut tried, mut found) = (0, 0);
         for seed in 0..200 {
             let mut generator = Generator::new(seed);
-            let mk = generator.kernel(VectorIsa::Avx2);
+            let mk = generator.kernel(VectorIsa::Avx2, false);
             let data = values::memory(&mk, &mut generator.random);
             let Some(other) = changed(&mk, change) else { continue };
             tried += 1;
-            found += usize::from(check(&other, &mk, Arguments::Block, &data).is_some());
+            found +=
+                usize::from(check(&other, &mk, &target(VectorIsa::Avx2, false), Arguments::Block, &data).is_some());
         }
         assert!(tried >= 20 && found * 8 >= tried, "{found} of {tried} are found");
     }
@@ -180,7 +190,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
         let mk: MicroKernel = text.parse().unwrap();
         mk.verify().unwrap();
         let data = [words.clone(), vec![0; bytes / 2]];
-        let function = emit::micro_kernel(&mk, &target(isa), Arguments::Registers).unwrap();
+        let function = emit::micro_kernel(&mk, &target(isa, false), Arguments::Registers).unwrap();
         let mut expected = data.to_vec();
         mk.interpret(&mut expected.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
         let found = run(&function.bytes, Arguments::Registers, Placement::End, &data);
@@ -192,7 +202,7 @@ fn narrowing_rounds_as_the_interpreter_does_bit_for_bit() {
 fn conversions_of_f16_are_by_its_definition() {
     for isa in X86.into_iter().filter(|isa| is_supported(*isa)) {
         f16::check(isa, generate::lanes(isa).into(), |mk, data| {
-            let function = emit::micro_kernel(mk, &target(isa), Arguments::Registers).unwrap();
+            let function = emit::micro_kernel(mk, &target(isa, false), Arguments::Registers).unwrap();
             run(&function.bytes, Arguments::Registers, Placement::End, data)
         });
     }
@@ -216,8 +226,8 @@ fn listings_assemble_to_the_code() {
     for isa in X86 {
         let functions: Vec<_> = (0..300)
             .map(|seed| {
-                let mk = Generator::new(seed).kernel(isa);
-                emit::micro_kernel(&mk, &target(isa), Arguments::Block).unwrap()
+                let mk = Generator::new(seed).kernel(isa, false);
+                emit::micro_kernel(&mk, &target(isa, false), Arguments::Block).unwrap()
             })
             .collect();
         for assembler in Assembler::all(Arch::X86_64) {

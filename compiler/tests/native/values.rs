@@ -57,12 +57,13 @@ impl Random {
 
 /// Contents of every parameter's region.
 pub fn memory(mk: &MicroKernel, random: &mut Random) -> Vec<Vec<u8>> {
-    let one = |random: &mut Random, dtype| match dtype {
+    let one = |random: &mut Random, dtype: DType| match dtype {
         DType::F32 => random.word().to_le_bytes().to_vec(),
         DType::Bf16 => ((random.word() >> 16) as u16).to_le_bytes().to_vec(),
         // Numbers of its range, and any bits.
         DType::F16 if random.once_in(2) => half::f16::from_f32(f32::from_bits(random.word())).to_le_bytes().to_vec(),
         DType::F16 => (random.word() as u16).to_le_bytes().to_vec(),
+        _ => random.next().to_le_bytes()[..dtype.bytes()].to_vec(),
     };
     let mut contents = vec![];
     for p in &mk.params {

@@ -6,20 +6,13 @@ use kiln_ir::nest::{Access, BufferKind, Extent, Stmt};
 
 /// The elements of a tensor as they are in memory.
 pub fn bytes(dtype: DType, values: &[f32]) -> Vec<u8> {
-    match dtype {
-        DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::Bf16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
-        DType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
-    }
+    values.iter().flat_map(|v| dtype.to_bits(*v).to_le_bytes().into_iter().take(dtype.bytes())).collect()
 }
 
 /// The reverse of [`bytes`].
 pub fn floats(dtype: DType, bytes: &[u8]) -> Vec<f32> {
-    match dtype {
-        DType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-        DType::Bf16 => bytes.chunks(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
-        DType::F16 => bytes.chunks(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
-    }
+    let bits = |bytes: &[u8]| bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+    bytes.chunks(dtype.bytes()).map(|b| dtype.from_bits(bits(b))).collect()
 }
 
 struct Machine<'a> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_compiler::target::VectorIsa;
 use kiln_compiler::{Options, Target, compile};
-use kiln_ir::{DType, Problem, Role, Sums};
+use kiln_ir::{Problem, Role, Sums};
 
 /// Every vector unit, with and without BF16, several vector lengths.
 const TARGETS: [&str; 11] = [
@@ -304,19 +304,8 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
     if let Some(layout) = a.packed_layout() {
         let c = a.contraction();
         let mut packed = vec![0; layout.bytes() as usize];
-        let halves: Vec<half::bf16>;
-        let binary16: Vec<half::f16>;
-        let weights = match operands[1].dtype {
-            DType::F32 => kiln_compiler::packed::Weights::F32(&values[1]),
-            DType::Bf16 => {
-                halves = values[1].iter().map(|v| half::bf16::from_f32(*v)).collect();
-                kiln_compiler::packed::Weights::Bf16(&halves)
-            }
-            DType::F16 => {
-                binary16 = values[1].iter().map(|v| half::f16::from_f32(*v)).collect();
-                kiln_compiler::packed::Weights::F16(&binary16)
-            }
-        };
+        let bytes = machine::bytes(operands[1].dtype, &values[1]);
+        let weights = kiln_ir::elements::Elements::from_bytes(operands[1].dtype, &bytes).unwrap();
         layout.pack(&c.rhs, c.rhs_tap(), weights, &mut packed);
         let (offsets, total) = layout.region_offsets();
         let region = |r: usize| {

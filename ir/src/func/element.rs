@@ -84,14 +84,9 @@ impl ElementType {
         matches!(self, F32 | Bf16 | F16 | F64)
     }
 
-    /// The type that kernels know, if they know it.
+    /// The floating-point type that kernels know, if it is one.
     pub fn dtype(self) -> Option<DType> {
-        match self {
-            ElementType::F32 => Some(DType::F32),
-            ElementType::Bf16 => Some(DType::Bf16),
-            ElementType::F16 => Some(DType::F16),
-            _ => None,
-        }
+        DType::ALL.iter().copied().find(|dtype| !dtype.is_integer() && ElementType::from(*dtype) == self)
     }
 
     /// The least and the greatest value of an integer type; 0 and 1 of booleans.
@@ -141,11 +136,15 @@ impl ElementType {
 
 impl From<DType> for ElementType {
     fn from(dtype: DType) -> Self {
-        match dtype {
-            DType::F32 => ElementType::F32,
-            DType::Bf16 => ElementType::Bf16,
-            DType::F16 => ElementType::F16,
+        /// The element type of the Rust type that each is.
+        macro_rules! same {
+            ($($element:ty, $dtype:ident;)*) => {
+                match dtype {
+                    $(DType::$dtype => <$element as super::tensor::Element>::TYPE,)*
+                }
+            };
         }
+        crate::each_element!(same)
     }
 }
 

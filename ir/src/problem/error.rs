@@ -26,7 +26,7 @@ pub enum ProblemError {
     UnknownDType(#[from] UnknownDType),
     /// Mixed element types.
     #[error(
-        "dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32, f32:bf16:f32, f16, f16:f16:f32 or f32:f16:f32"
+        "dtypes `{0}` are not supported together: expected f32, bf16, bf16:bf16:f32, f32:bf16:f32, f16, f16:f16:f32, f32:f16:f32, s8:s8:s32 or u8:s8:s32"
     )]
     MixedDTypes(String),
     /// The shape cannot be read.
@@ -113,6 +113,14 @@ pub enum ProblemError {
         /// The post-op.
         op: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// Integers that no kernel multiplies, or whose sums can be too large.
+    #[error("dtypes `{dtypes}`: {why}")]
+    Integers {
+        /// The element types.
+        dtypes: String,
+        /// What is wrong with them here.
         why: String,
     },
     /// The post-ops do not form a chain that kernels apply.

@@ -1,6 +1,7 @@
 //! What a problem must be beyond its words.
 
-use super::{LAID_OUT, MAX_ELEMENTS, Op, Operand, Problem, ProblemError, Role};
+use super::{DTypes, LAID_OUT, MAX_ELEMENTS, Op, Operand, Problem, ProblemError, Role};
+use crate::dtype::DType;
 use crate::epilogue::PostOp;
 use crate::strides::is_nested;
 
@@ -35,8 +36,31 @@ impl Problem {
         if work.is_none() {
             return Err(ProblemError::TooLarge { what: format!("the work of {self}") });
         }
+        self.validate_integers()?;
         self.validate_layouts(&operands)?;
         Ok(self)
+    }
+
+    /// Whether sums of integers fit in their type, and whether there are kernels for what is done with them.
+    fn validate_integers(&self) -> Result<(), ProblemError> {
+        let DTypes { src, weights, .. } = self.shared.dtypes;
+        if !src.is_integer() {
+            return Ok(());
+        }
+        let fail = |why: String| Err(ProblemError::Integers { dtypes: self.shared.dtypes.to_string(), why });
+        if let Op::Convolution(_) = self.shared.op {
+            return fail("kernels multiply integers in `matmul` and `ip`, not in `conv`".into());
+        }
+        if !self.shared.epilogue.ops().is_empty() || self.accumulates() {
+            return fail("sums of integers are stored as they are: expected no post-ops and no `beta=1`".into());
+        }
+        let magnitude = |dtype| if dtype == DType::U8 { 255 } else { 128u64 };
+        let [.., k] = self.extents();
+        let most = u64::from(i32::MAX.unsigned_abs()) / (magnitude(src) * magnitude(weights));
+        if k > most {
+            return fail(format!("a sum of {k} products can exceed 32 bits: expected K of at most {most}"));
+        }
+        Ok(())
     }
 
     /// Whether kernels can read and write the operands where they are.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_ir::Func;
+use kiln_ir::elements::Elements;
 use kiln_ir::func::{Def, Structured, Tensor, TensorOp, Value, ValueId};
 use kiln_ir::{DType, Problem};
 use kiln_jit::{
@@ -253,17 +254,9 @@ pub(super) fn arguments<'a>(
 ) -> Args<'a> {
     let operand = |at: usize| {
         let bytes = inputs[at].expect("kernels do not write over operands");
-        match elements[at] {
-            DType::F32 => Operand::F32(bytemuck::cast_slice(bytes)),
-            DType::Bf16 => Operand::Bf16(bytemuck::cast_slice(bytes)),
-            DType::F16 => Operand::F16(bytemuck::cast_slice(bytes)),
-        }
+        Operand::Plain(Elements::from_bytes(elements[at], bytes).expect("buffers are aligned for all types"))
     };
-    let dst = match elements[elements.len() - 1] {
-        DType::F32 => Output::F32(bytemuck::cast_slice_mut(dst)),
-        DType::Bf16 => Output::Bf16(bytemuck::cast_slice_mut(dst)),
-        DType::F16 => Output::F16(bytemuck::cast_slice_mut(dst)),
-    };
+    let dst = Output::from_bytes(elements[elements.len() - 1], dst).expect("buffers are aligned for all types");
     let args = Args::new(operand(0), packed.map_or_else(|| operand(1), Operand::Packed), dst);
     (2..inputs.len()).fold(args, |args, at| args.post_op(operand(at)))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kiln_compiler::packed::{PackedLayout, Weights};
+use kiln_compiler::packed::PackedLayout;
+use kiln_ir::elements::Elements;
 use kiln_ir::{DType, Problem, Role};
 
 use super::tensor::Input;
@@ -94,15 +95,10 @@ impl Signature {
     }
 
     /// The elements of `weights`. Fails unless these are the problem's right operand as it lies in memory.
-    pub(crate) fn weights<'a>(&self, weights: Input<'a>) -> Result<Weights<'a>, RuntimeError> {
+    pub(crate) fn weights<'a>(&self, weights: Input<'a>) -> Result<Elements<'a>, RuntimeError> {
         let slot = self.slots.iter().find(|s| s.role == Role::Rhs).expect("every problem has weights");
-        let (dtype, len, values) = match weights {
-            Input::F32(v) => (DType::F32, v.len(), Weights::F32(v)),
-            Input::Bf16(v) => (DType::Bf16, v.len(), Weights::Bf16(v)),
-            Input::F16(v) => (DType::F16, v.len(), Weights::F16(v)),
-            Input::Packed(_) => return Err(slot.mismatch("packed weights".into())),
-        };
-        slot.check(dtype, len).map(|()| values)
+        let Input::Plain(values) = weights else { return Err(slot.mismatch("packed weights".into())) };
+        slot.check(values.dtype(), values.len()).map(|()| values)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytemuck::cast_slice;
-use half::{bf16, f16};
 use kiln_compiler::Package;
+use kiln_ir::DType;
+use kiln_ir::elements::OwnedElements;
 use twox_hash::XxHash3_128;
 
 use super::signature::Signature;
@@ -21,9 +21,7 @@ pub struct PreparedWeights<'a>(Prepared<'a>);
 #[derive(Clone, Debug)]
 enum Prepared<'a> {
     Borrowed(Input<'a>),
-    F32(Arc<[f32]>),
-    Bf16(Arc<[bf16]>),
-    F16(Arc<[f16]>),
+    Owned(Arc<OwnedElements>),
     Packed(PackedWeights),
 }
 
@@ -49,13 +47,12 @@ impl<'a> PreparedWeights<'a> {
     /// The same without borrowing the values, for a layer that keeps its weights: they are copied if the kernel reads them in place.
     pub fn into_owned(self) -> PreparedWeights<'static> {
         PreparedWeights(match self.0 {
-            Prepared::Borrowed(Input::F32(values)) => Prepared::F32(values.into()),
-            Prepared::Borrowed(Input::Bf16(values)) => Prepared::Bf16(values.into()),
-            Prepared::Borrowed(Input::F16(values)) => Prepared::F16(values.into()),
+            Prepared::Borrowed(Input::Plain(values)) => {
+                let owned = OwnedElements::from_bytes(values.dtype(), values.as_bytes());
+                Prepared::Owned(Arc::new(owned.expect("whole elements")))
+            }
             Prepared::Borrowed(Input::Packed(packed)) => Prepared::Packed(packed.clone()),
-            Prepared::F32(values) => Prepared::F32(values),
-            Prepared::Bf16(values) => Prepared::Bf16(values),
-            Prepared::F16(values) => Prepared::F16(values),
+            Prepared::Owned(values) => Prepared::Owned(values),
             Prepared::Packed(packed) => Prepared::Packed(packed),
         })
     }
@@ -65,9 +62,7 @@ impl<'a> From<&'a PreparedWeights<'_>> for Input<'a> {
     fn from(weights: &'a PreparedWeights<'_>) -> Self {
         match &weights.0 {
             Prepared::Borrowed(values) => *values,
-            Prepared::F32(values) => Input::F32(values),
-            Prepared::Bf16(values) => Input::Bf16(values),
-            Prepared::F16(values) => Input::F16(values),
+            Prepared::Owned(values) => Input::Plain(values.as_elements()),
             Prepared::Packed(packed) => Input::Packed(packed),
         }
     }
@@ -92,9 +87,10 @@ impl WeightsId {
     /// but for a chance of 2^-128; whoever chooses values on purpose can make two that do not.
     pub fn of<'a>(weights: impl Into<Input<'a>>) -> Self {
         Self::of_hash(match weights.into() {
-            Input::F32(v) => XxHash3_128::oneshot(cast_slice(v)),
-            Input::Bf16(v) => XxHash3_128::oneshot_with_seed(16, cast_slice(v)),
-            Input::F16(v) => XxHash3_128::oneshot_with_seed(17, cast_slice(v)),
+            Input::Plain(v) => {
+                let seed = if v.dtype() == DType::F32 { 0 } else { 15 + v.dtype() as u64 };
+                XxHash3_128::oneshot_with_seed(seed, v.as_bytes())
+            }
             Input::Packed(packed) => XxHash3_128::oneshot_with_seed(1, packed.as_bytes()),
         })
     }

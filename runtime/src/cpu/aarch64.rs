@@ -15,6 +15,12 @@ pub(super) struct Core {
     pub bf16: bool,
     /// HWCAP2_SVEBF16.
     pub sve_bf16: bool,
+    /// HWCAP_ASIMDDP.
+    pub dotprod: bool,
+    /// HWCAP2_I8MM.
+    pub i8mm: bool,
+    /// HWCAP2_SVEI8MM.
+    pub sve_i8mm: bool,
     /// MIDR_EL1, where the kernel lets programs read it.
     pub midr: Option<u64>,
 }
@@ -25,22 +31,27 @@ impl Core {
         if !self.advanced_simd {
             return Err(CpuError::Missing { feature: "Advanced SIMD", arch: "aarch64" });
         }
-        // A target has one BF16 flag for all its units, so with SVE both units must have it.
-        let bf16 = self.bf16 && (self.sve_bits.is_none() || self.sve_bf16);
-        let bf16 = if bf16 { "+bf16" } else { "-bf16" };
+        // A target has an extension for all its units, so with SVE both units must have it.
+        let has_sve = self.sve_bits.is_some();
+        let features = [
+            ("bf16", self.bf16 && (!has_sve || self.sve_bf16)),
+            ("dotprod", self.dotprod),
+            ("i8mm", self.i8mm && (!has_sve || self.sve_i8mm)),
+        ];
+        let features: String = features.map(|(word, has)| format!("{}{word}", if has { "+" } else { "-" })).concat();
         if let Some(model) = self.midr.and_then(model) {
             let target: Target = model.parse()?;
             if self.sve_bits == target.sve_bits() {
-                return Ok(format!("{model}{bf16}").parse()?);
+                return Ok(format!("{model}{features}").parse()?);
             }
             if self.sve_bits.is_none() {
-                return Ok(format!("{model}-sve{bf16}").parse()?);
+                return Ok(format!("{model}-sve{features}").parse()?);
             }
         }
         // Lengths between the powers of two have no target: they were permitted until Armv9.
         let sve = self.sve_bits.map(|bits| format!("sve{bits}")).filter(|core| Target::CORES.contains(&core.as_str()));
         let core = sve.as_deref().unwrap_or("armv8");
-        Ok(format!("{core}{bf16}").parse()?)
+        Ok(format!("{core}{features}").parse()?)
     }
 }
 
@@ -63,9 +74,12 @@ mod host {
 
     // linux/arch/arm64/include/uapi/asm/hwcap.h and include/uapi/linux/prctl.h
     const HWCAP_ASIMD: u64 = 1 << 1;
+    const HWCAP_ASIMDDP: u64 = 1 << 20;
     const HWCAP_CPUID: u64 = 1 << 11;
     const HWCAP_SVE: u64 = 1 << 22;
+    const HWCAP2_SVEI8MM: u64 = 1 << 9;
     const HWCAP2_SVEBF16: u64 = 1 << 12;
+    const HWCAP2_I8MM: u64 = 1 << 13;
     const HWCAP2_BF16: u64 = 1 << 14;
     const PR_SVE_GET_VL: libc::c_int = 51;
     const PR_SVE_VL_LEN_MASK: libc::c_int = 0xffff;
@@ -89,6 +103,9 @@ mod host {
             sve_bits: if hwcap & HWCAP_SVE != 0 { sve_bits_by_prctl() } else { None },
             bf16: hwcap2 & HWCAP2_BF16 != 0,
             sve_bf16: hwcap2 & HWCAP2_SVEBF16 != 0,
+            dotprod: hwcap & HWCAP_ASIMDDP != 0,
+            i8mm: hwcap2 & HWCAP2_I8MM != 0,
+            sve_i8mm: hwcap2 & HWCAP2_SVEI8MM != 0,
             midr,
         }
     }
@@ -134,7 +151,16 @@ mod tests {
     const V2: u64 = 0x410f_d4f1;
 
     fn name(midr: u64, sve_bits: Option<u32>, bf16: bool) -> String {
-        let core = Core { advanced_simd: true, sve_bits, bf16, sve_bf16: bf16 && sve_bits.is_some(), midr: Some(midr) };
+        let core = Core {
+            advanced_simd: true,
+            sve_bits,
+            bf16,
+            sve_bf16: bf16 && sve_bits.is_some(),
+            dotprod: true,
+            i8mm: bf16,
+            sve_i8mm: bf16 && sve_bits.is_some(),
+            midr: Some(midr),
+        };
         core.name().unwrap().to_string()
     }
 
@@ -147,27 +173,40 @@ mod tests {
 
     #[test]
     fn known_parts_with_less_are_named_by_what_is_left() {
-        assert_eq!(name(V1, Some(128), true), "sve128+bf16");
+        assert_eq!(name(V1, Some(128), true), "sve128+bf16+dotprod+i8mm");
         assert_eq!(name(V1, None, true), "neoverse-v1-sve");
-        assert_eq!(name(V1, None, false), "neoverse-v1-bf16-sve");
-        assert_eq!(name(V1, Some(256), false), "neoverse-v1-bf16");
-        assert_eq!(name(N1, Some(256), true), "sve256+bf16");
-        assert_eq!(name(N1, None, true), "neoverse-n1+bf16");
+        assert_eq!(name(V1, None, false), "neoverse-v1-bf16-i8mm-sve");
+        assert_eq!(name(V1, Some(256), false), "neoverse-v1-bf16-i8mm");
+        assert_eq!(name(N1, Some(256), true), "sve256+bf16+dotprod+i8mm");
+        assert_eq!(name(N1, None, true), "neoverse-n1+bf16+i8mm");
     }
 
     #[test]
     fn unknown_parts_are_named_by_features() {
-        assert_eq!(name(N2, Some(128), true), "sve128+bf16");
-        assert_eq!(name(0x460f_0010, Some(512), false), "sve512");
-        assert_eq!(name(0x000f_0510, None, true), "armv8+bf16");
-        assert_eq!(name(0x410f_d083, None, false), "armv8");
-        assert_eq!(name(0x4e0f_d400, Some(256), true), "sve256+bf16", "the V1 part number of another implementer");
-        assert_eq!(name(N2, Some(384), true), "armv8+bf16", "a vector length without a target");
+        assert_eq!(name(N2, Some(128), true), "sve128+bf16+dotprod+i8mm");
+        assert_eq!(name(0x460f_0010, Some(512), false), "sve512+dotprod");
+        assert_eq!(name(0x000f_0510, None, true), "armv8+bf16+dotprod+i8mm");
+        assert_eq!(name(0x410f_d083, None, false), "armv8+dotprod");
+        assert_eq!(
+            name(0x4e0f_d400, Some(256), true),
+            "sve256+bf16+dotprod+i8mm",
+            "the V1 part number of another implementer"
+        );
+        assert_eq!(name(N2, Some(384), true), "armv8+bf16+dotprod+i8mm", "a vector length without a target");
     }
 
     #[test]
-    fn bf16_needs_both_units_and_midr_may_be_hidden() {
-        let core = Core { advanced_simd: true, sve_bits: Some(256), bf16: true, sve_bf16: false, midr: None };
+    fn extensions_need_both_units_and_midr_may_be_hidden() {
+        let core = Core {
+            advanced_simd: true,
+            sve_bits: Some(256),
+            bf16: true,
+            sve_bf16: false,
+            dotprod: false,
+            i8mm: true,
+            sve_i8mm: false,
+            midr: None,
+        };
         assert_eq!(core.name().unwrap().to_string(), "sve256");
         let e = Core { advanced_simd: false, ..core }.name().unwrap_err();
         assert!(matches!(e, CpuError::Missing { feature: "Advanced SIMD", .. }));
@@ -180,9 +219,9 @@ mod tests {
         let expected = match std::env::var("QEMU_CPU").as_deref() {
             Ok("neoverse-n1") => "neoverse-n1",
             Ok("neoverse-v1") => "neoverse-v1",
-            Ok("neoverse-n2" | "max,sve128=on") => "sve128+bf16",
-            Ok("max,sve512=on") => "sve512+bf16",
-            Ok("max,sve=off") => "armv8+bf16",
+            Ok("neoverse-n2" | "max,sve128=on") => "sve128+bf16+dotprod+i8mm",
+            Ok("max,sve512=on") => "sve512+bf16+dotprod+i8mm",
+            Ok("max,sve=off") => "armv8+bf16+dotprod+i8mm",
             Ok("cortex-a72") => "armv8",
             _ => return,
         };

@@ -15,6 +15,8 @@ pub(super) struct Core {
     pub f16c: bool,
     /// AVX-512 F, BW, DQ and VL, with all of the registers saved by the operating system.
     pub avx512: bool,
+    /// AVX512_VNNI.
+    pub vnni: bool,
     /// First-level data cache in bytes.
     pub l1d: Option<u64>,
     /// Second-level cache in bytes.
@@ -29,7 +31,12 @@ impl Core {
                 return Err(CpuError::Missing { feature, arch: "x86-64" });
             }
         }
-        let mut target: Target = if self.avx512 { "x86-64-v4" } else { "x86-64-v3" }.parse()?;
+        let mut target: Target = match (self.avx512, self.vnni) {
+            (true, true) => "x86-64-v4+vnni",
+            (true, false) => "x86-64-v4",
+            (false, _) => "x86-64-v3",
+        }
+        .parse()?;
         for (modifier, bytes) in [("l1d", self.l1d), ("l2", self.l2)] {
             let Some(bytes) = bytes else { continue };
             let size = match bytes {
@@ -58,6 +65,7 @@ mod host {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl"),
+            vnni: is_x86_feature_detected!("avx512vnni"),
             l1d: cache_bytes(1),
             l2: cache_bytes(2),
         }
@@ -99,8 +107,15 @@ pub(super) use host::ask;
 mod tests {
     use super::*;
 
-    const CORE: Core =
-        Core { avx2: true, fma: true, f16c: true, avx512: false, l1d: Some(32 << 10), l2: Some(512 << 10) };
+    const CORE: Core = Core {
+        avx2: true,
+        fma: true,
+        f16c: true,
+        avx512: false,
+        vnni: false,
+        l1d: Some(32 << 10),
+        l2: Some(512 << 10),
+    };
 
     #[test]
     fn only_caches_that_differ_are_named() {
@@ -112,6 +127,7 @@ mod tests {
         let wide = Core { avx512: true, l1d: Some(48 << 10), ..CORE };
         assert_eq!(name(Core { l2: Some(2 << 20), ..wide }), "x86-64-v4");
         assert_eq!(name(Core { l2: Some(1 << 20), ..wide }), "x86-64-v4+l2=1m");
+        assert_eq!(name(Core { vnni: true, l2: Some(1 << 20), ..wide }), "x86-64-v4+l2=1m+vnni");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_compiler::packed::{PackedLayout, Weights};
+use kiln_compiler::packed::PackedLayout;
+use kiln_ir::elements::Elements;
 
 use super::budget::PackedBudget;
 use super::cache::{Entry, WeakCache};
@@ -57,7 +58,7 @@ impl PackedWeights {
     /// Packs `weights` within a budget. Slices are as long as the packing's view says.
     pub(crate) fn pack(
         packing: &Packing,
-        weights: Weights<'_>,
+        weights: Elements<'_>,
         budget: &Arc<PackedBudget>,
         cached: Option<Registration>,
     ) -> Result<Self, RuntimeError> {

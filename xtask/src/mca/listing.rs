@@ -30,7 +30,11 @@ impl Loop {
 }
 
 fn multiplies(instruction: &str) -> bool {
-    ["fmla ", "bfmmla ", "bfdot ", "vfmadd"].iter().any(|m| instruction.starts_with(m))
+    const FLOATS: [&str; 4] = ["fmla ", "bfmmla ", "bfdot ", "vfmadd"];
+    const INTEGERS: [&str; 11] =
+        ["mla ", "smmla ", "ummla ", "usmmla ", "sdot ", "udot ", "usdot ", "sudot ", "vpdp", "vpmaddwd ", "vpmulld "];
+    let instruction = instruction.trim_start_matches("{vex3} ");
+    FLOATS.iter().chain(&INTEGERS).any(|m| instruction.starts_with(m))
 }
 
 /// The innermost loops of a listing that hold a vector multiply-add, in order.

@@ -38,7 +38,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// LD1W, LD1H, ST1W, ST1H: a displacement in what a whole register takes in memory, or an index in elements.
+    /// LD1W, LD1H, LD1B, ST1W, ST1H: a displacement in what a whole register takes in memory, or an index in elements.
     pub fn vector(bytes: i64, element: usize) -> Form {
         let shift = element.ilog2() as u8;
         Form { unit: bytes, least: -8, most: 7, unscaled: false, shift, indexed: true }
@@ -49,12 +49,12 @@ impl Form {
         Form::vector(16, element)
     }
 
-    /// LD1RW, LD1RH, LD1RD: a displacement of 0 to 63 times the `bytes` that are loaded.
+    /// LD1RW, LD1RH, LD1RB, LD1RD: a displacement of 0 to 63 times the `bytes` that are loaded.
     pub fn scalar(bytes: usize, element: usize) -> Form {
         Form { least: 0, most: 63, indexed: false, ..Form::vector(bytes as i64, element) }
     }
 
-    /// LDR, STR of 2 to 16 bytes: a displacement of 0 to 4095 times these, or -256 to 255 bytes, or an index in bytes if
+    /// LDR of 1 to 16 bytes, STR of 2 to 16: a displacement of 0 to 4095 times these, or -256 to 255 bytes, or an index in bytes if
     /// the access is no more than this instruction.
     pub fn neon(bytes: usize, indexed: bool) -> Form {
         Form { unit: bytes as i64, least: 0, most: 4095, unscaled: true, shift: 0, indexed }

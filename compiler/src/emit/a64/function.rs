@@ -15,14 +15,14 @@ use kiln_ir::DType;
 use super::address::{Access, Form, LoopPlan, Place, Setup};
 use super::asm::Assembler;
 use super::frame::Frame;
-use super::inst::{Feature, Inst};
+use super::inst::Inst;
 use super::operand::{Disp, Imm, Lsl, X, XSp};
 use super::pool::Pool;
 use super::roles::{NUMBER, REGISTER_PARAMS, Roles, SCRATCH};
 use crate::emit::{Arguments, EmitError, Function, Note};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, Temps, V};
-use crate::target::{Target, VectorIsa};
+use crate::target::{Feature, Features, Target, VectorIsa};
 
 /// Offsets and steps lie between plus and minus this: more than any address space has.
 const MAX_DISTANCE: u64 = 1 << 52;
@@ -217,7 +217,7 @@ pub struct Code<'a> {
     /// The instructions so far.
     pub asm: Assembler,
     isa: VectorIsa,
-    bf16: bool,
+    features: Features,
     roles: Roles,
     notes: Vec<(u64, Arc<str>)>,
     anchors: Vec<Anchor>,
@@ -234,7 +234,7 @@ impl<'a> Code<'a> {
         let mut asm = Assembler::default();
         let pool = Pool::new(asm.label(), E::POOL_COPIES);
         let anchors = roles.for_anchors().into_iter().map(|x| Anchor { x, holds: None, used: 0 }).collect();
-        Ok(Code { mk, asm, isa: E::ISA, bf16: target.bf16, roles, notes: vec![], anchors, clock: 0, pool })
+        Ok(Code { mk, asm, isa: E::ISA, features: target.features, roles, notes: vec![], anchors, clock: 0, pool })
     }
 
     /// The error `what` of this micro-kernel.
@@ -253,14 +253,15 @@ impl<'a> Code<'a> {
 
     /// True if the target has instructions for bf16.
     pub fn has_bf16(&self) -> bool {
-        self.bf16
+        self.features.has(Feature::Bf16)
     }
 
-    /// Appends an instruction that the target may lack.
-    pub fn push_bf16(&mut self, inst: Inst) -> Result<(), EmitError> {
-        debug_assert!(matches!(inst.feature(), Feature::NeonBf16 | Feature::SveBf16));
-        if !self.bf16 {
-            return Err(self.error(format!("`{inst}`: the target has no instructions for bf16")));
+    /// Appends an instruction of an extension, which the target may lack.
+    pub fn push_extension(&mut self, inst: Inst) -> Result<(), EmitError> {
+        if let Some(feature) = inst.feature().extension()
+            && !self.features.has(feature)
+        {
+            return Err(self.error(format!("`{inst}`: the target has no instructions of {}", feature.name())));
         }
         self.asm.push(inst);
         Ok(())
@@ -324,7 +325,9 @@ impl<'a> Code<'a> {
             let temps = inst.temps.as_slice();
             temps.iter().try_for_each(|t| self.register(*t).map(|_| ()))?;
             let is_named = |t| inst.op.used().chain(inst.op.defined()).any(|v| v == t);
-            if temps.len() < usize::from(E::need(mk, self.bf16, &inst.op).temps) || temps.iter().any(|t| is_named(*t)) {
+            if temps.len() < usize::from(E::need(mk, self.has_bf16(), &inst.op).temps)
+                || temps.iter().any(|t| is_named(*t))
+            {
                 return Err(self.no_temps());
             }
         }
@@ -347,16 +350,17 @@ impl<'a> Code<'a> {
             return fail("its registers overlap".into());
         }
         let Some(touched) = op.touched() else { return Ok(()) };
-        let most = op.most_elements(mk.lanes);
-        if !(1..=most).contains(&touched.elements.into()) {
-            return fail(format!("1 to {most} elements can be accessed"));
-        }
         let addr = touched.addr;
         let Some(param) = mk.params.get(usize::from(addr.param.0)) else {
             return Err(self.error(format!("there is no parameter {}", addr.param.0)));
         };
-        if touched.raw && param.dtype != DType::Bf16 {
-            return fail("only bf16 can be accessed unconverted".into());
+        let (most, extent) = (op.most_touched(mk.lanes), touched.extent(param.dtype));
+        if !(1..=most).contains(&extent) {
+            let unit = if touched.raw { "bytes" } else { "elements" };
+            return fail(format!("1 to {most} {unit} can be accessed"));
+        }
+        if touched.raw && !param.dtype.is_narrow() {
+            return fail("elements of four bytes are not accessed unconverted".into());
         }
         let element = param.dtype.bytes() as i64;
         if [addr.offset, addr.step].iter().any(|d| d % element != 0 || d.unsigned_abs() > MAX_DISTANCE) {

@@ -15,6 +15,7 @@
 use std::fmt;
 
 use super::operand::*;
+use crate::target;
 
 /// The architecture extension that an instruction needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +28,24 @@ pub enum Feature {
     Sve,
     /// `FEAT_SVE` and `FEAT_BF16`.
     SveBf16,
+    /// `FEAT_DotProd`.
+    NeonDotProd,
+    /// `FEAT_I8MM`.
+    NeonI8mm,
+    /// `FEAT_SVE` and `FEAT_I8MM`.
+    SveI8mm,
+}
+
+impl Feature {
+    /// The extension of targets that the instruction needs besides its instruction set.
+    pub fn extension(self) -> Option<target::Feature> {
+        match self {
+            Feature::Base | Feature::Sve => None,
+            Feature::NeonBf16 | Feature::SveBf16 => Some(target::Feature::Bf16),
+            Feature::NeonDotProd => Some(target::Feature::DotProd),
+            Feature::NeonI8mm | Feature::SveI8mm => Some(target::Feature::I8mm),
+        }
+    }
 }
 
 /// The word of the fixed digits of an encoding.
@@ -231,6 +250,26 @@ instructions! {
     SturH(t: H, n: X, i: Disp<-256, 255, 1>) "01 111 1 00 00 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
     /// STR (register, SIMD&FP)
     StrHIndexed(t: H, n: X, m: X) "01 111 1 00 00 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// LDR (immediate, SIMD&FP), unsigned offset
+    LdrB(t: B, n: XSp, i: Disp<0, 4095, 1>) "00 111 1 01 01 iiiiiiiiiiii nnnnn ttttt" "ldr {t}, [{n}{i}]" Base;
+    /// LDUR (SIMD&FP)
+    LdurB(t: B, n: X, i: Disp<-256, 255, 1>) "00 111 1 00 01 0 iiiiiiiii 00 nnnnn ttttt" "ldur {t}, [{n}{i}]" Base;
+    /// LDR (register, SIMD&FP)
+    LdrBIndexed(t: B, n: X, m: X) "00 111 1 00 01 1 mmmmm 011 0 10 nnnnn ttttt" "ldr {t}, [{n}, {m}]" Base;
+    /// LD1 (single structure), element 2
+    Ld1B2(t: V, n: X) "0 0 0011010 1 0 00000 000 0 10 nnnnn ttttt" "ld1 {{ {t}.b }}[2], [{n}]" Base;
+    /// LD1 (single structure), element 4
+    Ld1B4(t: V, n: X) "0 0 0011010 1 0 00000 000 1 00 nnnnn ttttt" "ld1 {{ {t}.b }}[4], [{n}]" Base;
+    /// LD1 (single structure), element 6
+    Ld1B6(t: V, n: X) "0 0 0011010 1 0 00000 000 1 10 nnnnn ttttt" "ld1 {{ {t}.b }}[6], [{n}]" Base;
+    /// LD1 (single structure), element 8
+    Ld1B8(t: V, n: X) "0 1 0011010 1 0 00000 000 0 00 nnnnn ttttt" "ld1 {{ {t}.b }}[8], [{n}]" Base;
+    /// LD1 (single structure), element 10
+    Ld1B10(t: V, n: X) "0 1 0011010 1 0 00000 000 0 10 nnnnn ttttt" "ld1 {{ {t}.b }}[10], [{n}]" Base;
+    /// LD1 (single structure), element 12
+    Ld1B12(t: V, n: X) "0 1 0011010 1 0 00000 000 1 00 nnnnn ttttt" "ld1 {{ {t}.b }}[12], [{n}]" Base;
+    /// LD1 (single structure), element 14
+    Ld1B14(t: V, n: X) "0 1 0011010 1 0 00000 000 1 10 nnnnn ttttt" "ld1 {{ {t}.b }}[14], [{n}]" Base;
     /// LD1 (single structure), element 2
     Ld1S2(t: V, n: X) "0 1 0011010 1 0 00000 100 0 00 nnnnn ttttt" "ld1 {{ {t}.s }}[2], [{n}]" Base;
     /// LD1 (single structure), element 2
@@ -239,6 +278,26 @@ instructions! {
     Ld1H4(t: V, n: X) "0 1 0011010 1 0 00000 010 0 00 nnnnn ttttt" "ld1 {{ {t}.h }}[4], [{n}]" Base;
     /// LD1 (single structure), element 6
     Ld1H6(t: V, n: X) "0 1 0011010 1 0 00000 010 1 00 nnnnn ttttt" "ld1 {{ {t}.h }}[6], [{n}]" Base;
+    /// STR (immediate, SIMD&FP), unsigned offset
+    StrB(t: B, n: XSp, i: Disp<0, 4095, 1>) "00 111 1 01 00 iiiiiiiiiiii nnnnn ttttt" "str {t}, [{n}{i}]" Base;
+    /// STUR (SIMD&FP)
+    SturB(t: B, n: X, i: Disp<-256, 255, 1>) "00 111 1 00 00 0 iiiiiiiii 00 nnnnn ttttt" "stur {t}, [{n}{i}]" Base;
+    /// STR (register, SIMD&FP)
+    StrBIndexed(t: B, n: X, m: X) "00 111 1 00 00 1 mmmmm 011 0 10 nnnnn ttttt" "str {t}, [{n}, {m}]" Base;
+    /// ST1 (single structure), element 2
+    St1B2(t: V, n: X) "0 0 0011010 0 0 00000 000 0 10 nnnnn ttttt" "st1 {{ {t}.b }}[2], [{n}]" Base;
+    /// ST1 (single structure), element 4
+    St1B4(t: V, n: X) "0 0 0011010 0 0 00000 000 1 00 nnnnn ttttt" "st1 {{ {t}.b }}[4], [{n}]" Base;
+    /// ST1 (single structure), element 6
+    St1B6(t: V, n: X) "0 0 0011010 0 0 00000 000 1 10 nnnnn ttttt" "st1 {{ {t}.b }}[6], [{n}]" Base;
+    /// ST1 (single structure), element 8
+    St1B8(t: V, n: X) "0 1 0011010 0 0 00000 000 0 00 nnnnn ttttt" "st1 {{ {t}.b }}[8], [{n}]" Base;
+    /// ST1 (single structure), element 10
+    St1B10(t: V, n: X) "0 1 0011010 0 0 00000 000 0 10 nnnnn ttttt" "st1 {{ {t}.b }}[10], [{n}]" Base;
+    /// ST1 (single structure), element 12
+    St1B12(t: V, n: X) "0 1 0011010 0 0 00000 000 1 00 nnnnn ttttt" "st1 {{ {t}.b }}[12], [{n}]" Base;
+    /// ST1 (single structure), element 14
+    St1B14(t: V, n: X) "0 1 0011010 0 0 00000 000 1 10 nnnnn ttttt" "st1 {{ {t}.b }}[14], [{n}]" Base;
     /// ST1 (single structure), element 2
     St1S2(t: V, n: X) "0 1 0011010 0 0 00000 100 0 00 nnnnn ttttt" "st1 {{ {t}.s }}[2], [{n}]" Base;
     /// ST1 (single structure), element 2
@@ -251,6 +310,16 @@ instructions! {
     Ld1rS(t: V, n: X) "0 1 0011010 1 0 00000 110 0 10 nnnnn ttttt" "ld1r {{ {t}.4s }}, [{n}]" Base;
     /// LD1R
     Ld1rH(t: V, n: X) "0 1 0011010 1 0 00000 110 0 01 nnnnn ttttt" "ld1r {{ {t}.8h }}, [{n}]" Base;
+    /// LD1R
+    Ld1r8b(t: V, n: X) "0 0 0011010 1 0 00000 110 0 00 nnnnn ttttt" "ld1r {{ {t}.8b }}, [{n}]" Base;
+    /// SSHLL, in its alias SXTL, of bytes
+    Sxtl8h(d: V, n: V) "0 0 0 011110 0001 000 10100 1 nnnnn ddddd" "sshll {d}.8h, {n}.8b, #0" Base;
+    /// SSHLL, in its alias SXTL, of half words
+    Sxtl4s(d: V, n: V) "0 0 0 011110 0010 000 10100 1 nnnnn ddddd" "sshll {d}.4s, {n}.4h, #0" Base;
+    /// USHLL, in its alias UXTL, of bytes
+    Uxtl8h(d: V, n: V) "0 0 1 011110 0001 000 10100 1 nnnnn ddddd" "ushll {d}.8h, {n}.8b, #0" Base;
+    /// USHLL, in its alias UXTL, of half words
+    Uxtl4s(d: V, n: V) "0 0 1 011110 0010 000 10100 1 nnnnn ddddd" "ushll {d}.4s, {n}.4h, #0" Base;
     /// DUP (element), the first
     Dup4s(d: V, n: V) "0 1 0 01110000 00100 0 0000 1 nnnnn ddddd" "dup {d}.4s, {n}.s[0]" Base;
     /// FCVTL, FCVTL2
@@ -277,6 +346,8 @@ instructions! {
     Usra4s(d: V, n: V, i: Right) "0 1 1 011110 01 iiiii 00010 1 nnnnn ddddd" "usra {d}.4s, {n}.4s, #{i}" Base;
     /// FMLA (vector)
     Fmla4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11001 1 nnnnn ddddd" "fmla {d}.4s, {n}.4s, {m}.4s" Base;
+    /// MLA (vector)
+    Mla4s(d: V, n: V, m: V) "0 1 0 01110 10 1 mmmmm 10010 1 nnnnn ddddd" "mla {d}.4s, {n}.4s, {m}.4s" Base;
     /// FADD (vector)
     Fadd4s(d: V, n: V, m: V) "0 1 0 01110 0 0 1 mmmmm 11010 1 nnnnn ddddd" "fadd {d}.4s, {n}.4s, {m}.4s" Base;
     /// FSUB (vector)
@@ -341,6 +412,34 @@ instructions! {
     BfdotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 01 i mmmmm 1111 0 0 nnnnn ddddd" "bfdot {d}.4s, {n}.8h, {m}.2h[{i}]" NeonBf16;
     /// BFDOT (by element), element 2 or 3
     BfdotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 01 i mmmmm 1111 1 0 nnnnn ddddd" "bfdot {d}.4s, {n}.8h, {m}.2h[{i}]" NeonBf16;
+    /// SMMLA
+    Smmla(d: V, n: V, m: V) "0 1 0 01110 10 0 mmmmm 1 0100 1 nnnnn ddddd" "smmla {d}.4s, {n}.16b, {m}.16b" NeonI8mm;
+    /// UMMLA
+    Ummla(d: V, n: V, m: V) "0 1 1 01110 10 0 mmmmm 1 0100 1 nnnnn ddddd" "ummla {d}.4s, {n}.16b, {m}.16b" NeonI8mm;
+    /// USMMLA
+    Usmmla(d: V, n: V, m: V) "0 1 0 01110 10 0 mmmmm 1 0101 1 nnnnn ddddd" "usmmla {d}.4s, {n}.16b, {m}.16b" NeonI8mm;
+    /// SDOT (vector)
+    Sdot(d: V, n: V, m: V) "0 1 0 01110 10 0 mmmmm 1 0010 1 nnnnn ddddd" "sdot {d}.4s, {n}.16b, {m}.16b" NeonDotProd;
+    /// UDOT (vector)
+    Udot(d: V, n: V, m: V) "0 1 1 01110 10 0 mmmmm 1 0010 1 nnnnn ddddd" "udot {d}.4s, {n}.16b, {m}.16b" NeonDotProd;
+    /// USDOT (vector)
+    Usdot(d: V, n: V, m: V) "0 1 0 01110 10 0 mmmmm 1 0011 1 nnnnn ddddd" "usdot {d}.4s, {n}.16b, {m}.16b" NeonI8mm;
+    /// SDOT (by element), element 0 or 1
+    SdotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 10 i mmmmm 1110 0 0 nnnnn ddddd" "sdot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonDotProd;
+    /// SDOT (by element), element 2 or 3
+    SdotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 10 i mmmmm 1110 1 0 nnnnn ddddd" "sdot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonDotProd;
+    /// UDOT (by element), element 0 or 1
+    UdotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 1 01111 10 i mmmmm 1110 0 0 nnnnn ddddd" "udot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonDotProd;
+    /// UDOT (by element), element 2 or 3
+    UdotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 1 01111 10 i mmmmm 1110 1 0 nnnnn ddddd" "udot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonDotProd;
+    /// USDOT (by element), element 0 or 1
+    UsdotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 10 i mmmmm 1111 0 0 nnnnn ddddd" "usdot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonI8mm;
+    /// USDOT (by element), element 2 or 3
+    UsdotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 10 i mmmmm 1111 1 0 nnnnn ddddd" "usdot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonI8mm;
+    /// SUDOT (by element), element 0 or 1
+    SudotLow(d: V, n: V, m: V, i: Imm<0, 1, 1>) "0 1 0 01111 00 i mmmmm 1111 0 0 nnnnn ddddd" "sudot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonI8mm;
+    /// SUDOT (by element), element 2 or 3
+    SudotHigh(d: V, n: V, m: V, i: UpperLane) "0 1 0 01111 00 i mmmmm 1111 1 0 nnnnn ddddd" "sudot {d}.4s, {n}.16b, {m}.4b[{i}]" NeonI8mm;
 
     /// PTRUE, all elements
     PtrueS(d: P)                                  "00100101 10 011 00 0 111000 11111 0 dddd"   "ptrue {d}.s"                 Sve;
@@ -362,6 +461,8 @@ instructions! {
     St1wIndexedS(t: Z, g: P7, n: X, m: X)         "1110010 1010 mmmmm 010 ggg nnnnn ttttt"     "st1w {{ {t}.s }}, {g}, [{n}, {m}, lsl #2]" Sve;
     /// FMLA (vectors)
     FmlaS(d: Z, g: P7, n: Z, m: Z)                "01100101 10 1 mmmmm 0 0 0 ggg nnnnn ddddd"  "fmla {d}.s, {g}/m, {n}.s, {m}.s" Sve;
+    /// MLA (vectors)
+    MlaS(d: Z, g: P7, n: Z, m: Z) "00000100 10 0 mmmmm 010 ggg nnnnn ddddd" "mla {d}.s, {g}/m, {n}.s, {m}.s" Sve;
     /// FMLA (indexed)
     FmlaIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01100100 10 1 ii mmm 00000 0 nnnnn ddddd" "fmla {d}.s, {n}.s, {m}.s[{i}]" Sve;
     /// FADD (vectors, unpredicated)
@@ -374,6 +475,8 @@ instructions! {
     DupS(d: Z, i: Imm<0, 127, 1>)                 "00100101 10 111 00 0 11 0 0iiiiiii ddddd"   "mov {d}.s, #{i}"             Sve;
     /// PTRUE, all bytes
     PtrueB(d: P) "00100101 00 011 00 0 111000 11111 0 dddd" "ptrue {d}.b" Sve;
+    /// WHILELO, of 8-bit elements
+    WhileloB(d: P, n: XZr, m: XZr) "00100101 00 1 mmmmm 000 1 1 1 nnnnn 0 dddd" "whilelo {d}.b, {n}, {m}" Sve;
     /// WHILELO, of 16-bit elements
     WhileloH(d: P, n: XZr, m: XZr) "00100101 01 1 mmmmm 000 1 1 1 nnnnn 0 dddd" "whilelo {d}.h, {n}, {m}" Sve;
     /// LD1H (scalar plus immediate, single register)
@@ -392,6 +495,18 @@ instructions! {
     St1hH(t: Z, g: P7, n: X, i: MulVl) "1110010 0101 0 iiii 111 ggg nnnnn ttttt" "st1h {{ {t}.h }}, {g}, [{n}{i}]" Sve;
     /// ST1H (scalar plus scalar, single register)
     St1hIndexedH(t: Z, g: P7, n: X, m: X) "1110010 0101 mmmmm 010 ggg nnnnn ttttt" "st1h {{ {t}.h }}, {g}, [{n}, {m}, lsl #1]" Sve;
+    /// LD1SB (scalar plus immediate, single register)
+    Ld1sbS(t: Z, g: P7, n: X, i: MulVl) "1010010 1101 0 iiii 101 ggg nnnnn ttttt" "ld1sb {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1SB (scalar plus scalar, single register)
+    Ld1sbIndexedS(t: Z, g: P7, n: X, m: X) "1010010 1101 mmmmm 010 ggg nnnnn ttttt" "ld1sb {{ {t}.s }}, {g}/z, [{n}, {m}]" Sve;
+    /// LD1B (scalar plus immediate, single register)
+    Ld1bS(t: Z, g: P7, n: X, i: MulVl) "1010010 0010 0 iiii 101 ggg nnnnn ttttt" "ld1b {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1B (scalar plus scalar, single register)
+    Ld1bIndexedS(t: Z, g: P7, n: X, m: X) "1010010 0010 mmmmm 010 ggg nnnnn ttttt" "ld1b {{ {t}.s }}, {g}/z, [{n}, {m}]" Sve;
+    /// LD1RSB
+    Ld1rsbS(t: Z, g: P7, n: X, i: Disp<0, 63, 1>) "1000010 11 1 iiiiii 101 ggg nnnnn ttttt" "ld1rsb {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1RB
+    Ld1rbS(t: Z, g: P7, n: X, i: Disp<0, 63, 1>) "1000010 00 1 iiiiii 110 ggg nnnnn ttttt" "ld1rb {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
     /// LD1RH
     Ld1rhS(t: Z, g: P7, n: X, i: Disp<0, 126, 2>) "1000010 01 1 iiiiii 110 ggg nnnnn ttttt" "ld1rh {{ {t}.s }}, {g}/z, [{n}{i}]" Sve;
     /// LD1RD
@@ -470,4 +585,36 @@ instructions! {
     BfdotS(d: Z, n: Z, m: Z) "01100100 01 1 mmmmm 100 000 nnnnn ddddd" "bfdot {d}.s, {n}.h, {m}.h" SveBf16;
     /// BFDOT (indexed)
     BfdotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01100100 01 1 ii mmm 010 000 nnnnn ddddd" "bfdot {d}.s, {n}.h, {m}.h[{i}]" SveBf16;
+    /// SMMLA
+    SmmlaS(d: Z, n: Z, m: Z) "01000101 00 0 mmmmm 100110 nnnnn ddddd" "smmla {d}.s, {n}.b, {m}.b" SveI8mm;
+    /// UMMLA
+    UmmlaS(d: Z, n: Z, m: Z) "01000101 11 0 mmmmm 100110 nnnnn ddddd" "ummla {d}.s, {n}.b, {m}.b" SveI8mm;
+    /// USMMLA
+    UsmmlaS(d: Z, n: Z, m: Z) "01000101 10 0 mmmmm 100110 nnnnn ddddd" "usmmla {d}.s, {n}.b, {m}.b" SveI8mm;
+    /// SDOT (vectors)
+    SdotS(d: Z, n: Z, m: Z) "01000100 10 0 mmmmm 000000 nnnnn ddddd" "sdot {d}.s, {n}.b, {m}.b" Sve;
+    /// UDOT (vectors)
+    UdotS(d: Z, n: Z, m: Z) "01000100 10 0 mmmmm 000001 nnnnn ddddd" "udot {d}.s, {n}.b, {m}.b" Sve;
+    /// USDOT (vectors)
+    UsdotS(d: Z, n: Z, m: Z) "01000100 10 0 mmmmm 011110 nnnnn ddddd" "usdot {d}.s, {n}.b, {m}.b" SveI8mm;
+    /// SDOT (indexed)
+    SdotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01000100 10 1 ii mmm 000000 nnnnn ddddd" "sdot {d}.s, {n}.b, {m}.b[{i}]" Sve;
+    /// UDOT (indexed)
+    UdotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01000100 10 1 ii mmm 000001 nnnnn ddddd" "udot {d}.s, {n}.b, {m}.b[{i}]" Sve;
+    /// USDOT (indexed)
+    UsdotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01000100 10 1 ii mmm 000110 nnnnn ddddd" "usdot {d}.s, {n}.b, {m}.b[{i}]" SveI8mm;
+    /// SUDOT
+    SudotIndexedS(d: Z, n: Z, m: Z7, i: Imm<0, 3, 1>) "01000100 10 1 ii mmm 000111 nnnnn ddddd" "sudot {d}.s, {n}.b, {m}.b[{i}]" SveI8mm;
+    /// LD1B (scalar plus immediate, single register)
+    Ld1bB(t: Z, g: P7, n: X, i: MulVl) "1010010 0000 0 iiii 101 ggg nnnnn ttttt" "ld1b {{ {t}.b }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1B (scalar plus scalar, single register)
+    Ld1bIndexedB(t: Z, g: P7, n: X, m: X) "1010010 0000 mmmmm 010 ggg nnnnn ttttt" "ld1b {{ {t}.b }}, {g}/z, [{n}, {m}]" Sve;
+    /// ST1B (scalar plus immediate, single register)
+    St1bB(t: Z, g: P7, n: X, i: MulVl) "1110010 0000 0 iiii 111 ggg nnnnn ttttt" "st1b {{ {t}.b }}, {g}, [{n}{i}]" Sve;
+    /// ST1B (scalar plus scalar, single register)
+    St1bIndexedB(t: Z, g: P7, n: X, m: X) "1110010 0000 mmmmm 010 ggg nnnnn ttttt" "st1b {{ {t}.b }}, {g}, [{n}, {m}]" Sve;
+    /// LD1RQB (scalar plus immediate)
+    Ld1rqbB(t: Z, g: P7, n: X, i: QuadDisp) "1010010 00 00 0 iiii 001 ggg nnnnn ttttt" "ld1rqb {{ {t}.b }}, {g}/z, [{n}{i}]" Sve;
+    /// LD1RQB (scalar plus scalar)
+    Ld1rqbIndexedB(t: Z, g: P7, n: X, m: X) "1010010 00 00 mmmmm 000 ggg nnnnn ttttt" "ld1rqb {{ {t}.b }}, {g}/z, [{n}, {m}]" Sve;
 }

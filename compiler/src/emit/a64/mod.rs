@@ -13,12 +13,16 @@ mod function;
 pub mod inst;
 pub mod neon;
 mod neon_bf16;
+mod neon_convert;
+mod neon_products;
 pub mod operand;
 mod pool;
 mod roles;
 pub mod sve;
 mod sve_bf16;
+mod sve_convert;
 mod sve_predicates;
+mod sve_products;
 mod vectors;
 
 pub use roles::{MAX_PARAMS, REGISTER_PARAMS};

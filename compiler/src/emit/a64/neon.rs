@@ -8,10 +8,10 @@ use kiln_ir::DType;
 use super::address::Form;
 use super::function::{self, Code, Resolved, VectorEmitter};
 use super::inst::Inst;
-use super::neon_bf16;
-use super::operand::{Arrangement, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, Right, S, UpperLane, V, X, XSp};
+use super::operand::{Arrangement, B, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, Right, S, UpperLane, V, X, XSp};
 use super::roles::SCRATCH;
 use super::vectors::v;
+use super::{neon_bf16, neon_convert, neon_products};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
@@ -70,6 +70,7 @@ impl VectorEmitter for Neon {
                 }
             },
             Op::Fma { d, a, b } => Inst::Fmla4s { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
+            Op::Mla { d, a, b } => Inst::Mla4s { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
             Op::FmaLane { d, a, b, lane } => {
                 let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
                 match (Imm::new(lane.into()), UpperLane::new(lane)) {
@@ -108,8 +109,10 @@ impl VectorEmitter for Neon {
                     Permute::TrnOdd => Inst::Trn2V { d, n, m, s },
                 }
             }
-            Op::Mmla { .. } | Op::Dot2 { .. } | Op::Dot2Lane { .. } => {
-                return code.push_bf16(neon_bf16::product(op).expect("one of the products"));
+            Op::Mmla { f, d, a, b } => return code.push_extension(neon_products::blocks(code, f, [d, a, b])?),
+            Op::Dot { f, d, a, b } => return code.push_extension(neon_products::words(code, f, [d, a, b])?),
+            Op::DotLane { f, d, a, b, lane } => {
+                return code.push_extension(neon_products::by_element(code, f, [d, a, b], lane)?);
             }
             Op::Narrow { d, a, b } => return neon_bf16::narrow(code, [d, a, b].map(|v| v.0 as u8), temps),
             Op::NarrowPairs { d, a, b } => return neon_bf16::narrow_pairs(code, [d, a, b].map(|v| v.0 as u8), temps),
@@ -119,6 +122,7 @@ impl VectorEmitter for Neon {
             | Op::Store { .. }
             | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
+            | Op::BroadcastRaw { .. }
             | Op::StoreRaw { .. }
             | Op::Spill { .. }
             | Op::Reload { .. } => unreachable!("a memory operation has a place"),
@@ -167,7 +171,7 @@ fn bytes(code: &Code, op: &Op) -> Option<usize> {
     Some(usize::from(touched.elements) * code.dtype(touched.addr).bytes())
 }
 
-/// The bytes that the first of the instructions for `bytes`, 2 to 16, takes: a power of two.
+/// The bytes that the first of the instructions for `bytes`, 1 to 16, takes: a power of two.
 fn piece(bytes: usize) -> usize {
     1 << bytes.ilog2()
 }
@@ -179,23 +183,11 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8])
         Op::StoreRaw { s, .. } => store(code, s.0 as u8, bytes, place),
         Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
             load(code, d.0 as u8, bytes, place);
-            match dtype {
-                DType::F32 => {}
-                DType::Bf16 => code.asm.push(Inst::Shll { d: v(d.0 as u8), n: v(d.0 as u8) }),
-                DType::F16 => code.asm.push(Inst::Fcvtl { d: v(d.0 as u8), n: v(d.0 as u8) }),
-            }
+            neon_convert::widen(code, v(d.0 as u8), dtype);
         }
         Op::Broadcast { d, .. } => broadcast(code, d.0 as u8, dtype, place),
         Op::Store { s, .. } => {
-            let narrowed = match dtype {
-                DType::F32 => s.0 as u8,
-                DType::Bf16 => neon_bf16::narrow_low(code, s.0 as u8, temps)?,
-                DType::F16 => {
-                    let [d, ..] = *temps else { return Err(code.no_temps()) };
-                    code.asm.push(Inst::Fcvtn { d: v(d), n: v(s.0 as u8) });
-                    d
-                }
-            };
+            let narrowed = neon_convert::narrow(code, s.0 as u8, dtype, temps)?;
             store(code, narrowed, bytes, place);
         }
         _ => unreachable!("not a memory operation"),
@@ -206,67 +198,64 @@ fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8])
 /// LD1R where it needs no addition; the load of the element and DUP elsewhere, which take displacements.
 fn broadcast(code: &mut Code, d: u8, dtype: DType, place: Resolved) {
     let t = v(d);
-    match (place, dtype) {
-        (Resolved::Displaced { n, by: 0 }, DType::F32) => code.asm.push(Inst::Ld1rS { t, n }),
-        (Resolved::Displaced { n, by: 0 }, DType::Bf16 | DType::F16) => code.asm.push(Inst::Ld1rH { t, n }),
-        _ => {
-            code.asm.push(load_piece(d, dtype.bytes(), place));
-            if dtype == DType::F16 {
-                code.asm.push(Inst::Fcvtl { d: t, n: t });
-            }
+    let Resolved::Displaced { n, by: 0 } = place else {
+        code.asm.push(load_piece(d, dtype.bytes(), place));
+        // All but the shift of bf16 widens fewer elements than there are lanes.
+        if dtype == DType::Bf16 {
             code.asm.push(Inst::Dup4s { d: t, n: t });
-            if dtype == DType::F16 {
-                return;
-            }
+            neon_convert::widen_equal(code, t, dtype);
+        } else {
+            neon_convert::widen(code, t, dtype);
+            code.asm.push(Inst::Dup4s { d: t, n: t });
         }
-    }
-    match dtype {
-        DType::F32 => {}
-        DType::Bf16 => code.asm.push(Inst::Shl4s { d: t, n: t, i: Imm::new(16).expect("below 32") }),
-        DType::F16 => code.asm.push(Inst::Fcvtl { d: t, n: t }),
-    }
+        return;
+    };
+    code.asm.push(match dtype.bytes() {
+        1 => Inst::Ld1r8b { t, n },
+        2 => Inst::Ld1rH { t, n },
+        _ => Inst::Ld1rS { t, n },
+    });
+    neon_convert::widen_equal(code, t, dtype);
+}
+
+/// The instruction of one of the rows for a lane.
+macro_rules! lane_access {
+    ($t:expr, $lane:expr, $s:ident, [$($h:ident)*], [$($b:ident)*]) => {{
+        let (t, n) = ($t, SCRATCH);
+        match $lane {
+            (4, _) => Inst::$s { t, n },
+            (2, at) => [$(Inst::$h { t, n }),*][at / 4 - 1],
+            (_, at) => [$(Inst::$b { t, n }),*][at / 2 - 1],
+        }
+    }};
 }
 
 /// Appends what loads `bytes` bytes to the start of register `t` and zeros behind them.
 fn load(code: &mut Code, t: u8, bytes: usize, place: Resolved) {
     code.asm.push(load_piece(t, piece(bytes), place));
-    for (at, n) in further(code, bytes, place) {
-        let t = v(t);
+    for (lane, n) in further(code, bytes, place) {
         address(code, n);
-        code.asm.push(match at {
-            Lane::S2 => Inst::Ld1S2 { t, n: SCRATCH },
-            Lane::H2 => Inst::Ld1H2 { t, n: SCRATCH },
-            Lane::H4 => Inst::Ld1H4 { t, n: SCRATCH },
-            Lane::H6 => Inst::Ld1H6 { t, n: SCRATCH },
-        });
+        let t = v(t);
+        code.asm
+            .push(lane_access!(t, lane, Ld1S2, [Ld1H2 Ld1H4 Ld1H6], [Ld1B2 Ld1B4 Ld1B6 Ld1B8 Ld1B10 Ld1B12 Ld1B14]));
     }
 }
 
 /// Appends what stores the first `bytes` bytes of register `t`.
 fn store(code: &mut Code, t: u8, bytes: usize, place: Resolved) {
     code.asm.push(store_piece(t, piece(bytes), place));
-    for (at, n) in further(code, bytes, place) {
-        let t = v(t);
+    for (lane, n) in further(code, bytes, place) {
         address(code, n);
-        code.asm.push(match at {
-            Lane::S2 => Inst::St1S2 { t, n: SCRATCH },
-            Lane::H2 => Inst::St1H2 { t, n: SCRATCH },
-            Lane::H4 => Inst::St1H4 { t, n: SCRATCH },
-            Lane::H6 => Inst::St1H6 { t, n: SCRATCH },
-        });
+        let t = v(t);
+        code.asm
+            .push(lane_access!(t, lane, St1S2, [St1H2 St1H4 St1H6], [St1B2 St1B4 St1B6 St1B8 St1B10 St1B12 St1B14]));
     }
 }
 
-/// The lanes that a further piece can be.
-#[derive(Clone, Copy)]
-enum Lane {
-    S2,
-    H2,
-    H4,
-    H6,
-}
+/// The bytes of a further piece, and how many come before it.
+type Lane = (usize, usize);
 
-/// The pieces of `bytes` bytes behind the first, each with the base register and distance of its address.
+/// The pieces of `bytes` bytes, 1 to 16, behind the first, each with the base register and distance of its address.
 fn further(code: &Code, bytes: usize, place: Resolved) -> Vec<(Lane, (X, i64))> {
     let mut out = vec![];
     let mut at = piece(bytes);
@@ -280,14 +269,7 @@ fn further(code: &Code, bytes: usize, place: Resolved) -> Vec<(Lane, (X, i64))> 
     };
     while at < bytes {
         let size = piece(bytes - at);
-        let lane = match (size, at) {
-            (4, 8) => Lane::S2,
-            (2, 4) => Lane::H2,
-            (2, 8) => Lane::H4,
-            (2, 12) => Lane::H6,
-            _ => unreachable!("at most 16 bytes, an even number"),
-        };
-        out.push((lane, (base, at as i64 - from)));
+        out.push(((size, at), (base, at as i64 - from)));
         (base, from) = (SCRATCH, at as i64);
         at += size;
     }
@@ -317,6 +299,7 @@ fn load_piece(t: u8, bytes: usize, place: Resolved) -> Inst {
         16 => access!(t, place, Q, LdrQ, LdurQ, LdrQIndexed),
         8 => access!(t, place, D, LdrD, LdurD, LdrDIndexed),
         4 => access!(t, place, S, LdrS, LdurS, LdrSIndexed),
+        1 => access!(t, place, B, LdrB, LdurB, LdrBIndexed),
         _ => access!(t, place, H, LdrH, LdurH, LdrHIndexed),
     }
 }
@@ -326,6 +309,7 @@ fn store_piece(t: u8, bytes: usize, place: Resolved) -> Inst {
         16 => access!(t, place, Q, StrQ, SturQ, StrQIndexed),
         8 => access!(t, place, D, StrD, SturD, StrDIndexed),
         4 => access!(t, place, S, StrS, SturS, StrSIndexed),
+        1 => access!(t, place, B, StrB, SturB, StrBIndexed),
         _ => access!(t, place, H, StrH, SturH, StrHIndexed),
     }
 }

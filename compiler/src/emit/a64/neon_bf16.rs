@@ -1,46 +1,28 @@
-//! NEON's bf16: products, and rounding from f32 with or without instructions for it.
+//! NEON's rounding from f32 to bf16, with or without instructions for it.
 
 use super::function::Code;
 use super::inst::Inst;
-use super::operand::{Arrangement, Imm, Right, UpperLane};
+use super::neon_convert;
+use super::operand::{Arrangement, Imm, Right};
 use super::vectors::v;
 use crate::emit::EmitError;
 use crate::microkernel::{MicroKernel, Op};
-use kiln_ir::DType;
 
 /// Registers that `op` needs besides its own, with or without instructions for bf16.
 pub fn temps(mk: &MicroKernel, bf16: bool, op: &Op) -> u8 {
-    let stored = if let Op::Store { dst, .. } = *op { mk.dtype(dst) } else { None };
     match (op, bf16) {
-        _ if stored == Some(DType::Bf16) => 2 - u8::from(bf16),
-        _ if stored == Some(DType::F16) => 1,
+        (Op::Store { dst, .. }, _) => mk.dtype(*dst).map_or(0, |dtype| neon_convert::temps(dtype, bf16)),
         (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
         (Op::NarrowPairs { .. }, true) => 1,
         _ => 0,
     }
 }
 
-/// BFMMLA and BFDOT; `None` for what is neither.
-pub fn product(op: &Op) -> Option<Inst> {
-    Some(match *op {
-        Op::Mmla { d, a, b } => Inst::Bfmmla { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
-        Op::Dot2 { d, a, b } => Inst::Bfdot { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
-        Op::Dot2Lane { d, a, b, lane } => {
-            let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
-            match Imm::new(lane.into()) {
-                Some(i) => Inst::BfdotLow { d, n, m, i },
-                None => Inst::BfdotHigh { d, n, m, i: UpperLane::new(lane)? },
-            }
-        }
-        _ => return None,
-    })
-}
-
 /// Rounds the 4 f32 of `s` to the low half of a register of `temps`, which it returns.
 pub fn narrow_low(code: &mut Code, s: u8, temps: &[u8]) -> Result<u8, EmitError> {
     let [d, ..] = *temps else { return Err(code.no_temps()) };
     if code.has_bf16() {
-        code.push_bf16(Inst::Bfcvtn { d: v(d), n: v(s) })?;
+        code.push_extension(Inst::Bfcvtn { d: v(d), n: v(s) })?;
     } else {
         let [n, m] = addends(code, s, pair(code, temps)?);
         code.asm.push(Inst::Addhn4h { d: v(d), n: v(n), m: v(m) });
@@ -52,8 +34,8 @@ pub fn narrow_low(code: &mut Code, s: u8, temps: &[u8]) -> Result<u8, EmitError>
 pub fn narrow(code: &mut Code, [d, a, b]: [u8; 3], temps: &[u8]) -> Result<(), EmitError> {
     let d_ = v(d);
     if code.has_bf16() {
-        code.push_bf16(Inst::Bfcvtn { d: d_, n: v(a) })?;
-        return code.push_bf16(Inst::Bfcvtn2 { d: d_, n: v(b) });
+        code.push_extension(Inst::Bfcvtn { d: d_, n: v(a) })?;
+        return code.push_extension(Inst::Bfcvtn2 { d: d_, n: v(b) });
     }
     let temps = pair(code, temps)?;
     let [n, m] = addends(code, a, temps);
@@ -68,8 +50,8 @@ pub fn narrow_pairs(code: &mut Code, [d, a, b]: [u8; 3], temps: &[u8]) -> Result
     let [t, ..] = *temps else { return Err(code.no_temps()) };
     let (d, t) = (v(d), v(t));
     if code.has_bf16() {
-        code.push_bf16(Inst::Bfcvtn { d, n: v(a) })?;
-        code.push_bf16(Inst::Bfcvtn { d: t, n: v(b) })?;
+        code.push_extension(Inst::Bfcvtn { d, n: v(a) })?;
+        code.push_extension(Inst::Bfcvtn { d: t, n: v(b) })?;
     } else {
         let temps = pair(code, temps)?;
         let [n, m] = addends(code, a, temps);

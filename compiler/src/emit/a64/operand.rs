@@ -78,6 +78,8 @@ registers! {
     S "s" 5 32;
     /// A 16-bit floating-point register: the low eighth of a NEON register.
     H "h" 5 32;
+    /// The first byte of a NEON register.
+    B "b" 5 32;
     /// A scalable vector register.
     Z "z" 5 32;
     /// A scalable vector register in a three-bit field.
@@ -236,10 +238,11 @@ impl Operand for UpperLane {
     }
 }
 
-/// The element size of a permutation, 16 to 64 bits. It has a two-bit field; its syntax depends on the registers.
+/// The element size of a permutation, 8 to 64 bits. It has a two-bit field; its syntax depends on the registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Size {
-    Half = 1,
+    Byte,
+    Half,
     Word,
     Double,
 }
@@ -247,6 +250,7 @@ enum Size {
 impl Size {
     const fn new(bits: u8) -> Option<Size> {
         match bits {
+            8 => Some(Size::Byte),
             16 => Some(Size::Half),
             32 => Some(Size::Word),
             64 => Some(Size::Double),
@@ -256,13 +260,13 @@ impl Size {
 }
 
 macro_rules! sizes {
-    ($($(#[doc = $doc:literal])* $name:ident $half:literal $word:literal $double:literal;)*) => { $(
+    ($($(#[doc = $doc:literal])* $name:ident $byte:literal $half:literal $word:literal $double:literal;)*) => { $(
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct $name(Size);
 
         impl $name {
-            /// Elements of `bits`, or `None` if these are not 16, 32 or 64.
+            /// Elements of `bits`, or `None` if these are not 8, 16, 32 or 64.
             pub const fn new(bits: u8) -> Option<$name> {
                 match Size::new(bits) {
                     Some(size) => Some($name(size)),
@@ -274,6 +278,7 @@ macro_rules! sizes {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(match self.0 {
+                    Size::Byte => $byte,
                     Size::Half => $half,
                     Size::Word => $word,
                     Size::Double => $double,
@@ -289,17 +294,17 @@ macro_rules! sizes {
             }
 
             fn samples() -> Vec<$name> {
-                [Size::Half, Size::Word, Size::Double].map($name).to_vec()
+                [Size::Byte, Size::Half, Size::Word, Size::Double].map($name).to_vec()
             }
         }
     )* };
 }
 
 sizes! {
-    /// The arrangement of a whole NEON register: `8h`, `4s`, `2d`.
-    Arrangement "8h" "4s" "2d";
-    /// The elements of a scalable register: `h`, `s`, `d`.
-    ZSize "h" "s" "d";
+    /// The arrangement of a whole NEON register: `16b`, `8h`, `4s`, `2d`.
+    Arrangement "16b" "8h" "4s" "2d";
+    /// The elements of a scalable register: `b`, `h`, `s`, `d`.
+    ZSize "b" "h" "s" "d";
 }
 
 /// A floating-point number that fits 8 bits: 16 to 31 sixteenths times a power of two from -3 to 4, with a sign.

@@ -8,9 +8,10 @@ use super::function::{self, Code, Resolved, VectorEmitter, slots_address};
 use super::inst::Inst;
 use super::operand::{Disp, Float8, Imm, MulVl, Q, QuadDisp, Right, ScalarDisp, X, Z, Z7, ZSize};
 use super::roles::SCRATCH;
-use super::sve_bf16;
 use super::sve_predicates::{Element, Predicates};
+use super::sve_products;
 use super::vectors::z;
+use super::{sve_bf16, sve_convert};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
@@ -47,7 +48,7 @@ impl VectorEmitter for Sve {
             Op::LoadRawQuad { .. } => Form::quad(element),
             Op::Broadcast { .. } => Form::scalar(element, element),
             Op::LoadLanes { .. } if element == 4 => Form::quad(element),
-            Op::LoadLanes { count: 4, .. } => Form::scalar(8, element),
+            Op::LoadLanes { count: 4, .. } if element == 2 => Form::scalar(8, element),
             _ => Form::vector(widened, element),
         })
     }
@@ -89,6 +90,7 @@ impl VectorEmitter for Sve {
                 }
             },
             Op::Fma { d, a, b } => Inst::FmlaS { d: z(d.0 as u8), g, n: z(a.0 as u8), m: z(b.0 as u8) },
+            Op::Mla { d, a, b } => Inst::MlaS { d: z(d.0 as u8), g, n: z(a.0 as u8), m: z(b.0 as u8) },
             Op::FmaLane { d, a, b, lane } => {
                 let (m, i) = scalars(code, b.0 as u8, lane)?;
                 Inst::FmlaIndexedS { d: z(d.0 as u8), n: z(a.0 as u8), m, i }
@@ -132,15 +134,11 @@ impl VectorEmitter for Sve {
                     Permute::TrnOdd => Inst::Trn2Z { d, n, m, s },
                 }
             }
-            Op::Mmla { d, a, b } => {
-                return code.push_bf16(Inst::BfmmlaS { d: z(d.0 as u8), n: z(a.0 as u8), m: z(b.0 as u8) });
-            }
-            Op::Dot2 { d, a, b } => {
-                return code.push_bf16(Inst::BfdotS { d: z(d.0 as u8), n: z(a.0 as u8), m: z(b.0 as u8) });
-            }
-            Op::Dot2Lane { d, a, b, lane } => {
+            Op::Mmla { f, d, a, b } => return code.push_extension(sve_products::blocks(code, f, [d, a, b])?),
+            Op::Dot { f, d, a, b } => return code.push_extension(sve_products::words(code, f, [d, a, b])?),
+            Op::DotLane { f, d, a, b, lane } => {
                 let (m, i) = scalars(code, b.0 as u8, lane)?;
-                return code.push_bf16(Inst::BfdotIndexedS { d: z(d.0 as u8), n: z(a.0 as u8), m, i });
+                return code.push_extension(sve_products::by_element(code, f, [d, a], m, i)?);
             }
             Op::Narrow { d, a, b } => {
                 return sve_bf16::narrow(code, d.0 as u8, a.0 as u8, b.0 as u8, temp(code, temps)?);
@@ -152,6 +150,7 @@ impl VectorEmitter for Sve {
             | Op::Store { .. }
             | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
+            | Op::BroadcastRaw { .. }
             | Op::StoreRaw { .. }
             | Op::Spill { .. }
             | Op::Reload { .. } => unreachable!("a memory operation has a place"),
@@ -173,18 +172,9 @@ impl Sve {
         let dtype = code.dtype(op.touched().expect("a memory operation").addr);
         // What a whole register takes in memory.
         let whole = i64::from(code.mk.lanes) * dtype.bytes() as i64;
-        match (*op, dtype) {
-            (Op::Load { d, lanes, .. }, DType::F32) => {
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, lanes));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::Ld1wS { t, g, n, i: mul_vl(by, whole) },
-                    Resolved::Indexed { n, m } => Inst::Ld1wIndexedS { t, g, n, m },
-                });
-            }
-            (Op::Load { d, lanes, .. }, DType::Bf16 | DType::F16) => {
-                self.load_widened(code, d.0 as u8, lanes, dtype, place, whole)
-            }
-            (Op::LoadLanes { d, count, .. }, DType::F32) => {
+        match *op {
+            Op::Load { d, lanes, .. } => self.load_widened(code, d.0 as u8, lanes, dtype, place, whole),
+            Op::LoadLanes { d, count, .. } if !dtype.is_narrow() => {
                 // LD1RQW takes the predicate of the first 128 bits for all.
                 let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
                 let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, all));
@@ -193,69 +183,66 @@ impl Sve {
                     Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
                 });
             }
-            (Op::LoadLanes { d, count: 4, .. }, DType::Bf16 | DType::F16) => {
+            Op::LoadLanes { d, count: 4, .. } if dtype.bytes() == 2 => {
                 let (n, by) = displaced(place);
                 let d = z(d.0 as u8);
                 let i = Disp::new(by).expect("the place is in reach");
                 code.asm.push(Inst::Ld1rdD { t: d, g: Predicates::ALL, n, i });
                 code.asm.push(Inst::UunpkloS { d, n: d });
-                code.asm.push(widen(d, dtype));
+                sve_convert::widen(code, d, dtype);
             }
-            (Op::LoadLanes { d, count, .. }, DType::Bf16 | DType::F16) => {
+            Op::LoadLanes { d, count, .. } => {
                 self.load_widened(code, d.0 as u8, count.into(), dtype, place, whole);
                 code.asm.push(Inst::DupQ { d: z(d.0 as u8), n: Q::new(d.0 as u8).expect("below 32") });
             }
-            (Op::Broadcast { d, .. }, DType::F32) => {
+            Op::Broadcast { d, .. } => {
                 let (n, by) = displaced(place);
-                let i = ScalarDisp::new(by).expect("the place is in reach");
-                code.asm.push(Inst::Ld1rwS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
+                code.asm.push(sve_convert::broadcast(dtype, z(d.0 as u8), n, by));
+                sve_convert::widen(code, z(d.0 as u8), dtype);
             }
-            (Op::Broadcast { d, .. }, DType::Bf16 | DType::F16) => {
-                let (n, by) = displaced(place);
-                let i = Disp::new(by).expect("the place is in reach");
-                code.asm.push(Inst::Ld1rhS { t: z(d.0 as u8), g: Predicates::ALL, n, i });
-                code.asm.push(widen(z(d.0 as u8), dtype));
-            }
-            (Op::Store { s, lanes, .. }, DType::F32) => {
-                let (t, g) = (z(s.0 as u8), self.predicates.of(code, Element::S, lanes));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
-                    Resolved::Indexed { n, m } => Inst::St1wIndexedS { t, g, n, m },
+            Op::Store { s, lanes, .. } => {
+                let narrowed = sve_convert::narrow(code, s.0 as u8, dtype, temps)?;
+                let (t, g) = (z(narrowed), self.predicates.of(code, Element::S, lanes));
+                code.asm.push(match (place, dtype.is_narrow()) {
+                    (Resolved::Displaced { n, by }, false) => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
+                    (Resolved::Indexed { n, m }, false) => Inst::St1wIndexedS { t, g, n, m },
+                    (Resolved::Displaced { n, by }, true) => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
+                    (Resolved::Indexed { n, m }, true) => Inst::St1hIndexedS { t, g, n, m },
                 });
             }
-            (Op::Store { s, lanes, .. }, DType::Bf16 | DType::F16) => {
-                let rounded = temp(code, temps)?;
-                if dtype == DType::F16 {
-                    code.asm.push(Inst::FcvtSToH { d: z(rounded), g: Predicates::ALL, n: z(s.0 as u8) });
-                } else {
-                    sve_bf16::round(code, s.0 as u8, rounded)?;
-                }
-                let (t, g) = (z(rounded), self.predicates.of(code, Element::S, lanes));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
-                    Resolved::Indexed { n, m } => Inst::St1hIndexedS { t, g, n, m },
+            Op::LoadRaw { d, elements, .. } => {
+                let element = Element::raw(dtype.bytes());
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, element, elements));
+                let register = code.vector_bytes();
+                code.asm.push(match (place, element) {
+                    (Resolved::Displaced { n, by }, Element::B) => Inst::Ld1bB { t, g, n, i: mul_vl(by, register) },
+                    (Resolved::Indexed { n, m }, Element::B) => Inst::Ld1bIndexedB { t, g, n, m },
+                    (Resolved::Displaced { n, by }, _) => Inst::Ld1hH { t, g, n, i: mul_vl(by, register) },
+                    (Resolved::Indexed { n, m }, _) => Inst::Ld1hIndexedH { t, g, n, m },
                 });
             }
-            (Op::LoadRaw { d, elements, .. }, _) => {
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::H, elements));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::Ld1hH { t, g, n, i: mul_vl(by, 2 * whole) },
-                    Resolved::Indexed { n, m } => Inst::Ld1hIndexedH { t, g, n, m },
+            Op::LoadRawQuad { d, elements, .. } => {
+                let element = Element::raw(dtype.bytes());
+                // The predicate of the first 128 bits is that of all.
+                let is_whole = elements == element.per_quad();
+                let all = if is_whole { code.mk.lanes as u16 / 4 * elements } else { elements };
+                let (t, g) = (z(d.0 as u8), self.predicates.of(code, element, all));
+                code.asm.push(match (place, element) {
+                    (Resolved::Displaced { n, by }, Element::B) => Inst::Ld1rqbB { t, g, n, i: quad(by) },
+                    (Resolved::Indexed { n, m }, Element::B) => Inst::Ld1rqbIndexedB { t, g, n, m },
+                    (Resolved::Displaced { n, by }, _) => Inst::Ld1rqhH { t, g, n, i: quad(by) },
+                    (Resolved::Indexed { n, m }, _) => Inst::Ld1rqhIndexedH { t, g, n, m },
                 });
             }
-            (Op::LoadRawQuad { d, elements, .. }, _) => {
-                let all = if elements == 8 { 2 * code.mk.lanes as u16 } else { elements };
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::H, all));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::Ld1rqhH { t, g, n, i: quad(by) },
-                    Resolved::Indexed { n, m } => Inst::Ld1rqhIndexedH { t, g, n, m },
-                });
-            }
-            (Op::StoreRaw { s, elements, .. }, _) => {
-                let (t, g) = (z(s.0 as u8), self.predicates.of(code, Element::H, elements));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::St1hH { t, g, n, i: mul_vl(by, 2 * whole) },
-                    Resolved::Indexed { n, m } => Inst::St1hIndexedH { t, g, n, m },
+            Op::StoreRaw { s, elements, .. } => {
+                let element = Element::raw(dtype.bytes());
+                let (t, g) = (z(s.0 as u8), self.predicates.of(code, element, elements));
+                let register = code.vector_bytes();
+                code.asm.push(match (place, element) {
+                    (Resolved::Displaced { n, by }, Element::B) => Inst::St1bB { t, g, n, i: mul_vl(by, register) },
+                    (Resolved::Indexed { n, m }, Element::B) => Inst::St1bIndexedB { t, g, n, m },
+                    (Resolved::Displaced { n, by }, _) => Inst::St1hH { t, g, n, i: mul_vl(by, register) },
+                    (Resolved::Indexed { n, m }, _) => Inst::St1hIndexedH { t, g, n, m },
                 });
             }
             _ => unreachable!("not a memory operation"),
@@ -263,14 +250,11 @@ impl Sve {
         Ok(())
     }
 
-    /// Appends what loads `lanes` elements of two bytes as f32.
+    /// Appends what loads `lanes` elements as words.
     fn load_widened(&self, code: &mut Code, d: u8, lanes: u16, dtype: DType, place: Resolved, whole: i64) {
         let (t, g) = (z(d), self.predicates.of(code, Element::S, lanes));
-        code.asm.push(match place {
-            Resolved::Displaced { n, by } => Inst::Ld1hS { t, g, n, i: mul_vl(by, whole) },
-            Resolved::Indexed { n, m } => Inst::Ld1hIndexedS { t, g, n, m },
-        });
-        code.asm.push(widen(t, dtype));
+        code.asm.push(sve_convert::load(dtype, t, g, place, whole));
+        sve_convert::widen(code, t, dtype);
     }
 }
 
@@ -329,15 +313,6 @@ fn scalars(code: &Code, b: u8, lane: u8) -> Result<(Z7, Imm<0, 3, 1>), EmitError
 fn immediate(d: Z, bits: u32) -> Option<Inst> {
     let integer = Imm::new(bits.into()).map(|i| Inst::DupS { d, i });
     integer.or_else(|| Float8::new(bits).map(|i| Inst::FdupS { d, i }))
-}
-
-/// The instruction that makes f32 of elements of two bytes in the low halves of words.
-fn widen(d: Z, dtype: DType) -> Inst {
-    match dtype {
-        DType::F32 => unreachable!("four bytes"),
-        DType::Bf16 => Inst::LslS { d, n: d, i: Imm::new(16).expect("below 32") },
-        DType::F16 => Inst::FcvtHToS { d, g: Predicates::ALL, n: d },
-    }
 }
 
 fn mul_vl(bytes: i64, whole: i64) -> MulVl {

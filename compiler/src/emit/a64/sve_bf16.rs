@@ -11,7 +11,7 @@ use crate::emit::EmitError;
 pub fn round(code: &mut Code, s: u8, d: u8) -> Result<(), EmitError> {
     let (d, n, g) = (z(d), z(s), Predicates::ALL);
     if code.has_bf16() {
-        return code.push_bf16(Inst::BfcvtH { d, g, n });
+        return code.push_extension(Inst::BfcvtH { d, g, n });
     }
     let nan = Predicates::SCRATCH;
     let insts = [
@@ -43,7 +43,7 @@ pub fn narrow(code: &mut Code, d: u8, a: u8, b: u8, t: u8) -> Result<(), EmitErr
 pub fn narrow_pairs(code: &mut Code, d: u8, a: u8, b: u8, temps: &[u8]) -> Result<(), EmitError> {
     round(code, a, d)?;
     if code.has_bf16() {
-        return code.push_bf16(Inst::BfcvtntH { d: z(d), g: Predicates::ALL, n: z(b) });
+        return code.push_extension(Inst::BfcvtntH { d: z(d), g: Predicates::ALL, n: z(b) });
     }
     let [t, ..] = *temps else { return Err(code.no_temps()) };
     round(code, b, t)?;

@@ -19,12 +19,30 @@ pub enum Element {
     S,
     /// 16 bits.
     H,
+    /// 8 bits.
+    B,
+}
+
+impl Element {
+    /// That of elements of one or two bytes that are not converted.
+    pub fn raw(bytes: usize) -> Element {
+        if bytes == 1 { Element::B } else { Element::H }
+    }
+
+    /// Elements in 128 bits.
+    pub fn per_quad(self) -> u16 {
+        match self {
+            Element::S => 4,
+            Element::H => 8,
+            Element::B => 16,
+        }
+    }
 }
 
 /// The predicates of a function.
 pub struct Predicates {
     lanes: u16,
-    /// True if elements of 16 bits occur, for which `p0` must be true in every byte.
+    /// True if elements of 8 or 16 bits occur, for which `p0` must be true in every byte.
     halves: bool,
     fixed: BTreeMap<(Element, u16), P7>,
 }
@@ -57,7 +75,8 @@ impl Predicates {
         for (key, p) in &self.fixed {
             code.note(match key {
                 (Element::S, count) => format!("{p}: {count} lanes"),
-                (Element::H, count) => format!("{p}: {count} bf16"),
+                (Element::H, count) => format!("{p}: {count} elements of two bytes"),
+                (Element::B, count) => format!("{p}: {count} bytes"),
             });
             code.asm.mov_const(SCRATCH, key.1.into());
             code.asm.push(first(*key, *p, SCRATCH.into()));
@@ -66,11 +85,7 @@ impl Predicates {
 
     /// The predicate of the first `count` elements, made for the next instruction if it is none of the fixed ones.
     pub fn of(&self, code: &mut Code, element: Element, count: u16) -> P7 {
-        let whole = match element {
-            Element::S => self.lanes,
-            Element::H => 2 * self.lanes,
-        };
-        if count == whole {
+        if count == self.lanes / 4 * element.per_quad() {
             return Self::ALL;
         }
         let key = (element, count);
@@ -88,6 +103,7 @@ fn first((element, _): (Element, u16), p: P7, m: XZr) -> Inst {
     match element {
         Element::S => Inst::WhileloS { d, n, m },
         Element::H => Inst::WhileloH { d, n, m },
+        Element::B => Inst::WhileloB { d, n, m },
     }
 }
 
@@ -101,8 +117,14 @@ fn partial(mk: &MicroKernel, op: &Op) -> Option<(Element, u16)> {
             let widened = mk.params.get(usize::from(src.param.0)).is_some_and(|p| p.dtype.is_narrow());
             (Element::S, count.into(), if widened && count < 4 { whole } else { 4 })
         }
-        Op::LoadRaw { elements, .. } | Op::StoreRaw { elements, .. } => (Element::H, elements, 2 * whole),
-        Op::LoadRawQuad { elements, .. } => (Element::H, elements, 8),
+        Op::LoadRaw { src: addr, elements, .. } | Op::StoreRaw { dst: addr, elements, .. } => {
+            let element = Element::raw(mk.dtype(addr)?.bytes());
+            (element, elements, whole / 4 * element.per_quad())
+        }
+        Op::LoadRawQuad { src, elements, .. } => {
+            let element = Element::raw(mk.dtype(src)?.bytes());
+            (element, elements, element.per_quad())
+        }
         _ => return None,
     };
     (count != whole).then_some((element, count))

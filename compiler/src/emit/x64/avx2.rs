@@ -26,7 +26,7 @@ use kiln_ir::DType;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Binary, MicroKernel, Op, Permute, V};
+use crate::microkernel::{Binary, Factors, MicroKernel, Op, Permute, V};
 
 /// `vblendps`: the odd words from the second operand.
 const ODD_WORDS: u32 = 0b1010_1010;
@@ -60,6 +60,7 @@ impl Isa for Avx2 {
         max: Code::VEX_Vmaxps_ymm_ymm_ymmm256,
         min: Code::VEX_Vminps_ymm_ymm_ymmm256,
         sqrt: Code::VEX_Vsqrtps_ymm_ymmm256,
+        integer_multiply: Code::VEX_Vpmulld_ymm_ymm_ymmm256,
         integer_add: Code::VEX_Vpaddd_ymm_ymm_ymmm256,
         integer_sub: Code::VEX_Vpsubd_ymm_ymm_ymmm256,
         and: Code::VEX_Vandps_ymm_ymm_ymmm256,
@@ -68,6 +69,12 @@ impl Isa for Avx2 {
         shift_left: Code::VEX_Vpslld_ymm_ymm_imm8,
         shift_right_signed: Code::VEX_Vpsrad_ymm_ymm_imm8,
         broadcast_words: Code::VEX_Vpbroadcastw_ymm_xmmm16,
+        multiply_pairs: Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
+        dot: None,
+        shifts: [
+            [Code::VEX_Vpsllw_ymm_ymm_imm8, Code::VEX_Vpsrlw_ymm_ymm_imm8],
+            [Code::VEX_Vpslld_ymm_ymm_imm8, Code::VEX_Vpsrld_ymm_ymm_imm8],
+        ],
     };
     // As AVX-512's, which reads twice as much in the same time.
     const AHEAD: i64 = 8 << 10;
@@ -77,18 +84,15 @@ impl Isa for Avx2 {
     }
 
     fn store_temps(dtype: DType) -> u8 {
-        match dtype {
-            DType::F32 => 0,
-            DType::F16 => 1,
-            DType::Bf16 => 2,
-        }
+        narrow::store_temps(dtype)
     }
 
     fn need(op: &Op) -> Need {
         let temps = match *op {
             Op::Binary { f: Binary::Max | Binary::Min, .. } => 1,
+            Op::Permute { bits: 8 | 16, .. } | Op::Dot { f: Factors::S16, .. } => 1,
             Op::Permute { f: Permute::ZipLow | Permute::ZipHigh, .. } => 2,
-            Op::Permute { f: Permute::TrnEven | Permute::TrnOdd, bits: 32, .. } => 1,
+            Op::Permute { f: Permute::TrnEven | Permute::TrnOdd, bits: 32, .. } | Op::Mla { .. } => 1,
             _ => 0,
         };
         Need { temps, is_apart: false }

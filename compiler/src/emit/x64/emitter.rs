@@ -22,7 +22,8 @@ use super::pointers::{Pointers, memory};
 use super::stream;
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Addr, Binary, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
+use crate::microkernel::{Addr, Binary, Factors, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
+use crate::target::{Feature, Target};
 
 /// Loop heads start at a multiple of this many bytes.
 const LOOP_ALIGN: usize = 32;
@@ -61,6 +62,7 @@ pub(super) struct Codes {
     pub store: Code,
     pub copy: Code,
     pub broadcast: Code,
+    pub integer_multiply: Code,
     pub fma: Code,
     pub add: Code,
     pub sub: Code,
@@ -78,6 +80,12 @@ pub(super) struct Codes {
     pub shift_right_signed: Code,
     /// A word of bf16 to all words.
     pub broadcast_words: Code,
+    /// The sums of two products of integers of 16 bits.
+    pub multiply_pairs: Code,
+    /// Dot products of AVX512_VNNI that are added to the result: of integers of 16 bits, and of u8 with s8.
+    pub dot: Option<[Code; 2]>,
+    /// Shifts to the left and unsigned ones to the right, of halves of words and of words.
+    pub shifts: [[Code; 2]; 2],
 }
 
 /// Loads and stores of f32.
@@ -158,6 +166,8 @@ pub(super) struct Emitter<'a, I> {
     frame: i64,
     /// The streams that the loop that is being emitted reads.
     streams: Vec<P>,
+    /// There is AVX512_VNNI.
+    has_vnni: bool,
     pub(super) isa: I,
 }
 
@@ -166,7 +176,7 @@ where
     Self: Memory + Narrow + Arithmetic,
 {
     /// Emits `mk`, see [`super::emit`].
-    pub(super) fn emit(mk: &'a MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
+    pub(super) fn emit(mk: &'a MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
         check::<I>(mk)?;
         let insts = || mk.body.iter().flat_map(Stmt::insts);
         let slots = insts().filter_map(|i| i.op.slot()).max().map_or(0, |last| i64::from(last) + 1);
@@ -179,6 +189,7 @@ where
             ordered_slots: BTreeSet::new(),
             frame: slots * 4 * i64::from(I::LANES),
             streams: vec![],
+            has_vnni: target.has(Feature::Vnni),
             isa: I::new(mk),
         };
         emitter.pointers.enter(&mut emitter.asm)?;
@@ -237,32 +248,39 @@ where
                 self.put_constant(&[bits], |m| Instruction::with2(I::CODES.broadcast, I::register(d), m))?;
             }
             Op::Load { d, src: addr, lanes } => match self.operand(addr)? {
-                (DType::F32, src) if lanes == I::LANES => {
+                (dtype, src) if !dtype.is_narrow() && lanes == I::LANES => {
                     self.put(Instruction::with2(I::CODES.load, I::register(d), src))?;
                     if self.streams.contains(&addr.param) && addr.offset % stream::LINE == 0 {
                         self.note("what comes later, into the second cache");
                         self.put(Instruction::with1(Code::Prefetcht1_m8, beyond(src, I::AHEAD)))?;
                     }
                 }
-                (DType::F32, src) => self.load(d, src, lanes, demand.of(d) > lanes)?,
-                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_narrow(d, src, lanes, dtype)?,
+                (dtype, src) if !dtype.is_narrow() => self.load(d, src, lanes, demand.of(d) > lanes)?,
+                (dtype, src) => self.load_narrow(d, src, lanes, dtype)?,
             },
             Op::LoadLanes { d, src, count } => match self.operand(src)? {
-                (DType::F32, src) => self.load_lanes(d, src, count)?,
-                (dtype @ (DType::Bf16 | DType::F16), src) => self.load_lanes_narrow(d, src, count, dtype)?,
+                (dtype, src) if !dtype.is_narrow() => self.load_lanes(d, src, count)?,
+                (dtype, src) => self.load_lanes_narrow(d, src, count, dtype)?,
             },
             Op::Broadcast { d, src } => match self.operand(src)? {
-                (DType::F32, src) => self.put(Instruction::with2(I::CODES.broadcast, I::register(d), src))?,
-                (dtype @ (DType::Bf16 | DType::F16), src) => self.broadcast_narrow(d, src, dtype)?,
+                (dtype, src) if !dtype.is_narrow() => {
+                    self.put(Instruction::with2(I::CODES.broadcast, I::register(d), src))?
+                }
+                (dtype, src) => self.broadcast_narrow(d, src, dtype)?,
             },
             Op::Store { s, dst, lanes } => match self.operand(dst)? {
-                (DType::F32, dst) if lanes == I::LANES => {
+                (dtype, dst) if !dtype.is_narrow() && lanes == I::LANES => {
                     self.put(Instruction::with2(I::CODES.store, dst, I::register(s)))?;
                 }
-                (DType::F32, dst) => self.store(s, dst, lanes, demand.of(s) == 0)?,
-                (dtype @ (DType::Bf16 | DType::F16), dst) => self.store_narrow(s, dst, lanes, dtype, temps)?,
+                (dtype, dst) if !dtype.is_narrow() => self.store(s, dst, lanes, demand.of(s) == 0)?,
+                (dtype, dst) => self.store_narrow(s, dst, lanes, dtype, temps)?,
             },
             Op::Fma { d, a, b } => self.lanewise(I::CODES.fma, d, a, b)?,
+            Op::Mla { d, a, b } => {
+                let [t] = self.temps(temps)?;
+                self.lanewise(I::CODES.integer_multiply, t, a, b)?;
+                self.lanewise(I::CODES.integer_add, d, d, t)?;
+            }
             Op::Binary { f, d, a, b } => self.binary(f, d, a, b, temps)?,
             Op::Unary { f: Unary::Move, d, a } if d == a => {}
             Op::Unary { f: Unary::Move, d, a } => {
@@ -277,6 +295,9 @@ where
                 self.shift(I::CODES.shift_right_signed, d, a, by.into())?;
             }
             Op::PairAdd { d, a, b } => self.pair_add(d, a, b, temps)?,
+            Op::Permute { f: Permute::TrnEven, bits: bits @ (8 | 16), d, a, b } => {
+                self.interleave_low(bits, d, a, b, temps)?;
+            }
             Op::Permute { f, bits, d, a, b } => self.permute(f, bits, d, a, b, temps)?,
             Op::Spill { s, slot } => {
                 let kept = self.ordered[s.0 as usize];
@@ -290,13 +311,30 @@ where
             Op::Reload { d, slot } => {
                 self.put(Instruction::with2(I::CODES.load, I::register(d), self.slot(slot)))?;
             }
+            Op::LoadRaw { d, src: addr, elements } => {
+                let lanes = self.words(addr, elements)?;
+                match self.operand(addr)?.1 {
+                    src if lanes == I::LANES => self.put(Instruction::with2(I::CODES.load, I::register(d), src))?,
+                    src => self.load(d, src, lanes, true)?,
+                }
+            }
+            Op::StoreRaw { s, dst: addr, elements } => {
+                let lanes = self.words(addr, elements)?;
+                match self.operand(addr)?.1 {
+                    dst if lanes == I::LANES => self.put(Instruction::with2(I::CODES.store, dst, I::register(s)))?,
+                    dst => self.store(s, dst, lanes, demand.of(s) == 0)?,
+                }
+            }
+            Op::BroadcastRaw { d, src: addr, elements } => {
+                self.words(addr, elements)?;
+                let src = self.operand(addr)?.1;
+                self.put(Instruction::with2(I::CODES.broadcast, I::register(d), src))?;
+            }
+            Op::Dot { f, d, a, b } => self.dot(f, d, a, b, temps)?,
             Op::FmaLane { .. }
-            | Op::LoadRaw { .. }
             | Op::LoadRawQuad { .. }
-            | Op::StoreRaw { .. }
             | Op::Mmla { .. }
-            | Op::Dot2 { .. }
-            | Op::Dot2Lane { .. }
+            | Op::DotLane { .. }
             | Op::Narrow { .. }
             | Op::NarrowPairs { .. } => {
                 return Err(error(self.mk, format!("no such operation on {}: {}", self.mk.isa, inst.op)));
@@ -334,6 +372,42 @@ where
             Binary::Xor => I::CODES.xor,
         };
         self.lanewise(code, d, a, b)
+    }
+
+    /// The words of elements that are not converted, which are whole ones.
+    fn words(&self, addr: Addr, elements: u16) -> Result<u16, EmitError> {
+        let bytes = elements * self.mk.params[usize::from(addr.param.0)].dtype.bytes() as u16;
+        match bytes.is_multiple_of(4) {
+            true => Ok(bytes / 4),
+            false => Err(self.error(format!("{bytes} bytes, and not words, that are not converted"))),
+        }
+    }
+
+    /// Adds dot products, by one instruction if there is one.
+    fn dot(&mut self, f: Factors, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
+        let dot = I::CODES.dot.filter(|_| self.has_vnni);
+        match (f, dot) {
+            (Factors::S16, Some([code, _])) | (Factors::U8S8, Some([_, code])) => self.lanewise(code, d, a, b),
+            (Factors::S8U8, Some([_, code])) => self.lanewise(code, d, b, a),
+            (Factors::S16, None) => {
+                let [t] = self.temps(temps)?;
+                self.lanewise(I::CODES.multiply_pairs, t, a, b)?;
+                self.lanewise(I::CODES.integer_add, d, d, t)
+            }
+            (Factors::Bf16 | Factors::S8 | Factors::U8 | Factors::U8S8 | Factors::S8U8, _) => {
+                Err(self.error(format!("no dot product of {f:?}")))
+            }
+        }
+    }
+
+    /// The low elements of `bits`, 8 or 16, of each pair of such elements of `a`, each followed by that of `b`.
+    fn interleave_low(&mut self, bits: u8, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
+        let [t] = self.temps(temps)?;
+        let ([left, right], bits) = (I::CODES.shifts[usize::from(bits / 16)], bits.into());
+        self.shift(left, t, b, bits)?;
+        self.shift(left, d, a, bits)?;
+        self.shift(right, d, d, bits)?;
+        self.lanewise(I::CODES.or, d, d, t)
     }
 
     /// The memory at `addr` and what it holds.
@@ -378,10 +452,15 @@ impl<I: Isa> Emitter<'_, I> {
         memory(Register::RSP, 4 * i64::from(I::LANES) * i64::from(slot))
     }
 
+    /// The error of an operation that cannot be expressed.
+    pub(super) fn error(&self, what: impl Into<String>) -> EmitError {
+        error(self.mk, what)
+    }
+
     /// The first `N` temporary registers of an operation.
     pub(super) fn temps<const N: usize>(&self, temps: &[V]) -> Result<[V; N], EmitError> {
         let first = temps.first_chunk().copied();
-        first.ok_or_else(|| error(self.mk, format!("an operation needs {N} temporary registers")))
+        first.ok_or_else(|| self.error(format!("an operation needs {N} temporary registers")))
     }
 }
 
@@ -431,11 +510,13 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
             let known = op.touched().is_none_or(|t| usize::from(t.addr.param.0) < mk.params.len());
             require(known, &|| format!("no such parameter: {op:?}"))?;
             if let Some(touched) = op.touched() {
-                let most = op.most_elements(mk.lanes);
-                let exist = (1..=most).contains(&touched.elements.into());
-                require(exist, &|| {
-                    format!("{} elements, of which 1 to {most} can be touched, in {op}", touched.elements)
+                let dtype = mk.params[usize::from(touched.addr.param.0)].dtype;
+                let (most, extent) = (op.most_touched(mk.lanes), touched.extent(dtype));
+                let unit = if touched.raw { "bytes" } else { "elements" };
+                require((1..=most).contains(&extent), &|| {
+                    format!("{extent} {unit}, of which 1 to {most} can be touched, in {op}")
                 })?;
+                require(!touched.raw || dtype.is_narrow(), &|| format!("{dtype} that is not converted, in {op}"))?;
             }
             if let Err(rule) = op.check() {
                 return Err(error(mk, format!("{op}: {rule}")));

@@ -17,21 +17,22 @@ pub use pointers::MAX_PARAMS;
 use super::{Arguments, EmitError, Function};
 use crate::microkernel::MicroKernel;
 use crate::microkernel::assign::Need;
-use crate::target::VectorIsa;
+use crate::target::{Target, VectorIsa};
 
 /// Emits `mk` as a function of up to [`MAX_PARAMS`] pointers, in order, or of a pointer to any number of them, in the System V
-/// convention. It returns nothing. The bytes depend on `mk` only; they are position independent and expect an address that
+/// convention. It returns nothing. The bytes depend on `mk` and the extensions of `target` only; they are position independent and expect an address that
 /// is a multiple of 64.
 ///
 /// # Errors
 ///
 /// `mk` is for another instruction set, names a register, parameter or number of lanes that does not exist, has an operation
-/// that x86 lacks (multiply-adds by element, bf16 that are not converted, permutations of 16 bits), or spreads the operands
+/// that x86 lacks (products by element or of blocks, other permutations by 8 and 16 bits than one), accesses parts of words without
+/// converting, or spreads the operands
 /// of a loop further than displacements reach or over more streams than there are registers for pointers.
-pub fn emit(mk: &MicroKernel, arguments: Arguments) -> Result<Function, EmitError> {
+pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<Function, EmitError> {
     match mk.isa {
-        VectorIsa::Avx512 => emitter::Emitter::<avx512::Avx512>::emit(mk, arguments),
-        VectorIsa::Avx2 => emitter::Emitter::<avx2::Avx2>::emit(mk, arguments),
+        VectorIsa::Avx512 => emitter::Emitter::<avx512::Avx512>::emit(mk, target, arguments),
+        VectorIsa::Avx2 => emitter::Emitter::<avx2::Avx2>::emit(mk, target, arguments),
         VectorIsa::Neon | VectorIsa::Sve => Err(error(mk, format!("it is written for {}", mk.isa))),
     }
 }

@@ -156,9 +156,14 @@ impl Builder<'_> {
         self.nest.buffers[m.at.buffer.0 as usize].dtype
     }
 
-    /// True if a factor is a panel for BFMMLA.
+    /// True if a factor is a panel of groups of steps.
     pub(crate) fn is_interleaved(&self, m: &Matrix) -> bool {
         self.nest.buffers[m.at.buffer.0 as usize].interleave > 1
+    }
+
+    /// Steps of K that are neighbours in a factor.
+    fn group(&self, m: &Matrix) -> u64 {
+        self.nest.buffers[m.at.buffer.0 as usize].interleave
     }
 
     fn params(&self) -> Vec<Param> {
@@ -166,18 +171,22 @@ impl Builder<'_> {
         let param =
             |m: &Matrix, name: &str, access, region| Param { name: name.into(), dtype: self.dtype(m), access, region };
         let bytes = |m: &Matrix| self.dtype(m).bytes() as u64;
-        // A panel for BFMMLA: groups of steps, each a run of four times the width.
         let k = t.k.max(1);
-        let panel = |m: &Matrix, width: u64| region(k.div_ceil(4), 4 * width, 4 * m.row, bytes(m));
+        // A panel of groups of steps, each a run of so many times the width.
+        let panel = |m: &Matrix, width: u64| {
+            let group = self.group(m);
+            region(k.div_ceil(group), group * width, group * m.row, bytes(m))
+        };
         let lhs = if let Some(w) = &t.window {
             region(1, self.window_span(w), 0, bytes(&t.lhs))
         } else if self.is_interleaved(&t.lhs) {
-            panel(&t.lhs, t.m.next_multiple_of(2))
+            // Whole blocks of two rows have been filled up.
+            panel(&t.lhs, if bytes(&t.lhs) * self.group(&t.lhs) == 8 { t.m.next_multiple_of(2) } else { t.m })
         } else {
             matrix_region(t.m, t.k, &t.lhs, bytes(&t.lhs))
         };
         let rhs = if self.is_interleaved(&t.rhs) {
-            panel(&t.rhs, t.n.next_multiple_of(lanes / 2))
+            panel(&t.rhs, t.n.next_multiple_of(4 * lanes / (bytes(&t.rhs) * self.group(&t.rhs))))
         } else {
             let cols = if self.padded() { self.vectors * lanes } else { t.n };
             matrix_region(k, cols, &t.rhs, bytes(&t.rhs))
@@ -204,7 +213,7 @@ impl Builder<'_> {
             let steps = match (w.columns, groups) {
                 (true, _) => (self.tile.n - 1) * l.col,
                 (_, false) => (run.len - 1) * l.col,
-                (_, true) => (run.len - 1) / 4 * 4 * l.row + 3,
+                (_, true) => (run.len - 1) / self.group(l) * self.group(l) * l.row + self.group(l) - 1,
             };
             (row + run.lhs + 1).max(0) as u64 + steps
         };
@@ -381,9 +390,11 @@ pub(crate) enum RowOperand {
 }
 
 impl RowOperand {
-    pub(crate) fn of(unit: &VectorUnit, tile: &Tile) -> Self {
+    /// That of a tile. Integers are not multiplied by element.
+    pub(crate) fn of(unit: &VectorUnit, tile: &Tile, is_integer: bool) -> Self {
         let (lhs, rows, k) = (&tile.lhs, tile.m, tile.k);
         match unit.multiplier {
+            _ if is_integer => RowOperand::Broadcast,
             Multiplier::Broadcast => RowOperand::Broadcast,
             Multiplier::Lane { .. } if lhs.col == 1 || k == 1 => RowOperand::LanesAlongK,
             Multiplier::Lane { .. } if tile.window.is_some() => RowOperand::Broadcast,

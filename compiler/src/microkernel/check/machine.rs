@@ -7,17 +7,19 @@ use rustc_hash::FxBuildHasher;
 
 use super::super::op::{Domain, Registers};
 use super::super::program::Program;
-use super::super::{Addr, Binary, Inst, MicroKernel, P, Param, Shift, Touched, Unary, V};
-use super::value::{Distance, Element, Factor, Half, Terms, Word, block_factors};
+use super::super::{Addr, Binary, Factors, Inst, MicroKernel, P, Param, Shift, Touched, Unary, V};
+use super::value::{Byte, Distance, Element, Factor, Half, Terms, Word, block_factors, show_byte};
 use super::{Fault, SHOWN};
 
 /// A value that was stored in an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
-    /// Of f32.
+    /// Of four bytes.
     Word(Word),
-    /// Of bf16.
+    /// Of two bytes.
     Half(Half),
+    /// Of one byte.
+    Byte(Byte),
 }
 
 /// One element that an operation stored.
@@ -32,8 +34,20 @@ pub(super) struct Store {
 pub(super) struct Roles {
     pub lhs: P,
     pub rhs: P,
-    /// Of a right factor in groups of steps: bytes from a group to the next, steps of a group, and which steps are no zeros.
-    pub groups: Option<(u64, u64, Vec<bool>)>,
+    /// The groups of steps of the right factor, if it has some.
+    pub groups: Option<Groups>,
+}
+
+/// Groups of steps of K that are neighbours in the right factor.
+pub(super) struct Groups {
+    /// Bytes from a group to the next.
+    pub stride: u64,
+    /// Steps of a group.
+    pub group: u64,
+    /// Bytes of an element.
+    pub size: u64,
+    /// The steps that belong to a sum: the others are zeros.
+    pub steps: Vec<bool>,
 }
 
 /// Registers, and memory as far as it is read back.
@@ -80,7 +94,8 @@ impl<'a> Machine<'a> {
         }
         op.check().map_err(|_| Fault::Malformed)?;
         if let Some(touched) = op.touched() {
-            exists(touched.elements >= 1 && u32::from(touched.elements) <= op.most_elements(self.mk.lanes))?;
+            let extent = touched.extent(self.dtype(touched.addr.param)?);
+            exists(touched.elements >= 1 && extent <= op.most_touched(self.mk.lanes))?;
             if touched.store {
                 return op.used().try_for_each(|s| self.store(s, &touched, trip, stores));
             }
@@ -144,7 +159,12 @@ impl<'a> Machine<'a> {
         true
     }
 
-    /// Two bf16 or a whole word, in words.
+    /// A byte, in words.
+    pub fn show_byte(&self, byte: Byte) -> String {
+        show_byte(byte, &self.mk.params)
+    }
+
+    /// Half a word or a whole one, in words.
     pub fn show(&self, half: Half) -> String {
         self.terms.show_half(half, SHOWN, &self.mk.params)
     }
@@ -171,9 +191,18 @@ impl<'a> Machine<'a> {
         let mut loaded = std::mem::take(&mut self.loaded);
         loaded.clear();
         if *raw {
-            exists(self.dtype(addr.param)? == DType::Bf16)?;
-            for n in 0..u64::from(*elements).div_ceil(2) {
-                let half = |n| if n < u64::from(*elements) { self.half(addr, trip, n) } else { Ok(Half::Zero) };
+            let dtype = self.dtype(addr.param)?;
+            let elements = u64::from(*elements);
+            exists(dtype.is_narrow())?;
+            let half = |n: u64| match dtype.bytes() {
+                1 => {
+                    let byte = |n| if n < elements { self.byte(addr, trip, n) } else { Ok(Byte::Zero) };
+                    Ok(Half::bytes([byte(2 * n)?, byte(2 * n + 1)?]))
+                }
+                _ if n < elements => self.half(addr, trip, n),
+                _ => Ok(Half::Zero),
+            };
+            for n in 0..(elements * dtype.bytes() as u64).div_ceil(4) {
                 loaded.push(Word::halves(half(2 * n)?, half(2 * n + 1)?));
             }
         } else {
@@ -194,30 +223,43 @@ impl<'a> Machine<'a> {
             Some(Stored::Word(word)) => word,
             Some(Stored::Half(Half::Zero)) => Word::Bits(0),
             // No tile reads back what it rounded.
-            Some(Stored::Half(_)) => return Err(Fault::Halves),
+            Some(Stored::Half(_) | Stored::Byte(_)) => return Err(Fault::Halves),
         })
     }
 
-    /// An element of bf16 as it is.
+    /// An element of one byte as it is.
+    fn byte(&self, addr: &Addr, trip: u64, n: u64) -> Result<Byte, Fault> {
+        let e = self.element(addr, trip, n)?;
+        Ok(match self.held(e)? {
+            None if self.is_filled_up(e) => Byte::Zero,
+            None => Byte::Element(e),
+            Some(Stored::Byte(byte)) => byte,
+            Some(_) => return Err(Fault::Halves),
+        })
+    }
+
+    /// An element of two bytes as it is.
     fn half(&self, addr: &Addr, trip: u64, n: u64) -> Result<Half, Fault> {
         let e = self.element(addr, trip, n)?;
         Ok(match self.held(e)? {
             None if self.is_filled_up(e) => Half::Zero,
             None => Half::Element(e),
             Some(Stored::Half(half)) => half,
-            Some(Stored::Word(_)) => return Err(Fault::Halves),
+            Some(_) => return Err(Fault::Halves),
         })
     }
 
     /// Tells whether an element of a right factor in groups belongs to no step.
     fn is_filled_up(&self, e: Element) -> bool {
-        let Some(Roles { rhs, groups: Some((stride, group, _)), .. }) = &self.roles else { return false };
-        e.param() == *rhs && self.filled_up(e) >> (e.byte() % stride / 2 % group) & 1 == 1
+        let Some(Roles { rhs, groups: Some(Groups { stride, group, size, .. }), .. }) = &self.roles else {
+            return false;
+        };
+        e.param() == *rhs && self.filled_up(e) >> (e.byte() % stride / size % group) & 1 == 1
     }
 
     /// The steps of an element's group that belong to no sum, as bits; none where there are no groups.
     fn filled_up(&self, e: Element) -> u64 {
-        let Some(Roles { rhs, groups: Some((stride, group, steps)), .. }) = &self.roles else { return 0 };
+        let Some(Roles { rhs, groups: Some(Groups { stride, group, steps, .. }), .. }) = &self.roles else { return 0 };
         let first = e.byte() / stride * group;
         let is_step = |n: &u64| steps.get((first + n) as usize).copied().unwrap_or(false);
         if e.param() == *rhs { (0..*group).filter(|n| !is_step(n)).fold(0, |bits, n| bits | 1 << n) } else { 0 }
@@ -227,16 +269,21 @@ impl<'a> Machine<'a> {
     fn store(&mut self, s: V, touched: &Touched, trip: u64, stores: &mut Vec<Store>) -> Result<(), Fault> {
         let Touched { addr, elements, raw, .. } = touched;
         let dtype = self.dtype(addr.param)?;
-        exists(dtype == DType::Bf16 || !raw)?;
+        exists(dtype.is_narrow() || !raw)?;
         for n in 0..usize::from(*elements) {
             let word = |l: usize| self.registers.get(s).and_then(|words| words.get(l)).copied().ok_or(Fault::Malformed);
-            let value = match (*raw, dtype.is_narrow()) {
-                (true, _) => Stored::Half(halves(word(n / 2)?)?[n % 2]),
-                (false, true) => {
+            let value = match (*raw, dtype.bytes()) {
+                (true, 1) => {
+                    let half = halves(halved(word(n / 4)?, &self.mk.params))?[n / 2 % 2];
+                    Stored::Byte(half.split().ok_or(Fault::Halves)?[n % 2])
+                }
+                (true, _) => Stored::Half(halves(halved(word(n / 2)?, &self.mk.params))?[n % 2]),
+                (false, 1) => return Err(Fault::Malformed),
+                (false, 2) => {
                     let word = word(n)?;
                     Stored::Half(self.rounded(word, dtype)?)
                 }
-                (false, false) => Stored::Word(word(n)?),
+                (false, _) => Stored::Word(word(n)?),
             };
             let e = self.element(addr, trip, n as u64)?;
             let (param, byte) = (e.param(), e.byte());
@@ -268,13 +315,48 @@ struct Symbols<'a> {
 }
 
 impl Symbols<'_> {
-    /// A word rounded to a type of two bytes. Rounding what was widened gives it back.
+    /// Sets `to` to the factors in a word, in order: as many as it has.
+    fn factors(&self, word: Word, to: &mut [Half]) -> Result<(), Fault> {
+        let halves = halves(word)?;
+        if to.len() == 2 {
+            to.copy_from_slice(&halves);
+            return Ok(());
+        }
+        for (to, half) in to.chunks_mut(2).zip(halves) {
+            let bytes = half.split().ok_or(Fault::Halves)?;
+            for (to, byte) in to.iter_mut().zip(bytes) {
+                *to = match byte {
+                    Byte::Zero => Half::Zero,
+                    Byte::Element(e) => Half::Element(e),
+                    Byte::Above(_) => return Err(Fault::Halves),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// `acc` with the product of two of the tile's factors, if they are that, and are integers or are not.
+    fn product(&mut self, a: Word, b: Word, acc: Word, integers: bool) -> Option<Word> {
+        let (Word::Element(a), Word::Element(b), Some(roles)) = (a, b, self.roles) else { return None };
+        let (lhs, rhs) =
+            [(a, b), (b, a)].into_iter().find(|(l, r)| (l.param(), r.param()) == (roles.lhs, roles.rhs))?;
+        let is_integer = |p: P| self.params.get(usize::from(p.0)).is_some_and(|p| p.dtype.is_integer());
+        let fits = [roles.lhs, roles.rhs].into_iter().all(|p| is_integer(p) == integers);
+        fits.then(|| self.terms.add_product(acc, [Factor::scalar(lhs), Factor::scalar(rhs)]))
+    }
+
+    /// A word converted to a type of two bytes. Rounding what was widened gives it back.
     fn rounded(&mut self, word: Word, to: DType) -> Result<Half, Fault> {
         Ok(match word {
             Word::Bits(0) => Half::Zero,
             Word::Element(e) => {
                 let dtype = self.params.get(usize::from(e.param().0)).map(|p| p.dtype).ok_or(Fault::Malformed)?;
-                if dtype == to { Half::Element(e) } else { Half::Rounded(e) }
+                match to.is_integer() {
+                    _ if dtype == to => Half::Element(e),
+                    true if dtype.is_integer() => Half::Low(e),
+                    true => return Err(Fault::Halves),
+                    false => Half::Rounded(e),
+                }
             }
             Word::Halves(..) => return Err(Fault::Halves),
             word => Half::Of(self.terms.of(word)),
@@ -285,22 +367,19 @@ impl Symbols<'_> {
 impl Domain for Symbols<'_> {
     type Word = Word;
     type Half = Half;
+    type Byte = Byte;
     type Error = Fault;
 
     fn constant(&mut self, bits: u32) -> Word {
         Word::Bits(bits)
     }
 
-    /// A product of the tile's factors, or an operation of a post-op.
     fn fma(&mut self, a: Word, b: Word, acc: Word) -> Word {
-        if let (Word::Element(a), Word::Element(b), Some(roles)) = (a, b, self.roles) {
-            for (lhs, rhs) in [(a, b), (b, a)] {
-                if lhs.param() == roles.lhs && rhs.param() == roles.rhs {
-                    return self.terms.add_product(acc, [Factor::scalar(lhs), Factor::scalar(rhs)]);
-                }
-            }
-        }
-        self.terms.fma(acc, a, b)
+        self.product(a, b, acc, false).unwrap_or_else(|| self.terms.fma(acc, a, b))
+    }
+
+    fn mla(&mut self, a: Word, b: Word, acc: Word) -> Word {
+        self.product(a, b, acc, true).unwrap_or_else(|| self.terms.mla(acc, a, b))
     }
 
     fn binary(&mut self, f: Binary, a: Word, b: Word) -> Word {
@@ -315,16 +394,25 @@ impl Domain for Symbols<'_> {
         Word::Term(self.terms.shift(f, a, by))
     }
 
-    fn dot(&mut self, a: &[Word], b: &[Word], acc: Word) -> Result<Word, Fault> {
-        let mut all = [[Half::Zero; 4]; 2];
+    fn dot(&mut self, f: Factors, a: &[Word], b: &[Word], acc: Word) -> Result<Word, Fault> {
+        let mut all = [[Half::Zero; 8]; 2];
+        let count = f.per_word() * a.len();
         for (to, words) in all.iter_mut().zip([a, b]) {
-            for (n, word) in words.iter().enumerate() {
-                to[2 * n..2 * n + 2].copy_from_slice(&halves(*word)?);
+            for (to, word) in to.chunks_mut(f.per_word()).zip(words) {
+                self.factors(*word, to)?;
             }
         }
-        let count = 2 * a.len();
-        let factors = block_factors(&all[0][..count], &all[1][..count]).map_err(|()| Fault::NotAProduct)?;
-        Ok(factors.map_or(acc, |factors| self.terms.add_product(acc, factors)))
+        let size = f.types()[0].bytes() as u64;
+        let factors = block_factors(&all[0][..count], &all[1][..count], size).map_err(|()| Fault::NotAProduct)?;
+        let Some([a, b]) = factors else { return Ok(acc) };
+        let has_type = |factor: Factor, dtype: DType| {
+            let found = self.params.get(usize::from(factor.element().param().0)).map(|p| p.dtype);
+            found == Some(dtype) || (dtype == DType::Bf16 && found == Some(DType::F32))
+        };
+        exists(has_type(a, f.types()[0]) && has_type(b, f.types()[1]))?;
+        // The left factor first.
+        let is_swapped = self.roles.is_some_and(|r| r.lhs == b.element().param());
+        Ok(self.terms.add_product(acc, if is_swapped { [b, a] } else { [a, b] }))
     }
 
     fn round(&mut self, word: Word) -> Result<Half, Fault> {
@@ -332,11 +420,19 @@ impl Domain for Symbols<'_> {
     }
 
     fn split(&self, word: Word) -> Result<[Half; 2], Fault> {
-        halves(word)
+        halves(halved(word, self.params))
     }
 
     fn join(&self, [low, high]: [Half; 2]) -> Word {
         Word::halves(low, high)
+    }
+
+    fn split_half(&self, half: Half) -> Result<[Byte; 2], Fault> {
+        half.split().ok_or(Fault::Halves)
+    }
+
+    fn join_half(&self, bytes: [Byte; 2]) -> Half {
+        Half::bytes(bytes)
     }
 }
 
@@ -344,7 +440,19 @@ fn exists(exists: bool) -> Result<(), Fault> {
     if exists { Ok(()) } else { Err(Fault::Malformed) }
 }
 
-/// The halves of a word that holds two bf16.
+/// The halves of an integer of 8 bits that was widened, or the word as it is.
+fn halved(word: Word, params: &[Param]) -> Word {
+    match word {
+        Word::Element(e) if is_byte(e, params) => Word::Halves(Half::Low(e), Half::High(e)),
+        word => word,
+    }
+}
+
+fn is_byte(e: Element, params: &[Param]) -> bool {
+    params.get(usize::from(e.param().0)).is_some_and(|p| p.dtype.bytes() == 1)
+}
+
+/// The halves of a word that holds two.
 fn halves(word: Word) -> Result<[Half; 2], Fault> {
     match word {
         Word::Bits(0) => Ok([Half::Zero; 2]),

@@ -28,8 +28,8 @@ use rustc_hash::FxBuildHasher;
 
 use super::program::Program;
 use super::{Binary, Inst, MicroKernel, Stmt, V};
-use machine::{Machine, Roles, Store, Stored};
-use value::{Element, Factor, Half, Word};
+use machine::{Groups, Machine, Roles, Store, Stored};
+use value::{Byte, Element, Factor, Half, Word};
 
 /// Why a micro-kernel is not, or cannot be shown to be, what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -225,8 +225,8 @@ fn run<'a>(
     Ok(())
 }
 
-/// Of a right factor in groups: bytes from a group to the next, steps of a group, and which of its steps belong to a sum.
-fn groups(spec: &TileSpec) -> Option<(u64, u64, Vec<bool>)> {
+/// The groups of steps of the right factor, if it has some.
+fn groups(spec: &TileSpec) -> Option<Groups> {
     let steps = spec.rhs.steps;
     if steps.group == 1 || steps.stride == 0 {
         return None;
@@ -234,21 +234,32 @@ fn groups(spec: &TileSpec) -> Option<(u64, u64, Vec<bool>)> {
     let end = spec.lhs.runs.iter().map(|r| r.first + r.len).max().unwrap_or(0);
     let mut exist = vec![false; end as usize];
     spec.lhs.runs.iter().for_each(|r| exist[r.first as usize..(r.first + r.len) as usize].fill(true));
-    Some((steps.stride, steps.group, exist))
+    Some(Groups { stride: steps.stride, group: steps.group, size: spec.rhs.dtype.bytes() as u64, steps: exist })
 }
 
 /// That `value`, stored in an element of type `dtype`, is `word`.
 fn expect(machine: &mut Machine<'_>, value: Stored, word: Word, dtype: DType, at: (u64, u64)) -> Result<(), Fault> {
     let (row, col) = at;
-    match (value, dtype) {
-        (Stored::Word(found), DType::F32) => {
+    match (value, dtype.bytes()) {
+        (Stored::Word(found), 4) => {
             let (found, expected) = (machine.terms.of(found), machine.terms.of(word));
             (found == expected).then_some(()).ok_or_else(|| {
                 let [found, expected] = [found, expected].map(|t| machine.show(Half::Of(t)));
                 Fault::Wrong { row, col, found, expected }
             })
         }
-        (Stored::Half(found), DType::Bf16 | DType::F16) => {
+        (Stored::Byte(found), 1) => {
+            let expected = match word {
+                Word::Element(e) => Byte::Element(e),
+                Word::Bits(0) => Byte::Zero,
+                _ => return Err(Fault::Malformed),
+            };
+            (found == expected).then_some(()).ok_or_else(|| {
+                let [found, expected] = [found, expected].map(|b| machine.show_byte(b));
+                Fault::Wrong { row, col, found, expected }
+            })
+        }
+        (Stored::Half(found), 2) => {
             let expected = machine.rounded(word, dtype)?;
             (found == expected).then_some(()).ok_or_else(|| {
                 let [found, expected] = [found, expected].map(|h| machine.show(h));
@@ -295,7 +306,7 @@ impl TileCheck<'_> {
         let old = of(&spec.dst)?;
         let start = if spec.old == Old::Before { old } else { Word::Bits(0) };
         let mut sum = match spec.products {
-            Products::Steps | Products::Blocks => self.sums(machine, start, (row, col), 1)?[0],
+            Products::Steps | Products::Blocks(_) => self.sums(machine, start, (row, col), 1)?[0],
             Products::Lanes | Products::PairsInLanes => {
                 let mut lanes = self.sums(machine, start, (row, col), self.lanes)?;
                 while lanes.len() > 1 {
@@ -325,7 +336,7 @@ impl TileCheck<'_> {
         let size = products.steps();
         let factor = |element: Element, steps: u64, dtype: DType| match products {
             Products::Steps | Products::Lanes => Factor::scalar(element),
-            Products::PairsInLanes | Products::Blocks => Factor::block(element, steps, dtype == DType::F32),
+            Products::PairsInLanes | Products::Blocks(_) => Factor::block(element, steps, dtype == DType::F32),
         };
         let mut sums = vec![start; lanes as usize];
         for run in lhs.runs.iter().filter(|r| r.has(row)) {

@@ -6,7 +6,7 @@ use std::fmt;
 use kiln_ir::nest::{LoopNest, Stmt};
 use kiln_ir::{DType, PostOp};
 
-use super::super::{MicroKernel, Op};
+use super::super::{Factors, MicroKernel, Op};
 use super::{CheckError, CopySpec, Old, Products, TileSpec, check_copy, check_tile};
 use crate::schedule::Form;
 
@@ -74,14 +74,17 @@ impl Tally {
             ("f16 factors", dtypes[..2].contains(&DType::F16)),
             ("f16 result", spec.dst.dtype == DType::F16),
             ("f16 operand", spec.post.iter().any(|(_, t)| t.is_some_and(|t| t.dtype == DType::F16))),
-            ("rows in place", spec.products == Products::Blocks && spec.lhs.steps.group == 1),
+            ("rows in place", matches!(spec.products, Products::Blocks(_)) && spec.lhs.steps.group == 1),
             ("rounding", spec.rounds_factors()),
-            ("bfdot", ops().any(|op| matches!(op, Op::Dot2 { .. } | Op::Dot2Lane { .. }))),
-            ("bfmmla", ops().any(|op| matches!(op, Op::Mmla { .. }))),
+            ("bfdot", ops().any(|op| matches!(op, Op::Dot { f: Factors::Bf16, .. }))),
+            ("bfmmla", ops().any(|op| matches!(op, Op::Mmla { f: Factors::Bf16, .. }))),
+            ("s8 factors", dtypes[..2].contains(&DType::S8)),
+            ("u8 factors", dtypes[..2].contains(&DType::U8)),
+            ("s16 factors", dtypes[..2].contains(&DType::S16)),
             ("old values", spec.old != Old::Never),
             ("spill", ops().any(|op| op.slot().is_some())),
             ("part of a vector", !spec.columns.is_multiple_of(mk.lanes.into())),
-            ("part of a group", spec.lhs.runs.iter().any(|r| !r.len.is_multiple_of(4))),
+            ("part of a group", spec.lhs.runs.iter().any(|r| !r.len.is_multiple_of(spec.rhs.steps.group.max(4)))),
         ];
         features.iter().filter(|(_, has)| *has).for_each(|(f, _)| self.count(format!("{name} {f}")));
         let mut ops: Vec<PostOp> = spec.post.iter().map(|(op, _)| *op).collect();
@@ -99,6 +102,8 @@ impl Tally {
             ("rounded", (spec.src.dtype, spec.dtype) == (DType::F32, DType::Bf16)),
             ("widened", (spec.src.dtype, spec.dtype) == (DType::Bf16, DType::F32)),
             ("of bf16", (spec.src.dtype, spec.dtype) == (DType::Bf16, DType::Bf16)),
+            ("of bytes", spec.dtype.bytes() == 1),
+            ("widened bytes", spec.src.dtype.bytes() == 1 && spec.dtype == DType::S16),
             ("widened f16", (spec.src.dtype, spec.dtype) == (DType::F16, DType::F32)),
             ("into groups", spec.steps.group > 1),
             ("into groups of rows along K", spec.steps.group > 1 && along_k),

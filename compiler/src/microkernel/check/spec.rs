@@ -16,8 +16,8 @@ pub enum Products {
     Lanes,
     /// As `Lanes`, with two steps of bf16 in a product: BFDOT.
     PairsInLanes,
-    /// Four steps of bf16 after another, from the old value on if there is one: BFMMLA.
-    Blocks,
+    /// So many steps of narrow factors in a product, one product after another, from the old value on if there is one: four of BFMMLA.
+    Blocks(u64),
 }
 
 impl Products {
@@ -26,7 +26,7 @@ impl Products {
         match self {
             Products::Steps | Products::Lanes => 1,
             Products::PairsInLanes => 2,
-            Products::Blocks => 4,
+            Products::Blocks(steps) => steps,
         }
     }
 }
@@ -34,7 +34,7 @@ impl Products {
 /// The places of a factor's elements along K: step `p` is `p / group * stride + p % group * size` bytes from step 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Steps {
-    /// Steps that are neighbours in memory: 1, or 4 in panels for BFMMLA.
+    /// Steps that are neighbours in memory: 1, or as many as a product takes in panels.
     pub group: u64,
     /// Bytes from one group to the next.
     pub stride: u64,
@@ -218,7 +218,7 @@ impl TileSpec {
             Form::Outer | Form::Depthwise => Products::Steps,
             Form::Dot if bf16_unit && [lhs.dtype, rhs.dtype] == [DType::Bf16; 2] => Products::PairsInLanes,
             Form::Dot => Products::Lanes,
-            Form::Mmla => Products::Blocks,
+            Form::Mmla | Form::MmlaBytes | Form::Quads | Form::Pairs => Products::Blocks(form.k_group()),
         };
         let old = match (tile.init, form) {
             (Init::Zero, _) => Old::Never,
@@ -244,7 +244,7 @@ impl TileSpec {
 
     /// True if factors that are f32 in memory are rounded to bf16.
     pub fn rounds_factors(&self) -> bool {
-        matches!(self.products, Products::PairsInLanes | Products::Blocks)
+        matches!(self.products, Products::PairsInLanes | Products::Blocks(_))
             && [self.lhs.dtype, self.rhs.dtype].contains(&DType::F32)
     }
 

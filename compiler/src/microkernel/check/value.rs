@@ -1,6 +1,6 @@
 //! Symbolic words: the values that lanes of registers have in a proof.
 //!
-//! A word stands for an element of memory, for two bf16, for a sum of products, or for a [`Term`]: the result of any other
+//! A word stands for an element of memory, for two bf16 or four integers of 8 bits, for a sum of products, or for a [`Term`]: the result of any other
 //! operation on words. Terms are interned, so that equal ones have equal numbers. A sum is a start and a list of products in
 //! the order in which they were added, kept as progressions: factors that are evenly apart in memory, as those of a K loop are.
 
@@ -37,7 +37,10 @@ impl Element {
     }
 }
 
-/// A factor of a product: an element that is one f32, or the first of up to four neighbours that are bf16, or rounded to it.
+/// Added to the number of a factor's elements if they are rounded.
+const ROUNDED: u64 = 16;
+
+/// A factor of a product: an element that is a word, or the first of up to eight neighbours that are narrower, or rounded to bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Factor(u64);
 
@@ -47,9 +50,9 @@ impl Factor {
         Self(e.0)
     }
 
-    /// `count` neighbours from `e` on, 1 to 4: bf16, or f32 rounded to it.
+    /// `count` neighbours from `e` on, 1 to 8, as they are or f32 that are `rounded` to bf16.
     pub fn block(e: Element, count: u64, rounded: bool) -> Self {
-        Self(e.0 | (count + if rounded { 4 } else { 0 }) << BYTE_BITS)
+        Self(e.0 | (count + if rounded { ROUNDED } else { 0 }) << BYTE_BITS)
     }
 
     /// The distances, in bytes, from the factors of one product to those of another of the same kind.
@@ -57,12 +60,12 @@ impl Factor {
         [to[0].0.wrapping_sub(from[0].0), to[1].0.wrapping_sub(from[1].0)]
     }
 
-    fn element(self) -> Element {
-        Element(self.0 & !(0xf << BYTE_BITS))
+    pub fn element(self) -> Element {
+        Element(self.0 & !(0xff << BYTE_BITS))
     }
 
     fn kind(self) -> u64 {
-        self.0 >> BYTE_BITS & 0xf
+        self.0 >> BYTE_BITS & 0xff
     }
 }
 
@@ -71,12 +74,78 @@ impl Factor {
 pub(super) enum Half {
     /// +0.
     Zero,
-    /// A bf16 as it is in memory.
+    /// An element of two bytes as it is in memory.
     Element(Element),
     /// An f32 of memory, rounded.
     Rounded(Element),
     /// A term, rounded.
     Of(Term),
+    /// The low half of an integer of 8 bits that was widened: the integer, in 16 bits.
+    Low(Element),
+    /// The high half of such a one.
+    High(Element),
+    /// Two bytes, the first in the low one. Not both are zero.
+    Bytes([Byte; 2]),
+}
+
+/// One byte of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Byte {
+    /// 0.
+    Zero,
+    /// An integer of 8 bits as it is in memory.
+    Element(Element),
+    /// A byte above such a one that was widened.
+    Above(Element),
+}
+
+impl Half {
+    /// Two bytes.
+    pub fn bytes(bytes: [Byte; 2]) -> Self {
+        if bytes == [Byte::Zero; 2] { Half::Zero } else { Half::Bytes(bytes) }
+    }
+
+    /// Its bytes, if it is made of some.
+    pub fn split(self) -> Option<[Byte; 2]> {
+        match self {
+            Half::Zero => Some([Byte::Zero; 2]),
+            Half::Low(e) => Some([Byte::Element(e), Byte::Above(e)]),
+            Half::High(e) => Some([Byte::Above(e); 2]),
+            Half::Bytes(bytes) => Some(bytes),
+            Half::Element(_) | Half::Rounded(_) | Half::Of(_) => None,
+        }
+    }
+
+    /// The same with all its elements so many bytes further on.
+    fn moved(self, by: u64) -> Self {
+        let element = |e: Element| Element(e.0.wrapping_add(by));
+        let byte = |b: Byte| match b {
+            Byte::Zero => b,
+            Byte::Element(e) => Byte::Element(element(e)),
+            Byte::Above(e) => Byte::Above(element(e)),
+        };
+        match self {
+            Half::Element(e) => Half::Element(element(e)),
+            Half::Rounded(e) => Half::Rounded(element(e)),
+            Half::Low(e) => Half::Low(element(e)),
+            Half::High(e) => Half::High(element(e)),
+            Half::Bytes(bytes) => Half::Bytes(bytes.map(byte)),
+            Half::Zero | Half::Of(_) => self,
+        }
+    }
+
+    /// The first element that it is made of.
+    fn first(self) -> Option<Element> {
+        let of = |b: Byte| match b {
+            Byte::Zero => None,
+            Byte::Element(e) | Byte::Above(e) => Some(e),
+        };
+        match self {
+            Half::Element(e) | Half::Rounded(e) | Half::Low(e) | Half::High(e) => Some(e),
+            Half::Bytes([low, high]) => of(low).or(of(high)),
+            Half::Zero | Half::Of(_) => None,
+        }
+    }
 }
 
 /// The symbolic value of a lane.
@@ -88,7 +157,7 @@ pub(super) enum Word {
     Bits(u32),
     /// An element that is f32, or bf16 widened to it.
     Element(Element),
-    /// Two bf16, the first in the low half. Not both are zero.
+    /// Two halves, the first in the low one. Not both are zero.
     Halves(Half, Half),
     /// A sum of products.
     Sum(Sum),
@@ -97,7 +166,7 @@ pub(super) enum Word {
 }
 
 impl Word {
-    /// Two bf16.
+    /// Two halves.
     pub fn halves(low: Half, high: Half) -> Self {
         if [low, high] == [Half::Zero; 2] { Word::Bits(0) } else { Word::Halves(low, high) }
     }
@@ -118,9 +187,12 @@ impl Distance {
     /// The distance from `a` to `b`; `None` if they differ in more.
     pub fn between(a: Word, b: Word) -> Option<Self> {
         let bytes = |a: Element, b: Element| (a.param() == b.param()).then(|| b.0.wrapping_sub(a.0));
-        let of_halves = |a: Half, b: Half| match (a, b) {
-            (Half::Element(a), Half::Element(b)) | (Half::Rounded(a), Half::Rounded(b)) => bytes(a, b),
-            _ => (a == b).then_some(0),
+        let of_halves = |a: Half, b: Half| {
+            let by = match (a.first(), b.first()) {
+                (Some(a), Some(b)) => bytes(a, b)?,
+                _ => 0,
+            };
+            (a.moved(by) == b).then_some(by)
         };
         match (a, b) {
             _ if a == b => Some(Distance::Same),
@@ -147,14 +219,9 @@ impl Distance {
     /// The word that is so far from `word`.
     pub fn from(self, word: Word) -> Word {
         let element = |e: Element, bytes: u64| Element(e.0.wrapping_add(bytes));
-        let half = |h: Half, bytes: u64| match h {
-            Half::Element(e) => Half::Element(element(e, bytes)),
-            Half::Rounded(e) => Half::Rounded(element(e, bytes)),
-            Half::Zero | Half::Of(_) => h,
-        };
         match (self, word) {
             (Distance::Bytes([bytes, _]), Word::Element(e)) => Word::Element(element(e, bytes)),
-            (Distance::Bytes([low, high]), Word::Halves(a, b)) => Word::Halves(half(a, low), half(b, high)),
+            (Distance::Bytes([low, high]), Word::Halves(a, b)) => Word::Halves(a.moved(low), b.moved(high)),
             (Distance::Products(count), Word::Sum(sum)) => Word::Sum(Sum { count: sum.count + count, ..sum }),
             (_, word) => word,
         }
@@ -201,6 +268,7 @@ enum Key {
     Unary(Unary, Term),
     Shift(Shift, Term, u8),
     Fma { acc: Term, a: Term, b: Term },
+    Mla { acc: Term, a: Term, b: Term },
 }
 
 /// All terms of a proof.
@@ -261,6 +329,15 @@ impl Terms {
         Word::Term(self.intern(Key::Fma { acc, a: a.min(b), b: a.max(b) }))
     }
 
+    /// `acc + a * b` of integers that are not factors of the tile. If both factors are 0, the result is `acc`.
+    pub fn mla(&mut self, acc: Word, a: Word, b: Word) -> Word {
+        if let (Word::Bits(0), Word::Bits(0)) = (a, b) {
+            return acc;
+        }
+        let [acc, a, b] = [acc, a, b].map(|w| self.of(w));
+        Word::Term(self.intern(Key::Mla { acc, a: a.min(b), b: a.max(b) }))
+    }
+
     /// `to` with one more product.
     pub fn add_product(&mut self, to: Word, factors: [Factor; 2]) -> Word {
         let Word::Sum(mut sum) = to else {
@@ -297,13 +374,19 @@ impl Terms {
         to
     }
 
-    /// A bf16 in words, or all of a term that is one word.
+    /// Half a word in words, or all of a term that is one word.
     pub fn show_half(&self, half: Half, levels: u32, params: &[Param]) -> String {
         match half {
             Half::Zero => "0".to_owned(),
             Half::Element(e) => show_element(e, params),
             Half::Rounded(e) => format!("bf16({})", show_element(e, params)),
             Half::Of(t) => self.show(t, levels, params),
+            Half::Low(e) => format!("low half of {}", show_element(e, params)),
+            Half::High(e) => format!("high half of {}", show_element(e, params)),
+            Half::Bytes(bytes) => {
+                let [low, high] = bytes.map(|b| show_byte(b, params));
+                format!("({low}, {high})")
+            }
         }
     }
 
@@ -321,8 +404,8 @@ impl Terms {
                     let f = Factor(first[n]);
                     let kind = match f.kind() {
                         0 => String::new(),
-                        k @ 1..=4 => format!(" x{k}"),
-                        k => format!(" x{} rounded", k - 4),
+                        k @ 1..ROUNDED => format!(" x{k}"),
+                        k => format!(" x{} rounded", k - ROUNDED),
                     };
                     let by = step[n].cast_signed();
                     let by = if count > 1 { format!("{by:+}*n") } else { String::new() };
@@ -333,8 +416,17 @@ impl Terms {
             Key::Binary(f, a, b) => format!("{f:?}({}, {})", inner(a), inner(b)),
             Key::Unary(f, a) => format!("{f:?}({})", inner(a)),
             Key::Shift(f, a, by) => format!("{f:?}({}, {by})", inner(a)),
-            Key::Fma { acc, a, b } => format!("{} + {} * {}", inner(acc), inner(a), inner(b)),
+            Key::Fma { acc, a, b } | Key::Mla { acc, a, b } => format!("{} + {} * {}", inner(acc), inner(a), inner(b)),
         }
+    }
+}
+
+/// A byte in words.
+pub(super) fn show_byte(byte: Byte, params: &[Param]) -> String {
+    match byte {
+        Byte::Zero => "0".to_owned(),
+        Byte::Element(e) => show_element(e, params),
+        Byte::Above(e) => format!("sign of {}", show_element(e, params)),
     }
 }
 
@@ -343,9 +435,9 @@ fn show_element(e: Element, params: &[Param]) -> String {
     format!("{name}[{}]", e.byte())
 }
 
-/// The factors of a product of bf16 neighbours: `Ok(None)` where one of each two factors is zero, `Err` where they are no
+/// The factors of a product of neighbours, which have `size` bytes where they were not rounded: `Ok(None)` where one of each two factors is zero, `Err` where they are no
 /// neighbours. A product with a zero adds nothing: factors are taken to be finite where another row or column has none.
-pub(super) fn block_factors(a: &[Half], b: &[Half]) -> Result<Option<[Factor; 2]>, ()> {
+pub(super) fn block_factors(a: &[Half], b: &[Half], size: u64) -> Result<Option<[Factor; 2]>, ()> {
     let is_product = |i: usize| a[i] != Half::Zero && b[i] != Half::Zero;
     let count = (0..a.len()).take_while(|i| is_product(*i)).count();
     if (count..a.len()).any(is_product) {
@@ -360,9 +452,9 @@ pub(super) fn block_factors(a: &[Half], b: &[Half]) -> Result<Option<[Factor; 2]
             halves[..count].iter().enumerate().all(is_next).then_some(first)
         };
         let (first, rounded) = match halves[0] {
-            Half::Element(e) => (neighbours(e, 2, Half::Element), false),
+            Half::Element(e) => (neighbours(e, size, Half::Element), false),
             Half::Rounded(e) => (neighbours(e, 4, Half::Rounded), true),
-            Half::Zero | Half::Of(_) => (None, false),
+            Half::Zero | Half::Of(_) | Half::Low(_) | Half::High(_) | Half::Bytes(_) => (None, false),
         };
         first.map(|e| Factor::block(e, count as u64, rounded)).ok_or(())
     };
@@ -421,10 +513,10 @@ mod tests {
         let rounded = |byte| Half::Rounded(at(0, byte));
         let (a, b) = ([rounded(0), rounded(4), rounded(8), Half::Zero], [raw(0), raw(2), raw(4), raw(6)]);
         let three = [Factor::block(at(0, 0), 3, true), Factor::block(at(1, 0), 3, false)];
-        assert_eq!(block_factors(&a, &b), Ok(Some(three)));
-        assert_eq!(block_factors(&[Half::Zero; 4], &b), Ok(None));
-        assert_eq!(block_factors(&[Half::Zero, rounded(4)], &b[..2]), Err(()), "a gap before a product");
-        assert_eq!(block_factors(&[rounded(0), rounded(2)], &b[..2]), Err(()), "no neighbours");
-        assert_eq!(block_factors(&[rounded(0), raw(2)], &b[..2]), Err(()), "of two kinds");
+        assert_eq!(block_factors(&a, &b, 2), Ok(Some(three)));
+        assert_eq!(block_factors(&[Half::Zero; 4], &b, 2), Ok(None));
+        assert_eq!(block_factors(&[Half::Zero, rounded(4)], &b[..2], 2), Err(()), "a gap before a product");
+        assert_eq!(block_factors(&[rounded(0), rounded(2)], &b[..2], 2), Err(()), "no neighbours");
+        assert_eq!(block_factors(&[rounded(0), raw(2)], &b[..2], 2), Err(()), "of two kinds");
     }
 }

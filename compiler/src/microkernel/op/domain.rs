@@ -1,6 +1,6 @@
 //! The values that an operation can be executed on.
 
-use super::{Binary, Op, Permute, Shift, Unary};
+use super::{Binary, Factors, Op, Permute, Shift, Unary};
 use crate::microkernel::V;
 
 /// The values of a register's words: their bits, or terms that say what they were computed from.
@@ -12,6 +12,8 @@ pub trait Domain {
     type Word: Copy;
     /// Half a word: a bf16.
     type Half: Copy;
+    /// A quarter of a word: an integer of 8 bits.
+    type Byte: Copy;
     /// The reason why an operation cannot be executed on its operands.
     type Error;
 
@@ -20,6 +22,9 @@ pub trait Domain {
 
     /// `acc + a * b` of f32, rounded once.
     fn fma(&mut self, a: Self::Word, b: Self::Word, acc: Self::Word) -> Self::Word;
+
+    /// `acc + a * b` of s32, of which the low 32 bits stay.
+    fn mla(&mut self, a: Self::Word, b: Self::Word, acc: Self::Word) -> Self::Word;
 
     /// `f(a, b)`.
     fn binary(&mut self, f: Binary, a: Self::Word, b: Self::Word) -> Self::Word;
@@ -30,8 +35,15 @@ pub trait Domain {
     /// `a` shifted by `by` bits, 1 to 31.
     fn shift(&mut self, f: Shift, a: Self::Word, by: u8) -> Self::Word;
 
-    /// `acc` and the products of the pairs of bf16 in `a` and `b`, a word after the other, as BFDOT adds them.
-    fn dot(&mut self, a: &[Self::Word], b: &[Self::Word], acc: Self::Word) -> Result<Self::Word, Self::Error>;
+    /// `acc` and the products of the factors in `a` and `b`, a word after the other: those of bf16 as BFDOT adds them, those of
+    /// integers modulo 2^32.
+    fn dot(
+        &mut self,
+        f: Factors,
+        a: &[Self::Word],
+        b: &[Self::Word],
+        acc: Self::Word,
+    ) -> Result<Self::Word, Self::Error>;
 
     /// The f32 rounded to bf16.
     fn round(&mut self, word: Self::Word) -> Result<Self::Half, Self::Error>;
@@ -42,7 +54,13 @@ pub trait Domain {
     /// The word of a low half and a high one.
     fn join(&self, halves: [Self::Half; 2]) -> Self::Word;
 
-    /// Word `l` of `words` many of a permutation by elements of 16, 32 or 64 bits.
+    /// The low byte of half a word, and the high one.
+    fn split_half(&self, half: Self::Half) -> Result<[Self::Byte; 2], Self::Error>;
+
+    /// Half a word of a low byte and a high one.
+    fn join_half(&self, bytes: [Self::Byte; 2]) -> Self::Half;
+
+    /// Word `l` of `words` many of a permutation by elements of 8, 16, 32 or 64 bits.
     fn permuted(
         &self,
         (f, bits): (Permute, u8),
@@ -54,10 +72,17 @@ pub trait Domain {
             let (operand, at) = f.source(i, count);
             ([a, b][operand], at)
         };
-        if bits == 16 {
+        if bits <= 16 {
             let half = |i: usize| {
-                let (operand, at) = from(i, 2 * words);
-                Ok(self.split(operand[at / 2])?[at % 2])
+                if bits == 16 {
+                    let (operand, at) = from(i, 2 * words);
+                    return Ok(self.split(operand[at / 2])?[at % 2]);
+                }
+                let byte = |i: usize| {
+                    let (operand, at) = from(i, 4 * words);
+                    Ok(self.split_half(self.split(operand[at / 4])?[at / 2 % 2])?[at % 2])
+                };
+                Ok(self.join_half([byte(2 * i)?, byte(2 * i + 1)?]))
             };
             return Ok(self.join([half(2 * l)?, half(2 * l + 1)?]));
         }

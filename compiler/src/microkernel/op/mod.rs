@@ -8,10 +8,12 @@ mod role;
 mod table;
 
 pub use domain::{Domain, Registers};
-pub use kinds::{Binary, Permute, Shift, Unary};
+pub use kinds::{Binary, Factors, Permute, Shift, Unary};
 pub(in crate::microkernel) use operands::Operands;
 pub use role::{MAX_SLOTS, Rule};
 pub use table::Op;
+
+use kiln_ir::DType;
 
 use super::Addr;
 
@@ -24,8 +26,15 @@ pub struct Touched {
     pub elements: u16,
     /// Written, not read.
     pub store: bool,
-    /// Elements stay as they are in memory: two bf16 are a word.
+    /// Elements stay as they are in memory: two bf16 or four integers of 8 bits are a word.
     pub raw: bool,
+}
+
+impl Touched {
+    /// Elements, or bytes of what is not converted, in memory of elements of type `dtype`.
+    pub fn extent(&self, dtype: DType) -> u32 {
+        u32::from(self.elements) * if self.raw { dtype.bytes() as u32 } else { 1 }
+    }
 }
 
 /// The part that an operation has in the [counts](super::counts) of a micro-kernel.
@@ -53,7 +62,7 @@ pub enum Lanes {
 }
 
 impl Op {
-    /// True if memory is read or written as bf16 that are not converted.
+    /// True if memory is read or written as elements that are not converted.
     pub fn is_raw(&self) -> bool {
         self.touched().is_some_and(|t| t.raw)
     }

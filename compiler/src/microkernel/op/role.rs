@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Binary, Permute, Shift, Unary};
+use super::{Binary, Factors, Permute, Shift, Unary};
 use crate::microkernel::pieces::AddrText;
 use crate::microkernel::words::{ParseError, Words};
 use crate::microkernel::{Addr, Param, V};
@@ -35,8 +35,8 @@ pub enum Rule {
     /// A frame has [`MAX_SLOTS`] slots.
     #[error("slot {0}: expected less than {MAX_SLOTS}")]
     Slot(u16),
-    /// Permutations are by elements of 16, 32 or 64 bits.
-    #[error("elements of {0} bits: expected 16, 32 or 64")]
+    /// Permutations are by elements of 8, 16, 32 or 64 bits.
+    #[error("elements of {0} bits: expected 8, 16, 32 or 64")]
     ElementBits(u8),
 }
 
@@ -242,13 +242,15 @@ plain! {
         |by| if (1..=31).contains(&by) { Ok(()) } else { Err(Rule::ShiftBy(by)) };
     /// Bits of an element.
     ElementBits: u8, |n, f| write!(f, "{n}"), |words| words.number("bits of an element"),
-        |bits| if matches!(bits, 16 | 32 | 64) { Ok(()) } else { Err(Rule::ElementBits(bits)) };
+        |bits| if matches!(bits, 8 | 16 | 32 | 64) { Ok(()) } else { Err(Rule::ElementBits(bits)) };
     /// One of [`Binary`].
     BinaryWord: Binary, |op, f| f.write_str(name(Binary::ALL, op)), |words| words.named(Binary::ALL);
     /// One of [`Unary`].
     UnaryWord: Unary, |op, f| f.write_str(name(Unary::ALL, op)), |words| words.named(Unary::ALL);
     /// One of [`Shift`].
     ShiftWord: Shift, |op, f| f.write_str(name(Shift::ALL, op)), |words| words.named(Shift::ALL);
+    /// One of [`Factors`].
+    FactorsWord: Factors, |op, f| f.write_str(name(Factors::ALL, op)), |words| words.named(Factors::ALL);
     /// One of [`Permute`].
     PermuteWord: Permute, |op, f| f.write_str(name(Permute::ALL, op)), |words| words.named(Permute::ALL);
 }

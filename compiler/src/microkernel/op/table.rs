@@ -18,7 +18,7 @@ use std::fmt;
 
 use super::operands::Operands;
 use super::role::{self, Role, Rule};
-use super::{Binary, Domain, Kind, Lanes, Permute, Shift, Touched, Unary};
+use super::{Binary, Domain, Factors, Kind, Lanes, Permute, Shift, Touched, Unary};
 use crate::microkernel::pieces::{Piece, pieces};
 use crate::microkernel::words::{Furthest, ParseError, Words};
 use crate::microkernel::{Addr, Param, V};
@@ -184,8 +184,9 @@ macro_rules! operations {
                 None
             }
 
-            /// The most elements that the operation can touch with registers of `n` words; 0 if it touches no memory.
-            pub fn most_elements(&self, n: u32) -> u32 {
+            /// The most that the operation can touch with registers of `n` words, as [`Touched::extent`] counts it; 0 if it touches no
+            /// memory.
+            pub fn most_touched(&self, n: u32) -> u32 {
                 match *self {
                     $(Op::$name { .. } => {
                         $(let $m = n; return $most;)?
@@ -370,7 +371,7 @@ operations! {
     touches store dst, lanes, most |n| n, converted;
     counts Kind::Store, Lanes::Same;
 
-    /// `elements` bf16 (up to two a lane) as they are in memory, the rest of the register 0. Bf16 parameters only.
+    /// `elements` of at most two bytes, as many as fit in the register, as they are in memory, the rest of the register 0.
     LoadRaw {
         /// Written.
         d: V as Def,
@@ -380,28 +381,43 @@ operations! {
         elements: u16 as Elements,
     }
     text "{d} = loadraw {src} {elements}";
-    touches load src, elements, most |n| n.saturating_mul(2), raw;
-    exists on |isa| isa.is_a64();
+    touches load src, elements, most |n| n.saturating_mul(4), raw;
     counts Kind::Load, Lanes::Same;
     |_, l, _| Ok(src[l]);
 
-    /// `elements` bf16 (up to 8) as they are in memory, zeros behind them, repeated in each 128 bits of the register. Bf16
-    /// parameters only.
+    /// `elements` of at most two bytes, 16 bytes at the most, as they are in memory, zeros behind them, repeated in each 128 bits of
+    /// the register.
     LoadRawQuad {
         /// Written.
         d: V as Def,
         /// Source.
         src: Addr as Place,
-        /// Elements, 1..=8.
+        /// Elements.
         elements: u16 as Elements,
     }
     text "{d} = loadrawquad {src} {elements}";
-    touches load src, elements, most |_n| 8, raw;
+    touches load src, elements, most |_n| 16, raw;
     exists on |isa| isa.is_a64();
     counts Kind::Load, Lanes::Same;
     |_, l, _| Ok(src[l % 4]);
 
-    /// The first `elements` bf16 (up to two a lane) of the register as they are. Bf16 parameters only.
+    /// `elements` of at most two bytes, a word at the most, as they are in memory, zeros behind them, repeated in each word of the
+    /// register.
+    BroadcastRaw {
+        /// Written.
+        d: V as Def,
+        /// Source.
+        src: Addr as Place,
+        /// Elements.
+        elements: u16 as Elements,
+    }
+    text "{d} = broadcastraw {src} {elements}";
+    touches load src, elements, most |_n| 4, raw;
+    exists on |isa| !isa.is_a64();
+    counts Kind::Load, Lanes::Same;
+    |_, _, _| Ok(src[0]);
+
+    /// The first `elements` of at most two bytes of the register, as many as it holds, as they are.
     StoreRaw {
         /// Read.
         s: V as Use,
@@ -411,8 +427,7 @@ operations! {
         elements: u16 as Elements,
     }
     text "storeraw {dst}, {s} {elements}";
-    touches store dst, elements, most |n| n.saturating_mul(2), raw;
-    exists on |isa| isa.is_a64();
+    touches store dst, elements, most |n| n.saturating_mul(4), raw;
     counts Kind::Store, Lanes::Same;
 
     /// `d = d + a * b`, fused.
@@ -427,6 +442,19 @@ operations! {
     text "{d} += {a} * {b}";
     counts Kind::Product(4), Lanes::Same;
     |x, l, _| Ok(x.fma(a[l], b[l], d[l]));
+
+    /// `d = d + a * b` of s32, of which the low 32 bits stay.
+    Mla {
+        /// Accumulator.
+        d: V as Acc,
+        /// Factor.
+        a: V as Use,
+        /// Factor.
+        b: V as Use,
+    }
+    text "{d} = mla {a}, {b}";
+    counts Kind::Product(4), Lanes::Same;
+    |x, l, _| Ok(x.mla(a[l], b[l], d[l]));
 
     /// `d[l] = d[l] + a[l] * b[l / 4 * 4 + lane]`, fused: multiply-add by element.
     FmaLane {
@@ -503,28 +531,32 @@ operations! {
         Ok(x.binary(Binary::Add, from[2 * l], from[2 * l + 1]))
     };
 
-    /// BFMMLA: in each 128 bits, `a` holds a 2x4 matrix of bf16 by rows, `b` a 4x2 one by columns, and their product is added
-    /// to the 2x2 matrix of f32 by rows in `d`. Rounds as the architecture says without FEAT_EBF16.
+    /// BFMMLA and its like: in each 128 bits, `a` holds two rows of two words of factors, `b` two columns of them, and their product is
+    /// added to the 2x2 matrix of sums by rows in `d`. Products of bf16 round as the architecture says without FEAT_EBF16.
     Mmla {
+        /// Types of the factors.
+        f: Factors as FactorsWord,
         /// Accumulator.
         d: V as Acc,
-        /// 2x4.
+        /// Two rows.
         a: V as Use,
-        /// 4x2.
+        /// Two columns.
         b: V as Use,
     }
-    text "{d} = mmla {a}, {b}";
-    exists on |isa| isa.is_a64();
-    counts Kind::Product(16), Lanes::Any;
+    text "{d} = mmla {f} {a}, {b}";
+    exists on |isa| isa.is_a64() && !matches!(f, Factors::S16 | Factors::S8U8);
+    counts Kind::Product(8 * f.per_word() as u64), Lanes::Any;
     |x, l, _| {
         let quad = l / 4 * 4;
         let (row, column) = (quad + l % 4 / 2 * 2, quad + l % 2 * 2);
-        x.dot(&a[row..row + 2], &b[column..column + 2], d[l])
+        x.dot(f, &a[row..row + 2], &b[column..column + 2], d[l])
     };
 
-    /// BFDOT: `d[l] += a[2 l] * b[2 l] + a[2 l + 1] * b[2 l + 1]`, bf16 factors. Rounds as the architecture says without
-    /// FEAT_EBF16.
-    Dot2 {
+    /// `d[l]` plus the products of the factors in `a[l]` and `b[l]`, of which a word holds several. Products of bf16 (BFDOT) round as the
+    /// architecture says without FEAT_EBF16.
+    Dot {
+        /// Types of the factors.
+        f: Factors as FactorsWord,
         /// Accumulator.
         d: V as Acc,
         /// Factors.
@@ -532,28 +564,34 @@ operations! {
         /// Factors.
         b: V as Use,
     }
-    text "{d} = dot2 {a}, {b}";
-    exists on |isa| isa.is_a64();
-    counts Kind::Product(8), Lanes::Same;
-    |x, l, _| x.dot(&a[l..l + 1], &b[l..l + 1], d[l]);
+    text "{d} = dot {f} {a}, {b}";
+    exists on |isa| match f {
+        Factors::Bf16 | Factors::S8 | Factors::U8 => isa.is_a64(),
+        Factors::U8S8 | Factors::S8U8 => isa != VectorIsa::Avx2,
+        Factors::S16 => !isa.is_a64(),
+    };
+    counts Kind::Product(4 * f.per_word() as u64), Lanes::Same;
+    |x, l, _| x.dot(f, &a[l..l + 1], &b[l..l + 1], d[l]);
 
-    /// BFDOT by element: as [`Dot2`](Op::Dot2) with word `lane` of the same 128 bits of `b` in place of word `l`.
-    Dot2Lane {
+    /// A dot product by element: as [`Dot`](Op::Dot) with word `lane` of the same 128 bits of `b` in place of word `l`.
+    DotLane {
+        /// Types of the factors.
+        f: Factors as FactorsWord,
         /// Accumulator.
         d: V as Acc,
         /// Factors.
         a: V as Use,
-        /// Register of repeated pairs.
+        /// Register of repeated words.
         b: V as Scalars,
-        /// The index of the pair, 0 to 3.
+        /// The index of the word, 0 to 3.
         lane: u8 as Lane,
     }
-    text "{d} = dot2 {a}, {b}.lane[{lane}]";
-    exists on |isa| isa.is_a64();
-    counts Kind::Product(8), Lanes::Any;
+    text "{d} = dot {f} {a}, {b}.lane[{lane}]";
+    exists on |isa| isa.is_a64() && f != Factors::S16;
+    counts Kind::Product(4 * f.per_word() as u64), Lanes::Any;
     |x, l, _| {
-        let pair = l / 4 * 4 + usize::from(lane);
-        x.dot(&a[l..l + 1], &b[pair..pair + 1], d[l])
+        let word = l / 4 * 4 + usize::from(lane);
+        x.dot(f, &a[l..l + 1], &b[word..word + 1], d[l])
     };
 
     /// The f32 of `a`, then those of `b`, rounded to bf16: `d` holds `2 * lanes` of them. `d` is neither `a` nor `b`.
@@ -612,7 +650,7 @@ operations! {
     counts Kind::Load, Lanes::Same;
     |_, l, _| Ok(slot[l]);
 
-    /// A permutation by elements of 16, 32 or 64 bits. `d` may be `a` or `b`.
+    /// A permutation by elements of 8, 16, 32 or 64 bits. `d` may be `a` or `b`.
     Permute {
         /// Permutation.
         f: Permute as PermuteWord,
@@ -626,7 +664,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = {f} {a}, {b} by {bits}";
-    exists on |isa| bits != 16 || isa.is_a64();
+    exists on |isa| bits >= 32 || isa.is_a64() || f == Permute::TrnEven;
     counts Kind::Other, Lanes::Any;
     |x, l, n| x.permuted((f, bits), [a, b], l, n);
 }

@@ -1,4 +1,4 @@
-//! Loads and stores of bf16 and f16, which registers hold widened to f32.
+//! Loads and stores of elements of one and two bytes, which registers hold widened: bf16 and f16 to f32, s8 and u8 to s32.
 //!
 //! F16C converts f16 in both directions.
 //!
@@ -19,11 +19,51 @@ const TO_NEAREST: u32 = 0;
 /// Immediate of `vpermq`: quadwords 0 and 2, the words that `vpackusdw` makes of the two halves.
 const PACKED: u32 = 0b10_00;
 
+/// The instructions that widen the low 4 and the low 8 elements of a register, or those in memory. Those of bf16 leave the
+/// bits in the lower halves of the lanes.
+fn widen(dtype: DType) -> [Code; 2] {
+    match dtype {
+        DType::F16 => [Code::VEX_Vcvtph2ps_xmm_xmmm64, Code::VEX_Vcvtph2ps_ymm_xmmm128],
+        DType::Bf16 => [Code::VEX_Vpmovzxwd_xmm_xmmm64, Code::VEX_Vpmovzxwd_ymm_xmmm128],
+        DType::S8 => [Code::VEX_Vpmovsxbd_xmm_xmmm32, Code::VEX_Vpmovsxbd_ymm_xmmm64],
+        DType::U8 => [Code::VEX_Vpmovzxbd_xmm_xmmm32, Code::VEX_Vpmovzxbd_ymm_xmmm64],
+        DType::S16 => [Code::VEX_Vpmovsxwd_xmm_xmmm64, Code::VEX_Vpmovsxwd_ymm_xmmm128],
+        DType::F32 | DType::S32 => unreachable!("four bytes"),
+    }
+}
+
+/// The registers that a store to memory of this type overwrites.
+pub(super) fn store_temps(dtype: DType) -> u8 {
+    match dtype {
+        DType::F32 | DType::S32 | DType::S8 | DType::U8 | DType::S16 => 0,
+        DType::F16 => 1,
+        DType::Bf16 => 2,
+    }
+}
+
 impl Narrow for Emitter<'_, Avx2> {
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError> {
-        match dtype {
-            DType::F16 => self.load_f16(d, src, lanes),
-            DType::F32 | DType::Bf16 => self.load_bf16(d, src, lanes),
+        let [half, whole] = widen(dtype);
+        match lanes {
+            1 if dtype == DType::Bf16 => {
+                // As the odd one of two words: widened already.
+                self.put(Instruction::with3(Code::VEX_Vpxor_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?;
+                return self.put(Instruction::with4(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, xmm(d), xmm(d), src, 1));
+            }
+            4 => self.put(Instruction::with2(half, xmm(d), src))?,
+            8 => self.put(Instruction::with2(whole, ymm(d), src))?,
+            _ => {
+                self.load_bytes(d, src, lanes as usize * dtype.bytes())?;
+                self.put(match lanes {
+                    ..4 => Instruction::with2(half, xmm(d), xmm(d)),
+                    _ => Instruction::with2(whole, ymm(d), xmm(d)),
+                })?;
+            }
+        }
+        match (dtype, lanes) {
+            (DType::Bf16, ..=4) => self.put(Instruction::with3(Code::VEX_Vpslld_xmm_xmm_imm8, xmm(d), xmm(d), 16)),
+            (DType::Bf16, _) => self.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(d), ymm(d), 16)),
+            _ => Ok(()),
         }
     }
 
@@ -33,11 +73,17 @@ impl Narrow for Emitter<'_, Avx2> {
     }
 
     fn broadcast_narrow(&mut self, d: V, src: MemoryOperand, dtype: DType) -> Result<(), EmitError> {
-        self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?;
         match dtype {
-            DType::F16 => self.put(Instruction::with2(Code::VEX_Vcvtph2ps_ymm_xmmm128, ymm(d), xmm(d))),
-            DType::F32 | DType::Bf16 => self.shift(Avx2::CODES.shift_left, d, d, 16),
+            DType::Bf16 => {
+                self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?;
+                return self.shift(Avx2::CODES.shift_left, d, d, 16);
+            }
+            DType::S8 | DType::U8 => {
+                self.put(Instruction::with2(Code::VEX_Vpbroadcastb_ymm_xmmm8, ymm(d), src))?;
+            }
+            _ => self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?,
         }
+        self.put(Instruction::with2(widen(dtype)[1], ymm(d), xmm(d)))
     }
 
     fn store_narrow(
@@ -50,55 +96,19 @@ impl Narrow for Emitter<'_, Avx2> {
     ) -> Result<(), EmitError> {
         match dtype {
             DType::F16 => self.store_f16(s, dst, lanes, temps),
-            DType::F32 | DType::Bf16 => self.store_bf16(s, dst, lanes, temps),
+            DType::Bf16 => self.store_bf16(s, dst, lanes, temps),
+            DType::F32 | DType::S32 | DType::S8 | DType::U8 | DType::S16 => {
+                Err(self.error(format!("a store that narrows to {dtype}")))
+            }
         }
     }
 }
 
 impl Emitter<'_, Avx2> {
-    fn load_f16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        match lanes {
-            4 => return self.put(Instruction::with2(Code::VEX_Vcvtph2ps_xmm_xmmm64, xmm(d), src)),
-            8 => return self.put(Instruction::with2(Code::VEX_Vcvtph2ps_ymm_xmmm128, ymm(d), src)),
-            1 => {
-                self.put(Instruction::with3(Code::VEX_Vpxor_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?;
-                self.put(Instruction::with4(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, xmm(d), xmm(d), src, 0))?;
-            }
-            _ => self.load_words(d, src, lanes)?,
-        }
-        self.put(match lanes {
-            ..4 => Instruction::with2(Code::VEX_Vcvtph2ps_xmm_xmmm64, xmm(d), xmm(d)),
-            _ => Instruction::with2(Code::VEX_Vcvtph2ps_ymm_xmmm128, ymm(d), xmm(d)),
-        })
-    }
-
     fn store_f16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
         let [t] = self.temps(temps)?;
         self.put(Instruction::with3(Code::VEX_Vcvtps2ph_xmmm128_ymm_imm8, xmm(t), ymm(s), TO_NEAREST))?;
         self.store_words(t, dst, lanes)
-    }
-
-    fn load_bf16(&mut self, d: V, src: MemoryOperand, lanes: u16) -> Result<(), EmitError> {
-        if lanes == 1 {
-            // As the odd one of two words: widened already.
-            self.put(Instruction::with3(Code::VEX_Vpxor_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?;
-            return self.put(Instruction::with4(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, xmm(d), xmm(d), src, 1));
-        }
-        match lanes {
-            4 => self.put(Instruction::with2(Code::VEX_Vpmovzxwd_xmm_xmmm64, xmm(d), src))?,
-            8 => self.put(Instruction::with2(Code::VEX_Vpmovzxwd_ymm_xmmm128, ymm(d), src))?,
-            _ => {
-                self.load_words(d, src, lanes)?;
-                self.put(match lanes {
-                    ..4 => Instruction::with2(Code::VEX_Vpmovzxwd_xmm_xmmm64, xmm(d), xmm(d)),
-                    _ => Instruction::with2(Code::VEX_Vpmovzxwd_ymm_xmmm128, ymm(d), xmm(d)),
-                })?;
-            }
-        }
-        self.put(match lanes {
-            ..=4 => Instruction::with3(Code::VEX_Vpslld_xmm_xmm_imm8, xmm(d), xmm(d), 16),
-            _ => Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(d), ymm(d), 16),
-        })
     }
 
     fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
@@ -122,19 +132,30 @@ impl Emitter<'_, Avx2> {
 }
 
 impl Emitter<'_, Avx2> {
-    /// Loads 2 to 7 words as they are, zeros behind them.
-    fn load_words(&mut self, d: V, src: MemoryOperand, words: u16) -> Result<(), EmitError> {
-        let mut at = if words < 4 { 2 } else { 4 };
-        let code = if words < 4 { Code::VEX_Vmovd_xmm_rm32 } else { Code::VEX_Vmovq_xmm_xmmm64 };
-        self.put(Instruction::with2(code, xmm(d), src))?;
-        if words - at >= 2 {
-            let (insert, from) = (Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8, beyond(src, 2 * i64::from(at)));
-            self.put(Instruction::with4(insert, xmm(d), xmm(d), from, u32::from(at / 2)))?;
-            at += 2;
-        }
-        if words > at {
-            let (insert, from) = (Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, beyond(src, 2 * i64::from(at)));
-            self.put(Instruction::with4(insert, xmm(d), xmm(d), from, u32::from(at)))?;
+    /// Loads 1 to 15 bytes as they are, zeros behind them.
+    fn load_bytes(&mut self, d: V, src: MemoryOperand, bytes: usize) -> Result<(), EmitError> {
+        let mut at = 0;
+        for (piece, insert) in [
+            (8, Code::INVALID),
+            (4, Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8),
+            (2, Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8),
+            (1, Code::VEX_Vpinsrb_xmm_xmm_r32m8_imm8),
+        ] {
+            if bytes & piece == 0 {
+                continue;
+            }
+            match (at, piece) {
+                (0, 8) => self.put(Instruction::with2(Code::VEX_Vmovq_xmm_xmmm64, xmm(d), src))?,
+                (0, 4) => self.put(Instruction::with2(Code::VEX_Vmovd_xmm_rm32, xmm(d), src))?,
+                _ => {
+                    if at == 0 {
+                        self.put(Instruction::with3(Code::VEX_Vpxor_xmm_xmm_xmmm128, xmm(d), xmm(d), xmm(d)))?;
+                    }
+                    let index = (at / piece) as u32;
+                    self.put(Instruction::with4(insert, xmm(d), xmm(d), beyond(src, at as i64), index))?;
+                }
+            }
+            at += piece;
         }
         Ok(())
     }

@@ -4,9 +4,13 @@ use kiln_ir::DType;
 use crate::emit::x64::{self, error};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::{
-    Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, V,
+    Access, Addr, Binary, Factors, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, V,
 };
-use crate::target::VectorIsa;
+use crate::target::{Target, VectorIsa};
+
+fn target() -> Target {
+    "x86-64-v3".parse().unwrap()
+}
 
 fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
     let region = Region { rows: 1, row_bytes: 1 << 20, row_stride: 1 << 20 };
@@ -16,14 +20,16 @@ fn kernel(params: usize, body: Vec<Stmt>) -> MicroKernel {
 }
 
 fn emit(mk: &MicroKernel) -> Result<Function, EmitError> {
-    x64::emit(mk, Arguments::Registers)
+    x64::emit(mk, &target(), Arguments::Registers)
 }
 
 #[test]
 fn an_entry_loads_its_pointers_and_its_own_last() {
     let body = vec![Stmt::Inst(insts(&[Op::Zero { d: V(0) }]).remove(0))];
-    let texts: Vec<String> =
-        decode(&x64::emit(&kernel(3, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = decode(&x64::emit(&kernel(3, body), &target(), Arguments::Block).unwrap())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let loads = ["mov rdx,[rdi+10h]", "mov rsi,[rdi+8]", "mov rdi,[rdi]"];
     assert_eq!(texts[..3], loads);
 }
@@ -275,8 +281,10 @@ fn pointers_beyond_the_arguments_are_loaded_from_the_block() {
     let mut body = straight(&[load(0, 6, 32, 0), load(1, 6, 64, 0), load(2, 5, 0, 0), load(3, 1, 0, 0)]);
     body.push(repeat(3, &[load(4, 5, 0, 32), load(5, 6, 0, 32)]));
     body.extend(straight(&[load(6, 5, 96, 0)]));
-    let text: Vec<String> =
-        decode(&x64::emit(&kernel(7, body), Arguments::Block).unwrap()).iter().map(ToString::to_string).collect();
+    let text: Vec<String> = decode(&x64::emit(&kernel(7, body), &target(), Arguments::Block).unwrap())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let entry = ["mov r9,rdi", "mov r8,[rdi+20h]", "mov rcx,[rdi+18h]", "mov rdx,[rdi+10h]"];
     assert_eq!(text[..4], entry);
     let straight = [
@@ -417,7 +425,7 @@ fn what_the_instruction_set_lacks_is_refused() {
     let (d, a, b) = (V(0), V(1), V(2));
     assert!(with(Op::Permute { f: Permute::ZipLow, bits: 16, d, a, b }).contains("no such operation"));
     assert!(with(Op::Shift { f: Shift::Left, d, a, by: 32 }).contains("32 bits"));
-    assert!(with(Op::Mmla { d, a, b }).contains("no such operation on avx2"));
-    assert!(with(Op::LoadRaw { d, src: at(0, 0, 0), elements: 16 }).contains("no such operation"));
+    assert!(with(Op::Mmla { f: Factors::S8, d, a, b }).contains("no such operation on avx2"));
+    assert!(with(Op::LoadRaw { d, src: at(0, 0, 0), elements: 8 }).contains("f32 that is not converted"));
     assert!(with(Op::FmaLane { d: V(0), a: V(1), b: V(2), lane: 0 }).contains("no such operation"));
 }

@@ -50,19 +50,37 @@ impl Memory for Emitter<'_, Avx512> {
     }
 }
 
+/// The instruction that widens the elements in the low part of a register, or those in memory. Those of bf16 it leaves in the
+/// lower halves of the lanes.
+fn widen(dtype: DType) -> Code {
+    match dtype {
+        DType::F16 => Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae,
+        DType::Bf16 => Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256,
+        DType::S8 => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
+        DType::U8 => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
+        DType::S16 => Code::EVEX_Vpmovsxwd_zmm_k1z_ymmm256,
+        DType::F32 | DType::S32 => unreachable!("four bytes"),
+    }
+}
+
+/// The registers that a store to memory of this type overwrites.
+pub(super) fn store_temps(dtype: DType) -> u8 {
+    match dtype {
+        DType::F32 | DType::F16 | DType::S32 | DType::S8 | DType::U8 | DType::S16 => 0,
+        DType::Bf16 => 1,
+    }
+}
+
 impl Narrow for Emitter<'_, Avx512> {
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError> {
-        let load = match dtype {
-            DType::F16 => Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), src),
-            DType::F32 | DType::Bf16 => Instruction::with2(Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, zmm(d), src),
-        };
+        let load = Instruction::with2(widen(dtype), zmm(d), src);
         if is_masked(dtype, lanes) {
             let mask = self.mask(lanes)?;
             self.put(zeroing(load, mask))?;
         } else {
             self.put(load)?;
         }
-        if dtype == DType::F16 { Ok(()) } else { self.shift(Avx512::CODES.shift_left, d, d, 16) }
+        if dtype == DType::Bf16 { self.shift(Avx512::CODES.shift_left, d, d, 16) } else { Ok(()) }
     }
 
     fn load_lanes_narrow(&mut self, d: V, src: MemoryOperand, count: u8, dtype: DType) -> Result<(), EmitError> {
@@ -71,10 +89,14 @@ impl Narrow for Emitter<'_, Avx512> {
     }
 
     fn broadcast_narrow(&mut self, d: V, src: MemoryOperand, dtype: DType) -> Result<(), EmitError> {
-        self.put(Instruction::with2(Avx512::CODES.broadcast_words, zmm(d), src))?;
+        let (broadcast, low) = match dtype.bytes() {
+            1 => (Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8, xmm(d)),
+            _ => (Avx512::CODES.broadcast_words, ymm(d)),
+        };
+        self.put(Instruction::with2(broadcast, zmm(d), src))?;
         match dtype {
-            DType::F16 => self.put(Instruction::with2(Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, zmm(d), ymm(d))),
-            DType::F32 | DType::Bf16 => self.shift(Avx512::CODES.shift_left, d, d, 16),
+            DType::Bf16 => self.shift(Avx512::CODES.shift_left, d, d, 16),
+            _ => self.put(Instruction::with2(widen(dtype), zmm(d), low)),
         }
     }
 
@@ -86,8 +108,12 @@ impl Narrow for Emitter<'_, Avx512> {
         dtype: DType,
         temps: &[V],
     ) -> Result<(), EmitError> {
-        if dtype != DType::F16 {
-            return self.store_bf16(s, dst, lanes, temps);
+        match dtype {
+            DType::F16 => {}
+            DType::Bf16 => return self.store_bf16(s, dst, lanes, temps),
+            DType::F32 | DType::S32 | DType::S8 | DType::U8 | DType::S16 => {
+                return Err(self.error(format!("a store that narrows to {dtype}")));
+            }
         }
         let store = Instruction::with3(Code::EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae, dst, zmm(s), TO_NEAREST);
         if !is_masked(dtype, lanes) {

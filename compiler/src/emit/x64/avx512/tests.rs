@@ -6,7 +6,11 @@ use crate::emit::{Arguments, x64};
 use crate::microkernel::{
     Access, Addr, Binary, Inst, MicroKernel, Op, P, Param, Permute, Region, Shift, Stmt, Temps, Unary, V,
 };
-use crate::target::VectorIsa;
+use crate::target::{Target, VectorIsa};
+
+fn target() -> Target {
+    "x86-64-v4".parse().unwrap()
+}
 
 fn kernel(dtype: DType, body: Vec<Stmt>) -> MicroKernel {
     let region = Region { rows: 1, row_bytes: 1 << 20, row_stride: 1 << 20 };
@@ -17,7 +21,7 @@ fn kernel(dtype: DType, body: Vec<Stmt>) -> MicroKernel {
 
 /// The hexadecimal bytes of each instruction and its text.
 fn code(mk: &MicroKernel) -> Vec<(String, String)> {
-    let f = x64::emit(mk, Arguments::Registers).unwrap();
+    let f = x64::emit(mk, &target(), Arguments::Registers).unwrap();
     let decoder = Decoder::with_ip(64, &f.bytes[..f.code_len], 0, DecoderOptions::NONE);
     let hex = |at: usize, len: usize| f.bytes[at..at + len].iter().map(|b| format!("{b:02x}")).collect::<String>();
     decoder.into_iter().map(|i| (hex(i.ip() as usize, i.len()), i.to_string())).collect()
