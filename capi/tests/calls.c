@@ -75,8 +75,10 @@ static void test_bf16(const kiln_runtime *runtime) {
     args.dst.dtype = KILN_F32;
     args.dst.data = added;
     FAILS(KILN_INVALID_ARGUMENT, "dst", kiln_kernel_run(kernel, &args));
-    args.dst.dtype = 9;
-    FAILS(KILN_INVALID_ARGUMENT, "dtype 9", kiln_kernel_run(kernel, &args));
+    args.dst.dtype = KILN_I32;
+    FAILS(KILN_INVALID_ARGUMENT, "4 of s32", kiln_kernel_run(kernel, &args));
+    args.dst.dtype = KILN_I64;
+    FAILS(KILN_INVALID_ARGUMENT, "dtype 11", kiln_kernel_run(kernel, &args));
     kiln_kernel_free(kernel);
 }
 
