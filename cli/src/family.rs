@@ -9,7 +9,7 @@ use kiln_jit::{Family, FamilyOptions, Kernel, Options, Runtime};
 use crate::counter::Cycles;
 use crate::counts;
 use crate::error::Error;
-use crate::model::is_network;
+use crate::model::files::is_network;
 use crate::target::TargetArgs;
 use crate::tensors::Tensors;
 use crate::threads::ThreadsArgs;

@@ -180,7 +180,7 @@ fn other_command(args: &[String]) -> Option<String> {
     const SHARED: [&str; 3] = ["run", "dump", "bench"];
     let subcommand = |at: usize| args.get(at).filter(|word| SHARED.contains(&word.as_str()));
     if let Some(subcommand) = subcommand(1) {
-        let network = args[2..].iter().find(|word| model::is_network(word))?;
+        let network = args[2..].iter().find(|word| model::files::is_network(word))?;
         return Some(format!("`{network}` is a network: see `kiln model {subcommand} --help`"));
     }
     let subcommand = subcommand(2).filter(|_| args[1] == "model")?;

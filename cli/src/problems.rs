@@ -9,7 +9,7 @@ use kiln_ir::{DType, DTypes, Func, Problem};
 
 use crate::error::Error;
 use crate::kind::FileKind;
-use crate::model::is_network;
+use crate::model::files::is_network;
 
 /// The problems of a subcommand.
 #[derive(Debug, clap::Args)]

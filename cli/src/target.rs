@@ -87,7 +87,7 @@ pub fn help() -> String {
     for core in Target::CORES {
         let target: Target = core.parse().expect("a listed core is a target");
         let units = target.units.iter().map(|unit| format!("{} of {} bits", unit.isa, 32 * unit.lanes));
-        let units = units.chain(target.features.iter().map(|f| f.name().to_owned())).collect::<Vec<_>>().join(", ");
+        let units = units.chain(target.features().iter().map(|f| f.name().to_owned())).collect::<Vec<_>>().join(", ");
         let [l1d, l2] = [target.l1d, target.l2].map(|cache| cache.bytes >> 10);
         // Writing to a string does not fail.
         let _ = writeln!(text, "{core:<12} {units}; caches of {l1d}k and {l2}k");

@@ -10,24 +10,25 @@ pub trait WithDType: bytemuck::Pod {
     const DTYPE: DType;
 }
 
-/// Calls a macro with all Rust types that are [elements](WithDType), and the [`DType`] of each: `f32, F32; ..`.
+/// Calls a macro with all Rust types that are [elements](WithDType), the [`DType`] of each and its type in tensor functions:
+/// `i8, S8, I8; ..`.
 #[macro_export]
 macro_rules! each_element {
     ($macro:ident) => {
         $macro! {
-            f32, F32;
-            $crate::elements::bf16, Bf16;
-            $crate::elements::f16, F16;
-            i8, S8;
-            u8, U8;
-            i16, S16;
-            i32, S32;
+            f32, F32, F32;
+            $crate::elements::bf16, Bf16, Bf16;
+            $crate::elements::f16, F16, F16;
+            i8, S8, I8;
+            u8, U8, U8;
+            i16, S16, I16;
+            i32, S32, I32;
         }
     };
 }
 
 macro_rules! implement {
-    ($($element:ty, $dtype:ident;)*) => { $(
+    ($($element:ty, $dtype:ident, $type:ident;)*) => { $(
         impl WithDType for $element {
             const DTYPE: DType = DType::$dtype;
         }
@@ -73,7 +74,7 @@ impl<'a> Elements<'a> {
 
     /// Their number.
     pub fn len(self) -> usize {
-        self.bytes.len() / self.dtype.bytes()
+        self.bytes.len() >> self.dtype.bytes().trailing_zeros()
     }
 
     /// True if there are none.

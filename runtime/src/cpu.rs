@@ -105,7 +105,7 @@ pub fn supports(host: &Target, wanted: &Target) -> Result<(), CannotRun> {
                 Some(_) => {}
             }
         }
-        missing.extend(wanted.features.iter().filter(|f| !host.has(*f)).map(Missing::Feature));
+        missing.extend(wanted.features().iter().filter(|f| !host.has(*f)).map(Missing::Feature));
     }
     if missing.is_empty() {
         return Ok(());

@@ -3,7 +3,7 @@
 mod bench;
 mod compiled;
 mod dump;
-mod files;
+pub mod files;
 mod html;
 mod inputs;
 mod materialize;
@@ -28,7 +28,6 @@ use std::io::Write;
 use crate::error::Error;
 use crate::verdict::Verdict;
 
-pub use files::is_network;
 pub use scale::takes_problems;
 
 /// Compile, run, measure and test whole networks: ONNX files and built-in architectures

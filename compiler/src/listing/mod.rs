@@ -79,9 +79,9 @@ fn syntax(target: &Target) -> (&'static str, String) {
     match target.arch {
         Arch::Aarch64 => {
             let sve = if target.sve_bits().is_some() { "+sve" } else { "" };
-            let features: String = target.features.iter().map(|f| format!("+{}", f.name())).collect();
+            let features: String = target.features().iter().map(|f| format!("+{}", f.name())).collect();
             // The version that the extensions belong to.
-            let version = if features.is_empty() { "armv8-a" } else { "armv8.2-a" };
+            let version = if target.features().is_empty() { "armv8-a" } else { "armv8.2-a" };
             ("//", format!(".arch {version}{sve}{features}"))
         }
         Arch::X86_64 => ("#", ".intel_syntax noprefix".into()),

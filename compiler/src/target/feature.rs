@@ -1,6 +1,6 @@
-//! Extensions of instruction sets that a target has or lacks.
+//! Extensions of instruction sets that a vector unit has or lacks.
 
-use super::Arch;
+use super::VectorIsa;
 
 /// An extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,17 +16,22 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// Every extension with its word in targets and its architecture.
-    pub const ALL: &'static [(&'static str, Feature, Arch)] = &[
-        ("bf16", Feature::Bf16, Arch::Aarch64),
-        ("dotprod", Feature::DotProd, Arch::Aarch64),
-        ("i8mm", Feature::I8mm, Arch::Aarch64),
-        ("vnni", Feature::Vnni, Arch::X86_64),
+    /// Every extension with its word in targets and the instruction sets that it extends.
+    pub const ALL: &'static [(&'static str, Feature, &'static [VectorIsa])] = &[
+        ("bf16", Feature::Bf16, &[VectorIsa::Neon, VectorIsa::Sve]),
+        ("dotprod", Feature::DotProd, &[VectorIsa::Neon, VectorIsa::Sve]),
+        ("i8mm", Feature::I8mm, &[VectorIsa::Neon, VectorIsa::Sve]),
+        ("vnni", Feature::Vnni, &[VectorIsa::Avx512]),
     ];
 
-    /// The extension that a word names on an architecture.
-    pub fn from_name(word: &str, arch: Arch) -> Option<Feature> {
-        Self::ALL.iter().find(|(w, _, a)| (*w, *a) == (word, arch)).map(|(_, f, _)| *f)
+    /// The extension that a word names.
+    pub fn from_name(word: &str) -> Option<Feature> {
+        Self::ALL.iter().find(|(w, ..)| *w == word).map(|(_, f, _)| *f)
+    }
+
+    /// True if it extends an instruction set.
+    pub fn extends(self, isa: VectorIsa) -> bool {
+        Self::ALL[self as usize].2.contains(&isa)
     }
 
     /// The word in targets.
@@ -53,6 +58,16 @@ impl Features {
     /// True if it has the extension.
     pub fn has(self, feature: Feature) -> bool {
         self.0 >> feature as u32 & 1 == 1
+    }
+
+    /// Those of either.
+    pub fn union(self, other: Features) -> Features {
+        Features(self.0 | other.0)
+    }
+
+    /// True if there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Adds the extension, or takes it away.

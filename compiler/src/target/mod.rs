@@ -145,8 +145,6 @@ pub struct Target {
     pub arch: Arch,
     /// Vector units that micro-kernels may use, in order of preference at equal cost.
     pub units: Vec<VectorUnit>,
-    /// The extensions of the instruction sets that it has.
-    pub features: Features,
     /// Cache line in bytes.
     pub line: u32,
     /// First-level data cache.
@@ -270,7 +268,6 @@ impl Target {
             modifiers: vec![],
             arch: Arch::Aarch64,
             units: units.into_iter().map(|u| VectorUnit { features: Features::of(features), ..u }).collect(),
-            features: Features::of(features),
             line: 64,
             l1d,
             l2,
@@ -281,7 +278,6 @@ impl Target {
             modifiers: vec![],
             arch: Arch::X86_64,
             units,
-            features: Features::of(&[]),
             line: 64,
             l1d,
             l2,
@@ -311,9 +307,14 @@ impl Target {
         self.core
     }
 
-    /// True if the target has an extension.
+    /// The extensions of its vector units.
+    pub fn features(&self) -> Features {
+        self.units.iter().fold(Features::default(), |all, u| all.union(u.features))
+    }
+
+    /// True if a vector unit has an extension.
     pub fn has(&self, feature: Feature) -> bool {
-        self.features.has(feature)
+        self.features().has(feature)
     }
 
     /// The unit of instruction set `isa`, if the target has it.
@@ -356,13 +357,15 @@ impl Target {
         if let Some(isa) = word.strip_prefix('-').and_then(VectorIsa::from_name) {
             self.unit(isa).ok_or_else(unknown)?;
             self.units.retain(|u| u.isa != isa);
-        } else if let Some(feature) = Feature::from_name(&word[1..], self.arch) {
+            // An extension goes with the last unit that has it.
+            let units = &self.units;
+            let is_left = |f: Feature| units.iter().any(|u| f.extends(u.isa));
+            self.modifiers.retain(|m| Feature::from_name(modified(m)).is_none_or(is_left));
+        } else if let Some(feature) = Feature::from_name(modified(word)) {
             let on = word.starts_with('+');
-            if self.has(feature) == on {
-                return Ok(());
-            }
-            self.features.set(feature, on);
-            self.units.iter_mut().for_each(|u| u.features.set(feature, on));
+            let mut extended = self.units.iter_mut().filter(|u| feature.extends(u.isa)).peekable();
+            extended.peek().ok_or_else(unknown)?;
+            extended.for_each(|u| u.features.set(feature, on));
         } else if let Some(bytes) = word.strip_prefix("+l1d=").and_then(bytes) {
             self.l1d.bytes = bytes;
         } else if let Some(bytes) = word.strip_prefix("+l2=").and_then(bytes) {
@@ -372,7 +375,7 @@ impl Target {
         }
         self.modifiers.retain(|m| modified(m) != modified(word));
         let is_default = Self::core(self.core).is_some_and(|d| {
-            Feature::from_name(&word[1..], self.arch).is_some_and(|f| d.has(f) == self.has(f))
+            Feature::from_name(modified(word)).is_some_and(|f| d.has(f) == self.has(f))
                 || (word.starts_with("+l1d") && d.l1d == self.l1d)
                 || (word.starts_with("+l2") && d.l2 == self.l2)
         });
@@ -487,6 +490,12 @@ mod tests {
         assert_eq!(format!("{:?}", Some(&neon)), "Some(neoverse-v1-sve)");
         let avx2 = "x86-64-v4".parse::<Target>().unwrap().only(VectorIsa::Avx2).unwrap();
         assert_eq!(avx2.to_string(), "x86-64-v4-avx512");
+        // Extensions are those of units.
+        let vnni = "x86-64-v4+vnni".parse::<Target>().unwrap();
+        assert!(vnni.has(Feature::Vnni) && !vnni.unit(VectorIsa::Avx2).unwrap().features.has(Feature::Vnni));
+        assert_eq!(vnni.only(VectorIsa::Avx2).unwrap(), avx2);
+        assert_eq!("x86-64-v4+vnni-avx512".parse::<Target>().unwrap(), avx2);
+        assert_eq!("neoverse-v1-i8mm+dotprod".parse::<Target>().unwrap().to_string(), "neoverse-v1-i8mm");
     }
 
     #[test]
@@ -495,6 +504,10 @@ mod tests {
         assert!(e.to_string().contains("`neoverse-v9`") && e.to_string().contains("neoverse-v1"), "{e}");
         let e = "neoverse-n1-sve".parse::<Target>().unwrap_err();
         assert!(matches!(e, TargetError::UnknownModifier { .. }));
+        for text in ["x86-64-v3+vnni", "x86-64-v4-avx512+vnni", "x86-64-v4+i8mm", "neoverse-v1+vnni"] {
+            let e = text.parse::<Target>().unwrap_err();
+            assert!(matches!(e, TargetError::UnknownModifier { .. }), "{text}: {e}");
+        }
         assert!(matches!("neoverse-n1-neon".parse::<Target>(), Err(TargetError::NoUnit { .. })));
         assert!("".parse::<Target>().is_err());
         for (text, name) in [

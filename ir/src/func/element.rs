@@ -136,11 +136,10 @@ impl ElementType {
 
 impl From<DType> for ElementType {
     fn from(dtype: DType) -> Self {
-        /// The element type of the Rust type that each is.
         macro_rules! same {
-            ($($element:ty, $dtype:ident;)*) => {
+            ($($element:ty, $dtype:ident, $type:ident;)*) => {
                 match dtype {
-                    $(DType::$dtype => <$element as super::tensor::Element>::TYPE,)*
+                    $(DType::$dtype => ElementType::$type,)*
                 }
             };
         }

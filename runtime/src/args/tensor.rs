@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
             Memory::Initialised(bytes) => (bytes.as_mut_ptr(), bytes.len(), true),
             Memory::Uninitialised(bytes) => (bytes.as_mut_ptr().cast(), bytes.len(), false),
         };
-        (first, bytes / self.dtype.bytes(), is_initialised)
+        (first, bytes >> self.dtype.bytes().trailing_zeros(), is_initialised)
     }
 }
 
@@ -103,7 +103,7 @@ impl<'a> Output<'a> {
 }
 
 macro_rules! outputs {
-    ($($element:ty, $dtype:ident;)*) => { $(
+    ($($element:ty, $dtype:ident, $type:ident;)*) => { $(
         impl<'a> From<&'a mut [$element]> for Output<'a> {
             fn from(values: &'a mut [$element]) -> Self {
                 Output { dtype: DType::$dtype, memory: Memory::Initialised(bytemuck::cast_slice_mut(values)) }

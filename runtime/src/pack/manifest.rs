@@ -91,7 +91,7 @@ pub(super) fn options_text(options: &Options) -> String {
 
 fn features(target: &Target) -> Vec<String> {
     let units = target.units.iter().map(|u| format!("{} {} bits", u.isa, u.lanes * 32));
-    units.chain(target.features.iter().map(|f| f.name().to_owned())).collect()
+    units.chain(target.features().iter().map(|f| f.name().to_owned())).collect()
 }
 
 impl Manifest {

@@ -234,7 +234,8 @@ impl<'a> Code<'a> {
         let mut asm = Assembler::default();
         let pool = Pool::new(asm.label(), E::POOL_COPIES);
         let anchors = roles.for_anchors().into_iter().map(|x| Anchor { x, holds: None, used: 0 }).collect();
-        Ok(Code { mk, asm, isa: E::ISA, features: target.features, roles, notes: vec![], anchors, clock: 0, pool })
+        let features = target.unit(E::ISA).map_or(Features::default(), |u| u.features);
+        Ok(Code { mk, asm, isa: E::ISA, features, roles, notes: vec![], anchors, clock: 0, pool })
     }
 
     /// The error `what` of this micro-kernel.

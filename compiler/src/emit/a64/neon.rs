@@ -43,7 +43,13 @@ impl VectorEmitter for Neon {
     }
 
     fn need(mk: &MicroKernel, bf16: bool, op: &Op) -> Need {
-        Need { temps: neon_bf16::temps(mk, bf16, op), is_apart: false }
+        let temps = match (op, bf16) {
+            (Op::Store { dst, .. }, _) => mk.dtype(*dst).map_or(0, |dtype| neon_convert::temps(dtype, bf16)),
+            (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
+            (Op::NarrowPairs { .. }, true) => 1,
+            _ => 0,
+        };
+        Need { temps, is_apart: false }
     }
 
     fn is_pooled(bits: u32) -> bool {

@@ -2,21 +2,9 @@
 
 use super::function::Code;
 use super::inst::Inst;
-use super::neon_convert;
 use super::operand::{Arrangement, Imm, Right};
 use super::vectors::v;
 use crate::emit::EmitError;
-use crate::microkernel::{MicroKernel, Op};
-
-/// Registers that `op` needs besides its own, with or without instructions for bf16.
-pub fn temps(mk: &MicroKernel, bf16: bool, op: &Op) -> u8 {
-    match (op, bf16) {
-        (Op::Store { dst, .. }, _) => mk.dtype(*dst).map_or(0, |dtype| neon_convert::temps(dtype, bf16)),
-        (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
-        (Op::NarrowPairs { .. }, true) => 1,
-        _ => 0,
-    }
-}
 
 /// Rounds the 4 f32 of `s` to the low half of a register of `temps`, which it returns.
 pub fn narrow_low(code: &mut Code, s: u8, temps: &[u8]) -> Result<u8, EmitError> {
