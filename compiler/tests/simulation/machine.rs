@@ -9,10 +9,10 @@ pub fn bytes(dtype: DType, values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| dtype.to_bits(*v).to_le_bytes().into_iter().take(dtype.bytes())).collect()
 }
 
-/// The reverse of [`bytes`].
-pub fn floats(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+/// The reverse of [`bytes`], exactly.
+pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     let bits = |bytes: &[u8]| bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
-    bytes.chunks(dtype.bytes()).map(|b| dtype.from_bits(bits(b))).collect()
+    bytes.chunks(dtype.bytes()).map(|b| dtype.to_f64(bits(b))).collect()
 }
 
 struct Machine<'a> {
@@ -26,7 +26,7 @@ pub fn run(a: &Artifact, arguments: &mut [Vec<u8>]) -> Result<(), String> {
     let mut memory: Vec<Vec<u8>> = arguments.to_vec();
     let own = |b: &&kiln_ir::nest::Buffer| matches!(b.kind, BufferKind::Shared | BufferKind::Scratch);
     let scratch = a.nest().buffers.iter().filter(own);
-    // A pattern that is a NaN in either type.
+    // A NaN of every floating-point type, and an integer that changes a product.
     memory.extend(scratch.map(|b| vec![0xff; b.len() as usize * b.dtype.bytes()]));
     if memory.len() != a.nest().buffers.len() {
         return Err(format!("{} arguments for\n{}", arguments.len(), a.nest()));

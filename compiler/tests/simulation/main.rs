@@ -1,14 +1,16 @@
 //! Whole artifacts, executed without a processor: the nest's loops here, its tiles and copies by the interpreter of their
 //! micro-kernels, against the reference in double precision. Any host checks every target.
 
+mod integers;
 mod machine;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_compiler::target::VectorIsa;
 use kiln_compiler::{Options, Target, compile};
-use kiln_ir::{Problem, Role, Sums};
+use kiln_ir::{DType, Problem, Role, Sums};
 
 /// Every vector unit, with and without BF16, several vector lengths.
 const TARGETS: [&str; 11] = [
@@ -270,8 +272,27 @@ fn integers(len: u64, salt: u64) -> Vec<f32> {
     (0..len).map(|i| ((i.wrapping_mul(2_654_435_761) + salt * 40_503) >> 7 & 7) as f32 - 4.0).collect()
 }
 
+/// What an operand of `problem` holds where nobody reads, and a result before it is written: NaN, or an integer that shows if it is used.
+fn unused(problem: &Problem, dtype: DType) -> f32 {
+    match dtype {
+        // Bytes have no number that no element is, so one as far from the others as there is.
+        DType::S8 => -128.0,
+        DType::U8 => 255.0,
+        integer if integer.is_integer() => {
+            // No sum of products is this.
+            let [.., k] = problem.extents();
+            let unused = -(1i64 << 30);
+            assert!(integer == DType::S32 && (k as i64) * 255 * 128 < -unused, "{problem} may have this result");
+            unused as f32
+        }
+        _ => f32::NAN,
+    }
+}
+
 /// What was simulated of an artifact.
 struct Simulated {
+    /// The mnemonics of its products of integers.
+    products: Vec<&'static str>,
     /// Its weights are packed.
     packed: bool,
     /// Its micro-kernels of AVX-512.
@@ -286,13 +307,16 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
         .iter()
         .enumerate()
         .map(|(i, o)| {
-            let mut values = integers(o.span(), i as u64);
+            let mut values = match o.dtype {
+                DType::S8 | DType::U8 => integers::any_bytes(o.dtype, o.span(), i as u64),
+                _ => integers(o.span(), i as u64),
+            };
             let mut elements = vec![false; values.len()];
             o.places().for_each(|at| elements[at as usize] = true);
             for (value, is_element) in values.iter_mut().zip(elements) {
                 // What is not accumulated into is not read, nor is what no element is in, which is not written either.
                 if is_element == (o.role == Role::Dst) && !(is_element && problem.accumulates()) {
-                    *value = f32::NAN;
+                    *value = unused(problem, o.dtype);
                 }
             }
             values
@@ -319,9 +343,9 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
     }
     machine::run(&a, &mut memory)?;
     let dst = &operands[operands.len() - 1];
-    let got = machine::floats(dst.dtype, &memory[operands.len() - 1]);
+    let got = machine::numbers(dst.dtype, &memory[operands.len() - 1]);
     for (i, (got, (want, bound))) in got.iter().zip(want.value.iter().zip(&want.bound)).enumerate() {
-        let right = if *bound == 0.0 { f64::from(*got) == *want } else { (f64::from(*got) - want).abs() <= *bound };
+        let right = if *bound == 0.0 { got == want } else { (got - want).abs() <= *bound };
         if !right {
             return Err(format!(
                 "dst[{i}] is {got} instead of {want} +- {bound}\n{}\n{}",
@@ -331,7 +355,8 @@ fn check(problem: &Problem, target: &Target, constant_weights: bool) -> Result<S
         }
     }
     let avx512 = a.micro_kernels().iter().filter(|k| k.isa == VectorIsa::Avx512).count();
-    Ok(Simulated { packed: a.packed_layout().is_some(), avx512 })
+    let products = if dst.dtype.is_integer() { integers::products(&a) } else { vec![] };
+    Ok(Simulated { products, packed: a.packed_layout().is_some(), avx512 })
 }
 
 /// Whether this machine executes AVX-512. Machines differ in it.
@@ -347,26 +372,29 @@ fn has_avx512() -> bool {
 
 #[test]
 fn every_artifact_computes_its_problem() {
-    compute(&problems());
+    compute(&problems(), &TARGETS);
 }
 
 #[test]
 fn every_artifact_computes_with_strides() {
-    compute(&strided());
+    compute(&strided(), &TARGETS);
 }
 
 #[test]
 fn every_artifact_computes_its_convolution() {
-    compute(&convolutions());
+    compute(&convolutions(), &TARGETS);
 }
 
-fn compute(problems: &[String]) {
+/// How many artifacts have which product, by the types of the problem, the target and the mnemonic.
+type Products = BTreeMap<(String, String, &'static str), usize>;
+
+fn compute(problems: &[String], targets: &[&str]) -> Products {
     let emulated = std::env::var_os("KILN_TEST_RUNNER").is_some();
     let problems: Vec<Problem> = problems.iter().map(|t| t.parse().unwrap_or_else(|e| panic!("{t}: {e}"))).collect();
-    let work: Vec<(&Problem, &str)> = problems.iter().flat_map(|p| TARGETS.map(|t| (p, t))).collect();
+    let work: Vec<(&Problem, &str)> = problems.iter().flat_map(|p| targets.iter().map(move |t| (p, *t))).collect();
     let work: Vec<_> = work.into_iter().step_by(if emulated { 37 } else { 1 }).collect();
     let (next, packed, avx512) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let failures = std::sync::Mutex::new(vec![]);
+    let (failures, products) = (std::sync::Mutex::new(vec![]), std::sync::Mutex::new(Products::new()));
     std::thread::scope(|s| {
         for _ in 0..2 {
             s.spawn(|| {
@@ -375,6 +403,11 @@ fn compute(problems: &[String]) {
                         let result = std::panic::catch_unwind(|| check(problem, &target.parse().unwrap(), constant));
                         match result.unwrap_or_else(|_| Err("panicked".into())) {
                             Ok(s) => {
+                                let dtypes = problem.dtypes();
+                                for product in s.products {
+                                    let kind = (dtypes.to_string(), (*target).to_owned(), product);
+                                    *products.lock().unwrap().entry(kind).or_default() += 1;
+                                }
                                 packed.fetch_add(usize::from(s.packed), Ordering::Relaxed);
                                 avx512.fetch_add(s.avx512, Ordering::Relaxed);
                             }
@@ -392,10 +425,11 @@ fn compute(problems: &[String]) {
     assert!(failures.is_empty(), "{} of {} failed:\n{shown}", failures.len(), 2 * work.len());
     assert!(packed.into_inner() > work.len() / 10, "few kernels take packed weights");
     let avx512 = avx512.into_inner();
-    assert!(avx512 > work.len() / TARGETS.len(), "few micro-kernels are of AVX-512");
+    assert!(avx512 > work.len() / targets.len(), "few micro-kernels are of AVX-512");
     if !has_avx512() {
         // Past the test's own capture: a run that passed says what it did not do.
         let line = "micro-kernels of AVX-512 are simulated; no machine here executes their code";
         let _ = writeln!(std::io::stderr(), "simulation: {avx512} {line}");
     }
+    products.into_inner().unwrap()
 }
