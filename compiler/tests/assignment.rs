@@ -13,8 +13,18 @@ use kiln_compiler::{Options, Target, compile};
 use kiln_ir::LoopNest;
 use kiln_ir::nest;
 
-const TARGETS: [&str; 7] =
-    ["neoverse-n1", "neoverse-v1", "neoverse-v1-sve", "neoverse-v2", "sve512+bf16-neon", "x86-64-v3", "x86-64-v4"];
+const TARGETS: [&str; 10] = [
+    "armv8",
+    "armv8+dotprod+i8mm",
+    "neoverse-n1",
+    "neoverse-v1",
+    "neoverse-v1-sve",
+    "neoverse-v2",
+    "sve512+bf16-neon",
+    "x86-64-v3",
+    "x86-64-v4",
+    "x86-64-v4+vnni",
+];
 
 /// Problems of every form, and whether weights are packed before. Some have more sums and constants than registers.
 const PROBLEMS: &[(&str, bool)] = &[
@@ -35,12 +45,16 @@ const PROBLEMS: &[(&str, bool)] = &[
     ("matmul f16 3x70:70x33", false),
     ("matmul s8:s8:s32 20x70:70x33", false),
     ("matmul s8:s8:s32 64x256:256x96", false),
+    ("matmul s8:s8:s32 3x20:20x17", false),
+    ("matmul s8:s8:s32 2x9:9x70 wtag=ba", true),
     ("ip s8:s8:s32 mb37ic100oc70", false),
     ("matmul u8:s8:s32 40x90:90x50 stag=ba", false),
     ("matmul u8:s8:s32 7x40:40x20", true),
     ("matmul u8:s8:s32 5x30:30x40", false),
     ("matmul u8:s8:s32 3x25:25x37", false),
     ("ip u8:s8:s32 mb24ic96oc90", true),
+    ("ip u8:s8:s32 mb9ic64oc80", false),
+    ("matmul u8:s8:s32 6x36:36x90", true),
     ("matmul f16 64x256:256x96", false),
     ("conv f16 g40mb1ic40ih9oc40kh3ph1 +silu", true),
 ];
@@ -132,8 +146,11 @@ fn every_program_is_assigned_and_checked() {
     println!("{counts:#?}, {kept} values kept in frames");
     let forms = [
         "outer s8",
+        "outer u8",
         "mmlabytes s8",
+        "mmlabytes u8",
         "quads s8",
+        "quads u8",
         "pairs s16",
         "outer f32",
         "outer f16",
@@ -142,7 +159,8 @@ fn every_program_is_assigned_and_checked() {
         "mmla f32",
         "mmla bf16",
     ];
-    let others = ["depthwise f32", "depthwise bf16", "depthwise f16", "copy f32", "copy bf16", "copy f16"];
+    let others =
+        ["depthwise f32", "depthwise bf16", "depthwise f16", "copy f32", "copy bf16", "copy f16", "copy s8", "copy u8"];
     for kind in forms.into_iter().chain(others) {
         assert!(counts.get(kind).is_some_and(|n| *n > 0), "{kind}: none of {counts:?}");
     }
@@ -247,7 +265,7 @@ fn changes_of_assigned_programs_are_refused() {
     println!("{by_kind:#?}: mutants, refused, with other results");
     // Those that are accepted compute the same: a temporary register is another one that is free, or nobody reads a result.
     for (kind, [total, refused, wrong]) in &by_kind {
-        assert!(*wrong >= 150, "{kind}: only {wrong} mutants compute something else");
+        assert!(*wrong >= 200, "{kind}: only {wrong} mutants compute something else");
         assert!(100 * refused >= 90 * total, "{kind}: {refused} of {total} mutants are refused");
     }
 }
