@@ -224,25 +224,29 @@ fn line_of(f: &Function, at: usize) -> String {
 #[test]
 fn listings_assemble_to_the_code() {
     for isa in X86 {
+        let vnni = isa == VectorIsa::Avx512;
+        let target = target(isa, vnni);
         let functions: Vec<_> = (0..300)
             .map(|seed| {
-                let mk = Generator::new(seed).kernel(isa, false);
-                emit::micro_kernel(&mk, &target(isa, false), Arguments::Block).unwrap()
+                let mk = Generator::new(seed).kernel(isa, vnni);
+                emit::micro_kernel(&mk, &target, Arguments::Block).unwrap()
             })
             .collect();
         for assembler in Assembler::all(Arch::X86_64) {
-            let (mut lines, mut raw) = (0, BTreeSet::new());
+            let (mut lines, mut raw, mut vnni_lines) = (0, BTreeSet::new(), 0);
             for (n, f) in functions.iter().enumerate() {
-                let listing = function_listing(f, &"x86-64-v3".parse().unwrap(), false);
+                let listing = function_listing(f, &target, false);
                 let code = assembler.assemble(&format!("native-{isa}-{n}"), &listing);
                 if let Some(at) = (0..f.bytes.len()).find(|&i| code.get(i) != Some(&f.bytes[i])) {
                     let (line, theirs) = (line_of(f, at), &code[at.min(code.len())..(at + 16).min(code.len())]);
                     panic!("{} differs at byte {at}: {line}\nit has {theirs:02x?}", assembler.command);
                 }
                 lines += listing.lines().count();
+                vnni_lines += listing.lines().filter(|l| l.contains("vpdp") && !l.contains(".byte")).count();
                 let is_raw = |l: &&str| l.contains(".byte") && !l.ends_with(" constants");
                 raw.extend(listing.lines().filter(is_raw).map(str::to_owned));
             }
+            assert!(!vnni || vnni_lines > 50, "{vnni_lines} lines of VNNI");
             assert!(raw.len() * 20 <= lines, "{isa}: {} of {lines} lines are bytes: {raw:#?}", raw.len());
         }
     }
