@@ -24,9 +24,10 @@ use crate::verdict::Verdict;
 
 /// Compile a problem, run it on data, check the result against an f64 reference, and time it
 ///
-/// Operands are read from .npy files in C order, with their dimensions in the order they have in memory. Elements are f32; a bf16
-/// operand may also be given as uint16, with the bits of its elements, and an f16 operand as float16. Operands without a file are filled from the seed. The exit
-/// code is 1 if the result is further from the reference than the roundings of sums and post-ops can explain.
+/// Operands are read from .npy files in C order, with their dimensions in the order they have in memory. Elements are of the operand's
+/// type (bf16 as uint16, with the bits), or f32, which is rounded. The result is written as f32, and integers as they are. Operands
+/// without a file are filled from the seed. The exit code is 1 if the result is further from the reference than the roundings of sums
+/// and post-ops can explain.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -51,7 +52,7 @@ pub struct RunArgs {
     /// Write the result to this file: (M, N) for a matmul
     #[arg(long, value_name = "FILE.npy")]
     dst: Option<PathBuf>,
-    /// The seed of the reals in [-1, 1) that fill operands without a file
+    /// The seed of what fills operands without a file: reals in [-1, 1), or any integers of 8 bits
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
     #[command(flatten)]
@@ -186,7 +187,7 @@ impl RunArgs {
 
         kernel.run(tensors.args())?;
         if let Some(file) = dst {
-            file.write(|mut out| kiln_npy::write_to(&mut out, &tensors.dst.operand, &tensors.dst.values.to_f32()))?;
+            file.write(|mut out| kiln_npy::write_to(&mut out, &tensors.dst.operand, tensors.dst.values.elements()))?;
         }
         let found = (!self.no_check).then(|| compare(kernel.problem(), &tensors, Sums::Rounded));
 

@@ -33,7 +33,8 @@ impl Values {
         Some(Self { dtype, memory, start, bytes })
     }
 
-    fn elements(&self) -> Elements<'_> {
+    /// The elements.
+    pub fn elements(&self) -> Elements<'_> {
         let bytes = &self.memory[self.start..self.start + self.bytes];
         Elements::from_bytes(self.dtype, bytes).expect("whole elements from a cache line on")
     }

@@ -3,7 +3,7 @@
 //! The format is NumPy's ("NEP 1", versions 1.0 to 3.0): a magic string, the length of a header, the header as a Python
 //! dictionary, and the elements. The header is compared with the operand before any memory is allocated. The array is the operand
 //! as it lies in memory, without the gaps of its strides: dimensions in the order of its tag. Elements are read from their own type, or
-//! from f32 and rounded, and written as f32. NumPy has no bf16: its own type is that of the raw bits.
+//! from f32 and rounded. Integers are written in their own type, other elements as f32. NumPy has no bf16: its own type is that of the raw bits.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use kiln_ir::elements::Elements;
 use kiln_ir::func::ElementType;
 use kiln_ir::{DType, Operand};
 use py_literal::Value;
@@ -278,14 +279,24 @@ impl Header {
     }
 }
 
-/// Writes the operand that `values` hold in memory order, gaps included, in f32. Fails if they are fewer.
-pub fn write_to(out: &mut impl Write, operand: &Operand, values: &[f32]) -> io::Result<()> {
-    if (values.len() as u64) < operand.span() {
-        let why = format!("{} values for {}, which spans {}", values.len(), operand.name, operand.span());
+/// Writes the operand that `values` hold in memory order, gaps included: integers in their own type, other elements in f32. Fails if
+/// they are fewer, or of another type.
+pub fn write_to(out: &mut impl Write, operand: &Operand, values: Elements<'_>) -> io::Result<()> {
+    let dtype = operand.dtype;
+    if (values.len() as u64) < operand.span() || values.dtype() != dtype {
+        let (len, got) = (values.len(), values.dtype());
+        let why = format!("{len} values of {got} for {}, which spans {} of {dtype}", operand.name, operand.span());
         return Err(io::Error::new(ErrorKind::InvalidInput, why));
     }
-    write_header(out, DESCR, &Shape::of(operand))?;
-    operand.places().try_for_each(|place| out.write_all(&values[place as usize].to_le_bytes()))
+    let is_integer = dtype.is_integer();
+    write_header(out, if is_integer { descriptors(dtype)[0] } else { DESCR }, &Shape::of(operand))?;
+    operand.places().try_for_each(|place| {
+        let bits = values.bits(place as usize);
+        match is_integer {
+            true => out.write_all(&bits.to_le_bytes()[..dtype.bytes()]),
+            false => out.write_all(&dtype.from_bits(bits).to_le_bytes()),
+        }
+    })
 }
 
 /// Writes the header.
@@ -332,10 +343,33 @@ mod tests {
     fn what_is_written_is_read() {
         let values = [1.5, -0.0, f32::NAN, f32::INFINITY, 1e-40, 3.0];
         let mut bytes = vec![];
-        write_to(&mut bytes, &lhs(), &values).unwrap();
+        write_to(&mut bytes, &lhs(), values[..].into()).unwrap();
         assert_eq!(bytes.len(), 128 + 24, "the header is padded to a multiple of 64");
         let back = self::values(&bytes, &lhs()).unwrap();
         assert_eq!(back.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values.map(f32::to_bits));
+    }
+
+    #[test]
+    fn integers_are_written_as_they_are() {
+        let operands = "matmul u8:s8:s32 2x3:3x2 strides=::3x1".parse::<Problem>().unwrap().operands();
+        let [lhs, rhs, dst] = &operands[..] else { panic!("{operands:?}") };
+        let sums = [i32::MAX, i32::MIN, 7, (1 << 24) + 1, -1];
+        let written: [(_, Elements, _, Vec<u8>); 3] = [
+            (lhs, [0u8, 1, 127, 128, 254, 255][..].into(), "|u1", vec![0, 1, 127, 128, 254, 255]),
+            (rhs, [0i8, 1, 127, -128, -2, -1][..].into(), "|i1", vec![0, 1, 127, 128, 254, 255]),
+            // The third is in a gap.
+            (dst, sums[..].into(), "<i4", [0, 1, 3, 4].iter().flat_map(|i: &usize| sums[*i].to_le_bytes()).collect()),
+        ];
+        for (operand, values, descr, elements) in written {
+            let mut bytes = vec![];
+            write_to(&mut bytes, operand, values).unwrap();
+            let header = String::from_utf8_lossy(&bytes[10..128]);
+            assert!(header.contains(&format!("'descr': '{descr}'")), "{header}");
+            assert_eq!(bytes[128..], elements, "{descr}");
+            assert!(read_tensor_from(&mut &bytes[..]).is_ok(), "{descr}");
+        }
+        let e = write_to(&mut vec![], dst, [0.0f32; 5][..].into()).unwrap_err();
+        assert_eq!(e.to_string(), "5 values of f32 for dst, which spans 5 of s32");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kiln_compiler::package::Facts;
 use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::Schedule;
 use kiln_compiler::{CompileError, Options, Package, Target, VERSION, compile};
+use kiln_ir::elements::OwnedElements;
 use kiln_ir::{Contraction, Func, Operand, Problem};
 use kiln_jit::pack::{self, Contents};
 use kiln_jit::{Pack, WeightsPack};
@@ -81,27 +82,35 @@ fn canonical<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str)
 /// A byte that chooses an operand, and a file that may hold it: what is read can be written and read again.
 pub fn npy(bytes: &[u8]) -> Taken {
     static OPERANDS: LazyLock<Vec<Operand>> = LazyLock::new(|| {
-        // The last is larger than the memory of any test machine.
-        let problems = ["matmul f32 2x3:3x4", "conv bf16 mb1ic2ih3oc2kh1", "matmul bf16 65536x65536:65536x65536"];
+        let problems = [
+            "matmul f32 2x3:3x4",
+            "conv bf16 mb1ic2ih3oc2kh1",
+            // Larger than the memory of any test machine.
+            "matmul bf16 65536x65536:65536x65536",
+            "matmul u8:s8:s32 2x3:3x4",
+        ];
         problems.iter().flat_map(|p| p.parse::<Problem>().expect("a problem").operands().into_iter().take(2)).collect()
     });
     let Some((choice, mut file)) = bytes.split_first() else { return Taken::No };
     let taken = tensor(file);
     let operand = &OPERANDS[usize::from(*choice) % OPERANDS.len()];
-    let mut values = vec![];
+    let dtype = operand.dtype;
+    let (mut values, mut len) = (vec![], 0);
     let put = |at: usize, value: f32| {
-        assert_eq!(at, values.len(), "elements come in order");
-        values.push(value);
+        assert_eq!(at, len, "elements come in order");
+        len += 1;
+        values.extend_from_slice(&dtype.to_bits(value).to_le_bytes()[..dtype.bytes()]);
     };
     if let Err(e) = kiln_npy::read_from(&mut file, operand, put) {
         return taken.or(refused(&e.to_string(), bytes.len()));
     }
-    assert_eq!(values.len() as u64, operand.len());
+    assert_eq!(len as u64, operand.len());
+    let values = OwnedElements::from_bytes(dtype, &values).expect("whole elements");
     let (mut written, mut again) = (vec![], vec![]);
-    kiln_npy::write_to(&mut written, operand, &values).expect("memory takes everything");
-    kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(value)).expect("it was written so");
-    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&again), bits(&values));
+    kiln_npy::write_to(&mut written, operand, values.as_elements()).expect("memory takes everything");
+    kiln_npy::read_from(&mut &written[..], operand, |_, value| again.push(dtype.to_bits(value)))
+        .expect("it was written so");
+    assert!(values.as_elements().iter_bits().eq(again), "other elements are read than were written");
     Taken::Yes
 }
 

@@ -12,13 +12,18 @@ const BIAS: [f32; 2] = [10.0, 20.0];
 
 /// The elements of a file of shape (2, 2) and nothing but it.
 fn read_2x2(path: &Path) -> Vec<f32> {
+    read(path, "<f4", "(2, 2)").chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// The bytes of the elements of a file.
+fn read(path: &Path, descr: &str, shape: &str) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     assert_eq!(start % 64, 0);
     let header = std::str::from_utf8(&bytes[10..start]).unwrap();
-    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }");
-    bytes[start..].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    assert_eq!(header.trim_end(), format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"));
+    bytes[start..].to_vec()
 }
 
 struct Files(tempfile::TempDir);
@@ -110,6 +115,21 @@ fn every_operand_is_read_in_memory_order_and_bf16_is_written_as_f32() {
     let args = ["run", "matmul bf16:bf16:f32 2x3:3x2", "--rhs", &rhs, "--dst", &dst, "--lhs"];
     kiln(&[&args[..], &[&files.path("raw.npy")]].concat()).exits(0);
     assert_eq!(read_2x2(Path::new(&dst)), [7.0, -4.0, -0.5, 0.0]);
+}
+
+#[test]
+fn integers_are_written_exactly() {
+    // The sums have more bits than f32, and the second is less than zero.
+    const K: usize = 519;
+    let files = Files::good();
+    let [lhs, rhs, dst] = ["bytes.npy", "weights.npy", "dst.npy"].map(|n| files.path(n));
+    files.put("bytes.npy", &[npy_bytes("|u1", "False", &format!("(1, {K})"), &[]), vec![255; K]].concat());
+    let weights = [127, 0x80].repeat(K);
+    files.put("weights.npy", &[npy_bytes("|i1", "False", &format!("({K}, 2)"), &[]), weights].concat());
+    let problem = format!("matmul u8:s8:s32 1x{K}:{K}x2");
+    kiln(&["run", &problem, "--lhs", &lhs, "--rhs", &rhs, "--dst", &dst]).exits(0).says("check      PASSED");
+    let sums = [255 * 127 * K as i32, -255 * 128 * K as i32];
+    assert_eq!(read(Path::new(&dst), "<i4", "(1, 2)"), sums.map(i32::to_le_bytes).concat());
 }
 
 #[test]
