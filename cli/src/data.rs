@@ -2,7 +2,7 @@
 //!
 //! The generator is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 
-use kiln_ir::Role;
+use kiln_ir::{DType, Role};
 
 struct SplitMix64(u64);
 
@@ -65,6 +65,19 @@ impl Integers {
     }
 }
 
+/// An endless stream of all integers of 8 bits, all equally likely. Sums of their products are exact: problems whose sums could leave 32
+/// bits are refused.
+pub fn bytes(dtype: DType, seed: u64, role: Role) -> impl Iterator<Item = f32> {
+    let mut random = SplitMix64::new(seed, role);
+    std::iter::repeat_with(move || dtype.from_bits((random.next() >> 56) as u32))
+}
+
+/// An endless stream of the least and the greatest integer of 8 bits: sums of their products are as large as such sums can be.
+pub fn extreme_bytes(dtype: DType, seed: u64, role: Role) -> impl Iterator<Item = f32> {
+    let middle = if dtype == DType::S8 { 0.0 } else { 128.0 };
+    bytes(dtype, seed, role).map(move |v| if v < middle { middle - 128.0 } else { middle + 127.0 })
+}
+
 /// The endless stream of numbers that the benchmark line protocol defines: multiples of 1/8 in [-1, 1), each computed from its
 /// index.
 pub fn eighths(seed: u64) -> impl Iterator<Item = f32> {
@@ -103,6 +116,17 @@ mod tests {
         let v: Vec<f32> = Integers::exact_for(100).stream(7, Role::Lhs).take(5_000).collect();
         assert!(v.iter().all(|x| x.fract() == 0.0 && x.abs() <= 8.0));
         assert!(v.contains(&8.0) && v.contains(&-8.0));
+    }
+
+    #[test]
+    fn bytes_have_their_whole_range() {
+        for (dtype, least, most) in [(DType::S8, -128, 127), (DType::U8, 0, 255)] {
+            let drawn = bytes(dtype, 1, Role::Lhs).take(10_000).map(|v| v as i32);
+            let drawn: std::collections::BTreeSet<i32> = drawn.collect();
+            assert!(drawn.into_iter().eq(least..=most), "{dtype}");
+            let extremes = extreme_bytes(dtype, 1, Role::Lhs).take(100).map(|v| v as i32);
+            assert!(extremes.collect::<std::collections::BTreeSet<_>>().into_iter().eq([least, most]), "{dtype}");
+        }
     }
 
     #[test]

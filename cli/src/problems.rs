@@ -29,7 +29,7 @@ pub struct BareArgs {
     /// `ic16ih14oc32kh3`: matmul, ip or conv
     #[arg(long, value_name = "OP", value_parser = kiln_ir::problem::NAMES)]
     op: Option<String>,
-    /// The element types of bare descriptors: f32, bf16, f16, or SRC:WEIGHTS:DST
+    /// The element types of bare descriptors: f32, bf16, f16, or SRC:WEIGHTS:DST, such as u8:s8:s32
     #[arg(long, value_name = "DTYPES", default_value = "f32", requires = "op")]
     dtypes: DTypes,
     /// The words after bare descriptors, such as "fpmath=bf16 +bias+relu"

@@ -125,23 +125,29 @@ impl Tensors {
         Ok(Self { inputs, dst, before, packed: None })
     }
 
-    /// Fills the tensors that a kernel reads with [`data::reals`].
+    /// Fills the tensors that a kernel reads with [`data::reals`], those of 8 bits with [`data::bytes`].
     pub fn fill_reals(&mut self, seed: u64) {
-        self.fill(|role| Box::new(data::reals(seed, role)));
+        self.fill(|dtype, role| match dtype {
+            DType::S8 | DType::U8 => Box::new(data::bytes(dtype, seed, role)),
+            _ => Box::new(data::reals(seed, role)),
+        });
     }
 
-    /// Fills the tensors that a kernel reads with [`Integers`].
+    /// Fills the tensors that a kernel reads with [`Integers`], those of 8 bits with [`data::extreme_bytes`].
     pub fn fill_integers(&mut self, seed: u64, integers: Integers) {
-        self.fill(|role| Box::new(integers.stream(seed, role)));
+        self.fill(|dtype, role| match dtype {
+            DType::S8 | DType::U8 => Box::new(data::extreme_bytes(dtype, seed, role)),
+            _ => Box::new(integers.stream(seed, role)),
+        });
     }
 
-    fn fill(&mut self, mut stream: impl FnMut(Role) -> Box<dyn Iterator<Item = f32>>) {
+    fn fill(&mut self, mut stream: impl FnMut(DType, Role) -> Box<dyn Iterator<Item = f32>>) {
         for t in &mut self.inputs {
-            t.values.fill_from(stream(t.operand.role));
+            t.values.fill_from(stream(t.operand.dtype, t.operand.role));
         }
         if let Some(before) = &mut self.before {
             let dtype = self.dst.operand.dtype;
-            before.iter_mut().zip(stream(Role::Dst)).for_each(|(v, x)| *v = dtype.round(x));
+            before.iter_mut().zip(stream(dtype, Role::Dst)).for_each(|(v, x)| *v = dtype.round(x));
         }
         self.packed = None;
         self.reset();
@@ -240,6 +246,19 @@ mod tests {
         for t in t.inputs.iter().chain([&t.dst]) {
             let (address, dtype) = (t.values.elements().as_bytes().as_ptr().addr(), t.values.dtype);
             assert_eq!((address % ALIGN, dtype), (0, t.operand.dtype));
+        }
+    }
+
+    #[test]
+    fn bytes_are_filled_with_bytes() {
+        let mut t = Tensors::zeros(&"ip u8:s8:s32 mb64ic64oc64".parse().unwrap()).unwrap();
+        for fill in [Tensors::fill_reals, |t: &mut Tensors, seed| t.fill_integers(seed, Integers::exact_for(64))] {
+            fill(&mut t, 1);
+            let range = |t: &Tensor| {
+                let all = t.values.to_f64().collect::<Vec<_>>();
+                (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(f64::MIN, f64::max))
+            };
+            assert_eq!([range(&t.inputs[0]), range(&t.inputs[1])], [(0.0, 255.0), (-128.0, 127.0)]);
         }
     }
 

@@ -21,7 +21,8 @@ use crate::verdict::Verdict;
 ///
 /// Each kernel is called twice. The first call is on small integers, whose sums are exact: if no post-op rounds, the result must equal
 /// the reference. The second is on reals in [-1, 1): each element must be within the bound that follows from the roundings of sums
-/// and post-ops. Before a call the result is filled with NaN, or, for beta=1, with data. With several threads, the result must also
+/// and post-ops. Integers of 8 bits are the least and the greatest in the first call and any in the second, and results of integers must
+/// equal the reference. Before a call the result is filled with NaN or the least integer, or, for beta=1, with data. With several threads, the result must also
 /// equal that of one thread bit for bit. The exit code is 1 unless every problem passed.
 ///
 /// Lists may be batch files of benchdnn: --op completes lines that are a bare descriptor. Of options in them only --strides is read.
