@@ -62,7 +62,9 @@ impl Bf16Products {
 
     /// What is known without other schedules.
     fn without_schedules(c: &Contraction, target: &Target, chosen: &Schedule) -> Option<Self> {
-        if !c.math.allows_bf16() && ![c.lhs.dtype, c.rhs.dtype].contains(&DType::Bf16) {
+        let factors = [c.lhs.dtype, c.rhs.dtype];
+        let may_be_rounded = c.math.allows_bf16() && !factors.iter().any(|f| f.is_integer());
+        if !may_be_rounded && !factors.contains(&DType::Bf16) {
             return Some(Bf16Products::NotAsked);
         }
         if uses_bf16(c, chosen, target) {
@@ -120,6 +122,30 @@ impl fmt::Display for Bf16Products {
                 bf16 / chosen
             ),
             Bf16Products::ScheduleGiven => f.write_str("the schedule that was asked for has products of f32"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, compile};
+
+    #[test]
+    fn integers_are_never_rounded_to_bf16() {
+        for target in ["armv8", "neoverse-n1", "neoverse-v1", "x86-64-v3", "x86-64-v4+vnni"] {
+            for math in ["fpmath=bf16", "fpmath=any"] {
+                let of = |dtypes: &str| {
+                    let problem = format!("matmul {dtypes} 20x64:64x20 {math}").parse().unwrap();
+                    compile(&problem, &target.parse().unwrap(), &Options::default()).unwrap()
+                };
+                for dtypes in ["s8:s8:s32", "u8:s8:s32"] {
+                    let a = of(dtypes);
+                    assert_eq!(a.choice().bf16, Bf16Products::NotAsked, "{dtypes} {math} @{target}");
+                    assert!(a.notes().is_empty(), "{:?}", a.notes());
+                }
+                assert_ne!(of("f32").choice().bf16, Bf16Products::NotAsked, "{math} @{target}");
+            }
         }
     }
 }
