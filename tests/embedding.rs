@@ -404,6 +404,40 @@ fn bf16_tensors_are_arguments_and_types_are_checked() {
 }
 
 #[test]
+fn integers_are_arguments_and_types_are_checked() {
+    let runtime = Runtime::builder().threads(1).build().unwrap();
+    let kernel = runtime.kernel(&problem("matmul u8:s8:s32 2x3:3x4")).unwrap();
+    let (lhs, rhs) = ([255u8; 6], vec![-128i8; 12]);
+    let mut dst = vec![i32::MIN; 8];
+    kernel.run(Args::new(&lhs, &rhs, &mut dst)).unwrap();
+    assert_eq!(dst, [3 * 255 * -128; 8]);
+
+    let signed = runtime.kernel(&problem("ip s8:s8:s32 mb2ic3oc4")).unwrap();
+    signed.run(Args::new(&rhs[..6], &rhs, &mut dst)).unwrap();
+    assert_eq!(dst, [3 * 128 * 128; 8]);
+    for (e, name, expected, got) in [
+        (signed.run(Args::new(&lhs, &rhs, &mut dst)), "`lhs`", "6 elements of s8", "6 of u8"),
+        (kernel.run(Args::new(&rhs[..6], &rhs, &mut dst)), "`lhs`", "6 elements of u8", "6 of s8"),
+        (kernel.run(Args::new(&lhs, &[0u8; 12], &mut dst)), "`rhs`", "12 elements of s8", "12 of u8"),
+        (kernel.run(Args::new(&lhs, &rhs, &mut [0f32; 8])), "`dst`", "8 elements of s32", "8 of f32"),
+        (kernel.run(Args::new(&lhs, &rhs, &mut [0i16; 8])), "`dst`", "8 elements of s32", "8 of s16"),
+        (kernel.run(Args::new(&lhs, &rhs, &mut dst[..7])), "`dst`", "8 elements of s32", "7 of s32"),
+    ] {
+        let e = e.unwrap_err().to_string();
+        assert!(e.contains(name) && e.contains(expected) && e.contains(got), "{e}");
+    }
+
+    let packing = packing(&runtime, "ip u8:s8:s32 mb24ic96oc90");
+    let data = Data::integers(packing.problem(), 8);
+    let weights = packing.pack_weights(data.inputs[1].input()).unwrap();
+    let mut dst = data.before.clone();
+    packing.run(data.args_with((&weights).into(), &mut dst)).unwrap();
+    assert_eq!(data.wrong(&dst), None);
+    let e = packing.pack_weights(&vec![0u8; 96 * 90]).unwrap_err().to_string();
+    assert!(e.contains("`rhs`") && e.contains("of s8") && e.contains("of u8"), "{e}");
+}
+
+#[test]
 fn what_dst_holds_is_read_only_where_it_is_added_to() {
     let runtime = Runtime::builder().threads(1).build().unwrap();
     for dtypes in ["f32", "bf16"] {
