@@ -78,6 +78,29 @@ def test_arrays_of_f16():
         packing(x.astype(np.float32), w if packed is None else packed, out=out)
 
 
+def test_arrays_of_integers():
+    random = np.random.default_rng(3)
+    w = random.integers(-128, 128, (33, 48)).astype(np.int8)
+    for dtypes, of_source, least in (("s8:s8:s32", np.int8, -128), ("u8:s8:s32", np.uint8, 0)):
+        x = random.integers(least, least + 256, (7, 48)).astype(of_source)
+        exact = x.astype(np.int32) @ w.astype(np.int32).T
+        out = np.full((7, 33), np.iinfo(np.int32).min, np.int32)
+        kernel = kiln.compile_problem(f"ip {dtypes} mb7ic48oc33")
+        kernel(x, w, out=out)
+        assert np.array_equal(out, exact)
+        packing = kiln.compile_problem(f"ip {dtypes} mb7ic48oc33", constant_weights=True)
+        packed = packing.pack(w)
+        out.fill(0)
+        packing(x, w if packed is None else packed, out=out)
+        assert np.array_equal(out, exact)
+        other = np.uint8 if of_source == np.int8 else np.int8
+        for wrong in (x.astype(other), x.astype(np.int32), x.astype(np.float32)):
+            with pytest.raises((TypeError, ValueError), match="lhs"):
+                kernel(wrong, w, out=out)
+        with pytest.raises((TypeError, ValueError), match="dst|out"):
+            kernel(x, w, out=out.astype(np.float32))
+
+
 def test_any_library_lends_arrays():
     kernel = kiln.compile_problem("matmul f32 2x3:3x2")
     lhs, rhs = array.array("f", range(6)), array.array("f", [1, 0, 0, 1, 1, 1])
