@@ -136,7 +136,8 @@ impl TensorMemory {
             return Err(Error::argument(
                 name,
                 format!(
-                    "dtype {dtype}: expected one that kernels have, such as KILN_F32, KILN_BF16, KILN_F16, KILN_I8, KILN_U8 or KILN_I32"
+                    "dtype {dtype}: expected one that kernels have, such as KILN_F32, KILN_BF16, KILN_F16, KILN_I8, \
+                     KILN_U8 or KILN_I32"
                 ),
             ));
         };

@@ -16,7 +16,7 @@ use crate::microkernel::{Addr, Factors, Inst, Op, Permute, V};
 use crate::target::VectorUnit;
 use crate::target::product::{self, Shape};
 
-/// The most f32 lanes of registers: packing transposes as many rows as a vector has groups of four bf16, in registers.
+/// The most lanes of registers: packing transposes, in registers, as many rows as a vector has blocks of 64 bits.
 const MOST_LANES: u32 = 32;
 
 /// The form whose blocks have so many steps of K.
@@ -104,7 +104,7 @@ impl Rules for Mmla {
     fn registers_needed(&self, unit: &VectorUnit, rows: u64, columns: u64, lhs: LhsAccess, _sum: DType) -> u64 {
         let lanes = u64::from(unit.lanes);
         let (pairs, vectors) = (rows.div_ceil(2), columns.div_ceil(lanes));
-        // In place, a block is put together from two rows, eight steps at a time.
+        // In place, blocks are put together from two rows, two blocks at a time.
         let operands = if lhs == LhsAccess::InPlace { 2 * pairs + 3 } else { pairs + 1 };
         // Results come two registers a row vector, and one more is free to separate rows.
         (pairs * columns.div_ceil(lanes / 2) + operands).max(pairs * 2 * vectors + 1)

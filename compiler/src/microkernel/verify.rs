@@ -90,9 +90,9 @@ pub enum Fault {
     /// Elements that are not converted have one or two bytes.
     #[error("elements of `{0}` have four bytes, and those that are not converted must have one or two")]
     NotNarrow(String),
-    /// A store that would narrow to integers of 8 or 16 bits, which no operation does.
+    /// No operation narrows words to integers of 8 or 16 bits.
     #[error("`{0}` has integers of 8 or 16 bits, to which no store converts")]
-    StoresBytes(String),
+    StoresNarrowIntegers(String),
     /// The instruction set has the operation.
     #[error("there is no such operation on {0}")]
     Isa(VectorIsa),
@@ -248,7 +248,7 @@ impl<'a> Verifier<'a> {
                 ensure(found >= 1 && u32::from(found) <= max, || Fault::Elements { found, max })?;
                 ensure(!touched.raw || param.dtype.is_narrow(), || Fault::NotNarrow(param.name.clone()))?;
                 let is_rounded = touched.raw || !param.dtype.is_integer() || !param.dtype.is_narrow();
-                ensure(!touched.store || is_rounded, || Fault::StoresBytes(param.name.clone()))?;
+                ensure(!touched.store || is_rounded, || Fault::StoresNarrowIntegers(param.name.clone()))?;
             }
             self.addr(&touched.addr, touched.store, found, trips)?;
         }

@@ -88,7 +88,7 @@ pub(super) struct Codes {
     pub shifts: [[Code; 2]; 2],
 }
 
-/// Loads and stores of f32.
+/// Loads and stores of words.
 pub(super) trait Memory {
     /// Loads `lanes` lanes. The others become 0 if `zero_rest` and hold anything otherwise.
     fn load(&mut self, d: V, src: MemoryOperand, lanes: u16, zero_rest: bool) -> Result<(), EmitError>;
@@ -105,7 +105,8 @@ pub(super) const ROUND: u32 = 0x7fff;
 /// The bit that tells quiet NaNs.
 pub(super) const QUIET: u32 = 0x0040_0000;
 
-/// Loads and stores of bf16 and f16, which registers hold widened to f32: `dtype` is one of these.
+/// Loads and stores of elements of one and two bytes, which registers hold as words: `dtype` is such a type, and one of floating-point
+/// numbers in a store.
 pub(super) trait Narrow {
     /// Loads `lanes` lanes, zeros behind them.
     fn load_narrow(&mut self, d: V, src: MemoryOperand, lanes: u16, dtype: DType) -> Result<(), EmitError>;

@@ -35,9 +35,10 @@ macro_rules! operations {
         counts $kind:expr, $lanes:expr;
         $(|$x:pat_param, $l:pat_param, $n:pat_param| $meaning:expr;)?
     )*) => {
-        /// A vector operation. A register is `lanes` words of 32 bits. Words are f32 unless a variant says otherwise; loads from
-        /// a bf16 parameter widen and stores to one round (to nearest, ties to even; NaN stays NaN), so that arithmetic is f32
-        /// whatever memory holds. Where a variant says bf16, a word holds two: the first in the low half.
+        /// A vector operation. A register is `lanes` words of 32 bits. Words are f32 or s32, as the variant says, and f32 if it says
+        /// nothing. Loads convert from the type of the parameter and stores to it: f32, bf16 and f16 are f32 in words (stores round to
+        /// nearest, ties to even; NaN stays NaN), and integers are s32, so that arithmetic is that of words whatever memory holds.
+        /// Where a variant says a narrower type, a word holds as many elements as fit, the first in the low bits.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Op {$(
             $(#[$doc])*
