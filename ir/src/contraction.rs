@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::epilogue::PostOp;
 use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
 use crate::problem::{MathMode, Op, Operand, Problem, Role};
-use crate::window::{self, Window};
+use crate::window::{self, Factors, Window};
 
 /// How an argument is seen by a contraction: elements between neighbours along its axes, 0 along those it lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -315,28 +315,36 @@ fn view(problem: &Problem, operand: &Operand, argument: usize) -> View {
 
 /// The naive nest: clear, contract, then each post-op over the whole result.
 pub fn build(problem: &str, c: &Contraction) -> LoopNest {
-    if let Some(window) = &c.window {
-        return window::build(problem, c, window);
-    }
     let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
     let [m, n, k] = ["m", "n", "k"].map(|v| nest.var(v));
     let mut operands = Operands::new(c, &mut nest);
-    let mut access = |view: &View, [row, col]: [(Var, u64); 2], whole: bool| {
-        // Axes that the tensor lacks are no dimensions; a factor or the result always has its own two.
-        let inner = [(row.0.into(), row.1, view.row), (col.0.into(), col.1, view.col)];
-        operands.access(view, inner.into_iter().filter(|(_, _, s)| whole || *s != 0))
+    let [rows, cols] = [(m, c.m), (n, c.n)].map(|(v, extent)| (Affine::from(v), extent));
+    let matrix = |view: &View, [row, col]: [&(Affine, u64); 2]| {
+        vec![(row.0.clone(), row.1, view.row), (col.0.clone(), col.1, view.col)]
     };
-    let (rows, cols, sums) = ((m, c.m), (n, c.n), (k, c.k));
-    let dst = access(&c.dst, [rows, cols], true);
-    let (lhs, rhs) = (access(&c.lhs, [rows, sums], true), access(&c.rhs, [sums, cols], true));
-    let contract = Stmt::MulAdd { dst: dst.clone(), lhs, rhs };
+    let factors = match &c.window {
+        Some(w) => w.factors(&mut nest, [m, n, k], c.n, [c.lhs.col, c.rhs.row, c.rhs.col]),
+        None => {
+            let sums = (Affine::from(k), c.k);
+            let (lhs, rhs) = (matrix(&c.lhs, [&rows, &sums]), matrix(&c.rhs, [&sums, &cols]));
+            Factors { lhs, rhs, around: vec![] }
+        }
+    };
+    let dst = operands.access(&c.dst, matrix(&c.dst, [&rows, &cols]));
+    let (lhs, rhs) = (operands.access(&c.lhs, factors.lhs), operands.access(&c.rhs, factors.rhs));
+    let product = Stmt::MulAdd { dst: dst.clone(), lhs, rhs };
+    let contract = factors.around.into_iter().rev().fold(product, Stmt::inside_of);
     let mut steps = vec![];
     if !c.accumulate {
         steps.push(Stmt::Zero { dst: dst.clone() });
     }
     steps.push(over(k, c.k, vec![contract]));
     for (op, operand) in &c.post {
-        let operand = operand.as_ref().map(|v| access(v, [rows, cols], false));
+        // Axes that the tensor lacks are no dimensions; a factor or the result always has its own two.
+        let operand = operand.as_ref().map(|v| {
+            let inner = matrix(v, [&rows, &cols]);
+            operands.access(v, inner.into_iter().filter(|(.., stride)| *stride != 0))
+        });
         steps.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
     }
     nest.body = steps
@@ -351,26 +359,26 @@ pub fn build(problem: &str, c: &Contraction) -> LoopNest {
 }
 
 /// `for var in 0..extent`.
-pub(crate) fn over(var: Var, extent: u64, body: Vec<Stmt>) -> Stmt {
+fn over(var: Var, extent: u64, body: Vec<Stmt>) -> Stmt {
     Stmt::Loop(Loop { var, extent: Extent::Const(extent), step: 1, parallel: false, body })
 }
 
 /// The arguments of a naive nest, as buffers that have the dimensions they are accessed by.
-pub(crate) struct Operands<'a> {
+struct Operands<'a> {
     c: &'a Contraction,
     /// The variables of the batch axes.
-    pub(crate) batch: Vec<Var>,
+    batch: Vec<Var>,
     buffers: Vec<Option<Buffer>>,
 }
 
 impl<'a> Operands<'a> {
-    pub(crate) fn new(c: &'a Contraction, nest: &mut LoopNest) -> Self {
+    fn new(c: &'a Contraction, nest: &mut LoopNest) -> Self {
         let batch = (0..c.batch.len()).map(|i| nest.var(&format!("b{i}"))).collect();
         Self { c, batch, buffers: vec![None; c.arguments.len()] }
     }
 
     /// The element of an argument by the batch axes that it has and then by `inner`: index, extent and stride of each dimension.
-    pub(crate) fn access(&mut self, view: &View, inner: impl IntoIterator<Item = (Affine, u64, u64)>) -> Access {
+    fn access(&mut self, view: &View, inner: impl IntoIterator<Item = (Affine, u64, u64)>) -> Access {
         let outer = self.batch.iter().zip(&self.c.batch).zip(&view.batch).filter(|(_, s)| **s != 0);
         let outer = outer.map(|((v, e), s)| (Affine::from(*v), *e, *s));
         let dims: Vec<(Affine, u64, u64)> = outer.chain(inner).collect();
@@ -380,7 +388,7 @@ impl<'a> Operands<'a> {
         Access { buffer: BufferId(view.argument as u16), index: dims.into_iter().map(|d| d.0).collect() }
     }
 
-    pub(crate) fn buffers(self) -> Vec<Buffer> {
+    fn buffers(self) -> Vec<Buffer> {
         self.buffers.into_iter().map(|b| b.expect("every argument is accessed")).collect()
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::contraction::{self, Contraction, Operands, View, over};
+use crate::contraction::{self, Contraction, View};
 use crate::nest::{Affine, LoopNest, Stmt, Var};
 use crate::op::Convolution;
 use crate::problem::{Operand, Problem, Role};
@@ -60,6 +60,12 @@ impl Axis {
             }
         }
         runs
+    }
+
+    /// Whether some tap of some output is not on the input.
+    fn has_borders(&self) -> bool {
+        let last = self.input_at(self.output.saturating_sub(1), self.kernel.saturating_sub(1));
+        self.input_at(0, 0) < 0 || last >= self.input as i64
     }
 
     /// Taps on the input, over all outputs.
@@ -230,73 +236,56 @@ pub(crate) fn contraction(problem: &Problem, conv: &Convolution) -> Contraction 
     }
 }
 
-/// The naive nest: for every element of the result, clear it, add what each tap on the input gives, apply the post-ops.
-pub(crate) fn build(problem: &str, c: &Contraction, window: &Window) -> LoopNest {
-    let mut nest = LoopNest { problem: problem.into(), buffers: vec![], vars: vec![], body: vec![] };
-    let mut operands = Operands::new(c, &mut nest);
-    let axes = 0..window.axes.len();
-    let outputs: Vec<Var> = axes.clone().map(|i| nest.var(&format!("o{i}"))).collect();
-    let n = nest.var("n");
-    let taps: Vec<Var> = axes.map(|i| nest.var(&format!("t{i}"))).collect();
-    let channel = nest.var("c");
-    // Numbered with the last axis fastest.
-    let linear = |vars: &[Var], extent: fn(&Axis) -> u64| {
-        let mut index = Affine::default();
-        let mut scale = 1;
-        for (v, a) in vars.iter().zip(&window.axes).rev() {
-            index.add_term(*v, scale as i64);
-            scale *= extent(a);
+/// The dimensions of a factor: index, extent and stride of each.
+pub(crate) type Dims = Vec<(Affine, u64, u64)>;
+
+impl Window {
+    /// The index map as statements of a nest: the dimensions of both factors, which have these strides along columns of the left
+    /// and along K and columns of the right one, and the statements around the product, outermost first and without bodies.
+    pub(crate) fn factors(&self, nest: &mut LoopNest, [m, n, k]: [Var; 3], columns: u64, strides: [u64; 3]) -> Factors {
+        let mut digits = |name: &str, extent: fn(&Axis) -> u64| -> Vec<(Var, u64)> {
+            let axes = self.axes.iter().enumerate();
+            axes.map(|(i, a)| (nest.var(&format!("{name}{i}")), extent(a))).collect()
+        };
+        let outputs = digits("o", |a| a.output);
+        let taps = digits("t", |a| a.kernel);
+        let [tap, channel] = ["tap", "c"].map(|name| nest.var(name));
+        let inputs: Vec<Affine> = self
+            .axes
+            .iter()
+            .zip(outputs.iter().zip(&taps))
+            .map(|(a, (o, t))| {
+                let mut index = Affine::constant(-a.pad);
+                index.add_term(o.0, a.stride as i64);
+                index.add_term(t.0, a.dilation as i64);
+                index
+            })
+            .collect();
+        let split = |index: Var, into| Stmt::Delinearize { index: index.into(), into, body: vec![] };
+        let steps = vec![(tap, self.taps()), (channel, self.channels)];
+        let mut around = vec![split(m, outputs), split(k, steps), split(tap, taps)];
+        for (a, index) in self.axes.iter().zip(&inputs).filter(|(a, _)| a.has_borders()) {
+            around.push(Stmt::Inside { index: index.clone(), extent: a.input, body: vec![] });
         }
-        index
-    };
-    let inputs: Vec<Affine> = window
-        .axes
-        .iter()
-        .zip(outputs.iter().zip(&taps))
-        .map(|(a, (o, t))| {
-            let mut index = Affine::constant(-a.pad);
-            index.add_term(*o, a.stride as i64);
-            index.add_term(*t, a.dilation as i64);
-            index
-        })
-        .collect();
-    let mut access = |view: &View, inner: Vec<(Affine, u64, u64)>| operands.access(view, inner);
-    let (pixel, tap) = (linear(&outputs, |a| a.output), linear(&taps, |a| a.kernel));
-    let dst = access(&c.dst, vec![(pixel.clone(), c.m, c.dst.row), (n.into(), c.n, c.dst.col)]);
-    let mut source: Vec<_> = inputs.iter().zip(&window.axes).map(|(i, a)| (i.clone(), a.input, a.lhs)).collect();
-    source.push(match window.depthwise {
-        true => (n.into(), c.n, c.lhs.col),
-        false => (channel.into(), window.channels, c.lhs.col),
-    });
-    let lhs = access(&c.lhs, source);
-    let weights = vec![
-        (tap, window.taps(), window.rhs_tap),
-        (channel.into(), window.channels, c.rhs.row),
-        (n.into(), c.n, c.rhs.col),
-    ];
-    let rhs = access(&c.rhs, weights);
-    let mut sum = over(channel, window.channels, vec![Stmt::MulAdd { dst: dst.clone(), lhs, rhs }]);
-    for ((a, index), t) in window.axes.iter().zip(inputs).zip(&taps).rev() {
-        sum = over(*t, a.kernel, vec![Stmt::Inside { index, extent: a.input, body: vec![sum] }]);
-    }
-    let mut body = vec![];
-    if !c.accumulate {
-        body.push(Stmt::Zero { dst: dst.clone() });
-    }
-    body.push(sum);
-    for (op, operand) in &c.post {
-        let operand = operand.as_ref().map(|v| {
-            let inner = [(pixel.clone(), c.m, v.row), (n.into(), c.n, v.col)];
-            access(v, inner.into_iter().filter(|(.., s)| *s != 0).collect())
+        let mut lhs: Dims = inputs.into_iter().zip(&self.axes).map(|(i, a)| (i, a.input, a.lhs)).collect();
+        lhs.push(match self.depthwise {
+            true => (n.into(), columns, strides[0]),
+            false => (channel.into(), self.channels, strides[0]),
         });
-        body.push(Stmt::Post { op: *op, dst: dst.clone(), operand });
+        let rhs = vec![
+            (tap.into(), self.taps(), self.rhs_tap),
+            (channel.into(), self.channels, strides[1]),
+            (n.into(), columns, strides[2]),
+        ];
+        Factors { lhs, rhs, around }
     }
-    let batch = operands.batch.iter().zip(c.batch.iter().copied());
-    let pixels = outputs.iter().zip(window.axes.iter().map(|a| a.output));
-    let loops: Vec<(&Var, u64)> = batch.chain(pixels).chain([(&n, c.n)]).collect();
-    nest.body = loops.into_iter().rev().fold(body, |body, (v, e)| vec![over(*v, e, body)]);
-    nest.buffers = operands.buffers();
-    nest
+}
+
+/// The factors of a product, and the statements that their indices need around it.
+pub(crate) struct Factors {
+    pub(crate) lhs: Dims,
+    pub(crate) rhs: Dims,
+    pub(crate) around: Vec<Stmt>,
 }
 
 #[cfg(test)]

@@ -161,6 +161,14 @@ impl Machine<'_, '_> {
                     self.run(body)?;
                 }
             }
+            Stmt::Delinearize { index, into, body } => {
+                let mut rest = self.value(index);
+                for (var, extent) in into.iter().rev() {
+                    self.vars[var.0 as usize] = rest % *extent as i64;
+                    rest /= *extent as i64;
+                }
+                self.run(body)?;
+            }
             Stmt::Barrier => {}
             Stmt::Zero { dst } => *self.at(dst)? = 0.0,
             Stmt::MulAdd { dst, lhs, rhs } => {

@@ -270,6 +270,15 @@ pub enum Stmt {
         /// Executed in order.
         body: Vec<Stmt>,
     },
+    /// Executed with variables that are the digits of `index`, the last one fastest.
+    Delinearize {
+        /// What has digits: at least 0, and less than the product of their extents.
+        index: Affine,
+        /// The digits, each with its extent.
+        into: Vec<(Var, u64)>,
+        /// Executed in order.
+        body: Vec<Stmt>,
+    },
     /// `dst = 0`.
     Zero {
         /// Written.
@@ -357,6 +366,46 @@ impl LoopNest {
 }
 
 impl Stmt {
+    /// The statement inside of another one, which has a body.
+    pub(crate) fn inside_of(self, mut around: Stmt) -> Stmt {
+        if let Some(body) = around.body_mut() {
+            body.push(self);
+        }
+        around
+    }
+
+    /// The statements in it.
+    pub fn body_mut(&mut self) -> Option<&mut Vec<Stmt>> {
+        match self {
+            Stmt::Loop(Loop { body, .. })
+            | Stmt::If { body, .. }
+            | Stmt::Inside { body, .. }
+            | Stmt::Delinearize { body, .. } => Some(body),
+            Stmt::Barrier
+            | Stmt::Zero { .. }
+            | Stmt::MulAdd { .. }
+            | Stmt::Post { .. }
+            | Stmt::Pack(_)
+            | Stmt::Tile(_) => None,
+        }
+    }
+
+    /// The statements in it; none in one that has no body.
+    pub fn body(&self) -> &[Stmt] {
+        match self {
+            Stmt::Loop(Loop { body, .. })
+            | Stmt::If { body, .. }
+            | Stmt::Inside { body, .. }
+            | Stmt::Delinearize { body, .. } => body,
+            Stmt::Barrier
+            | Stmt::Zero { .. }
+            | Stmt::MulAdd { .. }
+            | Stmt::Post { .. }
+            | Stmt::Pack(_)
+            | Stmt::Tile(_) => &[],
+        }
+    }
+
     /// Calls `f` on every affine expression of this statement and those in it.
     pub fn for_each_affine(&mut self, f: &mut impl FnMut(&mut Affine)) {
         fn access(a: &mut Access, f: &mut impl FnMut(&mut Affine)) {
@@ -373,7 +422,7 @@ impl Stmt {
                 l.body.iter_mut().for_each(|s| s.for_each_affine(f));
             }
             Stmt::If { body, .. } => body.iter_mut().for_each(|s| s.for_each_affine(f)),
-            Stmt::Inside { index, body, .. } => {
+            Stmt::Inside { index, body, .. } | Stmt::Delinearize { index, body, .. } => {
                 f(index);
                 body.iter_mut().for_each(|s| s.for_each_affine(f));
             }

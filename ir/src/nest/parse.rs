@@ -143,6 +143,19 @@ impl<'a> Parser<'a> {
             self.text.expect("{")?;
             return Ok(Stmt::Inside { index, extent, body: self.statements()? });
         }
+        if self.text.eat_keyword("delinearize") {
+            let index = self.affine()?;
+            self.text.expect("into")?;
+            let mut into = vec![];
+            while into.is_empty() || self.text.eat(",") {
+                let var = self.var()?;
+                self.text.expect("in")?;
+                self.text.expect("0..")?;
+                into.push((var, self.text.number("an extent")?));
+            }
+            self.text.expect("{")?;
+            return Ok(Stmt::Delinearize { index, into, body: self.statements()? });
+        }
         if self.text.eat_keyword("barrier") {
             return Ok(Stmt::Barrier);
         }

@@ -55,6 +55,12 @@ impl LoopNest {
                 write!(f, "inside {} in 0..{extent}", self.affine(index))?;
                 block(f, body)
             }
+            Stmt::Delinearize { index, into, body } => {
+                let digits: Vec<_> =
+                    into.iter().map(|(v, e)| format!("{} in 0..{e}", self.vars[v.0 as usize])).collect();
+                write!(f, "delinearize {} into {}", self.affine(index), digits.join(", "))?;
+                block(f, body)
+            }
             Stmt::Barrier => writeln!(f, "barrier"),
             Stmt::Zero { dst } => writeln!(f, "{} = 0", self.access(dst)),
             Stmt::MulAdd { dst, lhs, rhs } => {

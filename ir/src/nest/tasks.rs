@@ -158,7 +158,7 @@ impl Used {
                 Stmt::Zero { dst } | Stmt::MulAdd { dst, .. } | Stmt::Post { dst, .. } => write(dst),
                 Stmt::Pack(p) => write(&p.dst.at),
                 Stmt::Tile(t) => write(&t.dst.at),
-                Stmt::Loop(_) | Stmt::If { .. } | Stmt::Inside { .. } | Stmt::Barrier => {}
+                Stmt::Loop(_) | Stmt::If { .. } | Stmt::Inside { .. } | Stmt::Delinearize { .. } | Stmt::Barrier => {}
             }
         }
         let mut read = |a: &Access| self.read[usize::from(a.buffer.0)] = true;
@@ -171,13 +171,18 @@ impl Used {
                     [&t.lhs.at, &t.rhs.at].into_iter().for_each(&mut read);
                     t.post.iter().filter_map(|(_, m)| m.as_ref()).for_each(|m| read(&m.at));
                 }
-                Stmt::Zero { .. } | Stmt::Loop(_) | Stmt::If { .. } | Stmt::Inside { .. } | Stmt::Barrier => {}
+                Stmt::Zero { .. }
+                | Stmt::Loop(_)
+                | Stmt::If { .. }
+                | Stmt::Inside { .. }
+                | Stmt::Delinearize { .. }
+                | Stmt::Barrier => {}
             }
         }
         for s in body {
             match s {
                 Stmt::Loop(l) => self.add(&l.body),
-                Stmt::If { body, .. } | Stmt::Inside { body, .. } => self.add(body),
+                Stmt::If { body, .. } | Stmt::Inside { body, .. } | Stmt::Delinearize { body, .. } => self.add(body),
                 _ => {}
             }
         }

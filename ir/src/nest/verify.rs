@@ -39,6 +39,16 @@ pub enum VerifyError {
         /// What it must stay below.
         extent: u64,
     },
+    /// An index may have more digits than it is taken apart into.
+    #[error("digits of an index that reaches {low}..={high}, beyond 0..{extent}")]
+    Digits {
+        /// Least value.
+        low: i64,
+        /// Greatest value.
+        high: i64,
+        /// What it must stay below.
+        extent: u64,
+    },
     /// A number from which no address can follow.
     #[error("{0}: a number is beyond 2^40, or an index beyond 2^63")]
     TooLarge(String),
@@ -161,6 +171,7 @@ impl Verifier<'_> {
                 self.inside.pop();
                 Ok(())
             }
+            Stmt::Delinearize { index, into, body } => self.delinearize(index, into, body),
             Stmt::Barrier if self.scope.is_empty() => Ok(()),
             Stmt::Barrier => Err(VerifyError::Barrier),
             Stmt::Zero { dst } => self.write(dst),
@@ -183,6 +194,27 @@ impl Verifier<'_> {
                 self.tile(t)
             }
         }
+    }
+
+    /// The index has digits of these extents, whose variables are new.
+    fn delinearize(&mut self, index: &Affine, into: &[(Var, u64)], body: &[Stmt]) -> Result<(), VerifyError> {
+        let what = || "delinearize".to_owned();
+        let extent = into.iter().try_fold(1u64, |all, (_, e)| all.checked_mul(*e).filter(|all| *all <= LIMIT));
+        let extent = extent.ok_or_else(|| VerifyError::TooLarge(what()))?;
+        let (low, high) = self.bounds(index, what)?;
+        if low < 0 || high >= extent as i64 {
+            return Err(VerifyError::Digits { low, high, extent });
+        }
+        let outside = self.scope.len();
+        for (var, extent) in into {
+            if self.scope.iter().any(|b| b.var == *var) {
+                return Err(VerifyError::Variable(self.name(*var), "is bound twice"));
+            }
+            self.scope.push(Bound { var: *var, step: 1, max: *extent as i64 - 1, last: None });
+        }
+        self.body(body)?;
+        self.scope.truncate(outside);
+        Ok(())
     }
 
     fn tile(&self, t: &Tile) -> Result<(), VerifyError> {
@@ -329,6 +361,19 @@ impl Verifier<'_> {
         low.zip(high).ok_or_else(|| VerifyError::TooLarge(what()))
     }
 
+    /// The same with what conditions around it say: an index that differs from one that is inside by something bounded is bounded.
+    fn bounds(&self, a: &Affine, what: impl Fn() -> String) -> Result<(i64, i64), VerifyError> {
+        let (mut low, mut high) = self.range(a, &what)?;
+        for (known, extent) in &self.inside {
+            let mut rest = a.clone();
+            rest.checked_add(known, -1).ok_or_else(|| VerifyError::TooLarge(what()))?;
+            let (from, to) = self.range(&rest, &what)?;
+            low = low.max(from);
+            high = high.min(to.saturating_add(*extent as i64 - 1));
+        }
+        Ok((low, high))
+    }
+
     /// An upper bound of `a`, which may have variables `inner` inside those in scope; `None` beyond the range of i64.
     /// Innermost variables go first; one that is limited by a rest is replaced by whichever of its two limits gives the
     /// smaller bound, since the rest may cancel against outer variables. After `splits` such choices only the constant
@@ -365,9 +410,8 @@ impl Verifier<'_> {
             return Err(VerifyError::Rank(b.name.clone()));
         }
         for (dim, (index, d)) in a.index.iter().zip(&b.dims).enumerate() {
-            let (low, high) = self.range(index, || format!("access to `{}`", b.name))?;
-            let known = self.inside.iter().any(|(a, extent)| a == index && *extent <= d.extent);
-            if !known && (low < 0 || high >= d.extent as i64) {
+            let (low, high) = self.bounds(index, || format!("access to `{}`", b.name))?;
+            if low < 0 || high >= d.extent as i64 {
                 return Err(VerifyError::Range { name: b.name.clone(), dim, low, high, extent: d.extent });
             }
         }

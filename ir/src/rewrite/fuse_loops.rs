@@ -32,7 +32,10 @@ fn same_element(s: &Stmt, nest: &LoopNest, written: &mut [Option<Access>]) -> Re
         }
     };
     match s {
-        Stmt::Loop(Loop { body, .. }) | Stmt::If { body, .. } | Stmt::Inside { body, .. } => {
+        Stmt::Loop(Loop { body, .. })
+        | Stmt::If { body, .. }
+        | Stmt::Inside { body, .. }
+        | Stmt::Delinearize { body, .. } => {
             body.iter().try_for_each(|s| same_element(s, nest, written))
         }
         Stmt::Zero { dst } | Stmt::Post { dst, .. } | Stmt::MulAdd { dst, .. } => check(dst),
