@@ -1,15 +1,17 @@
-//! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another. Windows are cut into
-//! tiles in one step.
+//! Lowering: from a problem and its schedule to the nest that is emitted, one named rewrite after another.
 
 mod window;
 
+use std::ops::Range;
+
 use kiln_ir::rewrite::{
-    PackSpec, RewriteError, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails,
-    tensorize, tile,
+    self, Alike, Blocks, PackSpec, RewriteError, Side, TileLoop, align_taps, divide, fuse_batches, fuse_loops, inline,
+    lines, pack, pack_shared, partition, prepacked, split_tails, stage, strip, tensorize, tile,
 };
 use kiln_ir::{Contraction, LoopNest, Problem, contraction};
 
-use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Schedule, TASK_MACS};
+use crate::form::operands::transposes_result;
+use crate::schedule::{LhsAccess, Order, Parallel, Region, RhsAccess, Rows, Schedule, TASK_MACS};
 use crate::target::VectorUnit;
 
 /// Lowers `problem`, computed as `c`, by `schedule`; `seen` is called with each rewrite's name and result.
@@ -22,13 +24,20 @@ pub fn lower(
 ) -> Result<LoopNest, RewriteError> {
     let mut nest = contraction::build(&problem.to_string(), c);
     seen("build", &nest);
-    if let Some(w) = &c.window {
-        nest = window::lower(&problem.to_string(), c, w, schedule, unit);
-        seen("window", &nest);
-        return Ok(nest);
-    }
     nest = fuse_loops(nest)?;
     seen("fuse_loops", &nest);
+    if let Some(w) = &c.window {
+        nest = align_taps(nest, schedule.form.k_group())?;
+        if schedule.rows == Rows::Line {
+            nest = lines(nest)?;
+        }
+        seen("lines", &nest);
+        // Addresses are sums in the order in which variables are named: those of blocks first, whichever is outside, then inputs.
+        let inputs = (1..w.axes.len()).map(|i| format!("x{}", i - 1));
+        for name in ["m0", "n0"].map(str::to_owned).into_iter().chain(inputs) {
+            nest.var(&name);
+        }
+    }
     if let [_, rest @ ..] = &schedule.regions[..]
         && !rest.is_empty()
     {
@@ -47,14 +56,29 @@ pub fn lower(
             seen("prepacked", &nest);
         }
     }
+    // The statements of each region.
+    let mut regions: Vec<Range<usize>> = (0..schedule.regions.len()).map(|i| i..i + 1).collect();
+    nest = split_borders(nest, &mut regions, &["m0", "n0", "k0"], Alike::Footprint)?;
+    if c.window.is_some() {
+        seen("split_borders", &nest);
+    }
     let mut packed = false;
-    for (i, r) in schedule.regions.iter().enumerate() {
+    for (i, (r, at)) in schedule.regions.iter().zip(&regions).enumerate() {
         for spec in packs(c, schedule, r, i, unit) {
-            nest = pack(nest, i, &spec)?;
+            nest = pack(nest, at.clone(), &spec)?;
             packed = true;
         }
     }
-    for (i, r) in schedule.regions.iter().enumerate() {
+    for (i, (r, at)) in schedule.regions.iter().zip(&regions).enumerate() {
+        if let Some(w) = &c.window {
+            let block = if schedule.parallel.has_rows_outside() { "n0" } else { "m0" };
+            nest = stage(nest, at.clone(), block, [r.mc, r.nc], &i.to_string())?;
+            if let Some(spec) = window::strip_spec(c, w, schedule, i) {
+                nest = strip(nest, at.clone(), &spec)?;
+                packed = true;
+            }
+            continue;
+        }
         if r.lhs == LhsAccess::Shared {
             nest = pack_shared(nest, i, Side::Lhs, &format!("lhs_shared{i}"), schedule.lhs_panel(c, r))?;
         }
@@ -66,15 +90,34 @@ pub fn lower(
     if packed {
         seen("pack", &nest);
     }
+    if let Some(w) = &c.window {
+        let names: Vec<String> = (0..w.axes.len()).map(|i| format!("o{i}")).collect();
+        let axes: Vec<&str> = ["k0", "m1"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        nest = split_borders(nest, &mut regions, &axes, Alike::Conditions)?;
+    }
     nest = split_tails(nest)?;
     seen("split_tails", &nest);
     nest = tensorize(nest)?;
     seen("tensorize", &nest);
+    if c.window.is_some() {
+        for (r, at) in schedule.regions.iter().zip(&regions) {
+            // What is copied out is complete.
+            if schedule.parallel.is_fine() && !transposes_result(c) {
+                nest =
+                    divide(nest, at.clone(), window::innermost_block(c, schedule, r), (2 * TASK_MACS).div_ceil(c.k))?;
+            }
+        }
+        nest = fuse_batches(inline(nest)).numbered();
+        seen("divide", &nest);
+    }
     Ok(nest)
 }
 
 /// The loops over blocks, from the outside in. Every loop over rows or columns may divide the tasks.
 fn tile_loops(c: &Contraction, schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
+    if let Some(w) = &c.window {
+        return window::tile_loops(c, w, schedule, r);
+    }
     let (n0, n1) = (TileLoop::new("n", r.nc), TileLoop::new("n", r.nr));
     let (m0, m1) = (TileLoop::new("m", r.mc.next_multiple_of(r.mr)), TileLoop::new("m", r.mr));
     // Blocks begin where groups of neighbours do.
@@ -90,11 +133,12 @@ fn tile_loops(c: &Contraction, schedule: &Schedule, r: &Region) -> Vec<TileLoop>
         (_, _, Order::NM) => vec![n0, m0, k0, n1, m1],
         (_, _, Order::MN) => vec![n0, m0, k0, m1, n1],
     };
-    if !has_k_blocks(c, r) {
+    if !has_k_blocks(c, schedule, r) {
         loops.retain(|l| l.axis != "k");
     }
     let [mut rows, mut columns] = [c.m, r.end - r.start];
     for (at, l) in loops.iter_mut().enumerate() {
+        let Blocks::Of(step) = l.blocks else { continue };
         // Blocks of K add to the same elements one after the other.
         if l.axis == "k" {
             continue;
@@ -110,20 +154,43 @@ fn tile_loops(c: &Contraction, schedule: &Schedule, r: &Region) -> Vec<TileLoop>
             break;
         }
         let extent = if l.axis == "m" { &mut rows } else { &mut columns };
-        *extent = (*extent).min(l.step);
+        *extent = (*extent).min(step);
     }
     loops
 }
 
-fn has_k_blocks(c: &Contraction, r: &Region) -> bool {
-    r.kc < c.k
+/// Splits regions at borders, which may then have more statements.
+fn split_borders(
+    mut nest: LoopNest,
+    regions: &mut [Range<usize>],
+    axes: &[&str],
+    alike: Alike,
+) -> Result<LoopNest, RewriteError> {
+    let mut more = 0;
+    for region in regions {
+        let before = nest.body.len();
+        *region = region.start + more..region.end + more;
+        nest = rewrite::split_borders(nest, region.clone(), axes, alike)?;
+        let added = nest.body.len() - before;
+        region.end += added;
+        more += added;
+    }
+    Ok(nest)
+}
+
+/// Whether K is cut into blocks; in a window, its steps are those of panels.
+fn has_k_blocks(c: &Contraction, schedule: &Schedule, r: &Region) -> bool {
+    match c.window {
+        Some(_) => window::k_block(c, schedule, r) < window::steps(c, schedule),
+        None => r.kc < c.k,
+    }
 }
 
 fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: &VectorUnit) -> Vec<PackSpec> {
     let mut specs = vec![];
     let rows_outside = schedule.parallel.has_rows_outside();
     // The loop inside of which there is no block of K any more.
-    let inside_k = |otherwise: &'static str| if has_k_blocks(c, r) { "k0" } else { otherwise };
+    let inside_k = |otherwise: &'static str| if has_k_blocks(c, schedule, r) { "k0" } else { otherwise };
     let rhs_at = match r.rhs {
         RhsAccess::InPlace | RhsAccess::Shared | RhsAccess::Packed => None,
         RhsAccess::Panel => Some("n1"),
@@ -133,7 +200,7 @@ fn packs(c: &Contraction, schedule: &Schedule, r: &Region, region: usize, unit: 
         let panel = format!("rhs_panel{region}");
         specs.push(PackSpec { side: Side::Rhs, panel, at: at.into(), shape: schedule.rhs_panel(c, r, unit) });
     }
-    if r.lhs == LhsAccess::Block {
+    if r.lhs == LhsAccess::Block && c.window.is_none() {
         // A panel of columns is packed outside of the loop over blocks of rows, so all rows are packed before it. Otherwise each block of
         // rows is.
         let at = match (rows_outside, r.rhs) {

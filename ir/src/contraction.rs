@@ -11,6 +11,7 @@
 use crate::dtype::DType;
 use crate::epilogue::PostOp;
 use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Stmt, Var};
+use crate::op::Convolution;
 use crate::problem::{MathMode, Op, Operand, Problem, Role};
 use crate::window::{self, Factors, Window};
 
@@ -64,7 +65,7 @@ impl Contraction {
     /// The contraction that a problem is.
     pub fn of(problem: &Problem) -> Self {
         if let Op::Convolution(conv) = problem.op() {
-            let mut all = window::contraction(problem, &conv);
+            let mut all = windowed(problem, &conv);
             all.normalise_window(false);
             return all;
         }
@@ -106,7 +107,7 @@ impl Contraction {
     pub fn ways(problem: &Problem) -> Vec<Self> {
         let first = Self::of(problem);
         if let (Op::Convolution(conv), true) = (problem.op(), first.swapped) {
-            let mut other = window::contraction(problem, &conv);
+            let mut other = windowed(problem, &conv);
             other.normalise_window(true);
             return vec![first, other];
         }
@@ -285,8 +286,64 @@ impl Contraction {
     }
 }
 
+/// A convolution as a windowed contraction, before it is normalised: batch axes are groups and images.
+fn windowed(problem: &Problem, conv: &Convolution) -> Contraction {
+    let operands = problem.operands();
+    let taps: u64 = conv.space().iter().map(|s| s.kernel).product();
+    let pixels: u64 = conv.space().iter().map(|s| s.output).product();
+    let (ic, oc) = (conv.ic / conv.g, conv.oc / conv.g);
+    let window = conv.window(&source[2..]);
+    let depthwise = window.depthwise;
+    let source = operands[0].strides();
+    let (batch, n) = if depthwise { (vec![conv.mb], conv.g) } else { (vec![conv.g, conv.mb], oc) };
+    let view = |argument: usize, groups: u64, images: u64, row: u64, col: u64| View {
+        argument,
+        dtype: operands[argument].dtype,
+        batch: if depthwise { vec![images] } else { vec![groups, images] },
+        row,
+        col,
+    };
+    // A tensor of the result's dimensions, or of some of them.
+    let result = |argument: usize| {
+        let operand: &Operand = &operands[argument];
+        let strides = operand.strides();
+        let dims = match operand.role {
+            Role::Post(n) => problem.post_dims(n),
+            _ => (0..operand.shape.len()).collect(),
+        };
+        let stride = |dim: usize| dims.iter().position(|d| *d == dim).map_or(0, |at| strides[at]);
+        let pixel = dims.iter().zip(&operand.shape).zip(&strides).filter(|((d, e), _)| **d >= 2 && **e > 1);
+        let row = pixel.map(|(_, s)| *s).min().unwrap_or(0);
+        view(argument, oc * stride(1), stride(0), row, stride(1))
+    };
+    let dst = operands.len() - 1;
+    let mut tensors = 2..dst;
+    let post = problem
+        .epilogue()
+        .ops()
+        .iter()
+        .map(|op| (*op, op.has_operand().then(|| result(tensors.next().expect("an operand per post-op that has one")))))
+        .collect();
+    let rhs = if depthwise { view(1, 0, 0, 1, taps) } else { view(1, oc * ic * taps, 0, taps, ic * taps) };
+    Contraction {
+        arguments: arguments(problem),
+        batch,
+        m: pixels,
+        n,
+        k: taps * ic,
+        lhs: view(0, ic * source[1], source[0], 0, source[1]),
+        rhs,
+        dst: result(dst),
+        post,
+        accumulate: problem.accumulates(),
+        math: problem.math(),
+        swapped: false,
+        window: Some(window),
+    }
+}
+
 /// Name, type and kind of each argument.
-pub(crate) fn arguments(problem: &Problem) -> Vec<(String, DType, BufferKind)> {
+fn arguments(problem: &Problem) -> Vec<(String, DType, BufferKind)> {
     let kind = |role| match (role, problem.accumulates()) {
         (Role::Dst, true) => BufferKind::InOut,
         (Role::Dst, false) => BufferKind::Out,
@@ -311,6 +368,11 @@ fn view(problem: &Problem, operand: &Operand, argument: usize) -> View {
         row: along(&axes.row),
         col: along(&axes.col),
     }
+}
+
+/// The naive nest of a problem.
+pub fn naive(problem: &Problem) -> LoopNest {
+    build(&problem.to_string(), &Contraction::of(problem))
 }
 
 /// The naive nest: clear, contract, then each post-op over the whole result.

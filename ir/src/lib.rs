@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use kiln_ir::rewrite::{TileLoop, fuse_loops, split_tails, tensorize, tile};
-//! use kiln_ir::{Func, LoopNest, Problem, fuse, op};
+//! use kiln_ir::{Func, LoopNest, Problem, contraction, fuse};
 //!
 //! // The tensor program, and the one kernel it fuses to.
 //! let func: Func = "func @layer(%x: f32[5x4], %w: f32[4x3]) -> f32[5x3] {
@@ -16,7 +16,7 @@
 //! assert_eq!(problem.to_string(), "matmul f32 5x4:4x3 +relu");
 //!
 //! // Its loops: naive, then in register tiles of 2x3, the last of which has one row.
-//! let naive = op::build(&problem);
+//! let naive = contraction::naive(&problem);
 //! let tiled = tile(fuse_loops(naive)?, 0, &[TileLoop::new("m", 2)], false)?;
 //! let nest = tensorize(split_tails(tiled)?)?;
 //! nest.verify()?;

@@ -7,10 +7,7 @@
 
 use std::ops::Range;
 
-use crate::contraction::{self, Contraction, View};
 use crate::nest::{Affine, LoopNest, Stmt, Var};
-use crate::op::Convolution;
-use crate::problem::{Operand, Problem, Role};
 
 /// One axis of the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,75 +164,6 @@ pub(crate) fn images(count: u64, lhs: u64) -> Axis {
     Axis { output: count, input: count, kernel: 1, stride: 1, dilation: 1, pad: 0, lhs }
 }
 
-/// A convolution as a windowed contraction, before it is normalised: batch axes are groups and images.
-pub(crate) fn contraction(problem: &Problem, conv: &Convolution) -> Contraction {
-    let operands = problem.operands();
-    let taps: u64 = conv.space().iter().map(|s| s.kernel).product();
-    let pixels: u64 = conv.space().iter().map(|s| s.output).product();
-    let (ic, oc) = (conv.ic / conv.g, conv.oc / conv.g);
-    let depthwise = conv.g > 1 && ic == 1 && oc == 1;
-    let source = operands[0].strides();
-    let axes = conv
-        .space()
-        .iter()
-        .zip(&source[2..])
-        .map(|(s, &lhs)| Axis {
-            output: s.output,
-            input: s.input,
-            kernel: s.kernel,
-            stride: s.stride,
-            dilation: s.dilation,
-            pad: s.pad,
-            lhs,
-        })
-        .collect();
-    let (batch, n) = if depthwise { (vec![conv.mb], conv.g) } else { (vec![conv.g, conv.mb], oc) };
-    let view = |argument: usize, groups: u64, images: u64, row: u64, col: u64| View {
-        argument,
-        dtype: operands[argument].dtype,
-        batch: if depthwise { vec![images] } else { vec![groups, images] },
-        row,
-        col,
-    };
-    // A tensor of the result's dimensions, or of some of them.
-    let result = |argument: usize| {
-        let operand: &Operand = &operands[argument];
-        let strides = operand.strides();
-        let dims = match operand.role {
-            Role::Post(n) => problem.post_dims(n),
-            _ => (0..operand.shape.len()).collect(),
-        };
-        let stride = |dim: usize| dims.iter().position(|d| *d == dim).map_or(0, |at| strides[at]);
-        let pixel = dims.iter().zip(&operand.shape).zip(&strides).filter(|((d, e), _)| **d >= 2 && **e > 1);
-        let row = pixel.map(|(_, s)| *s).min().unwrap_or(0);
-        view(argument, oc * stride(1), stride(0), row, stride(1))
-    };
-    let dst = operands.len() - 1;
-    let mut tensors = 2..dst;
-    let post = problem
-        .epilogue()
-        .ops()
-        .iter()
-        .map(|op| (*op, op.has_operand().then(|| result(tensors.next().expect("an operand per post-op that has one")))))
-        .collect();
-    let rhs = if depthwise { view(1, 0, 0, 1, taps) } else { view(1, oc * ic * taps, 0, taps, ic * taps) };
-    Contraction {
-        arguments: contraction::arguments(problem),
-        batch,
-        m: pixels,
-        n,
-        k: taps * ic,
-        lhs: view(0, ic * source[1], source[0], 0, source[1]),
-        rhs,
-        dst: result(dst),
-        post,
-        accumulate: problem.accumulates(),
-        math: problem.math(),
-        swapped: false,
-        window: Some(Window { axes, channels: ic, rhs_tap: 1, depthwise }),
-    }
-}
-
 /// The dimensions of a factor: index, extent and stride of each.
 pub(crate) type Dims = Vec<(Affine, u64, u64)>;
 
@@ -257,13 +185,17 @@ impl Window {
             .map(|(a, (o, t))| {
                 let mut index = Affine::constant(-a.pad);
                 index.add_term(o.0, a.stride as i64);
-                index.add_term(t.0, a.dilation as i64);
+                if a.kernel > 1 {
+                    index.add_term(t.0, a.dilation as i64);
+                }
                 index
             })
             .collect();
         let split = |index: Var, into| Stmt::Delinearize { index: index.into(), into, body: vec![] };
         let steps = vec![(tap, self.taps()), (channel, self.channels)];
-        let mut around = vec![split(m, outputs), split(k, steps), split(tap, taps)];
+        let taps: Vec<(Var, u64)> = taps.into_iter().filter(|(_, extent)| *extent > 1).collect();
+        let mut around = vec![split(m, outputs), split(k, steps)];
+        around.extend((!taps.is_empty()).then(|| split(tap, taps)));
         for (a, index) in self.axes.iter().zip(&inputs).filter(|(a, _)| a.has_borders()) {
             around.push(Stmt::Inside { index: index.clone(), extent: a.input, body: vec![] });
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{indices, integers, meaning, operand, operands, problems, strided};
 use kiln_ir::contraction::View;
-use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError, Role, Sums, op};
+use kiln_ir::{Contraction, DType, PostOp, Problem, ProblemError, Role, Sums, contraction};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -286,7 +286,7 @@ proptest! {
         let parsed = text.parse::<Problem>().ok().filter(|_| text != before);
         let Some(p) = parsed else { return Err(TestCaseError::reject("refused")) };
         prop_assert_eq!(&p.to_string().parse::<Problem>().unwrap(), &p);
-        prop_assert_eq!(op::build(&p).verify(), Ok(()));
+        prop_assert_eq!(contraction::naive(&p).verify(), Ok(()));
         prop_assert_eq!(Contraction::of(&p).macs(), p.macs());
     }
 }

@@ -9,7 +9,7 @@ use kiln_ir::rewrite::{
     PackSpec, PanelShape, Side, TileLoop, fuse_loops, pack, pack_shared, partition, prepacked, split_tails, tensorize,
     tile,
 };
-use kiln_ir::{Contraction, DType, LoopNest, Problem, Role, op};
+use kiln_ir::{Contraction, DType, LoopNest, Problem, Role, contraction};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -216,7 +216,7 @@ impl Plan {
 }
 
 fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
-    let mut nest = op::build(problem);
+    let mut nest = contraction::naive(problem);
     case.check("build", &nest);
     nest = fuse_loops(nest).unwrap();
     case.check("fuse_loops", &nest);
@@ -256,13 +256,13 @@ fn lower(case: &mut Case, problem: &Problem, plan: &Plan) {
         if let Rhs::PackedAt(at) = plan.rhs {
             let (at, shape) = (plan.host(at, "n0").into(), plan.rhs_panels.shape(plan.nr));
             let spec = PackSpec { side: Side::Rhs, panel: format!("rhs_panel{r}"), at, shape };
-            nest = pack(nest, r, &spec).unwrap();
+            nest = pack(nest, r..r + 1, &spec).unwrap();
             case.check("pack rhs", &nest);
         }
         if let Some(Lhs::At(at)) = plan.lhs {
             let (at, shape) = (plan.host(at, "m0").into(), plan.lhs_panels.shape(plan.mr));
             let spec = PackSpec { side: Side::Lhs, panel: format!("lhs_panel{r}"), at, shape };
-            nest = pack(nest, r, &spec).unwrap();
+            nest = pack(nest, r..r + 1, &spec).unwrap();
             case.check("pack lhs", &nest);
         }
     }
@@ -314,9 +314,9 @@ proptest! {
         plan in plans(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3usize, "[-+*0-9kmn ,\\[\\]]{0,2}|0000000000000|interleave 3"), 1..4),
     ) {
-        let nest = tile(fuse_loops(op::build(&p)).unwrap(), 0, &plan.loops(), false).unwrap();
+        let nest = tile(fuse_loops(contraction::naive(&p)).unwrap(), 0, &plan.loops(), false).unwrap();
         let spec = PackSpec { side: Side::Rhs, panel: "p".into(), at: "n1".into(), shape: plan.rhs_panels.shape(plan.nr) };
-        let nest = pack(nest, 0, &spec).unwrap();
+        let nest = pack(nest, 0..1, &spec).unwrap();
         let nest = tensorize(split_tails(nest.clone()).unwrap()).unwrap_or(nest);
         let before = nest.to_string();
         let mut text: Vec<char> = before.chars().collect();
@@ -333,7 +333,7 @@ proptest! {
         let rewritten = [
             fuse_loops(nest.clone()),
             tile(nest.clone(), 0, &plan.loops(), true),
-            pack(nest.clone(), 0, &spec),
+            pack(nest.clone(), 0..1, &spec),
             pack_shared(nest.clone(), 0, Side::Lhs, "s", spec.shape),
             prepacked(nest.clone(), 0, Side::Rhs, plan.nr, spec.shape),
             split_tails(nest.clone()).and_then(tensorize),
@@ -355,7 +355,7 @@ proptest! {
 #[test]
 fn rewrites_refuse_what_they_do_not_fit() {
     let p: Problem = "matmul f32 6x8:8x10".parse().unwrap();
-    let nest = fuse_loops(op::build(&p)).unwrap();
+    let nest = fuse_loops(contraction::naive(&p)).unwrap();
     let tiled = |loops: &[(&'static str, u64)]| {
         let loops: Vec<_> = loops.iter().map(|(axis, step)| TileLoop::new(axis, *step)).collect();
         tile(nest.clone(), 0, &loops, false)
@@ -369,15 +369,15 @@ fn rewrites_refuse_what_they_do_not_fit() {
 
     let shape = PanelShape { pitch: 5, interleave: 1, dtype: DType::F32 };
     let spec = PackSpec { side: Side::Rhs, panel: "p".into(), at: "n0".into(), shape };
-    assert!(pack(nest.clone(), 0, &spec).is_err());
+    assert!(pack(nest.clone(), 0..1, &spec).is_err());
     let in_n = tiled(&[("n", 5)]).unwrap();
     let with = |shape| PackSpec { shape, ..spec.clone() };
-    assert!(pack(in_n.clone(), 0, &spec).is_ok());
+    assert!(pack(in_n.clone(), 0..1, &spec).is_ok());
     assert!(
-        pack(in_n.clone(), 0, &with(PanelShape { pitch: 4, ..shape })).is_err(),
+        pack(in_n.clone(), 0..1, &with(PanelShape { pitch: 4, ..shape })).is_err(),
         "the pitch is smaller than the run"
     );
-    assert!(pack(in_n.clone(), 0, &with(PanelShape { interleave: 0, ..shape })).is_err());
+    assert!(pack(in_n.clone(), 0..1, &with(PanelShape { interleave: 0, ..shape })).is_err());
 
     let shared = |nest: &LoopNest, region, shape| pack_shared(nest.clone(), region, Side::Rhs, "p", shape);
     let once = shared(&in_n, 0, shape).unwrap();
@@ -391,8 +391,8 @@ fn rewrites_refuse_what_they_do_not_fit() {
 
     let four = PanelShape { interleave: 4, ..shape };
     let blocked = |kc| tiled(&[("n", 5), ("k", kc)]).unwrap();
-    assert!(pack(blocked(4), 0, &with(four)).is_ok());
-    assert!(pack(blocked(6), 0, &with(four)).is_err(), "blocks of K cut groups");
+    assert!(pack(blocked(4), 0..1, &with(four)).is_ok());
+    assert!(pack(blocked(6), 0..1, &with(four)).is_err(), "blocks of K cut groups");
     assert!(prepacked(in_n.clone(), 0, Side::Rhs, 5, four).is_ok());
     assert!(prepacked(in_n.clone(), 1, Side::Rhs, 5, shape).is_err());
     assert!(prepacked(in_n.clone(), 0, Side::Rhs, 4, shape).is_err(), "blocks of 5 are no panels of 4");
@@ -401,7 +401,7 @@ fn rewrites_refuse_what_they_do_not_fit() {
         let cut = tiled(&[("k", kc), ("n", 5)]).unwrap();
         assert!(prepacked(cut, 0, Side::Rhs, 5, four).is_err(), "groups are cut");
     }
-    assert!(prepacked(pack(in_n.clone(), 0, &spec).unwrap(), 0, Side::Lhs, 6, shape).is_err(), "behind scratch");
+    assert!(prepacked(pack(in_n.clone(), 0..1, &spec).unwrap(), 0, Side::Lhs, 6, shape).is_err(), "behind scratch");
 
     let tensorized = tensorize(split_tails(in_n).unwrap()).unwrap();
     assert!(fuse_loops(tensorized).is_err());

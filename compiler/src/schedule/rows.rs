@@ -29,7 +29,7 @@ pub fn even(extent: u64, most: u64, unit: u64) -> Vec<Range<u64>> {
 
 /// The sizes of the tiles that [`even`] cuts, in order, with how many follow each other of each: larger ones, smaller ones, and
 /// one that is no multiple.
-fn even_sizes(extent: u64, most: u64, unit: u64) -> [(u64, u64); 3] {
+pub fn even_sizes(extent: u64, most: u64, unit: u64) -> [(u64, u64); 3] {
     let most = (most / unit * unit).max(1);
     let units = extent.div_ceil(unit);
     // With fewer rows than a unit asked for, tiles are of a unit.

@@ -74,6 +74,21 @@ impl Affine {
         }
     }
 
+    /// `self + factor * other`.
+    pub fn plus(&self, other: &Affine, factor: i64) -> Self {
+        let mut sum = self.clone();
+        sum.constant += factor * other.constant;
+        other.terms.iter().for_each(|&(v, c)| sum.add_term(v, factor * c));
+        sum
+    }
+
+    /// `self / factor` where all coefficients and the constant are multiples of it.
+    pub fn divided(&self, factor: i64) -> Option<Self> {
+        let divides = self.constant % factor == 0 && self.terms.iter().all(|(_, c)| c % factor == 0);
+        let terms = self.terms.iter().map(|&(v, c)| (v, c / factor)).collect();
+        divides.then_some(Self { constant: self.constant / factor, terms })
+    }
+
     /// The value under an assignment of the variables.
     pub fn eval(&self, value: impl Fn(Var) -> i64) -> i64 {
         self.terms.iter().fold(self.constant, |sum, &(v, c)| sum + c * value(v))

@@ -331,9 +331,14 @@ impl LoopNest {
 
     /// The variable called `name`, made if there is none.
     pub fn var(&mut self, name: &str) -> Var {
-        let i = self.vars.iter().position(|v| v == name).unwrap_or_else(|| {
-            self.vars.push(name.to_owned());
-            self.vars.len() - 1
+        Self::named(&mut self.vars, name)
+    }
+
+    /// The same where a nest's other parts are borrowed.
+    pub(crate) fn named(vars: &mut Vec<String>, name: &str) -> Var {
+        let i = vars.iter().position(|v| v == name).unwrap_or_else(|| {
+            vars.push(name.to_owned());
+            vars.len() - 1
         });
         Var(i as u16)
     }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::Axes;
 use crate::problem::{MAX_ELEMENTS, ProblemError, Role};
+use crate::window::{Axis, Window};
 
 /// The most of anything along a spatial dimension.
 pub const MAX_EXTENT: u64 = 1 << 20;
@@ -244,6 +245,22 @@ impl Convolution {
             }
             _ => Axes { batch: vec![None, Some(0)], row: space, col: vec![1] },
         }
+    }
+
+    /// The index map of a source with these distances between neighbours along its spatial dimensions.
+    pub fn window(&self, source: &[u64]) -> Window {
+        let axis = |(s, &lhs): (&Spatial, &u64)| Axis {
+            output: s.output,
+            input: s.input,
+            kernel: s.kernel,
+            stride: s.stride,
+            dilation: s.dilation,
+            pad: s.pad,
+            lhs,
+        };
+        let (channels, columns) = (self.ic / self.g, self.oc / self.g);
+        let depthwise = self.g > 1 && channels == 1 && columns == 1;
+        Window { axes: self.space().iter().zip(source).map(axis).collect(), channels, rhs_tap: 1, depthwise }
     }
 
     /// Groups and images.

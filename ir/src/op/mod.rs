@@ -8,15 +8,6 @@ pub use convolution::{Convolution, Spatial};
 pub use inner_product::InnerProduct;
 pub use matmul::Matmul;
 
-use crate::contraction::{self, Contraction};
-use crate::nest::LoopNest;
-use crate::problem::Problem;
-
-/// The naive loop nest of a problem.
-pub fn build(problem: &Problem) -> LoopNest {
-    contraction::build(&problem.to_string(), &Contraction::of(problem))
-}
-
 /// The axes of an operand that take part in a product, as dimensions of its shape. Batch axes come first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axes {

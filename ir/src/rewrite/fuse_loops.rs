@@ -35,9 +35,7 @@ fn same_element(s: &Stmt, nest: &LoopNest, written: &mut [Option<Access>]) -> Re
         Stmt::Loop(Loop { body, .. })
         | Stmt::If { body, .. }
         | Stmt::Inside { body, .. }
-        | Stmt::Delinearize { body, .. } => {
-            body.iter().try_for_each(|s| same_element(s, nest, written))
-        }
+        | Stmt::Delinearize { body, .. } => body.iter().try_for_each(|s| same_element(s, nest, written)),
         Stmt::Zero { dst } | Stmt::Post { dst, .. } | Stmt::MulAdd { dst, .. } => check(dst),
         Stmt::Pack(_) | Stmt::Tile(_) | Stmt::Barrier => {
             refuse("fuse_loops", "the nest is already packed or tensorized")
@@ -63,6 +61,36 @@ fn merge(body: &mut Vec<Stmt>) {
     for s in body {
         if let Stmt::Loop(l) = s {
             merge(&mut l.body);
+        }
+    }
+}
+
+/// Merges adjacent loops over batches at the top: all regions of a product of a batch follow one another.
+pub fn fuse_batches(mut nest: LoopNest) -> LoopNest {
+    let batches: Vec<bool> = nest.vars.iter().map(|name| is_batch(name)).collect();
+    fuse(&mut nest.body, &batches);
+    nest
+}
+
+/// Whether a variable of this name is that of a batch.
+pub(super) fn is_batch(name: &str) -> bool {
+    name.strip_prefix('b').is_some_and(|n| n.parse::<u16>().is_ok())
+}
+
+fn fuse(body: &mut Vec<Stmt>, batches: &[bool]) {
+    for s in std::mem::take(body) {
+        match (body.last_mut(), s) {
+            (Some(Stmt::Loop(a)), Stmt::Loop(b)) if a.var == b.var && batches[usize::from(a.var.0)] => {
+                a.body.extend(b.body);
+            }
+            (_, s) => body.push(s),
+        }
+    }
+    for s in body {
+        if let Stmt::Loop(l) = s
+            && batches[usize::from(l.var.0)]
+        {
+            fuse(&mut l.body, batches);
         }
     }
 }

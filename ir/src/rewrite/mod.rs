@@ -1,23 +1,41 @@
 //! Rewrites: nest to nest, meaning kept up to the order of additions.
 //!
-//! In the order the compiler applies them: [`fuse_loops`] brings the epilogue into the contraction, [`partition`] cuts an
-//! axis into regions with schedules of their own, [`tile`](tile()) blocks a region's axes, [`pack`](pack()) copies a
-//! factor's footprint into contiguous panels, [`prepacked`] reads panels that were copied before, [`split_tails`] makes every extent constant, and [`tensorize`] turns the
-//! innermost loops into micro-kernel calls.
+//! In the order the compiler applies them: [`fuse_loops`] brings the epilogue into the contraction, [`align_taps`] and [`lines`] let
+//! blocks end where taps and lines of pixels do, [`partition`] cuts an axis into regions with schedules of their own,
+//! [`tile`](tile()) blocks a region's axes, [`prepacked`] reads panels that were copied before, [`split_borders`] tells blocks at
+//! borders from others, [`pack`](pack()), [`pack_shared`] and [`strip`](strip()) copy a factor's footprint into memory of its own,
+//! [`stage`](stage()) does so with the result, [`split_tails`] makes every extent constant, [`tensorize`] turns the innermost loops
+//! into micro-kernel calls, and [`divide`](divide()) makes tasks of them. Those that are about index maps keep nests without.
 
+mod align_taps;
+mod divide;
+mod footprint;
 mod fuse_loops;
+mod lines;
 mod pack;
 mod partition;
+mod split_borders;
 mod split_tails;
+mod stage;
+mod strip;
+mod taps;
 mod tensorize;
 mod tile;
 
-pub use fuse_loops::fuse_loops;
+pub use align_taps::align_taps;
+pub use divide::{divide, inline};
+pub use fuse_loops::{fuse_batches, fuse_loops};
+pub use lines::lines;
 pub use pack::{PackSpec, PanelShape, Side, pack, pack_shared, prepacked};
 pub use partition::partition;
+pub use split_borders::{Alike, split_borders};
 pub use split_tails::split_tails;
+pub use stage::stage;
+pub use strip::{LinePanel, StripSpec, strip};
 pub use tensorize::tensorize;
-pub use tile::{TileLoop, tile};
+pub use tile::{Blocks, TileLoop, tile};
+
+use std::ops::Range;
 
 use crate::nest::{Access, Affine, Buffer, Extent, Loop, LoopNest, Stmt, Var};
 
@@ -45,22 +63,20 @@ fn substitute(body: &mut Vec<Stmt>, var: Var, value: &Affine) {
     }
 }
 
+/// Whether a condition on `var` is in `s`.
+fn is_condition(s: &Stmt, var: Var) -> bool {
+    matches!(s, Stmt::If { var: v, .. } if *v == var) || s.body().iter().any(|s| is_condition(s, var))
+}
+
 fn resolve_ifs(body: &mut Vec<Stmt>, var: Var, known: i64) {
-    let old = std::mem::take(body);
-    for mut s in old {
-        match &mut s {
-            Stmt::If { var: v, value, body: inner } if *v == var => {
-                if *value as i64 == known {
-                    resolve_ifs(inner, var, known);
-                    body.append(inner);
-                }
-                continue;
-            }
-            Stmt::If { body: inner, .. } | Stmt::Loop(Loop { body: inner, .. }) => resolve_ifs(inner, var, known),
-            _ => {}
+    let is_on_var = |s: &Stmt| matches!(s, Stmt::If { var: v, .. } if *v == var);
+    while let Some(at) = body.iter().position(is_on_var) {
+        let Stmt::If { value, body: inner, .. } = body.remove(at) else { continue };
+        if value as i64 == known {
+            body.splice(at..at, inner);
         }
-        body.push(s);
     }
+    body.iter_mut().filter_map(Stmt::body_mut).for_each(|inner| resolve_ifs(inner, var, known));
 }
 
 /// The loop over `var` in a body whose statements lead to it; depth first.
@@ -73,9 +89,56 @@ fn find_loop(body: &mut [Stmt], var: Var) -> Option<&mut Loop> {
                 find_loop(&mut l.body, var)
             }
         }
-        Stmt::If { body, .. } => find_loop(body, var),
-        _ => None,
+        s => find_loop(s.body_mut()?, var),
     })
+}
+
+/// Where the statements of a region are, which are counted behind the nest's barrier if it has one.
+fn region_in(body: &[Stmt], region: &Range<usize>, rewrite: &'static str) -> Result<Range<usize>, RewriteError> {
+    let behind = body.iter().position(|s| matches!(s, Stmt::Barrier)).map_or(0, |at| at + 1);
+    let at = behind + region.start..behind + region.end;
+    if body.get(at.clone()).is_some() { Ok(at) } else { refuse(rewrite, "there is no such region") }
+}
+
+/// The statements of a region.
+fn region_of<'a>(
+    body: &'a mut [Stmt],
+    region: &Range<usize>,
+    rewrite: &'static str,
+) -> Result<&'a mut [Stmt], RewriteError> {
+    let at = region_in(body, region, rewrite)?;
+    Ok(&mut body[at])
+}
+
+/// Calls `f` with each loop over `var`.
+fn for_each_loop<E>(body: &mut [Stmt], var: Var, f: &mut impl FnMut(&mut Loop) -> Result<(), E>) -> Result<(), E> {
+    body.iter_mut().try_for_each(|s| match s {
+        Stmt::Loop(l) if l.var == var => f(l),
+        s => s.body_mut().map_or(Ok(()), |body| for_each_loop(body, var, f)),
+    })
+}
+
+/// The result and the factors of the first product.
+fn product(body: &[Stmt]) -> Option<(&Access, &Access, &Access)> {
+    body.iter().find_map(|s| match s {
+        Stmt::MulAdd { dst, lhs, rhs } => Some((dst, lhs, rhs)),
+        s => product(s.body()),
+    })
+}
+
+/// Calls `f` with each statement that has no others in it.
+fn for_each_leaf(body: &mut [Stmt], f: &mut impl FnMut(&mut Stmt)) {
+    for s in body {
+        match s.body_mut() {
+            Some(body) => for_each_leaf(body, f),
+            None => f(s),
+        }
+    }
+}
+
+/// `for var in 0..extent step step`.
+fn over(var: Var, extent: u64, step: u64, body: Vec<Stmt>) -> Stmt {
+    Stmt::Loop(Loop { var, extent: Extent::Const(extent), step, parallel: false, body })
 }
 
 fn existing_var(nest: &LoopNest, rewrite: &'static str, name: &str) -> Result<Var, RewriteError> {

@@ -1,16 +1,19 @@
-use super::{RewriteError, refuse, substitute};
+use super::{RewriteError, is_condition, refuse, substitute};
 use crate::nest::{Affine, Division, Extent, Loop, LoopNest, Stmt, Var};
 
 /// Makes every extent constant and removes every `if`: a loop whose blocks do not divide its axis becomes a main loop and
 /// a tail, and a loop that conditions depend on is peeled at its first and last iterations.
 pub fn split_tails(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
-    nest.body = Splitter { max: vec![0; nest.vars.len()] }.body(nest.body)?;
+    let varies = nest.body.iter().any(varies);
+    nest.body = Splitter { max: vec![0; nest.vars.len()], varies }.body(nest.body)?;
     Ok(nest.numbered())
 }
 
-/// The greatest value of each variable in scope.
 struct Splitter {
+    /// The greatest value of each variable in scope.
     max: Vec<i64>,
+    /// Some extent or condition depends on loops.
+    varies: bool,
 }
 
 impl Splitter {
@@ -58,50 +61,63 @@ impl Splitter {
             return refuse("split_tails", "a loop has no iterations or no end");
         }
         let full = extent / l.step * l.step;
-        let tail_matters = full != extent && l.body.iter().any(|s| depends(s, l.var));
+        let tail_matters = full != extent && self.varies && l.body.iter().any(|s| depends(s, l.var));
         // Iterations [from, to) in steps form one piece.
         let end = if tail_matters { full } else { extent };
         let mut cuts = vec![0, end];
-        if l.body.iter().any(|s| is_condition(s, l.var)) {
+        if self.varies && l.body.iter().any(|s| is_condition(s, l.var)) {
             let last = (extent - 1) / l.step * l.step;
             cuts.extend([l.step.min(end), last.min(end)]);
         }
         cuts.sort_unstable();
         cuts.dedup();
-        for piece in cuts.windows(2) {
-            self.piece(&l, piece[0], piece[1], out)?;
+        let tail = tail_matters.then_some([full, extent]);
+        let mut pieces: Vec<[u64; 2]> = cuts.windows(2).map(|piece| [piece[0], piece[1]]).chain(tail).collect();
+        let last = pieces.pop();
+        for piece in pieces {
+            self.piece(l.clone(), piece, out)?;
         }
-        if tail_matters {
-            self.piece(&l, full, extent, out)?;
-        }
-        Ok(())
+        last.map_or(Ok(()), |piece| self.piece(l, piece, out))
     }
 
     /// The iterations of `l` from `from` up to `to`, as a loop from 0 or, if it is a single block, as its body.
-    fn piece(&mut self, l: &Loop, from: u64, to: u64, out: &mut Vec<Stmt>) -> Result<(), RewriteError> {
-        let mut body = l.body.clone();
+    fn piece(&mut self, mut l: Loop, [from, to]: [u64; 2], out: &mut Vec<Stmt>) -> Result<(), RewriteError> {
         let trips = (to - from).div_ceil(l.step);
-        let varies = l.body.iter().any(|s| depends(s, l.var) || is_condition(s, l.var));
+        let is_conditional = self.varies && l.body.iter().any(|s| is_condition(s, l.var));
+        let varies = is_conditional || (self.varies && l.body.iter().any(|s| depends(s, l.var)));
         if trips == 1 && (l.step > 1 || varies) {
-            substitute(&mut body, l.var, &Affine::constant(from as i64));
+            substitute(&mut l.body, l.var, &Affine::constant(from as i64));
             // A parallel loop stays, so that the number of tasks can be read off, and so does one that has such inside; so do loops over
             // single elements.
-            if !l.parallel && l.step > 1 && Division::of(&body) == Division::None {
-                out.extend(self.body(body)?);
+            if !l.parallel && l.step > 1 && Division::of(&l.body) == Division::None {
+                out.extend(self.body(l.body)?);
                 return Ok(());
             }
         } else if from != 0 {
             let mut shifted = Affine::from(l.var);
             shifted.constant = from as i64;
-            substitute(&mut body, l.var, &shifted);
+            substitute(&mut l.body, l.var, &shifted);
         }
-        strike_conditions(&mut body, l.var);
+        if is_conditional {
+            strike_conditions(&mut l.body, l.var);
+        }
         self.max[l.var.0 as usize] = ((trips - 1) * l.step) as i64;
-        let body = self.body(body)?;
+        let body = self.body(l.body)?;
         self.max[l.var.0 as usize] = 0;
         let extent = Extent::Const(to - from);
-        out.push(Stmt::Loop(Loop { var: l.var, extent, step: l.step, parallel: l.parallel, body }));
+        out.push(Stmt::Loop(Loop { extent, body, ..l }));
         Ok(())
+    }
+}
+
+/// Whether an extent or a condition in `s` depends on loops.
+fn varies(s: &Stmt) -> bool {
+    let is_rest = |e: &Extent| matches!(e, Extent::Min { .. });
+    match s {
+        Stmt::If { .. } => true,
+        Stmt::Loop(l) => is_rest(&l.extent) || l.body.iter().any(varies),
+        Stmt::Pack(p) => is_rest(&p.k) || is_rest(&p.width),
+        s => s.body().iter().any(varies),
     }
 }
 
@@ -115,14 +131,6 @@ fn strike_conditions(body: &mut Vec<Stmt>, var: Var) {
         }
         _ => true,
     });
-}
-
-fn is_condition(s: &Stmt, var: Var) -> bool {
-    match s {
-        Stmt::If { var: v, body, .. } => *v == var || body.iter().any(|s| is_condition(s, var)),
-        Stmt::Loop(l) => l.body.iter().any(|s| is_condition(s, var)),
-        _ => false,
-    }
 }
 
 /// Whether an extent in `s` depends on `var`.

@@ -1,29 +1,34 @@
+use super::taps::Mapped;
 use super::{RewriteError, refuse, stride};
 use crate::nest::{Access, Affine, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 
 /// Turns each innermost `for m { for n { [dst = 0]; for k { dst += lhs * rhs }; post-ops } }` of constant extents into a
-/// [`Tile`].
+/// [`Tile`]. What digits and conditions around the product say of lhs becomes its window.
 pub fn tensorize(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
     let mut body = std::mem::take(&mut nest.body);
     for s in &mut body {
-        walk(&nest, s)?;
+        walk(&nest, s, &mut vec![])?;
     }
     nest.body = body;
     Ok(nest.numbered())
 }
 
-fn walk(nest: &LoopNest, s: &mut Stmt) -> Result<(), RewriteError> {
+fn walk(nest: &LoopNest, s: &mut Stmt, outer: &mut Vec<(Var, i64, i64)>) -> Result<(), RewriteError> {
     let Stmt::Loop(l) = s else { return Ok(()) };
-    match as_tile(nest, l)? {
-        Some(tile) => *s = Stmt::Tile(Box::new(tile)),
-        None => l.body.iter_mut().try_for_each(|s| walk(nest, s))?,
+    if let Some(tile) = as_tile(nest, l, outer)? {
+        *s = Stmt::Tile(Box::new(tile));
+        return Ok(());
     }
+    let max = l.extent.full().saturating_sub(1) / l.step.max(1) * l.step;
+    outer.push((l.var, max as i64, l.step as i64));
+    l.body.iter_mut().try_for_each(|s| walk(nest, s, outer))?;
+    outer.pop();
     Ok(())
 }
 
-fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
+fn as_tile(nest: &LoopNest, m: &Loop, outer: &[(Var, i64, i64)]) -> Result<Option<Tile>, RewriteError> {
     let [Stmt::Loop(n)] = &m.body[..] else { return Ok(None) };
-    let Some((k, dst, lhs, rhs)) = n.body.iter().find_map(contraction) else { return Ok(None) };
+    let Some(Product { k, around, dst, lhs, rhs }) = n.body.iter().find_map(product) else { return Ok(None) };
     let constant = |l: &Loop| match (&l.extent, l.step) {
         (Extent::Const(e), 1) => Ok(*e),
         _ => refuse("tensorize", format!("the loop over `{}` is not of constant extent", nest.vars[l.var.0 as usize])),
@@ -36,11 +41,12 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
     };
     // An interleaved panel has K first on either side.
     let lhs_is_panel = nest.buffers[lhs.buffer.0 as usize].interleave > 1;
+    let [rows, columns, steps] = [constant(m)?, constant(n)?, constant(k)?];
     let mut tile = Tile {
         number: 0,
-        m: constant(m)?,
-        n: constant(n)?,
-        k: constant(k)?,
+        m: rows,
+        n: columns,
+        k: steps,
         dst: matrix(dst, m.var, n.var)?,
         lhs: if lhs_is_panel { matrix(lhs, k.var, m.var)? } else { matrix(lhs, m.var, k.var)? },
         rhs: matrix(rhs, k.var, n.var)?,
@@ -48,6 +54,15 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
         post: vec![],
         window: None,
     };
+    if !around.is_empty() {
+        let axes = [(m.var, rows), (n.var, columns), (k.var, steps)];
+        let reads = Mapped { nest, outer, around: &around, lhs, axes }.reads()?;
+        let first = Affine::constant(reads.first as i64);
+        tile.rhs.at = rhs.clone();
+        tile.rhs.at.index.iter_mut().for_each(|i| i.substitute(k.var, &first));
+        tile.rhs.at = origin(&tile.rhs.at, &vars);
+        (tile.lhs, tile.k, tile.window) = (reads.lhs, reads.steps, Some(Box::new(reads.window)));
+    }
     for s in &n.body {
         match s {
             Stmt::Zero { dst: d } if d == dst => tile.init = Init::Zero,
@@ -61,13 +76,28 @@ fn as_tile(nest: &LoopNest, m: &Loop) -> Result<Option<Tile>, RewriteError> {
     Ok(Some(tile))
 }
 
-fn contraction(s: &Stmt) -> Option<(&Loop, &Access, &Access, &Access)> {
-    match s {
-        Stmt::Loop(k) => match &k.body[..] {
-            [Stmt::MulAdd { dst, lhs, rhs }] => Some((k, dst, lhs, rhs)),
-            _ => None,
-        },
-        _ => None,
+/// A loop over a product's steps of K.
+struct Product<'a> {
+    k: &'a Loop,
+    /// The statements around it that its indices need, outermost first.
+    around: Vec<&'a Stmt>,
+    dst: &'a Access,
+    lhs: &'a Access,
+    rhs: &'a Access,
+}
+
+fn product(s: &Stmt) -> Option<Product<'_>> {
+    let Stmt::Loop(k) = s else { return None };
+    let (mut body, mut around) = (&k.body[..], vec![]);
+    loop {
+        match body {
+            [Stmt::MulAdd { dst, lhs, rhs }] => return Some(Product { k, around, dst, lhs, rhs }),
+            [s @ (Stmt::Delinearize { .. } | Stmt::Inside { .. })] => {
+                around.push(s);
+                body = s.body();
+            }
+            _ => return None,
+        }
     }
 }
 
