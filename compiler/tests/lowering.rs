@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 use kiln_compiler::lower::lower;
-use kiln_compiler::packed::{PackedLayout, Weights};
+use kiln_compiler::packed::PackedLayout;
 use kiln_compiler::schedule::{LhsAccess, Order, Parallel, RhsAccess, Rows, Schedule, rows};
 use kiln_compiler::{Candidates, Target};
 use kiln_ir::{Contraction, DType, LoopNest, Problem, Sums};
@@ -24,6 +24,10 @@ const PROBLEMS: &[&str] = &[
     "conv f32 mb1ic3id4ih5iw4oc5kd3kh2kw3pd1ph1pw1 fpmath=bf16",
     "conv f32 mb2ic2iw25oc3kw3pw30sw2",
     "conv f32 mb1ic2ih5iw6oc3kh4kw1ph3pw-1",
+    // Results of one pixel, or of one along an axis.
+    "conv f32 mb1ic3ih1oc4kh7sh2ph3",
+    "conv bf16 mb2ic5ih7iw8oc3ow1kh3kw3sh3sw2pw0dh1 dtag=abx beta=1",
+    "conv f32 mb1ic3ih5iw9oc4oh1kh5kw3ph0pw1 +bias",
 ];
 
 /// Schedules like those that are weighed, and others in which something is different.
@@ -66,7 +70,7 @@ fn integers(len: u64, salt: u64) -> Vec<f32> {
 /// The weights in panels, an argument for each region.
 fn panels(c: &Contraction, layout: &PackedLayout, weights: &[f32]) -> Vec<Vec<f32>> {
     let mut bytes = vec![0; layout.bytes() as usize];
-    layout.pack(&c.rhs, c.rhs_tap(), Weights::F32(weights), &mut bytes);
+    layout.pack(&c.rhs, c.rhs_tap(), weights.into(), &mut bytes);
     let (starts, _) = layout.region_offsets();
     let region = |(start, elements): (u64, u64)| {
         let size = layout.dtype().bytes();

@@ -292,9 +292,9 @@ fn windowed(problem: &Problem, conv: &Convolution) -> Contraction {
     let taps: u64 = conv.space().iter().map(|s| s.kernel).product();
     let pixels: u64 = conv.space().iter().map(|s| s.output).product();
     let (ic, oc) = (conv.ic / conv.g, conv.oc / conv.g);
+    let source = operands[0].strides();
     let window = conv.window(&source[2..]);
     let depthwise = window.depthwise;
-    let source = operands[0].strides();
     let (batch, n) = if depthwise { (vec![conv.mb], conv.g) } else { (vec![conv.g, conv.mb], oc) };
     let view = |argument: usize, groups: u64, images: u64, row: u64, col: u64| View {
         argument,

@@ -100,22 +100,6 @@ impl Window {
         self.axes.iter().map(Axis::taps_inside).product()
     }
 
-    /// The output along each axis of pixel `m`.
-    pub fn position(&self, mut m: u64) -> Vec<u64> {
-        let mut at: Vec<u64> = self
-            .axes
-            .iter()
-            .rev()
-            .map(|a| {
-                let o = m % a.output;
-                m /= a.output;
-                o
-            })
-            .collect();
-        at.reverse();
-        at
-    }
-
     /// Whether every tap of every pixel is on the input.
     pub fn is_inside(&self) -> bool {
         self.taps_inside() == self.pixels() * self.taps()

@@ -11,7 +11,8 @@ use crate::schedule::{LhsAccess, Order, Parallel, Region, Rows, Schedule, rows};
 pub(super) fn tile_loops(c: &Contraction, w: &Window, schedule: &Schedule, r: &Region) -> Vec<TileLoop> {
     let (last, blocked) = (w.axes.len() - 1, rows::block_axis(w));
     let is_flat = schedule.rows == Rows::Flat;
-    let axis = |i: usize| if is_flat || i == last { "m".into() } else { format!("o{i}") };
+    // Axes of a single output have no loop; where all have, the blocked axis is among them.
+    let axis = |i: usize| if is_flat || i == last || w.axes[i].output == 1 { "m".into() } else { format!("o{i}") };
     let lines = if is_flat || blocked == last { r.mc } else { r.mc / rows::block_pixels(w) };
     let (line, unit) = (if is_flat { c.m } else { w.axes[last].output }, schedule.form.rules().rows_at_once());
     let sizes = rows::even_sizes(line, r.mr, unit).into_iter().filter(|(_, count)| *count > 0).collect();

@@ -275,7 +275,7 @@ impl Taps {
             piece(whole.end, 1, steps.start % per..steps.end % per);
             return out;
         }
-        if steps.start % per != 0 {
+        if !steps.start.is_multiple_of(per) {
             piece(whole.start - 1, 1, steps.start % per..per);
         }
         piece(whole.start, whole.end - whole.start, 0..per);

@@ -60,6 +60,9 @@ impl Splitter {
         }
         let mut facts = Facts { var: l.var, inner: vec![], all: vec![] };
         facts.add(&l.body);
+        if facts.all.is_empty() {
+            return out.push(Stmt::Loop(Loop { body: self.body(l.body), ..l }));
+        }
         let mut pieces: Vec<(u64, u64)> = vec![];
         let (mut last, mut now) = (vec![], vec![]);
         for from in (0..extent).step_by(l.step as usize) {

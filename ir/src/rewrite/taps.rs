@@ -20,7 +20,7 @@ pub(super) struct Reads {
     pub(super) lhs: Matrix,
     pub(super) first: u64,
     pub(super) steps: u64,
-    pub(super) window: TileWindow,
+    pub(super) window: Option<Box<TileWindow>>,
 }
 
 impl Mapped<'_> {
@@ -61,28 +61,27 @@ impl Mapped<'_> {
         };
         // Places and conditions are sums of what the row and what the tap adds.
         self.check_digits(m, k)?;
-        let conditions: Vec<Condition> = self.conditions(channel).collect();
-        let (mut by_row, mut by_tap) = (vec![], vec![]);
-        let places: Vec<i64> = (0..rows).map(|row| evaluate(row, taps.start, &mut by_row)).collect();
+        let mut conditions: Vec<Condition> = self.conditions(channel).collect();
+        let (mut indices, mut places) = (vec![], vec![]);
+        for row in 0..rows {
+            indices.clear();
+            places.push(evaluate(row, taps.start, &mut indices));
+            conditions.iter_mut().zip(&indices).for_each(|(c, index)| c.rows.push(*index));
+        }
+        conditions.iter_mut().for_each(Condition::settle);
         let Some(zero) = places.first() else { return refuse("tensorize", "a tile has no rows") };
         let offsets: Vec<i64> = places.iter().map(|row| row - zero).collect();
-        let first_row = by_row[..conditions.len()].to_vec();
-        by_row
-            .chunks_mut(conditions.len().max(1))
-            .for_each(|row| row.iter_mut().zip(&first_row).for_each(|(i, zero)| *i -= zero));
         let mut runs: Vec<Run> = vec![];
         // The first element of all: its place, and the variables there.
         let mut origin: Option<(i64, u64, u64, u64)> = None;
         for number in taps {
             let begin = number * per;
             let (from, to) = (steps.start.max(begin) - begin, (steps.end - begin).min(own.unwrap_or(per)));
-            by_tap.clear();
-            let tap_at = evaluate(0, number, &mut by_tap);
+            indices.clear();
+            let tap_at = evaluate(0, number, &mut indices);
             let mut mask = if rows < 64 { (1 << rows) - 1 } else { u64::MAX };
-            for (i, row) in by_row.chunks(conditions.len().max(1)).enumerate() {
-                for (c, (row, tap)) in conditions.iter().zip(row.iter().zip(&by_tap)) {
-                    mask &= !(u64::from(!c.holds(tap + row)?) << i);
-                }
+            for (c, tap) in conditions.iter().zip(&indices) {
+                mask &= c.rows_that_hold(*tap)?;
             }
             if has_zeros {
                 let pairs = mask | (mask & 0x5555_5555_5555_5555) << 1 | (mask >> 1) & 0x5555_5555_5555_5555;
@@ -128,7 +127,7 @@ impl Mapped<'_> {
             Matrix { at, row: if is_panel { along } else { 0 }, col: if is_panel { buffer.interleave } else { along } };
         let window = TileWindow { rows: offsets, runs, columns };
         let steps = window.runs.last().map_or(0, |r| r.rhs + r.len);
-        Ok(Reads { lhs, first: first - start, steps, window })
+        Ok(Reads { lhs, first: first - start, steps, window: Some(Box::new(window)) })
     }
 
     /// Refuses digits whose index is moved by rows, but not only in its first digit: rows would then be at other distances for other taps.
@@ -173,9 +172,7 @@ impl Mapped<'_> {
             Stmt::Inside { index, extent, .. } if *index != Affine::from(channel) => {
                 let outer = self.outer.iter().map(|&(v, max, by)| (index.coefficient(v), max, by));
                 let outer: Vec<_> = outer.filter(|(c, ..)| *c != 0).collect();
-                let low = outer.iter().map(|(c, max, _)| (c * max).min(0)).sum();
-                let high = outer.iter().map(|(c, max, _)| (c * max).max(0)).sum();
-                Some(Condition { extent: *extent as i64, low, high, outer })
+                Some(Condition { extent: *extent as i64, rows: vec![], outer, loops: [0; 2], all: [0; 2] })
             }
             _ => None,
         })
@@ -208,33 +205,62 @@ impl Mapped<'_> {
         Ok(at)
     }
 
-    /// Where a tile without taps does not read: at the first element of its batch, and of its block in shared memory.
+    /// Where a tile without taps does not read: at the first element of its batch, of its block in shared memory, and of
+    /// its columns in their block.
     fn nowhere(&self) -> Access {
         let mut at = self.lhs.clone();
         let is_batch = |i: &Affine| i.terms().iter().any(|(v, _)| is_batch(&self.nest.vars[usize::from(v.0)]));
         let is_shared = self.nest.buffers[usize::from(at.buffer.0)].kind == BufferKind::Shared;
         let place = at.index.iter().take_while(|i| is_batch(i)).count() + usize::from(is_shared);
-        at.index[place..].fill(Affine::default());
+        for index in &mut at.index[place..] {
+            let has_columns = index.coefficient(self.axes[1].0) != 0;
+            let innermost = self.outer.iter().rev().find(|(v, ..)| has_columns && index.coefficient(*v) != 0);
+            *index = innermost.map_or(Affine::default(), |(v, ..)| Affine::from(*v));
+        }
         at
     }
 }
 
-/// A condition on an index: loops around the tile add from `low` to `high` to it.
+/// A condition on an index.
 struct Condition {
     extent: i64,
-    low: i64,
-    high: i64,
-    /// By how much for each of their values: coefficient, greatest value and step.
+    /// What each row adds to the index of the first.
+    rows: Vec<i64>,
+    /// What loops around the tile add: coefficient, greatest value and step.
     outer: Vec<(i64, i64, i64)>,
+    /// The least and the most that loops add, and that rows and loops do.
+    loops: [i64; 2],
+    all: [i64; 2],
 }
 
 impl Condition {
-    /// Whether it holds, in all iterations of the loops outside or in none.
+    /// Makes rows relative to the first, and tells how far all reach.
+    fn settle(&mut self) {
+        let zero = self.rows.first().copied().unwrap_or_default();
+        self.rows.iter_mut().for_each(|row| *row -= zero);
+        let outer =
+            |extreme: fn(i64, i64) -> i64| self.outer.iter().map(|(c, max, _)| extreme(c * max, 0)).sum::<i64>();
+        self.loops = [outer(i64::min), outer(i64::max)];
+        let rows = [self.rows.iter().min(), self.rows.iter().max()].map(|row| row.copied().unwrap_or_default());
+        self.all = [self.loops[0] + rows[0], self.loops[1] + rows[1]];
+    }
+
+    /// The rows for which it holds where the first row's index is `first`.
+    fn rows_that_hold(&self, first: i64) -> Result<u64, RewriteError> {
+        if first + self.all[0] >= 0 && first + self.all[1] < self.extent {
+            return Ok(u64::MAX);
+        }
+        let rows = self.rows.iter().enumerate();
+        rows.map(|(i, row)| Ok(u64::from(self.holds(first + row)?) << i)).sum()
+    }
+
+    /// Whether it holds for a row, in all iterations of the loops outside or in none.
     fn holds(&self, first: i64) -> Result<bool, RewriteError> {
-        if first + self.low >= 0 && first + self.high < self.extent {
+        let [low, high] = self.loops.map(|more| first + more);
+        if low >= 0 && high < self.extent {
             return Ok(true);
         }
-        if first + self.high < 0 || first + self.low >= self.extent {
+        if high < 0 || low >= self.extent {
             return Ok(false);
         }
         let mut places = vec![first];

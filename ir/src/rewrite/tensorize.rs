@@ -1,4 +1,4 @@
-use super::taps::Mapped;
+use super::taps::{Mapped, Reads};
 use super::{RewriteError, refuse, stride};
 use crate::nest::{Access, Affine, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 
@@ -41,27 +41,28 @@ fn as_tile(nest: &LoopNest, m: &Loop, outer: &[(Var, i64, i64)]) -> Result<Optio
     };
     // An interleaved panel has K first on either side.
     let lhs_is_panel = nest.buffers[lhs.buffer.0 as usize].interleave > 1;
-    let [rows, columns, steps] = [constant(m)?, constant(n)?, constant(k)?];
+    let axes = [(m.var, constant(m)?), (n.var, constant(n)?), (k.var, constant(k)?)];
+    let reads = match &around[..] {
+        [] => {
+            let lhs = if lhs_is_panel { matrix(lhs, k.var, m.var)? } else { matrix(lhs, m.var, k.var)? };
+            Reads { lhs, first: 0, steps: axes[2].1, window: None }
+        }
+        around => Mapped { nest, outer, around, lhs, axes }.reads()?,
+    };
     let mut tile = Tile {
         number: 0,
-        m: rows,
-        n: columns,
-        k: steps,
+        m: axes[0].1,
+        n: axes[1].1,
+        k: reads.steps,
         dst: matrix(dst, m.var, n.var)?,
-        lhs: if lhs_is_panel { matrix(lhs, k.var, m.var)? } else { matrix(lhs, m.var, k.var)? },
+        lhs: reads.lhs,
         rhs: matrix(rhs, k.var, n.var)?,
         init: Init::Load,
         post: vec![],
-        window: None,
+        window: reads.window,
     };
-    if !around.is_empty() {
-        let axes = [(m.var, rows), (n.var, columns), (k.var, steps)];
-        let reads = Mapped { nest, outer, around: &around, lhs, axes }.reads()?;
-        let first = Affine::constant(reads.first as i64);
-        tile.rhs.at = rhs.clone();
-        tile.rhs.at.index.iter_mut().for_each(|i| i.substitute(k.var, &first));
-        tile.rhs.at = origin(&tile.rhs.at, &vars);
-        (tile.lhs, tile.k, tile.window) = (reads.lhs, reads.steps, Some(Box::new(reads.window)));
+    for (index, original) in tile.rhs.at.index.iter_mut().zip(&rhs.index) {
+        index.constant += original.coefficient(k.var) * reads.first as i64;
     }
     for s in &n.body {
         match s {
