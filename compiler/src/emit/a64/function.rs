@@ -21,7 +21,7 @@ use super::pool::Pool;
 use super::roles::{NUMBER, REGISTER_PARAMS, Roles, SCRATCH};
 use crate::emit::{Arguments, EmitError, Function, Note};
 use crate::microkernel::assign::Need;
-use crate::microkernel::{self, Addr, MicroKernel, Op, P, Stmt, Temps, V};
+use crate::microkernel::{self, Addr, Factors, MicroKernel, Op, P, Stmt, Temps, V};
 use crate::target::{Feature, Features, Target, VectorIsa};
 
 /// Offsets and steps lie between plus and minus this: more than any address space has.
@@ -285,6 +285,11 @@ impl<'a> Code<'a> {
     /// The error of an operation without the temporary registers that it needs.
     pub fn no_temps(&self) -> EmitError {
         self.error("an operation without the temporary registers that it needs")
+    }
+
+    /// The error of a product that the instruction set lacks.
+    pub fn no_product(&self, f: Factors) -> EmitError {
+        self.error(format!("no product of {f:?}"))
     }
 
     /// The type of what `addr` points to.

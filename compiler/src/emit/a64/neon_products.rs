@@ -7,10 +7,6 @@ use super::vectors::v;
 use crate::emit::EmitError;
 use crate::microkernel::{Factors, V};
 
-fn lacks(code: &Code, f: Factors) -> EmitError {
-    code.error(format!("no product of {f:?}"))
-}
-
 /// [`Op::Mmla`](crate::microkernel::Op::Mmla).
 pub fn blocks(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitError> {
     let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
@@ -19,7 +15,7 @@ pub fn blocks(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitEr
         Factors::S8 => Inst::Smmla { d, n, m },
         Factors::U8 => Inst::Ummla { d, n, m },
         Factors::U8S8 => Inst::Usmmla { d, n, m },
-        Factors::S8U8 | Factors::S16 => return Err(lacks(code, f)),
+        Factors::S8U8 | Factors::S16 => return Err(code.no_product(f)),
     })
 }
 
@@ -32,7 +28,7 @@ pub fn words(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitErr
         Factors::U8 => Inst::Udot { d, n, m },
         Factors::U8S8 => Inst::Usdot { d, n, m },
         Factors::S8U8 => Inst::Usdot { d, n: m, m: n },
-        Factors::S16 => return Err(lacks(code, f)),
+        Factors::S16 => return Err(code.no_product(f)),
     })
 }
 
@@ -46,16 +42,16 @@ pub fn by_element(code: &Code, f: Factors, [d, a, b]: [V; 3], lane: u8) -> Resul
             Factors::U8 => Inst::UdotLow { d, n, m, i },
             Factors::U8S8 => Inst::UsdotLow { d, n, m, i },
             Factors::S8U8 => Inst::SudotLow { d, n, m, i },
-            Factors::S16 => return Err(lacks(code, f)),
+            Factors::S16 => return Err(code.no_product(f)),
         });
     }
-    let i = UpperLane::new(lane).ok_or_else(|| lacks(code, f))?;
+    let i = UpperLane::new(lane).ok_or_else(|| code.no_product(f))?;
     Ok(match f {
         Factors::Bf16 => Inst::BfdotHigh { d, n, m, i },
         Factors::S8 => Inst::SdotHigh { d, n, m, i },
         Factors::U8 => Inst::UdotHigh { d, n, m, i },
         Factors::U8S8 => Inst::UsdotHigh { d, n, m, i },
         Factors::S8U8 => Inst::SudotHigh { d, n, m, i },
-        Factors::S16 => return Err(lacks(code, f)),
+        Factors::S16 => return Err(code.no_product(f)),
     })
 }

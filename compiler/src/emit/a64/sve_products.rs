@@ -7,10 +7,6 @@ use super::vectors::z;
 use crate::emit::EmitError;
 use crate::microkernel::{Factors, V};
 
-fn lacks(code: &Code, f: Factors) -> EmitError {
-    code.error(format!("no product of {f:?}"))
-}
-
 /// [`Op::Mmla`](crate::microkernel::Op::Mmla).
 pub fn blocks(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitError> {
     let (d, n, m) = (z(d.0 as u8), z(a.0 as u8), z(b.0 as u8));
@@ -19,7 +15,7 @@ pub fn blocks(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitEr
         Factors::S8 => Inst::SmmlaS { d, n, m },
         Factors::U8 => Inst::UmmlaS { d, n, m },
         Factors::U8S8 => Inst::UsmmlaS { d, n, m },
-        Factors::S8U8 | Factors::S16 => return Err(lacks(code, f)),
+        Factors::S8U8 | Factors::S16 => return Err(code.no_product(f)),
     })
 }
 
@@ -32,7 +28,7 @@ pub fn words(code: &Code, f: Factors, [d, a, b]: [V; 3]) -> Result<Inst, EmitErr
         Factors::U8 => Inst::UdotS { d, n, m },
         Factors::U8S8 => Inst::UsdotS { d, n, m },
         Factors::S8U8 => Inst::UsdotS { d, n: m, m: n },
-        Factors::S16 => return Err(lacks(code, f)),
+        Factors::S16 => return Err(code.no_product(f)),
     })
 }
 
@@ -45,6 +41,6 @@ pub fn by_element(code: &Code, f: Factors, [d, a]: [V; 2], m: Z7, i: Imm<0, 3, 1
         Factors::U8 => Inst::UdotIndexedS { d, n, m, i },
         Factors::U8S8 => Inst::UsdotIndexedS { d, n, m, i },
         Factors::S8U8 => Inst::SudotIndexedS { d, n, m, i },
-        Factors::S16 => return Err(lacks(code, f)),
+        Factors::S16 => return Err(code.no_product(f)),
     })
 }
