@@ -95,7 +95,8 @@ pub fn needs(program: &MicroKernel, unit: &VectorUnit) -> Vec<Need> {
     match unit.isa {
         VectorIsa::Sve => a64::sve::needs(program, unit.features.has(Feature::Bf16)),
         VectorIsa::Neon => a64::neon::needs(program, unit.features.has(Feature::Bf16)),
-        isa @ (VectorIsa::Avx512 | VectorIsa::Avx2) => x64::needs(program, isa),
+        VectorIsa::Avx512 => x64::needs_of_avx512(program),
+        VectorIsa::Avx2 => x64::needs_of_avx2(program),
     }
 }
 

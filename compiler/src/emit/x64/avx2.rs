@@ -26,7 +26,7 @@ use kiln_ir::DType;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Binary, Factors, MicroKernel, Op, Permute, V};
+use crate::microkernel::{MicroKernel, Permute, V};
 
 /// `vblendps`: the odd words from the second operand.
 const ODD_WORDS: u32 = 0b1010_1010;
@@ -79,6 +79,9 @@ impl Isa for Avx2 {
     // As AVX-512's, which reads twice as much in the same time.
     const AHEAD: i64 = 8 << 10;
 
+    const EXTREMUM_TEMPS: u8 = 1;
+    const PAIR_ADD_TEMPS: u8 = 0;
+
     fn new(_mk: &MicroKernel) -> Self {
         Avx2
     }
@@ -87,13 +90,11 @@ impl Isa for Avx2 {
         narrow::store_temps(dtype)
     }
 
-    fn need(op: &Op) -> Need {
-        let temps = match *op {
-            Op::Binary { f: Binary::Max | Binary::Min, .. } => 1,
-            Op::Permute { bits: 8 | 16, .. } | Op::Dot { f: Factors::S16, .. } => 1,
-            Op::Permute { f: Permute::ZipLow | Permute::ZipHigh, .. } => 2,
-            Op::Permute { f: Permute::TrnEven | Permute::TrnOdd, bits: 32, .. } | Op::Mla { .. } => 1,
-            _ => 0,
+    fn permute_need(f: Permute, bits: u8) -> Need {
+        let temps = match f {
+            Permute::ZipLow | Permute::ZipHigh => 2,
+            Permute::TrnEven | Permute::TrnOdd => u8::from(bits == 32),
+            Permute::UzpEven | Permute::UzpOdd => 0,
         };
         Need { temps, is_apart: false }
     }

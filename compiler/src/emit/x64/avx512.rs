@@ -16,7 +16,7 @@ use kiln_ir::DType;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Factors, MicroKernel, Op, Permute, V};
+use crate::microkernel::{MicroKernel, Permute, V};
 use mask::{Masks, SCRATCH};
 
 /// Words of a register.
@@ -67,6 +67,9 @@ impl Isa for Avx512 {
     // Measured with BERT and ResNet-50: 4 to 64 KiB are within 3 %, without any it takes 13 % longer.
     const AHEAD: i64 = 16 << 10;
 
+    const EXTREMUM_TEMPS: u8 = 0;
+    const PAIR_ADD_TEMPS: u8 = 2;
+
     fn new(mk: &MicroKernel) -> Self {
         Avx512 { masks: Masks::of(mk) }
     }
@@ -75,16 +78,10 @@ impl Isa for Avx512 {
         memory::store_temps(dtype)
     }
 
-    fn need(op: &Op) -> Need {
-        match *op {
-            Op::Mla { .. } | Op::Dot { f: Factors::S16, .. } => Need { temps: 1, is_apart: false },
-            Op::Permute { bits: 8 | 16, .. } => Need { temps: 1, is_apart: false },
-            Op::PairAdd { .. } => Need { temps: 2, is_apart: false },
-            // Without a temporary register, the numbers of lanes go where the result goes.
-            Op::Permute { f: Permute::TrnEven | Permute::TrnOdd, bits: 64, .. } => Need::default(),
-            Op::Permute { .. } => Need { temps: 0, is_apart: true },
-            _ => Need::default(),
-        }
+    fn permute_need(f: Permute, bits: u8) -> Need {
+        // Without a temporary register, the numbers of lanes go where the result goes.
+        let is_inside_quads = bits == 64 && matches!(f, Permute::TrnEven | Permute::TrnOdd);
+        Need { temps: 0, is_apart: !is_inside_quads }
     }
 
     fn register(v: V) -> Register {
@@ -140,10 +137,11 @@ impl Arithmetic for Emitter<'_, Avx512> {
     }
 
     fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
-        match (f, bits) {
-            (Permute::TrnEven, 64) => return self.lanewise(Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, d, a, b),
-            (Permute::TrnOdd, 64) => return self.lanewise(Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, d, a, b),
-            _ => {}
+        if bits == 64 && f == Permute::TrnEven {
+            return self.lanewise(Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, d, a, b);
+        }
+        if bits == 64 && f == Permute::TrnOdd {
+            return self.lanewise(Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, d, a, b);
         }
         let numbers = numbers(f, usize::from(bits) / 32);
         if d != a && d != b {

@@ -49,8 +49,14 @@ pub(super) trait Isa: Sized {
     /// The registers that a store to memory of this type overwrites.
     fn store_temps(dtype: DType) -> u8;
 
-    /// The registers that a maximum or minimum of operands that both may be NaN needs, a sum of pairs, and a permutation.
-    fn need(op: &Op) -> Need;
+    /// The registers that a maximum or minimum of operands that both may be NaN overwrites.
+    const EXTREMUM_TEMPS: u8;
+
+    /// The registers that a sum of pairs overwrites.
+    const PAIR_ADD_TEMPS: u8;
+
+    /// What a permutation by elements of 32 or 64 bits needs.
+    fn permute_need(f: Permute, bits: u8) -> Need;
 
     /// The whole register.
     fn register(v: V) -> Register;
@@ -475,13 +481,39 @@ pub(super) fn needs<I: Isa>(program: &MicroKernel) -> Vec<Need> {
         }
     }
     let is_nan = |v: V| may_be_nan.get(v.0 as usize).copied().unwrap_or(true);
-    insts()
-        .map(|inst| match inst.op {
-            Op::Binary { f: Binary::Max | Binary::Min, a, b, .. } if !(is_nan(a) && is_nan(b)) => Need::default(),
-            Op::Store { dst, .. } => Need { temps: program.dtype(dst).map_or(0, I::store_temps), is_apart: false },
-            op => I::need(&op),
-        })
-        .collect()
+    let need = |op: &Op| {
+        let temps = match *op {
+            Op::Binary { f: Binary::Max | Binary::Min, a, b, .. } if is_nan(a) && is_nan(b) => I::EXTREMUM_TEMPS,
+            Op::Store { dst, .. } => program.dtype(dst).map_or(0, I::store_temps),
+            Op::PairAdd { .. } => I::PAIR_ADD_TEMPS,
+            Op::Permute { bits: 8 | 16, .. } | Op::Mla { .. } | Op::Dot { f: Factors::S16, .. } => 1,
+            Op::Permute { f, bits, .. } => return I::permute_need(f, bits),
+            Op::Zero { .. }
+            | Op::Const { .. }
+            | Op::Load { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. }
+            | Op::LoadRaw { .. }
+            | Op::BroadcastRaw { .. }
+            | Op::StoreRaw { .. }
+            | Op::Fma { .. }
+            | Op::Binary { .. }
+            | Op::Unary { .. }
+            | Op::Shift { .. }
+            | Op::Dot { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. } => 0,
+            // There is none of these on x86.
+            Op::LoadRawQuad { .. }
+            | Op::FmaLane { .. }
+            | Op::Mmla { .. }
+            | Op::DotLane { .. }
+            | Op::Narrow { .. }
+            | Op::NarrowPairs { .. } => 0,
+        };
+        Need { temps, is_apart: false }
+    };
+    insts().map(|inst| need(&inst.op)).collect()
 }
 
 /// Refuses what no sequence of instructions could express, so that the rest may index by register and parameter.
@@ -530,11 +562,7 @@ fn check<I: Isa>(mk: &MicroKernel) -> Result<(), EmitError> {
 
 /// True if what `op` writes is no NaN, whatever its operands are.
 fn writes_ordered(op: &Op) -> bool {
-    match op {
-        Op::Zero { .. } => true,
-        Op::Const { bits, .. } => !f32::from_bits(*bits).is_nan(),
-        _ => false,
-    }
+    matches!(op, Op::Zero { .. }) || matches!(op, Op::Const { bits, .. } if !f32::from_bits(*bits).is_nan())
 }
 
 /// The operand `bytes` after `operand`.

@@ -37,12 +37,14 @@ pub fn emit(mk: &MicroKernel, target: &Target, arguments: Arguments) -> Result<F
     }
 }
 
-/// The registers that the operations of a program of `isa`, which is one of x86, need besides their own.
-pub(super) fn needs(program: &MicroKernel, isa: VectorIsa) -> Vec<Need> {
-    match isa {
-        VectorIsa::Avx512 => emitter::needs::<avx512::Avx512>(program),
-        VectorIsa::Avx2 | VectorIsa::Neon | VectorIsa::Sve => emitter::needs::<avx2::Avx2>(program),
-    }
+/// The registers that the operations of a program of AVX-512 need besides their own.
+pub(super) fn needs_of_avx512(program: &MicroKernel) -> Vec<Need> {
+    emitter::needs::<avx512::Avx512>(program)
+}
+
+/// The registers that the operations of a program of AVX2 need besides their own.
+pub(super) fn needs_of_avx2(program: &MicroKernel) -> Vec<Need> {
+    emitter::needs::<avx2::Avx2>(program)
 }
 
 /// The error of emitting `mk` that `what` describes.

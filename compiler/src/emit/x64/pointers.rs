@@ -85,7 +85,7 @@ impl<'a> Pointers<'a> {
         let mut spare: Vec<Register> = SPARE.iter().chain(unused).copied().collect();
         let loops = mk.body.iter().filter_map(|s| match s {
             Stmt::Loop { trips: 2.., body, .. } => Some(body),
-            _ => None,
+            Stmt::Loop { .. } | Stmt::Inst(_) => None,
         });
         let needed = loops.map(|body| groups(body).iter().filter(|g| !g.takes_home(homes)).count()).max();
         let pushed = needed.unwrap_or(0).saturating_sub(spare.len()).min(SAVED.len());

@@ -19,22 +19,20 @@ pub(super) fn streams(mk: &MicroKernel, body: &[Inst]) -> Vec<P> {
     let multiply_adds = count(|op| matches!(op, Op::Fma { .. }));
     let loads = count(|op| matches!(op, Op::Load { .. } | Op::LoadLanes { .. } | Op::Broadcast { .. }));
     let is_stream = |param: P| {
-        let parts = body.iter().filter_map(|i| match i.op {
-            Op::Load { src, lanes, .. } if src.param == param => Some((src.step, 4 * i64::from(lanes))),
-            _ => None,
-        });
         let (mut step, mut bytes) = (0, 0);
-        for (part_step, part) in parts {
-            (step, bytes) = (part_step, bytes + part);
+        for inst in body {
+            if let Op::Load { src, lanes, .. } = inst.op
+                && src.param == param
+            {
+                (step, bytes) = (src.step, bytes + 4 * i64::from(lanes));
+            }
         }
         step > 0 && step == bytes
     };
     let is_f32 = |param: P| mk.params[usize::from(param.0)].dtype == DType::F32;
     let all = (0..mk.params.len()).filter_map(|at| u8::try_from(at).ok().map(P));
     let streams: Vec<P> = all.filter(|param| is_f32(*param) && is_stream(*param)).collect();
-    let lines = body.iter().filter(|i| match i.op {
-        Op::Load { src, .. } => streams.contains(&src.param) && src.offset % LINE == 0,
-        _ => false,
-    });
+    let starts_line = |op| matches!(op, Op::Load { src, .. } if streams.contains(&src.param) && src.offset % LINE == 0);
+    let lines = body.iter().filter(|i| starts_line(i.op));
     if loads + lines.count() <= multiply_adds { streams } else { vec![] }
 }

@@ -60,11 +60,13 @@ impl Narrow for Emitter<'_, Avx2> {
                 })?;
             }
         }
-        match (dtype, lanes) {
-            (DType::Bf16, ..=4) => self.put(Instruction::with3(Code::VEX_Vpslld_xmm_xmm_imm8, xmm(d), xmm(d), 16)),
-            (DType::Bf16, _) => self.put(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(d), ymm(d), 16)),
-            _ => Ok(()),
+        if dtype != DType::Bf16 {
+            return Ok(());
         }
+        self.put(match lanes {
+            ..=4 => Instruction::with3(Code::VEX_Vpslld_xmm_xmm_imm8, xmm(d), xmm(d), 16),
+            _ => Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, ymm(d), ymm(d), 16),
+        })
     }
 
     fn load_lanes_narrow(&mut self, d: V, src: MemoryOperand, count: u8, dtype: DType) -> Result<(), EmitError> {
@@ -81,7 +83,8 @@ impl Narrow for Emitter<'_, Avx2> {
             DType::S8 | DType::U8 => {
                 self.put(Instruction::with2(Code::VEX_Vpbroadcastb_ymm_xmmm8, ymm(d), src))?;
             }
-            _ => self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?,
+            DType::F16 | DType::S16 => self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?,
+            DType::F32 | DType::S32 => unreachable!("four bytes"),
         }
         self.put(Instruction::with2(widen(dtype)[1], ymm(d), xmm(d)))
     }

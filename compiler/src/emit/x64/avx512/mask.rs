@@ -23,19 +23,16 @@ impl Masks {
     /// Those of `mk`.
     pub(super) fn of(mk: &MicroKernel) -> Self {
         let lanes_of = |i: &Inst| {
-            let (lanes, param) = match i.op {
-                Op::Load { lanes, src, .. } => (lanes, src.param),
-                Op::Store { lanes, dst, .. } => (lanes, dst.param),
-                Op::LoadLanes { count, src, .. } => (count.into(), src.param),
-                _ => return None,
-            };
-            is_masked(mk.params[usize::from(param.0)].dtype, lanes).then_some(lanes)
+            // One element needs no mask, and those that are not converted get theirs where they are accessed.
+            let touched = i.op.touched().filter(|t| !t.raw && !matches!(i.op, Op::Broadcast { .. }))?;
+            let (lanes, dtype) = (touched.elements, mk.params[usize::from(touched.addr.param.0)].dtype);
+            is_masked(dtype, lanes).then_some(lanes)
         };
         let insts = |in_loops: bool| {
             mk.body.iter().flat_map(move |s| match s {
                 Stmt::Loop { body, .. } if in_loops => body.as_slice(),
                 Stmt::Inst(i) if !in_loops => std::slice::from_ref(i),
-                _ => &[],
+                Stmt::Loop { .. } | Stmt::Inst(_) => &[],
             })
         };
         let mut resident = vec![];

@@ -89,15 +89,16 @@ impl Narrow for Emitter<'_, Avx512> {
     }
 
     fn broadcast_narrow(&mut self, d: V, src: MemoryOperand, dtype: DType) -> Result<(), EmitError> {
-        let (broadcast, low) = match dtype.bytes() {
-            1 => (Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8, xmm(d)),
-            _ => (Avx512::CODES.broadcast_words, ymm(d)),
+        let (broadcast, low) = match dtype {
+            DType::S8 | DType::U8 => (Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8, xmm(d)),
+            DType::Bf16 | DType::F16 | DType::S16 => (Avx512::CODES.broadcast_words, ymm(d)),
+            DType::F32 | DType::S32 => unreachable!("four bytes"),
         };
         self.put(Instruction::with2(broadcast, zmm(d), src))?;
-        match dtype {
-            DType::Bf16 => self.shift(Avx512::CODES.shift_left, d, d, 16),
-            _ => self.put(Instruction::with2(widen(dtype), zmm(d), low)),
+        if dtype == DType::Bf16 {
+            return self.shift(Avx512::CODES.shift_left, d, d, 16);
         }
+        self.put(Instruction::with2(widen(dtype), zmm(d), low))
     }
 
     fn store_narrow(
