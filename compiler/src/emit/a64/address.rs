@@ -183,8 +183,8 @@ impl LoopPlan {
         for c in &clusters {
             let base = match c.base {
                 Base::Computed => None,
-                _ if !c.needs_register() => c.home,
-                _ => {
+                Base::Pointer | Base::Indexed if !c.needs_register() => c.home,
+                Base::Pointer | Base::Indexed => {
                     let x = take();
                     plan.setup.push(Setup::Pointer { x, param: c.param, at: c.at });
                     if c.base == Base::Pointer && c.step != 0 {

@@ -29,6 +29,14 @@ pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
 
 struct Neon;
 
+/// A place in memory, the type of what is there, and the bytes that are touched.
+#[derive(Clone, Copy)]
+struct At {
+    place: Resolved,
+    dtype: DType,
+    bytes: usize,
+}
+
 impl VectorEmitter for Neon {
     const ISA: VectorIsa = VectorIsa::Neon;
     const POOL_COPIES: usize = 4;
@@ -59,9 +67,11 @@ impl VectorEmitter for Neon {
     fn prologue(&mut self, _: &mut Code) {}
 
     fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, temps: &[u8]) -> Result<(), EmitError> {
-        if let (Some(touched), Some(place)) = (op.touched(), place) {
-            return memory(code, op, code.dtype(touched.addr), place, temps);
-        }
+        let at = op.touched().zip(place).map(|(touched, place)| {
+            let dtype = code.dtype(touched.addr);
+            At { place, dtype, bytes: usize::from(touched.elements) * dtype.bytes() }
+        });
+        let at = || at.expect("a memory operation has a place");
         let inst = match *op {
             Op::Zero { d } => Inst::MoviZero { d: v(d.0 as u8) },
             Op::Const { d, bits } => match immediate(v(d.0 as u8), bits) {
@@ -122,16 +132,32 @@ impl VectorEmitter for Neon {
             }
             Op::Narrow { d, a, b } => return neon_bf16::narrow(code, [d, a, b].map(|v| v.0 as u8), temps),
             Op::NarrowPairs { d, a, b } => return neon_bf16::narrow_pairs(code, [d, a, b].map(|v| v.0 as u8), temps),
-            Op::Load { .. }
-            | Op::LoadLanes { .. }
-            | Op::Broadcast { .. }
-            | Op::Store { .. }
-            | Op::LoadRaw { .. }
-            | Op::LoadRawQuad { .. }
-            | Op::BroadcastRaw { .. }
-            | Op::StoreRaw { .. }
-            | Op::Spill { .. }
-            | Op::Reload { .. } => unreachable!("a memory operation has a place"),
+            Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
+                let At { place, dtype, bytes } = at();
+                load(code, d.0 as u8, bytes, place);
+                neon_convert::widen(code, v(d.0 as u8), dtype);
+                return Ok(());
+            }
+            Op::Broadcast { d, .. } => {
+                broadcast(code, d.0 as u8, at().dtype, at().place);
+                return Ok(());
+            }
+            Op::Store { s, .. } => {
+                let At { place, dtype, bytes } = at();
+                let narrowed = neon_convert::narrow(code, s.0 as u8, dtype, temps)?;
+                store(code, narrowed, bytes, place);
+                return Ok(());
+            }
+            Op::LoadRaw { d, .. } | Op::LoadRawQuad { d, .. } => {
+                load(code, d.0 as u8, at().bytes, at().place);
+                return Ok(());
+            }
+            Op::StoreRaw { s, .. } => {
+                store(code, s.0 as u8, at().bytes, at().place);
+                return Ok(());
+            }
+            Op::BroadcastRaw { .. } => unreachable!("it does not exist on A64"),
+            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are no operations of an emitter"),
         };
         code.asm.push(inst);
         Ok(())
@@ -180,25 +206,6 @@ fn bytes(code: &Code, op: &Op) -> Option<usize> {
 /// The bytes that the first of the instructions for `bytes`, 1 to 16, takes: a power of two.
 fn piece(bytes: usize) -> usize {
     1 << bytes.ilog2()
-}
-
-fn memory(code: &mut Code, op: &Op, dtype: DType, place: Resolved, temps: &[u8]) -> Result<(), EmitError> {
-    let bytes = bytes(code, op).expect("a memory operation");
-    match *op {
-        Op::LoadRaw { d, .. } | Op::LoadRawQuad { d, .. } => load(code, d.0 as u8, bytes, place),
-        Op::StoreRaw { s, .. } => store(code, s.0 as u8, bytes, place),
-        Op::Load { d, .. } | Op::LoadLanes { d, .. } => {
-            load(code, d.0 as u8, bytes, place);
-            neon_convert::widen(code, v(d.0 as u8), dtype);
-        }
-        Op::Broadcast { d, .. } => broadcast(code, d.0 as u8, dtype, place),
-        Op::Store { s, .. } => {
-            let narrowed = neon_convert::narrow(code, s.0 as u8, dtype, temps)?;
-            store(code, narrowed, bytes, place);
-        }
-        _ => unreachable!("not a memory operation"),
-    }
-    Ok(())
 }
 
 /// LD1R where it needs no addition; the load of the element and DUP elsewhere, which take displacements.

@@ -6,12 +6,13 @@ use kiln_ir::DType;
 use super::address::Form;
 use super::function::{self, Code, Resolved, VectorEmitter, slots_address};
 use super::inst::Inst;
-use super::operand::{Disp, Float8, Imm, MulVl, Q, QuadDisp, Right, ScalarDisp, X, Z, Z7, ZSize};
+use super::operand::{Float8, Imm, MulVl, Right, ScalarDisp, Z, Z7, ZSize};
 use super::roles::SCRATCH;
-use super::sve_predicates::{Element, Predicates};
+use super::sve_memory::At;
+use super::sve_predicates::Predicates;
 use super::sve_products;
 use super::vectors::z;
-use super::{sve_bf16, sve_convert};
+use super::{sve_bf16, sve_memory};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
@@ -28,8 +29,8 @@ pub fn needs(program: &MicroKernel, bf16: bool) -> Vec<Need> {
     function::needs::<Sve>(program, bf16)
 }
 
-struct Sve {
-    predicates: Predicates,
+pub(super) struct Sve {
+    pub(super) predicates: Predicates,
 }
 
 impl VectorEmitter for Sve {
@@ -43,13 +44,31 @@ impl VectorEmitter for Sve {
     fn form(code: &Code, op: &Op) -> Option<Form> {
         let element = code.dtype(op.touched()?.addr).bytes();
         let widened = i64::from(code.mk.lanes) * element as i64;
-        Some(match op {
+        Some(match *op {
             Op::LoadRaw { .. } | Op::StoreRaw { .. } => Form::vector(code.vector_bytes(), element),
             Op::LoadRawQuad { .. } => Form::quad(element),
             Op::Broadcast { .. } => Form::scalar(element, element),
             Op::LoadLanes { .. } if element == 4 => Form::quad(element),
             Op::LoadLanes { count: 4, .. } if element == 2 => Form::scalar(8, element),
-            _ => Form::vector(widened, element),
+            Op::Load { .. } | Op::Store { .. } | Op::LoadLanes { .. } => Form::vector(widened, element),
+            Op::BroadcastRaw { .. }
+            | Op::Zero { .. }
+            | Op::Const { .. }
+            | Op::Fma { .. }
+            | Op::Mla { .. }
+            | Op::FmaLane { .. }
+            | Op::Binary { .. }
+            | Op::Unary { .. }
+            | Op::Shift { .. }
+            | Op::PairAdd { .. }
+            | Op::Mmla { .. }
+            | Op::Dot { .. }
+            | Op::DotLane { .. }
+            | Op::Narrow { .. }
+            | Op::NarrowPairs { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. }
+            | Op::Permute { .. } => return None,
         })
     }
 
@@ -58,7 +77,27 @@ impl VectorEmitter for Sve {
             Op::PairAdd { .. } | Op::Narrow { .. } => 1,
             Op::NarrowPairs { .. } => u8::from(!bf16),
             Op::Store { dst, .. } => u8::from(mk.dtype(dst).is_some_and(DType::is_narrow)),
-            _ => 0,
+            Op::Zero { .. }
+            | Op::Const { .. }
+            | Op::Load { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. }
+            | Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. }
+            | Op::BroadcastRaw { .. }
+            | Op::StoreRaw { .. }
+            | Op::Fma { .. }
+            | Op::Mla { .. }
+            | Op::FmaLane { .. }
+            | Op::Binary { .. }
+            | Op::Unary { .. }
+            | Op::Shift { .. }
+            | Op::Mmla { .. }
+            | Op::Dot { .. }
+            | Op::DotLane { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. }
+            | Op::Permute { .. } => 0,
         };
         Need { temps, is_apart: false }
     }
@@ -72,9 +111,8 @@ impl VectorEmitter for Sve {
     }
 
     fn op(&mut self, code: &mut Code, op: &Op, place: Option<Resolved>, temps: &[u8]) -> Result<(), EmitError> {
-        if let Some(place) = place {
-            return self.memory(code, op, place, temps);
-        }
+        let at = op.touched().zip(place).map(|(t, place)| At { place, dtype: code.dtype(t.addr) });
+        let at = || at.expect("a memory operation has a place");
         let g = Predicates::ALL;
         let inst = match *op {
             Op::Zero { d } => Inst::DupS { d: z(d.0 as u8), i: Imm::new(0).expect("in range") },
@@ -144,16 +182,33 @@ impl VectorEmitter for Sve {
                 return sve_bf16::narrow(code, d.0 as u8, a.0 as u8, b.0 as u8, temp(code, temps)?);
             }
             Op::NarrowPairs { d, a, b } => return sve_bf16::narrow_pairs(code, d.0 as u8, a.0 as u8, b.0 as u8, temps),
-            Op::Load { .. }
-            | Op::LoadLanes { .. }
-            | Op::Broadcast { .. }
-            | Op::Store { .. }
-            | Op::LoadRaw { .. }
-            | Op::LoadRawQuad { .. }
-            | Op::BroadcastRaw { .. }
-            | Op::StoreRaw { .. }
-            | Op::Spill { .. }
-            | Op::Reload { .. } => unreachable!("a memory operation has a place"),
+            Op::Load { d, lanes, .. } => {
+                self.load(code, d, lanes, at());
+                return Ok(());
+            }
+            Op::LoadLanes { d, count, .. } => {
+                self.load_lanes(code, d, count, at());
+                return Ok(());
+            }
+            Op::Broadcast { d, .. } => {
+                sve_memory::broadcast(code, d, at());
+                return Ok(());
+            }
+            Op::Store { s, lanes, .. } => return self.store(code, s, lanes, at(), temps),
+            Op::LoadRaw { d, elements, .. } => {
+                self.load_raw(code, d, elements, at());
+                return Ok(());
+            }
+            Op::LoadRawQuad { d, elements, .. } => {
+                self.load_raw_quad(code, d, elements, at());
+                return Ok(());
+            }
+            Op::StoreRaw { s, elements, .. } => {
+                self.store_raw(code, s, elements, at());
+                return Ok(());
+            }
+            Op::BroadcastRaw { .. } => unreachable!("it does not exist on A64"),
+            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are no operations of an emitter"),
         };
         code.asm.push(inst);
         Ok(())
@@ -164,97 +219,6 @@ impl VectorEmitter for Sve {
         let n = slots_address(&mut code.asm, at + slot / 8 * 8 * bytes);
         let (t, g, i) = (z(v), Predicates::ALL, MulVl::new(slot % 8).expect("below 8"));
         code.asm.push(if reload { Inst::Ld1wS { t, g, n, i } } else { Inst::St1wS { t, g, n, i } });
-    }
-}
-
-impl Sve {
-    fn memory(&self, code: &mut Code, op: &Op, place: Resolved, temps: &[u8]) -> Result<(), EmitError> {
-        let dtype = code.dtype(op.touched().expect("a memory operation").addr);
-        // What a whole register takes in memory.
-        let whole = i64::from(code.mk.lanes) * dtype.bytes() as i64;
-        match *op {
-            Op::Load { d, lanes, .. } => self.load_widened(code, d.0 as u8, lanes, dtype, place, whole),
-            Op::LoadLanes { d, count, .. } if !dtype.is_narrow() => {
-                // LD1RQW takes the predicate of the first 128 bits for all.
-                let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, all));
-                code.asm.push(match place {
-                    Resolved::Displaced { n, by } => Inst::Ld1rqwS { t, g, n, i: quad(by) },
-                    Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
-                });
-            }
-            Op::LoadLanes { d, count: 4, .. } if dtype.bytes() == 2 => {
-                let (n, by) = displaced(place);
-                let d = z(d.0 as u8);
-                let i = Disp::new(by).expect("the place is in reach");
-                code.asm.push(Inst::Ld1rdD { t: d, g: Predicates::ALL, n, i });
-                code.asm.push(Inst::UunpkloS { d, n: d });
-                sve_convert::widen(code, d, dtype);
-            }
-            Op::LoadLanes { d, count, .. } => {
-                self.load_widened(code, d.0 as u8, count.into(), dtype, place, whole);
-                code.asm.push(Inst::DupQ { d: z(d.0 as u8), n: Q::new(d.0 as u8).expect("below 32") });
-            }
-            Op::Broadcast { d, .. } => {
-                let (n, by) = displaced(place);
-                code.asm.push(sve_convert::broadcast(dtype, z(d.0 as u8), n, by));
-                sve_convert::widen(code, z(d.0 as u8), dtype);
-            }
-            Op::Store { s, lanes, .. } => {
-                let narrowed = sve_convert::narrow(code, s.0 as u8, dtype, temps)?;
-                let (t, g) = (z(narrowed), self.predicates.of(code, Element::S, lanes));
-                code.asm.push(match (place, dtype.is_narrow()) {
-                    (Resolved::Displaced { n, by }, false) => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
-                    (Resolved::Indexed { n, m }, false) => Inst::St1wIndexedS { t, g, n, m },
-                    (Resolved::Displaced { n, by }, true) => Inst::St1hS { t, g, n, i: mul_vl(by, whole) },
-                    (Resolved::Indexed { n, m }, true) => Inst::St1hIndexedS { t, g, n, m },
-                });
-            }
-            Op::LoadRaw { d, elements, .. } => {
-                let element = Element::raw(dtype.bytes());
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, element, elements));
-                let register = code.vector_bytes();
-                code.asm.push(match (place, element) {
-                    (Resolved::Displaced { n, by }, Element::B) => Inst::Ld1bB { t, g, n, i: mul_vl(by, register) },
-                    (Resolved::Indexed { n, m }, Element::B) => Inst::Ld1bIndexedB { t, g, n, m },
-                    (Resolved::Displaced { n, by }, _) => Inst::Ld1hH { t, g, n, i: mul_vl(by, register) },
-                    (Resolved::Indexed { n, m }, _) => Inst::Ld1hIndexedH { t, g, n, m },
-                });
-            }
-            Op::LoadRawQuad { d, elements, .. } => {
-                let element = Element::raw(dtype.bytes());
-                // The predicate of the first 128 bits is that of all.
-                let is_whole = elements == element.per_quad();
-                let all = if is_whole { code.mk.lanes as u16 / 4 * elements } else { elements };
-                let (t, g) = (z(d.0 as u8), self.predicates.of(code, element, all));
-                code.asm.push(match (place, element) {
-                    (Resolved::Displaced { n, by }, Element::B) => Inst::Ld1rqbB { t, g, n, i: quad(by) },
-                    (Resolved::Indexed { n, m }, Element::B) => Inst::Ld1rqbIndexedB { t, g, n, m },
-                    (Resolved::Displaced { n, by }, _) => Inst::Ld1rqhH { t, g, n, i: quad(by) },
-                    (Resolved::Indexed { n, m }, _) => Inst::Ld1rqhIndexedH { t, g, n, m },
-                });
-            }
-            Op::StoreRaw { s, elements, .. } => {
-                let element = Element::raw(dtype.bytes());
-                let (t, g) = (z(s.0 as u8), self.predicates.of(code, element, elements));
-                let register = code.vector_bytes();
-                code.asm.push(match (place, element) {
-                    (Resolved::Displaced { n, by }, Element::B) => Inst::St1bB { t, g, n, i: mul_vl(by, register) },
-                    (Resolved::Indexed { n, m }, Element::B) => Inst::St1bIndexedB { t, g, n, m },
-                    (Resolved::Displaced { n, by }, _) => Inst::St1hH { t, g, n, i: mul_vl(by, register) },
-                    (Resolved::Indexed { n, m }, _) => Inst::St1hIndexedH { t, g, n, m },
-                });
-            }
-            _ => unreachable!("not a memory operation"),
-        }
-        Ok(())
-    }
-
-    /// Appends what loads `lanes` elements as words.
-    fn load_widened(&self, code: &mut Code, d: u8, lanes: u16, dtype: DType, place: Resolved, whole: i64) {
-        let (t, g) = (z(d), self.predicates.of(code, Element::S, lanes));
-        code.asm.push(sve_convert::load(dtype, t, g, place, whole));
-        sve_convert::widen(code, t, dtype);
     }
 }
 
@@ -313,19 +277,4 @@ fn scalars(code: &Code, b: u8, lane: u8) -> Result<(Z7, Imm<0, 3, 1>), EmitError
 fn immediate(d: Z, bits: u32) -> Option<Inst> {
     let integer = Imm::new(bits.into()).map(|i| Inst::DupS { d, i });
     integer.or_else(|| Float8::new(bits).map(|i| Inst::FdupS { d, i }))
-}
-
-fn mul_vl(bytes: i64, whole: i64) -> MulVl {
-    MulVl::new(bytes / whole).expect("the place is in reach")
-}
-
-fn quad(by: i64) -> QuadDisp {
-    QuadDisp::new(by).expect("the place is in reach")
-}
-
-fn displaced(place: Resolved) -> (X, i64) {
-    match place {
-        Resolved::Displaced { n, by } => (n, by),
-        Resolved::Indexed { .. } => unreachable!("a form without an index is not given one"),
-    }
 }

@@ -65,7 +65,8 @@ pub fn narrow(code: &mut Code, s: u8, dtype: DType, temps: &[u8]) -> Result<u8, 
     }
 }
 
-fn mul_vl(bytes: i64, whole: i64) -> MulVl {
+/// A distance in registers.
+pub fn mul_vl(bytes: i64, whole: i64) -> MulVl {
     MulVl::new(bytes / whole).expect("the place is in reach")
 }
 

@@ -107,25 +107,14 @@ fn first((element, _): (Element, u16), p: P7, m: XZr) -> Inst {
     }
 }
 
-/// The elements that `op` needs a predicate for, unless they are a whole register.
+/// The elements that `op` needs a predicate for, unless they are a whole register, or all that is repeated in each 128 bits.
 fn partial(mk: &MicroKernel, op: &Op) -> Option<(Element, u16)> {
-    let whole = mk.lanes as u16;
-    let (element, count, whole) = match *op {
-        Op::Load { lanes, .. } | Op::Store { lanes, .. } => (Element::S, lanes, whole),
-        Op::LoadLanes { count, src, .. } => {
-            // The whole of 4 needs none; a part that is widened is loaded as the start of a register.
-            let widened = mk.params.get(usize::from(src.param.0)).is_some_and(|p| p.dtype.is_narrow());
-            (Element::S, count.into(), if widened && count < 4 { whole } else { 4 })
-        }
-        Op::LoadRaw { src: addr, elements, .. } | Op::StoreRaw { dst: addr, elements, .. } => {
-            let element = Element::raw(mk.dtype(addr)?.bytes());
-            (element, elements, whole / 4 * element.per_quad())
-        }
-        Op::LoadRawQuad { src, elements, .. } => {
-            let element = Element::raw(mk.dtype(src)?.bytes());
-            (element, elements, element.per_quad())
-        }
-        _ => return None,
-    };
+    let touched = op.touched().filter(|_| !matches!(op, Op::Broadcast { .. }))?;
+    let (dtype, count) = (mk.dtype(touched.addr)?, touched.elements);
+    let element = if touched.raw { Element::raw(dtype.bytes()) } else { Element::S };
+    // A part of four that is widened is loaded as the start of a register.
+    let is_repeated =
+        matches!(op, Op::LoadRawQuad { .. }) || matches!(op, Op::LoadLanes { .. } if count == 4 || !dtype.is_narrow());
+    let whole = if is_repeated { element.per_quad() } else { mk.lanes as u16 / 4 * element.per_quad() };
     (count != whole).then_some((element, count))
 }
