@@ -161,7 +161,9 @@ impl Driver<'_> {
                     let start = *shared.get_or_insert_with(|| self.b.ins().load(I64, flags(), scratch, 0));
                     self.b.ins().iadd_imm_s(start, shared_offsets.next().expect("an offset per buffer") as i64)
                 }
-                _ => self.b.ins().load(I64, flags(), arguments, 8 * i as i32),
+                BufferKind::In | BufferKind::Out | BufferKind::InOut => {
+                    self.b.ins().load(I64, flags(), arguments, 8 * i as i32)
+                }
             };
             self.bases.push(base);
         }
@@ -280,7 +282,14 @@ impl Driver<'_> {
             Stmt::Loop(l) => self.constant_loop(l),
             Stmt::Pack(p) => self.pack(p),
             Stmt::Tile(t) => self.tile(t),
-            _ => unreachable!("verified: only loops, copies and tiles are left"),
+            Stmt::If { .. }
+            | Stmt::Inside { .. }
+            | Stmt::Zero { .. }
+            | Stmt::MulAdd { .. }
+            | Stmt::Post { .. }
+            | Stmt::Barrier => {
+                unreachable!("verified: only loops, copies and tiles are left")
+            }
         }
     }
 
@@ -545,7 +554,13 @@ fn size(l: &Loop) -> u64 {
         .map(|s| match s {
             Stmt::Loop(inner) => trips(inner) * size(inner),
             Stmt::Pack(_) => 4,
-            _ => 1,
+            Stmt::Tile(_) => 1,
+            Stmt::If { .. }
+            | Stmt::Inside { .. }
+            | Stmt::Zero { .. }
+            | Stmt::MulAdd { .. }
+            | Stmt::Post { .. }
+            | Stmt::Barrier => 1,
         })
         .sum()
 }
