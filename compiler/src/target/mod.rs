@@ -76,6 +76,11 @@ impl VectorIsa {
         matches!(self, VectorIsa::Neon | VectorIsa::Sve)
     }
 
+    /// True for those of x86.
+    pub const fn is_x86(self) -> bool {
+        matches!(self, VectorIsa::Avx512 | VectorIsa::Avx2)
+    }
+
     /// The instruction set called `name`.
     pub fn from_name(name: &str) -> Option<VectorIsa> {
         Self::ALL.iter().copied().find(|isa| isa.name() == name)

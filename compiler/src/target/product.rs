@@ -91,6 +91,11 @@ pub fn widest(unit: &VectorUnit, c: &Contraction) -> f64 {
     usable.map(macs).fold(1.0, f64::max)
 }
 
+/// True if a unit of the instruction set has the product, with or without extensions.
+pub fn exists_on(isa: VectorIsa, shape: Shape, factors: Factors) -> bool {
+    PRODUCTS.iter().any(|p| (p.isa, p.shape, p.factors) == (isa, shape, factors))
+}
+
 /// True if there is one.
 pub fn has(unit: &VectorUnit, shape: Shape, factors: Factors) -> bool {
     of(unit, shape, factors).is_some()

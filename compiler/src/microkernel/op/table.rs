@@ -23,6 +23,7 @@ use crate::microkernel::pieces::{Piece, pieces};
 use crate::microkernel::words::{Furthest, ParseError, Words};
 use crate::microkernel::{Addr, Param, V};
 use crate::target::VectorIsa;
+use crate::target::product::{self, Shape};
 
 /// Makes [`Op`] of the rows.
 macro_rules! operations {
@@ -414,7 +415,7 @@ operations! {
     }
     text "{d} = broadcastraw {src} {elements}";
     touches load src, elements, most |_n| 4, raw;
-    exists on |isa| !isa.is_a64();
+    exists on |isa| isa.is_x86();
     counts Kind::Load, Lanes::Same;
     |_, _, _| Ok(src[0]);
 
@@ -545,7 +546,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = mmla {f} {a}, {b}";
-    exists on |isa| isa.is_a64() && !matches!(f, Factors::S16 | Factors::S8U8);
+    exists on |isa| product::exists_on(isa, Shape::Blocks, f);
     counts Kind::Product(8 * f.per_word() as u64), Lanes::Any;
     |x, l, _| {
         let quad = l / 4 * 4;
@@ -566,11 +567,7 @@ operations! {
         b: V as Use,
     }
     text "{d} = dot {f} {a}, {b}";
-    exists on |isa| match f {
-        Factors::Bf16 | Factors::S8 | Factors::U8 => isa.is_a64(),
-        Factors::U8S8 | Factors::S8U8 => isa != VectorIsa::Avx2,
-        Factors::S16 => !isa.is_a64(),
-    };
+    exists on |isa| product::exists_on(isa, Shape::Words, f);
     counts Kind::Product(4 * f.per_word() as u64), Lanes::Same;
     |x, l, _| x.dot(f, &a[l..l + 1], &b[l..l + 1], d[l]);
 
@@ -588,7 +585,7 @@ operations! {
         lane: u8 as Lane,
     }
     text "{d} = dot {f} {a}, {b}.lane[{lane}]";
-    exists on |isa| isa.is_a64() && f != Factors::S16;
+    exists on |isa| isa.is_a64() && product::exists_on(isa, Shape::Words, f);
     counts Kind::Product(4 * f.per_word() as u64), Lanes::Any;
     |x, l, _| {
         let word = l / 4 * 4 + usize::from(lane);
@@ -665,7 +662,10 @@ operations! {
         b: V as Use,
     }
     text "{d} = {f} {a}, {b} by {bits}";
-    exists on |isa| bits >= 32 || isa.is_a64() || f == Permute::TrnEven;
+    exists on |isa| match isa {
+        VectorIsa::Neon | VectorIsa::Sve => true,
+        VectorIsa::Avx512 | VectorIsa::Avx2 => bits >= 32 || f == Permute::TrnEven,
+    };
     counts Kind::Other, Lanes::Any;
     |x, l, n| x.permuted((f, bits), [a, b], l, n);
 }
