@@ -51,11 +51,33 @@ impl VectorEmitter for Neon {
     }
 
     fn need(mk: &MicroKernel, bf16: bool, op: &Op) -> Need {
-        let temps = match (op, bf16) {
-            (Op::Store { dst, .. }, _) => mk.dtype(*dst).map_or(0, |dtype| neon_convert::temps(dtype, bf16)),
-            (Op::Narrow { .. } | Op::NarrowPairs { .. }, false) => 2,
-            (Op::NarrowPairs { .. }, true) => 1,
-            _ => 0,
+        let temps = match *op {
+            Op::Store { dst, .. } => mk.dtype(dst).map_or(0, |dtype| neon_convert::temps(dtype, bf16)),
+            Op::Narrow { .. } if bf16 => 0,
+            Op::Narrow { .. } => 2,
+            Op::NarrowPairs { .. } => 2 - u8::from(bf16),
+            Op::Zero { .. }
+            | Op::Const { .. }
+            | Op::Load { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. }
+            | Op::LoadRaw { .. }
+            | Op::LoadRawQuad { .. }
+            | Op::BroadcastRaw { .. }
+            | Op::StoreRaw { .. }
+            | Op::Fma { .. }
+            | Op::Mla { .. }
+            | Op::FmaLane { .. }
+            | Op::Binary { .. }
+            | Op::Unary { .. }
+            | Op::Shift { .. }
+            | Op::PairAdd { .. }
+            | Op::Mmla { .. }
+            | Op::Dot { .. }
+            | Op::DotLane { .. }
+            | Op::Spill { .. }
+            | Op::Reload { .. }
+            | Op::Permute { .. } => 0,
         };
         Need { temps, is_apart: false }
     }

@@ -284,6 +284,7 @@ impl Driver<'_> {
             Stmt::Tile(t) => self.tile(t),
             Stmt::If { .. }
             | Stmt::Inside { .. }
+            | Stmt::Delinearize { .. }
             | Stmt::Zero { .. }
             | Stmt::MulAdd { .. }
             | Stmt::Post { .. }
@@ -557,6 +558,7 @@ fn size(l: &Loop) -> u64 {
             Stmt::Tile(_) => 1,
             Stmt::If { .. }
             | Stmt::Inside { .. }
+            | Stmt::Delinearize { .. }
             | Stmt::Zero { .. }
             | Stmt::MulAdd { .. }
             | Stmt::Post { .. }
