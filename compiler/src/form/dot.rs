@@ -30,13 +30,17 @@ fn has_pairs(c: &Contraction, unit: &VectorUnit) -> bool {
 }
 
 impl Rules for Dot {
-    fn check(&self, c: &Contraction, _unit: &VectorUnit) -> Result<(), String> {
+    fn check(&self, c: &Contraction, unit: &VectorUnit) -> Result<(), String> {
         super::depthwise::check_window_kind(c, false)?;
         if c.window.is_some() {
             return Err("sums in lanes are of matrices".into());
         }
         if c.dst.dtype.is_integer() {
             return Err("lanes of integers are not added up".into());
+        }
+        let [d, a, b] = [V(0), V(1), V(2)];
+        if !(Op::PairAdd { d, a, b }).exists_on(unit.isa) {
+            return Err(format!("{} does not add up lanes", unit.isa));
         }
         match is_unit(c.lhs.col, c.k) && is_unit(c.rhs.row, c.k) {
             true => Ok(()),
