@@ -5,6 +5,7 @@
 
 pub mod a64;
 pub mod clif;
+mod lanewise;
 pub mod x64;
 
 use std::sync::Arc;

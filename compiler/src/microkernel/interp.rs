@@ -129,15 +129,15 @@ impl Domain for Bits {
     }
 
     fn binary(&mut self, f: Binary, a: u32, b: u32) -> u32 {
-        binary(f, a, b)
+        f.compute(a, b)
     }
 
     fn unary(&mut self, f: Unary, a: u32) -> u32 {
-        unary(f, a)
+        f.compute(a)
     }
 
     fn shift(&mut self, f: Shift, a: u32, by: u8) -> u32 {
-        shift(f, a, by)
+        f.compute(a, by)
     }
 
     fn dot(&mut self, f: Factors, a: &[u32], b: &[u32], acc: u32) -> Result<u32, Fault> {
@@ -285,57 +285,6 @@ pub fn fma(a: u32, b: u32, c: u32) -> u32 {
     f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)).to_bits()
 }
 
-/// The result of an operation in one lane.
-#[inline]
-pub fn binary(f: Binary, a: u32, b: u32) -> u32 {
-    let (x, y) = (f32::from_bits(a), f32::from_bits(b));
-    match f {
-        Binary::Add => (x + y).to_bits(),
-        Binary::Sub => (x - y).to_bits(),
-        Binary::Mul => (x * y).to_bits(),
-        Binary::Div => (x / y).to_bits(),
-        Binary::Max => maximum(x, y).to_bits(),
-        Binary::Min => (-maximum(-x, -y)).to_bits(),
-        Binary::IAdd => a.wrapping_add(b),
-        Binary::ISub => a.wrapping_sub(b),
-        Binary::And => a & b,
-        Binary::Or => a | b,
-        Binary::Xor => a ^ b,
-    }
-}
-
-/// The result of an operation in one lane.
-#[inline]
-pub fn unary(f: Unary, a: u32) -> u32 {
-    match f {
-        Unary::Move => a,
-        Unary::Sqrt => f32::from_bits(a).sqrt().to_bits(),
-        Unary::Abs => a & (u32::MAX >> 1),
-    }
-}
-
-/// The result of a shift in one lane.
-#[inline]
-pub fn shift(f: Shift, a: u32, by: u8) -> u32 {
-    let by = u32::from(by).min(31);
-    match f {
-        Shift::Left => a << by,
-        Shift::RightSigned => (a.cast_signed() >> by).cast_unsigned(),
-    }
-}
-
-/// IEEE 754 `maximum`: NaN if either is NaN, and +0 is greater than -0. ([`f32::max`] ignores a NaN.)
-#[inline]
-fn maximum(x: f32, y: f32) -> f32 {
-    if x.is_nan() || y.is_nan() {
-        x + y
-    } else if x > y || (x == y && x.is_sign_positive()) {
-        x
-    } else {
-        y
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,16 +336,6 @@ mod tests {
         run(body, &mut src, &mut dst).unwrap();
         assert_eq!(dst[0], tiny.mul_add(tiny, -1.0));
         assert_ne!(dst[0], tiny * tiny - 1.0);
-    }
-
-    #[test]
-    fn max_propagates_nan_and_orders_zeros() {
-        assert!(maximum(f32::NAN, 1.0).is_nan() && maximum(1.0, f32::NAN).is_nan());
-        for (x, y) in [(0.0, -0.0), (-0.0, 0.0)] {
-            assert!(maximum(x, y).is_sign_positive());
-        }
-        assert!(maximum(-0.0f32, -0.0).is_sign_negative());
-        assert_eq!((maximum(-3.0, 2.0), maximum(2.0, -3.0)), (2.0, 2.0));
     }
 
     #[test]

@@ -215,30 +215,14 @@ impl Program {
             let Some(d) = op.defined() else { continue };
             let mut result = values[d.0 as usize];
             let get = |v: V| &values[v.0 as usize];
-            // One loop for each operation.
-            macro_rules! each {
-                ($which:expr, [$($op:path),*], $lane:expr) => {
-                    match $which {
-                        $($op => (0..N).for_each(|l| result[l] = $lane($op, l)),)*
-                    }
-                };
-            }
             match *op {
                 Op::Const { bits, .. } => result = [bits; N],
-                Op::Binary { f, a, b, .. } => {
-                    use Binary::{Add, And, Div, IAdd, ISub, Max, Min, Mul, Or, Sub, Xor};
-                    let (a, b) = (get(a), get(b));
-                    let all = |f, l: usize| interp::binary(f, a[l], b[l]);
-                    each!(f, [Add, Sub, Mul, Div, Max, Min, IAdd, ISub, And, Or, Xor], all);
-                }
-                Op::Unary { f, a, .. } => {
-                    let a = get(a);
-                    each!(f, [Unary::Move, Unary::Sqrt, Unary::Abs], |f, l: usize| interp::unary(f, a[l]));
-                }
+                Op::Binary { f, a, b, .. } => result = f.compute_all(get(a), get(b)),
+                Op::Unary { f, a, .. } => result = f.compute_all(get(a)),
                 Op::Shift { f, a, by, .. } => {
                     let a = get(a);
                     for l in 0..N {
-                        result[l] = interp::shift(f, a[l], by);
+                        result[l] = f.compute(a[l], by);
                     }
                 }
                 Op::Fma { a, b, .. } => {

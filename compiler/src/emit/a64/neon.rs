@@ -8,13 +8,14 @@ use kiln_ir::DType;
 use super::address::Form;
 use super::function::{self, Code, Resolved, VectorEmitter};
 use super::inst::Inst;
-use super::operand::{Arrangement, B, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, Right, S, UpperLane, V, X, XSp};
+use super::operand::{Arrangement, B, D, Disp, H, Imm, ModifiedFloat, OneByte, Q, S, UpperLane, V, X, XSp};
 use super::roles::SCRATCH;
 use super::vectors::v;
 use super::{neon_bf16, neon_convert, neon_products};
+use crate::emit::lanewise;
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
+use crate::microkernel::{MicroKernel, Op, Permute, Unary};
 use crate::target::{Target, VectorIsa};
 
 /// Emits `mk` as a C function of its parameters' pointers.
@@ -117,23 +118,10 @@ impl VectorEmitter for Neon {
                     _ => unreachable!("lanes are checked"),
                 }
             }
-            Op::Binary { f, d, a, b } => binary(f, v(d.0 as u8), v(a.0 as u8), v(b.0 as u8)),
+            Op::Binary { f, d, a, b } => lanewise::neon_binary(f, v(d.0 as u8), v(a.0 as u8), v(b.0 as u8)),
             Op::Unary { f: Unary::Move, d, a } if d == a => return Ok(()),
-            Op::Unary { f, d, a } => {
-                let (d, n) = (v(d.0 as u8), v(a.0 as u8));
-                match f {
-                    Unary::Move => Inst::Mov16b { d, n },
-                    Unary::Sqrt => Inst::Fsqrt4s { d, n },
-                    Unary::Abs => Inst::Fabs4s { d, n },
-                }
-            }
-            Op::Shift { f, d, a, by } => {
-                let (d, n) = (v(d.0 as u8), v(a.0 as u8));
-                match f {
-                    Shift::Left => Inst::Shl4s { d, n, i: Imm::new(by.into()).expect("shifts are checked") },
-                    Shift::RightSigned => Inst::Sshr4s { d, n, i: Right::new(by).expect("shifts are checked") },
-                }
-            }
+            Op::Unary { f, d, a } => lanewise::neon_unary(f, v(d.0 as u8), v(a.0 as u8)),
+            Op::Shift { f, d, a, by } => lanewise::neon_shift(f, v(d.0 as u8), v(a.0 as u8), by),
             Op::PairAdd { d, a, b } => Inst::Faddp4s { d: v(d.0 as u8), n: v(a.0 as u8), m: v(b.0 as u8) },
             Op::Permute { f, bits, d, a, b } => {
                 let (d, n, m) = (v(d.0 as u8), v(a.0 as u8), v(b.0 as u8));
@@ -189,23 +177,6 @@ impl VectorEmitter for Neon {
         let (t, n) = (Q::new(v).expect("below 32"), XSp::SP);
         let i = Disp::new(at + 16 * i64::from(slot)).expect("frames are small, and multiples of 16");
         code.asm.push(if reload { Inst::LdrQ { t, n, i } } else { Inst::StrQ { t, n, i } });
-    }
-}
-
-fn binary(f: Binary, d: V, n: V, m: V) -> Inst {
-    match f {
-        Binary::Add => Inst::Fadd4s { d, n, m },
-        Binary::Sub => Inst::Fsub4s { d, n, m },
-        Binary::Mul => Inst::Fmul4s { d, n, m },
-        Binary::Div => Inst::Fdiv4s { d, n, m },
-        Binary::Max => Inst::Fmax4s { d, n, m },
-        Binary::Min => Inst::Fmin4s { d, n, m },
-        Binary::IAdd => Inst::Add4s { d, n, m },
-        Binary::ISub => Inst::Sub4s { d, n, m },
-        Binary::And => Inst::And16b { d, n, m },
-        Binary::Or if n == m => Inst::Mov16b { d, n },
-        Binary::Or => Inst::Orr16b { d, n, m },
-        Binary::Xor => Inst::Eor16b { d, n, m },
     }
 }
 

@@ -6,16 +6,17 @@ use kiln_ir::DType;
 use super::address::Form;
 use super::function::{self, Code, Resolved, VectorEmitter, slots_address};
 use super::inst::Inst;
-use super::operand::{Float8, Imm, MulVl, Right, ScalarDisp, Z, Z7, ZSize};
+use super::operand::{Float8, Imm, MulVl, ScalarDisp, Z, Z7, ZSize};
 use super::roles::SCRATCH;
 use super::sve_memory::At;
 use super::sve_predicates::Predicates;
 use super::sve_products;
 use super::vectors::z;
 use super::{sve_bf16, sve_memory};
+use crate::emit::lanewise::{self, Sve as Lanewise};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
-use crate::microkernel::{Binary, MicroKernel, Op, Permute, Shift, Unary};
+use crate::microkernel::{Binary, MicroKernel, Op, Permute, Unary};
 use crate::target::{Target, VectorIsa};
 
 /// Emits `mk` as a C function of its parameters' pointers. It must be run with vectors of exactly `mk.lanes` f32
@@ -138,21 +139,8 @@ impl VectorEmitter for Sve {
                 return Ok(());
             }
             Op::Unary { f: Unary::Move, d, a } if d == a => return Ok(()),
-            Op::Unary { f, d, a } => {
-                let (d, n) = (z(d.0 as u8), z(a.0 as u8));
-                match f {
-                    Unary::Move => Inst::MovZ { d, n },
-                    Unary::Sqrt => Inst::FsqrtS { d, g, n },
-                    Unary::Abs => Inst::FabsS { d, g, n },
-                }
-            }
-            Op::Shift { f, d, a, by } => {
-                let (d, n) = (z(d.0 as u8), z(a.0 as u8));
-                match f {
-                    Shift::Left => Inst::LslS { d, n, i: Imm::new(by.into()).expect("shifts are checked") },
-                    Shift::RightSigned => Inst::AsrS { d, n, i: Right::new(by).expect("shifts are checked") },
-                }
-            }
+            Op::Unary { f, d, a } => lanewise::sve_unary(f, z(d.0 as u8), g, z(a.0 as u8)),
+            Op::Shift { f, d, a, by } => lanewise::sve_shift(f, z(d.0 as u8), z(a.0 as u8), by),
             Op::PairAdd { d, a, b } => {
                 let (d, a, b, t, s) =
                     (z(d.0 as u8), z(a.0 as u8), z(b.0 as u8), z(temp(code, temps)?), ZSize::new(32).expect("a size"));
@@ -229,38 +217,16 @@ fn temp(code: &Code, temps: &[u8]) -> Result<u8, EmitError> {
 
 /// The arithmetic that is destructive works on the first operand, which is copied unless the result replaces one.
 fn binary(code: &mut Code, f: Binary, d: Z, a: Z, b: Z) {
-    let mut destructive = |inst: fn(Z, Z) -> Inst, reversed: fn(Z, Z) -> Inst| {
-        if d == b && d != a {
-            return reversed(d, a);
+    let g = Predicates::ALL;
+    let inst = match lanewise::sve_binary(f, d, a, b) {
+        Lanewise::Plain(inst) => inst,
+        Lanewise::Destructive(_, reversed) if d == b && d != a => reversed(d, g, a),
+        Lanewise::Destructive(inst, _) => {
+            if d != a {
+                code.asm.push(Inst::MovZ { d, n: a });
+            }
+            inst(d, g, b)
         }
-        if d != a {
-            code.asm.push(Inst::MovZ { d, n: a });
-        }
-        inst(d, b)
-    };
-    let inst = match f {
-        Binary::Add => Inst::FaddS { d, n: a, m: b },
-        Binary::Sub => Inst::FsubS { d, n: a, m: b },
-        Binary::Mul => Inst::FmulS { d, n: a, m: b },
-        Binary::Div => destructive(
-            |d, m| Inst::FdivS { d, g: Predicates::ALL, m },
-            |d, m| Inst::FdivrS { d, g: Predicates::ALL, m },
-        ),
-        // The maximum does not depend on the order of its operands.
-        Binary::Max => {
-            let max = |d, m| Inst::FmaxS { d, g: Predicates::ALL, m };
-            destructive(max, max)
-        }
-        Binary::Min => {
-            let min = |d, m| Inst::FminS { d, g: Predicates::ALL, m };
-            destructive(min, min)
-        }
-        Binary::IAdd => Inst::AddS { d, n: a, m: b },
-        Binary::ISub => Inst::SubS { d, n: a, m: b },
-        Binary::And => Inst::AndZ { d, n: a, m: b },
-        Binary::Or if a == b => Inst::MovZ { d, n: a },
-        Binary::Or => Inst::OrrZ { d, n: a, m: b },
-        Binary::Xor => Inst::EorZ { d, n: a, m: b },
     };
     code.asm.push(inst);
 }

@@ -47,27 +47,13 @@ pub(super) struct Avx2;
 impl Isa for Avx2 {
     const LANES: u16 = 8;
     const REGISTERS: u8 = 16;
+    const COLUMN: usize = 0;
     const CODES: Codes = Codes {
         load: Code::VEX_Vmovups_ymm_ymmm256,
         store: Code::VEX_Vmovups_ymmm256_ymm,
-        copy: Code::VEX_Vmovaps_ymm_ymmm256,
         broadcast: Code::VEX_Vbroadcastss_ymm_m32,
         fma: Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256,
-        add: Code::VEX_Vaddps_ymm_ymm_ymmm256,
-        sub: Code::VEX_Vsubps_ymm_ymm_ymmm256,
-        mul: Code::VEX_Vmulps_ymm_ymm_ymmm256,
-        div: Code::VEX_Vdivps_ymm_ymm_ymmm256,
-        max: Code::VEX_Vmaxps_ymm_ymm_ymmm256,
-        min: Code::VEX_Vminps_ymm_ymm_ymmm256,
-        sqrt: Code::VEX_Vsqrtps_ymm_ymmm256,
         integer_multiply: Code::VEX_Vpmulld_ymm_ymm_ymmm256,
-        integer_add: Code::VEX_Vpaddd_ymm_ymm_ymmm256,
-        integer_sub: Code::VEX_Vpsubd_ymm_ymm_ymmm256,
-        and: Code::VEX_Vandps_ymm_ymm_ymmm256,
-        or: Code::VEX_Vorps_ymm_ymm_ymmm256,
-        xor: Code::VEX_Vxorps_ymm_ymm_ymmm256,
-        shift_left: Code::VEX_Vpslld_ymm_ymm_imm8,
-        shift_right_signed: Code::VEX_Vpsrad_ymm_ymm_imm8,
         broadcast_words: Code::VEX_Vpbroadcastw_ymm_xmmm16,
         multiply_pairs: Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
         dot: None,

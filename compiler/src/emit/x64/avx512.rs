@@ -16,7 +16,7 @@ use kiln_ir::DType;
 use super::emitter::{Arithmetic, Codes, Emitter, Isa, UNORDERED};
 use crate::emit::EmitError;
 use crate::microkernel::assign::Need;
-use crate::microkernel::{MicroKernel, Permute, V};
+use crate::microkernel::{Binary, MicroKernel, Permute, V};
 use mask::{Masks, SCRATCH};
 
 /// Words of a register.
@@ -34,27 +34,13 @@ pub(super) struct Avx512 {
 impl Isa for Avx512 {
     const LANES: u16 = WORDS as u16;
     const REGISTERS: u8 = 32;
+    const COLUMN: usize = 1;
     const CODES: Codes = Codes {
         load: Code::EVEX_Vmovups_zmm_k1z_zmmm512,
         store: Code::EVEX_Vmovups_zmmm512_k1z_zmm,
-        copy: Code::EVEX_Vmovaps_zmm_k1z_zmmm512,
         broadcast: Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
         fma: Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
-        add: Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
-        sub: Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
-        mul: Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
-        div: Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er,
-        max: Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
-        min: Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
-        sqrt: Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
         integer_multiply: Code::EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32,
-        integer_add: Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32,
-        integer_sub: Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
-        and: Code::EVEX_Vandps_zmm_k1z_zmm_zmmm512b32,
-        or: Code::EVEX_Vorps_zmm_k1z_zmm_zmmm512b32,
-        xor: Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,
-        shift_left: Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
-        shift_right_signed: Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8,
         broadcast_words: Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
         multiply_pairs: Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
         dot: Some([Code::EVEX_Vpdpwssd_zmm_k1z_zmm_zmmm512b32, Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32]),
@@ -133,7 +119,7 @@ impl Arithmetic for Emitter<'_, Avx512> {
         let [t, u] = self.temps(temps)?;
         self.select(t, a, b, &numbers(Permute::UzpEven, 1))?;
         self.select(u, a, b, &numbers(Permute::UzpOdd, 1))?;
-        self.lanewise(Avx512::CODES.add, d, t, u)
+        self.lanewise(Avx512::binary(Binary::Add), d, t, u)
     }
 
     fn permute(&mut self, f: Permute, bits: u8, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {

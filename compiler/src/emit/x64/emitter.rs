@@ -20,6 +20,7 @@ use super::demand::{Demand, MAX_REGISTERS, demand_after};
 use super::error;
 use super::pointers::{Pointers, memory};
 use super::stream;
+use crate::emit::lanewise::{self, X86};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Addr, Binary, Factors, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
@@ -29,8 +30,6 @@ use crate::target::{Feature, Target};
 const LOOP_ALIGN: usize = 32;
 /// Immediate of `vcmpps`: true if either operand is NaN.
 pub(super) const UNORDERED: u32 = 3;
-/// All bits but the sign.
-const MAGNITUDE: u32 = u32::MAX >> 1;
 
 /// An instruction set as data.
 pub(super) trait Isa: Sized {
@@ -38,8 +37,10 @@ pub(super) trait Isa: Sized {
     const LANES: u16;
     /// Vector registers, at most [`MAX_REGISTERS`].
     const REGISTERS: u8;
-    /// Its lanewise instructions.
+    /// Its other instructions on whole registers.
     const CODES: Codes;
+    /// Its column in the table of [lanewise] instructions.
+    const COLUMN: usize;
     /// The distance at which [streams](super::stream) are prefetched, in bytes.
     const AHEAD: i64;
 
@@ -60,30 +61,25 @@ pub(super) trait Isa: Sized {
 
     /// The whole register.
     fn register(v: V) -> Register;
+
+    /// The instruction of a lanewise operation.
+    fn binary(f: Binary) -> Code {
+        lanewise::x86_binary(f)[Self::COLUMN]
+    }
+
+    /// The instruction of a shift by an immediate.
+    fn shift(f: Shift) -> Code {
+        lanewise::x86_shift(f)[Self::COLUMN]
+    }
 }
 
 /// The instructions on whole registers, the last operand in a register or in memory.
 pub(super) struct Codes {
     pub load: Code,
     pub store: Code,
-    pub copy: Code,
     pub broadcast: Code,
     pub integer_multiply: Code,
     pub fma: Code,
-    pub add: Code,
-    pub sub: Code,
-    pub mul: Code,
-    pub div: Code,
-    pub max: Code,
-    pub min: Code,
-    pub sqrt: Code,
-    pub integer_add: Code,
-    pub integer_sub: Code,
-    pub and: Code,
-    pub or: Code,
-    pub xor: Code,
-    pub shift_left: Code,
-    pub shift_right_signed: Code,
     /// A word of bf16 to all words.
     pub broadcast_words: Code,
     /// The sums of two products of integers of 16 bits.
@@ -286,21 +282,15 @@ where
             Op::Mla { d, a, b } => {
                 let [t] = self.temps(temps)?;
                 self.lanewise(I::CODES.integer_multiply, t, a, b)?;
-                self.lanewise(I::CODES.integer_add, d, d, t)?;
+                self.lanewise(I::binary(Binary::IAdd), d, d, t)?;
             }
             Op::Binary { f, d, a, b } => self.binary(f, d, a, b, temps)?,
             Op::Unary { f: Unary::Move, d, a } if d == a => {}
-            Op::Unary { f: Unary::Move, d, a } => {
-                self.put(Instruction::with2(I::CODES.copy, I::register(d), I::register(a)))?;
-            }
-            Op::Unary { f: Unary::Sqrt, d, a } => {
-                self.put(Instruction::with2(I::CODES.sqrt, I::register(d), I::register(a)))?;
-            }
-            Op::Unary { f: Unary::Abs, d, a } => self.with_constant(I::CODES.and, d, a, MAGNITUDE)?,
-            Op::Shift { f: Shift::Left, d, a, by } => self.shift(I::CODES.shift_left, d, a, by.into())?,
-            Op::Shift { f: Shift::RightSigned, d, a, by } => {
-                self.shift(I::CODES.shift_right_signed, d, a, by.into())?;
-            }
+            Op::Unary { f, d, a } => match lanewise::x86_unary(f) {
+                X86::One(codes) => self.put(Instruction::with2(codes[I::COLUMN], I::register(d), I::register(a)))?,
+                X86::Mask(bits) => self.with_constant(I::binary(Binary::And), d, a, bits)?,
+            },
+            Op::Shift { f, d, a, by } => self.shift(I::shift(f), d, a, by.into())?,
             Op::PairAdd { d, a, b } => self.pair_add(d, a, b, temps)?,
             Op::Permute { f: Permute::TrnEven, bits: bits @ (8 | 16), d, a, b } => {
                 self.interleave_low(bits, d, a, b, temps)?;
@@ -358,26 +348,14 @@ where
     }
 
     fn binary(&mut self, f: Binary, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
-        let code = match f {
-            Binary::Add => I::CODES.add,
-            Binary::Sub => I::CODES.sub,
-            Binary::Mul => I::CODES.mul,
-            Binary::Div => I::CODES.div,
-            Binary::Max | Binary::Min => {
-                let code = if f == Binary::Max { I::CODES.max } else { I::CODES.min };
-                // The second source is the result if either is NaN.
-                return match [a, b].map(|v| self.ordered[v.0 as usize]) {
-                    [true, _] => self.lanewise(code, d, a, b),
-                    [false, true] => self.lanewise(code, d, b, a),
-                    [false, false] => self.extremum(code, d, a, b, temps),
-                };
-            }
-            Binary::IAdd => I::CODES.integer_add,
-            Binary::ISub => I::CODES.integer_sub,
-            Binary::And => I::CODES.and,
-            Binary::Or => I::CODES.or,
-            Binary::Xor => I::CODES.xor,
-        };
+        let code = I::binary(f);
+        if let Binary::Max | Binary::Min = f {
+            return match [a, b].map(|v| self.ordered[v.0 as usize]) {
+                [true, _] => self.lanewise(code, d, a, b),
+                [false, true] => self.lanewise(code, d, b, a),
+                [false, false] => self.extremum(code, d, a, b, temps),
+            };
+        }
         self.lanewise(code, d, a, b)
     }
 
@@ -399,7 +377,7 @@ where
             (Factors::S16, None) => {
                 let [t] = self.temps(temps)?;
                 self.lanewise(I::CODES.multiply_pairs, t, a, b)?;
-                self.lanewise(I::CODES.integer_add, d, d, t)
+                self.lanewise(I::binary(Binary::IAdd), d, d, t)
             }
             (Factors::Bf16 | Factors::S8 | Factors::U8 | Factors::U8S8 | Factors::S8U8, _) => {
                 Err(self.error(format!("no dot product of {f:?}")))
@@ -414,7 +392,7 @@ where
         self.shift(left, t, b, bits)?;
         self.shift(left, d, a, bits)?;
         self.shift(right, d, d, bits)?;
-        self.lanewise(I::CODES.or, d, d, t)
+        self.lanewise(I::binary(Binary::Or), d, d, t)
     }
 
     /// The memory at `addr` and what it holds.

@@ -302,8 +302,7 @@ impl Terms {
     /// can depend on the order.
     pub fn binary(&mut self, f: Binary, a: Word, b: Word) -> Term {
         let (a, b) = (self.of(a), self.of(b));
-        let ordered = matches!(f, Binary::Sub | Binary::Div | Binary::ISub);
-        self.intern(if ordered || a <= b { Key::Binary(f, a, b) } else { Key::Binary(f, b, a) })
+        self.intern(if !f.commutes() || a <= b { Key::Binary(f, a, b) } else { Key::Binary(f, b, a) })
     }
 
     pub fn unary(&mut self, f: Unary, a: Word) -> Word {

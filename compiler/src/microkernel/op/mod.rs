@@ -3,12 +3,14 @@
 
 mod domain;
 mod kinds;
+mod lanewise;
 mod operands;
 mod role;
 mod table;
 
 pub use domain::{Domain, Registers};
-pub use kinds::{Binary, Factors, Permute, Shift, Unary};
+pub use kinds::{Factors, Permute};
+pub use lanewise::{Binary, Shift, Unary};
 pub(in crate::microkernel) use operands::Operands;
 pub use role::{MAX_SLOTS, Rule};
 pub use table::Op;

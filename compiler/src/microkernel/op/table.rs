@@ -499,7 +499,7 @@ operations! {
         a: V as Use,
     }
     text "{d} = {f} {a}";
-    counts if f == Unary::Sqrt { Kind::Arithmetic } else { Kind::Other }, Lanes::Same;
+    counts if f.is_arithmetic() { Kind::Arithmetic } else { Kind::Other }, Lanes::Same;
     |x, l, _| Ok(x.unary(f, a[l]));
 
     /// `d = a` shifted by `by` bits, lane by lane.

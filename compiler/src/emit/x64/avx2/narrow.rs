@@ -12,7 +12,7 @@ use kiln_ir::DType;
 use super::{Avx2, xmm, ymm};
 use crate::emit::EmitError;
 use crate::emit::x64::emitter::{Arithmetic, Emitter, Isa, Narrow, QUIET, ROUND, UNORDERED, beyond};
-use crate::microkernel::V;
+use crate::microkernel::{Shift, V};
 
 /// Immediate of `vcvtps2ph`: rounds to nearest, ties to even, whatever the mode is.
 const TO_NEAREST: u32 = 0;
@@ -78,7 +78,7 @@ impl Narrow for Emitter<'_, Avx2> {
         match dtype {
             DType::Bf16 => {
                 self.put(Instruction::with2(Avx2::CODES.broadcast_words, ymm(d), src))?;
-                return self.shift(Avx2::CODES.shift_left, d, d, 16);
+                return self.shift(Avx2::shift(Shift::Left), d, d, 16);
             }
             DType::S8 | DType::U8 => {
                 self.put(Instruction::with2(Code::VEX_Vpbroadcastb_ymm_xmmm8, ymm(d), src))?;

@@ -11,7 +11,7 @@ use super::mask::{SCRATCH, is_masked, merging, zeroing};
 use super::{Avx512, xmm, ymm, zmm};
 use crate::emit::EmitError;
 use crate::emit::x64::emitter::{Arithmetic, Emitter, Isa, Memory, Narrow, QUIET, ROUND};
-use crate::microkernel::V;
+use crate::microkernel::{Binary, Shift, V};
 
 /// Immediate of `vcvtps2ph`: rounds to nearest, ties to even, whatever the mode is.
 const TO_NEAREST: u32 = 0;
@@ -80,7 +80,7 @@ impl Narrow for Emitter<'_, Avx512> {
         } else {
             self.put(load)?;
         }
-        if dtype == DType::Bf16 { self.shift(Avx512::CODES.shift_left, d, d, 16) } else { Ok(()) }
+        if dtype == DType::Bf16 { self.shift(Avx512::shift(Shift::Left), d, d, 16) } else { Ok(()) }
     }
 
     fn load_lanes_narrow(&mut self, d: V, src: MemoryOperand, count: u8, dtype: DType) -> Result<(), EmitError> {
@@ -96,7 +96,7 @@ impl Narrow for Emitter<'_, Avx512> {
         };
         self.put(Instruction::with2(broadcast, zmm(d), src))?;
         if dtype == DType::Bf16 {
-            return self.shift(Avx512::CODES.shift_left, d, d, 16);
+            return self.shift(Avx512::shift(Shift::Left), d, d, 16);
         }
         self.put(Instruction::with2(widen(dtype), zmm(d), low))
     }
@@ -129,14 +129,14 @@ impl Emitter<'_, Avx512> {
     fn store_bf16(&mut self, s: V, dst: MemoryOperand, lanes: u16, temps: &[V]) -> Result<(), EmitError> {
         let shift_right = Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
         let [t] = self.temps(temps)?;
-        self.shift(Avx512::CODES.shift_left, t, s, 15)?;
+        self.shift(Avx512::shift(Shift::Left), t, s, 15)?;
         self.shift(shift_right, t, t, 31)?;
-        self.with_constant(Avx512::CODES.integer_add, t, t, ROUND)?;
-        self.lanewise(Avx512::CODES.integer_add, t, t, s)?;
+        self.with_constant(Avx512::binary(Binary::IAdd), t, t, ROUND)?;
+        self.lanewise(Avx512::binary(Binary::IAdd), t, t, s)?;
         self.compare_unordered(s, s)?;
         self.put_constant(&[QUIET], |mut quiet| {
             quiet.is_broadcast = true;
-            merging(Instruction::with3(Avx512::CODES.or, zmm(t), zmm(s), quiet), SCRATCH)
+            merging(Instruction::with3(Avx512::binary(Binary::Or), zmm(t), zmm(s), quiet), SCRATCH)
         })?;
         self.shift(shift_right, t, t, 16)?;
         let store = Instruction::with2(Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, dst, zmm(t));
