@@ -345,7 +345,7 @@ impl Generator {
                 return Some(ops);
             }
             _ => {
-                let f = self.random.pick(&[Binary::Add, Binary::Sub, Binary::Mul, Binary::Div]);
+                let f = self.random.pick(&binaries(true));
                 Op::Binary { f, d, a, b }
             }
         };
@@ -376,11 +376,17 @@ impl Generator {
             }
             2 if self.random.once_in(2) => Op::Unary { f: Unary::Abs, d, a },
             _ => {
-                let f = self.random.pick(&[Binary::IAdd, Binary::ISub, Binary::And, Binary::Or, Binary::Xor]);
+                let f = self.random.pick(&binaries(false));
                 Op::Binary { f, d, a, b }
             }
         })
     }
+}
+
+/// The operations of two numbers, or of the bits of two words, whose result is specified to the bit.
+fn binaries(of_numbers: bool) -> Vec<Binary> {
+    let all = Binary::ALL.iter().map(|(_, f)| *f);
+    all.filter(|f| f.is_arithmetic() == of_numbers && !matches!(f, Binary::Max | Binary::Min)).collect()
 }
 
 /// What operations and element types have been generated.
