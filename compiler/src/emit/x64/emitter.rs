@@ -1,7 +1,7 @@
 //! The part of emission that the instruction sets of x86 share: the order of a function, and operations that are one instruction on
 //! each.
 //!
-//! An [`Isa`] says how wide registers are and which instructions are those of lanewise operations. What takes another
+//! An [`Isa`] says how wide registers are and which instructions are those on whole registers. What takes another
 //! sequence on each, is chosen by [`Memory`], [`Narrow`] and [`Arithmetic`].
 //!
 //! A sequence that needs more registers than its operation names takes the [temporary](crate::microkernel::Temps) ones. [`needs`] says how
