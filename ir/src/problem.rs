@@ -25,6 +25,8 @@ pub use error::ProblemError;
 pub use math::MathMode;
 pub use operand::{Operand, Role};
 
+pub use crate::strides::MAX_ELEMENTS;
+
 /// The operation and its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -236,9 +238,6 @@ impl Hash for Problem {
         state.write_u64(self.fingerprint(self.fpmath));
     }
 }
-
-/// The most elements a tensor may have, gaps between them counted: byte offsets then fit in 35 bits, far inside every address computation.
-pub const MAX_ELEMENTS: u64 = 1 << 33;
 
 /// The roles that have a layout, with the name of their tag and their own.
 const LAID_OUT: [(Role, &str, &str); 3] =

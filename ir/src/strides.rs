@@ -8,7 +8,9 @@
 use std::fmt;
 
 use crate::layout::{MAX_RANK, Tag};
-use crate::problem::MAX_ELEMENTS;
+
+/// The most elements a tensor may have, gaps between them counted: byte offsets then fit in 35 bits, far inside every address computation.
+pub const MAX_ELEMENTS: u64 = 1 << 33;
 
 /// Elements between neighbours along each dimension.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

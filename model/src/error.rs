@@ -22,10 +22,10 @@ pub enum ModelError {
     Pretrained(#[from] crate::pretrained::PretrainedError),
     /// The network is not one for any sizes.
     #[error(transparent)]
-    Flexible(#[from] crate::flexible::FlexibleError),
+    Flexible(#[from] crate::flexible::error::FlexibleError),
     /// No prediction for several threads can be made.
     #[error(transparent)]
-    Scaling(#[from] crate::scaling::ScalingError),
+    Scaling(#[from] crate::scaling::error::ScalingError),
     /// A pass made an ill-typed function: a fault of Kiln.
     #[error("a pass made an ill-typed function, a fault of Kiln's: {0}")]
     Pass(#[from] FuncError),
@@ -80,7 +80,7 @@ pub enum ModelError {
     },
     /// A plan that would read or write what it must not: a fault of Kiln.
     #[error(transparent)]
-    Plan(#[from] crate::plan::PlanError),
+    Plan(#[from] crate::plan::error::PlanError),
     /// A loop does not end.
     #[error("`{layer}`: the loop did not end after {trips} trips")]
     Endless {

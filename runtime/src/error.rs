@@ -11,7 +11,7 @@ use crate::cpu::{CannotRun, CpuError, LimitError};
 use crate::notice::Notice;
 use crate::pack::PackError;
 use crate::scratch::ScratchError;
-use crate::threads::MAX_THREADS;
+use crate::threads::source::MAX_THREADS;
 
 /// Any failure of this crate. Cheap to clone: threads that wait for one compilation share its error.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The threads that a call is divided among.
 
-mod source;
+pub(crate) mod source;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! Where a coordinate lies between the pixels of an axis: the one meaning of `grid_sample`, whoever computes it.
 
-use super::op::{Outside, Sampling};
+use super::op::attribute::{Outside, Sampling};
 
 /// How images are sampled at coordinates from -1 at one border to 1 at the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! sizes of each dimension, in all combinations, and checked at further sizes; a network of which it does not hold is refused.
 
 mod counted;
-mod error;
+pub(crate) mod error;
 mod number;
 mod open_dim;
 mod repeated;

@@ -6,7 +6,7 @@ pub mod arena;
 mod constants;
 mod control;
 mod elements;
-mod error;
+pub(crate) mod error;
 mod families;
 mod general;
 mod kernels;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_ir::func::Tensor;
 
-use super::dims::DimRole;
+use super::dims::name::DimRole;
 
 /// The sizes and values that a model leaves open and its caller knows: shapes of inputs, dimensions by name, and values that are known at load.
 ///

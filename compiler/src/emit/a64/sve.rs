@@ -171,28 +171,28 @@ impl VectorEmitter for Sve {
             }
             Op::NarrowPairs { d, a, b } => return sve_bf16::narrow_pairs(code, d.0 as u8, a.0 as u8, b.0 as u8, temps),
             Op::Load { d, lanes, .. } => {
-                self.load(code, d, lanes, at());
+                self.predicates.load(code, d, lanes, at());
                 return Ok(());
             }
             Op::LoadLanes { d, count, .. } => {
-                self.load_lanes(code, d, count, at());
+                self.predicates.load_lanes(code, d, count, at());
                 return Ok(());
             }
             Op::Broadcast { d, .. } => {
                 sve_memory::broadcast(code, d, at());
                 return Ok(());
             }
-            Op::Store { s, lanes, .. } => return self.store(code, s, lanes, at(), temps),
+            Op::Store { s, lanes, .. } => return self.predicates.store(code, s, lanes, at(), temps),
             Op::LoadRaw { d, elements, .. } => {
-                self.load_raw(code, d, elements, at());
+                self.predicates.load_raw(code, d, elements, at());
                 return Ok(());
             }
             Op::LoadRawQuad { d, elements, .. } => {
-                self.load_raw_quad(code, d, elements, at());
+                self.predicates.load_raw_quad(code, d, elements, at());
                 return Ok(());
             }
             Op::StoreRaw { s, elements, .. } => {
-                self.store_raw(code, s, elements, at());
+                self.predicates.store_raw(code, s, elements, at());
                 return Ok(());
             }
             Op::BroadcastRaw { .. } => unreachable!("it does not exist on A64"),

@@ -5,7 +5,6 @@ use kiln_ir::DType;
 use super::function::{Code, Resolved};
 use super::inst::Inst;
 use super::operand::{Disp, Q, QuadDisp, X};
-use super::sve::Sve;
 use super::sve_convert::{self, mul_vl};
 use super::sve_predicates::{Element, Predicates};
 use super::vectors::z;
@@ -28,10 +27,10 @@ impl At {
     }
 }
 
-impl Sve {
+impl Predicates {
     /// Appends [`Op::Load`](crate::microkernel::Op::Load).
     pub fn load(&self, code: &mut Code, d: V, lanes: u16, at: At) {
-        let (t, g) = (z(d.0 as u8), self.predicates.of(code, Element::S, lanes));
+        let (t, g) = (z(d.0 as u8), self.of(code, Element::S, lanes));
         code.asm.push(sve_convert::load(at.dtype, t, g, at.place, at.whole(code)));
         sve_convert::widen(code, t, at.dtype);
     }
@@ -43,7 +42,7 @@ impl Sve {
             DType::F32 | DType::S32 => {
                 // LD1RQW takes the predicate of the first 128 bits for all.
                 let all = if count == 4 { code.mk.lanes as u16 } else { count.into() };
-                let g = self.predicates.of(code, Element::S, all);
+                let g = self.of(code, Element::S, all);
                 code.asm.push(match at.place {
                     Resolved::Displaced { n, by } => Inst::Ld1rqwS { t, g, n, i: quad(by) },
                     Resolved::Indexed { n, m } => Inst::Ld1rqwIndexedS { t, g, n, m },
@@ -66,7 +65,7 @@ impl Sve {
     /// Appends [`Op::Store`](crate::microkernel::Op::Store).
     pub fn store(&self, code: &mut Code, s: V, lanes: u16, at: At, temps: &[u8]) -> Result<(), EmitError> {
         let narrowed = sve_convert::narrow(code, s.0 as u8, at.dtype, temps)?;
-        let (t, g, whole) = (z(narrowed), self.predicates.of(code, Element::S, lanes), at.whole(code));
+        let (t, g, whole) = (z(narrowed), self.of(code, Element::S, lanes), at.whole(code));
         code.asm.push(match (at.place, at.dtype.is_narrow()) {
             (Resolved::Displaced { n, by }, false) => Inst::St1wS { t, g, n, i: mul_vl(by, whole) },
             (Resolved::Indexed { n, m }, false) => Inst::St1wIndexedS { t, g, n, m },
@@ -79,7 +78,7 @@ impl Sve {
     /// Appends [`Op::LoadRaw`](crate::microkernel::Op::LoadRaw).
     pub fn load_raw(&self, code: &mut Code, d: V, elements: u16, at: At) {
         let element = Element::raw(at.dtype.bytes());
-        let (t, g, register) = (z(d.0 as u8), self.predicates.of(code, element, elements), code.vector_bytes());
+        let (t, g, register) = (z(d.0 as u8), self.of(code, element, elements), code.vector_bytes());
         code.asm.push(match (at.dtype.bytes(), at.place) {
             (1, Resolved::Displaced { n, by }) => Inst::Ld1bB { t, g, n, i: mul_vl(by, register) },
             (1, Resolved::Indexed { n, m }) => Inst::Ld1bIndexedB { t, g, n, m },
@@ -94,7 +93,7 @@ impl Sve {
         // The predicate of the first 128 bits is that of all.
         let is_whole = elements == element.per_quad();
         let all = if is_whole { code.mk.lanes as u16 / 4 * elements } else { elements };
-        let (t, g) = (z(d.0 as u8), self.predicates.of(code, element, all));
+        let (t, g) = (z(d.0 as u8), self.of(code, element, all));
         code.asm.push(match (at.dtype.bytes(), at.place) {
             (1, Resolved::Displaced { n, by }) => Inst::Ld1rqbB { t, g, n, i: quad(by) },
             (1, Resolved::Indexed { n, m }) => Inst::Ld1rqbIndexedB { t, g, n, m },
@@ -106,7 +105,7 @@ impl Sve {
     /// Appends [`Op::StoreRaw`](crate::microkernel::Op::StoreRaw).
     pub fn store_raw(&self, code: &mut Code, s: V, elements: u16, at: At) {
         let element = Element::raw(at.dtype.bytes());
-        let (t, g, register) = (z(s.0 as u8), self.predicates.of(code, element, elements), code.vector_bytes());
+        let (t, g, register) = (z(s.0 as u8), self.of(code, element, elements), code.vector_bytes());
         code.asm.push(match (at.dtype.bytes(), at.place) {
             (1, Resolved::Displaced { n, by }) => Inst::St1bB { t, g, n, i: mul_vl(by, register) },
             (1, Resolved::Indexed { n, m }) => Inst::St1bIndexedB { t, g, n, m },

@@ -2,7 +2,6 @@
 
 use super::super::element::ElementType;
 use super::super::types::TensorType;
-use super::integer::on_bits;
 use super::walk::{Walk, stretched_strides};
 use super::{Binary, Mismatch, Structured, Tensor, Unary, View, broadcast, max, min, same_element, wrap};
 use crate::epilogue::PostOp;
@@ -198,6 +197,19 @@ pub(super) fn zip<T: Copy>(a: View<'_, T>, b: View<'_, T>, ty: &TensorType, f: i
         _ => values.extend((0..n).map(|_| f(a.data[at_a], b.data[at_b]))),
     });
     values
+}
+
+/// An operation on the bits of integers of so many; what is beyond them in the result does not count.
+pub(super) fn on_bits(op: &Binary, bits: u32, a: i128, b: i128) -> i128 {
+    let by = u32::try_from(b).ok().filter(|by| *by < bits);
+    match op {
+        Binary::BitAnd {} => a & b,
+        Binary::BitOr {} => a | b,
+        Binary::BitXor {} => a ^ b,
+        Binary::ShiftLeft {} => by.map_or(0, |by| a << by),
+        Binary::ShiftRight {} => by.map_or(if a < 0 { -1 } else { 0 }, |by| a >> by),
+        _ => unreachable!("another operation"),
+    }
 }
 
 pub(super) fn evaluate_other(op: &Structured, operands: &[View<'_>], ty: &TensorType) -> Vec<f64> {

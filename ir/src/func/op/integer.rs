@@ -3,7 +3,7 @@
 use super::super::element::ElementType;
 use super::super::tensor::Tensor;
 use super::super::types::TensorType;
-use super::elementwise::{select, zip};
+use super::elementwise::{on_bits, select, zip};
 use super::reduction::{self, accumulate, running, sorted};
 use super::{Binary, Merge, ReduceKind, Structured, TensorOp, Unary, View};
 use super::{contraction, indexed};
@@ -109,19 +109,6 @@ fn binary(op: &Binary, a: View<'_, i128>, b: View<'_, i128>, ty: &TensorType) ->
         }
         Binary::And {} | Binary::Or {} | Binary::Xor {} => return None,
     })
-}
-
-/// An operation on the bits of integers of so many; what is beyond them in the result does not count.
-pub(super) fn on_bits(op: &Binary, bits: u32, a: i128, b: i128) -> i128 {
-    let by = u32::try_from(b).ok().filter(|by| *by < bits);
-    match op {
-        Binary::BitAnd {} => a & b,
-        Binary::BitOr {} => a | b,
-        Binary::BitXor {} => a ^ b,
-        Binary::ShiftLeft {} => by.map_or(0, |by| a << by),
-        Binary::ShiftRight {} => by.map_or(if a < 0 { -1 } else { 0 }, |by| a >> by),
-        _ => unreachable!("another operation"),
-    }
 }
 
 fn structured(op: &Structured, views: &[View<'_, i128>], operands: &[&Tensor], ty: &TensorType) -> Option<Vec<i128>> {

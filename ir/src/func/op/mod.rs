@@ -3,7 +3,7 @@
 //! To add one: a row in `table.rs`, and an arm of `infer` and one of `evaluate` in the file of its kind. Operations that run
 //! functions are in `control.rs`.
 
-mod attribute;
+pub(super) mod attribute;
 mod columns;
 mod contraction;
 mod control;

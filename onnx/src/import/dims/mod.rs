@@ -6,7 +6,7 @@
 
 mod dimension;
 mod expression;
-mod name;
+pub(super) mod name;
 
 use std::collections::{BTreeMap, BTreeSet};
 
