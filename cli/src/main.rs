@@ -56,7 +56,8 @@ A problem is one string with every size in it:
 OP DESCRIPTOR  matmul [Bx...]MxK:[Bx...]KxN, up to 4 batch dimensions, each equal on both sides or 1 on one;
                ip mbMicKocN, C = A W^T with weights of oc x ic, perhaps with id, ih, iw;
                conv [gG]mbNicCihHocOkhK[shS][phP][dhD], with d and w beside h, channels last unless a tag says abx
-DTYPES         f32, bf16, f16, or of source, weights and result: T:T:f32, f32:T:f32 with T bf16 or f16
+DTYPES         f32, bf16, f16, or of source, weights and result: T:T:f32, f32:T:f32 with T bf16 or f16;
+               s8:s8:s32, u8:s8:s32 for matmul and ip
 Tags           the dimensions from the outermost in memory to the innermost: ab is row-major, ba column-major
 strides        elements from one neighbour to the next along each dimension of source, weights and result: 1024x1 for rows of 1024
                elements. A tensor whose strides are empty is dense, in the order of its tag

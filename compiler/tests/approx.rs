@@ -28,6 +28,14 @@ fn approximations_keep_their_bounds() {
 }
 
 #[test]
+fn what_has_a_bound_is_not_exact() {
+    let bounded = |op: PostOp| BOUNDS.iter().any(|(other, _)| *other == op);
+    for op in PostOp::plain() {
+        assert_eq!(bounded(op), !op.is_exact(), "{op:?}");
+    }
+}
+
+#[test]
 fn bf16_results_are_nearly_rounded_correctly() {
     for (op, _) in BOUNDS {
         let errors = Meter::new(op).measure_bf16();

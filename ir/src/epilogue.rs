@@ -436,7 +436,9 @@ mod tests {
     #[test]
     fn words_round_trip() {
         let all = "bias+bias:row+bias:ab+add:ab+mul:b+scale:0.125+shift:-2+relu+leaky_relu:0.01+clamp:0:6+gelu_erf+gelu_tanh+\
-                   silu+sigmoid+tanh+hardswish+hardsigmoid+exp+square+sqrt+abs";
+                   silu+sigmoid+tanh+hardswish+hardsigmoid+softsign+exp+square+sqrt+abs";
+        PostOp::plain()
+            .for_each(|op| assert!(all.split('+').any(|word| word == op.name()), "{op:?} is not among them"));
         assert_eq!(chain(all), format!("+{all}"));
         assert_eq!(
             chain("logistic+swish+clip:-1:1+linear:2:3+relu6"),
