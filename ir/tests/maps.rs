@@ -1,8 +1,12 @@
 //! Index maps: what rewrites make of digits and conditions around a product. The whole sequence is in the compiler's tests.
 
-use kiln_ir::nest::VerifyError;
-use kiln_ir::rewrite::{Alike, align_taps, fuse_loops, lines, split_borders, tensorize};
-use kiln_ir::{LoopNest, Problem, contraction};
+use kiln_ir::nest::{BufferKind, VerifyError};
+use kiln_ir::rewrite::{
+    Alike, Blocks, LinePanel, PanelShape, RewriteError, Side, StripSpec, TileLoop, align_taps, divide, fuse_batches,
+    fuse_loops, inline, lines, prepacked, split_borders, split_tails, stage, strip, tensorize, tile,
+};
+use kiln_ir::{DType, LoopNest, Problem, contraction};
+use proptest::prelude::*;
 
 fn fused(problem: &str) -> LoopNest {
     let problem: Problem = problem.parse().unwrap();
@@ -117,4 +121,122 @@ fn digits_are_within_their_extents_and_new() {
     ));
     // A condition around it limits the index.
     assert_eq!(nest("inside i - 2 in 0..3 { delinearize i - 2 into a in 0..3 {} } if i == 0").verify(), Ok(()));
+}
+
+/// The strip of a block of rows of [`PADDED`], plain or of interleaved lines.
+fn strip_spec(kind: BufferKind, interleave: u64) -> StripSpec {
+    let lines = LinePanel { interleave, stride: 1, residues: 1, pitch: 6, halo: true };
+    StripSpec {
+        strip: "strip".into(),
+        at: "m0".into(),
+        kind,
+        dtype: DType::F32,
+        axes: vec![(4, 1), (5, 1)],
+        block: (0, [5, 2]),
+        width: 3u64.next_multiple_of(interleave),
+        lines: (interleave > 1).then_some(lines),
+    }
+}
+
+/// A nest after each rewrite for an index map.
+fn stages(problem: &str) -> Vec<LoopNest> {
+    let mut all = vec![fused(problem)];
+    let mut then = |f: &dyn Fn(LoopNest) -> Result<LoopNest, RewriteError>| {
+        let last = all[all.len() - 1].clone();
+        all.extend(f(last).ok());
+    };
+    then(&lines);
+    then(&|nest| {
+        let blocks = |axis: &str, var: &str, blocks| TileLoop {
+            axis: axis.into(),
+            var: Some(var.into()),
+            blocks,
+            parallel: true,
+        };
+        let line = Blocks::Sizes(vec![(3, 1), (2, 1)]);
+        let loops = [
+            blocks("n", "n0", Blocks::Of(4)),
+            blocks("o0", "m0", Blocks::Of(2)),
+            blocks("o0", "o0", Blocks::Elements),
+            blocks("n", "n1", Blocks::Of(4)),
+            blocks("m", "o1", line),
+        ];
+        tile(nest, 0, &loops, true)
+    });
+    then(&|nest| prepacked(nest, 0, Side::Rhs, 4, PanelShape { pitch: 4, interleave: 1, dtype: DType::F32 }));
+    then(&|nest| split_borders(nest, 0..1, &["m0", "n0"], Alike::Footprint));
+    then(&|nest| {
+        let region = 0..nest.body.len();
+        stage(nest, region, "m0", [10, 4], "0")
+    });
+    then(&|nest| {
+        let region = 0..nest.body.len();
+        strip(nest, region, &strip_spec(BufferKind::Scratch, 1))
+    });
+    then(&|nest| {
+        let region = 0..nest.body.len();
+        split_borders(nest, region, &["o0", "o1"], Alike::Conditions)
+    });
+    then(&split_tails);
+    then(&tensorize);
+    all
+}
+
+#[test]
+fn a_right_factor_whose_steps_are_digits_is_no_tiles() {
+    let e = tensorize(fused(PADDED)).unwrap_err();
+    assert!(e.why.contains("must be packed"), "{e}");
+}
+
+#[test]
+fn the_sequence_has_all_its_stages() {
+    for problem in [PADDED, "conv f32 mb1ic3ih5oc4kh3ph1 dtag=abx +bias"] {
+        let all = stages(problem);
+        assert_eq!(all.len(), 10, "{}", all[all.len() - 1]);
+        all.iter().for_each(|nest| nest.verify().unwrap_or_else(|e| panic!("{e}\n{nest}")));
+        assert!(all[9].to_string().contains("window"), "{}", all[9]);
+    }
+}
+
+proptest! {
+    // Most edits are refused; fewer than one text in thirty that is a nest fails the test.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, max_global_rejects: 30 * 300, ..ProptestConfig::with_cases(300)
+    })]
+
+    /// Whatever a text says, rewrites refuse it or make another nest: nothing panics, and nothing takes longer than the text is long.
+    #[test]
+    fn edited_maps_are_refused_or_rewritten(
+        at in any::<prop::sample::Index>(),
+        plain in any::<bool>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3usize, "[-+*0-9kmnotc ,\\[\\]]{0,2}|0000000000000|00000"), 1..4),
+    ) {
+        let all = stages(if plain { PADDED } else { "conv f32 mb1ic3ih5oc4kh3ph1 dtag=abx +bias" });
+        let before = at.get(&all).to_string();
+        let mut text: Vec<char> = before.chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(text.len());
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let parsed = text.parse::<LoopNest>().ok().filter(|_| text != before);
+        let Some(nest) = parsed else { return Err(TestCaseError::reject("refused")) };
+        let region = 0..nest.body.len();
+        let rewritten = [
+            align_taps(nest.clone(), 4),
+            lines(nest.clone()),
+            split_borders(nest.clone(), region.clone(), &["m0", "n0", "k"], Alike::Footprint),
+            split_borders(nest.clone(), region.clone(), &["m", "o0", "o1", "k"], Alike::Conditions),
+            stage(nest.clone(), region.clone(), "m0", [10, 4], "0"),
+            strip(nest.clone(), region.clone(), &strip_spec(BufferKind::Scratch, 1)),
+            strip(nest.clone(), region.clone(), &strip_spec(BufferKind::Scratch, 4)),
+            strip(nest.clone(), region.clone(), &strip_spec(BufferKind::Shared, 1)),
+            split_tails(nest.clone()),
+            tensorize(nest.clone()),
+            divide(nest.clone(), region, "m0", 4),
+            Ok(fuse_batches(inline(nest.clone()))),
+        ];
+        rewritten.into_iter().flatten().for_each(|nest| drop(nest.verify()));
+    }
 }

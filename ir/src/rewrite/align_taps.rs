@@ -1,8 +1,12 @@
-use super::{RewriteError, existing_var, find_loop};
+use super::{RewriteError, check_map, existing_var, find_loop, refuse};
 use crate::nest::{Affine, Extent, LoopNest, Stmt, Var};
 
 /// Lets the steps of K of each tap, where they are digits, be whole groups of `group`: those that no element is behind are skipped.
 pub fn align_taps(mut nest: LoopNest, group: u64) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "align_taps")?;
+    if group == 0 || group > u64::from(u16::MAX) {
+        return refuse("align_taps", format!("there are no groups of {group} steps"));
+    }
     let k = existing_var(&nest, "align_taps", "k")?;
     let mut steps = None;
     nest.body.iter_mut().for_each(|s| steps = steps.or(widen(s, k, group)));

@@ -1,9 +1,10 @@
-use super::{RewriteError, existing_var, substitute};
+use super::{RewriteError, check_map, existing_var, substitute};
 use crate::nest::{Affine, Extent, Loop, LoopNest, Stmt, Var};
 
 /// Replaces loops over `m` by loops over its digits where it has some, so that tiles end where lines of pixels do. The innermost of
 /// them is called `m` too; digits that are always 0 have no loop.
 pub fn lines(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "lines")?;
     let m = existing_var(&nest, "lines", "m")?;
     nest.body.iter_mut().for_each(|s| split(s, m));
     Ok(nest)

@@ -8,6 +8,7 @@
 //! into micro-kernel calls, and [`divide`](divide()) makes tasks of them. Those that are about index maps keep nests without.
 
 mod align_taps;
+mod check_map;
 mod divide;
 mod footprint;
 mod fuse_loops;
@@ -36,6 +37,8 @@ pub use tensorize::tensorize;
 pub use tile::{Blocks, TileLoop, tile};
 
 use std::ops::Range;
+
+use check_map::{MOST_LOOKED_AT, MOST_MADE, check_map, has_map};
 
 use crate::nest::{Access, Affine, Buffer, Extent, Loop, LoopNest, Stmt, Var};
 

@@ -1,6 +1,7 @@
+use std::cell::Cell;
 use std::ops::Range;
 
-use super::{RewriteError, region_in, substitute};
+use super::{MOST_LOOKED_AT, MOST_MADE, RewriteError, check_map, has_map, refuse, region_in, substitute};
 use crate::nest::{Affine, Extent, Loop, LoopNest, Stmt, Var};
 
 /// In which respects the iterations of a loop are alike.
@@ -21,47 +22,58 @@ pub fn split_borders(
     axes: &[&str],
     alike: Alike,
 ) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "split_borders")?;
     let vars = (0..nest.vars.len()).filter(|i| axes.contains(&nest.vars[*i].as_str())).map(|i| Var(i as u16)).collect();
     let region = region_in(&nest.body, &region, "split_borders")?;
     let body = nest.body.drain(region.clone()).collect();
-    nest.body.splice(region.start..region.start, Splitter { vars, alike }.body(body));
+    let body = Splitter { vars, alike, made: Cell::new(0) }.body(body)?;
+    nest.body.splice(region.start..region.start, body);
     Ok(nest.numbered())
 }
 
 struct Splitter {
     vars: Vec<Var>,
     alike: Alike,
+    /// Pieces so far.
+    made: Cell<u64>,
 }
 
 impl Splitter {
-    fn body(&self, body: Vec<Stmt>) -> Vec<Stmt> {
+    fn body(&self, body: Vec<Stmt>) -> Result<Vec<Stmt>, RewriteError> {
         let mut out = vec![];
         for mut s in body {
             match s {
-                Stmt::Loop(l) if self.vars.contains(&l.var) && l.body.iter().any(has_map) => self.split(l, &mut out),
+                Stmt::Loop(l) if self.vars.contains(&l.var) && l.body.iter().any(has_map) => self.split(l, &mut out)?,
                 _ => {
                     if let Some(body) = s.body_mut() {
-                        *body = self.body(std::mem::take(body));
+                        *body = self.body(std::mem::take(body))?;
                     }
                     out.push(s);
                 }
             }
         }
-        out
+        Ok(out)
     }
 
-    fn split(&self, l: Loop, out: &mut Vec<Stmt>) {
-        let Extent::Const(extent @ 1..) = l.extent else { return out.push(Stmt::Loop(l)) };
-        if l.step == 0 {
-            return out.push(Stmt::Loop(l));
-        }
+    fn split(&self, l: Loop, out: &mut Vec<Stmt>) -> Result<(), RewriteError> {
+        let Extent::Const(extent) = l.extent else {
+            out.push(Stmt::Loop(l));
+            return Ok(());
+        };
         if extent <= l.step {
             return self.piece(l, extent, (0, 1), out);
         }
         let mut facts = Facts { var: l.var, inner: vec![], all: vec![] };
         facts.add(&l.body);
         if facts.all.is_empty() {
-            return out.push(Stmt::Loop(Loop { body: self.body(l.body), ..l }));
+            let body = self.body(l.body)?;
+            out.push(Stmt::Loop(Loop { body, ..l }));
+            return Ok(());
+        }
+        let trips = extent.div_ceil(l.step);
+        let each = facts.all.iter().map(Fact::looked_at).fold(1, u64::saturating_add);
+        if trips.saturating_mul(each) > MOST_LOOKED_AT {
+            return refuse("split_borders", "a loop in which conditions change has too many iterations");
         }
         let mut pieces: Vec<(u64, u64)> = vec![];
         let (mut last, mut now) = (vec![], vec![]);
@@ -76,15 +88,23 @@ impl Splitter {
         }
         let end = pieces.pop();
         for piece in pieces {
-            self.piece(l.clone(), extent, piece, out);
+            self.piece(l.clone(), extent, piece, out)?;
         }
-        if let Some(piece) = end {
-            self.piece(l, extent, piece, out);
-        }
+        end.map_or(Ok(()), |piece| self.piece(l, extent, piece, out))
     }
 
     /// So many iterations from `from` on.
-    fn piece(&self, mut l: Loop, extent: u64, (from, trips): (u64, u64), out: &mut Vec<Stmt>) {
+    fn piece(
+        &self,
+        mut l: Loop,
+        extent: u64,
+        (from, trips): (u64, u64),
+        out: &mut Vec<Stmt>,
+    ) -> Result<(), RewriteError> {
+        self.made.set(self.made.get() + 1);
+        if self.made.get() > MOST_MADE {
+            return refuse("split_borders", "loops would be cut into too many pieces");
+        }
         let mut value = if trips == 1 { Affine::default() } else { Affine::from(l.var) };
         value.constant = from as i64;
         if value != Affine::from(l.var) {
@@ -97,13 +117,10 @@ impl Splitter {
             (1, _) => l.step.min(extent - from),
             _ => l.step,
         };
-        let (extent, body) = (Extent::Const(trips * l.step), self.body(l.body));
+        let (extent, body) = (Extent::Const(trips * l.step), self.body(l.body)?);
         out.push(Stmt::Loop(Loop { extent, body, ..l }));
+        Ok(())
     }
-}
-
-fn has_map(s: &Stmt) -> bool {
-    matches!(s, Stmt::Delinearize { .. } | Stmt::Inside { .. }) || s.body().iter().any(has_map)
 }
 
 /// Makes extents that depend on no variable, or on `var` alone but are the same in all of its iterations, constant.
@@ -139,9 +156,10 @@ struct Greatest {
 }
 
 impl Greatest {
+    /// It is -1 where nothing is left.
     fn at(self, value: i64) -> i64 {
         let end = self.rest.map_or(self.tile, |rest| rest.at(value).min(self.tile));
-        (end - 1) / self.step * self.step
+        if end > 0 { (end - 1) / self.step * self.step } else { -1 }
     }
 }
 
@@ -205,6 +223,14 @@ impl Facts {
 }
 
 impl Fact {
+    /// The values of variables that are looked at for one iteration.
+    fn looked_at(&self) -> u64 {
+        let Fact::Inside { terms, .. } = self else { return 1 };
+        let all_but_last = &terms[..terms.len().saturating_sub(1)];
+        let values = all_but_last.iter().map(|(_, greatest)| (greatest.tile / greatest.step) as u64 + 1);
+        values.fold(1, u64::saturating_mul)
+    }
+
     fn add_to(&self, facts: &mut Vec<i64>, value: i64, alike: Alike) {
         match self {
             Fact::Extent(greatest) => facts.push(greatest.at(value)),

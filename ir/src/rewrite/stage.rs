@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::footprint::{footprints, in_widths};
-use super::{RewriteError, existing_var, for_each_leaf, for_each_loop, product, refuse, region_of, stride};
+use super::{RewriteError, check_map, existing_var, for_each_leaf, for_each_loop, product, refuse, region_of, stride};
 use crate::dtype::DType;
 use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Matrix, Pack, Stmt, Var};
 
@@ -16,6 +16,7 @@ pub fn stage(
     [rows, columns]: [u64; 2],
     name: &str,
 ) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "stage")?;
     let at = existing_var(&nest, "stage", at)?;
     let n = existing_var(&nest, "stage", "n")?;
     let LoopNest { body, buffers, vars, .. } = &mut nest;

@@ -1,7 +1,9 @@
 use std::ops::Range;
 
 use super::footprint::{Footprint, footprints, in_widths};
-use super::{RewriteError, existing_var, for_each_leaf, for_each_loop, over, product, refuse, region_of};
+use super::{
+    MOST_MADE, RewriteError, check_map, existing_var, for_each_leaf, for_each_loop, over, product, refuse, region_of,
+};
 use crate::dtype::DType;
 use crate::nest::{Access, Affine, Buffer, BufferId, BufferKind, Dim, Extent, Loop, LoopNest, Matrix, Pack, Stmt, Var};
 
@@ -57,14 +59,57 @@ impl LinePanel {
     }
 }
 
+impl StripSpec {
+    /// Refuses numbers that the left factor `from` has no strip of.
+    fn check(&self, from: &Access, source: Option<&Buffer>) -> Result<(), RewriteError> {
+        let (axis, [outputs, size]) = self.block;
+        let dims = source.map_or(&[][..], |b| &b.dims);
+        let Some(line) = dims.len().checked_sub(2).map(|i| dims[i].extent) else {
+            return refuse("strip", "the left factor has no axes");
+        };
+        if self.axes.is_empty() || from.index.len() != dims.len() || self.axes.len() >= dims.len() {
+            return refuse("strip", "the left factor has other axes than the strip");
+        }
+        let mut numbers =
+            self.axes.iter().flat_map(|(extent, step)| [*extent, *step]).chain([outputs, size, self.width]);
+        let most = 1 << 33;
+        if axis >= self.axes.len() || numbers.any(|n| n == 0 || n > most) || self.axes.iter().any(|(_, s)| *s > 1 << 20)
+        {
+            return refuse("strip", "a number of the strip is 0, or too large");
+        }
+        let elements = self.axes.iter().try_fold(self.width, |all, (extent, _)| all.checked_mul(*extent));
+        let Some(p) = self.lines else {
+            return if elements.is_some_and(|n| n <= most) {
+                Ok(())
+            } else {
+                refuse("strip", "the strip is too large")
+            };
+        };
+        let fits = p.stride > 0 && p.stride <= 1 << 20 && p.residues > 0 && p.residues <= p.stride.min(line);
+        let pitch = line.div_ceil(p.stride.max(1))..=most;
+        if !fits || p.interleave == 0 || p.interleave > 1 << 10 || !pitch.contains(&p.pitch) {
+            return refuse("strip", "lines of the strip do not have the residues and pixels of the left factor");
+        }
+        let outer =
+            self.axes[..self.axes.len() - 1].iter().try_fold(self.width, |all, (extent, _)| all.checked_mul(*extent));
+        let elements = outer.and_then(|n| n.checked_mul(p.pitch)?.checked_mul(p.stride));
+        match elements.is_some_and(|n| n <= most) && p.residues.saturating_mul(p.pitch / COPY_PIXELS + 1) <= MOST_MADE {
+            true => Ok(()),
+            false => refuse("strip", "the strip is too large"),
+        }
+    }
+}
+
 /// Copies the inputs that the blocks of a region read into memory of their own, and redirects the left factor to it.
 pub fn strip(mut nest: LoopNest, region: Range<usize>, spec: &StripSpec) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "strip")?;
     let at = existing_var(&nest, "strip", &spec.at)?;
     let barrier = nest.body.iter().position(|s| matches!(s, Stmt::Barrier));
     let known = nest.buffer(&spec.strip);
     let Some(from) = product(region_of(&mut nest.body, &region, "strip")?).map(|(_, lhs, _)| lhs.clone()) else {
         return refuse("strip", "nothing is multiplied");
     };
+    spec.check(&from, nest.buffers.get(usize::from(from.buffer.0)))?;
     let outer = (0..spec.axes.len() - 1).map(|i| nest.var(&format!("x{i}"))).collect();
     let names = ["w", "q", "r"].map(|name| nest.var(name));
     let id = known.unwrap_or(BufferId(nest.buffers.len() as u16));
@@ -79,7 +124,7 @@ pub fn strip(mut nest: LoopNest, region: Range<usize>, spec: &StripSpec) -> Resu
         let Extent::Const(extent) = host.extent else { return refuse("strip", "blocks differ in their size") };
         let mut block = if extent == host.step { Affine::default() } else { Affine::from(host.var) };
         block.constant = (position % outputs) as i64;
-        last = last.max(position % outputs + extent - host.step);
+        last = last.max(position % outputs + extent.saturating_sub(host.step));
         let made = strip.block(host, &block)?;
         match spec.kind {
             BufferKind::Shared if position < outputs => {
@@ -99,7 +144,8 @@ pub fn strip(mut nest: LoopNest, region: Range<usize>, spec: &StripSpec) -> Resu
         if spec.kind == BufferKind::Shared {
             let batches = strip.from.index[..batch].iter().zip(&strip.source.dims);
             let copies = batches.rev().fold(copies, |body, (index, dim)| {
-                let var = index.terms()[0].0;
+                // An index without a variable is the same for all batches.
+                let Some(&(var, _)) = index.terms().first() else { return body };
                 vec![Stmt::Loop(Loop { var, extent: Extent::Const(dim.extent), step: 1, parallel: true, body })]
             });
             let place = barrier.unwrap_or(0);

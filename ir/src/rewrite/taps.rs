@@ -1,7 +1,7 @@
 //! The rows and runs of a tile whose left factor is read through an index map.
 
 use super::fuse_loops::is_batch;
-use super::{RewriteError, refuse, stride};
+use super::{MOST_LOOKED_AT, MOST_MADE, RewriteError, refuse, stride};
 use crate::nest::{Access, Affine, BufferKind, LoopNest, MAX_WINDOW_ROWS, Matrix, Run, Stmt, TileWindow, Var};
 
 /// A product in a tile, and the statements around it that its indices need, outermost first.
@@ -53,6 +53,9 @@ impl Mapped<'_> {
 
         let mut values = vec![0; self.nest.vars.len()];
         let taps = steps.start / per..steps.end.div_ceil(per);
+        if taps.end - taps.start > MOST_MADE {
+            return refuse("tensorize", "a tile has too many taps");
+        }
         let mut evaluate = |row: u64, number: u64, indices: &mut Vec<i64>| {
             values[usize::from(m.0)] = row as i64;
             values[usize::from(tap.0)] = number as i64;
@@ -262,6 +265,10 @@ impl Condition {
         }
         if high < 0 || low >= self.extent {
             return Ok(false);
+        }
+        let iterations = self.outer.iter().map(|(_, max, by)| (max / by) as u64 + 1);
+        if iterations.fold(1, u64::saturating_mul) > MOST_LOOKED_AT {
+            return refuse("tensorize", "a condition changes in too many iterations of loops around a tile");
         }
         let mut places = vec![first];
         for &(c, max, by) in &self.outer {

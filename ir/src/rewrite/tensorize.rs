@@ -1,10 +1,11 @@
 use super::taps::{Mapped, Reads};
-use super::{RewriteError, refuse, stride};
+use super::{RewriteError, check_map, refuse, stride};
 use crate::nest::{Access, Affine, Extent, Init, Loop, LoopNest, Matrix, Stmt, Tile, Var};
 
 /// Turns each innermost `for m { for n { [dst = 0]; for k { dst += lhs * rhs }; post-ops } }` of constant extents into a
 /// [`Tile`]. What digits and conditions around the product say of lhs becomes its window.
 pub fn tensorize(mut nest: LoopNest) -> Result<LoopNest, RewriteError> {
+    check_map(&nest, "tensorize")?;
     let mut body = std::mem::take(&mut nest.body);
     for s in &mut body {
         walk(&nest, s, &mut vec![])?;
@@ -47,7 +48,19 @@ fn as_tile(nest: &LoopNest, m: &Loop, outer: &[(Var, i64, i64)]) -> Result<Optio
             let lhs = if lhs_is_panel { matrix(lhs, k.var, m.var)? } else { matrix(lhs, m.var, k.var)? };
             Reads { lhs, first: 0, steps: axes[2].1, window: None }
         }
-        around => Mapped { nest, outer, around, lhs, axes }.reads()?,
+        around => {
+            let digits = around.iter().flat_map(|s| match s {
+                Stmt::Delinearize { into, .. } => &into[..],
+                _ => &[],
+            });
+            if digits
+                .into_iter()
+                .any(|(v, _)| [dst, rhs].iter().any(|a| a.index.iter().any(|i| i.coefficient(*v) != 0)))
+            {
+                return refuse("tensorize", "the right factor's steps of K are digits: it must be packed");
+            }
+            Mapped { nest, outer, around, lhs, axes }.reads()?
+        }
     };
     let mut tile = Tile {
         number: 0,
