@@ -72,15 +72,7 @@ impl Contraction {
         let operands = problem.operands();
         let view = |argument: usize| view(problem, &operands[argument], argument);
         let dst = operands.len() - 1;
-        let mut tensors = 2..dst;
-        let post = problem
-            .epilogue()
-            .ops()
-            .iter()
-            .map(|op| {
-                (*op, op.has_operand().then(|| view(tensors.next().expect("an operand per post-op that has one"))))
-            })
-            .collect();
+        let post = post_ops(problem, view);
         let [m, n, k] = problem.extents();
         let mut all = Self {
             arguments: arguments(problem),
@@ -317,13 +309,7 @@ fn windowed(problem: &Problem, conv: &Convolution) -> Contraction {
         view(argument, oc * stride(1), stride(0), row, stride(1))
     };
     let dst = operands.len() - 1;
-    let mut tensors = 2..dst;
-    let post = problem
-        .epilogue()
-        .ops()
-        .iter()
-        .map(|op| (*op, op.has_operand().then(|| result(tensors.next().expect("an operand per post-op that has one")))))
-        .collect();
+    let post = post_ops(problem, result);
     let rhs = if depthwise { view(1, 0, 0, 1, taps) } else { view(1, oc * ic * taps, 0, taps, ic * taps) };
     Contraction {
         arguments: arguments(problem),
@@ -340,6 +326,13 @@ fn windowed(problem: &Problem, conv: &Convolution) -> Contraction {
         swapped: false,
         window: Some(window),
     }
+}
+
+/// The post-ops, each with the view of the tensor that it reads: the operands between the factors and the result, in order.
+fn post_ops(problem: &Problem, view: impl Fn(usize) -> View) -> Vec<(PostOp, Option<View>)> {
+    let mut tensors = 2..;
+    let ops = problem.epilogue().ops().iter();
+    ops.map(|op| (*op, if op.has_operand() { tensors.next().map(&view) } else { None })).collect()
 }
 
 /// Name, type and kind of each argument.

@@ -44,6 +44,12 @@ impl DType {
         TYPES[self as usize].1
     }
 
+    /// The whole elements in so many bytes. Their size is a power of two, so that calls of kernels, which count the elements of all
+    /// arguments, do not divide.
+    pub const fn elements_in(self, bytes: usize) -> usize {
+        bytes >> self.bytes().trailing_zeros()
+    }
+
     /// True if an element has fewer bits than a lane of a register. It is widened when it is loaded, floating-point types to f32
     /// and integers to s32. Floating-point types are rounded when they are stored; integers of 8 bits are not stored.
     pub fn is_narrow(self) -> bool {

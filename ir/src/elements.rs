@@ -74,7 +74,7 @@ impl<'a> Elements<'a> {
 
     /// Their number.
     pub fn len(self) -> usize {
-        self.bytes.len() >> self.dtype.bytes().trailing_zeros()
+        self.dtype.elements_in(self.bytes.len())
     }
 
     /// True if there are none.

@@ -4,6 +4,12 @@ use kiln_ir::func::{FuncError, OpError, TensorType};
 use kiln_jit::RuntimeError;
 use kiln_onnx::{ImportError, OnnxError};
 
+use crate::arch::ArchError;
+use crate::flexible::error::FlexibleError;
+use crate::plan::error::PlanError;
+use crate::pretrained::PretrainedError;
+use crate::scaling::error::ScalingError;
+
 /// Any failure of loading, compiling or running a network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,16 +22,16 @@ pub enum ModelError {
     Import(Box<ImportError>),
     /// A built-in architecture cannot be built with these options.
     #[error(transparent)]
-    Arch(#[from] crate::arch::ArchError),
+    Arch(#[from] ArchError),
     /// A folder with weights is no network that can be built.
     #[error(transparent)]
-    Pretrained(#[from] crate::pretrained::PretrainedError),
+    Pretrained(#[from] PretrainedError),
     /// The network is not one for any sizes.
     #[error(transparent)]
-    Flexible(#[from] crate::flexible::error::FlexibleError),
+    Flexible(#[from] FlexibleError),
     /// No prediction for several threads can be made.
     #[error(transparent)]
-    Scaling(#[from] crate::scaling::error::ScalingError),
+    Scaling(#[from] ScalingError),
     /// A pass made an ill-typed function: a fault of Kiln.
     #[error("a pass made an ill-typed function, a fault of Kiln's: {0}")]
     Pass(#[from] FuncError),
@@ -80,7 +86,7 @@ pub enum ModelError {
     },
     /// A plan that would read or write what it must not: a fault of Kiln.
     #[error(transparent)]
-    Plan(#[from] crate::plan::error::PlanError),
+    Plan(#[from] PlanError),
     /// A loop does not end.
     #[error("`{layer}`: the loop did not end after {trips} trips")]
     Endless {

@@ -5,7 +5,8 @@
 //! [`tile`](tile()) blocks a region's axes, [`prepacked`] reads panels that were copied before, [`split_borders`] tells blocks at
 //! borders from others, [`pack`](pack()), [`pack_shared`] and [`strip`](strip()) copy a factor's footprint into memory of its own,
 //! [`stage`](stage()) does so with the result, [`split_tails`] makes every extent constant, [`tensorize`] turns the innermost loops
-//! into micro-kernel calls, and [`divide`](divide()) makes tasks of them. Those that are about index maps keep nests without.
+//! into micro-kernel calls, and [`divide`](divide()) makes tasks of them. Those that are about index maps keep nests without, and refuse
+//! numbers that no verified nest has.
 
 mod align_taps;
 mod check_map;

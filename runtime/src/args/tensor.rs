@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
             Memory::Initialised(bytes) => (bytes.as_mut_ptr(), bytes.len(), true),
             Memory::Uninitialised(bytes) => (bytes.as_mut_ptr().cast(), bytes.len(), false),
         };
-        (first, bytes >> self.dtype.bytes().trailing_zeros(), is_initialised)
+        (first, self.dtype.elements_in(bytes), is_initialised)
     }
 }
 
