@@ -41,8 +41,8 @@ pub(super) fn neon_shift(f: Shift, d: V, n: V, by: u8) -> Inst {
     }
 }
 
-/// An operation of SVE.
-pub(super) enum Sve {
+/// How SVE computes an operation of two operands.
+pub(super) enum SveBinary {
     /// `d = f(n, m)`.
     Plain(Inst),
     /// `d = f(d, m)`, and `d = f(m, d)`.
@@ -50,15 +50,21 @@ pub(super) enum Sve {
 }
 
 /// SVE's `d = f(n, m)`.
-pub(super) fn sve_binary(f: Binary, d: Z, n: Z, m: Z) -> Sve {
-    Sve::Plain(match f {
+pub(super) fn sve_binary(f: Binary, d: Z, n: Z, m: Z) -> SveBinary {
+    SveBinary::Plain(match f {
         Binary::Add => Inst::FaddS { d, n, m },
         Binary::Sub => Inst::FsubS { d, n, m },
         Binary::Mul => Inst::FmulS { d, n, m },
-        Binary::Div => return Sve::Destructive(|d, g, m| Inst::FdivS { d, g, m }, |d, g, m| Inst::FdivrS { d, g, m }),
+        Binary::Div => {
+            return SveBinary::Destructive(|d, g, m| Inst::FdivS { d, g, m }, |d, g, m| Inst::FdivrS { d, g, m });
+        }
         // The maximum does not depend on the order of its operands.
-        Binary::Max => return Sve::Destructive(|d, g, m| Inst::FmaxS { d, g, m }, |d, g, m| Inst::FmaxS { d, g, m }),
-        Binary::Min => return Sve::Destructive(|d, g, m| Inst::FminS { d, g, m }, |d, g, m| Inst::FminS { d, g, m }),
+        Binary::Max => {
+            return SveBinary::Destructive(|d, g, m| Inst::FmaxS { d, g, m }, |d, g, m| Inst::FmaxS { d, g, m });
+        }
+        Binary::Min => {
+            return SveBinary::Destructive(|d, g, m| Inst::FminS { d, g, m }, |d, g, m| Inst::FminS { d, g, m });
+        }
         Binary::IAdd => Inst::AddS { d, n, m },
         Binary::ISub => Inst::SubS { d, n, m },
         Binary::And => Inst::AndZ { d, n, m },
@@ -102,20 +108,20 @@ pub(super) fn x86_binary(f: Binary) -> [Code; 2] {
     }
 }
 
-/// An operation of x86.
-pub(super) enum X86 {
+/// How x86 computes an operation of one operand.
+pub(super) enum X86Unary {
     /// An instruction of AVX2 and of AVX-512.
     One([Code; 2]),
-    /// The operand's bits that are set here.
+    /// The bits of the operand that are set in a mask.
     Mask(u32),
 }
 
-/// The instructions of AVX2 and of AVX-512.
-pub(super) fn x86_unary(f: Unary) -> X86 {
+/// The instructions of AVX2 and of AVX-512, or the bits of the operand that stay.
+pub(super) fn x86_unary(f: Unary) -> X86Unary {
     match f {
-        Unary::Move => X86::One([Code::VEX_Vmovaps_ymm_ymmm256, Code::EVEX_Vmovaps_zmm_k1z_zmmm512]),
-        Unary::Sqrt => X86::One([Code::VEX_Vsqrtps_ymm_ymmm256, Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er]),
-        Unary::Abs => X86::Mask(u32::MAX >> 1),
+        Unary::Move => X86Unary::One([Code::VEX_Vmovaps_ymm_ymmm256, Code::EVEX_Vmovaps_zmm_k1z_zmmm512]),
+        Unary::Sqrt => X86Unary::One([Code::VEX_Vsqrtps_ymm_ymmm256, Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er]),
+        Unary::Abs => X86Unary::Mask(u32::MAX >> 1),
     }
 }
 

@@ -167,7 +167,7 @@ impl VectorEmitter for Neon {
                 return Ok(());
             }
             Op::BroadcastRaw { .. } => unreachable!("it does not exist on A64"),
-            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are no operations of an emitter"),
+            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are written and read by `spill`"),
         };
         code.asm.push(inst);
         Ok(())

@@ -13,7 +13,7 @@ use super::sve_predicates::Predicates;
 use super::sve_products;
 use super::vectors::z;
 use super::{sve_bf16, sve_memory};
-use crate::emit::lanewise::{self, Sve as Lanewise};
+use crate::emit::lanewise::{self, SveBinary};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Binary, MicroKernel, Op, Permute, Unary};
@@ -196,7 +196,7 @@ impl VectorEmitter for Sve {
                 return Ok(());
             }
             Op::BroadcastRaw { .. } => unreachable!("it does not exist on A64"),
-            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are no operations of an emitter"),
+            Op::Spill { .. } | Op::Reload { .. } => unreachable!("slots are written and read by `spill`"),
         };
         code.asm.push(inst);
         Ok(())
@@ -219,9 +219,9 @@ fn temp(code: &Code, temps: &[u8]) -> Result<u8, EmitError> {
 fn binary(code: &mut Code, f: Binary, d: Z, a: Z, b: Z) {
     let g = Predicates::ALL;
     let inst = match lanewise::sve_binary(f, d, a, b) {
-        Lanewise::Plain(inst) => inst,
-        Lanewise::Destructive(_, reversed) if d == b && d != a => reversed(d, g, a),
-        Lanewise::Destructive(inst, _) => {
+        SveBinary::Plain(inst) => inst,
+        SveBinary::Destructive(_, reversed) if d == b && d != a => reversed(d, g, a),
+        SveBinary::Destructive(inst, _) => {
             if d != a {
                 code.asm.push(Inst::MovZ { d, n: a });
             }

@@ -20,7 +20,7 @@ use super::demand::{Demand, MAX_REGISTERS, demand_after};
 use super::error;
 use super::pointers::{Pointers, memory};
 use super::stream;
-use crate::emit::lanewise::{self, X86};
+use crate::emit::lanewise::{self, X86Unary};
 use crate::emit::{Arguments, EmitError, Function};
 use crate::microkernel::assign::Need;
 use crate::microkernel::{Addr, Binary, Factors, Inst, MicroKernel, Op, P, Permute, Shift, Stmt, Unary, V};
@@ -287,8 +287,10 @@ where
             Op::Binary { f, d, a, b } => self.binary(f, d, a, b, temps)?,
             Op::Unary { f: Unary::Move, d, a } if d == a => {}
             Op::Unary { f, d, a } => match lanewise::x86_unary(f) {
-                X86::One(codes) => self.put(Instruction::with2(codes[I::COLUMN], I::register(d), I::register(a)))?,
-                X86::Mask(bits) => self.with_constant(I::binary(Binary::And), d, a, bits)?,
+                X86Unary::One(codes) => {
+                    self.put(Instruction::with2(codes[I::COLUMN], I::register(d), I::register(a)))?
+                }
+                X86Unary::Mask(bits) => self.with_constant(I::binary(Binary::And), d, a, bits)?,
             },
             Op::Shift { f, d, a, by } => self.shift(I::shift(f), d, a, by.into())?,
             Op::PairAdd { d, a, b } => self.pair_add(d, a, b, temps)?,
@@ -350,6 +352,7 @@ where
     fn binary(&mut self, f: Binary, d: V, a: V, b: V, temps: &[V]) -> Result<(), EmitError> {
         let code = I::binary(f);
         if let Binary::Max | Binary::Min = f {
+            // The second source is the result if either is NaN.
             return match [a, b].map(|v| self.ordered[v.0 as usize]) {
                 [true, _] => self.lanewise(code, d, a, b),
                 [false, true] => self.lanewise(code, d, b, a),
